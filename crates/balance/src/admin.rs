@@ -1,0 +1,133 @@
+//! The operator's side, on a port of its own: `/healthz`, `/readyz`, `/metrics`, and `/v1/table`, the routing table with
+//! the decision for every instance.
+
+use std::time::SystemTime;
+
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use discovery_etcd::WatchHealth;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use service_kit::{app, health::Readiness};
+
+use crate::{
+    clock::Millis,
+    passive::Verdict,
+    routing_table::{Candidate, RoutingTable, Service, Source, TableHandle, Withheld},
+    tombstones::Tombstone,
+    unavailable,
+};
+
+/// The longest `/readyz` of the common ones; it has a line for each check.
+const READINESS_BYTES_MAX: usize = 64 * 1024;
+
+/// What the admin side shows.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    table: TableHandle,
+    watch: WatchHealth,
+}
+
+/// The admin side's router. `registry` holds the metrics.
+pub fn router(table: TableHandle, watch: WatchHealth, readiness: Readiness, registry: Registry) -> Router {
+    let admin = Admin { table, watch };
+    let api = Router::new().route("/v1/table", get(show_table)).with_state(admin.clone());
+    app::assemble(api, readiness, registry).layer(middleware::from_fn_with_state(admin, tell_age))
+}
+
+/// Adds to what every service says at `/readyz` how old the table is: also while all is well.
+async fn tell_age(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let is_readiness = request.method() == Method::GET && request.uri().path() == "/readyz";
+    let response = next.run(request).await;
+    if !is_readiness {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, READINESS_BYTES_MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let body = match serde_json::from_slice::<serde_json::Map<String, Value>>(&body) {
+        Ok(mut readiness) => {
+            readiness.insert("table".to_owned(), admin.origin(&admin.table.load()));
+            Value::Object(readiness).to_string().into()
+        }
+        Err(_) => body,
+    };
+    // It is longer now; the server counts again.
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, Body::from(body))
+}
+
+async fn show_table(State(admin): State<Admin>) -> Json<Value> {
+    let (table, now) = (admin.table.load(), Millis::now());
+    let services: serde_json::Map<String, Value> =
+        table.services().into_iter().map(|service| (service.name.to_string(), service_json(service, now))).collect();
+    Json(json!({ "table": admin.origin(&table), "services": services }))
+}
+
+impl Admin {
+    /// Where the table comes from, and how old what it says is.
+    fn origin(&self, table: &RoutingTable) -> Value {
+        let watch = self.watch.state();
+        let (source, age) = match table.source {
+            Source::Nothing => ("nothing", None),
+            Source::Disk(saved_at) => ("disk", SystemTime::now().duration_since(saved_at).ok()),
+            Source::Etcd => ("etcd", self.watch.lag(tokio::time::Instant::now())),
+        };
+        json!({
+            "source": source,
+            "revision": table.revision,
+            "age_ms": age.and_then(|age| u64::try_from(age.as_millis()).ok()),
+            "etcd": { "connected": watch.connected, "last_error": watch.last_error },
+        })
+    }
+}
+
+fn service_json(service: &Service, now: Millis) -> Value {
+    let uses_last_resort = std::ptr::eq(service.shelf(), &service.last_resort);
+    let in_rotation = service.candidates.all().iter().map(|one| candidate_json(one, "in_rotation", now));
+    let last_resort = match uses_last_resort {
+        true => "last_resort_in_use",
+        false => "last_resort",
+    };
+    let suspects = service.last_resort.all().iter().map(|one| candidate_json(one, last_resort, now));
+    let withheld = service.withheld.iter().map(withheld_json);
+    let instances: Vec<Value> = in_rotation.chain(withheld).chain(suspects).collect();
+    let tombstones: Vec<Value> = service.tombstones.iter().map(|tombstone| tombstone_json(tombstone, now)).collect();
+    json!({ "instances": instances, "tombstones": tombstones })
+}
+
+fn candidate_json(candidate: &Candidate, place: &str, now: Millis) -> Value {
+    let (decision, ejected_for) = match candidate.passive.verdict(now) {
+        Verdict::Healthy => (place, None),
+        Verdict::Ejected { until } => ("ejected", Some(until.since(now))),
+        Verdict::Probation => ("probation", None),
+    };
+    json!({
+        "key": candidate.key,
+        "instance": candidate.instance,
+        "decision": decision,
+        "ejected_for_ms": ejected_for.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+    })
+}
+
+fn withheld_json(withheld: &Withheld) -> Value {
+    json!({
+        "key": withheld.key,
+        "instance": { "address": withheld.address },
+        "decision": "withheld",
+        "reason": format!("it {}", unavailable::reason(withheld.why)),
+    })
+}
+
+fn tombstone_json(tombstone: &Tombstone, now: Millis) -> Value {
+    let ago_ms = u64::try_from(now.since(tombstone.at).as_millis()).unwrap_or(u64::MAX);
+    json!({ "key": tombstone.key, "address": tombstone.address, "cause": tombstone.cause, "ago_ms": ago_ms })
+}

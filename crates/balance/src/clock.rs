@@ -1,0 +1,98 @@
+//! Time on the data path: milliseconds since the process started, read once a tick and not once a request.
+
+use std::{
+    cell::Cell,
+    fmt,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A moment, in milliseconds since shortly after the process started. Fits into an atomic and into half of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+/// What a core believes the time to be: set by its ticker, so at most [`crate::worker::TICK`] behind.
+#[derive(Debug, Default)]
+pub(crate) struct Clock(Cell<Millis>);
+
+// === impl Millis ===
+
+impl Millis {
+    /// The moment of the call.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(millis(START.elapsed()))
+    }
+
+    /// How long after `earlier` this is; zero when it is before.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add<Duration> for Millis {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+}
+
+/// Whole milliseconds; what does not fit is for ever anyway.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+// === impl Clock ===
+
+impl Clock {
+    /// Reads the time for everybody on this core.
+    pub(crate) fn tick(&self) {
+        self.0.set(Millis::now());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_to(&self, now: Millis) {
+        self.0.set(now);
+    }
+
+    /// The time of the last tick.
+    pub(crate) fn now(&self) -> Millis {
+        self.0.get()
+    }
+}
+
+/// `12 s`, `3 min`, `5 h`, `2 days`: a duration as a person says it.
+pub(crate) struct Spoken(pub(crate) Duration);
+
+impl fmt::Display for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            secs @ ..120 => write!(f, "{secs} s"),
+            secs @ ..7_200 => write!(f, "{} min", secs / 60),
+            secs @ ..172_800 => write!(f, "{} h", secs / 3600),
+            secs => write!(f, "{} days", secs / 86_400),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_said_in_the_unit_that_fits() {
+        let said = |secs| Spoken(Duration::from_secs(secs)).to_string();
+        assert_eq!([said(0), said(12), said(119)], ["0 s", "12 s", "119 s"]);
+        assert_eq!([said(120), said(7199), said(7200), said(172_800)], ["2 min", "119 min", "2 h", "2 days"]);
+    }
+
+    #[test]
+    fn time_never_runs_backwards_into_a_panic() {
+        assert_eq!(Millis(1).since(Millis(5)), Duration::ZERO);
+        assert_eq!(Millis(u64::MAX) + Duration::MAX, Millis(u64::MAX));
+    }
+}

@@ -1,0 +1,283 @@
+//! Everything that is known about the instances, and the routing table that follows from it.
+//!
+//! This is [`crate::watcher`]'s notebook: a plain value that updates are applied to, without I/O, with the time passed
+//! in. An instance is in one of these places:
+//!
+//! | place | how it gets there | how it leaves |
+//! |---|---|---|
+//! | registered, in rotation | its key is in etcd | |
+//! | registered, withheld | it or an operator says `draining` or `critical`, or its address or scheme is unusable | that changes |
+//! | last resort | its lease expired: it died, or the registries or etcd did | it registers again; it refuses a connection; its time is over |
+//! | gone | it said `draining` before, had no lease, or left the last resort | it registers again |
+//!
+//! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.
+
+mod decide;
+mod places;
+mod saved;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update};
+
+use places::Places;
+pub use saved::Saved;
+
+use crate::{
+    addresses::{AddressPolicy, Forbidden, Resolved},
+    clock::Millis,
+    passive::Passive,
+    routing_table::{Candidate, RoutingTable, Service, Source},
+    tombstones::{Cause, Tombstone, Tombstones},
+};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Instances {
+    registered: BTreeMap<InstanceKey, Known>,
+    overrides: BTreeMap<InstanceKey, Status>,
+    suspects: BTreeMap<InstanceKey, Suspect>,
+    /// Where the registered instances and the suspects stand.
+    places: Places,
+    suspected_places: Places,
+    tombstones: Tombstones,
+    addresses: AddressPolicy,
+    /// What was known about etcd's names when the addresses were judged.
+    judged_by: Arc<Resolved>,
+    /// How long an instance stays a last resort.
+    last_resort: Duration,
+    cores: usize,
+    serials: u64,
+    source: Source,
+    revision: Revision,
+    /// The services as last built, and those that must be built again.
+    built: HashMap<Box<str>, Arc<Service>>,
+    touched: BTreeSet<ServiceName>,
+    is_changed: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    registered: Registered,
+    candidate: Arc<Candidate>,
+}
+
+/// An instance whose lease expired and that may be alive nevertheless.
+#[derive(Debug)]
+struct Suspect {
+    candidate: Arc<Candidate>,
+    until: Millis,
+}
+
+// === impl Instances ===
+
+impl Instances {
+    /// Knows nothing yet. `cores` is the number of workers; `last_resort` how long an instance whose lease expired may
+    /// still be used, zero for not at all.
+    #[must_use]
+    pub fn new(cores: usize, addresses: AddressPolicy, last_resort: Duration) -> Self {
+        Self {
+            registered: BTreeMap::new(),
+            overrides: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            places: Places::default(),
+            suspected_places: Places::default(),
+            tombstones: Tombstones::default(),
+            judged_by: addresses.resolved(),
+            addresses,
+            last_resort,
+            cores,
+            serials: 0,
+            source: Source::Nothing,
+            revision: Revision::default(),
+            built: HashMap::new(),
+            touched: BTreeSet::new(),
+            is_changed: false,
+        }
+    }
+
+    /// What etcd said is true at this revision.
+    pub fn at(&mut self, source: Source, revision: Revision) {
+        self.is_changed |= (self.source, self.revision) != (source, revision);
+        (self.source, self.revision) = (source, revision);
+    }
+
+    /// Applies one update.
+    pub fn apply(&mut self, update: Update, now: Millis) {
+        match update {
+            Update::Reset(all) => {
+                let kept: BTreeSet<&InstanceKey> = all.iter().map(|registered| &registered.key).collect();
+                let gone: Vec<_> = self.registered.keys().filter(|key| !kept.contains(key)).cloned().collect();
+                // First all of them, then each: two that went together are not each other's successors.
+                let gone: Vec<_> = gone.iter().filter_map(|key| self.take(key)).collect();
+                for known in gone {
+                    self.bury(known, now);
+                }
+                for registered in all {
+                    self.add(registered);
+                }
+            }
+            Update::Add(registered) => self.add(registered),
+            Update::Remove(key) => {
+                if let Some(known) = self.take(&key) {
+                    self.bury(known, now);
+                }
+            }
+        }
+    }
+
+    /// Whether the address of an instance may be used.
+    ///
+    /// # Errors
+    ///
+    /// The reason against it.
+    pub fn check_address(&self, registered: &Registered) -> Result<(), Forbidden> {
+        self.addresses.check(&registered.instance.address)
+    }
+
+    /// Takes over what an operator says about the instances; all that he says.
+    pub fn replace_overrides(&mut self, overrides: BTreeMap<InstanceKey, Status>) {
+        let before = std::mem::take(&mut self.overrides);
+        let differs = |key: &&InstanceKey| before.get(key) != overrides.get(key);
+        let touched: BTreeSet<_> =
+            before.keys().chain(overrides.keys()).filter(differs).map(|key| key.service.clone()).collect();
+        self.touched.extend(touched);
+        self.overrides = overrides;
+    }
+
+    /// Takes over what an operator says about one instance, or no longer says.
+    pub fn set_override(&mut self, key: InstanceKey, status: Option<Status>) {
+        self.touched.insert(key.service.clone());
+        match status {
+            Some(status) => self.overrides.insert(key, status),
+            None => self.overrides.remove(&key),
+        };
+    }
+
+    /// Whom to ask whether they are still there; nobody at an address that has turned out to be forbidden.
+    pub(crate) fn suspects(&self) -> impl Iterator<Item = &Arc<Candidate>> {
+        let candidates = self.suspects.values().map(|suspect| &suspect.candidate);
+        candidates.filter(|candidate| self.addresses.check(candidate.address()).is_ok())
+    }
+
+    /// What the addresses are judged by.
+    pub(crate) fn addresses(&self) -> &AddressPolicy {
+        &self.addresses
+    }
+
+    /// A suspect was found dead. `serial` tells whether it is still the same one.
+    pub(crate) fn found_dead(&mut self, key: &InstanceKey, serial: u64) {
+        if self.suspects.get(key).is_some_and(|suspect| suspect.candidate.serial == serial) {
+            self.clear_suspicion(key);
+        }
+    }
+
+    /// Ends the time of those who were a last resort for long enough, and judges all addresses again when more has
+    /// become known about etcd's.
+    pub fn tick(&mut self, now: Millis) {
+        let resolved = self.addresses.resolved();
+        if !Arc::ptr_eq(&resolved, &self.judged_by) {
+            self.judged_by = resolved;
+            self.touched.extend(self.registered.keys().chain(self.suspects.keys()).map(|key| key.service.clone()));
+        }
+        let over: Vec<_> = self.suspects.iter().filter(|(_, suspect)| suspect.until <= now).collect();
+        for key in over.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.clear_suspicion(&key);
+        }
+    }
+
+    /// The routing table, when it differs from the last one.
+    pub fn table(&mut self) -> Option<Arc<RoutingTable>> {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_empty() && !self.is_changed {
+            return None;
+        }
+        self.is_changed = false;
+        for name in touched {
+            match self.service(&name) {
+                Some(service) => self.built.insert(name.as_str().into(), Arc::new(service)),
+                None => self.built.remove(name.as_str()),
+            };
+        }
+        Some(Arc::new(RoutingTable::new(self.source, self.revision, self.built.clone())))
+    }
+
+    fn add(&mut self, registered: Registered) {
+        let key = registered.key.clone();
+        if self.registered.get(&key).is_some_and(|before| before.registered == registered) {
+            return;
+        }
+        let before = self.registered.remove(&key);
+        if let Some(before) = &before {
+            self.places.remove(&key, before.candidate.address());
+        }
+        self.touched.insert(key.service.clone());
+        self.tombstones.forget(&key);
+        // Whoever stands where a suspect stood is its successor, or itself under a new name, or another service that
+        // was given the address and must not get the suspect's requests.
+        let instance = registered.instance.clone();
+        for suspect in self.suspected_places.at(&instance.address).to_vec() {
+            self.clear_suspicion(&suspect);
+        }
+        self.clear_suspicion(&key);
+        // The same process says something new about itself: what traffic taught about it, and its connections, stay.
+        let same = before.filter(|before| {
+            before.registered.created == registered.created && before.registered.instance.address == instance.address
+        });
+        let (serial, passive) = match same {
+            Some(before) => (before.candidate.serial, Arc::clone(&before.candidate.passive)),
+            None => (self.next_serial(), Arc::<Passive>::default()),
+        };
+        self.places.add(&key, &instance.address);
+        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, passive });
+        self.registered.insert(key, Known { registered, candidate });
+    }
+
+    fn take(&mut self, key: &InstanceKey) -> Option<Known> {
+        let known = self.registered.remove(key)?;
+        self.touched.insert(key.service.clone());
+        self.places.remove(key, known.candidate.address());
+        Some(known)
+    }
+
+    /// What follows from the end of an instance, which was taken out before.
+    fn bury(&mut self, Known { registered, candidate }: Known, now: Millis) {
+        let (key, address) = (registered.key, registered.instance.address);
+        let successors = self.places.at(&address);
+        if successors.iter().any(|successor| successor.service == key.service) {
+            // It goes on under another name.
+            return;
+        }
+        let cause = Cause::of(registered.instance.status, registered.lease.is_some());
+        let wants_requests = registered.instance.status == Status::Passing && !self.overrides.contains_key(&key);
+        // Nobody else's address, no address twice, and none that must not even be asked whether it lives.
+        let is_usable = successors.is_empty()
+            && self.suspected_places.at(&address).iter().all(|suspect| suspect.service != key.service)
+            && self.addresses.check(&address).is_ok();
+        if cause == Cause::Expired && wants_requests && is_usable && !self.last_resort.is_zero() {
+            self.suspected_places.add(&key, &address);
+            self.suspects.insert(key.clone(), Suspect { candidate, until: now + self.last_resort });
+        }
+        let forgotten = self.tombstones.add(Tombstone { key, address, at: now, cause });
+        self.touched.extend(forgotten);
+    }
+
+    fn clear_suspicion(&mut self, key: &InstanceKey) {
+        if let Some(suspect) = self.suspects.remove(key) {
+            self.suspected_places.remove(key, suspect.candidate.address());
+            self.touched.insert(key.service.clone());
+        }
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serials += 1;
+        self.serials
+    }
+}
+
+#[cfg(test)]
+mod tests;

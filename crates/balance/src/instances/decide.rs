@@ -1,0 +1,67 @@
+//! What becomes of each instance of a service.
+
+use std::sync::Arc;
+
+use discovery::{InstanceKey, Scheme, ServiceName, Status};
+
+use super::{Instances, Known};
+use crate::routing_table::{Candidate, Service, Shelf, Why, Withheld};
+
+// === impl Instances ===
+
+impl Instances {
+    /// The service as its requests will see it; `None` when nothing is known about it (any more).
+    pub(super) fn service(&self, name: &ServiceName) -> Option<Service> {
+        let mut candidates = Vec::new();
+        let mut withheld = Vec::new();
+        for (key, known) in self.instances_of(name) {
+            match self.why_not(key, &known.candidate) {
+                None => candidates.push(Arc::clone(&known.candidate)),
+                Some(why) => {
+                    let address = known.candidate.address().clone();
+                    withheld.push(Withheld { key: key.clone(), address, why });
+                }
+            }
+        }
+        let from = InstanceKey::nameless(name.clone());
+        let suspects = self.suspects.range(from..).take_while(|(key, _)| key.service == *name);
+        let suspects = suspects.filter(|(key, suspect)| self.why_not(key, &suspect.candidate).is_none());
+        let last_resort: Vec<_> = suspects.map(|(_, suspect)| Arc::clone(&suspect.candidate)).collect();
+        let tombstones: Vec<_> = self.tombstones.of(name).cloned().collect();
+        if candidates.is_empty() && withheld.is_empty() && last_resort.is_empty() && tombstones.is_empty() {
+            return None;
+        }
+        let before = self.built.get(name.as_str());
+        let cores = before.map(|before| Arc::clone(&before.cores));
+        let fresh = Service::empty(name.clone(), self.cores);
+        Some(Service {
+            candidates: Shelf::new(candidates),
+            last_resort: Shelf::new(last_resort),
+            withheld,
+            tombstones,
+            cores: cores.unwrap_or_else(|| Arc::clone(&fresh.cores)),
+            ..fresh
+        })
+    }
+
+    fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = (&InstanceKey, &Known)> {
+        let from = InstanceKey::nameless(name.clone());
+        self.registered.range(from..).take_while(move |(key, _)| key.service == *name)
+    }
+
+    /// The first reason against sending requests to an instance: what an operator says goes before what it says itself.
+    fn why_not(&self, key: &InstanceKey, candidate: &Candidate) -> Option<Why> {
+        let instance = &candidate.instance;
+        if let Err(forbidden) = self.addresses.check(&instance.address) {
+            return Some(Why::Address(forbidden));
+        }
+        if instance.scheme != Scheme::Http {
+            return Some(Why::Scheme(instance.scheme));
+        }
+        match (self.overrides.get(key), instance.status) {
+            (Some(Status::Passing), _) | (None, Status::Passing) => None,
+            (Some(status), _) => Some(Why::Operator(*status)),
+            (None, status) => Some(Why::Status(status)),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+use discovery::{Instance, LeaseId};
+
+use super::*;
+use crate::{
+    pick::{Tried, pick},
+    routing_table::Why,
+};
+
+const LAST_RESORT: Duration = Duration::from_secs(600);
+
+fn instances() -> Instances {
+    Instances::new(1, AddressPolicy::default(), LAST_RESORT)
+}
+
+fn registered(key: &str, value: &str) -> Registered {
+    let (created, modified) = (Revision(1), Revision(1));
+    let instance = Instance::parse(value.as_bytes()).unwrap();
+    Registered { key: key.parse().unwrap(), instance, lease: Some(LeaseId(7)), created, modified }
+}
+
+fn add(instances: &mut Instances, key: &str, value: &str) {
+    instances.apply(Update::Add(registered(key, value)), Millis(0));
+}
+
+fn remove(instances: &mut Instances, key: &str, at: u64) {
+    instances.apply(Update::Remove(key.parse().unwrap()), Millis(at));
+}
+
+/// Addresses in rotation, in the last resort, and withheld with the reason; of `mail`.
+fn places(instances: &mut Instances) -> (Vec<String>, Vec<String>, Vec<(String, Why)>) {
+    let built = instances.service(&"mail".parse().unwrap());
+    let Some(service) = built else { return Default::default() };
+    let addresses =
+        |shelf: &crate::routing_table::Shelf| shelf.all().iter().map(|one| one.address().to_string()).collect();
+    let withheld = service.withheld.iter().map(|withheld| (withheld.address.to_string(), withheld.why));
+    (addresses(&service.candidates), addresses(&service.last_resort), withheld.collect())
+}
+
+#[test]
+fn an_instance_is_in_rotation_as_soon_as_it_is_added() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    add(&mut instances, "service/mail", "10.0.0.2:1");
+    add(&mut instances, "service/mailer/a", "10.0.0.3:1");
+    assert_eq!(places(&mut instances).0, ["10.0.0.2:1", "10.0.0.1:1"], "the nameless one too, but no other service");
+}
+
+#[test]
+fn identical_data_changes_nothing() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    assert!(instances.table().is_some());
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    instances.apply(Update::Reset(vec![registered("service/mail/a", "10.0.0.1:1")]), Millis(1));
+    remove(&mut instances, "service/mail/nobody", 1);
+    instances.replace_overrides(BTreeMap::new());
+    assert!(instances.table().is_none());
+}
+
+#[test]
+fn draining_and_critical_instances_are_withheld_whoever_says_so() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "http://10.0.0.1:1?status=draining");
+    add(&mut instances, "service/mail/b", "http://10.0.0.2:1?status=critical");
+    add(&mut instances, "service/mail/c", "10.0.0.3:1");
+    add(&mut instances, "service/mail/d", "http://10.0.0.4:1?status=critical");
+    instances.set_override("service/mail/c".parse().unwrap(), Some(Status::Draining));
+    instances.set_override("service/mail/d".parse().unwrap(), Some(Status::Passing));
+    let (in_rotation, _, withheld) = places(&mut instances);
+    assert_eq!(in_rotation, ["10.0.0.4:1"], "an operator's word goes first");
+    let whys: Vec<_> = withheld.into_iter().map(|(_, why)| why).collect();
+    let expected = [Why::Status(Status::Draining), Why::Status(Status::Critical), Why::Operator(Status::Draining)];
+    assert_eq!(whys, expected);
+    instances.set_override("service/mail/c".parse().unwrap(), None);
+    assert_eq!(places(&mut instances).0, ["10.0.0.3:1", "10.0.0.4:1"]);
+}
+
+#[test]
+fn forbidden_addresses_and_foreign_protocols_are_withheld() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "169.254.169.254:80");
+    add(&mut instances, "service/mail/b", "https://10.0.0.2:1");
+    let (in_rotation, _, withheld) = places(&mut instances);
+    assert!(in_rotation.is_empty());
+    assert!(matches!(withheld[..], [(_, Why::Address(_)), (_, Why::Scheme(_))]), "{withheld:?}");
+}
+
+#[test]
+fn an_expired_instance_becomes_the_last_resort_for_a_bounded_time() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/a", 1000);
+    assert_eq!(places(&mut instances).1, ["10.0.0.1:1"]);
+    instances.tick(Millis(600_999));
+    assert_eq!(places(&mut instances).1.len(), 1);
+    instances.tick(Millis(601_000));
+    assert!(places(&mut instances).1.is_empty());
+}
+
+#[test]
+fn a_suspect_that_is_found_dead_is_gone_at_once() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/a", 0);
+    let (key, serial) = instances.suspects().map(|one| (one.key.clone(), one.serial)).next().unwrap();
+    instances.found_dead(&key, serial + 1);
+    assert_eq!(instances.suspects().count(), 1, "that was about somebody else");
+    instances.found_dead(&key, serial);
+    assert_eq!(instances.suspects().count(), 0);
+    let service = instances.service(&"mail".parse().unwrap()).unwrap();
+    assert_eq!(service.tombstones[0].cause, Cause::Expired);
+}
+
+#[test]
+fn an_instance_that_deregistered_is_no_last_resort() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "http://10.0.0.1:1?status=draining");
+    remove(&mut instances, "service/mail/a", 0);
+    assert_eq!(instances.suspects().count(), 0);
+    let service = instances.service(&"mail".parse().unwrap()).unwrap();
+    assert_eq!(service.tombstones[0].cause, Cause::Deregistered);
+}
+
+#[test]
+fn a_suspect_that_registers_again_is_in_rotation_and_its_tombstone_is_gone() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/a", 0);
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    assert_eq!(places(&mut instances), (vec!["10.0.0.1:1".to_owned()], vec![], vec![]));
+    assert!(instances.service(&"mail".parse().unwrap()).unwrap().tombstones.is_empty());
+}
+
+#[test]
+fn a_successor_at_the_same_address_takes_the_place_of_a_suspect() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/before", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/before", 0);
+    add(&mut instances, "service/mail/after", "10.0.0.1:1");
+    assert_eq!(instances.suspects().count(), 0);
+    add(&mut instances, "service/mail/twin", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/twin", 0);
+    assert_eq!(instances.suspects().count(), 0, "somebody else is registered there");
+}
+
+#[test]
+fn a_reset_makes_suspects_of_all_who_are_missing() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    add(&mut instances, "service/mail/b", "10.0.0.2:1");
+    instances.apply(Update::Reset(vec![]), Millis(0));
+    assert_eq!(places(&mut instances).1, ["10.0.0.1:1", "10.0.0.2:1"], "the death of etcd stops no traffic");
+    instances.apply(Update::Reset(vec![registered("service/mail/a", "10.0.0.1:1")]), Millis(1));
+    let (in_rotation, last_resort, _) = places(&mut instances);
+    assert_eq!((in_rotation, last_resort), (vec!["10.0.0.1:1".to_owned()], vec!["10.0.0.2:1".to_owned()]));
+}
+
+#[test]
+fn what_traffic_taught_survives_a_change_of_status_but_not_a_new_registration() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    add(&mut instances, "service/mail/b", "10.0.0.2:1");
+    let eject = |instances: &Instances| {
+        let service = instances.service(&"mail".parse().unwrap()).unwrap();
+        service.candidates.all()[0].passive.failed(Millis(0), crate::passive::Policy::default());
+    };
+    let first = |instances: &Instances| {
+        let service = instances.service(&"mail".parse().unwrap()).unwrap();
+        pick(&service, 0, &Tried::default(), Millis(1)).unwrap().address().to_string()
+    };
+    eject(&instances);
+    let mut changed = registered("service/mail/a", "http://10.0.0.1:1?version=2");
+    changed.modified = Revision(2);
+    instances.apply(Update::Add(changed.clone()), Millis(0));
+    assert_eq!(first(&instances), "10.0.0.2:1");
+    changed.created = Revision(3);
+    instances.apply(Update::Add(changed), Millis(0));
+    assert_eq!(first(&instances), "10.0.0.1:1", "a new process starts healthy");
+}
+
+#[test]
+fn what_is_saved_is_restored() {
+    let mut before = instances();
+    add(&mut before, "service/mail/a", "10.0.0.1:1");
+    add(&mut before, "service/mail/b", "http://10.0.0.2:1?weight=3");
+    before.set_override("service/mail/a".parse().unwrap(), Some(Status::Draining));
+    before.at(Source::Etcd, Revision(9));
+    let json = serde_json::to_string(&before.save()).unwrap();
+    let mut after = instances();
+    assert!(after.restore(serde_json::from_str(&json).unwrap(), Millis(0)).is_empty());
+    assert_eq!(places(&mut after), places(&mut before));
+    assert_eq!(before.save().revision, Revision(9));
+}
+
+#[test]
+fn the_table_shares_what_did_not_change() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    add(&mut instances, "service/userlist/a", "10.0.0.2:1");
+    let before = instances.table().unwrap();
+    add(&mut instances, "service/mail/b", "10.0.0.3:1");
+    let after = instances.table().unwrap();
+    let same = |name| std::ptr::eq(before.service(name).unwrap(), after.service(name).unwrap());
+    assert!(same("userlist") && !same("mail"));
+    let (mail_before, mail_after) = (before.service("mail").unwrap(), after.service("mail").unwrap());
+    assert!(Arc::ptr_eq(&mail_before.cores, &mail_after.cores), "counters survive");
+}
+
+#[test]
+fn ten_thousand_that_expire_and_return_are_followed_one_by_one() {
+    let mut instances = instances();
+    let address = |n: u32| format!("10.{}.{}.{}:1", n >> 16, n >> 8 & 255, n & 255);
+    let all: Vec<_> = (0..10_000).map(|n| registered(&format!("service/mail/{n}"), &address(n))).collect();
+    instances.apply(Update::Reset(all.clone()), Millis(0));
+    for registered in &all {
+        instances.apply(Update::Remove(registered.key.clone()), Millis(1));
+    }
+    assert_eq!(instances.suspects().count(), 10_000);
+    for registered in all {
+        instances.apply(Update::Add(registered), Millis(2));
+    }
+    assert_eq!(instances.suspects().count(), 0);
+    assert_eq!(places(&mut instances).0.len(), 10_000);
+}
+
+#[test]
+fn the_last_resort_never_leads_to_another_service() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/a", 0);
+    add(&mut instances, "service/userlist/a", "10.0.0.1:1");
+    assert_eq!(instances.suspects().count(), 0, "userlist would get the requests for mail");
+    let service = instances.service(&"mail".parse().unwrap()).unwrap();
+    assert_eq!(service.tombstones.len(), 1, "mail is dead nevertheless");
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    remove(&mut instances, "service/mail/a", 1);
+    assert_eq!(instances.suspects().count(), 0, "userlist is registered there");
+    let service = instances.service(&"mail".parse().unwrap()).unwrap();
+    assert_eq!(service.tombstones.len(), 1, "mail is dead nevertheless");
+}
+
+#[test]
+fn two_services_of_one_process_that_vanish_together_are_both_the_last_resort() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "10.0.0.1:1");
+    add(&mut instances, "service/mail/twin", "10.0.0.1:1");
+    add(&mut instances, "service/userlist/a", "10.0.0.1:1");
+    instances.apply(Update::Reset(vec![]), Millis(0));
+    let suspects: Vec<_> = instances.suspects().map(|suspect| suspect.key.to_string()).collect();
+    assert_eq!(suspects, ["service/mail/a", "service/userlist/a"], "each address once for each service");
+}
+
+#[test]
+fn names_that_come_and_go_do_not_fill_the_table() {
+    let mut instances = Instances::new(1, AddressPolicy::default(), Duration::ZERO);
+    for n in 0..1100 {
+        let key = format!("service/s{n}/a");
+        add(&mut instances, &key, "10.0.0.1:1");
+        remove(&mut instances, &key, n);
+    }
+    let table = instances.table().unwrap();
+    assert_eq!(table.services().len(), 1024);
+    // The same when the table was built in between.
+    for n in 1100..1200 {
+        let key = format!("service/s{n}/a");
+        add(&mut instances, &key, "10.0.0.1:1");
+        remove(&mut instances, &key, n);
+        instances.table();
+    }
+    instances.at(Source::Etcd, Revision(1));
+    let table = instances.table().unwrap();
+    assert_eq!(table.services().len(), 1024);
+    assert!(table.service("s0").is_none() && table.service("s1199").is_some());
+}
+
+#[test]
+fn a_forbidden_address_is_never_asked_whether_it_lives() {
+    let mut instances = instances();
+    add(&mut instances, "service/mail/a", "169.254.169.254:80");
+    remove(&mut instances, "service/mail/a", 0);
+    assert_eq!(instances.suspects().count(), 0);
+}

@@ -1,0 +1,137 @@
+//! Asking those who vanished whether they are still there.
+//!
+//! When every registry dies, or etcd is wiped, all leases end although all instances live; when an instance is killed,
+//! its lease ends and it is dead. etcd tells both alike. So once a second every instance that vanished without a word is
+//! asked by opening a connection. Who refuses is dead at once: nobody listens there. Who is silent gets three chances,
+//! because the network may be at fault. This runs beside the data path, which finds out by itself, too.
+
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use discovery::InstanceKey;
+use futures::{StreamExt as _, stream};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use crate::{addresses::AddressPolicy, routing_table::Candidate};
+
+/// How long an instance may take to accept a connection.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+/// So many times in a row it may fail to, without refusing.
+const SILENCES_MAX: u32 = 3;
+/// Probes at the same time; ten thousand instances may vanish at once.
+const PROBES_MAX: usize = 64;
+
+/// Remembers who was silent how often.
+#[derive(Debug)]
+pub(crate) struct Prober {
+    silences: HashMap<u64, u32>,
+    addresses: AddressPolicy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Accepts,
+    Refuses,
+    Silent,
+}
+
+// === impl Prober ===
+
+impl Prober {
+    /// Asks at no address that `addresses` forbids.
+    pub(crate) fn new(addresses: AddressPolicy) -> Self {
+        Self { silences: HashMap::new(), addresses }
+    }
+
+    /// Asks all once; returns who is dead, with the serial number under which it was known.
+    pub(crate) async fn round(&mut self, suspects: Vec<Arc<Candidate>>) -> Vec<(InstanceKey, u64)> {
+        let addresses = &self.addresses;
+        let asked = stream::iter(suspects).map(|suspect| async {
+            let answer = ask(&suspect, addresses).await;
+            (suspect, answer)
+        });
+        let answers: Vec<_> = asked.buffer_unordered(PROBES_MAX).collect().await;
+        let silences = std::mem::take(&mut self.silences);
+        let mut dead = Vec::new();
+        for (suspect, answer) in answers {
+            let before = silences.get(&suspect.serial).copied().unwrap_or_default();
+            match judge(answer, before) {
+                Some(0) => {}
+                Some(silences) => {
+                    self.silences.insert(suspect.serial, silences);
+                }
+                None => dead.push((suspect.key.clone(), suspect.serial)),
+            }
+        }
+        dead
+    }
+}
+
+/// How often in a row the instance has been silent now; `None`: it is dead.
+fn judge(answer: Answer, silences_before: u32) -> Option<u32> {
+    match answer {
+        Answer::Accepts => Some(0),
+        Answer::Refuses => None,
+        Answer::Silent => Some(silences_before + 1).filter(|silences| *silences < SILENCES_MAX),
+    }
+}
+
+async fn ask(suspect: &Candidate, addresses: &AddressPolicy) -> Answer {
+    let address = suspect.address();
+    let connect = async {
+        let all: Vec<SocketAddr> = match address.socket_addr() {
+            Some(socket) => vec![socket],
+            None => lookup_host((address.host.to_string(), address.port.get())).await?.collect(),
+        };
+        let allowed: Vec<_> = all.iter().copied().filter(|socket| addresses.check_socket(*socket).is_ok()).collect();
+        if allowed.is_empty() && !all.is_empty() {
+            // Nobody who would ever get a request.
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        TcpStream::connect(&allowed[..]).await
+    };
+    match timeout(PROBE_MAX, connect).await {
+        Ok(Ok(_)) => Answer::Accepts,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Refuses,
+        Ok(Err(_)) | Err(_) => Answer::Silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_refuses_is_dead_at_once_and_who_is_silent_after_three_times() {
+        assert_eq!(judge(Answer::Refuses, 0), None);
+        assert_eq!(judge(Answer::Silent, 0), Some(1));
+        assert_eq!(judge(Answer::Silent, 2), None);
+        assert_eq!(judge(Answer::Accepts, 2), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_listening_suspect_lives_and_a_closed_port_is_dead() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alive = Arc::new(Candidate::sample(&listener.local_addr().unwrap().to_string(), 1));
+        // Bound but not listening: refuses, and nobody else can take the port meanwhile.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let gone = Arc::new(Candidate::sample(&closed.local_addr().unwrap().to_string(), 1));
+        let dead = Prober::new(AddressPolicy::default()).round(vec![alive, Arc::clone(&gone)]).await;
+        assert_eq!(dead, [(gone.key.clone(), gone.serial)]);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_a_forbidden_address_is_not_asked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let suspect = Candidate::sample(&format!("localhost:{}", address.port()), 1);
+        let etcd = AddressPolicy::new([format!("http://{address}").as_str()], []);
+        assert_eq!(ask(&suspect, &etcd).await, Answer::Refuses);
+        let untouched = timeout(Duration::ZERO, listener.accept()).await;
+        assert!(untouched.is_err(), "nobody has knocked");
+        assert_eq!(ask(&suspect, &AddressPolicy::default()).await, Answer::Accepts, "without the policy it is asked");
+    }
+}

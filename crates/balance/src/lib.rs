@@ -1,0 +1,124 @@
+//! `balance`, the gateway: `/mail/…` goes to a live instance of `mail`, or the answer says that it is down, since when and
+//! why.
+//!
+//! Two halves meet in one value, the routing table. The control half learns: etcd → [`watcher`] → [`instances`] → table.
+//! The data half serves: one worker per core, each on its own, reading the table.
+//!
+//! | in the order of a request | what it settles |
+//! |---|---|
+//! | [`worker`], `connection`, `client_stream`, `downstream` | accepts, bounds, times and ends a client's connection |
+//! | `gateway` | **the life of a request, on one page** |
+//! | `framing`, `target`, `headers`, `identity` | what passes, whom it is for, what is changed on the way |
+//! | `pick`, `passive` | which instance, and which one not for a while |
+//! | `forward`, `upstream`, `pool`, `request_body`, `response_body`, `vectored` | one attempt, on a connection of this core |
+//! | `retry` | whether it may be tried again |
+//! | `refusal`, `unavailable`, `reply` | the gateway's own answers |
+//!
+//! | beside it | what it settles |
+//! |---|---|
+//! | [`watcher`], [`instances`], `tombstones`, `last_resort`, [`snapshot`] | who is there, who is not any more and why |
+//! | [`routing_table`], [`addresses`] | what a request sees of that; where nothing is ever sent |
+//! | [`admin`], [`metrics`] | what an operator sees |
+//! | `open_files` | as many connections as the host allows |
+
+pub mod addresses;
+pub mod admin;
+mod client_stream;
+pub mod clock;
+pub mod config;
+mod connection;
+mod connections;
+mod downstream;
+mod forward;
+mod framing;
+mod gateway;
+mod headers;
+mod identity;
+mod index;
+pub mod instances;
+mod last_resort;
+pub mod metrics;
+mod open_files;
+mod passive;
+mod per_core;
+mod pick;
+mod pool;
+mod refusal;
+mod reply;
+mod request_body;
+mod response_body;
+mod retry;
+pub mod routing_table;
+pub mod snapshot;
+mod target;
+pub mod tombstones;
+pub mod trusted;
+mod unavailable;
+mod upstream;
+mod vectored;
+pub mod watcher;
+pub mod worker;
+
+use discovery_etcd::{Etcd, WatchOptions};
+use prometheus_client::registry::Registry;
+use service_kit::{
+    health::Readiness,
+    serve::{ServeOptions, bind, serve},
+    service::Failure,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    addresses::AddressPolicy,
+    config::Config,
+    instances::Instances,
+    metrics::DataMetrics,
+    routing_table::TableHandle,
+    watcher::Watcher,
+    worker::{Listeners, Workers},
+};
+
+/// The gateway, from its configuration to its orderly end.
+///
+/// # Errors
+///
+/// An address that cannot be listened on; a worker that ended before it was asked to.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    open_files::raise(config.gateway.limits.connections_max);
+    let etcd = Etcd::new(&config.etcd)?;
+    let listeners = Listeners::bind(config.listen, &config.gateway)?;
+    let admin_listener = bind(config.admin_listen).await?;
+    let admin_address = admin_listener.local_addr()?;
+
+    let etcd_endpoints = config.etcd.etcd_endpoints.iter().map(String::as_str);
+    let addresses = AddressPolicy::new(etcd_endpoints, [listeners.address(), admin_address]);
+    let instances = Instances::new(listeners.cores(), addresses.clone(), config.last_resort);
+    let changes = discovery_etcd::watch(etcd, WatchOptions::default());
+    let (table, readiness, health) = (TableHandle::new(), Readiness::new(), changes.health());
+    let mut watcher = Watcher::new(instances, table.clone(), readiness.clone(), health.clone());
+    if let Some(file) = &config.snapshot_file {
+        watcher = watcher.with_snapshot(file);
+    }
+
+    let (metrics, mut registry) = (DataMetrics::new(&config.gateway), Registry::default());
+    metrics.register(&mut registry, table.clone(), health.clone());
+    let admin = admin::router(table.clone(), health, readiness, registry);
+
+    let (control_end, cores) = (CancellationToken::new(), listeners.cores());
+    let resolving = tokio::spawn(addresses.clone().follow_etcd(control_end.clone()));
+    let watching = tokio::spawn(watcher.run(changes, control_end.clone()));
+    let administering = tokio::spawn(serve(admin_listener, admin, ServeOptions::default(), control_end.clone()));
+    let mut workers = Workers::start(listeners, &config.gateway, &addresses, &table, &metrics)?;
+    tracing::info!(address = %workers.address(), admin = %admin_address, workers = cores, "serving");
+
+    let was_asked = tokio::select! {
+        () = shutdown.cancelled() => true,
+        () = workers.ended() => false,
+    };
+    workers.drain();
+    workers.ended().await;
+    // Last, so that an operator can watch the drain.
+    control_end.cancel();
+    let _ended = tokio::join!(resolving, watching, administering);
+    if was_asked { Ok(()) } else { Err("the workers ended by themselves".into()) }
+}

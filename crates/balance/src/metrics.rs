@@ -1,0 +1,72 @@
+//! What an operator sees in `/metrics`.
+//!
+//! | metric | labels |
+//! |---|---|
+//! | `balance_requests_total`: answered, by hundreds of the status | service, status (`2xx`) |
+//! | `balance_request_duration_seconds`: to the head of the response | service |
+//! | `balance_retries_total`, `balance_ejections_total` | service |
+//! | `balance_attempts_failed_total` | service, reason (`connect`, `closed`, `timeout`, `malformed`) |
+//! | `balance_instances` | service, state (`in_rotation`, `ejected`, `withheld`, `last_resort`) |
+//! | `balance_addresses_refused`: instances whose address must not be used, now | reason |
+//! | `balance_refusals_total`: answers of the gateway's own | code |
+//! | `balance_connections`: of clients, now | |
+//! | `balance_table_revision`, `balance_table_age_seconds`: since etcd last said anything | |
+//! | `balance_watch_connected`, `balance_watch_comparisons_total`, `balance_watch_differences_total` | |
+//! | `balance_watch_resyncs_total` | cause |
+//! | `balance_values_unreadable`: keys in etcd that make no sense, now | |
+//!
+//! Only services that are in the routing table become labels, never what a client asks for, so the number of series is
+//! bounded by etcd's content. The data path counts into plain cells; this reads them when somebody asks.
+
+mod collect;
+
+use std::borrow::Cow;
+
+use discovery_etcd::WatchHealth;
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+use crate::{config::GatewayOptions, connections::Connections, refusal::Refusal, routing_table::TableHandle};
+
+/// What the workers count together.
+#[derive(Debug, Clone)]
+pub struct DataMetrics {
+    pub(crate) refusals: Refusals,
+    pub(crate) connections: Connections,
+}
+
+/// Counts the gateway's own answers, by their code.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusals(Family<[(&'static str, Cow<'static, str>); 1], Counter>);
+
+// === impl DataMetrics ===
+
+impl DataMetrics {
+    /// The counters, and the limit of connections, for workers with these options.
+    #[must_use]
+    pub fn new(options: &GatewayOptions) -> Self {
+        let limits = options.limits;
+        Self {
+            refusals: Refusals::default(),
+            connections: Connections::new(limits.connections_max, limits.connections_per_client_max),
+        }
+    }
+
+    /// Adds everything to `registry`.
+    pub fn register(&self, registry: &mut Registry, table: TableHandle, watch: WatchHealth) {
+        let help = "Answers that the gateway gave itself, by the code of their problem";
+        registry.register("balance_refusals", help, self.refusals.0.clone());
+        let connections = self.connections.clone();
+        registry.register_collector(Box::new(collect::Collected { table, watch, connections }));
+    }
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    pub(crate) fn count(&self, refusal: &Refusal) {
+        self.0.get_or_create(&[("code", refusal.problem().code)]).inc();
+    }
+}

@@ -1,0 +1,66 @@
+//! Unused connections to the instances, kept for the next request. One pool per core: no lock, no other thread.
+//!
+//! The newest connection is used first, so that the others grow old and are closed when there is less to do. Kept under
+//! the serial number of a registration, so a restarted instance never gets a connection of its predecessor.
+
+use std::{cell::RefCell, collections::HashMap, task::Context, time::Duration};
+
+use crate::{clock::Millis, upstream::Upstream};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Pool {
+    unused: RefCell<HashMap<u64, Vec<Unused>>>,
+    per_instance_max: usize,
+    keep_alive: Duration,
+}
+
+#[derive(Debug)]
+struct Unused {
+    upstream: Upstream,
+    since: Millis,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// Keeps at most `per_instance_max` connections to each instance, each for `keep_alive`.
+    pub(crate) fn new(per_instance_max: usize, keep_alive: Duration) -> Self {
+        Self { unused: RefCell::default(), per_instance_max, keep_alive }
+    }
+
+    /// A connection that still stands, as far as we have been told; asking the kernel once more when `must_be_sure`.
+    pub(crate) fn take(&self, serial: u64, must_be_sure: bool, now: Millis, cx: &mut Context<'_>) -> Option<Upstream> {
+        let mut unused = self.unused.borrow_mut();
+        let connections = unused.get_mut(&serial)?;
+        while let Some(Unused { mut upstream, since }) = connections.pop() {
+            // A connection that the instance has closed, or has written nonsense to, is over by now.
+            let stands = now.since(since) < self.keep_alive && !upstream.drive(cx) && upstream.is_reusable();
+            if stands && (!must_be_sure || upstream.is_quiet()) {
+                upstream.is_reused = true;
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back after a response that was read to its end.
+    pub(crate) fn put(&self, serial: u64, upstream: Upstream, now: Millis) {
+        if self.per_instance_max == 0 || self.keep_alive.is_zero() {
+            return;
+        }
+        let mut unused = self.unused.borrow_mut();
+        let connections = unused.entry(serial).or_default();
+        if connections.len() < self.per_instance_max {
+            connections.push(Unused { upstream, since: now });
+        }
+    }
+
+    /// Closes those that were not used for too long.
+    pub(crate) fn tick(&self, now: Millis) {
+        self.unused.borrow_mut().retain(|_, connections| {
+            connections.retain(|unused| now.since(unused.since) < self.keep_alive);
+            !connections.is_empty()
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! How many retries a service may have: a share of its requests, so that a failing service is not also flooded.
+//!
+//! Over a window of ten seconds, retries are at most 20 % of the requests, plus a small [`RESERVE`] without which a quiet
+//! service could never retry (Linkerd and Envoy bound theirs alike). Per core and service. The request's way pays nothing
+//! for it: only a retry reads the counter of requests, which is kept for the metrics anyway.
+
+use std::{cell::RefCell, collections::HashMap, time::Duration};
+
+use discovery::ServiceName;
+
+use crate::clock::Millis;
+
+/// Retries, in percent of the requests.
+const SHARE_PERCENT: u64 = 20;
+/// Retries per window that need no requests to pay for them.
+const RESERVE: u64 = 20;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// What one service has spent.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    start: Millis,
+    /// The counter of requests when the window started.
+    requests_at_start: u64,
+    /// Requests of the window before, on its average rate.
+    requests_before: u64,
+    retries: u64,
+}
+
+/// The budgets of one core: of services that have ever needed a retry, and are still known.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets(RefCell<HashMap<ServiceName, Budget>>);
+
+// === impl Budgets ===
+
+impl Budgets {
+    /// [`Budget::spend`] of the service `name`. `is_known` tells which services there are; the others are forgotten when a
+    /// new one comes, so that there are never more budgets than services.
+    pub(crate) fn spend(
+        &self,
+        name: &ServiceName,
+        now: Millis,
+        requests: u64,
+        is_known: impl Fn(&ServiceName) -> bool,
+    ) -> bool {
+        let mut budgets = self.0.borrow_mut();
+        if let Some(budget) = budgets.get_mut(name) {
+            return budget.spend(now, requests);
+        }
+        budgets.retain(|name, _| is_known(name));
+        budgets.entry(name.clone()).or_insert(Budget::new(now, requests)).spend(now, requests)
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    fn new(now: Millis, requests: u64) -> Self {
+        Self { start: now, requests_at_start: requests, requests_before: 0, retries: 0 }
+    }
+
+    /// Whether one more retry is within the budget; if so it is spent. `requests` is the counter of all requests so far.
+    fn spend(&mut self, now: Millis, requests: u64) -> bool {
+        let elapsed = now.since(self.start);
+        let since_start = requests.saturating_sub(self.requests_at_start);
+        if elapsed >= WINDOW {
+            let windows = elapsed.as_secs_f64() / WINDOW.as_secs_f64();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "an average of counters, good to a request or two"
+            )]
+            let before = (since_start as f64 / windows) as u64;
+            *self = Self { requests_before: before, ..Self::new(now, requests) };
+            return self.spend(now, requests);
+        }
+        let earned = (since_start + self.requests_before) * SHARE_PERCENT / 100;
+        let allowed = self.retries < earned + RESERVE;
+        self.retries += u64::from(allowed);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spend_all(budget: &mut Budget, now: Millis, requests: u64) -> usize {
+        (0..100_000).take_while(|_| budget.spend(now, requests)).count()
+    }
+
+    #[test]
+    fn retries_are_a_fifth_of_the_requests_and_a_reserve() {
+        let mut budget = Budget::new(Millis(0), 500);
+        assert_eq!(spend_all(&mut budget, Millis(9000), 1500), 220);
+        assert!(!budget.spend(Millis(9999), 1500));
+    }
+
+    #[test]
+    fn a_quiet_service_may_retry_again_in_the_next_window() {
+        let mut budget = Budget::new(Millis(0), 0);
+        assert_eq!(spend_all(&mut budget, Millis(0), 0), 20);
+        assert_eq!(spend_all(&mut budget, Millis(10_000), 1), 20);
+    }
+
+    #[test]
+    fn services_that_are_gone_have_no_budget() {
+        let budgets = Budgets::default();
+        for n in 0..1000 {
+            let name: ServiceName = format!("s{n}").parse().unwrap();
+            assert!(budgets.spend(&name, Millis(0), 0, |known| *known == name));
+            assert!(budgets.0.borrow().len() <= 1);
+        }
+        let name: ServiceName = "s999".parse().unwrap();
+        let spent = (0..100).take_while(|_| budgets.spend(&name, Millis(0), 0, |_| true)).count();
+        assert_eq!(spent, 19, "the budget of a service that is there is kept");
+    }
+
+    #[test]
+    fn a_long_pause_is_no_credit() {
+        let mut budget = Budget::new(Millis(0), 0);
+        // A million requests, but over a hundred windows.
+        assert_eq!(spend_all(&mut budget, Millis(1_000_000), 1_000_000), 2020);
+    }
+}

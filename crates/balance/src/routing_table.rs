@@ -1,0 +1,231 @@
+//! Service → instances: what every request reads.
+//!
+//! The table is an immutable snapshot. [`crate::watcher`] is the only one who makes a new one, and puts it in place with
+//! one atomic swap, so that no request ever sees half a change and none ever waits for one. What must survive a swap
+//! (what traffic has taught about an instance, whose turn it is, counters) is shared by the old table and the new one.
+
+use std::{cell::RefCell, collections::HashMap, ops::Deref, rc::Rc, sync::Arc, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use discovery::{Address, Instance, InstanceKey, Revision, Scheme, ServiceName, Status};
+use http::HeaderValue;
+
+use crate::{addresses::Forbidden, passive::Passive, per_core::PerCore, pick::Turns, tombstones::Tombstone};
+
+/// Everything a request needs to know, at one revision of etcd.
+#[derive(Debug, Default)]
+pub struct RoutingTable {
+    /// Where this comes from.
+    pub source: Source,
+    /// The revision of etcd that it mirrors.
+    pub revision: Revision,
+    services: HashMap<Box<str>, Arc<Service>>,
+}
+
+/// Where a table comes from, and thereby what a missing service means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Source {
+    /// From nowhere yet: etcd has not been reached, and nothing is known about any service.
+    #[default]
+    Nothing,
+    /// From the disk, saved at that time by an earlier run: better than nothing until etcd is reached.
+    Disk(SystemTime),
+    /// From etcd.
+    Etcd,
+}
+
+/// A service that has, or had, instances.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// What is cut off the path for it, `/mail`, as a header value.
+    pub(crate) prefix: HeaderValue,
+    pub(crate) candidates: Shelf,
+    pub(crate) last_resort: Shelf,
+    pub(crate) withheld: Vec<Withheld>,
+    /// The instances that went, the oldest first.
+    pub(crate) tombstones: Vec<Tombstone>,
+    pub(crate) cores: Arc<[PerCore]>,
+}
+
+/// Instances to pick from, with their weights prepared.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf {
+    candidates: Vec<Arc<Candidate>>,
+    turns: Turns,
+}
+
+/// An instance as a request sees it.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// Different for every registration: connections and tries are kept under it.
+    pub(crate) serial: u64,
+    pub(crate) key: InstanceKey,
+    pub(crate) instance: Instance,
+    /// Outlives changes of what the instance says about itself.
+    pub(crate) passive: Arc<Passive>,
+}
+
+/// A registered instance that gets no requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withheld {
+    pub(crate) key: InstanceKey,
+    pub(crate) address: Address,
+    pub(crate) why: Why,
+}
+
+/// Why a registered instance gets no requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It says so itself.
+    Status(Status),
+    /// An operator says so.
+    Operator(Status),
+    /// Its address must not be used.
+    Address(Forbidden),
+    /// It speaks a protocol that this gateway does not speak (yet).
+    Scheme(Scheme),
+}
+
+// === impl RoutingTable ===
+
+impl RoutingTable {
+    pub(crate) fn new(source: Source, revision: Revision, services: HashMap<Box<str>, Arc<Service>>) -> Self {
+        Self { source, revision, services }
+    }
+
+    /// The service of that name, if it has or had instances.
+    pub(crate) fn service(&self, name: &str) -> Option<&Service> {
+        self.services.get(name).map(AsRef::as_ref)
+    }
+
+    /// All services, in the order of their names.
+    pub(crate) fn services(&self) -> Vec<&Service> {
+        let mut services: Vec<&Service> = self.services.values().map(AsRef::as_ref).collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        services
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    pub(crate) fn empty(name: ServiceName, cores: usize) -> Self {
+        let prefix = HeaderValue::try_from(format!("/{name}")).expect("a DNS label is visible ASCII");
+        Self {
+            name,
+            prefix,
+            candidates: Shelf::default(),
+            last_resort: Shelf::default(),
+            withheld: Vec::new(),
+            tombstones: Vec::new(),
+            cores: (0..cores).map(|_| PerCore::default()).collect(),
+        }
+    }
+
+    /// Where to pick from now: the last resort is for when no instance is registered.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        let nobody_is_registered = self.candidates.all().is_empty() && self.withheld.is_empty();
+        if nobody_is_registered { &self.last_resort } else { &self.candidates }
+    }
+}
+
+// === impl Shelf ===
+
+impl Shelf {
+    pub(crate) fn new(candidates: Vec<Arc<Candidate>>) -> Self {
+        let turns = Turns::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
+        Self { candidates, turns }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Candidate>] {
+        &self.candidates
+    }
+
+    /// All, starting with the one whose turn it is.
+    pub(crate) fn from(&self, turn: usize) -> impl Iterator<Item = &Arc<Candidate>> {
+        let (before, after) = self.candidates.split_at(self.turns.at(turn));
+        after.iter().chain(before)
+    }
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    pub(crate) fn address(&self) -> &Address {
+        &self.instance.address
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sample(address: &str, weight: u64) -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let address: Address = address.parse().unwrap();
+        let key = InstanceKey::new("mail".parse().unwrap(), address.instance_id().unwrap());
+        let instance = Instance { weight: weight.try_into().unwrap(), ..Instance::at(address) };
+        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, passive: Arc::default() }
+    }
+}
+
+// === reading and writing ===
+
+/// The place of the table in force. Cheap to clone; all clones are the same place.
+#[derive(Debug, Clone, Default)]
+pub struct TableHandle(Arc<ArcSwap<RoutingTable>>);
+
+/// One core's view of it: reading is a comparison of two pointers, and holding the result touches no shared counter.
+#[derive(Debug)]
+pub(crate) struct CoreTable {
+    shared: TableHandle,
+    cached: RefCell<Rc<Held>>,
+}
+
+/// A table that a core holds on to: counted by the core for its requests, and once among the cores.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<RoutingTable>);
+
+impl TableHandle {
+    /// The place, with a table from nowhere in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The table in force.
+    #[must_use]
+    pub fn load(&self) -> Arc<RoutingTable> {
+        self.0.load_full()
+    }
+
+    /// Puts `table` in force, at once and for every core.
+    pub fn publish(&self, table: Arc<RoutingTable>) {
+        self.0.store(table);
+    }
+}
+
+impl CoreTable {
+    pub(crate) fn new(shared: TableHandle) -> Self {
+        let cached = RefCell::new(Rc::new(Held(shared.load())));
+        Self { shared, cached }
+    }
+
+    /// The table in force.
+    pub(crate) fn load(&self) -> Rc<Held> {
+        let current = self.shared.0.load();
+        let mut cached = self.cached.borrow_mut();
+        if !Arc::ptr_eq(&current, &cached.0) {
+            *cached = Rc::new(Held(Arc::clone(&current)));
+        }
+        Rc::clone(&cached)
+    }
+}
+
+impl Deref for Held {
+    type Target = RoutingTable;
+
+    fn deref(&self) -> &RoutingTable {
+        &self.0
+    }
+}

@@ -1,0 +1,222 @@
+//! From etcd to the routing table: the only writer of the table.
+//!
+//! A change of etcd's is applied as a whole, whatever else is waiting is applied with it, and then one table goes into
+//! force. While etcd is out of reach nothing changes: the last table serves, and its age is visible.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use discovery::{InstanceKey, Revision, Update};
+use discovery_etcd::{Change, OverrideUpdate, WatchHealth};
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use service_kit::{chain, health::Readiness};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{Millis, Spoken},
+    instances::{Instances, Saved},
+    last_resort::Prober,
+    routing_table::{Candidate, Source, TableHandle},
+    snapshot::SnapshotFile,
+};
+
+/// How often the last resort is asked, and how often the snapshot is written at most.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// What [`Watcher::run`] works with.
+#[derive(Debug)]
+pub struct Watcher {
+    instances: Instances,
+    table: TableHandle,
+    readiness: Readiness,
+    health: WatchHealth,
+    snapshot: Option<SnapshotFile>,
+    /// What is on disk, as far as is known.
+    saved: Saved,
+    saving: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Publishes to `table` what becomes of `instances`; reports to `readiness` whether there is anything to serve from.
+    #[must_use]
+    pub fn new(instances: Instances, table: TableHandle, readiness: Readiness, health: WatchHealth) -> Self {
+        readiness.report("table", Err("nothing is known yet: etcd has not been reached".to_owned()));
+        Self { instances, table, readiness, health, snapshot: None, saved: Saved::default(), saving: None }
+    }
+
+    /// Keeps the instances in the file at `path`, and starts from what an earlier run left there. A file that cannot be
+    /// used is a warning: etcd will tell.
+    #[must_use]
+    pub fn with_snapshot(mut self, path: &Path) -> Self {
+        let file = SnapshotFile::at(path);
+        match file.load() {
+            Ok(Some((saved, at))) => {
+                let (revision, number) = (saved.revision, saved.instances.len());
+                let age = Spoken(at.elapsed().unwrap_or_default());
+                tracing::info!(%revision, instances = number, "starting from the snapshot on disk, which is {age} old");
+                self.saved = saved.clone();
+                for key in self.instances.restore(saved, Millis::now()) {
+                    tracing::warn!(%key, "the snapshot has a value that makes no sense; it is left out");
+                }
+                self.instances.at(Source::Disk(at), revision);
+                self.publish();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = %chain(&error), "starting without the snapshot"),
+        }
+        self.snapshot = Some(file);
+        self
+    }
+
+    /// Applies `changes` until `shutdown`.
+    pub async fn run(mut self, mut changes: impl Stream<Item = Change> + Unpin, shutdown: CancellationToken) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (suspects, mut found_dead) = spawn_prober(Prober::new(self.instances.addresses().clone()));
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                change = changes.next() => {
+                    let Some(change) = change else { break };
+                    self.apply(change);
+                    // Ten thousand leases that end together are many changes and few tables.
+                    while let Some(Some(change)) = changes.next().now_or_never() {
+                        self.apply(change);
+                    }
+                }
+                Some(dead) = found_dead.recv() => {
+                    for (key, serial) in dead {
+                        tracing::info!(%key, "instance is gone: its lease had expired, and it accepts no connections");
+                        self.instances.found_dead(&key, serial);
+                    }
+                }
+                _ = rounds.tick() => {
+                    self.instances.tick(Millis::now());
+                    let all: Vec<_> = self.instances.suspects().cloned().collect();
+                    if !all.is_empty() {
+                        // A full channel: the round before is still going on.
+                        let _next_time = suspects.try_send(all);
+                    }
+                    self.save_in_background();
+                }
+            }
+            self.publish();
+        }
+        self.save_at_the_end().await;
+    }
+
+    fn apply(&mut self, change: Change) {
+        let now = Millis::now();
+        for unreadable in &change.unreadable {
+            tracing::warn!(key = unreadable.key, "a key in etcd makes no sense and is left out: {}", unreadable.reason);
+        }
+        for update in change.updates {
+            self.tell(&update, change.revision);
+            self.instances.apply(update, now);
+        }
+        for update in change.overrides {
+            match update {
+                OverrideUpdate::Reset(all) => self.instances.replace_overrides(all),
+                OverrideUpdate::Set(key, status) => self.instances.set_override(key, Some(status)),
+                OverrideUpdate::Unset(key) => self.instances.set_override(key, None),
+            }
+        }
+        self.instances.at(Source::Etcd, change.revision);
+    }
+
+    fn tell(&self, update: &Update, revision: Revision) {
+        let added = match update {
+            Update::Reset(all) => {
+                tracing::info!(%revision, instances = all.len(), "reset");
+                &all[..]
+            }
+            Update::Add(new) => {
+                tracing::info!(key = %new.key, value = %new.instance, "instance added or changed");
+                std::slice::from_ref(new)
+            }
+            Update::Remove(key) => {
+                tracing::info!(%key, "instance removed");
+                &[]
+            }
+        };
+        for new in added {
+            if let Err(forbidden) = self.instances.check_address(new) {
+                tracing::warn!(key = %new.key, address = %new.instance.address, "instance is not used: it {forbidden}");
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Some(table) = self.instances.table() {
+            self.table.publish(table);
+        }
+        let state = match self.table.load().source {
+            Source::Etcd | Source::Disk(_) => Ok(()),
+            Source::Nothing => {
+                let why = self.health.state().last_error.map(|error| format!(" ({error})")).unwrap_or_default();
+                Err(format!("nothing is known yet: etcd has not been reached{why}"))
+            }
+        };
+        self.readiness.report("table", state);
+    }
+
+    /// What there is to be saved: nothing before etcd was reached.
+    fn unsaved(&mut self) -> Option<(SnapshotFile, Saved)> {
+        let file = self.snapshot.clone()?;
+        let current = self.instances.save();
+        let differs = (&current.instances, &current.overrides) != (&self.saved.instances, &self.saved.overrides);
+        if !differs || self.table.load().source != Source::Etcd {
+            return None;
+        }
+        self.saved = current.clone();
+        Some((file, current))
+    }
+
+    fn save_in_background(&mut self) {
+        if self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
+            return;
+        }
+        if let Some((file, saved)) = self.unsaved() {
+            self.saving = Some(tokio::task::spawn_blocking(move || save(&file, saved)));
+        }
+    }
+
+    async fn save_at_the_end(mut self) {
+        if let Some(saving) = self.saving.take() {
+            // It reports its own failures.
+            let _done = saving.await;
+        }
+        if let Some((file, saved)) = self.unsaved() {
+            let _done = tokio::task::spawn_blocking(move || save(&file, saved)).await;
+        }
+    }
+}
+
+fn save(file: &SnapshotFile, saved: Saved) {
+    if let Err(error) = file.save(saved) {
+        tracing::warn!(error = %chain(&error), "the snapshot is out of date");
+    }
+}
+
+type Suspects = Vec<Arc<Candidate>>;
+type Dead = Vec<(InstanceKey, u64)>;
+
+/// Asks who is sent to it, round by round, and sends back who is dead. Ends with the sender.
+fn spawn_prober(mut prober: Prober) -> (mpsc::Sender<Suspects>, mpsc::Receiver<Dead>) {
+    let (suspects, mut rounds) = mpsc::channel::<Suspects>(1);
+    let (dead, found_dead) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(suspects) = rounds.recv().await {
+            let found = prober.round(suspects).await;
+            if !found.is_empty() && dead.send(found).await.is_err() {
+                return;
+            }
+        }
+    });
+    (suspects, found_dead)
+}

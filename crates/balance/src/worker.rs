@@ -1,0 +1,357 @@
+//! One thread per core: its own runtime, its own listener, its own everything.
+//!
+//! The kernel spreads connections over the listeners, which share one port (`SO_REUSEPORT`). A connection stays on the
+//! core that accepted it, with the connections to the instances that its requests use; nothing is handed to another
+//! thread, and nothing is locked.
+//!
+//! The end is in order, and within [`GatewayOptions::drain_timeout`]. From its first moment every response says that it is
+//! the last of its connection. New connections are accepted for two ticks more, then those that wait in the kernel, then
+//! the listener closes. A connection without a request closes half a second later, so that a request that was sent before
+//! its client could know of the end is answered; requests under way, also half a head, are finished.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    pin::pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use service_kit::chain;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    addresses::AddressPolicy,
+    clock::Clock,
+    config::GatewayOptions,
+    connection,
+    connections::{Admission, Connections},
+    downstream::{Downstream, Downstreams},
+    gateway::Gateway,
+    headers::Client,
+    metrics::DataMetrics,
+    pool::Pool,
+    routing_table::{CoreTable, TableHandle},
+};
+
+/// How often a core looks at the clock, and for those who wait in vain.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// How long new connections are accepted after the end began: their clients have been told nothing yet.
+const STILL_OPEN: Duration = TICK.saturating_mul(2);
+
+/// Connections that wait in the kernel for being accepted, per listener; the kernel has a limit of its own.
+const BACKLOG: i32 = 1024;
+
+/// Refused clients that are told so at the same time, per core; the others are just closed.
+const TOLD_MAX: usize = 64;
+
+/// The listeners of all workers on one address.
+#[derive(Debug)]
+pub struct Listeners {
+    listeners: Vec<StdListener>,
+    address: SocketAddr,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    address: SocketAddr,
+    stop: CancellationToken,
+    /// Closed when the last thread has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+/// Why there are no workers.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, not of this host, or its port needs privileges.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The operating system gives no thread.
+    #[error("cannot start worker {core}")]
+    Thread {
+        /// Which one.
+        core: usize,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// Binds one listener per worker to `address`; all get the port that the first one got.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Listen`].
+    pub fn bind(address: SocketAddr, options: &GatewayOptions) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let first = listen(address).map_err(failed)?;
+        let address = first.local_addr().map_err(failed)?;
+        let mut listeners = vec![first];
+        for _ in 1..options.cores() {
+            listeners.push(listen(address).map_err(failed)?);
+        }
+        Ok(Self { listeners, address })
+    }
+
+    /// Where they listen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many there are: the number of workers.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.listeners.len()
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Inherited by the accepted connections, which saves each a system call.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+// === impl Workers ===
+
+impl Workers {
+    /// Starts one thread per listener, serving from `table`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Thread`].
+    pub fn start(
+        listeners: Listeners,
+        options: &GatewayOptions,
+        addresses: &AddressPolicy,
+        table: &TableHandle,
+        metrics: &DataMetrics,
+    ) -> Result<Self, StartError> {
+        let (stop, (guard, ended)) = (CancellationToken::new(), mpsc::channel(1));
+        for (core, listener) in listeners.listeners.into_iter().enumerate() {
+            let seed = Seed {
+                core,
+                listener,
+                options: options.clone(),
+                addresses: addresses.clone(),
+                table: table.clone(),
+                metrics: metrics.clone(),
+                stop: stop.clone(),
+            };
+            let guard = guard.clone();
+            std::thread::Builder::new()
+                .name(format!("balance-{core}"))
+                .spawn(move || {
+                    seed.run();
+                    drop(guard);
+                })
+                .map_err(|source| StartError::Thread { core, source })?;
+        }
+        Ok(Self { address: listeners.address, stop, ended })
+    }
+
+    /// Where they listen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks all to end in order.
+    pub fn drain(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until all have ended.
+    pub async fn ended(&mut self) {
+        while self.ended.recv().await.is_some() {}
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+// === one worker ===
+
+/// What a thread is given to start with.
+struct Seed {
+    core: usize,
+    listener: StdListener,
+    options: GatewayOptions,
+    addresses: AddressPolicy,
+    table: TableHandle,
+    metrics: DataMetrics,
+    stop: CancellationToken,
+}
+
+impl Seed {
+    fn run(self) {
+        let mut builder = Builder::new_current_thread();
+        let runtime = match builder.enable_io().enable_time().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(core = self.core, error = %chain(&error), "cannot start the runtime of a worker");
+                return;
+            }
+        };
+        runtime.block_on(async move {
+            let core = self.core;
+            match self.grow() {
+                Ok((worker, listener)) => worker.serve(listener).await,
+                Err(error) => tracing::error!(core, error = %chain(&error), "cannot listen in a worker"),
+            }
+        });
+    }
+
+    fn grow(self) -> io::Result<(Worker, TcpListener)> {
+        let Self { core, listener, options, addresses, table, metrics, stop } = self;
+        let clock = Rc::new(Clock::default());
+        clock.tick();
+        let pool = Pool::new(options.limits.upstream_idle_max, options.timeouts.upstream_keep_alive);
+        let gateway = Gateway {
+            core,
+            options: Rc::new(options),
+            table: CoreTable::new(table),
+            addresses,
+            clock,
+            pool,
+            downstreams: Downstreams::default(),
+            refusals: metrics.refusals,
+            budgets: Default::default(),
+        };
+        let connections = metrics.connections;
+        let worker = Worker { gateway: Rc::new(gateway), connections, told: Rc::default(), stop };
+        Ok((worker, TcpListener::from_std(listener)?))
+    }
+}
+
+struct Worker {
+    gateway: Rc<Gateway>,
+    connections: Connections,
+    /// How many refused clients are being told.
+    told: Rc<Cell<usize>>,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    async fn serve(self, listener: TcpListener) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.welcome_until(&listener, &mut ticks, self.stop.cancelled()).await;
+        let downstreams = &self.gateway.downstreams;
+        let deadline = Instant::now() + self.gateway.options.drain_timeout;
+        self.gateway.tick();
+        downstreams.drain();
+        self.welcome_until(&listener, &mut ticks, sleep_until(deadline.min(Instant::now() + STILL_OPEN))).await;
+        self.welcome_the_last(listener);
+        while !downstreams.is_empty() && Instant::now() < deadline {
+            ticks.tick().await;
+            self.gateway.tick();
+        }
+        let left = downstreams.busy();
+        if left > 0 {
+            tracing::warn!(core = self.gateway.core, left, "requests were still under way at the end");
+        }
+    }
+
+    /// Accepts and ticks until `end`.
+    async fn welcome_until(&self, listener: &TcpListener, ticks: &mut Interval, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => break,
+                _ = ticks.tick() => self.gateway.tick(),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, client)) => self.welcome(stream, client),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: accepting again at once would spin.
+                        tracing::warn!(error = %chain(&error), "cannot accept a connection");
+                        ticks.tick().await;
+                        self.gateway.tick();
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes in whoever stands in the kernel's queue, and has been connected for all that he knows, and closes the door.
+    fn welcome_the_last(&self, listener: TcpListener) {
+        // The kernel is asked directly: the runtime may not have heard yet that somebody is there.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, client)) = listener.accept() {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                self.welcome(stream, client);
+            }
+        }
+    }
+
+    fn welcome(&self, stream: TcpStream, client: SocketAddr) {
+        match self.connections.admit(client.ip()) {
+            Ok(admission) => self.admit(stream, client, admission),
+            Err(refusal) => {
+                self.gateway.refusals.count(&refusal);
+                if self.told.get() < TOLD_MAX {
+                    self.told.set(self.told.get() + 1);
+                    let told = Rc::clone(&self.told);
+                    tokio::task::spawn_local(async move {
+                        connection::say_last_words(stream, &refusal).await;
+                        told.set(told.get() - 1);
+                    });
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, client: SocketAddr, admission: Admission) {
+        let gateway = Rc::clone(&self.gateway);
+        let trusted = &gateway.options.trust_forwarded_from;
+        let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
+        let facts = Client::new(client.ip(), is_trusted);
+        let downstream = Rc::new(Downstream::new(client, facts, Rc::clone(&gateway.clock)));
+        let registered = Registered { downstream, gateway, _admission: admission };
+        registered.gateway.downstreams.add(&registered.downstream);
+        tokio::task::spawn_local(async move {
+            let (gateway, downstream) = (Rc::clone(&registered.gateway), Rc::clone(&registered.downstream));
+            connection::serve(stream, gateway, downstream).await;
+        });
+    }
+}
+
+/// A connection among the core's, until it ends, also by a panic.
+struct Registered {
+    downstream: Rc<Downstream>,
+    gateway: Rc<Gateway>,
+    _admission: Admission,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.gateway.downstreams.remove(&self.downstream);
+    }
+}

@@ -1,0 +1,22 @@
+//! The gateway over real sockets: raw bytes in, scripted or hand-held instances behind, exact bytes asserted.
+//!
+//! `etcd` and `program` run the program itself against real etcd, which must be on the path.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a failure with a line number, also in its helpers")]
+
+mod support;
+
+mod client_leaves;
+mod cores;
+mod drain;
+mod ejection;
+mod etcd;
+mod framing;
+mod header_fields;
+mod limits;
+mod program;
+mod retries;
+mod routing;
+mod streaming;
+mod timeouts;
+mod unavailable;
+mod upstream_nonsense;

@@ -1,0 +1,120 @@
+//! A gateway in this process with a table that the test writes, and a client that speaks bytes.
+
+mod client;
+mod program;
+
+use std::{net::SocketAddr, time::Duration};
+
+use balance::{
+    addresses::AddressPolicy,
+    clock::Millis,
+    config::GatewayOptions,
+    instances::Instances,
+    metrics::DataMetrics,
+    routing_table::{Source, TableHandle},
+    worker::{Listeners, Workers},
+};
+use clap::Parser;
+use discovery::{Instance, LeaseId, Registered, Revision, Update};
+
+pub(crate) use client::{Answer, Client};
+pub(crate) use program::Program;
+
+/// The options of the data path, as the command line has them.
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(flatten)]
+    gateway: GatewayOptions,
+}
+
+/// Workers on a loopback port, and the notebook behind their table.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) workers: Workers,
+    pub(crate) instances: Instances,
+    table: TableHandle,
+    revision: i64,
+}
+
+impl Gateway {
+    /// With the defaults, on one core.
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these options (`--header-timeout=1s`) instead of the defaults.
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let mut gateway = Self::without_table(options);
+        gateway.publish();
+        gateway
+    }
+
+    /// One that has never heard from etcd.
+    pub(crate) fn without_table(options: &[&str]) -> Self {
+        // Connections to instances are counted by tests, so none may grow too old on a busy machine.
+        let defaults = ["--workers=1", "--upstream-keep-alive=10m"];
+        let is_given =
+            |default: &str| options.iter().any(|option| option.split('=').next() == default.split('=').next());
+        let defaults = defaults.iter().filter(|default| !is_given(default));
+        let options = Options::parse_from(["balance"].iter().chain(defaults).chain(options)).gateway;
+        let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), &options).unwrap();
+        let addresses = AddressPolicy::new([], [listeners.address()]);
+        let instances = Instances::new(listeners.cores(), addresses.clone(), Duration::from_secs(600));
+        let (table, metrics) = (TableHandle::new(), DataMetrics::new(&options));
+        let workers = Workers::start(listeners, &options, &addresses, &table, &metrics).unwrap();
+        Self { workers, instances, table, revision: 0 }
+    }
+
+    /// One with an instance of `mail` at each of `addresses`, in that order.
+    pub(crate) fn before(addresses: &[SocketAddr], options: &[&str]) -> Self {
+        let mut gateway = Self::with(options);
+        for (n, address) in addresses.iter().enumerate() {
+            gateway.register(&format!("service/mail/{n}"), &address.to_string());
+        }
+        gateway
+    }
+
+    /// Registers an instance, or changes what it says.
+    pub(crate) fn register(&mut self, key: &str, value: &str) {
+        let registered = Registered {
+            key: key.parse().unwrap(),
+            instance: Instance::parse(value.as_bytes()).unwrap(),
+            lease: Some(LeaseId(1)),
+            created: Revision(1),
+            modified: Revision(self.revision + 1),
+        };
+        self.instances.apply(Update::Add(registered), Millis::now());
+        self.publish();
+    }
+
+    /// The instance's key is gone from etcd.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.instances.apply(Update::Remove(key.parse().unwrap()), Millis::now());
+        self.publish();
+    }
+
+    pub(crate) fn publish(&mut self) {
+        self.revision += 1;
+        self.instances.at(Source::Etcd, Revision(self.revision));
+        self.table.publish(self.instances.table().expect("the revision has changed"));
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.workers.address()
+    }
+
+    /// A new connection.
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.address()).await
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, head: &str) -> Answer {
+        self.connect().await.ask(head).await
+    }
+
+    /// `GET target` on a connection of its own.
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.ask(&format!("GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n")).await
+    }
+}

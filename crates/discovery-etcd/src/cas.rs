@@ -1,0 +1,171 @@
+//! Writes that may be repeated without harm.
+//!
+//! An attempt that timed out may still be applied, even much later, when a frozen member thaws. A blind repetition could
+//! then put an old value over a newer one. So every write is a compare-and-swap on the revision at which the key was last
+//! seen, and an attempt that comes too late compares unequal and changes nothing.
+
+use discovery::{LeaseId, Revision};
+use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
+use tokio::time::Instant;
+
+use crate::{call::Etcd, error::CallError, member::Parts};
+
+/// How often a key may change under our hands before we give up.
+const ROUNDS: usize = 8;
+
+/// A key as it stands: what we compare with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Current {
+    pub(crate) value: Vec<u8>,
+    pub(crate) lease: Option<LeaseId>,
+    pub(crate) modified: Revision,
+}
+
+/// A write that is done.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) revision: Revision,
+    /// What was there before, if anything.
+    pub(crate) replaced: Option<Current>,
+}
+
+/// What a transaction found.
+pub(crate) enum Outcome {
+    /// The key was as expected, and is changed.
+    Done(Revision),
+    /// It was like this.
+    Changed(Option<Current>),
+}
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// Reads one key, linearizably.
+    pub(crate) async fn read(&self, key: &str, deadline: Instant) -> Result<Option<Current>, CallError> {
+        let response = self.call(deadline, |client| {
+            let mut kv = client.kv();
+            async move { kv.get(key, None).await }
+        });
+        Ok(current(&response.await?))
+    }
+
+    /// Writes `value` under `key` while it lives by `lease`; `None` when it does not, or is not there: then nothing is
+    /// written, however late an attempt arrives.
+    ///
+    /// Writing what is there already succeeds without another revision.
+    pub(crate) async fn rewrite(
+        &self,
+        key: &str,
+        value: &str,
+        lease: LeaseId,
+        deadline: Instant,
+    ) -> Result<Option<Revision>, CallError> {
+        let mut seen = self.read(key, deadline).await?;
+        for _ in 0..ROUNDS {
+            let Some(current) = seen.filter(|current| current.lease == Some(lease)) else { return Ok(None) };
+            if current.value == value.as_bytes() {
+                return Ok(Some(current.modified));
+            }
+            let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0)));
+            match self.swap(key, Some(current.modified), put, deadline).await? {
+                Outcome::Done(revision) => return Ok(Some(revision)),
+                Outcome::Changed(current) => seen = current,
+            }
+        }
+        Err(CallError::Contended)
+    }
+
+    /// Writes `value` under `key`, living by `lease`, whatever is there, starting from what the caller believes is.
+    ///
+    /// Writing what is there already succeeds without another revision.
+    pub(crate) async fn write(
+        &self,
+        key: &str,
+        value: &str,
+        lease: Option<LeaseId>,
+        mut seen: Option<Current>,
+        deadline: Instant,
+    ) -> Result<Written, CallError> {
+        let mut before = seen.clone();
+        for _ in 0..ROUNDS {
+            if let Some(current) = &seen
+                && current.value == value.as_bytes()
+                && current.lease == lease
+            {
+                // Ours, by an attempt whose answer got lost; or the same as ever.
+                return Ok(Written { revision: current.modified, replaced: before });
+            }
+            let options = PutOptions::new().with_lease(lease.map_or(0, |lease| lease.0));
+            let put = TxnOp::put(key, value, Some(options));
+            match self.swap(key, seen.as_ref().map(|current| current.modified), put, deadline).await? {
+                Outcome::Done(revision) => return Ok(Written { revision, replaced: before }),
+                Outcome::Changed(current) => {
+                    // What our own lost attempt wrote is not what was there before.
+                    if current
+                        .as_ref()
+                        .is_none_or(|current| current.value != value.as_bytes() || current.lease != lease)
+                    {
+                        before.clone_from(&current);
+                    }
+                    seen = current;
+                }
+            }
+        }
+        Err(CallError::Contended)
+    }
+
+    /// Deletes `key` if it is still what the caller has `seen`; says at which revision it is gone, or `None` when
+    /// somebody has written it since.
+    pub(crate) async fn delete(
+        &self,
+        key: &str,
+        seen: &Current,
+        deadline: Instant,
+    ) -> Result<Option<Revision>, CallError> {
+        match self.swap(key, Some(seen.modified), TxnOp::delete(key, None), deadline).await? {
+            Outcome::Done(revision) => Ok(Some(revision)),
+            // Gone by a lost attempt of ours, or by itself: both are what was wanted.
+            Outcome::Changed(None) => Ok(Some(seen.modified)),
+            Outcome::Changed(Some(_)) => Ok(None),
+        }
+    }
+
+    /// Does `change` if `key` was last written when it was `seen` (`None`: is not there), else reads it.
+    pub(crate) async fn swap(
+        &self,
+        key: &str,
+        seen: Option<Revision>,
+        change: TxnOp,
+        deadline: Instant,
+    ) -> Result<Outcome, CallError> {
+        // An absent key compares as modified at revision 0.
+        let modified = seen.unwrap_or_default().0;
+        let txn = Txn::new()
+            .when([Compare::mod_revision(key, CompareOp::Equal, modified)])
+            .and_then([change])
+            .or_else([TxnOp::get(key, None)]);
+        let response = self
+            .call(deadline, |client| {
+                let (mut kv, txn) = (client.kv(), txn.clone());
+                async move { kv.txn(txn).await }
+            })
+            .await?;
+        if response.succeeded() {
+            let revision = response.header().map_or(0, |header| header.revision());
+            return Ok(Outcome::Done(Revision(revision)));
+        }
+        let found = response.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(get) => Some(current(&get)),
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+        });
+        Ok(Outcome::Changed(found.flatten()))
+    }
+}
+
+fn current(response: &GetResponse) -> Option<Current> {
+    response.kvs().first().map(|kv| Current {
+        value: kv.value().to_vec(),
+        lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),
+        modified: Revision(kv.mod_revision()),
+    })
+}

@@ -1,0 +1,91 @@
+//! Registering an instance only if its key is still as somebody has seen it.
+//!
+//! [`Etcd::register`] has the last word, which is right for whoever owns an instance. Registries do not: each takes
+//! heartbeats of any instance, by what its mirror shows, and that may be behind. Two that register the same new instance
+//! at once both compare the key with "not there"; one of them gets the key, the other gets to know whose it is.
+
+use discovery::{Instance, InstanceKey, LeaseId, Revision, Ttl};
+use etcd_client::{PutOptions, TxnOp};
+
+use crate::{
+    call::Etcd,
+    cas::{Current, Outcome},
+    error::EtcdError,
+    registration::{Registration, check},
+};
+
+/// An instance's key as etcd holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What it says; `None` when that makes no sense to us.
+    pub instance: Option<Instance>,
+    /// The lease that it lives by; `None` for a key that somebody wrote for good.
+    pub lease: Option<LeaseId>,
+    /// When it was last written: what a claim compares with.
+    pub modified: Revision,
+}
+
+/// What a claim came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The key was as seen, and is ours.
+    Registered(Registration),
+    /// The key is not as seen, but like this (`None`: not there); nothing was written.
+    Taken(Option<Held>),
+}
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// How etcd holds an instance, linearizably. etcd logs nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Find`].
+    pub async fn find(&self, key: &InstanceKey) -> Result<Option<Held>, EtcdError> {
+        let found = self.read(&key.key(), self.deadline()).await;
+        Ok(found.map_err(|source| EtcdError::Find { key: key.clone(), source })?.map(Held::from))
+    }
+
+    /// Registers an instance under a new lease if its key is still as `seen` (`None`: not there).
+    ///
+    /// The lease that was seen is revoked if it holds no other key. A lease that turns out not to be needed is revoked,
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Etcd::register`].
+    pub async fn claim(
+        &self,
+        key: &InstanceKey,
+        instance: &Instance,
+        ttl: Ttl,
+        seen: Option<&Held>,
+    ) -> Result<Claim, EtcdError> {
+        check(key, instance)?;
+        let failed = |source| EtcdError::Register { key: key.clone(), source };
+        let deadline = self.deadline();
+        let guard = self.grant(ttl, deadline).await.map_err(failed)?;
+        let lease = guard.lease();
+        let put = TxnOp::put(key.key(), instance.to_string(), Some(PutOptions::new().with_lease(lease.0)));
+        let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), put, deadline).await {
+            Ok(Outcome::Done(revision)) => revision,
+            // By an attempt of ours whose answer got lost: nobody else knows this lease.
+            Ok(Outcome::Changed(Some(current))) if current.lease == Some(lease) => current.modified,
+            Ok(Outcome::Changed(current)) => return Ok(Claim::Taken(current.map(Held::from))),
+            Err(source) => return Err(failed(source)),
+        };
+        if let Some(replaced) = seen.and_then(|seen| seen.lease) {
+            self.tidy(replaced);
+        }
+        Ok(Claim::Registered(Registration { lease: guard.keep(), revision }))
+    }
+}
+
+// === impl Held ===
+
+impl From<Current> for Held {
+    fn from(Current { value, lease, modified }: Current) -> Self {
+        Self { instance: Instance::parse(&value).ok(), lease, modified }
+    }
+}

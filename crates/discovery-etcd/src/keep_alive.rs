@@ -1,0 +1,49 @@
+//! Keep-alive: what a heartbeat costs etcd when nothing changed. It adds nothing to etcd's log.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use discovery::LeaseId;
+
+use crate::{call::Etcd, error::EtcdError, failure::Failure, lane::open_stream, member::Member};
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// Keeps a lease alive for another TTL, which is returned.
+    ///
+    /// Runs over long-lived streams that are shared by all leases. That etcd says so is no proof that the instance's key
+    /// is still there: somebody may have deleted it.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::LeaseNotFound`]: register afresh. [`EtcdError::KeepAlive`]: not known; repeat it.
+    pub async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, EtcdError> {
+        // Set by an attempt that does not come back: then this lease may be the one for which etcd stalls the stream,
+        // and it must not stall the next member's, too.
+        let stalled = AtomicBool::new(false);
+        let kept = self.on_members(self.deadline(), |member| {
+            let stalled = &stalled;
+            async move {
+                if stalled.swap(true, Ordering::Relaxed) {
+                    return keep_alive_alone(member, lease).await;
+                }
+                let answer = member.lanes.of(lease).keep_alive(member, lease).await;
+                stalled.store(false, Ordering::Relaxed);
+                answer
+            }
+        });
+        kept.await.map_err(|source| match source.refusal() {
+            Some(Failure::LeaseNotFound) => EtcdError::LeaseNotFound { lease },
+            _ => EtcdError::KeepAlive { lease, source },
+        })
+    }
+}
+
+/// Keeps one lease alive over a stream of its own, which ends with that.
+async fn keep_alive_alone(member: &Member, lease: LeaseId) -> Result<Duration, Failure> {
+    let (ttl, _keeper, _stream) = open_stream(member, lease).await?;
+    Ok(ttl)
+}

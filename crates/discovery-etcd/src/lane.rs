@@ -1,0 +1,196 @@
+//! One long-lived keep-alive stream, shared by many leases.
+//!
+//! Requests go in, responses come out in the same order and name their lease. The first caller opens the stream with
+//! its own request; a task reads responses and hands each to whoever waits for that lease. When the stream breaks, or one
+//! response is overdue, the lane closes and everybody who waits learns at once; the next caller opens it anew.
+//!
+//! etcd answers a keep-alive for a lease that has expired but is not yet deleted only after its deletion, and everything
+//! behind it on the stream waits as well. Therefore a member has several lanes, and a lane that stalls is given up.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use discovery::LeaseId;
+use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper};
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
+
+use crate::{
+    failure::Failure,
+    member::{Member, Parts},
+};
+
+/// How many streams one member gets: enough that one stalled lease delays few others.
+const LANES: usize = 8;
+
+/// The lanes of one member.
+#[derive(Debug)]
+pub(crate) struct Lanes([Arc<Lane>; LANES]);
+
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// Held by the caller who opens the stream, so that the others wait for that instead of opening their own.
+    opening: AsyncMutex<()>,
+    open: Mutex<Option<Open>>,
+}
+
+/// An open stream.
+#[derive(Debug)]
+struct Open {
+    keeper: LeaseKeeper,
+    waiting: HashMap<i64, Vec<oneshot::Sender<Answer>>>,
+    /// Which opening this is: an old reader or an old waiter must not close a new stream.
+    generation: u64,
+}
+
+type Answer = Result<Duration, Failure>;
+
+/// A request that is on its way.
+struct Sent {
+    answer: oneshot::Receiver<Answer>,
+    generation: u64,
+}
+
+/// Closes the lane unless an answer came: the waiting call was cut off by its time limit.
+struct CloseUnlessAnswered<'a> {
+    lane: &'a Lane,
+    generation: Option<u64>,
+}
+
+// === impl Lanes ===
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Arc::default()))
+    }
+}
+
+impl Lanes {
+    /// The lane on which `lease` is kept alive.
+    pub(crate) fn of(&self, lease: LeaseId) -> &Arc<Lane> {
+        // Ids that etcd chooses count up in their lowest bits, ours are random there.
+        &self.0[usize::try_from(lease.0.unsigned_abs() % LANES as u64).expect("less than LANES")]
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// Keeps `lease` alive over `member`, to which this lane belongs; returns its TTL.
+    ///
+    /// Unbounded: the caller sets the limit and drops this when it is over, which closes the lane, because a response
+    /// that is late delays all others.
+    pub(crate) async fn keep_alive(self: &Arc<Self>, member: &Member, lease: LeaseId) -> Answer {
+        loop {
+            if let Some(sent) = self.send(lease).await? {
+                return self.receive(sent).await;
+            }
+            let opening = self.opening.lock().await;
+            if !self.is_open() {
+                // The opener's first response is its own.
+                return self.open(member, lease).await;
+            }
+            drop(opening);
+        }
+    }
+
+    /// Opens the stream with `lease` as its first request. A lease that is gone does not open it.
+    async fn open(self: &Arc<Self>, member: &Member, lease: LeaseId) -> Answer {
+        let (ttl, keeper, stream) = open_stream(member, lease).await?;
+        let generation = rand::random();
+        *self.lock() = Some(Open { keeper, waiting: HashMap::new(), generation });
+        tokio::spawn(read(Arc::downgrade(self), generation, stream));
+        Ok(ttl)
+    }
+
+    /// Sends a request, if the lane is open.
+    async fn send(&self, lease: LeaseId) -> Result<Option<Sent>, Failure> {
+        let (sender, answer) = oneshot::channel();
+        let (mut keeper, generation) = {
+            let mut open = self.lock();
+            let Some(open) = open.as_mut() else { return Ok(None) };
+            // Before the request leaves, so that its response finds us.
+            open.waiting.entry(lease.0).or_default().push(sender);
+            (LeaseKeeper { id: lease.0, sender: open.keeper.sender.clone() }, open.generation)
+        };
+        let mut close = CloseUnlessAnswered { lane: self, generation: Some(generation) };
+        let sent = keeper.keep_alive().await;
+        if sent.is_ok() {
+            close.generation = None;
+        }
+        sent.map_err(Failure::from)?;
+        Ok(Some(Sent { answer, generation }))
+    }
+
+    async fn receive(&self, sent: Sent) -> Answer {
+        let mut close = CloseUnlessAnswered { lane: self, generation: Some(sent.generation) };
+        let answer = sent.answer.await;
+        close.generation = None;
+        answer.unwrap_or_else(|_| Err(Failure::Unreachable("the keep-alive stream was closed".into())))
+    }
+
+    /// Closes the stream, if it is still this one; whoever waits learns that by the loss of its sender.
+    fn close(&self, generation: u64) {
+        let mut open = self.lock();
+        if open.as_ref().is_some_and(|open| open.generation == generation) {
+            *open = None;
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a keep-alive stream on `member`; etcd-client sends the first request and takes its response.
+pub(crate) async fn open_stream(
+    member: &Member,
+    lease: LeaseId,
+) -> Result<(Duration, LeaseKeeper, LeaseKeepAliveStream), Failure> {
+    let open = |client: Client| async move { client.lease().keep_alive(lease.0).await };
+    let (mut keeper, mut stream) = member.attempt(&open).await?;
+    // etcd-client keeps the TTL of the first response to itself, so we ask once more.
+    keeper.keep_alive().await?;
+    let response = stream.message().await?;
+    match response.map(|response| response.ttl()) {
+        Some(ttl) if ttl > 0 => Ok((Duration::from_secs(ttl.unsigned_abs()), keeper, stream)),
+        Some(_) => Err(Failure::LeaseNotFound),
+        None => Err(Failure::Unreachable("the keep-alive stream was closed".into())),
+    }
+}
+
+/// Hands responses to those who wait, until the stream ends or nobody has the lane any more.
+async fn read(lane: Weak<Lane>, generation: u64, mut stream: LeaseKeepAliveStream) {
+    while let Ok(Some(response)) = stream.message().await {
+        let Some(lane) = lane.upgrade() else { return };
+        let mut open = lane.lock();
+        let Some(open) = open.as_mut().filter(|open| open.generation == generation) else { return };
+        let answer = match response.ttl() {
+            ttl if ttl > 0 => Ok(Duration::from_secs(ttl.unsigned_abs())),
+            _ => Err(Failure::LeaseNotFound),
+        };
+        for waiter in open.waiting.remove(&response.id()).unwrap_or_default() {
+            // Somebody who no longer waits has been told otherwise.
+            let _ = waiter.send(answer.clone());
+        }
+    }
+    if let Some(lane) = lane.upgrade() {
+        lane.close(generation);
+    }
+}
+
+// === impl CloseUnlessAnswered ===
+
+impl Drop for CloseUnlessAnswered<'_> {
+    fn drop(&mut self) {
+        if let Some(generation) = self.generation {
+            self.lane.close(generation);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Which member to ask: the one that answered last, and a member that failed lately only when no other is left.
+//!
+//! Staying with one member keeps its connection and streams warm. A frozen member costs one attempt, after which it is
+//! last in line until [`FORGIVEN_AFTER`] has passed or everybody else has failed more recently.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// After this time a failure no longer counts against a member.
+pub(crate) const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// What is known about the members, by their index. Pure: the time is given.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    preferred: usize,
+    failed_at: Vec<Option<Instant>>,
+}
+
+// === impl Roster ===
+
+impl Roster {
+    /// For `members` members, of which `preferred` is asked first.
+    pub(crate) fn new(members: usize, preferred: usize) -> Self {
+        Self { preferred, failed_at: vec![None; members] }
+    }
+
+    /// All members, in the order in which to ask them now.
+    pub(crate) fn order(&self, now: Instant) -> Vec<usize> {
+        let members = self.failed_at.len();
+        let mut order: Vec<usize> = (0..members).map(|n| (self.preferred + n) % members).collect();
+        // Stable: members in equally good standing keep their place in the ring.
+        order.sort_by_key(|&member| self.lately(member, now));
+        order
+    }
+
+    /// `member` answered: it is fine, and the one to stay with.
+    pub(crate) fn succeeded(&mut self, member: usize) {
+        self.failed_at[member] = None;
+        self.preferred = member;
+    }
+
+    /// `member` failed to answer.
+    pub(crate) fn failed(&mut self, member: usize, now: Instant) {
+        self.failed_at[member] = Some(now);
+    }
+
+    /// `None`, which sorts first, when it has nothing against it; else when it failed.
+    fn lately(&self, member: usize, now: Instant) -> Option<Instant> {
+        self.failed_at[member].filter(|failed_at| now.saturating_duration_since(*failed_at) < FORGIVEN_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_member_that_answered_last_is_asked_first() {
+        let now = Instant::now();
+        let mut roster = Roster::new(3, 1);
+        assert_eq!(roster.order(now), [1, 2, 0]);
+        roster.succeeded(2);
+        assert_eq!(roster.order(now), [2, 0, 1]);
+    }
+
+    #[test]
+    fn a_member_that_failed_lately_is_asked_last() {
+        let now = Instant::now();
+        let mut roster = Roster::new(3, 0);
+        roster.failed(0, now);
+        assert_eq!(roster.order(now), [1, 2, 0]);
+        roster.succeeded(1);
+        assert_eq!(roster.order(now + FORGIVEN_AFTER / 2), [1, 2, 0]);
+    }
+
+    #[test]
+    fn when_all_failed_the_one_that_failed_longest_ago_is_asked_first() {
+        let now = Instant::now();
+        let mut roster = Roster::new(3, 0);
+        for (member, millis) in [(1, 1), (0, 2), (2, 3)] {
+            roster.failed(member, now + Duration::from_millis(millis));
+        }
+        assert_eq!(roster.order(now + Duration::from_millis(4)), [1, 0, 2]);
+    }
+
+    #[test]
+    fn a_failure_is_forgiven_after_a_while() {
+        let now = Instant::now();
+        let mut roster = Roster::new(2, 0);
+        roster.failed(0, now);
+        assert_eq!(roster.order(now + FORGIVEN_AFTER), [0, 1]);
+    }
+}

@@ -1,0 +1,85 @@
+//! Everything that is registered, at one revision.
+
+use std::collections::BTreeMap;
+
+use discovery::{InstanceKey, Registered, Revision, Status};
+use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+
+use crate::{
+    call::Etcd,
+    decode::{Entry, Range, Unreadable},
+    error::EtcdError,
+    member::Parts,
+};
+
+/// What is in etcd at one revision. A watch from the next revision on misses nothing and repeats nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When this is true.
+    pub revision: Revision,
+    /// Every instance, in the order of their keys.
+    pub instances: Vec<Registered>,
+    /// Every operator's word, also about instances that are not there.
+    pub overrides: BTreeMap<InstanceKey, Status>,
+    /// Keys and values that make no sense to us.
+    pub unreadable: Vec<Unreadable>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Makes sense of what etcd listed.
+    fn read(revision: i64, entries: impl IntoIterator<Item = (Range, Entry)>) -> Self {
+        let mut snapshot = Self { revision: Revision(revision), ..Self::default() };
+        for (range, entry) in entries {
+            let read = match range {
+                Range::Instances => entry.registered().map(|registered| snapshot.instances.push(registered)),
+                Range::Overrides => entry.overridden().map(|(key, status)| {
+                    snapshot.overrides.insert(key, status);
+                }),
+            };
+            if let Err(unreadable) = read {
+                snapshot.unreadable.push(unreadable);
+            }
+        }
+        snapshot
+    }
+}
+
+impl From<&TxnResponse> for Snapshot {
+    fn from(response: &TxnResponse) -> Self {
+        let lists = Range::ALL.into_iter().zip(response.op_responses());
+        let entries = lists.flat_map(|(range, list)| {
+            let entries: Vec<Entry> = match &list {
+                TxnOpResponse::Get(list) => list.kvs().iter().map(Entry::from).collect(),
+                TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => Vec::new(),
+            };
+            entries.into_iter().map(move |entry| (range, entry))
+        });
+        Self::read(response.header().map_or(0, |header| header.revision()), entries)
+    }
+}
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// Lists everything, linearizably: what was committed before this call is in it.
+    ///
+    /// One read-only transaction over both prefixes, so that they are of the same revision; etcd logs nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Snapshot`], also when there is no quorum.
+    pub async fn snapshot(&self) -> Result<Snapshot, EtcdError> {
+        let lists: Vec<TxnOp> = Range::ALL
+            .into_iter()
+            .map(|range| TxnOp::get(range.prefix(), Some(GetOptions::new().with_prefix())))
+            .collect();
+        let response = self.call(self.deadline(), |client| {
+            let (mut kv, txn) = (client.kv(), Txn::new().and_then(lists.clone()));
+            async move { kv.txn(txn).await }
+        });
+        let response = response.await.map_err(|source| EtcdError::Snapshot { source })?;
+        Ok(Snapshot::from(&response))
+    }
+}

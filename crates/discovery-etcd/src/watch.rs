@@ -1,0 +1,132 @@
+//! List, watch from there, notice every gap, list again: for ever.
+//!
+//! ```text
+//!            ┌───────────────────────── gap ──────────────────────────┐
+//!            ▼                                                        │
+//!          LIST ── at revision R ──▶ OPEN ── after R ──────▶ WATCH ────┘
+//! ```
+//!
+//! A gap is a closed stream, a compacted revision, a member that went silent, or one that is behind the list. After each
+//! the whole is listed again and compared, never resumed: a cluster that was wiped and has grown past our revision since
+//! would otherwise look like one that merely goes on. A list is one read, and identical data makes no change.
+//!
+//! While etcd cannot be reached the watch keeps trying, and what was told stays true as far as anybody knows;
+//! [`WatchHealth`] says how old it is.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use discovery::{InstanceKey, Revision, Status, Update};
+use futures::{
+    Stream, StreamExt,
+    stream::{BoxStream, unfold},
+};
+
+use crate::{
+    call::Etcd,
+    decode::Unreadable,
+    watch_engine::Engine,
+    watch_health::{ResyncCause, WatchHealth},
+};
+
+/// How a watch behaves. The defaults are what the suite promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// Ask for a sign of life this often. Default 1 s.
+    pub progress_interval: Duration,
+    /// Give a member up after this much silence. Default 2 s; longer than the interval.
+    pub silence_limit: Duration,
+    /// How often to compare with a complete list. Default 30 s.
+    pub reconcile_interval: Duration,
+    /// The longest wait between two attempts to reach etcd. Default 2 s; they start at 100 ms.
+    pub retry_max: Duration,
+}
+
+/// An endless stream of changes: a list first, then what happens. Never ends, never fails.
+///
+/// Nothing happens unless it is polled, and nothing is spawned. Hold on to the stream between polls.
+pub struct Watch {
+    changes: BoxStream<'static, Change>,
+    health: WatchHealth,
+}
+
+/// One step in what is known: one list, or one response of etcd's watch. Apply it as a whole.
+///
+/// The first one has an [`Update::Reset`] and an [`OverrideUpdate::Reset`]. See [`Update`] for the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// etcd's newest revision when it said this. Goes backwards only with [`ResyncCause::Wiped`].
+    pub revision: Revision,
+    /// Why everything was listed, when this comes from a list.
+    pub cause: Option<ResyncCause>,
+    /// What changed about instances, in order.
+    pub updates: Vec<Update>,
+    /// What changed about overrides, in order.
+    pub overrides: Vec<OverrideUpdate>,
+    /// Keys and values that make no sense to us and did not make the same nonsense before. An instance whose value
+    /// became unreadable is in `updates` as removed.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// One change to the operators' words about instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OverrideUpdate {
+    /// These, and no others, are overridden.
+    Reset(BTreeMap<InstanceKey, Status>),
+    /// This instance is overridden, whether it is registered or not.
+    Set(InstanceKey, Status),
+    /// This instance speaks for itself again.
+    Unset(InstanceKey),
+}
+
+/// Watches both ranges of `etcd`. Does nothing until it is polled.
+pub fn watch(etcd: Etcd, options: WatchOptions) -> Watch {
+    let health = WatchHealth::default();
+    let engine = Engine::new(etcd, options, health.clone());
+    let changes = unfold(engine, |mut engine| async move {
+        let change = engine.next().await;
+        Some((change, engine))
+    });
+    Watch { changes: changes.boxed(), health }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// How it is, also while the stream is in somebody else's hands.
+    pub fn health(&self) -> WatchHealth {
+        self.health.clone()
+    }
+}
+
+impl Stream for Watch {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        self.changes.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("health", &self.health).finish_non_exhaustive()
+    }
+}
+
+// === impl WatchOptions ===
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self {
+            progress_interval: Duration::from_secs(1),
+            silence_limit: Duration::from_secs(2),
+            reconcile_interval: Duration::from_secs(30),
+            retry_max: Duration::from_secs(2),
+        }
+    }
+}

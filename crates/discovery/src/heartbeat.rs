@@ -1,0 +1,226 @@
+//! What instance and registry say to each other over HTTP.
+//!
+//! The plain form, `POST /`, is what any shell can send; the full form,
+//! `PUT /v1/services/{service}/instances/{instance}`, says everything. Unknown fields are refused: a mistyped `weigth`
+//! would otherwise be a setting that silently does nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Address, FieldError, HealthPath, Host, Instance, InstanceId, SERVICE_PREFIX, Scheme, ServiceName, Status, Ttl,
+    Weight,
+};
+
+/// The plain heartbeat: `{"name":"service/mail","host":"10.0.0.5","port":7070}`.
+///
+/// Its fields are as received; [`PlainHeartbeat::into_parts`] makes sense of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainHeartbeat {
+    /// The service, with or without `service/` in front.
+    pub name: String,
+    /// An IP address or a host name.
+    pub host: String,
+    /// The TCP port, 1 to 65535.
+    pub port: u32,
+}
+
+/// The full heartbeat. Service and instance id are in the path; here is the rest. What is absent has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FullHeartbeat {
+    /// Where the instance listens, `host:port`.
+    pub address: Address,
+    /// See [`Instance::scheme`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// See [`Instance::weight`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Weight>,
+    /// See [`Instance::zone`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// See [`Instance::version`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// See [`Instance::health`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthPath>,
+    /// See [`Instance::status`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// See [`Instance::tags`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeSet<String>>,
+    /// See [`Instance::meta`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<BTreeMap<String, String>>,
+    /// How long to stay registered without another heartbeat, in milliseconds; see [`Ttl`]. Default 5000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// The registry's answer to either form: committed in etcd, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// How long this heartbeat is good for, in milliseconds.
+    pub ttl_ms: u64,
+    /// When to send the next one, in milliseconds from now.
+    pub next_heartbeat_ms: u64,
+    /// What the instance is to others; `draining` when an operator said so.
+    pub status: Status,
+    /// The etcd revision at which this is true.
+    pub revision: i64,
+}
+
+// === impl PlainHeartbeat ===
+
+impl PlainHeartbeat {
+    /// What is announced: the service, the id (`host:port`) and the instance.
+    ///
+    /// # Errors
+    ///
+    /// The first field that makes no sense, by the name it has in the heartbeat.
+    pub fn into_parts(self) -> Result<(ServiceName, InstanceId, Instance), FieldError> {
+        let name = self.name.strip_prefix(SERVICE_PREFIX).unwrap_or(&self.name);
+        let service = name.parse::<ServiceName>().map_err(|error| error.under("name"))?;
+        let host = self.host.parse::<Host>()?;
+        let port = u16::try_from(self.port)
+            .ok()
+            .and_then(NonZeroU16::new)
+            .ok_or_else(|| FieldError::new("port", format!("{} is not a port; give one from 1 to 65535", self.port)))?;
+        let address = Address { host, port };
+        check_reachable(&address).map_err(|error| error.under("host"))?;
+        let id = address.instance_id().map_err(|error| error.under("host"))?;
+        Ok((service, id, Instance::at(address)))
+    }
+}
+
+// === impl FullHeartbeat ===
+
+impl FullHeartbeat {
+    /// The heartbeat that announces `instance` for `ttl`; what is default is left out.
+    pub fn new(instance: &Instance, ttl: Ttl) -> Self {
+        fn unless_default<T: Default + PartialEq + Clone>(value: &T) -> Option<T> {
+            (*value != T::default()).then(|| value.clone())
+        }
+        Self {
+            address: instance.address.clone(),
+            scheme: unless_default(&instance.scheme),
+            weight: unless_default(&instance.weight),
+            zone: instance.zone.clone(),
+            version: instance.version.clone(),
+            health: instance.health.clone(),
+            status: unless_default(&instance.status),
+            tags: unless_default(&instance.tags),
+            meta: unless_default(&instance.meta),
+            ttl_ms: unless_default(&ttl).map(Ttl::as_millis),
+        }
+    }
+
+    /// What is announced, and for how long.
+    ///
+    /// # Errors
+    ///
+    /// The first field that makes no sense.
+    pub fn into_parts(self) -> Result<(Instance, Ttl), FieldError> {
+        let ttl = self.ttl_ms.map_or(Ok(Ttl::default()), Ttl::from_millis)?;
+        check_reachable(&self.address)?;
+        let instance = Instance {
+            address: self.address,
+            scheme: self.scheme.unwrap_or_default(),
+            weight: self.weight.unwrap_or_default(),
+            zone: self.zone,
+            version: self.version,
+            health: self.health,
+            status: self.status.unwrap_or_default(),
+            tags: self.tags.unwrap_or_default(),
+            meta: self.meta.unwrap_or_default(),
+        };
+        instance.check()?;
+        Ok((instance, ttl))
+    }
+}
+
+/// `0.0.0.0` and `::` are what one listens on, never what another can connect to; a common slip in configuration.
+fn check_reachable(address: &Address) -> Result<(), FieldError> {
+    let ip = address.host.ip().map(|ip| ip.to_canonical());
+    if ip.is_some_and(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        let what = "is nowhere that others could connect to; announce the address by which they reach you";
+        return Err(FieldError::new("address", format!("{} {what}", address.host)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(name: &str, host: &str, port: u32) -> PlainHeartbeat {
+        PlainHeartbeat { name: name.into(), host: host.into(), port }
+    }
+
+    #[test]
+    fn the_plain_form_is_understood_with_and_without_its_prefix() {
+        for name in ["service/mail", "mail"] {
+            let (service, id, instance) = plain(name, "10.0.0.5", 7070).into_parts().unwrap();
+            assert_eq!((service.as_str(), id.as_str()), ("mail", "10.0.0.5:7070"));
+            assert_eq!(instance.to_string(), "10.0.0.5:7070");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_blamed_on_the_field_as_it_was_sent() {
+        for (heartbeat, field) in [
+            (plain("service/", "a", 1), "name"),
+            (plain("service/service/a", "a", 1), "name"),
+            (plain("../x", "a", 1), "name"),
+            (plain("mail", "", 1), "host"),
+            (plain("mail", "a/b", 1), "host"),
+            (plain("mail", "0.0.0.0", 1), "host"),
+            (plain("mail", "::", 1), "host"),
+            (plain("mail", "a", 0), "port"),
+            (plain("mail", "a", 65536), "port"),
+        ] {
+            assert_eq!(heartbeat.clone().into_parts().unwrap_err().field, field, "{heartbeat:?}");
+        }
+    }
+
+    #[test]
+    fn the_full_form_leaves_out_what_is_default() {
+        let instance = Instance::at("10.0.0.5:7070".parse().unwrap());
+        let heartbeat = FullHeartbeat::new(&instance, Ttl::default());
+        assert_eq!(serde_json::to_string(&heartbeat).unwrap(), r#"{"address":"10.0.0.5:7070"}"#);
+        assert_eq!(heartbeat.into_parts().unwrap(), (instance, Ttl::default()));
+    }
+
+    #[test]
+    fn unknown_fields_and_wrong_types_are_refused() {
+        for json in [
+            r#"{"address":"a:1","weigth":2}"#,
+            r#"{"address":"a:1","weight":"2"}"#,
+            r#"{"address":"a:1","weight":0}"#,
+            r#"{"address":7070}"#,
+            r#"{"address":"a:1","tags":"x"}"#,
+            r#"{"address":"a:1","meta":{"a":1}}"#,
+            "{}",
+        ] {
+            assert!(serde_json::from_str::<FullHeartbeat>(json).is_err(), "{json}");
+        }
+        assert!(serde_json::from_str::<PlainHeartbeat>(r#"{"name":"a","host":"b","port":1,"x":1}"#).is_err());
+    }
+
+    #[test]
+    fn the_full_form_is_held_to_the_bounds_of_an_instance() {
+        let parts = |json: &str| serde_json::from_str::<FullHeartbeat>(json).unwrap().into_parts();
+        assert_eq!(parts(r#"{"address":"a:1","zone":"\n"}"#).unwrap_err().field, "zone");
+        assert_eq!(parts(r#"{"address":"a:1","ttl_ms":1}"#).unwrap_err().field, "ttl_ms");
+        assert_eq!(parts(r#"{"address":"0.0.0.0:1"}"#).unwrap_err().field, "address");
+        assert_eq!(parts(r#"{"address":"a:1","ttl_ms":2500}"#).unwrap().1.as_millis(), 2500);
+    }
+}

@@ -1,0 +1,39 @@
+//! The shared language of the suite: what a service, an instance and an update are, and how they are written.
+//!
+//! The flow is the table of contents. A [`heartbeat`] names a [`ServiceName`] and an [`Instance`]; the registry writes
+//! it under an [`InstanceKey`] for one [`Ttl`]; readers get it back as [`Registered`] in an [`Update`].
+//!
+//! Nothing here does I/O, knows a clock or can panic on any input. Writers are strict ([`Instance`]'s `Display`),
+//! readers are liberal ([`Instance::parse`]), and every refusal is a [`FieldError`] that names the field and says what
+//! to change. Every value that is written is read back the same; property tests hold both to it.
+
+mod address;
+mod field_error;
+mod health_path;
+pub mod heartbeat;
+mod instance;
+mod instance_id;
+mod key;
+mod registered;
+mod scheme;
+mod service;
+mod status;
+mod text;
+mod ttl;
+mod update;
+mod value;
+mod weight;
+
+pub use address::{Address, Host, HostName};
+pub use field_error::FieldError;
+pub use health_path::HealthPath;
+pub use instance::Instance;
+pub use instance_id::InstanceId;
+pub use key::{CONFIG_PREFIX, InstanceKey, OVERRIDE_PREFIX, SERVICE_PREFIX};
+pub use registered::{LeaseId, Registered, Revision};
+pub use scheme::Scheme;
+pub use service::ServiceName;
+pub use status::Status;
+pub use ttl::Ttl;
+pub use update::Update;
+pub use weight::Weight;

@@ -1,0 +1,51 @@
+//! doc/configuration.md and the programs' own help name the same variables.
+
+use std::{collections::BTreeSet, process::Command};
+
+const DOCUMENT: &str = include_str!("../../../../doc/configuration.md");
+/// Programs with the subcommands whose options are documented; the section is called like the program.
+const PROGRAMS: [(&str, &[&str]); 6] =
+    [("registry", &[]), ("balance", &[]), ("mail", &[]), ("userlist", &[]), ("heartbeat", &[]), ("muster", &["up"])];
+
+/// The variables in `[env: NAME=…]` of a program's help.
+fn variables(program: &str, subcommand: &[&str]) -> BTreeSet<String> {
+    let mut command = Command::new(e2e::binaries::find(program));
+    let help = command.args(subcommand).arg("--help").env_clear().output().unwrap();
+    assert!(help.status.success(), "{program} --help");
+    let help = String::from_utf8(help.stdout).unwrap();
+    let after = help.split("[env: ").skip(1);
+    after.filter_map(|rest| rest.split(['=', ']']).next()).map(str::to_owned).collect()
+}
+
+/// The section of the document that starts with `## title`.
+fn section(title: &str) -> &'static str {
+    let start = DOCUMENT.find(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no section {title}"));
+    let rest = &DOCUMENT[start + 4..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+/// The variables of the tables in a section: the second cell of each row, between backquotes.
+fn documented(section: &str) -> BTreeSet<String> {
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.filter_map(|row| row.split('|').nth(2)).map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn every_variable_is_documented_and_every_documented_variable_exists() {
+    let shared: BTreeSet<String> = ["Every service", "Services that register", "Services that use etcd"]
+        .into_iter()
+        .flat_map(|title| documented(section(title)))
+        .collect();
+    let mut used = BTreeSet::new();
+    for (program, subcommand) in PROGRAMS {
+        let own = documented(section(program));
+        let found = variables(program, subcommand);
+        let missing: Vec<_> = found.iter().filter(|name| !own.contains(*name) && !shared.contains(*name)).collect();
+        assert!(missing.is_empty(), "doc/configuration.md does not say what these do for {program}: {missing:?}");
+        let stale: Vec<_> = own.iter().filter(|name| !name.is_empty() && !found.contains(*name)).collect();
+        assert!(stale.is_empty(), "{program} has no such variables: {stale:?}");
+        used.extend(found);
+    }
+    let stale: Vec<_> = shared.iter().filter(|name| !name.is_empty() && !used.contains(*name)).collect();
+    assert!(stale.is_empty(), "no program has these variables: {stale:?}");
+}

@@ -1,0 +1,12 @@
+//! The suite as its users meet it. One story a module.
+#![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
+#![expect(clippy::print_stdout, reason = "what was measured is shown")]
+
+mod architecture;
+mod configuration;
+mod curl_session;
+mod faults_under_load;
+mod muster_up;
+mod readme;
+mod service_down;
+mod start_order;

@@ -1,0 +1,192 @@
+//! One request to one registry, with a deadline, and what its answer means.
+
+use std::{sync::Arc, time::Duration};
+
+use discovery::heartbeat::{FullHeartbeat, HeartbeatReply};
+use reqwest::{
+    Response, StatusCode, Url,
+    header::{HeaderMap, RETRY_AFTER},
+};
+
+use crate::{HeartbeatError, RegistryUrl};
+
+/// A reply is 100 bytes, a problem perhaps 500: more is not read, whoever sends it.
+const BODY_MAX_BYTES: usize = 16 * 1024;
+/// How much of a registry's complaint is kept for a log line.
+const DETAIL_MAX_CHARS: usize = 200;
+/// The bounds of `Retry-After`: nobody sends us into a busy loop, and nobody keeps us away until the lease has ended.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(250);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
+/// Shorter than the 30 s after which a registry closes an idle connection, so that it is we who close it.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
+/// The HTTP side of a heartbeat.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        let http = reqwest::Client::builder()
+            // Heartbeats stay on the private network, whatever proxy the environment names, and go where they are sent.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(IDLE_MAX)
+            .user_agent(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .expect("a client without TLS and without proxies has nothing that could fail");
+        Self { http }
+    }
+
+    /// Sends a heartbeat to `url` of `registry`.
+    pub(crate) async fn put(
+        &self,
+        registry: &RegistryUrl,
+        url: Url,
+        heartbeat: &FullHeartbeat,
+        deadline: Duration,
+    ) -> Result<HeartbeatReply, HeartbeatError> {
+        let request = self.http.put(url).json(heartbeat);
+        let (status, _, body) = exchange(registry, request, deadline).await?;
+        serde_json::from_slice(&body).map_err(|error| HeartbeatError::Nonsense {
+            registry: registry.clone(),
+            reason: format!("{} with a body that is no reply to a heartbeat ({error})", status.as_u16()),
+        })
+    }
+
+    /// Deregisters at `url` of `registry`. An instance that it does not know is as gone as one that it removed.
+    pub(crate) async fn delete(
+        &self,
+        registry: &RegistryUrl,
+        url: Url,
+        deadline: Duration,
+    ) -> Result<(), HeartbeatError> {
+        match exchange(registry, self.http.delete(url), deadline).await {
+            Ok(_) | Err(HeartbeatError::Refused { status: 404 | 410, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Sends `request` and reads the whole answer within `deadline`. Only 2xx is a success.
+async fn exchange(
+    registry: &RegistryUrl,
+    request: reqwest::RequestBuilder,
+    deadline: Duration,
+) -> Result<(StatusCode, HeaderMap, Vec<u8>), HeartbeatError> {
+    let answer = async {
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok((status, headers, read(response).await?))
+    };
+    match tokio::time::timeout(deadline, answer).await {
+        Err(_) => Err(HeartbeatError::TimedOut { registry: registry.clone(), after: deadline }),
+        Ok(Err(error)) => Err(unreachable(registry, error)),
+        Ok(Ok((status, headers, body))) if status.is_success() => Ok((status, headers, body)),
+        Ok(Ok((status, headers, body))) => Err(classify(registry.clone(), status, &headers, &body)),
+    }
+}
+
+fn unreachable(registry: &RegistryUrl, error: reqwest::Error) -> HeartbeatError {
+    HeartbeatError::Unreachable { registry: registry.clone(), source: Arc::new(error.without_url()) }
+}
+
+/// The body, up to [`BODY_MAX_BYTES`].
+async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < BODY_MAX_BYTES {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX_BYTES - body.len())]);
+    }
+    Ok(body)
+}
+
+/// What an answer that is not a success asks of us. Anything unexpected (a redirect, say) is a matter of configuration.
+fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HeartbeatError {
+    let detail = detail(body);
+    let code = status.as_u16();
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            HeartbeatError::Busy { registry, status: code, detail, retry_after: retry_after(headers) }
+        }
+        _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            HeartbeatError::Failed { registry, status: code, detail }
+        }
+        _ => HeartbeatError::Refused { registry, status: code, detail },
+    }
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3) within our bounds; a date, or none, counts as the shortest.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    Duration::from_secs(seconds.unwrap_or(0)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+}
+
+/// The `detail` of an RFC 9457 problem, else the text as it is; in a form that may stand in a log line.
+fn detail(body: &[u8]) -> String {
+    let problem = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let text = match problem.as_ref().and_then(|problem| problem.get("detail")?.as_str()) {
+        Some(detail) => detail.to_owned(),
+        None => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    if text.is_empty() {
+        return "no reason given".to_owned();
+    }
+    text.chars().take(DETAIL_MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classified(status: u16, retry_after: Option<&str>, body: &str) -> HeartbeatError {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+        }
+        let registry = "http://registry:8500".parse().unwrap();
+        classify(registry, StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
+    }
+
+    #[test]
+    fn every_status_that_is_no_success_has_its_meaning() {
+        for status in [429, 503] {
+            assert!(matches!(classified(status, None, ""), HeartbeatError::Busy { .. }), "{status}");
+        }
+        for status in [408, 500, 502, 504, 599] {
+            assert!(matches!(classified(status, None, ""), HeartbeatError::Failed { .. }), "{status}");
+        }
+        for status in [301, 307, 400, 401, 403, 404, 405, 413, 422] {
+            let error = classified(status, None, "");
+            assert!(matches!(error, HeartbeatError::Refused { .. }) && !error.is_transient(), "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_held_within_bounds() {
+        for (value, expected_ms) in [
+            (None, 250),
+            (Some("0"), 250),
+            (Some("1"), 1000),
+            (Some("86400"), 2000),
+            (Some("99999999999999999999"), 250),
+            (Some("-1"), 250),
+            (Some("Wed, 21 Oct 2015 07:28:00 GMT"), 250),
+        ] {
+            let HeartbeatError::Busy { retry_after, .. } = classified(503, value, "") else { panic!("{value:?}") };
+            assert_eq!(retry_after.as_millis(), expected_ms, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_complaint_is_shown_whole_but_cannot_forge_a_log_line() {
+        let problem = r#"{"status":422,"detail":"port: 0 is not a port"}"#;
+        assert!(classified(422, None, problem).to_string().ends_with("(422): port: 0 is not a port"));
+        assert!(classified(404, None, "not\r\nfound").to_string().ends_with("not  found"));
+        assert!(classified(404, None, "").to_string().ends_with("no reason given"));
+        assert!(classified(404, None, &"x".repeat(5000)).to_string().len() < 300);
+    }
+}

@@ -1,0 +1,52 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use discovery::{Address, HealthPath, Instance, Scheme, Status, Ttl, Weight, heartbeat::FullHeartbeat};
+
+use crate::{HeartbeatMetrics, HeartbeatOptions};
+
+/// What a service knows about itself when it starts, beyond its address. The default says nothing and is `passing`.
+///
+/// Each field is that of [`Instance`] with the same name. What is out of its bounds is refused by the registry, and the
+/// heartbeat then says so in the log, slowly, for ever.
+#[derive(Debug, Clone, Default)]
+pub struct Details {
+    /// The protocol spoken.
+    pub scheme: Scheme,
+    /// The share of the traffic wanted.
+    pub weight: Weight,
+    /// Which release this is: `env!("CARGO_PKG_VERSION")`, say.
+    pub version: Option<String>,
+    /// Where gateways may ask whether this instance is well.
+    pub health: Option<HealthPath>,
+    /// Labels to select by.
+    pub tags: BTreeSet<String>,
+    /// Whatever else is worth knowing.
+    pub meta: BTreeMap<String, String>,
+    /// The status of the first heartbeat: `critical` when the database has not been reached yet.
+    pub status: Status,
+    /// Where heartbeats are counted; the default counts for nobody.
+    pub metrics: HeartbeatMetrics,
+}
+
+/// Everything that a heartbeat says apart from address and status.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    pub(crate) details: Details,
+    pub(crate) zone: Option<String>,
+    pub(crate) ttl: Ttl,
+}
+
+// === impl Announcement ===
+
+impl Announcement {
+    pub(crate) fn new(options: &HeartbeatOptions, details: Details) -> Self {
+        Self { details, zone: options.zone.clone(), ttl: options.ttl }
+    }
+
+    /// The heartbeat of an instance at `address` that is doing like `status`.
+    pub(crate) fn heartbeat(&self, address: Address, status: Status) -> FullHeartbeat {
+        let Details { scheme, weight, version, health, tags, meta, status: _, metrics: _ } = self.details.clone();
+        let zone = self.zone.clone();
+        FullHeartbeat::new(&Instance { address, scheme, weight, zone, version, health, status, tags, meta }, self.ttl)
+    }
+}

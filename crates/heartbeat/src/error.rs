@@ -1,0 +1,98 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::{AdvertiseError, RegistryUrl};
+
+/// Why a heartbeat did not register anything.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HeartbeatError {
+    /// Nothing could be sent, because there is no address to announce.
+    #[error("cannot tell by which address others reach this instance")]
+    Advertise(#[source] AdvertiseError),
+    /// No connection, or it broke.
+    #[error("cannot reach registry {registry}")]
+    Unreachable {
+        /// Which one.
+        registry: RegistryUrl,
+        /// What broke.
+        source: Arc<reqwest::Error>,
+    },
+    /// It did not answer in time: frozen, overloaded, or behind a network that drops packets.
+    #[error("registry {registry} did not answer within {} ms", .after.as_millis())]
+    TimedOut {
+        /// Which one.
+        registry: RegistryUrl,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// 429 or 503: it works, but not now. 503 is what a registry says that cannot commit in etcd.
+    #[error("registry {registry} is busy ({status}): {detail}")]
+    Busy {
+        /// Which one.
+        registry: RegistryUrl,
+        /// 429 or 503.
+        status: u16,
+        /// What it says about it.
+        detail: String,
+        /// When it wants to be asked again, within our bounds.
+        retry_after: Duration,
+    },
+    /// Another 5xx: its problem, not ours.
+    #[error("registry {registry} failed ({status}): {detail}")]
+    Failed {
+        /// Which one.
+        registry: RegistryUrl,
+        /// The status.
+        status: u16,
+        /// What it says about it.
+        detail: String,
+    },
+    /// Any other status: the heartbeat is wrong, or that is no registry. Somebody has to change the configuration.
+    #[error("registry {registry} refuses the heartbeat ({status}): {detail}")]
+    Refused {
+        /// Which one.
+        registry: RegistryUrl,
+        /// The status.
+        status: u16,
+        /// What it says about it.
+        detail: String,
+    },
+    /// Success in words that no registry uses: something else listens there.
+    #[error("what answers at {registry} is no registry: {reason}")]
+    Nonsense {
+        /// Which one.
+        registry: RegistryUrl,
+        /// What is wrong with its answer.
+        reason: String,
+    },
+    /// Every registry asked to be left alone for a moment, and the moment is not over.
+    #[error("every registry asked to wait")]
+    Held,
+}
+
+// === impl HeartbeatError ===
+
+impl HeartbeatError {
+    /// Whether the same heartbeat may succeed a moment later without anybody changing a configuration.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Advertise(error) => error.is_transient(),
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Busy { .. } | Self::Failed { .. } | Self::Held => {
+                true
+            }
+            Self::Refused { .. } | Self::Nonsense { .. } => false,
+        }
+    }
+
+    /// Whether the registry may have taken the heartbeat all the same: it was sent, and the answer is missing or says
+    /// only that something went wrong.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => !source.is_connect(),
+            Self::TimedOut { .. } | Self::Failed { .. } => true,
+            Self::Busy { status, .. } => *status >= 500,
+            Self::Advertise(_) | Self::Refused { .. } | Self::Nonsense { .. } | Self::Held => false,
+        }
+    }
+}

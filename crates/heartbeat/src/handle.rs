@@ -1,0 +1,80 @@
+use std::{net::SocketAddr, time::Duration};
+
+use discovery::{ServiceName, Status};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    Details, HeartbeatOptions, State,
+    task::{Leave, Task},
+};
+
+/// A running heartbeat: as long as this value lives, the instance is kept registered.
+///
+/// Dropping it stops the heartbeats and says nothing to anybody, as a crash would: the registration ends one TTL later.
+/// [`Heartbeat::deregister`] is the orderly end.
+#[derive(Debug)]
+#[must_use = "a heartbeat that is dropped stops"]
+pub struct Heartbeat {
+    status: watch::Sender<Status>,
+    state: watch::Receiver<State>,
+    leave: oneshot::Sender<Leave>,
+    task: JoinHandle<()>,
+    let_go: Duration,
+}
+
+// === impl Heartbeat ===
+
+impl Heartbeat {
+    /// Starts announcing an instance of `service` that listens on `listen`, the address of the bound socket (its port
+    /// is announced, so it must not be 0 any more). The first heartbeat is sent at once.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub fn start(service: ServiceName, listen: SocketAddr, options: &HeartbeatOptions, details: Details) -> Self {
+        let (status, status_seen) = watch::channel(details.status);
+        let (leave, asked_to_leave) = oneshot::channel();
+        let (task, state) = Task::new(service, listen, options, details, status_seen);
+        Self { status, state, leave, task: tokio::spawn(task.run(asked_to_leave)), let_go: options.let_go }
+    }
+
+    /// Says what this instance is to others from now on. A change is sent at once, or when the heartbeat under way has
+    /// ended (within two fifths of the TTL, if registries are frozen); the same again is nothing.
+    pub fn set_status(&self, status: Status) {
+        self.status.send_if_modified(|current| std::mem::replace(current, status) != status);
+    }
+
+    /// How the registration stands, now and whenever it changes. An operator's drain is in [`State::is_draining`].
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Leaves in order: says `draining`, deregisters, and waits [`HeartbeatOptions::let_go`] for the gateways. Call it
+    /// when the shutdown begins, before the listener is closed.
+    ///
+    /// `draining` goes first because a deletion alone looks like an expiry to a gateway: it tells "left" from
+    /// "vanished". Takes at most 1.5 s and the let-go time, also when no registry answers; the registration then ends
+    /// by itself. An instance that cannot be registered has nobody to wait for. Dropping the future cancels nothing but
+    /// the waiting.
+    pub async fn deregister(self) {
+        let let_go = self.let_go;
+        self.end(let_go).await;
+    }
+
+    /// Leaves without waiting for the gateways: for an instance that is gone already.
+    pub async fn withdraw(self) {
+        self.end(Duration::ZERO).await;
+    }
+
+    async fn end(self, let_go: Duration) {
+        // It fails only when the task has ended, which is what is waited for.
+        let _ = self.leave.send(Leave { let_go });
+        if let Err(error) = self.task.await {
+            tracing::error!(error = %service_kit::chain(&error), "the heartbeat ended in disorder");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Leaving: `draining`, then the deletion, then a moment for the gateways.
+//!
+//! A deletion looks the same to a gateway as an expiry. Written first, `draining` lets it tell an instance that left,
+//! which is not to be tried any more, from one that vanished, which may be worth a last try.
+//!
+//! All of it is bounded, because whoever stops a service kills it soon: each registry gets 400 ms for an answer,
+//! `draining` 800 ms over all of them, and both together 1.5 s.
+//!
+//! One race is left to the TTL: a frozen registry may find an old heartbeat in its socket when it thaws, after another
+//! one took the deletion. The instance is then back for one TTL, and who connects to it is refused.
+
+use std::time::Duration;
+
+use discovery::Status;
+use tokio::time::{Instant, sleep};
+
+use crate::task::{Leave, Limits, Task};
+
+const ATTEMPT: Duration = Duration::from_millis(400);
+const DRAINING: Duration = Duration::from_millis(800);
+const WHOLE: Duration = Duration::from_millis(1500);
+
+// === impl Task ===
+
+impl Task {
+    /// Deregisters and waits until the gateways have let go.
+    pub(crate) async fn leave(mut self, leave: Leave) {
+        let until = Instant::now() + WHOLE;
+        // There is no later, so whoever asked to wait is asked all the same.
+        self.registries.release();
+        let Some(identity) = self.announced.take() else { return };
+        let is_known = self.ledger.was_registered() || self.in_doubt;
+        if is_known {
+            let limits = Limits { attempt: ATTEMPT, whole: DRAINING };
+            if let Ok(accepted) = self.say(identity.clone(), Status::Draining, limits).await {
+                let changes = self.ledger.accepted(Instant::now(), accepted);
+                self.publish(&changes);
+            }
+        }
+        let instance = identity.instance;
+        let limits = Limits { attempt: ATTEMPT, whole: until.saturating_duration_since(Instant::now()) };
+        let is_deleted = self.delete(&instance, limits).await;
+        if !is_known {
+            return;
+        }
+        if is_deleted {
+            tracing::info!(service = %self.service, %instance, "deregistered");
+        } else {
+            let ttl_ms = self.ttl.as_millis();
+            tracing::warn!(service = %self.service, %instance, ttl_ms, "no registry took the deregistration; it will expire");
+        }
+        sleep(leave.let_go).await;
+    }
+}

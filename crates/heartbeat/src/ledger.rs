@@ -1,0 +1,247 @@
+//! What has become of the heartbeats: the state that others see, and the moments worth a log line.
+//!
+//! A heartbeat every two seconds says nothing new. These do:
+//!
+//! | change | when |
+//! |---|---|
+//! | registered, or back | a heartbeat was taken, and none was before, or not in time |
+//! | failing | the first one that nobody took; the registration holds until the TTL is over |
+//! | refused | the first one that a change of configuration must mend, and whenever the complaint changes |
+//! | recovered | a heartbeat was taken again in time |
+//! | lost | the TTL is over |
+//! | moved | another registry took it |
+//! | drained, undrained | an operator said so, and took it back |
+
+use std::time::Duration;
+
+use discovery::{Address, InstanceId, Status, heartbeat::HeartbeatReply};
+use tokio::time::Instant;
+
+use crate::{HeartbeatError, RegistryUrl, State, schedule};
+
+/// A heartbeat that was taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Accepted {
+    pub(crate) registry: RegistryUrl,
+    pub(crate) address: Address,
+    pub(crate) instance: InstanceId,
+    /// What we said of ourselves.
+    pub(crate) status: Status,
+    /// When it was sent: the lease cannot end before this plus the TTL.
+    pub(crate) sent: Instant,
+    pub(crate) reply: HeartbeatReply,
+}
+
+/// A moment worth a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Registered,
+    Back { after: Duration },
+    Failing { holds: Duration },
+    Refused,
+    Recovered,
+    Lost,
+    Moved,
+    Drained,
+    Undrained,
+}
+
+/// The state and what it takes to see changes of it.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    state: State,
+    expires: Option<Instant>,
+    is_drained: bool,
+    complaint: Option<String>,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    pub(crate) fn new(now: Instant) -> Self {
+        let state = State {
+            registered: false,
+            since: now,
+            last_error: None,
+            reply: None,
+            registry: None,
+            address: None,
+            instance: None,
+        };
+        Self { state, expires: None, is_drained: false, complaint: None }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether a gateway may know this instance.
+    pub(crate) fn was_registered(&self) -> bool {
+        self.state.reply.is_some()
+    }
+
+    /// When the registration ends, if no other heartbeat is taken.
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        self.expires.filter(|_| self.state.registered)
+    }
+
+    /// A heartbeat was taken.
+    pub(crate) fn accepted(&mut self, now: Instant, accepted: Accepted) -> Vec<Change> {
+        let Accepted { registry, address, instance, status, sent, reply } = accepted;
+        let state = &mut self.state;
+        // While it says so itself, nobody can tell whether an operator says so, too.
+        let is_told = reply.status == Status::Draining;
+        let is_drained = if status == Status::Draining { self.is_drained } else { is_told };
+        let mut changes = Vec::new();
+        if !state.registered {
+            changes.push(match state.reply {
+                None => Change::Registered,
+                Some(_) => Change::Back { after: now.duration_since(state.since) },
+            });
+            state.registered = true;
+            state.since = now;
+        } else if state.last_error.is_some() {
+            changes.push(Change::Recovered);
+        }
+        if state.registry.as_ref().is_some_and(|before| *before != registry) {
+            changes.push(Change::Moved);
+        }
+        if is_drained != self.is_drained {
+            changes.push(if is_drained { Change::Drained } else { Change::Undrained });
+        }
+        self.is_drained = is_drained;
+        self.complaint = None;
+        self.expires = Some(sent + schedule::granted(&reply));
+        state.last_error = None;
+        state.reply = Some(reply);
+        state.registry = Some(registry);
+        state.address = Some(address);
+        state.instance = Some(instance);
+        changes
+    }
+
+    /// Nobody took a heartbeat; `error` is what the last one asked said.
+    pub(crate) fn failed(&mut self, now: Instant, error: HeartbeatError) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if error.is_transient() {
+            if self.state.last_error.is_none() {
+                let holds = self.expires.map_or(Duration::ZERO, |expires| expires.saturating_duration_since(now));
+                changes.push(Change::Failing { holds });
+            }
+        } else {
+            let complaint = service_kit::chain(&error).to_string();
+            if self.complaint.as_ref() != Some(&complaint) {
+                changes.push(Change::Refused);
+                self.complaint = Some(complaint);
+            }
+        }
+        self.state.last_error = Some(error);
+        changes.extend(self.passed(now));
+        changes
+    }
+
+    /// Time passed.
+    pub(crate) fn passed(&mut self, now: Instant) -> Option<Change> {
+        if self.expires().is_some_and(|expires| expires <= now) {
+            self.state.registered = false;
+            self.state.since = now;
+            return Some(Change::Lost);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "http://a:8500";
+    const B: &str = "http://b:8500";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn accepted(registry: &str, said: Status, replied: Status, sent: Instant) -> Accepted {
+        Accepted {
+            registry: registry.parse().unwrap(),
+            address: "10.0.0.5:7070".parse().unwrap(),
+            instance: "10.0.0.5:7070".parse().unwrap(),
+            status: said,
+            sent,
+            reply: HeartbeatReply { ttl_ms: 5000, next_heartbeat_ms: 2000, status: replied, revision: 7 },
+        }
+    }
+
+    fn passing(sent: Instant) -> Accepted {
+        accepted(A, Status::Passing, Status::Passing, sent)
+    }
+
+    fn timed_out() -> HeartbeatError {
+        HeartbeatError::TimedOut { registry: A.parse().unwrap(), after: SECOND }
+    }
+
+    fn refused(detail: &str) -> HeartbeatError {
+        HeartbeatError::Refused { registry: A.parse().unwrap(), status: 422, detail: detail.into() }
+    }
+
+    #[test]
+    fn a_steady_heartbeat_says_nothing_new() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        assert_eq!(ledger.accepted(now, passing(now)), [Change::Registered]);
+        for second in 1..100 {
+            let now = now + second * SECOND;
+            assert_eq!(ledger.accepted(now, passing(now)), []);
+        }
+        assert!(ledger.state().registered);
+        assert_eq!(ledger.state().since, now);
+    }
+
+    #[test]
+    fn a_registration_is_lost_one_ttl_after_the_last_heartbeat_and_comes_back() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now + SECOND / 2, passing(now));
+        assert_eq!(ledger.failed(now + 2 * SECOND, timed_out()), [Change::Failing { holds: 3 * SECOND }]);
+        assert_eq!(ledger.failed(now + 4 * SECOND, timed_out()), []);
+        assert!(ledger.state().registered && ledger.state().last_error.is_some());
+        assert_eq!(ledger.passed(now + 5 * SECOND), Some(Change::Lost), "counted from when it was sent");
+        assert_eq!(ledger.passed(now + 6 * SECOND), None);
+        assert!(!ledger.state().registered && ledger.was_registered());
+        let back = now + 9 * SECOND;
+        assert_eq!(ledger.accepted(back, passing(back)), [Change::Back { after: 4 * SECOND }]);
+        assert!(ledger.state().last_error.is_none());
+    }
+
+    #[test]
+    fn another_registry_in_time_is_a_move_not_a_loss() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now, passing(now));
+        assert_eq!(ledger.accepted(now, accepted(B, Status::Passing, Status::Passing, now)), [Change::Moved]);
+        ledger.failed(now, timed_out());
+        assert_eq!(ledger.accepted(now, accepted(B, Status::Passing, Status::Passing, now)), [Change::Recovered]);
+    }
+
+    #[test]
+    fn only_an_operators_drain_is_news() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now, passing(now));
+        let mut say = |said, replied| ledger.accepted(now, accepted(A, said, replied, now));
+        assert_eq!(say(Status::Passing, Status::Draining), [Change::Drained]);
+        assert_eq!(say(Status::Critical, Status::Draining), []);
+        assert_eq!(say(Status::Passing, Status::Passing), [Change::Undrained]);
+        assert_eq!(say(Status::Draining, Status::Draining), [], "the service said so itself");
+        assert!(ledger.state().is_draining());
+    }
+
+    #[test]
+    fn a_refusal_is_said_once_and_again_when_its_reason_changes() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        assert_eq!(ledger.failed(now, refused("zone")), [Change::Refused]);
+        assert_eq!(ledger.failed(now, refused("zone")), []);
+        assert_eq!(ledger.failed(now, refused("port")), [Change::Refused]);
+        assert_eq!(ledger.failed(now, timed_out()), [], "failing already");
+        assert!(!ledger.was_registered());
+    }
+}

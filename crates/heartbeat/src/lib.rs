@@ -1,0 +1,55 @@
+//! How an instance stays registered: a heartbeat every two seconds to whichever registry answers.
+//!
+//! A service embeds [`Heartbeat`]; any other program is announced by the `heartbeat` binary, a sidecar around the same
+//! loop. What happens from start to end:
+//!
+//! | step | where |
+//! |---|---|
+//! | what is announced, and to whom | [`HeartbeatOptions`], [`Details`] |
+//! | which address others reach us by | `advertise` |
+//! | when the next heartbeat is due | `schedule`, a pure function of the replies |
+//! | which registry is asked next | `registries`, likewise |
+//! | one request, with a deadline | `client` |
+//! | what changed, worth a log line | `ledger`, likewise pure |
+//! | the loop that ties them | `task` |
+//! | leaving: draining → DELETE → let go | `leave` |
+//!
+//! ```no_run
+//! # async fn f(service: discovery::ServiceName, options: heartbeat::HeartbeatOptions) -> std::io::Result<()> {
+//! use heartbeat::{Details, Heartbeat};
+//!
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:7070").await?;
+//! let heartbeat = Heartbeat::start(service, listener.local_addr()?, &options, Details::default());
+//! heartbeat.set_status(discovery::Status::Critical); // the database is gone: listed, but out of rotation
+//! heartbeat.deregister().await; // at SIGTERM, before the listener is closed
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The registries are replicas of each other, and none of them matters: one that is dead, frozen, overloaded or
+//! answering nonsense costs a second, not the registration.
+
+mod advertise;
+mod client;
+mod details;
+mod error;
+mod handle;
+mod leave;
+mod ledger;
+mod metrics;
+mod news;
+mod options;
+mod registries;
+mod registry_url;
+mod schedule;
+mod state;
+mod task;
+
+pub use advertise::AdvertiseError;
+pub use details::Details;
+pub use error::HeartbeatError;
+pub use handle::Heartbeat;
+pub use metrics::HeartbeatMetrics;
+pub use options::HeartbeatOptions;
+pub use registry_url::RegistryUrl;
+pub use state::State;

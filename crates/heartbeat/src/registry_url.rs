@@ -1,0 +1,120 @@
+use std::{fmt, str::FromStr};
+
+use discovery::{FieldError, InstanceId, ServiceName};
+use reqwest::Url;
+
+/// Where a registry listens: `http://HOST:PORT`, with a path in front if a proxy puts it under one.
+///
+/// Plain HTTP only: heartbeats belong on a private network. User and password are refused, because the URL is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryUrl(Url);
+
+// === impl RegistryUrl ===
+
+impl RegistryUrl {
+    /// `…/v1/services/{service}/instances/{instance}`.
+    pub(crate) fn instance(&self, service: &ServiceName, instance: &InstanceId) -> Url {
+        let mut url = self.0.clone();
+        url.path_segments_mut().expect("an http URL has a path").pop_if_empty().extend([
+            "v1",
+            "services",
+            service.as_str(),
+            "instances",
+            instance.as_str(),
+        ]);
+        url
+    }
+
+    /// Host (an IPv6 address without brackets) and port, for looking up where heartbeats go.
+    pub(crate) fn host_and_port(&self) -> (&str, u16) {
+        let host = self.0.host_str().expect("an http URL has a host");
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        (host, self.0.port_or_known_default().expect("http has a default port"))
+    }
+}
+
+impl FromStr for RegistryUrl {
+    type Err = FieldError;
+
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        let refuse = |what: &str| Err(FieldError::new("registry", what));
+        let text = text.trim();
+        if text.is_empty() {
+            return refuse("it is empty; write for example http://10.0.0.2:8500");
+        }
+        if !text.contains("://") {
+            return refuse(&format!("the scheme is missing; write http://{}", text.escape_debug()));
+        }
+        let url = match Url::parse(text) {
+            Ok(url) => url,
+            Err(error) => return refuse(&format!("{error}; write for example http://10.0.0.2:8500")),
+        };
+        if url.scheme() != "http" {
+            return refuse("only plain http is spoken to registries; write http://HOST:PORT");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse("a registry takes no user or password; write http://HOST:PORT");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse("'?' and '#' have no meaning here; write http://HOST:PORT");
+        }
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for RegistryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RegistryUrl, FieldError> {
+        text.parse()
+    }
+
+    #[test]
+    fn the_path_of_an_instance_is_below_the_path_of_the_registry() {
+        let service = "mail".parse().unwrap();
+        let id = "::1:7070".parse().unwrap();
+        for (registry, expected) in [
+            ("http://a:8500", "http://a:8500/v1/services/mail/instances/::1:7070"),
+            ("http://a:8500/", "http://a:8500/v1/services/mail/instances/::1:7070"),
+            ("http://a/behind/a/proxy/", "http://a/behind/a/proxy/v1/services/mail/instances/::1:7070"),
+        ] {
+            assert_eq!(parse(registry).unwrap().instance(&service, &id).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_ready_to_be_looked_up() {
+        assert_eq!(parse("http://[::1]:8500").unwrap().host_and_port(), ("::1", 8500));
+        assert_eq!(parse("http://registry").unwrap().host_and_port(), ("registry", 80));
+    }
+
+    #[test]
+    fn it_is_shown_without_the_slash_at_the_end() {
+        assert_eq!(parse(" http://a:8500/ ").unwrap().to_string(), "http://a:8500");
+    }
+
+    #[test]
+    fn what_is_no_registry_is_refused_with_what_to_write() {
+        for (text, hint) in [
+            ("", "http://10.0.0.2:8500"),
+            ("10.0.0.2:8500", "write http://10.0.0.2:8500"),
+            ("http://", "write for example"),
+            ("http://a:99999", "write for example"),
+            ("https://a", "only plain http"),
+            ("ftp://a", "only plain http"),
+            ("http://user:secret@a", "no user or password"),
+            ("http://a?x=1", "no meaning"),
+            ("http://a#x", "no meaning"),
+        ] {
+            let reason = parse(text).unwrap_err().reason;
+            assert!(reason.contains(hint) && !reason.contains("secret"), "{text}: {reason}");
+        }
+    }
+}

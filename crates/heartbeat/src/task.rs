@@ -1,0 +1,323 @@
+//! The loop: say it, note what became of it, wait.
+
+use std::{net::SocketAddr, time::Duration};
+
+use discovery::{Address, InstanceId, ServiceName, Status};
+use rand::RngExt as _;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    AdvertiseError, Details, HeartbeatError, HeartbeatOptions, RegistryUrl, State,
+    advertise::Advertise,
+    client::Client,
+    details::Announcement,
+    ledger::{Accepted, Change, Ledger},
+    news,
+    registries::Registries,
+    schedule::{Schedule, Verdict},
+};
+
+/// The wish to leave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave {
+    /// How long to wait for the gateways afterwards.
+    pub(crate) let_go: Duration,
+}
+
+/// How long one registry, and a whole heartbeat, may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) attempt: Duration,
+    pub(crate) whole: Duration,
+}
+
+/// Who is announced.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) address: Address,
+    pub(crate) instance: InstanceId,
+}
+
+/// Everything that the loop owns.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) service: ServiceName,
+    pub(crate) urls: Vec<RegistryUrl>,
+    pub(crate) client: Client,
+    pub(crate) registries: Registries,
+    pub(crate) ledger: Ledger,
+    pub(crate) ttl: Duration,
+    announcement: Announcement,
+    advertise: Advertise,
+    instance_id: Option<InstanceId>,
+    /// Whom the last heartbeat announced, taken or not: who is to be deregistered.
+    pub(crate) announced: Option<Identity>,
+    /// Whether a heartbeat of which nothing was heard, or whose outcome is unclear, may have registered us.
+    pub(crate) in_doubt: bool,
+    schedule: Schedule,
+    status: watch::Receiver<Status>,
+    state: watch::Sender<State>,
+}
+
+// === impl Task ===
+
+impl Task {
+    /// The task, and where its state is seen.
+    pub(crate) fn new(
+        service: ServiceName,
+        listen: SocketAddr,
+        options: &HeartbeatOptions,
+        details: Details,
+        status: watch::Receiver<Status>,
+    ) -> (Self, watch::Receiver<State>) {
+        let urls = options.registries.clone();
+        let ledger = Ledger::new(Instant::now());
+        let (state, state_seen) = watch::channel(ledger.state().clone());
+        let task = Self {
+            service,
+            client: Client::new(),
+            // A random one first, so that instances with the same configuration share the registries between them.
+            registries: Registries::new(urls.len(), rand::rng().random_range(0..=usize::MAX)),
+            ledger,
+            ttl: options.ttl.get(),
+            advertise: Advertise::new(listen, options.advertise.as_ref(), &urls),
+            announcement: Announcement::new(options, details),
+            instance_id: options.instance_id.clone(),
+            announced: None,
+            in_doubt: false,
+            schedule: Schedule::new(options.ttl),
+            urls,
+            status,
+            state,
+        };
+        (task, state_seen)
+    }
+
+    /// Heartbeats until asked to leave, then leaves; or stops silently when nobody holds the handle any more.
+    pub(crate) async fn run(mut self, mut leave: oneshot::Receiver<Leave>) {
+        let wish = loop {
+            tokio::select! {
+                biased;
+                wish = &mut leave => break wish,
+                () = self.heartbeat_and_wait() => {}
+            }
+        };
+        if let Ok(leave) = wish {
+            self.leave(leave).await;
+        }
+    }
+
+    /// Cancel safe: a heartbeat that was on its way may or may not have been taken.
+    async fn heartbeat_and_wait(&mut self) {
+        let started = Instant::now();
+        let status = *self.status.borrow_and_update();
+        let result = self.heartbeat(status).await;
+        let ended = Instant::now();
+        let verdict = self.note(ended, result);
+        let draw = rand::rng().random_range(0.0..=1.0);
+        let next = self.schedule.next(verdict, started, ended, draw);
+        self.wait(ended, next).await;
+    }
+
+    async fn heartbeat(&mut self, status: Status) -> Result<Accepted, HeartbeatError> {
+        let whole = self.schedule.heartbeat_deadline(self.registries.len());
+        let limits = Limits { attempt: self.schedule.attempt_deadline(), whole };
+        let identity = self.identify().await.map_err(HeartbeatError::Advertise)?;
+        self.replace_announced(&identity, limits.attempt).await;
+        self.say(identity, status, limits).await
+    }
+
+    async fn identify(&mut self) -> Result<Identity, AdvertiseError> {
+        let address = self.advertise.address().await?;
+        let instance = match &self.instance_id {
+            Some(id) => id.clone(),
+            None => address.instance_id().map_err(AdvertiseError::Listen)?,
+        };
+        Ok(Identity { address, instance })
+    }
+
+    /// One heartbeat: each registry is asked at most once, until one takes it. Otherwise the error that says most.
+    pub(crate) async fn say(
+        &mut self,
+        Identity { address, instance }: Identity,
+        status: Status,
+        limits: Limits,
+    ) -> Result<Accepted, HeartbeatError> {
+        let until = Instant::now() + limits.whole;
+        let heartbeat = self.announcement.heartbeat(address.clone(), status);
+        let mut failure = None;
+        for index in self.registries.order(Instant::now()) {
+            let sent = Instant::now();
+            let deadline = limits.attempt.min(until.saturating_duration_since(sent));
+            if deadline.is_zero() {
+                break;
+            }
+            let registry = self.urls[index].clone();
+            let url = registry.instance(&self.service, &instance);
+            // Until the answer is there, and for good if this is cancelled.
+            let was_in_doubt = std::mem::replace(&mut self.in_doubt, true);
+            let attempt = self.client.put(&registry, url, &heartbeat, deadline).await;
+            self.in_doubt = was_in_doubt || attempt.as_ref().is_err_and(HeartbeatError::is_in_doubt);
+            self.announcement.details.metrics.count(&attempt);
+            match attempt {
+                Ok(reply) => {
+                    self.registries.worked(index);
+                    return Ok(Accepted { registry, address, instance, status, sent, reply });
+                }
+                Err(error) => {
+                    self.rank(index, &error);
+                    failure = Some(telling(failure, error));
+                }
+            }
+        }
+        Err(failure.unwrap_or(HeartbeatError::Held))
+    }
+
+    /// After a change of the address, and with it of the id, takes back what was announced before. If nobody hears that,
+    /// it expires.
+    async fn replace_announced(&mut self, now: &Identity, deadline: Duration) {
+        match self.announced.replace(now.clone()) {
+            Some(before) if before.instance != now.instance => {
+                let (before, instance) = (before.instance, &now.instance);
+                tracing::info!(service = %self.service, %before, %instance, "the address of this instance has changed");
+                self.delete(&before, Limits { attempt: deadline, whole: deadline }).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Deregisters `instance` at the first registry that takes it. Whether one did.
+    pub(crate) async fn delete(&mut self, instance: &InstanceId, limits: Limits) -> bool {
+        let until = Instant::now() + limits.whole;
+        for index in self.registries.order(Instant::now()) {
+            let deadline = limits.attempt.min(until.saturating_duration_since(Instant::now()));
+            if deadline.is_zero() {
+                break;
+            }
+            let registry = &self.urls[index];
+            let url = registry.instance(&self.service, instance);
+            match self.client.delete(registry, url, deadline).await {
+                Ok(()) => return true,
+                Err(error) => self.rank(index, &error),
+            }
+        }
+        false
+    }
+
+    /// Remembers that the registry at `index` did not take a heartbeat.
+    pub(crate) fn rank(&mut self, index: usize, error: &HeartbeatError) {
+        let now = Instant::now();
+        tracing::debug!(service = %self.service, error = %service_kit::chain(error), "heartbeat not taken");
+        match error {
+            HeartbeatError::Busy { retry_after, .. } => self.registries.asked_to_wait(index, now, now + *retry_after),
+            _ => self.registries.failed(index, now),
+        }
+    }
+
+    /// Enters the outcome into the ledger, tells whoever looks, and says what it means for the next one.
+    fn note(&mut self, now: Instant, result: Result<Accepted, HeartbeatError>) -> Verdict {
+        let (verdict, changes) = match result {
+            Ok(accepted) => {
+                let next = self.schedule.wish(&accepted.reply);
+                (Verdict::Accepted { next }, self.ledger.accepted(now, accepted))
+            }
+            Err(error) => {
+                let verdict = if error.is_transient() { Verdict::Failed } else { Verdict::Refused };
+                (verdict, self.ledger.failed(now, error))
+            }
+        };
+        self.publish(&changes);
+        verdict
+    }
+
+    pub(crate) fn publish(&self, changes: &[Change]) {
+        let metrics = &self.announcement.details.metrics;
+        for change in changes {
+            news::log(&self.service, self.ledger.state(), *change);
+            match change {
+                Change::Lost => _ = metrics.lost.inc(),
+                Change::Moved => _ = metrics.moves.inc(),
+                _ => {}
+            }
+        }
+        metrics.registered.set(self.ledger.state().registered.into());
+        self.state.send_replace(self.ledger.state().clone());
+    }
+
+    /// Waits until `next`, or for a changed status; notices meanwhile when the registration ends.
+    async fn wait(&mut self, ended: Instant, mut next: Instant) {
+        let held_until = self.registries.held_until(ended);
+        next = next.max(held_until.unwrap_or(next));
+        let mut is_changed = false;
+        loop {
+            let expires = self.ledger.expires();
+            tokio::select! {
+                () = sleep_until(next) => return,
+                changed = self.status.changed(), if !is_changed => {
+                    is_changed = true;
+                    if changed.is_ok() {
+                        next = Schedule::at_once(ended, Instant::now()).max(held_until.unwrap_or(ended));
+                    }
+                }
+                () = sleep_until(expires.unwrap_or(next)), if expires.is_some() => {
+                    let change = self.ledger.passed(Instant::now());
+                    self.publish(change.as_slice());
+                }
+            }
+        }
+    }
+}
+
+/// Of two failures of the same heartbeat, the one that decides how soon to try again: a transient one. As long as one
+/// registry may come back, there is something to hope for.
+fn telling(before: Option<HeartbeatError>, error: HeartbeatError) -> HeartbeatError {
+    match before {
+        Some(before) if before.is_transient() && !error.is_transient() => before,
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Json, Router, extract::Request};
+
+    use super::*;
+
+    /// A registry that takes everything and writes down what.
+    async fn registry() -> (RegistryUrl, Arc<Mutex<Vec<String>>>) {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&log);
+        let router = Router::new().fallback(move |request: Request| {
+            let id = request.uri().path().rsplit('/').next().unwrap().to_owned();
+            written.lock().unwrap().push(format!("{} {id}", request.method()));
+            let reply = r#"{"ttl_ms":5000,"next_heartbeat_ms":2000,"status":"passing","revision":1}"#;
+            std::future::ready(Json(serde_json::from_str::<serde_json::Value>(reply).unwrap()))
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async { axum::serve(listener, router).await });
+        (url, log)
+    }
+
+    #[tokio::test]
+    async fn after_a_change_of_the_address_the_old_registration_is_taken_back() {
+        let (url, log) = registry().await;
+        let options = HeartbeatOptions::for_registries(vec![url]);
+        let (_status, status) = watch::channel(Status::Passing);
+        let listen = "0.0.0.0:7070".parse().unwrap();
+        let (mut task, _state) = Task::new("mail".parse().unwrap(), listen, &options, Details::default(), status);
+        // This one is ours, but another is found when it is gone; 192.0.2.1 is nobody's (RFC 5737).
+        task.advertise.pretend("127.0.0.2".parse().unwrap());
+        task.heartbeat(Status::Passing).await.unwrap();
+        task.heartbeat(Status::Passing).await.unwrap();
+        task.advertise.pretend("192.0.2.1".parse().unwrap());
+        task.heartbeat(Status::Passing).await.unwrap();
+        let expected = ["PUT 127.0.0.2:7070", "PUT 127.0.0.2:7070", "DELETE 127.0.0.2:7070", "PUT 127.0.0.1:7070"];
+        assert_eq!(*log.lock().unwrap(), expected);
+    }
+}

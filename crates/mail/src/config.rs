@@ -1,0 +1,127 @@
+//! Everything that can be configured, with its default and its effect.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use heartbeat::HeartbeatOptions;
+use service_kit::{
+    config::{CommonOptions, ServiceConfig},
+    duration,
+};
+
+use crate::{message::Subject, sender::Sender, smtp_options::SmtpOptions};
+
+/// Sends e-mail: over SMTP, or as files into a folder.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "mail", version, about)]
+pub struct Config {
+    /// Where requests are served.
+    #[arg(long, env = "MAIL_LISTEN", default_value = "127.0.0.1:7070", value_name = "HOST:PORT")]
+    pub listen: SocketAddr,
+    /// Whom messages come from: an address, or a name and an address. Their Message-IDs are made under its
+    /// domain.
+    #[arg(long, env = "MAIL_FROM", default_value = "Muster <muster@localhost>", value_name = "MAILBOX")]
+    pub from: Sender,
+    /// The subject of messages whose request names none.
+    #[arg(long, env = "MAIL_SUBJECT", default_value = "A message from Muster", value_name = "TEXT")]
+    pub subject: Subject,
+    /// Without an SMTP server, each message becomes a file in this folder. It is created when it is missing.
+    #[arg(long, env = "MAIL_DIR", default_value = "data/mail", value_name = "FOLDER")]
+    pub dir: PathBuf,
+    /// Which SMTP server.
+    #[command(flatten)]
+    pub smtp: SmtpOptions,
+    /// The longest that handing over a message may take, from the connection to the server's last word. Then the
+    /// connection is closed.
+    #[arg(
+        long = "smtp-deadline",
+        env = "MAIL_SMTP_DEADLINE",
+        value_name = "DURATION",
+        default_value = "15s",
+        value_parser = duration::parse_positive
+    )]
+    pub deadline: Duration,
+    /// Messages being handed over at the same time, each over a connection of its own; 1 to 1000. Further ones wait.
+    #[arg(
+        long,
+        env = "MAIL_SENDS_MAX",
+        value_name = "NUMBER",
+        default_value = "10",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub sends_max: u16,
+    /// How long a message waits for its turn before it is turned away with 503.
+    #[arg(
+        long,
+        env = "MAIL_QUEUE_WAIT",
+        value_name = "DURATION",
+        default_value = "2s",
+        value_parser = duration::parse
+    )]
+    pub queue_wait: Duration,
+    /// How this instance is announced.
+    #[command(flatten)]
+    pub heartbeat: HeartbeatOptions,
+    /// What every service has.
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+impl Config {
+    /// The longest that a request can be under way once its body has arrived: its turn, its delivery, and a moment.
+    #[must_use]
+    pub fn request_max(&self) -> Duration {
+        self.queue_wait + self.deadline + Duration::from_secs(1)
+    }
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonOptions {
+        &self.common
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    fn mistakes(&self) -> Vec<String> {
+        self.smtp.server().err().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_write_files_and_need_nothing() {
+        let config = Config::try_parse_from(["mail"]).unwrap();
+        assert_eq!(config.mistakes(), Vec::<String>::new());
+        assert!(config.smtp.server().unwrap().is_none());
+        assert_eq!(config.dir, PathBuf::from("data/mail"));
+        assert_eq!(config.request_max(), Duration::from_secs(18));
+    }
+
+    #[test]
+    fn no_secret_is_in_the_debug_output() {
+        let args = ["mail", "--smtp-url", "smtp://me:hunter2@relay", "--smtp-user", "u", "--smtp-password", "hunter3"];
+        let config = Config::try_parse_from(args).unwrap();
+        let server = config.smtp.server().unwrap();
+        let printed = format!("{config:?} {server:?}");
+        assert!(!printed.contains("hunter"), "{printed}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (option, value) in [
+            ("--from", "nobody"),
+            ("--subject", "two\nlines"),
+            ("--smtp-deadline", "0s"),
+            ("--smtp-deadline", "15"),
+            ("--sends-max", "0"),
+            ("--smtp-tls", "yes"),
+        ] {
+            assert!(Config::try_parse_from(["mail", option, value]).is_err(), "{option} {value}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The one table from failures to answers.
+//!
+//! | status | code | what to do |
+//! |---|---|---|
+//! | 502 | `smtp_refused` | nothing: the server refuses this message for good, and says why |
+//! | 502 | `smtp_session_refused` | repair the configuration of this service: the server refuses it, not the message |
+//! | 502 | `smtp_nonsense` | look at the SMTP server |
+//! | 503 | `smtp_deferred` | send it again after `Retry-After` |
+//! | 503 | `smtp_unreachable`, `smtp_connection_lost` | the same: nothing was delivered |
+//! | 503 | `storage_full`, `storage_failed` | the same, when there is room in the folder |
+//! | 503 | `busy` | the same, soon |
+//! | 504 | `smtp_timeout` | send it again later: nothing was delivered |
+//! | 504 | `outcome_unknown` | sending it again may make a duplicate; the Message-ID in the answer tells |
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use service_kit::Problem;
+
+use crate::{delivery::DeliveryError, message::MessageId};
+
+/// When to try again after a 4xx. Greylisting takes minutes, an overloaded server seconds.
+const DEFERRED_RETRY: Duration = Duration::from_secs(60);
+/// When to try again after the server or the folder could not be used.
+const DOWN_RETRY: Duration = Duration::from_secs(10);
+/// When to try again while others are being sent.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// The answer to a request whose message was not, or not for certain, handed over.
+#[must_use]
+pub fn problem(error: &DeliveryError, id: &MessageId) -> Problem {
+    let code = error.code();
+    match error {
+        DeliveryError::Refused { stage, reply } => {
+            let detail = format!("the SMTP server refused the message at {stage}: {}", reply.for_caller());
+            Problem::new(StatusCode::BAD_GATEWAY, code, detail)
+        }
+        DeliveryError::SessionRefused { reply } => {
+            let detail = format!("the SMTP server refused to talk to this service: {}", reply.for_caller());
+            Problem::new(StatusCode::BAD_GATEWAY, code, detail)
+        }
+        DeliveryError::Nonsense { .. } => {
+            Problem::new(StatusCode::BAD_GATEWAY, code, format!("{error}; nothing was delivered"))
+        }
+        DeliveryError::Deferred { stage, reply } => {
+            let detail = format!("the SMTP server asks to try again later at {stage}: {}", reply.for_caller());
+            Problem::unavailable(code, detail, DEFERRED_RETRY)
+        }
+        DeliveryError::Unreachable { .. } | DeliveryError::Lost { .. } => {
+            Problem::unavailable(code, format!("{error}; nothing was delivered"), DOWN_RETRY)
+        }
+        DeliveryError::Store { source } => {
+            Problem::unavailable(code, format!("{error}: {source}; nothing is kept of it"), DOWN_RETRY)
+        }
+        DeliveryError::Busy => Problem::unavailable(code, format!("{error}; nothing was sent"), BUSY_RETRY),
+        DeliveryError::TimedOut { .. } => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, code, format!("{error}; nothing was delivered"))
+        }
+        DeliveryError::Unknown { .. } => {
+            let detail = format!("{error}; if it was, it carries the Message-ID {id}");
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::delivery::{Reply, Stage};
+
+    use super::*;
+
+    #[test]
+    fn statuses_say_whose_turn_it_is() {
+        let id = MessageId::new(&"muster@example.com".parse().unwrap());
+        let stage = Stage::Recipient;
+        let reply = || Reply::new(550, "no");
+        let cause = || "x".to_owned();
+        for (error, status, retries) in [
+            (DeliveryError::Refused { stage, reply: reply() }, 502, false),
+            (DeliveryError::SessionRefused { reply: reply() }, 502, false),
+            (DeliveryError::Nonsense { stage, cause: cause() }, 502, false),
+            (DeliveryError::Deferred { stage, reply: reply() }, 503, true),
+            (DeliveryError::Unreachable { cause: cause() }, 503, true),
+            (DeliveryError::Lost { stage, cause: cause() }, 503, true),
+            (DeliveryError::Store { source: std::io::ErrorKind::StorageFull.into() }, 503, true),
+            (DeliveryError::Busy, 503, true),
+            (DeliveryError::TimedOut { stage }, 504, false),
+            (DeliveryError::Unknown { cause: cause() }, 504, false),
+        ] {
+            let problem = problem(&error, &id);
+            assert_eq!((problem.status.as_u16(), problem.retry_after.is_some()), (status, retries), "{error}");
+            assert_eq!(problem.detail.contains(&id.to_string()), matches!(error, DeliveryError::Unknown { .. }));
+        }
+    }
+}

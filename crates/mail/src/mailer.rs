@@ -1,0 +1,99 @@
+//! Sending: one place in which a message waits its turn, is handed over within the deadline, and is counted.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    delivery::{DeliveryError, Verdict},
+    health::Health,
+    message::Message,
+    metrics::{Measured, SendMetrics},
+    transport::Transport,
+};
+
+/// How many messages may wait for each one that is being handed over. More would wait in vain.
+const WAITING_PER_SEND: usize = 16;
+
+/// How much is done at a time, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages being handed over at the same time.
+    pub sends_max: usize,
+    /// The longest wait for one's turn.
+    pub queue_wait: Duration,
+    /// The longest that handing over one message takes.
+    pub deadline: Duration,
+}
+
+/// Hands messages over to the transport. Share it with [`Arc`].
+#[derive(Debug)]
+pub struct Mailer {
+    transport: Arc<Transport>,
+    limits: Limits,
+    turns: Semaphore,
+    /// Places for those who wait and those whose turn it is.
+    places: Semaphore,
+    health: Health,
+    metrics: SendMetrics,
+}
+
+impl Mailer {
+    /// Sends nothing yet.
+    #[must_use]
+    pub fn new(transport: Arc<Transport>, limits: Limits, health: Health, metrics: SendMetrics) -> Self {
+        let turns = Semaphore::new(limits.sends_max);
+        let places = Semaphore::new(limits.sends_max * (1 + WAITING_PER_SEND));
+        Self { transport, limits, turns, places, health, metrics }
+    }
+
+    /// Hands `message` over; `Ok` when the other side is responsible for it.
+    ///
+    /// Takes at most [`Limits::queue_wait`] and [`Limits::deadline`]. When the future is dropped, because the client has
+    /// gone, a conversation with an SMTP server is broken off.
+    ///
+    /// # Errors
+    /// See [`DeliveryError`]; they have been logged and counted.
+    pub async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
+        let mut measured = self.metrics.start();
+        let result = self.attempt(message, &mut measured).await;
+        measured.ended(&result);
+        self.health.note(&result);
+        log(message, &result);
+        result
+    }
+
+    async fn attempt(&self, message: &Message, measured: &mut Measured<'_>) -> Result<(), DeliveryError> {
+        let _place = self.places.try_acquire().map_err(|_| DeliveryError::Busy)?;
+        let _turn = self.turn().await?;
+        measured.its_turn();
+        self.transport.deliver(message, Instant::now() + self.limits.deadline).await
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, DeliveryError> {
+        match timeout(self.limits.queue_wait, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            // It is never closed.
+            Ok(Err(_)) | Err(_) => Err(DeliveryError::Busy),
+        }
+    }
+}
+
+/// One line an outcome, without addresses, text, or the server's words, which repeat addresses.
+fn log(message: &Message, result: &Result<(), DeliveryError>) {
+    let message_id = message.id();
+    let Err(error) = result else {
+        tracing::debug!(%message_id, "sent");
+        return;
+    };
+    let (outcome, verdict, error) = (error.code(), error.verdict(), service_kit::chain(error));
+    match verdict {
+        // The caller is told, and nothing is wrong with us.
+        Verdict::Permanent => tracing::debug!(%message_id, outcome, %error, "not sent"),
+        Verdict::Temporary => tracing::warn!(%message_id, outcome, %error, "not sent"),
+        Verdict::Unknown => tracing::warn!(%message_id, outcome, %error, "perhaps sent"),
+    }
+}

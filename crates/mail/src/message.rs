@@ -1,0 +1,324 @@
+//! A message: what a request asks for, checked, and the bytes that go over the wire.
+//!
+//! The request decides the recipient, the subject's text and the text. Everything else is ours: the sender, the date, the
+//! Message-ID, the MIME headers; the envelope is set, not derived from headers. No input can add a header, a second
+//! recipient or a part, because nothing of it reaches lettre unchecked:
+//!
+//! - the recipient is a [`Recipient`]; the subject is one line;
+//! - the text is always `text/plain; charset=utf-8`, whatever it looks like, in lines that end with CR LF; a lone CR or LF,
+//!   which SMTP servers disagree about, becomes a line end, and other control characters are refused;
+//! - all bytes are ASCII (quoted-printable or base64 where the text is not), so that no server has to offer 8BITMIME.
+
+use std::fmt;
+
+use discovery::FieldError;
+use lettre::{
+    address::Envelope,
+    message::{
+        Mailbox, SinglePart,
+        header::{HeaderName, HeaderValue},
+    },
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{recipient::Recipient, sender::Sender};
+
+/// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
+pub const TEXT_MAX_BYTES: usize = 256 * 1024;
+
+/// The longest subject in characters. More than any client shows.
+pub const SUBJECT_MAX_CHARS: usize = 200;
+
+/// The body of `POST /`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailRequest {
+    /// One mail address; see [`Recipient`].
+    pub address: String,
+    /// The text; see [`TEXT_MAX_BYTES`].
+    pub message: String,
+    /// One line; left out, the configured one.
+    #[serde(default)]
+    pub subject: Option<String>,
+}
+
+/// Neither addresses nor text may get into a log through `{:?}`.
+impl fmt::Debug for MailRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailRequest").finish_non_exhaustive()
+    }
+}
+
+/// One line of text, not empty, without control characters, at most [`SUBJECT_MAX_CHARS`] long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject(String);
+
+impl Subject {
+    /// Checks the field `subject` of a request, or the configured default.
+    ///
+    /// # Errors
+    /// Says what to change.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let reason = if text.trim().is_empty() {
+            "it is empty; leave it out for the default"
+        } else if text.chars().any(char::is_control) {
+            "it holds a line break or another control character; write one line"
+        } else if text.chars().count() > SUBJECT_MAX_CHARS {
+            "it is longer than 200 characters; shorten it"
+        } else {
+            return Ok(Self(text.to_owned()));
+        };
+        Err(FieldError::new("subject", reason))
+    }
+
+    /// The `Subject` header.
+    ///
+    /// lettre writes plain text. What is outside ASCII, or looks encoded although it is not, is encoded here, all of it:
+    /// lettre passes on what looks encoded, so that `=?utf-8?q?=0d=0a…?=` becomes a line break at the reader's, and loses
+    /// spaces between encoded words.
+    fn header(self) -> HeaderValue {
+        const NAME: HeaderName = HeaderName::new_from_ascii_str("Subject");
+        if self.0.is_ascii() && !self.0.contains("=?") {
+            return HeaderValue::new(NAME, self.0);
+        }
+        let encoded = encoded_words(&self.0);
+        HeaderValue::dangerous_new_pre_encoded(NAME, self.0, encoded)
+    }
+}
+
+/// `text` in the Q encoding of RFC 2047, as many words as it takes, one a line. A line of words has at most 76 characters
+/// (section 2), the header's name included, and a word holds whole characters (section 5).
+fn encoded_words(text: &str) -> String {
+    const WORD_MAX_CHARS: usize = 52;
+    let mut words = vec![String::new()];
+    for c in text.chars() {
+        let mut utf8 = [0; 4];
+        let bytes = c.encode_utf8(&mut utf8).bytes();
+        let encoded: String = match c {
+            ' ' => "_".to_owned(),
+            c if c.is_ascii_alphanumeric() => c.to_string(),
+            _ => bytes.map(|byte| format!("={byte:02X}")).collect(),
+        };
+        match words.last_mut() {
+            Some(word) if word.len() + encoded.len() <= WORD_MAX_CHARS => word.push_str(&encoded),
+            _ => words.push(encoded),
+        }
+    }
+    words.iter().map(|word| format!("=?utf-8?q?{word}?=")).collect::<Vec<_>>().join("\r\n ")
+}
+
+impl std::str::FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.reason)
+    }
+}
+
+/// Names a message for ever, in its `Message-ID` header, in our answers and in the log: `<0193…@example.com>`.
+///
+/// It is made here, not by the SMTP server, so that somebody who does not know whether a message was sent can recognise it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageId(String);
+
+impl MessageId {
+    pub(crate) fn new(sender: &Sender) -> Self {
+        Self(format!("<{}@{}>", Uuid::now_v7().simple(), sender.domain()))
+    }
+
+    /// The part before the `@`: unique, 32 hexadecimal digits that sort by time.
+    #[must_use]
+    pub fn unique(&self) -> &str {
+        self.0.trim_start_matches('<').split('@').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message that is ready to be handed over.
+pub struct Message {
+    id: MessageId,
+    envelope: Envelope,
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    /// Checks a request and writes the message.
+    ///
+    /// # Errors
+    /// Names the field that is wrong and says what to change.
+    pub fn compose(request: &MailRequest, from: &Sender, default_subject: &Subject) -> Result<Self, FieldError> {
+        let to = Recipient::parse(&request.address)?;
+        let subject = match &request.subject {
+            Some(text) => Subject::parse(text)?,
+            None => default_subject.clone(),
+        };
+        let text = lines(&request.message)?;
+        let id = MessageId::new(from);
+        let unwritable = |_| FieldError::new("message", "it cannot be written as a mail");
+        let envelope = Envelope::new(Some(from.address().clone()), vec![to.address().clone()]).map_err(unwritable)?;
+        let message = lettre::Message::builder()
+            .envelope(envelope.clone())
+            .from(from.mailbox().clone())
+            .to(Mailbox::new(None, to.address().clone()))
+            .raw_header(subject.header())
+            .message_id(Some(id.to_string()))
+            .date_now()
+            .singlepart(SinglePart::plain(text))
+            .map_err(unwritable)?;
+        Ok(Self { id, envelope, bytes: message.formatted() })
+    }
+
+    /// The Message-ID.
+    #[must_use]
+    pub fn id(&self) -> &MessageId {
+        &self.id
+    }
+
+    /// Sender and recipient as SMTP's commands carry them.
+    #[must_use]
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Headers and encoded text, ASCII, lines ended by CR LF, the last one too.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("id", &self.id).field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+/// `text` with every line end written as CR LF. Done here because lettre leaves a lone CR alone, and inserts its line
+/// ends one by one, which takes seconds for a text of nothing but line ends.
+fn lines(text: &str) -> Result<String, FieldError> {
+    if text.trim().is_empty() {
+        return Err(FieldError::new("message", "it is empty; write the text of the mail"));
+    }
+    let mut out = String::with_capacity(text.len() + text.len() / 16);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                chars.next_if_eq(&'\n');
+                out.push_str("\r\n");
+            }
+            '\n' => out.push_str("\r\n"),
+            '\t' => out.push(c),
+            c if c.is_control() => {
+                let reason = format!("it holds the control character U+{:04X}; take it out", u32::from(c));
+                return Err(FieldError::new("message", reason));
+            }
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compose(message: &str, subject: Option<&str>) -> Result<String, FieldError> {
+        let request = MailRequest {
+            address: "a@b.c".to_owned(),
+            message: message.to_owned(),
+            subject: subject.map(str::to_owned),
+        };
+        let from: Sender = "Muster <muster@example.com>".parse().unwrap();
+        let message = Message::compose(&request, &from, &Subject::parse("default").unwrap())?;
+        Ok(String::from_utf8(message.bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_message_has_these_headers_and_no_others() {
+        let text = compose("hello", None).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut names: Vec<&str> = head.split("\r\n").map(|line| line.split(':').next().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "Content-Transfer-Encoding",
+                "Content-Type",
+                "Date",
+                "From",
+                "MIME-Version",
+                "Message-ID",
+                "Subject",
+                "To"
+            ]
+        );
+        assert!(head.contains("Content-Type: text/plain; charset=utf-8"), "{head}");
+        assert!(head.contains("From: Muster <muster@example.com>"), "{head}");
+        assert!(head.contains("Subject: default"), "{head}");
+        assert_eq!(body, "hello\r\n");
+    }
+
+    #[test]
+    fn html_stays_text() {
+        let text = compose("<script>alert(1)</script>", Some("<b>")).unwrap();
+        assert!(text.contains("text/plain") && !text.contains("text/html"), "{text}");
+    }
+
+    #[test]
+    fn a_subject_is_one_line() {
+        for bad in ["", " ", "a\r\nBcc: b@c.d", "a\nb", "a\0", "a\tb", &"x".repeat(201)] {
+            assert_eq!(compose("hello", Some(bad)).unwrap_err().field, "subject", "{bad:?}");
+        }
+        assert!(compose("hello", Some(&"ä".repeat(200))).unwrap().is_ascii());
+    }
+
+    #[test]
+    fn a_subject_outside_ascii_is_encoded_in_short_lines_of_whole_characters() {
+        assert_eq!(encoded_words("ä b"), "=?utf-8?q?=C3=A4_b?=");
+        for line in encoded_words(&"日本 ".repeat(40)).split("\r\n ") {
+            let word = line.strip_prefix("=?utf-8?q?").and_then(|rest| rest.strip_suffix("?=")).unwrap();
+            assert!(line.len() + "Subject: ".len() <= 76, "{line}");
+            assert_eq!(word.replace('_', "").len() % 9, 0, "a character of three bytes is never cut: {word}");
+        }
+        let text = compose("hello", Some("=?utf-8?q?=0D=0ABcc:_b@c.d?=")).unwrap();
+        assert!(text.contains("Subject: =?utf-8?q?=3D=3Futf=2D8=3Fq=3F=3D0D=3D0ABcc=3A=5F"), "{text}");
+    }
+
+    #[test]
+    fn every_kind_of_line_end_becomes_one_line_end() {
+        assert_eq!(lines("a\rb\nc\r\nd\n\re").unwrap(), "a\r\nb\r\nc\r\nd\r\n\r\ne");
+    }
+
+    #[test]
+    fn control_characters_are_refused_and_tabs_are_not() {
+        for bad in ["a\0b", "\u{1b}[31m", "\u{7f}", "a\u{85}"] {
+            let error = lines(bad).unwrap_err();
+            assert!(error.field == "message" && error.reason.contains("U+00"), "{error}");
+        }
+        assert_eq!(lines("a\tb").unwrap(), "a\tb");
+        assert!(lines(" \n").is_err(), "nothing to read is not a mail");
+    }
+
+    #[test]
+    fn the_longest_text_of_line_ends_is_written_quickly() {
+        let started = std::time::Instant::now();
+        let text = format!("x{}", "\n".repeat(TEXT_MAX_BYTES - 1));
+        assert!(compose(&text, None).unwrap().len() > TEXT_MAX_BYTES);
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_message_id_is_new_each_time_and_of_our_domain() {
+        let from: Sender = "muster@example.com".parse().unwrap();
+        let (first, second) = (MessageId::new(&from), MessageId::new(&from));
+        assert_ne!(first, second);
+        assert!(first.to_string().ends_with("@example.com>") && first.unique().len() == 32, "{first}");
+    }
+}

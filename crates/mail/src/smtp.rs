@@ -1,0 +1,115 @@
+//! The SMTP transport: one server, conversations of bounded time, connections used again.
+//!
+//! Why not lettre's own transport and pool: its timeout covers the connect only, so each conversation has to be broken off
+//! from outside, and then its pool parks the connection as it is; the next message reads the late reply to the one before
+//! as its own, and can be called accepted when it was refused. It also waits without bound for the reply to QUIT before
+//! it reports a refusal, and cannot say whether the final dot was sent. So lettre's connection and commands are used, and
+//! the conversation is led in `session`, step by step.
+//!
+//! A connection is parked only after a conversation that came to its end. Dropping a future anywhere closes it.
+
+mod server;
+mod session;
+mod step;
+mod wire;
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{delivery::DeliveryError, message::Message};
+
+pub use server::{Login, Server, TlsMode};
+
+use session::Session;
+
+/// The server and the connections to it that wait for the next message.
+#[derive(Debug)]
+pub struct SmtpTransport {
+    server: Server,
+    /// The last one parked is the first one taken, so that the others grow old and are closed.
+    idle: Mutex<Vec<Session>>,
+    idle_max: Duration,
+}
+
+impl SmtpTransport {
+    /// Opens no connection. One that nobody used for `idle_max` is closed.
+    #[must_use]
+    pub fn new(server: Server, idle_max: Duration) -> Self {
+        Self { server, idle: Mutex::default(), idle_max }
+    }
+
+    /// Hands `message` over, over a waiting connection or a new one.
+    ///
+    /// Cancel safe in the sense that matters: when the future is dropped the connection is closed, and without its final
+    /// dot the message is not delivered.
+    ///
+    /// # Errors
+    /// Always before `deadline`; see [`DeliveryError`].
+    pub async fn deliver(&self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+        let mut session = self.session(deadline).await?;
+        let result = session.deliver(message, deadline).await;
+        if session.may_be_used_again(&result) {
+            self.park(session);
+        }
+        result
+    }
+
+    /// Whether mail could be sent now: opens a session, logs in, leaves.
+    ///
+    /// # Errors
+    /// Always before `deadline`; see [`DeliveryError`].
+    pub async fn check(&self, deadline: Instant) -> Result<(), DeliveryError> {
+        let session = Session::open(&self.server, deadline).await?;
+        session.quit().await;
+        self.close_old().await;
+        Ok(())
+    }
+
+    /// Closes the waiting connections.
+    pub async fn close(&self) {
+        let sessions = std::mem::take(&mut *self.idle());
+        for session in sessions {
+            session.quit().await;
+        }
+    }
+
+    /// A waiting session that still answers, or a new one. The server may have closed a waiting one, so it is asked first,
+    /// while nothing of the message has been sent. Where one is dead the others are, too.
+    async fn session(&self, deadline: Instant) -> Result<Session, DeliveryError> {
+        self.close_old().await;
+        let waiting = self.idle().pop();
+        if let Some(mut session) = waiting {
+            if session.is_alive(deadline).await {
+                return Ok(session);
+            }
+            tracing::debug!("the SMTP server has closed a waiting connection");
+            self.idle().clear();
+        }
+        Session::open(&self.server, deadline).await
+    }
+
+    async fn close_old(&self) {
+        let old: Vec<Session> = {
+            let mut idle = self.idle();
+            let (old, young) = idle.drain(..).partition(|session| session.is_older_than(self.idle_max));
+            *idle = young;
+            old
+        };
+        for session in old {
+            tokio::spawn(session.quit());
+        }
+    }
+
+    fn park(&self, mut session: Session) {
+        session.rest();
+        self.idle().push(session);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

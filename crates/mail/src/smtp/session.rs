@@ -1,0 +1,138 @@
+//! One connection to the server, and one conversation at a time over it.
+//!
+//! Every step has the same deadline and the same end: the reply that belongs there, or a [`DeliveryError`] that says where
+//! and why. What a step expects is checked exactly (2xx, and 354 after DATA): a server whose replies are off by one, for
+//! whatever reason, can then never make a message look accepted.
+
+use std::{
+    fmt::{self, Display},
+    iter,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use lettre::transport::smtp::{
+    client::AsyncSmtpConnection,
+    commands::{Data, Mail, Rcpt, Rset},
+    response::Severity,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Server,
+    step::{expect, within},
+};
+use crate::{
+    delivery::{DeliveryError, Stage},
+    message::Message,
+};
+
+/// Messages over one connection. Servers limit it (many at 100); leaving before they complain is cheaper.
+const MESSAGES_MAX: u32 = 100;
+/// How long a waiting connection may take to show that it lives. Longer, and a new one is quicker.
+const ALIVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a server may take to answer QUIT. Nothing depends on it.
+const QUIT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// An open session: greeted, encrypted and logged in as configured.
+pub(super) struct Session {
+    connection: AsyncSmtpConnection,
+    messages: u32,
+    resting_since: Instant,
+}
+
+impl Session {
+    /// Connects, greets, encrypts, logs in.
+    pub(super) async fn open(server: &Server, deadline: Instant) -> Result<Self, DeliveryError> {
+        let connection = server.connect(deadline).await?;
+        Ok(Self { connection, messages: 0, resting_since: Instant::now() })
+    }
+
+    /// Sends one message; `Ok` when the server has taken it.
+    pub(super) async fn deliver(&mut self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+        self.messages += 1;
+        let envelope = message.envelope();
+        self.command(Stage::Sender, Mail::new(envelope.from().cloned(), Vec::new()), deadline).await?;
+        for recipient in envelope.to() {
+            self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), deadline).await?;
+        }
+        self.command(Stage::Data, Data, deadline).await?;
+        self.text(message, deadline).await
+    }
+
+    async fn command<C: Display>(&mut self, stage: Stage, command: C, deadline: Instant) -> Result<(), DeliveryError> {
+        let response = within(deadline, stage, self.connection.command(command)).await?;
+        let expected = if stage == Stage::Data { Severity::PositiveIntermediate } else { Severity::PositiveCompletion };
+        expect(expected, &response).map_err(|cause| DeliveryError::Nonsense { stage, cause })
+    }
+
+    /// The message, the final dot and the reply. From the dot on, everything but a reply leaves the outcome unknown.
+    async fn text(&mut self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+        let dot_is_next = AtomicBool::new(false);
+        // lettre ends the message with CR LF dot CR LF of its own, right after the iterator has ended.
+        let bytes = message.bytes().strip_suffix(b"\r\n").unwrap_or(message.bytes());
+        let parts = iter::once(bytes).chain(iter::from_fn(|| {
+            dot_is_next.store(true, Ordering::Relaxed);
+            None
+        }));
+        let result = within(deadline, Stage::Text, self.connection.message_iter(parts)).await;
+        if !dot_is_next.load(Ordering::Relaxed) {
+            // It cannot have ended well.
+            return result.map(drop);
+        }
+        match result {
+            Ok(response) => {
+                expect(Severity::PositiveCompletion, &response).map_err(|cause| DeliveryError::Unknown { cause })
+            }
+            Err(DeliveryError::Refused { reply, .. }) => Err(DeliveryError::Refused { stage: Stage::EndOfData, reply }),
+            Err(DeliveryError::Deferred { reply, .. }) => {
+                Err(DeliveryError::Deferred { stage: Stage::EndOfData, reply })
+            }
+            Err(DeliveryError::TimedOut { .. }) => {
+                Err(DeliveryError::Unknown { cause: "no reply to the end of the message in time".to_owned() })
+            }
+            Err(DeliveryError::Lost { cause, .. } | DeliveryError::Nonsense { cause, .. }) => {
+                Err(DeliveryError::Unknown { cause: format!("no reply to the end of the message: {cause}") })
+            }
+            Err(other) => Err(DeliveryError::Unknown { cause: other.to_string() }),
+        }
+    }
+
+    /// Whether the server still answers; forgets whatever the conversation before left.
+    pub(super) async fn is_alive(&mut self, deadline: Instant) -> bool {
+        let soon = deadline.min(Instant::now() + ALIVE_DEADLINE);
+        let reset = within(soon, Stage::Session, self.connection.command(Rset)).await;
+        reset.is_ok_and(|response| expect(Severity::PositiveCompletion, &response).is_ok())
+    }
+
+    /// Whether both sides agree where they are, after a conversation that ended like this: it went well, or the server
+    /// refused in so many words. 421 announces that it closes.
+    pub(super) fn may_be_used_again(&self, result: &Result<(), DeliveryError>) -> bool {
+        let in_step = match result {
+            Ok(()) => true,
+            Err(DeliveryError::Refused { reply, .. } | DeliveryError::Deferred { reply, .. }) => reply.code != 421,
+            Err(_) => false,
+        };
+        in_step && self.messages < MESSAGES_MAX
+    }
+
+    /// Starts waiting for the next message.
+    pub(super) fn rest(&mut self) {
+        self.resting_since = Instant::now();
+    }
+
+    pub(super) fn is_older_than(&self, idle_max: Duration) -> bool {
+        self.resting_since.elapsed() > idle_max
+    }
+
+    /// Says goodbye, for at most a second.
+    pub(super) async fn quit(mut self) {
+        let _polite_only = timeout(QUIT_DEADLINE, self.connection.abort()).await;
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}

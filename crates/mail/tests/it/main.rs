@@ -1,0 +1,15 @@
+//! The service as its callers and its SMTP server meet it: real requests, real conversations, real processes.
+#![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
+
+mod acceptance;
+mod busy;
+mod connections;
+mod encryption;
+mod failures;
+mod files;
+mod injection;
+mod input;
+mod process;
+mod program;
+mod service;
+mod third_party;

@@ -1,0 +1,105 @@
+//! The service inside the test's process, without its HTTP server and its heartbeat.
+
+use std::{path::Path, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Request},
+};
+use http_body_util::BodyExt as _;
+use mail::{Service, config::Config, transport::Transport};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use service_kit::config::ServiceConfig as _;
+use testkit::smtp_sink::SmtpSink;
+use tower::ServiceExt as _;
+
+/// Cheap to clone; all clones are one service.
+#[derive(Clone)]
+pub(crate) struct Mail {
+    router: Router,
+    pub(crate) transport: Arc<Transport>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Mail {
+    /// A service that sends to `sink`, with a deadline that a hanging server reaches soon and a busy machine does not.
+    pub(crate) fn over(sink: &SmtpSink, args: &[&str]) -> Self {
+        let url = sink.url();
+        Self::with(&[&["--smtp-url", &url, "--smtp-deadline", "30s"], args].concat())
+    }
+
+    /// A service that writes files.
+    pub(crate) fn into_folder(folder: &Path) -> Self {
+        Self::with(&["--dir", folder.to_str().unwrap()])
+    }
+
+    fn with(args: &[&str]) -> Self {
+        // Of two values for one option the test's own, which comes later, counts.
+        let command = <Config as clap::CommandFactory>::command().args_override_self(true);
+        let matches = command.try_get_matches_from([&["mail"], args].concat()).unwrap();
+        let config = <Config as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
+        assert_eq!(config.mistakes(), Vec::<String>::new());
+        let Service { transport, health: _, router } = Service::assemble(&config, Registry::default()).unwrap();
+        Self { router, transport }
+    }
+
+    /// `POST /` with an ordinary message.
+    pub(crate) async fn send(&self) -> Answer {
+        self.post(&json!({ "address": "a@b.c", "message": "hello" })).await
+    }
+
+    pub(crate) async fn post(&self, body: &Value) -> Answer {
+        self.post_bytes(body.to_string()).await
+    }
+
+    pub(crate) async fn post_bytes(&self, body: impl Into<Body>) -> Answer {
+        self.request(Request::post("/").body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn request(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+}
+
+impl Answer {
+    /// The `code` of a problem, `success` of an accepted message.
+    pub(crate) fn code(&self) -> &str {
+        self.body["code"].as_str().or(self.body["message"].as_str()).unwrap_or_default()
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        self.body["detail"].as_str().unwrap_or_default()
+    }
+
+    /// The field that a problem blames.
+    pub(crate) fn field(&self) -> &str {
+        self.body["errors"][0]["field"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn assert(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.code()), (status, code), "{self:?}");
+    }
+}

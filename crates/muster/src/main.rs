@@ -1,0 +1,5 @@
+//! The `muster` binary; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    muster::main()
+}

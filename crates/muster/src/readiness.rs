@@ -1,0 +1,98 @@
+//! Whether a process can do its work: it answers 200 at its readiness URL, or says why not.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+/// More of a reason than this is no reason.
+const REASON_MAX_CHARS: usize = 200;
+
+/// Asks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Prober(Client);
+
+// === impl Prober ===
+
+impl Prober {
+    /// # Errors
+    /// The system does not let a client be made.
+    pub(crate) fn new() -> reqwest::Result<Self> {
+        // A connection that is kept would keep a process from ending at once.
+        Ok(Self(Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0).build()?))
+    }
+
+    /// The client, for other questions of the same kind.
+    pub(crate) fn client(&self) -> &Client {
+        &self.0
+    }
+
+    /// Asks until the answer is yes; `not_yet` hears every no.
+    pub(crate) async fn wait_for(&self, url: &str, mut not_yet: impl FnMut(String)) {
+        while let Err(why) = self.ask(url).await {
+            not_yet(why);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks once; the error says why not, for a person.
+    pub(crate) async fn ask(&self, url: &str) -> Result<(), String> {
+        let response = self.0.get(url).send().await.map_err(|error| {
+            if error.is_timeout() {
+                format!("{url} does not answer within {} s", PATIENCE.as_secs())
+            } else {
+                format!("{url} does not answer yet")
+            }
+        })?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(());
+        }
+        let body = response.text().await.unwrap_or_default();
+        Err(format!("{url} answers {}: {}", status.as_u16(), reason(&body)))
+    }
+}
+
+/// What a body says: the failing checks of `/readyz`, the detail of a problem, etcd's reason, or its text.
+fn reason(body: &str) -> String {
+    let parsed = serde_json::from_str::<Value>(body).unwrap_or_default();
+    let text = match (parsed["checks"].as_object(), parsed["detail"].as_str(), parsed["health"].as_str()) {
+        (Some(checks), ..) => checks
+            .iter()
+            .filter(|(_, state)| *state != "ok")
+            .map(|(name, state)| format!("{name}: {}", state.as_str().unwrap_or_default()))
+            .collect::<Vec<_>>()
+            .join("; "),
+        (None, Some(detail), _) => detail.to_owned(),
+        // etcd; newer ones say more.
+        (None, None, Some("false")) => parsed["reason"].as_str().unwrap_or("it hears no leader").to_owned(),
+        (None, None, _) => body.trim().to_owned(),
+    };
+    text.chars().take(REASON_MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_what_the_service_says_and_not_its_json() {
+        let checks = r#"{"status":"not ready","checks":{"database":"ok","registry":"connection refused"}}"#;
+        assert_eq!(reason(checks), "registry: connection refused");
+        assert_eq!(reason(r#"{"code":"no_instance","detail":"mail is down"}"#), "mail is down");
+        assert_eq!(reason(r#"{"health":"false"}"#), "it hears no leader");
+        assert_eq!(reason(" plain \n"), "plain");
+        assert_eq!(reason(&"x".repeat(1000)).len(), REASON_MAX_CHARS);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_no_with_the_address() {
+        let prober = Prober::new().unwrap();
+        let url = format!("http://127.0.0.1:{}/readyz", testkit::ports::free_ports(1)[0]);
+        assert_eq!(prober.ask(&url).await, Err(format!("{url} does not answer yet")));
+    }
+}

@@ -1,0 +1,219 @@
+//! `muster up`: the whole suite on this machine until Ctrl-C.
+//!
+//! It reads top to bottom: what was asked → the folder, ours alone → what an earlier run left → ports → what runs → start →
+//! ready → a signal → stop in order.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::{Board, Condition, Entry},
+    cli::{EtcdLogLevel, UpOptions},
+    console::Console,
+    data::DataFolder,
+    environment::{self, Environment},
+    greeting, leftovers,
+    ports::{HeldPorts, Ports, USUAL},
+    programs::Programs,
+    readiness::Prober,
+    recorder,
+    signals::Signals,
+    state::{Phase, State},
+    suite::Suite,
+    supervisor::Shared,
+    topology::Settings,
+};
+
+/// Why the suite ends.
+enum End {
+    /// Somebody asked for it.
+    Signal(&'static str),
+    /// Everything was given up on.
+    NothingLeft,
+}
+
+/// Runs the suite. Exit code 0 after an orderly end, 1 when patience ran out or nothing was left running.
+pub(crate) async fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let environment: Environment = std::env::vars_os().collect();
+    let programs = Programs::find(&folder_of_programs(options)?, &options.etcd, path(&environment))?;
+    let data = DataFolder::open(&options.data)?;
+    let console = Console::start(names(), &environment);
+
+    let last = State::read(data.path());
+    if let Some(last) = &last {
+        leftovers::stop(last, &console).await;
+    }
+    let mut held = HeldPorts::default();
+    let ports = Ports::choose(&last.map(|last| last.ports).unwrap_or_default(), |port| held.take(port))?;
+    let settings = Settings {
+        programs: &programs,
+        ports: &ports,
+        data: &data,
+        environment: &environment,
+        etcd_log: options.etcd_log,
+    };
+    announce(&settings, &console);
+
+    let shared = Arc::new(Shared {
+        console: console.clone(),
+        board: Board::new(&settings.processes()),
+        prober: Prober::new().context("cannot make an HTTP client")?,
+        grace: options.grace,
+        // Whoever asks for more than the default wants to see it all.
+        is_quiet: !matches!(options.etcd_log, EtcdLogLevel::Debug | EtcdLogLevel::Info),
+        force: CancellationToken::new(),
+    });
+    let recorder = recorder::start(&shared, &settings);
+    let mut suite = Suite::new(Arc::clone(&shared), held);
+
+    let end = tokio::select! {
+        end = operate(&mut suite, &shared, &settings, options, begun) => end,
+        signal = signals.next() => End::Signal(signal),
+    };
+    let code = stop(suite, &shared, &mut signals, &end).await;
+    // The last state is written; that it was `stopped` tells the next start that nothing was left behind.
+    let _ = recorder.await;
+    console.flush();
+    Ok(code)
+}
+
+/// Says what is not as somebody might expect it.
+fn announce(settings: &Settings<'_>, console: &Console) {
+    console.say(&format!("data in {}", settings.data.path().display()));
+    for (of, usual, port) in settings.ports.moved() {
+        console.say(&format!("port {usual} is taken: {of} uses {port} instead"));
+    }
+    let not_used = environment::not_used(settings.environment);
+    if !not_used.is_empty() {
+        console.say(&format!("not used here, because every process gets its own: {}", not_used.join(", ")));
+    }
+    console.say("starting etcd, then the registries, then everything else");
+}
+
+/// Starts everything, greets when it is ready, and goes on until nothing is left.
+async fn operate(
+    suite: &mut Suite,
+    shared: &Shared,
+    settings: &Settings<'_>,
+    options: &UpOptions,
+    begun: Instant,
+) -> End {
+    let mut ready = std::pin::pin!(async {
+        suite.start(settings).await;
+        wait_until_ready(shared, settings).await;
+    });
+    let gone = shared
+        .board
+        .wait_until(|known| known.processes.iter().all(|entry| matches!(entry.condition, Condition::GivenUp(_))));
+    // Once something was given up on and the rest is ready, there is nothing more to wait for.
+    let settled = shared.board.wait_until(|known| {
+        let is_given_up = |entry: &Entry| matches!(entry.condition, Condition::GivenUp(_));
+        known.processes.iter().all(Entry::is_settled) && known.processes.iter().any(is_given_up)
+    });
+    let greet = || shared.console.plain(&greeting::text(&shared.board.now(), settings, options));
+    let operate = async {
+        let is_ready = tokio::select! {
+            () = &mut ready => true,
+            () = settled => false,
+            () = sleep(options.ready_within) => false,
+        };
+        if is_ready {
+            say_ready(shared, begun);
+            greet();
+        } else {
+            say_not_ready(shared, settings, begun).await;
+            greet();
+            ready.await;
+            say_ready(shared, begun);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = operate => unreachable!("it goes on for ever"),
+        () = gone => End::NothingLeft,
+    }
+}
+
+fn say_ready(shared: &Shared, begun: Instant) {
+    let after = begun.elapsed();
+    shared.board.set_ready(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    shared.console.say(&format!("ready in {:.1} s", after.as_secs_f64()));
+}
+
+async fn say_not_ready(shared: &Shared, settings: &Settings<'_>, begun: Instant) {
+    let mut reasons = shared.board.now().not_ready();
+    if reasons.is_empty() {
+        for url in through_the_gateway(settings) {
+            reasons.extend(shared.prober.ask(&url).await.err());
+        }
+    }
+    shared.console.say(&format!("not everything is ready after {:.1} s:", begun.elapsed().as_secs_f64()));
+    reasons.iter().for_each(|reason| shared.console.say(&format!("  {reason}")));
+}
+
+/// Everything says that it is ready, and a request through the gateway reaches both services.
+async fn wait_until_ready(shared: &Shared, settings: &Settings<'_>) {
+    shared.board.wait_until(|known| known.processes.iter().all(|entry| entry.condition == Condition::Ready)).await;
+    for url in through_the_gateway(settings) {
+        shared.prober.wait_for(&url, |_| ()).await;
+    }
+}
+
+/// What the gateway answers with 200 once its table has both services; 503, with the reason, before that.
+fn through_the_gateway(settings: &Settings<'_>) -> [String; 2] {
+    ["mail", "userlist"].map(|service| format!("{}/{service}/healthz", settings.gateway()))
+}
+
+/// Stops everything in order; a second signal ends the patience.
+async fn stop(suite: Suite, shared: &Shared, signals: &mut Signals, end: &End) -> ExitCode {
+    let begun = Instant::now();
+    shared.board.set_phase(Phase::Stopping);
+    match end {
+        End::Signal(name) => shared.console.say(&format!("{name}: stopping everything in order; once more: at once")),
+        End::NothingLeft => shared.console.say("nothing is left running"),
+    }
+    let mut stop = std::pin::pin!(suite.stop());
+    let mut code = match end {
+        End::Signal(_) => ExitCode::SUCCESS,
+        End::NothingLeft => ExitCode::FAILURE,
+    };
+    tokio::select! {
+        () = &mut stop => {}
+        name = signals.next() => {
+            shared.console.say(&format!("{name} again: killing what is left"));
+            shared.force.cancel();
+            code = ExitCode::FAILURE;
+            stop.await;
+        }
+    }
+    shared.console.say(&format!("stopped in {:.1} s", begun.elapsed().as_secs_f64()));
+    shared.board.set_phase(Phase::Stopped);
+    code
+}
+
+fn folder_of_programs(options: &UpOptions) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = &options.bin_dir {
+        return folder.canonicalize().with_context(|| format!("cannot use --bin-dir {}", folder.display()));
+    }
+    let own = std::env::current_exe()
+        .context("cannot find out where muster is; say with --bin-dir where the services are")?;
+    Ok(own.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+fn path(environment: &Environment) -> Option<&std::ffi::OsStr> {
+    environment.get(std::ffi::OsStr::new("PATH")).map(std::ffi::OsString::as_os_str)
+}
+
+/// The names of all processes, for the console, which is there before anything else is settled.
+fn names() -> Vec<String> {
+    USUAL.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != "balance-admin").collect()
+}

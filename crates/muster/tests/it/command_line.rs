@@ -1,0 +1,159 @@
+//! `muster ls`, `watch` and `drain`.
+
+use std::process::{Command, Output};
+
+use discovery::{Instance, InstanceKey, Status, Ttl};
+use discovery_etcd::{Etcd, EtcdOptions};
+use testkit::{
+    etcd::EtcdCluster,
+    process::Process,
+    upstream::{Reply, Upstream},
+    wait::{SOON, wait_until},
+};
+
+const INSTANCES: &str = r#"{"revision":7,"age_ms":5,"service":"mail","instances":[
+    {"id":"a","address":"10.0.0.5:7070","status":"draining","override":"draining","reported_status":"passing",
+     "lease":"00000000000000ff","created_revision":3,"modified_revision":3}]}"#;
+
+/// A registry that knows one instance, `a` of `mail`.
+async fn registry() -> Upstream {
+    Upstream::start(|request| match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/v1/services") => Reply::ok(r#"{"revision":7,"age_ms":5,"services":[{"name":"mail","instances":1}]}"#),
+        ("GET", "/v1/services/mail/instances") => Reply::ok(INSTANCES),
+        ("PUT", "/v1/services/mail/instances/a/override") => Reply::ok(r#"{"revision":8}"#),
+        ("PUT", _) => {
+            let unknown = r#"{"code":"no_such_instance","detail":"service/mail/b is not registered"}"#;
+            Reply::status(404, &[], unknown)
+        }
+        ("DELETE", _) => Reply::raw("HTTP/1.1 204 No Content\r\n\r\n"),
+        _ => Reply::status(404, &[], r#"{"code":"no_such_path","detail":"there is nothing here"}"#),
+    })
+    .await
+}
+
+/// A registry that has lost etcd.
+async fn registry_without_etcd() -> Upstream {
+    Upstream::start(|_| Reply::status(503, &[], r#"{"code":"etcd_unavailable","detail":"etcd cannot commit"}"#)).await
+}
+
+async fn muster(arguments: &[&str]) -> Output {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let run = move || Command::new(env!("CARGO_BIN_EXE_muster")).args(arguments).output().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn url(upstream: &Upstream) -> String {
+    format!("http://{}", upstream.address())
+}
+
+#[tokio::test]
+async fn ls_shows_every_instance_of_every_service_also_as_json() {
+    let registry = registry().await;
+    let text = printed(&muster(&["ls", "--registry", &url(&registry)]).await);
+    assert!(text.lines().count() == 2 && text.contains("mail     a         10.0.0.5:7070  draining (by"), "{text}");
+    let json = printed(&muster(&["ls", "mail", "--json", "--registry", &url(&registry)]).await);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["services"]["mail"]["instances"][0]["lease"], "00000000000000ff");
+}
+
+#[tokio::test]
+async fn drain_moves_on_to_a_registry_that_can() {
+    let (mut gone, lost, registry) = (registry().await, registry_without_etcd().await, registry().await);
+    gone.down().await;
+    let urls = [url(&gone), url(&lost), url(&registry)].join(",");
+    let text = printed(&muster(&["drain", "mail", "a", "--registry", &urls]).await);
+    assert!(text.contains("mail a is draining") && text.contains("--undo") && !text.contains("No such"), "{text}");
+    printed(&muster(&["drain", "mail", "a", "--undo", "--registry", &urls]).await);
+    let asked: Vec<_> = registry.requests().into_iter().filter(|request| request.method != "GET").collect();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|request| request.target == "/v1/services/mail/instances/a/override"), "{asked:?}");
+    assert_eq!((asked[0].method.as_str(), asked[1].method.as_str()), ("PUT", "DELETE"));
+    assert_eq!(asked[0].body, br#"{"status":"draining"}"#);
+}
+
+#[tokio::test]
+async fn draining_an_instance_that_is_not_there_fails_and_says_so() {
+    let registry = registry().await;
+    let output = muster(&["drain", "mail", "b", "--registry", &url(&registry)]).await;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("service/mail/b is not registered"), "{output:?}");
+}
+
+#[tokio::test]
+async fn without_any_registry_every_reason_is_said() {
+    let (mut gone, lost) = (registry().await, registry_without_etcd().await);
+    gone.down().await;
+    let urls = [url(&gone), url(&lost)].join(",");
+    for arguments in [["ls", "mail", "--registry", &urls], ["ls", "--json", "--registry", &urls]] {
+        let output = muster(&arguments).await;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains("no registry answers") && error.contains("503 etcd cannot commit"), "{error}");
+        assert!(error.contains(&gone.address().to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn mistakes_in_the_options_end_with_64_and_say_what_to_write() {
+    for (arguments, says) in [
+        (&["ls", "--registry", "127.0.0.1:8500"][..], "write for example http://127.0.0.1:8500"),
+        (&["drain", "mail"], "<INSTANCE>"),
+        (&["watch", "Mail"], "use 1 to 63 of a-z"),
+        (&["up", "--grace", "2"], "a unit is missing"),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ] {
+        let output = muster(arguments).await;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_that_is_set_but_empty_counts_as_unset() {
+    let registry = registry().await;
+    let address = url(&registry);
+    let run = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.args(["ls", "--registry", &address]).env("REGISTRY_URLS", "").env("MUSTER_DATA", "");
+        command.output().unwrap()
+    };
+    assert!(printed(&tokio::task::spawn_blocking(run).await.unwrap()).contains("mail"));
+    let help = muster(&["--help"]).await;
+    assert!(printed(&help).contains("drain"));
+}
+
+#[tokio::test]
+async fn watch_prints_each_change_as_it_happens() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = Etcd::new(&EtcdOptions::at(cluster.endpoints())).unwrap();
+    let key: InstanceKey = "service/mail/a".parse().unwrap();
+    let mut instance = Instance::at("10.0.0.5:7070".parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.current_dir(dir.path()).args(["watch", "mail", "--etcd-endpoints", &cluster.endpoint(0)]);
+    let watch = Process::start(&mut command, &dir.path().join("output")).unwrap();
+    let shows = async |line: &str| {
+        wait_until(&format!("{line:?}"), SOON, async || watch.output().contains(line)).await;
+    };
+    shows("= 0 at revision").await;
+    let lease = etcd.register(&key, &instance, Ttl::default()).await.unwrap().lease;
+    shows("+ mail a  passing  10.0.0.5:7070").await;
+    instance.status = Status::Critical;
+    etcd.update(&key, &instance, lease).await.unwrap();
+    shows("~ mail a  passing -> critical").await;
+    etcd.put_override(&key, Status::Draining).await.unwrap();
+    shows("! mail a  draining by an operator").await;
+    etcd.deregister(&key, Some(lease)).await.unwrap();
+    shows("- mail a").await;
+    let other: InstanceKey = "service/web/b".parse().unwrap();
+    etcd.register(&other, &instance, Ttl::default()).await.unwrap();
+    etcd.delete_override(&key).await.unwrap();
+    shows("! mail a  speaks for itself again").await;
+    assert!(!watch.output().contains("web"), "only mail was asked for: {}", watch.output());
+}

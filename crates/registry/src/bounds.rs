@@ -1,0 +1,141 @@
+//! How much a registry takes on at the same time, and for how long.
+//!
+//! While etcd does not answer, every heartbeat waits for its deadline, and a thousand instances send five hundred more
+//! each second. Without a bound the waiting ones would pile up until memory ends; with it the rest is refused quickly,
+//! and the instances, which try again anyway, see the same as they would have seen later.
+//!
+//! Work goes on in a task of its own when its client has left or its time is over: half a registration is not dropped
+//! between the grant and the put, where it would leave a lease behind.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::Instrument as _;
+
+use crate::error::RegistryError;
+
+/// What is taken on at the same time, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls on their way to etcd at the same time. Default 256: at a millisecond for a keep-alive that is more than
+    /// two cores can answer.
+    pub at_once_max: usize,
+    /// How long a request waits for its turn before it is refused as one too many. Default 250 ms.
+    pub turn_wait: Duration,
+    /// When a request is answered at the latest, its turn included. Default 1.8 s: the promise is two seconds.
+    pub deadline: Duration,
+}
+
+/// Holds the limits; clones share them.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    limits: Limits,
+    slots: Arc<Semaphore>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { at_once_max: 256, turn_wait: Duration::from_millis(250), deadline: Duration::from_millis(1800) }
+    }
+}
+
+// === impl Bounds ===
+
+impl Bounds {
+    /// Nothing under way yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, slots: Arc::new(Semaphore::new(limits.at_once_max)) }
+    }
+
+    /// Does `work`, which gets the moment at which it should give up, within the limits.
+    ///
+    /// # Errors
+    ///
+    /// What `work` says; [`RegistryError::Overloaded`] when it did not get its turn, and nothing was done;
+    /// [`RegistryError::Late`] when it took too long, and it is not known what was done.
+    pub async fn run<T, F>(&self, work: impl FnOnce(Instant) -> F) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        let deadline = Instant::now() + self.limits.deadline;
+        let turn = timeout(self.limits.turn_wait, Arc::clone(&self.slots).acquire_owned()).await;
+        let Ok(Ok(slot)) = turn else { return Err(RegistryError::Overloaded) };
+        let work = work(deadline);
+        let task = tokio::spawn(
+            async move {
+                let result = work.await;
+                drop(slot);
+                result
+            }
+            .in_current_span(),
+        );
+        match timeout_at(deadline, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(RegistryError::Broken(panicked)),
+            Err(_) => Err(RegistryError::Late),
+        }
+    }
+
+    /// How many calls are under way.
+    pub fn under_way(&self) -> usize {
+        self.limits.at_once_max - self.slots.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn bounds(at_once_max: usize) -> Bounds {
+        Bounds::new(Limits { at_once_max, ..Limits::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_answered_before_two_seconds_are_over() {
+        let started = Instant::now();
+        let result = bounds(1).run(|_| pending::<Result<(), _>>()).await;
+        assert!(matches!(result, Err(RegistryError::Late)));
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_too_many_is_refused_quickly() {
+        let bounds = bounds(2);
+        for _ in 0..2 {
+            let bounds = bounds.clone();
+            tokio::spawn(async move { bounds.run(|_| pending::<Result<(), _>>()).await });
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(bounds.under_way(), 2);
+        let started = Instant::now();
+        let result = bounds.run(async |_| Ok(())).await;
+        assert!(matches!(result, Err(RegistryError::Overloaded)));
+        assert!(started.elapsed() <= Limits::default().turn_wait * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_finished_when_its_client_has_left() {
+        let (bounds, finished) = (bounds(1), Arc::new(AtomicBool::new(false)));
+        let flag = Arc::clone(&finished);
+        let client = bounds.run(|_| async move {
+            sleep(Duration::from_secs(1)).await;
+            flag.store(true, Ordering::Relaxed);
+            Ok(())
+        });
+        assert!(timeout(Duration::from_millis(500), client).await.is_err());
+        sleep(Duration::from_secs(1)).await;
+        assert!(finished.load(Ordering::Relaxed));
+        assert_eq!(bounds.under_way(), 0);
+    }
+}

@@ -1,0 +1,47 @@
+//! The registry's options: flags and environment variables from one definition.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use discovery_etcd::EtcdOptions;
+use service_kit::config::{CommonOptions, ServiceConfig};
+
+/// Takes HTTP heartbeats and keeps one leased key per instance in etcd.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "registry", version)]
+pub struct Config {
+    /// The options that every service has.
+    #[command(flatten)]
+    pub common: CommonOptions,
+    /// Where heartbeats, lists, /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "REGISTRY_LISTEN", default_value = "127.0.0.1:8500", value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// How etcd is reached.
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonOptions {
+        &self.common
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    fn mistakes(&self) -> Vec<String> {
+        self.etcd.mistakes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_work_without_any_option() {
+        let config = Config::try_parse_from(["registry"]).unwrap();
+        assert_eq!(config.listen, ([127, 0, 0, 1], 8500).into());
+    }
+}

@@ -1,0 +1,89 @@
+//! Every way in which a request can fail, and the one table from error to status and code.
+//!
+//! | error | status | code | whose turn |
+//! |---|---|---|---|
+//! | a field of the request | 422 | `invalid_field` | the caller changes it |
+//! | no such instance (overrides only) | 404 | `no_such_instance` | the caller looks again |
+//! | etcd did not answer, or has no leader | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
+//! | etcd refused | 503 | `etcd_refused` | the operator looks at the log |
+//! | no answer in time | 503 | `etcd_slow` | as for `etcd_unavailable` |
+//! | too many requests at once | 503 | `overloaded` | as for `etcd_unavailable` |
+//! | others kept changing the same instance | 503 | `contended` | as for `etcd_unavailable` |
+//! | nothing has been read from etcd yet | 503 | `not_loaded` | as for `etcd_unavailable` |
+//! | a bug | 500 | `internal` | us |
+//!
+//! What is wrong with the JSON of a body is settled before, in [`service_kit::json`].
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use discovery::{FieldError, InstanceKey};
+use discovery_etcd::EtcdError;
+use service_kit::{Problem, chain};
+
+/// How long a caller should wait after a 503: about as long as etcd takes to elect a leader.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why the registry did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// etcd was asked and did not do it.
+    #[error("etcd did not {operation}")]
+    Etcd {
+        /// What was asked of it, as a verb: `keep the lease alive`.
+        operation: &'static str,
+        /// Its answer.
+        source: EtcdError,
+    },
+    /// It took longer than [`crate::bounds::Limits::deadline`].
+    #[error("etcd did not answer in time")]
+    Late,
+    /// More than [`crate::bounds::Limits::at_once_max`] were under way.
+    #[error("too many requests are waiting for etcd")]
+    Overloaded,
+    /// Every time that this instance was about to be written, somebody else had just written it.
+    #[error("{0} is being changed by others at the same time")]
+    Contended(InstanceKey),
+    /// `service/` has never been read.
+    #[error("the list of instances has not been loaded from etcd yet")]
+    NotLoaded,
+    /// An override for nobody.
+    #[error("{0} is not registered")]
+    NoSuchInstance(InstanceKey),
+    /// The work panicked.
+    #[error("the request was not finished")]
+    Broken(#[source] tokio::task::JoinError),
+}
+
+/// 422 for a field, as the crate `discovery` words it.
+pub fn field(error: FieldError) -> Problem {
+    Problem::field(error.field, error.reason)
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        let unavailable = |code: &'static str| Self::unavailable(code, format!("{error}; try again"), RETRY_AFTER);
+        match &error {
+            RegistryError::Contended(_) => unavailable("contended"),
+            RegistryError::Etcd { source, .. } if source.is_transient() => {
+                // Not a warning for each: while etcd is away there are hundreds a second, and readiness says it once.
+                tracing::debug!(error = %chain(&error), "heartbeat not committed");
+                unavailable("etcd_unavailable")
+            }
+            RegistryError::Etcd { .. } => {
+                tracing::warn!(error = %chain(&error), "etcd refused");
+                unavailable("etcd_refused")
+            }
+            RegistryError::Late => unavailable("etcd_slow"),
+            RegistryError::Overloaded => unavailable("overloaded"),
+            RegistryError::NotLoaded => unavailable("not_loaded"),
+            RegistryError::NoSuchInstance(_) => {
+                Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
+            }
+            RegistryError::Broken(_) => {
+                tracing::error!(error = %chain(&error), "a request was not finished");
+                Self::internal()
+            }
+        }
+    }
+}

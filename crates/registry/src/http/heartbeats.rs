@@ -1,0 +1,56 @@
+//! Heartbeats in both forms, and their end.
+
+use axum::{Json, extract::State};
+use discovery::{
+    InstanceKey, Ttl,
+    heartbeat::{FullHeartbeat, HeartbeatReply, PlainHeartbeat},
+};
+use serde::Serialize;
+use service_kit::{Problem, json::JsonBody};
+
+use super::{Api, path::InstancePath};
+use crate::{error, registrar::Heartbeat};
+
+/// What was written, and when: the answer to everything that is not a heartbeat.
+#[derive(Debug, Serialize)]
+pub(super) struct Written {
+    /// The etcd revision from which on it holds.
+    pub(super) revision: i64,
+}
+
+/// `POST /`
+pub(super) async fn plain(
+    State(api): State<Api>,
+    JsonBody(body): JsonBody<PlainHeartbeat>,
+) -> Result<Json<HeartbeatReply>, Problem> {
+    let (service, id, instance) = body.into_parts().map_err(error::field)?;
+    let key = InstanceKey::new(service, id);
+    accept(&api, Heartbeat { key, instance, ttl: Ttl::default() }).await
+}
+
+/// `PUT /v1/services/{service}/instances/{instance}`
+pub(super) async fn full(
+    State(api): State<Api>,
+    InstancePath(key): InstancePath,
+    JsonBody(body): JsonBody<FullHeartbeat>,
+) -> Result<Json<HeartbeatReply>, Problem> {
+    let (instance, ttl) = body.into_parts().map_err(error::field)?;
+    accept(&api, Heartbeat { key, instance, ttl }).await
+}
+
+/// `DELETE /v1/services/{service}/instances/{instance}`
+///
+/// Succeeds as well when there is no such instance (any more): whoever deregisters twice, because the first answer was
+/// lost, has what it wants.
+pub(super) async fn deregister(
+    State(api): State<Api>,
+    InstancePath(key): InstancePath,
+) -> Result<Json<Written>, Problem> {
+    let revision = api.registrar.deregister(key).await?;
+    Ok(Json(Written { revision: revision.0 }))
+}
+
+async fn accept(api: &Api, heartbeat: Heartbeat) -> Result<Json<HeartbeatReply>, Problem> {
+    let reply = api.registrar.accept(heartbeat).await?;
+    Ok(Json(reply))
+}

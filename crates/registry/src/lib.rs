@@ -1,0 +1,89 @@
+//! Heartbeats in, leased keys out.
+//!
+//! A service says every two seconds that it is present; the registry sees to it that etcd holds one key for it, under one
+//! lease, for as long as it does. In the order in which a heartbeat passes:
+//!
+//! | room | what it settles |
+//! |---|---|
+//! | [`config`] | where to listen, how to reach etcd |
+//! | [`http`] | which path is whose; JSON and names in, JSON and problems out |
+//! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
+//! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
+//! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
+//! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
+//! | [`error`] | the one table from error to status and code |
+//! | [`metrics`] | what is counted |
+//!
+//! Any number of registries run side by side without knowing of each other. What they must agree on is in etcd, and
+//! etcd's comparisons are the only lock. None of them owns an instance: when one ends, nothing is deregistered, and the
+//! next heartbeat is taken by another.
+
+pub mod bounds;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod lease_table;
+pub mod metrics;
+pub mod mirror;
+pub mod registrar;
+pub mod view;
+
+use discovery_etcd::{Etcd, WatchOptions};
+use prometheus_client::registry::Registry;
+use service_kit::{
+    app,
+    health::Readiness,
+    serve::{self, ServeOptions},
+    service::Failure,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    bounds::{Bounds, Limits},
+    config::Config,
+    http::Api,
+    metrics::{Gauges, Metrics},
+    mirror::Mirror,
+    registrar::Registrar,
+};
+
+/// Serves until `shutdown` is cancelled and what is under way is finished. Does not wait for etcd: until it answers,
+/// `/readyz` says so and heartbeats are answered with 503.
+///
+/// # Errors
+///
+/// The address cannot be listened on, or the etcd options name a file that cannot be used.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let listener = serve::bind(config.listen).await?;
+    run_on(listener, config, shutdown).await
+}
+
+/// [`run`] on a listener that is bound already, whatever the configuration says: tests let the system choose the port.
+///
+/// # Errors
+///
+/// The etcd options name a file that cannot be used.
+pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let etcd = Etcd::new(&config.etcd)?;
+    let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
+    let mirror = Mirror::new(watch.health());
+
+    let mut metrics = Registry::default();
+    let bounds = Bounds::new(Limits::default());
+    let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), Metrics::register(&mut metrics));
+    metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
+    let readiness = Readiness::new();
+    let router = app::assemble(http::routes(Api { registrar, mirror: mirror.clone() }), readiness.clone(), metrics);
+
+    tracing::info!(
+        listen = %listener.local_addr()?,
+        etcd_endpoints = config.etcd.etcd_endpoints.join(","),
+        "registry serves"
+    );
+    tokio::select! {
+        () = serve::serve(listener, router, ServeOptions::default(), shutdown) => Ok(()),
+        // Until the last request is answered: a heartbeat during the drain is as good as any.
+        never = mirror::run(watch, mirror, readiness) => match never {},
+    }
+}

@@ -1,0 +1,118 @@
+//! What the registry counts, beside what every service counts.
+//!
+//! No metric has a label that clients could fill: services and instances come and go, and each would be a time series.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::{bounds::Bounds, error::RegistryError, mirror::Mirror};
+
+/// What a heartbeat came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// A lease was granted and the key put: the instance is new, or was gone, or wants another TTL.
+    Registered,
+    /// The value changed; the lease stayed.
+    Updated,
+    /// Nothing changed: the steady state.
+    KeptAlive,
+    /// etcd could not be reached, or not in time.
+    Unavailable,
+    /// Too many were under way.
+    Overloaded,
+    /// It could not be done for another reason; the log has it.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+/// Counts heartbeats. Clones share the counters.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    heartbeats: Family<OutcomeLabel, Counter>,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers `registry_heartbeats_total{outcome}`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("registry_heartbeats", "Heartbeats by what they came to", metrics.heartbeats.clone());
+        metrics
+    }
+
+    /// Counts one heartbeat.
+    pub fn count(&self, result: Result<Outcome, &RegistryError>) {
+        let outcome = result.unwrap_or_else(|error| match error {
+            RegistryError::Etcd { source, .. } if source.is_transient() => Outcome::Unavailable,
+            RegistryError::Late => Outcome::Unavailable,
+            RegistryError::Overloaded => Outcome::Overloaded,
+            RegistryError::Etcd { .. }
+            | RegistryError::Contended(_)
+            | RegistryError::NotLoaded
+            | RegistryError::NoSuchInstance(_)
+            | RegistryError::Broken(_) => Outcome::Failed,
+        });
+        self.heartbeats.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+/// Looked at whenever metrics are read.
+#[derive(Debug)]
+pub struct Gauges {
+    /// What is known.
+    pub mirror: Mirror,
+    /// What is under way.
+    pub bounds: Bounds,
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let state = self.mirror.health();
+        let (instances, revision, unsettled) = {
+            let view = self.mirror.look();
+            (view.count(), view.revision().0, view.unsettled())
+        };
+        let mut gauge = |name: &str, help: &str, value: i64| {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)
+        };
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        gauge("registry_instances", "Instances registered, as the mirror has it", count(instances))?;
+        gauge("registry_mirror_revision", "The etcd revision up to which everything is known", revision)?;
+        gauge("registry_mirror_connected", "1 while etcd is being watched", i64::from(state.connected))?;
+        gauge("registry_mirror_unreadable_keys", "Keys in etcd that make no sense", count(state.unreadable))?;
+        gauge("registry_unsettled_commits", "Own commits that the mirror has not shown yet", count(unsettled))?;
+        let help = "Requests on their way to etcd; beyond a bound, others wait for their turn or are refused";
+        gauge("registry_requests_under_way", help, count(self.bounds.under_way()))?;
+        if let Some(age) = self.mirror.age() {
+            let help = "Time since etcd last confirmed what the mirror shows";
+            let metric =
+                encoder.encode_descriptor("registry_mirror_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+            ConstGauge::new(age.as_secs_f64()).encode(metric)?;
+        }
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(metric)
+        };
+        counter("registry_mirror_resyncs", "How often everything was listed", state.resyncs.values().sum())?;
+        let help = "Keys that a comparison with a complete list found to be wrong: 0 for ever, or there is a bug";
+        counter("registry_mirror_differences", help, state.differences)
+    }
+}

@@ -1,0 +1,127 @@
+//! etcd as this replica sees it: the [`View`], kept up to date by a watch.
+//!
+//! Reading it costs no call to etcd; that is what makes a steady heartbeat cheap, and a list answerable while etcd is
+//! away. It is behind etcd by milliseconds, and when the watch breaks, by as long as [`Mirror::age`] says.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use discovery::{InstanceKey, Revision};
+use discovery_etcd::{Change, Held, Watch, WatchHealth, WatchState};
+use futures::StreamExt as _;
+use service_kit::{duration, health::Readiness};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::view::View;
+
+/// A mirror that has heard nothing from etcd for longer than this is not asked about the present. The watch hears from
+/// etcd at least about once a second and gives a silent member up after two.
+pub const FRESH_MAX: Duration = Duration::from_secs(3);
+
+/// How often readiness is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A handle on what is known. Cheap to clone; clones see the same.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    view: Arc<RwLock<View>>,
+    health: WatchHealth,
+}
+
+// === impl Mirror ===
+
+impl Mirror {
+    /// Knows nothing yet; [`run`] feeds it.
+    pub fn new(health: WatchHealth) -> Self {
+        Self { view: Arc::default(), health }
+    }
+
+    /// What is known. Keep it for as long as it takes to look: nothing is learned meanwhile.
+    pub fn look(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago etcd last confirmed what is known; `None` when nothing has ever been.
+    pub fn age(&self) -> Option<Duration> {
+        self.health.lag(Instant::now())
+    }
+
+    /// Whether what is known can be taken for what is.
+    pub fn is_fresh(&self) -> bool {
+        let WatchState { connected, last_response, .. } = self.health.state();
+        connected && last_response.is_some_and(|heard| heard.elapsed() <= FRESH_MAX)
+    }
+
+    /// How the watch is.
+    pub fn health(&self) -> WatchState {
+        self.health.state()
+    }
+
+    /// Notes what this replica has committed, until the watch brings it.
+    pub fn commit(&self, key: InstanceKey, revision: Revision, held: Option<Held>) {
+        self.change().commit(key, revision, held);
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, change: Change) {
+        for unreadable in &change.unreadable {
+            tracing::warn!(key = unreadable.key, reason = %unreadable.reason, "a key in etcd makes no sense and is skipped");
+        }
+        self.change().apply(change);
+    }
+
+    /// Why this replica cannot do its work, if so.
+    fn verdict(&self) -> Result<(), String> {
+        let WatchState { connected, last_response, last_error, .. } = self.health.state();
+        let Some(heard) = last_response else {
+            return Err(because("nothing has been read from etcd yet", last_error));
+        };
+        match heard.elapsed() {
+            silence if silence > FRESH_MAX => {
+                let silence = duration::format(Duration::from_secs(silence.as_secs()));
+                Err(because(&format!("no word from etcd for {silence}"), last_error))
+            }
+            _ if !connected => Err(because("the watch is not open", last_error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Feeds `mirror` from `watch`, and tells `readiness` how it goes, for as long as it is polled.
+pub async fn run(mut watch: Watch, mirror: Mirror, readiness: Readiness) -> Infallible {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            change = watch.next() => mirror.apply(change.expect("a watch never ends")),
+            _ = ticks.tick() => {
+                // Here, between two changes, the watch has told everything up to its revision.
+                mirror.change().advance(mirror.health.state().revision);
+                report(&readiness, mirror.verdict());
+            }
+        }
+    }
+}
+
+fn report(readiness: &Readiness, verdict: Result<(), String>) {
+    let reason = verdict.as_ref().err().cloned();
+    if readiness.report("etcd", verdict) {
+        match reason {
+            Some(reason) => tracing::warn!(reason, "not ready"),
+            None => tracing::info!("ready"),
+        }
+    }
+}
+
+fn because(what: &str, error: Option<String>) -> String {
+    match error {
+        Some(error) => format!("{what}: {error}"),
+        None => what.to_owned(),
+    }
+}

@@ -1,0 +1,279 @@
+//! Decides what a heartbeat means, and has etcd do it.
+//!
+//! ```text
+//! what is known of the key?      (this replica's own commits, then the mirror; a stale mirror: etcd itself)
+//! ├─ nothing, or no lease ────── grant a lease and put the key, if the key is still as known   → registered
+//! └─ a lease: keep it alive
+//!    ├─ it is gone ───────────── the same, if there is no key                                  → registered
+//!    ├─ it has another TTL ───── the same, if the key is still as known; the old lease ends    → registered
+//!    ├─ the instance changed ─── put the new value under the same lease                        → updated
+//!    └─ nothing changed ──────── is the key still there? (mirror)                              → kept alive
+//! ```
+//!
+//! Whatever turns out not to be as known is looked at again, with what etcd said it is: a few rounds, then the caller
+//! is asked to come back.
+//!
+//! *Any replica, no lock.* Two replicas that register the same new instance at once both compare the key with "not
+//! there"; etcd lets one of them through, and the other revokes its lease, takes over the first one's and keeps it
+//! alive. The same comparison makes a mirror that lags harmless: it costs a round, never a second lease.
+//!
+//! *No proof but the key.* A keep-alive that etcd reports as done says nothing about the key, which somebody may have
+//! deleted; so the mirror is asked again afterwards. When it has heard nothing from etcd for
+//! [`FRESH_MAX`](crate::mirror::FRESH_MAX), it is no witness, and etcd is read instead.
+
+mod lease_ttl;
+
+use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl, heartbeat::HeartbeatReply};
+use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
+use tokio::time::Instant;
+
+use self::lease_ttl::LeaseTtl;
+use crate::{
+    bounds::Bounds,
+    error::RegistryError,
+    metrics::{Metrics, Outcome},
+    mirror::Mirror,
+};
+
+/// How often one heartbeat looks again when the key is not as known. Every round but the first needs somebody else who
+/// wrote the same key in between.
+const ROUNDS_MAX: usize = 5;
+
+/// What an instance says, in either form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who it is.
+    pub key: InstanceKey,
+    /// What it says about itself.
+    pub instance: Instance,
+    /// For how long.
+    pub ttl: Ttl,
+}
+
+/// Takes heartbeats. Cheap to clone; clones share their bounds.
+#[derive(Debug, Clone)]
+pub struct Registrar {
+    etcd: Etcd,
+    mirror: Mirror,
+    bounds: Bounds,
+    lease_ttl: LeaseTtl,
+    metrics: Metrics,
+}
+
+/// What a heartbeat came to.
+#[derive(Debug, Clone, Copy)]
+struct Committed {
+    outcome: Outcome,
+    /// What the instance lives by.
+    lease: LeaseId,
+    /// The revision at which the key is known to be as the heartbeat says.
+    revision: Revision,
+}
+
+/// What one round came to.
+enum Round {
+    Committed(Committed),
+    /// The key is not as known, but like this.
+    Again(Option<Held>),
+}
+
+// === impl Registrar ===
+
+impl Registrar {
+    /// Writes through `etcd` within `bounds`, believes `mirror`.
+    pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, metrics: Metrics) -> Self {
+        Self { etcd, mirror, bounds, lease_ttl: LeaseTtl::default(), metrics }
+    }
+
+    /// Takes one heartbeat. When this returns `Ok`, it is committed in etcd.
+    ///
+    /// # Errors
+    ///
+    /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
+    /// nevertheless; the same heartbeat again is harmless.
+    pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
+        let (this, ttl) = (self.clone(), heartbeat.ttl);
+        let work = move |deadline| async move {
+            let committed = this.commit(&heartbeat, deadline).await?;
+            let ordered = this.mirror.look().overridden(&heartbeat.key);
+            Ok((committed, ordered.unwrap_or(heartbeat.instance.status)))
+        };
+        let result = self.bounds.run(work).await;
+        self.metrics.count(result.as_ref().map(|(committed, _)| committed.outcome));
+        let (Committed { revision, .. }, status) = result?;
+        Ok(HeartbeatReply {
+            ttl_ms: ttl.as_millis(),
+            next_heartbeat_ms: u64::try_from(ttl.heartbeat_interval().as_millis()).expect("less than an hour"),
+            status,
+            revision: revision.0,
+        })
+    }
+
+    /// Ends a registration at once; the revision from which on it is gone.
+    ///
+    /// Deletes the key first, then revokes its lease unless that holds other keys, too: one that somebody else granted
+    /// may. A heartbeat that comes later registers the instance again, so whoever leaves sends none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrar::accept`].
+    pub async fn deregister(&self, key: InstanceKey) -> Result<Revision, RegistryError> {
+        let this = self.clone();
+        let work = move |_deadline| async move {
+            let gone_at = this.etcd.deregister(&key, None).await.map_err(failed("deregister the instance"))?;
+            if gone_at > Revision::default() {
+                tracing::info!(%key, revision = %gone_at, "instance deregistered");
+                this.mirror.commit(key, gone_at, None);
+            }
+            Ok(gone_at.max(this.mirror.look().revision()))
+        };
+        self.bounds.run(work).await
+    }
+
+    /// Writes an operator's word about a registered instance.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NoSuchInstance`], so that a slip of the pen is noticed; else as [`Registrar::accept`].
+    pub async fn set_override(&self, key: InstanceKey, status: Status) -> Result<Revision, RegistryError> {
+        let etcd = self.etcd.clone();
+        let work = move |_deadline| async move {
+            if etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?.is_none() {
+                return Err(RegistryError::NoSuchInstance(key));
+            }
+            let revision = etcd.put_override(&key, status).await.map_err(failed("write the override"))?;
+            tracing::info!(%key, %status, %revision, "an operator overrides the status");
+            Ok(revision)
+        };
+        self.bounds.run(work).await
+    }
+
+    /// Takes an operator's word back, also that about an instance which is gone; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrar::accept`].
+    pub async fn clear_override(&self, key: InstanceKey) -> Result<bool, RegistryError> {
+        let etcd = self.etcd.clone();
+        let work = move |_deadline| async move {
+            let existed = etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
+            if existed {
+                tracing::info!(%key, "an operator's override ends");
+            }
+            Ok(existed)
+        };
+        self.bounds.run(work).await
+    }
+
+    async fn commit(&self, heartbeat: &Heartbeat, deadline: Instant) -> Result<Committed, RegistryError> {
+        let mut known = self.known(&heartbeat.key).await?;
+        for _ in 0..ROUNDS_MAX {
+            match self.round(heartbeat, known).await? {
+                Round::Committed(committed) => return Ok(committed),
+                Round::Again(_) if Instant::now() >= deadline => return Err(RegistryError::Late),
+                Round::Again(held) => known = held,
+            }
+        }
+        Err(RegistryError::Contended(heartbeat.key.clone()))
+    }
+
+    /// How etcd holds the instance, by the mirror if that is a witness.
+    async fn known(&self, key: &InstanceKey) -> Result<Option<Held>, RegistryError> {
+        if self.mirror.is_fresh() {
+            return Ok(self.mirror.look().held(key));
+        }
+        self.etcd.find(key).await.map_err(failed("say whether the instance is registered"))
+    }
+
+    async fn round(&self, heartbeat: &Heartbeat, known: Option<Held>) -> Result<Round, RegistryError> {
+        let Some(held) = known else { return self.register(heartbeat, None).await };
+        let Some(lease) = held.lease else { return self.register(heartbeat, Some(held)).await };
+        let ttl_secs = match self.etcd.keep_alive(lease).await {
+            Ok(ttl) => ttl.as_secs(),
+            Err(EtcdError::LeaseNotFound { .. }) => {
+                // The key has gone with it; one that is there again lives by another lease.
+                return Ok(match self.register(heartbeat, None).await? {
+                    Round::Again(Some(held)) if held.lease == Some(lease) => {
+                        Round::Again(Some(Held { lease: None, ..held }))
+                    }
+                    round => round,
+                });
+            }
+            Err(source) => return Err(failed("keep the lease alive")(source)),
+        };
+        if ttl_secs != self.lease_ttl.wanted_secs(heartbeat.ttl) {
+            return self.replace(heartbeat, held).await;
+        }
+        if held.instance.as_ref() != Some(&heartbeat.instance) {
+            return self.update(heartbeat, lease).await;
+        }
+        self.confirm(&heartbeat.key, lease).await
+    }
+
+    /// Grants and puts, if the key is still as `seen`.
+    async fn register(&self, heartbeat: &Heartbeat, seen: Option<Held>) -> Result<Round, RegistryError> {
+        let Heartbeat { key, instance, ttl } = heartbeat;
+        let claim = self.etcd.claim(key, instance, *ttl, seen.as_ref()).await;
+        match claim.map_err(failed("register the instance"))? {
+            Claim::Registered(registration @ Registration { lease, revision }) => {
+                tracing::info!(%key, %instance, %lease, %revision, "instance registered");
+                self.note(heartbeat, registration);
+                Ok(Round::Committed(Committed { outcome: Outcome::Registered, lease, revision }))
+            }
+            Claim::Taken(held) => Ok(Round::Again(held)),
+        }
+    }
+
+    /// The lease has another TTL than it should: registers with a new one. If that has not, either, then because this
+    /// etcd grants none that short.
+    async fn replace(&self, heartbeat: &Heartbeat, held: Held) -> Result<Round, RegistryError> {
+        let round = self.register(heartbeat, Some(held)).await?;
+        if let Round::Committed(Committed { lease, .. }) = round
+            && let Ok(granted) = self.etcd.keep_alive(lease).await
+        {
+            self.lease_ttl.granted(heartbeat.ttl, granted.as_secs());
+        }
+        Ok(round)
+    }
+
+    /// Puts what changed, under the same lease.
+    async fn update(&self, heartbeat: &Heartbeat, lease: LeaseId) -> Result<Round, RegistryError> {
+        let Heartbeat { key, instance, .. } = heartbeat;
+        match self.etcd.update(key, instance, lease).await {
+            Ok(revision) => {
+                tracing::info!(%key, %instance, %revision, "instance updated");
+                self.note(heartbeat, Registration { lease, revision });
+                Ok(Round::Committed(Committed { outcome: Outcome::Updated, lease, revision }))
+            }
+            Err(EtcdError::LeaseNotFound { .. } | EtcdError::NotRegistered { .. }) => {
+                let found = self.etcd.find(key).await;
+                found.map(Round::Again).map_err(failed("say whether the instance is registered"))
+            }
+            Err(EtcdError::Update { source: CallError::Contended, .. }) => Err(RegistryError::Contended(key.clone())),
+            Err(source) => Err(failed("update the instance")(source)),
+        }
+    }
+
+    /// The lease lives; does the key still live by it, too?
+    async fn confirm(&self, key: &InstanceKey, lease: LeaseId) -> Result<Round, RegistryError> {
+        Ok(match self.known(key).await? {
+            Some(held) if held.lease == Some(lease) => {
+                let shown = if self.mirror.is_fresh() { self.mirror.look().revision() } else { held.modified };
+                let revision = shown.max(held.modified);
+                Round::Committed(Committed { outcome: Outcome::KeptAlive, lease, revision })
+            }
+            other => Round::Again(other),
+        })
+    }
+
+    /// Remembers what was committed until the mirror shows it.
+    fn note(&self, heartbeat: &Heartbeat, Registration { lease, revision }: Registration) {
+        let held = Held { instance: Some(heartbeat.instance.clone()), lease: Some(lease), modified: revision };
+        self.mirror.commit(heartbeat.key.clone(), revision, Some(held));
+    }
+}
+
+/// Says what was asked of etcd when it did not do it.
+fn failed(operation: &'static str) -> impl FnOnce(EtcdError) -> RegistryError {
+    move |source| RegistryError::Etcd { operation, source }
+}

@@ -1,0 +1,59 @@
+//! The loop that services embed, against the real registry: do the two understand each other?
+
+use heartbeat::{Details, Heartbeat, HeartbeatOptions, State};
+use reqwest::Method;
+use testkit::{
+    etcd::EtcdCluster,
+    wait::{SOON, wait_until},
+};
+
+use crate::support::{Registry, keys, leases, value, wait_for_leases};
+
+const KEY: &str = "service/mail/127.0.0.1:7070";
+const PATH: &str = "/v1/services/mail/instances/127.0.0.1:7070";
+
+#[tokio::test]
+async fn a_service_registers_reports_obeys_a_drain_survives_a_registry_and_leaves() {
+    let etcd = EtcdCluster::start(1).await;
+    let (first, second) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let registries = [&first, &second].map(|registry| registry.url.parse().unwrap()).to_vec();
+    let mut options = HeartbeatOptions::for_registries(registries);
+    // The shortest interval, 800 ms, so that this test is short, too.
+    options.ttl = discovery::Ttl::MIN;
+    let service = "mail".parse().unwrap();
+    let heartbeat = Heartbeat::start(service, ([127, 0, 0, 1], 7070).into(), &options, Details::default());
+    let mut state = heartbeat.state();
+    let mut reach = async |what: &str, reached: fn(&State) -> bool| {
+        let reached = tokio::time::timeout(SOON, state.wait_for(reached)).await;
+        drop(reached.unwrap_or_else(|_| panic!("{what} did not happen")).expect("the loop runs"));
+    };
+    reach("registered", |state| state.registered).await;
+    assert_eq!(value(&etcd, KEY).as_deref(), Some("127.0.0.1:7070"));
+    let granted = leases(&etcd);
+
+    heartbeat.set_status(discovery::Status::Critical);
+    wait_until("its word is written", SOON, async || {
+        value(&etcd, KEY).as_deref() == Some("http://127.0.0.1:7070?status=critical")
+    })
+    .await;
+    heartbeat.set_status(discovery::Status::Passing);
+    first.ask(Method::PUT, &format!("{PATH}/override"), r#"{"status":"draining"}"#).await.accepted();
+    reach("draining", State::is_draining).await;
+    second.delete(&format!("{PATH}/override")).await.accepted();
+    reach("in rotation again", |state| state.registered && !state.is_draining()).await;
+
+    first.stop().await;
+    let seen = state_revision(&heartbeat);
+    etcd.etcdctl(&["put", "config/mail", "{}"]);
+    wait_until("the other registry takes its heartbeats", SOON, async || state_revision(&heartbeat) > seen).await;
+    assert_eq!(leases(&etcd), granted, "one lease for its life");
+
+    heartbeat.deregister().await;
+    assert_eq!(keys(&etcd), ["config/mail"]);
+    wait_for_leases(&etcd, 0).await;
+}
+
+/// The revision of the last reply: it grows with the mirror, so a later one is that of a later heartbeat.
+fn state_revision(heartbeat: &Heartbeat) -> i64 {
+    heartbeat.state().borrow().reply.as_ref().map_or(0, |reply| reply.revision)
+}

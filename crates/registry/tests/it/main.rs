@@ -1,0 +1,17 @@
+//! The registry against real etcd, over real HTTP. Needs `etcd` and `etcdctl` on the path.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a failure with a line number, also in its helpers")]
+
+mod bad_input;
+mod binary;
+mod client;
+mod faults;
+mod heartbeats;
+mod hostile_input;
+mod lists;
+mod outages;
+mod overrides;
+mod properties;
+mod recovery;
+mod replicas;
+mod steady;
+mod support;

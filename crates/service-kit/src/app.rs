@@ -1,0 +1,23 @@
+//! The router that every service serves: its own routes, the three of [`health`], and what surrounds all of them.
+
+use axum::{Router, middleware};
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+
+use crate::{
+    health::{self, Readiness},
+    metrics::{self, HttpMetrics},
+    problem, request,
+};
+
+/// Puts `api` beside `/healthz`, `/readyz` and `/metrics`.
+///
+/// Adds request ids, counters, and problem bodies for paths and methods that nobody serves. `registry` holds whatever metrics the service registered itself.
+pub fn assemble(api: Router, readiness: Readiness, mut registry: Registry) -> Router {
+    let http = HttpMetrics::register(&mut registry);
+    api.merge(health::routes(readiness, Arc::new(registry)))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn_with_state(http, metrics::measure))
+        .layer(middleware::from_fn(request::identify))
+}

@@ -1,0 +1,140 @@
+//! `/healthz` (the process is alive), `/readyz` (it can do its work, with reasons), `/metrics`.
+//!
+//! The two are different questions. A failing `/healthz` asks for a restart, so it depends on nothing but the process;
+//! a failing `/readyz` asks for patience or for a look at a dependency.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    process::ExitCode,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+/// What a service depends on, and whether it has it. Cheap to clone; all clones share one state.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<RwLock<BTreeMap<&'static str, Result<(), String>>>>);
+
+impl Readiness {
+    /// No checks yet: ready.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says how the dependency `check` (`database`, `etcd`) is doing; the reason is for a person. Returns whether this
+    /// changed from good to bad or back, which is the moment to log it.
+    pub fn report(&self, check: &'static str, state: Result<(), String>) -> bool {
+        let is_ok = state.is_ok();
+        let mut checks = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        checks.insert(check, state).is_none_or(|before| before.is_ok() != is_ok)
+    }
+
+    /// The reasons why the service is not ready; empty when it is.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let checks = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        checks
+            .iter()
+            .filter_map(|(name, state)| state.as_ref().err().map(|reason| format!("{name}: {reason}")))
+            .collect()
+    }
+
+    /// Whether every check passes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.reasons().is_empty()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let checks = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let shown: BTreeMap<_, _> =
+            checks.iter().map(|(name, state)| (*name, state.as_ref().err().map_or("ok", String::as_str))).collect();
+        json!({ "status": if checks.values().all(Result::is_ok) { "ready" } else { "not ready" }, "checks": shown })
+    }
+}
+
+/// The three routes.
+pub fn routes(readiness: Readiness, registry: Arc<Registry>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || Json(json!({ "status": "alive" }))))
+        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/metrics", get(metrics).with_state(registry))
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> Response {
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness.to_json())).into_response()
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// `--healthcheck`: asks the service that listens at `address` on this host. For images that hold no shell and no curl.
+#[must_use]
+pub fn check(address: SocketAddr) -> ExitCode {
+    match ask(reachable(address)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// A service that listens on every interface is asked over loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<bool> {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut status_line = [0; 12];
+    stream.read_exact(&mut status_line)?;
+    Ok(status_line.ends_with(b" 200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_tells_when_a_check_changes_and_why() {
+        let readiness = Readiness::new();
+        assert!(readiness.is_ready());
+        assert!(readiness.report("etcd", Err("no member answers".to_owned())));
+        assert!(!readiness.report("etcd", Err("still none".to_owned())), "the same verdict again is not a change");
+        assert_eq!(readiness.reasons(), ["etcd: still none"]);
+        assert!(readiness.report("etcd", Ok(())));
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_service_on_every_interface_is_asked_over_loopback() {
+        assert_eq!(reachable(([0, 0, 0, 0], 80).into()), ([127, 0, 0, 1], 80).into());
+        assert_eq!(reachable(([10, 0, 0, 1], 80).into()), ([10, 0, 0, 1], 80).into());
+    }
+}

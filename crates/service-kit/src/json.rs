@@ -1,0 +1,195 @@
+//! Request bodies in: JSON, bounded in size and in time, with errors that name the field.
+//!
+//! | what came | status | code |
+//! |---|---|---|
+//! | empty, not JSON | 400 | `malformed_json` |
+//! | the client broke off | 400 | `body_cut_off` |
+//! | JSON, but a wrong type, an unknown or a missing field | 422 | `invalid_field` |
+//! | more bytes than allowed | 413 | `body_too_large` |
+//! | not all there before the deadline | 408 | `body_too_slow` |
+//!
+//! The `Content-Type` is not looked at: `curl -d` sends `application/x-www-form-urlencoded`, and the plain forms are
+//! meant for exactly that.
+
+use std::time::Duration;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::StatusCode,
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use crate::Problem;
+
+/// The most bytes that [`JsonBody`] reads unless a route says otherwise with [`BodyLimit`]: 64 KiB.
+pub const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// How long a client may take to send its body: 10 s.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Overrides [`BODY_MAX_BYTES`] for a router: `.layer(Extension(BodyLimit(1 << 20)))`.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+/// A request body parsed as `T`; the rejection is a [`Problem`].
+#[derive(Debug, Clone, Copy)]
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let limit = request.extensions().get::<BodyLimit>().map_or(BODY_MAX_BYTES, |limit| limit.0);
+        parse(&read(request, limit).await?).map(Self)
+    }
+}
+
+/// Reads a whole body of at most `max_bytes`, within [`BODY_DEADLINE`].
+///
+/// # Errors
+/// 413, 408, or 400 when the client broke off.
+pub async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), max_bytes).collect();
+    match tokio::time::timeout(BODY_DEADLINE, body).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("the body is larger than {max_bytes} bytes"),
+        )),
+        Ok(Err(_)) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", "the body ended before it was complete"))
+        }
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            format!("the body was not complete after {} s", BODY_DEADLINE.as_secs()),
+        )),
+    }
+}
+
+/// Parses a body that is one JSON object, naming the field that is wrong.
+///
+/// Left to itself, serde would also take the fields of a struct from a list, in their order (`["mail","10.0.0.5",7070]`),
+/// and nobody who sends that means it.
+///
+/// # Errors
+/// 400 when it is not JSON, 422 when it is JSON of another shape.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Problem::field("body", "it is a list; send a JSON object, {\"name\": value, …}"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        explain(&path, error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| explain(".", error))?;
+    Ok(value)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
+fn explain(path: &str, error: serde_json::Error) -> Problem {
+    match error.classify() {
+        Category::Data => {
+            let field = field_of(path, &error);
+            let reason = reason_of(&error, &field);
+            Problem::field(field, reason)
+        }
+        Category::Io | Category::Syntax | Category::Eof => {
+            Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {error}"))
+        }
+    }
+}
+
+/// serde names a missing or unknown field only in its message; everything else has a path.
+fn field_of(path: &str, error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| message.strip_prefix(start))
+        .and_then(|rest| rest.split('`').next());
+    match (path, named) {
+        ("." | "?", Some(name)) => name.to_owned(),
+        ("." | "?", None) => "body".to_owned(),
+        (path, Some(name)) if path.rsplit('.').next() != Some(name) => format!("{path}.{name}"),
+        (path, _) => path.to_owned(),
+    }
+}
+
+/// The message without its place in the text, and without the field's name, which a field's own parser may begin with.
+fn reason_of(error: &serde_json::Error, field: &str) -> String {
+    let message = error.to_string();
+    let reason = message.split(" at line ").next().unwrap_or(&message);
+    reason.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(reason).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[expect(dead_code, reason = "only parsed")]
+        name: String,
+        #[expect(dead_code, reason = "only parsed")]
+        port: u16,
+    }
+
+    fn problem(body: &str) -> (u16, String, String) {
+        let problem = parse::<Sample>(body.as_bytes()).unwrap_err();
+        let field = problem.errors.first().map(|error| error.field.clone()).unwrap_or_default();
+        (problem.status.as_u16(), problem.code.into_owned(), field)
+    }
+
+    #[test]
+    fn what_is_not_json_is_400() {
+        for body in ["", "{", "hello", "{\"name\":\"a\",}", "{\"name\":\"a\",\"port\":1} extra"] {
+            let (status, code, _) = problem(body);
+            assert_eq!((status, code.as_str()), (400, "malformed_json"), "{body}");
+        }
+    }
+
+    #[test]
+    fn json_of_another_shape_is_422_and_names_the_field() {
+        for (body, field) in [
+            ("{\"name\":1,\"port\":1}", "name"),
+            ("{\"name\":\"a\",\"port\":70000}", "port"),
+            ("{\"name\":\"a\",\"port\":\"1\"}", "port"),
+            ("{\"name\":\"a\"}", "port"),
+            ("{\"name\":\"a\",\"port\":1,\"color\":2}", "color"),
+            ("[]", "body"),
+            (" [\"a\",1]", "body"),
+            ("17", "body"),
+        ] {
+            let (status, _, found) = problem(body);
+            assert_eq!((status, found.as_str()), (422, field), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_field_whose_parser_names_it_is_named_once() {
+        #[derive(Debug, Deserialize)]
+        struct Strict {
+            #[expect(dead_code, reason = "only parsed")]
+            port: Port,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(try_from = "u16")]
+        struct Port;
+        impl TryFrom<u16> for Port {
+            type Error = &'static str;
+            fn try_from(_: u16) -> Result<Self, &'static str> {
+                Err("port: it is taken; choose another")
+            }
+        }
+        let problem = parse::<Strict>(b"{\"port\":1}").unwrap_err();
+        assert_eq!(problem.detail, "port: it is taken; choose another");
+    }
+}

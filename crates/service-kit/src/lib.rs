@@ -1,0 +1,39 @@
+//! What every Muster binary shares, so that four services look and fail the same.
+//!
+//! In the order in which a service meets them:
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | [`config`] | flags and environment from one definition, all mistakes at once, exit code 64 |
+//! | [`duration`], [`secret`] | values with a unit; values that never reach a log |
+//! | [`telemetry`] | structured logs: text on a terminal, JSON otherwise |
+//! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
+//! | [`shutdown`] | SIGTERM and SIGINT become one token |
+//! | [`serve`] | the HTTP server: header deadline, bounded connections, drain |
+//! | [`request`] | request id and W3C trace context, in, through and out |
+//! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
+//! | [`health`], [`metrics`] | `/healthz`, `/readyz`, `/metrics` |
+//! | [`app`] | the router around a service's own routes |
+//! | [`backoff`] | waiting longer after every failure, with jitter |
+//!
+//! A piece belongs here when a second binary needs it, not before.
+
+pub mod app;
+pub mod backoff;
+pub mod config;
+pub mod duration;
+pub mod error_chain;
+pub mod health;
+pub mod json;
+pub mod metrics;
+pub mod problem;
+pub mod request;
+pub mod secret;
+pub mod serve;
+pub mod service;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use error_chain::chain;
+pub use problem::Problem;
+pub use secret::Secret;

@@ -1,0 +1,157 @@
+//! Request id and W3C trace context: in, through and out.
+//!
+//! A request that arrives with `x-request-id` keeps it, so that one id follows it through the gateway and the service;
+//! otherwise it gets one. The same holds for `traceparent` (W3C Trace Context, section 3.2), whose trace id is kept and
+//! whose parent id becomes ours. Both are in the request's log span, and the id is in the response and in every error
+//! body. An id that could not be written into a log or a header safely is replaced.
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+/// The header that carries the request id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that carries the W3C trace context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+const ID_MAX_BYTES: usize = 128;
+
+tokio::task_local! {
+    static CURRENT: RequestContext;
+}
+
+/// What identifies the request that is being served.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The request id: 1 to 128 of `[A-Za-z0-9._:-]`.
+    pub id: String,
+    /// `00-<trace id>-<our span id>-<flags>`, to be sent with calls made on behalf of this request.
+    pub traceparent: String,
+}
+
+/// The id of the request that this task is serving, when there is one.
+#[must_use]
+pub fn current_id() -> Option<String> {
+    CURRENT.try_with(|context| context.id.clone()).ok()
+}
+
+/// The context of the request that this task is serving, to be sent on with calls to others.
+#[must_use]
+pub fn current() -> Option<RequestContext> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+/// Middleware (`axum::middleware::from_fn(request::identify)`): settles the ids, opens the log span, answers with the id.
+pub async fn identify(mut request: Request, next: Next) -> Response {
+    let context = RequestContext::of(request.headers());
+    // The pattern, not the path: /v1/users/{name} names nobody.
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        "request",
+        request_id = %context.id,
+        trace_id = context.trace_id(),
+        method = %request.method(),
+        route,
+    );
+    if let Ok(value) = HeaderValue::from_str(&context.id) {
+        request.headers_mut().insert(REQUEST_ID, value);
+    }
+    let header = HeaderValue::from_str(&context.id).ok();
+    let mut response = CURRENT.scope(context, next.run(request).instrument(span)).await;
+    if let Some(value) = header {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+impl RequestContext {
+    /// Takes over what the headers carry, and makes what they lack.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let id = text(REQUEST_ID)
+            .filter(|id| is_acceptable(id.as_bytes()))
+            .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
+        let span_id = &Uuid::new_v4().simple().to_string()[..16];
+        let traceparent = match text(TRACEPARENT).and_then(parse_traceparent) {
+            Some((trace_id, flags)) => format!("00-{trace_id}-{span_id}-{flags}"),
+            None => format!("00-{}-{span_id}-00", Uuid::new_v4().simple()),
+        };
+        Self { id, traceparent }
+    }
+
+    /// The 32 hexadecimal digits that all spans of one trace share.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.traceparent.split('-').nth(1).unwrap_or_default()
+    }
+}
+
+/// Whether a request id that somebody sent may be kept: 1 to 128 of `[A-Za-z0-9._:-]`.
+#[must_use]
+pub fn is_acceptable(id: &[u8]) -> bool {
+    (1..=ID_MAX_BYTES).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
+}
+
+/// Trace id and flags of a `traceparent` that we understand: any version but `ff`, lower-case hexadecimal, no all-zero id.
+#[must_use]
+pub fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
+    let mut parts = value.trim().split('-');
+    let (version, trace_id, parent_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, len: usize| {
+        text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let nonzero = |text: &str| text.bytes().any(|byte| byte != b'0');
+    let extra_is_allowed = version != "00" || parts.next().is_none();
+    (hex(version, 2) && version != "ff" && extra_is_allowed)
+        .then_some(())
+        .filter(|()| {
+            hex(trace_id, 32) && nonzero(trace_id) && hex(parent_id, 16) && nonzero(parent_id) && hex(flags, 2)
+        })
+        .map(|()| (trace_id, flags))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn an_acceptable_id_is_kept_and_any_other_is_replaced() {
+        assert_eq!(RequestContext::of(&headers("x-request-id", "abc-1")).id, "abc-1");
+        for bad in ["", "a b", "a\"b", "<script>"] {
+            assert_ne!(RequestContext::of(&headers("x-request-id", bad)).id, bad);
+        }
+    }
+
+    #[test]
+    fn a_trace_goes_on_with_a_span_of_our_own() {
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context = RequestContext::of(&headers("traceparent", given));
+        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(context.traceparent.ends_with("-01") && context.traceparent != given);
+    }
+
+    #[test]
+    fn a_broken_traceparent_starts_a_new_trace() {
+        for bad in [
+            "",
+            "00",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
+        ] {
+            assert_eq!(parse_traceparent(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `main` of every service: configuration → telemetry → runtime → signals → run → exit code.
+
+use std::{error::Error, future::Future, process::ExitCode};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    chain,
+    config::{self, EXIT_USAGE, ServiceConfig},
+    health, shutdown, telemetry,
+};
+
+/// What a service returns when it cannot go on.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs a service named `name` until it ends by itself or is asked to.
+///
+/// `run` gets the configuration and a token that is cancelled at the first SIGTERM or SIGINT; it returns when
+/// everything is finished and left. Exit codes: 0 an orderly end, 1 the service failed or was ended by a second signal,
+/// 64 the configuration is wrong.
+///
+/// ```no_run
+/// # use service_kit::{config::{CommonOptions, ServiceConfig}, service};
+/// # #[derive(clap::Parser)] struct Config { #[command(flatten)] common: CommonOptions }
+/// # impl ServiceConfig for Config {
+/// #     fn common(&self) -> &CommonOptions { &self.common }
+/// #     fn health_address(&self) -> std::net::SocketAddr { ([127, 0, 0, 1], 7070).into() }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     service::main("mail", |config: Config, shutdown| async move {
+///         shutdown.cancelled().await;
+///         Ok(())
+///     })
+/// }
+/// ```
+pub fn main<C, F>(name: &'static str, run: impl FnOnce(C, CancellationToken) -> F) -> ExitCode
+where
+    C: ServiceConfig,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let config = match config::load::<C>(C::mistakes) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if config.common().healthcheck {
+        return health::check(config.health_address());
+    }
+    if let Err(mistake) = telemetry::init(&config.common().log, config.common().log_format) {
+        config::report(name, &[format!("--log (RUST_LOG) = \"{}\": {mistake}", config.common().log)]);
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(supervise(name, config, run));
+    // A task that blocks (a DNS look-up, say) must not hold up the end for ever.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    code
+}
+
+async fn supervise<C, F>(name: &'static str, config: C, run: impl FnOnce(C, CancellationToken) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let signals = match shutdown::Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "cannot listen for signals");
+            return ExitCode::FAILURE;
+        }
+    };
+    let token = CancellationToken::new();
+    match shutdown::run_until_second_signal(signals, token.clone(), run(config, token)).await {
+        Some(Ok(())) => {
+            tracing::info!(service = name, "ended");
+            ExitCode::SUCCESS
+        }
+        Some(Err(error)) => {
+            tracing::error!(service = name, error = %chain(error.as_ref()), "failed");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,14 @@
+//! Real parts for tests: etcd members, processes, free ports, and waiting for a condition instead of sleeping.
+//!
+//! Everything started here lives in a temporary folder, listens on a free loopback port, and is ended by its process id
+//! when its handle is dropped, even by a panicking test.
+
+pub mod chaos_proxy;
+pub mod database;
+pub mod etcd;
+mod listening;
+pub mod ports;
+pub mod process;
+pub mod smtp_sink;
+pub mod upstream;
+pub mod wait;

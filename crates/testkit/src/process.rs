@@ -1,0 +1,119 @@
+//! A child process that never outlives its handle.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// A running program whose output goes to a file.
+///
+/// Dropping it thaws it, kills it by its process id and waits for its end, whatever the test did before.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    output: PathBuf,
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts `command`, appending what it prints to the file `output`.
+    ///
+    /// # Errors
+    ///
+    /// The program is not there or cannot be run, or `output` cannot be written.
+    pub fn start(command: &mut Command, output: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(output)?;
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
+        Ok(Self { child, output: output.to_owned() })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal; false when the process has ended.
+    pub fn signal(&mut self, signal: Signal) -> bool {
+        // A reaped id may belong to somebody else by now; until it is reaped, it is ours.
+        self.is_running() && kill(self.pid(), signal).is_ok()
+    }
+
+    /// Whether it still runs (or is stopped by a signal).
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it at once (SIGKILL) and waits for that.
+    pub fn kill(&mut self) {
+        // Killing and waiting fail only when it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until it has ended by itself; `None` when it has not within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What it has printed so far, both streams.
+    pub fn output(&self) -> String {
+        std::fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("process ids are positive and fit i32 on Linux"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_process_ends_with_its_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = Process::start(Command::new("sleep").arg("60"), &dir.path().join("output")).unwrap();
+        let pid = process.pid();
+        assert!(process.signal(Signal::SIGSTOP));
+        assert!(process.is_running());
+        drop(process);
+        assert!(kill(pid, None).is_err(), "its id is no longer in use");
+    }
+
+    #[test]
+    fn output_and_exit_status_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let mut process = Process::start(&mut command, &dir.path().join("output")).unwrap();
+        let status = process.wait(Duration::from_secs(10)).expect("a short script ends");
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(process.output(), "out\nerr\n");
+        assert!(!process.signal(Signal::SIGTERM));
+    }
+}

@@ -1,0 +1,107 @@
+//! `userlist`: keeps names and e-mail addresses in MySQL or SQLite, and registers itself like any other service.
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | [`config`] | flags and variables, which database |
+//! | [`user`] | what a name and an address are |
+//! | [`http`] | requests, answers, the table of errors |
+//! | [`store`] | what is asked of the database, and what is done when it does not answer |
+//!
+//! What it promises:
+//!
+//! - An answer of success means that the database has committed, and that it is on its disk as far as the database
+//!   promises that.
+//! - An answer comes within the deadline, also from a database that is gone, frozen, locked or full: then it is 503 with
+//!   `Retry-After`.
+//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical`, so that the gateway sends
+//!   its requests elsewhere; both end by themselves when it is back.
+//! - Start order does not matter: the database, the registries and other instances may come later.
+//! - No name and no address is ever in a log.
+
+pub mod config;
+pub mod http;
+pub mod store;
+pub mod user;
+
+use discovery::{HealthPath, ServiceName, Status};
+use heartbeat::{Details, Heartbeat, HeartbeatMetrics};
+use prometheus_client::registry::Registry;
+use service_kit::{
+    app,
+    health::Readiness,
+    serve::{ServeOptions, bind, serve},
+    service::Failure,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::{config::Config, store::Store};
+
+/// Runs the service until `shutdown`, on the address of the configuration.
+///
+/// # Errors
+/// The address is taken, or the configuration means no database.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let listener = bind(config.listen).await?;
+    run_on(listener, config, shutdown).await
+}
+
+/// Runs the service on a socket that is bound already.
+///
+/// # Errors
+/// The configuration means no database.
+pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let database = config.database.kind()?;
+    let address = listener.local_addr()?;
+    let (readiness, mut metrics) = (Readiness::new(), Registry::default());
+
+    let (store, keeper) = Store::new(&database, config.database.limits(), &mut metrics);
+    // Before anybody can ask: a service without a check is ready.
+    say(&store, &readiness, |_| {});
+    let announced = Details {
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        health: Some("/readyz".parse::<HealthPath>()?),
+        // Until the database has been opened.
+        status: Status::Critical,
+        metrics: HeartbeatMetrics::register(&mut metrics),
+        ..Details::default()
+    };
+    let router = app::assemble(http::routes(store.clone()), readiness.clone(), metrics);
+    tracing::info!(%address, %database, "listening");
+
+    let (stop_serving, close) = (CancellationToken::new(), CancellationToken::new());
+    let keeping = tokio::spawn(keeper.run(close.clone()));
+    let serving = tokio::spawn(serve(listener, router, ServeOptions::default(), stop_serving.clone()));
+    let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, announced);
+
+    let reporting = report(store, readiness, |status| heartbeat.set_status(status));
+    shutdown.run_until_cancelled(reporting).await;
+
+    // The gateways let go first, then the requests under way are finished, then the database is closed.
+    heartbeat.deregister().await;
+    stop_serving.cancel();
+    serving.await?;
+    close.cancel();
+    keeping.await?;
+    Ok(())
+}
+
+/// Tells `/readyz` and the heartbeat how the database is doing, whenever that changes, for ever.
+async fn report(mut store: Store, readiness: Readiness, tell: impl Fn(Status)) {
+    loop {
+        say(&store, &readiness, &tell);
+        if !store.outage_changed().await {
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn say(store: &Store, readiness: &Readiness, tell: impl Fn(Status)) {
+    let outage = store.outage();
+    tell(if outage.is_none() { Status::Passing } else { Status::Critical });
+    readiness.report("database", outage.map_or(Ok(()), |outage| Err(outage.reason)));
+}
+
+fn service_name() -> ServiceName {
+    "userlist".parse().expect("a DNS label")
+}

@@ -1,0 +1,327 @@
+//! MySQL and MariaDB.
+//!
+//! What is particular about them:
+//!
+//! - **Connections die** while they are in the pool: a restart, `wait_timeout`, a firewall. One that was idle for more
+//!   than a second is asked first; one that breaks during a statement is thrown away.
+//! - **A frozen server** keeps connections open and says nothing. Everything here has a deadline, and a connection on
+//!   which one passed is closed at once, not given back: the pool would wait for it to become clean.
+//! - **Two round trips for a new user.** `INSERT … ON DUPLICATE KEY UPDATE` would be one, but cannot tell a new user from a
+//!   changed one here (sqlx asks for found rows), and takes an id for every change.
+//! - **Locks for migrations.** sqlx's `GET_LOCK(…, -1)` means "for ever" to MySQL and nothing to MariaDB (it answers
+//!   NULL), and sqlx does not look at the answer. So the lock is taken here.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, MySql, MySqlConnection,
+    migrate::Migrator,
+    mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions},
+    pool::PoolConnection,
+};
+use tokio::sync::Mutex;
+
+use super::{
+    fault::{self, within},
+    session::{Access, Answer, Connection, Database, Fault, Session},
+};
+use crate::{
+    config::Limits,
+    user::{EmailAddress, NewUser, User, UserId, UserName},
+};
+
+/// A table that is copied to gain a column takes its time.
+const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
+/// A connection that was idle for longer is asked whether it is alive before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+// What a server may have configured otherwise, and what the promises of this service rest on: a statement is committed
+// when it is answered, waits for a lock no longer than its request does, stores text whole or not at all, and locks its
+// own row and not the gap beside it, in which others are about to be inserted.
+const SESSION: &str = "SET SESSION autocommit = 1, innodb_lock_wait_timeout = 1, \
+                       sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'); \
+                       SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+// Locks are known to the whole server, by names of at most 64 characters, and end with their connection. Two databases
+// whose long names begin alike share one, which only makes one of them wait.
+const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('userlist:', DATABASE()), 64), 0)";
+const UNLOCK: &str = "SELECT RELEASE_LOCK(LEFT(CONCAT('userlist:', DATABASE()), 64))";
+const CHECK: &str = "SELECT id FROM users LIMIT 1";
+const FIND: &str = "SELECT id, name, email FROM users WHERE name = ?";
+// The id comes back as the statement's insert id.
+const CHANGE: &str = "UPDATE users SET email = ?, id = LAST_INSERT_ID(id) WHERE name = ?";
+const INSERT: &str = "INSERT INTO users (name, email) VALUES (?, ?)";
+const REMOVE: &str = "DELETE FROM users WHERE name = ?";
+const PAGE: &str = "SELECT id, name, email FROM users WHERE id > ? ORDER BY id LIMIT ?";
+
+/// A server, and how to log in.
+#[derive(Clone)]
+pub(crate) struct Mysql {
+    options: MySqlConnectOptions,
+    limits: Limits,
+}
+
+/// Connections to a server that was there.
+struct MysqlSession {
+    server: Mysql,
+    pool: MySqlPool,
+    /// For [`Session::check`] alone; none after it failed.
+    checks: Mutex<Option<MySqlConnection>>,
+}
+
+/// Closes its connection when it is dropped, unless it was released.
+struct Leased(Option<PoolConnection<MySql>>);
+
+// === impl Mysql ===
+
+impl Mysql {
+    pub(crate) fn new(options: MySqlConnectOptions, limits: Limits) -> Self {
+        // A statement in a log is a debugging aid; here it would be one line per request.
+        Self { options: options.disable_statement_logging(), limits }
+    }
+
+    async fn connect(&self) -> Result<MySqlConnection, Fault> {
+        let connecting = async {
+            let mut connection = self.options.connect().await.map_err(|error| not_connected(&error))?;
+            sqlx::raw_sql(SESSION).execute(&mut connection).await.map_err(|error| not_connected(&error))?;
+            Ok(connection)
+        };
+        match within(self.limits.attempt(), connecting).await {
+            Err(Fault::Lost(reason)) => Err(Fault::NotReached(format!("cannot connect: {reason}"))),
+            result => result,
+        }
+    }
+
+    fn pool(&self) -> MySqlPool {
+        let ping_deadline = self.limits.attempt() / 2;
+        MySqlPoolOptions::new()
+            .max_connections(self.limits.connections)
+            .acquire_timeout(self.limits.attempt())
+            // Waiting is seen in the metrics; a line per request would bury the log.
+            .acquire_slow_threshold(Duration::MAX)
+            .test_before_acquire(false)
+            .before_acquire(move |connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for <= TRUSTED_IDLE {
+                        return Ok(true);
+                    }
+                    let alive = tokio::time::timeout(ping_deadline, connection.ping()).await;
+                    Ok(matches!(alive, Ok(Ok(()))))
+                })
+            })
+            .after_connect(|connection, _| {
+                Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(|_| ()) })
+            })
+            .connect_lazy_with(self.options.clone())
+    }
+
+    async fn migrate(&self, connection: &mut MySqlConnection) -> Result<(), Fault> {
+        within(self.limits.attempt(), lock_migrations(connection)).await?;
+        let migrating = async {
+            forget_half_done(connection).await?;
+            // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
+            let migrated = migrations().run_direct(None, &mut *connection, false).await;
+            migrated.map_err(|error| fault::of_migration(&error, by_number))?;
+            sqlx::query(UNLOCK).execute(connection).await.map(|_| ()).map_err(|error| failed(&error))
+        };
+        within(MIGRATION_DEADLINE, migrating).await
+    }
+}
+
+impl Database for Mysql {
+    fn open(&self) -> Answer<'_, Arc<dyn Session>> {
+        Box::pin(async move {
+            let mut connection = self.connect().await?;
+            // Dropping the connection on a fault releases the lock.
+            self.migrate(&mut connection).await?;
+            within(self.limits.attempt(), check(&mut connection)).await?;
+            let checks = Mutex::new(Some(connection));
+            Ok(Arc::new(MysqlSession { server: self.clone(), pool: self.pool(), checks }) as Arc<dyn Session>)
+        })
+    }
+}
+
+impl std::fmt::Debug for Mysql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options' own Debug shows the password.
+        f.debug_struct("Mysql").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("migrations/mysql");
+    // Missing ones are those of a newer release, whose instances may run beside this one: migrations only ever add.
+    migrations.set_locking(false).set_ignore_missing(true);
+    migrations
+}
+
+/// Does not wait for another instance that is at it: the next attempt to open comes soon.
+async fn lock_migrations(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    match sqlx::query_scalar::<_, Option<i64>>(LOCK).fetch_one(connection).await {
+        Ok(Some(1)) => Ok(()),
+        Ok(_) => Err(Fault::Contended("another instance is bringing the tables up to date".to_owned())),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Lets a migration that was begun and not finished run again, which all of ours can: see `migrations/mysql`.
+async fn forget_half_done(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    const NO_SUCH_TABLE: u16 = 1146;
+    match sqlx::query("DELETE FROM _sqlx_migrations WHERE success = FALSE").execute(connection).await {
+        Ok(_) => Ok(()),
+        Err(sqlx::Error::Database(error)) if mysql_number(&*error) == Some(NO_SUCH_TABLE) => Ok(()),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+async fn check(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    sqlx::query(CHECK).fetch_optional(connection).await.map(|_| ()).map_err(|error| failed(&error))
+}
+
+// === impl MysqlSession ===
+
+impl Session for MysqlSession {
+    fn connection(&self, _: Access) -> Answer<'_, Box<dyn Connection>> {
+        Box::pin(async move {
+            let connection = self.pool.acquire().await.map_err(|error| not_connected(&error))?;
+            Ok(Box::new(Leased(Some(connection))) as Box<dyn Connection>)
+        })
+    }
+
+    fn check(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let mut kept = self.checks.lock().await;
+            let limit = self.server.limits.attempt();
+            // Taken out, so that it is closed when its answer is not waited for.
+            if let Some(mut connection) = kept.take()
+                && within(limit / 2, check(&mut connection)).await.is_ok()
+            {
+                *kept = Some(connection);
+                return Ok(());
+            }
+            // It may have been this connection alone.
+            let mut connection = self.server.connect().await?;
+            within(limit, check(&mut connection)).await?;
+            *kept = Some(connection);
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> futures::future::BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.checks.lock().await.take();
+            self.pool.close().await;
+        })
+    }
+}
+
+impl std::fmt::Debug for MysqlSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MysqlSession").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+// === impl Leased ===
+
+impl Leased {
+    fn get(&mut self) -> &mut MySqlConnection {
+        self.0.as_mut().expect("it is taken out only by what consumes or drops it")
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        // Closes the socket; handing it back would first wait for the answer that nobody waits for any more.
+        drop(self.0.take().map(PoolConnection::detach));
+    }
+}
+
+impl Connection for Leased {
+    fn find<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, Option<User>> {
+        Box::pin(async move {
+            let row = sqlx::query_as(FIND).bind(name.as_str()).fetch_optional(self.get()).await;
+            Ok(row.map_err(|error| failed(&error))?.map(user))
+        })
+    }
+
+    fn change<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>> {
+        Box::pin(async move {
+            let change = sqlx::query(CHANGE).bind(user.email.as_str()).bind(user.name.as_str());
+            let done = change.execute(self.get()).await.map_err(|error| failed(&error))?;
+            // Found rows, not changed ones: the same address again counts.
+            if done.rows_affected() == 0 { Ok(None) } else { stored(user, done.last_insert_id()).map(Some) }
+        })
+    }
+
+    fn insert<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>> {
+        Box::pin(async move {
+            let insert = sqlx::query(INSERT).bind(user.name.as_str()).bind(user.email.as_str());
+            match insert.execute(self.get()).await {
+                Ok(done) => stored(user, done.last_insert_id()).map(Some),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
+                Err(error) => Err(failed(&error)),
+            }
+        })
+    }
+
+    fn remove<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let done = sqlx::query(REMOVE).bind(name.as_str()).execute(self.get()).await;
+            Ok(done.map_err(|error| failed(&error))?.rows_affected() > 0)
+        })
+    }
+
+    fn page(&mut self, after: UserId, rows: u32) -> Answer<'_, Vec<User>> {
+        Box::pin(async move {
+            let page = sqlx::query_as(PAGE).bind(after.0).bind(rows).fetch_all(self.get()).await;
+            Ok(page.map_err(|error| failed(&error))?.into_iter().map(user).collect())
+        })
+    }
+
+    fn release(mut self: Box<Self>) {
+        drop(self.0.take());
+    }
+}
+
+fn user((id, name, email): (i64, String, String)) -> User {
+    User { id: UserId(id), name: UserName::stored(name), email: EmailAddress::stored(email) }
+}
+
+fn stored(user: &NewUser, id: u64) -> Result<User, Fault> {
+    let id = i64::try_from(id).map_err(|_| Fault::Unexpected("an id does not fit into its column".to_owned()))?;
+    Ok(user.stored_as(id))
+}
+
+fn failed(error: &sqlx::Error) -> Fault {
+    fault::of_statement(error, by_number)
+}
+
+fn not_connected(error: &sqlx::Error) -> Fault {
+    fault::of_connect(error, by_number)
+}
+
+fn mysql_number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {
+    error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(sqlx::mysql::MySqlDatabaseError::number)
+}
+
+/// MySQL's "Server Error Message Reference" and MariaDB's "Error Codes"; they agree on these.
+fn by_number(error: &dyn sqlx::error::DatabaseError) -> Option<Fault> {
+    let number = mysql_number(error)?;
+    let say = |text: &str| format!("{text} (error {number})");
+    Some(match number {
+        1044 | 1045 | 1698 | 1862 | 3118 | 4151 => Fault::NotReached(say("it refuses our user or password")),
+        1049 => Fault::NotReached(say("it has no database of that name")),
+        1040 | 1203 | 1226 => Fault::NotReached(say("it has too many connections")),
+        1129 | 1130 => Fault::NotReached(say("it refuses connections from this host")),
+        // Going down, a connection ended by an administrator or for idleness, a network error that the server saw.
+        1053 | 1077..=1080 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 => Fault::Lost(say("it ended the connection")),
+        1205 | 1213 | 3572 => Fault::Contended(say("another statement held a lock")),
+        1317 | 1969 | 3024 => Fault::Contended(say("it ended the statement")),
+        1290 | 1792 | 1836 => Fault::ReadOnly(say("it is read-only")),
+        1021 | 1114 => Fault::Full(say("its disk is full")),
+        // Replication by statements cannot follow READ COMMITTED.
+        1665 => Fault::Unusable(say("its binlog_format is STATEMENT and must be ROW or MIXED")),
+        1142 | 1143 | 1227 => Fault::Unusable(say("it refuses our user the right to do this")),
+        1054 | 1146 | 1932 => Fault::Unusable(say("its tables are missing or of another making")),
+        _ => return None,
+    })
+}

@@ -1,0 +1,110 @@
+//! What a database must be able to do: the contract between [`Store`](super::Store) and each kind of database.
+//!
+//! Every method is one statement, committed by itself before it returns. What a user of the service asks for is made of
+//! these in `store.rs`, once for all kinds. Text is compared byte for byte.
+
+use std::{fmt, sync::Arc};
+
+use futures::future::BoxFuture;
+
+use crate::user::{NewUser, User, UserId, UserName};
+
+/// What a database answers.
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
+
+/// A database that may be there or not.
+pub(crate) trait Database: Send + Sync + fmt::Debug {
+    /// Connects, brings the tables up to date (one of several that do so at the same time does it, the others wait),
+    /// and checks that they can be read. Bounded in time.
+    fn open(&self) -> Answer<'_, Arc<dyn Session>>;
+}
+
+/// A database that was there and up to date when it was opened.
+pub(crate) trait Session: Send + Sync + fmt::Debug {
+    /// A connection that seems to be alive. A fault means that nothing was sent.
+    fn connection(&self, access: Access) -> Answer<'_, Box<dyn Connection>>;
+
+    /// Whether the table can be read now, over a connection that requests do not use: a full pool is no outage.
+    fn check(&self) -> Answer<'_, ()>;
+
+    /// Closes what is idle, and refuses new connections.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a connection is wanted for: SQLite has one writer and many readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// A connection for the statements of one request.
+///
+/// Dropped, it is thrown away, because a statement may be under way on it or it may be broken; only
+/// [`Connection::release`] keeps it for the next request.
+pub(crate) trait Connection: Send {
+    /// The user of that name.
+    fn find<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, Option<User>>;
+
+    /// Changes the address of the user of that name; nothing when there is none.
+    fn change<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>>;
+
+    /// Stores a user under a new id; nothing when the name is taken.
+    fn insert<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>>;
+
+    /// Deletes the user of that name; whether there was one.
+    fn remove<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, bool>;
+
+    /// At most `rows` users with an id greater than `after`, in the order of their ids.
+    fn page(&mut self, after: UserId, rows: u32) -> Answer<'_, Vec<User>>;
+
+    /// Keeps the connection for the next request.
+    fn release(self: Box<Self>);
+}
+
+/// Why a database did not answer, sorted by what can be done about it.
+///
+/// The texts are for logs and `/readyz`: they carry error numbers and kinds, and no text of the database, which quotes
+/// the values of a statement (`Duplicate entry 'dong'`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// There is no connection: nothing was sent.
+    NotReached(String),
+    /// It broke off, or did not answer in time: what was sent may or may not have been done.
+    Lost(String),
+    /// Somebody else was in the way (a deadlock, a lock): nothing was done, and the next attempt may succeed.
+    Contended(String),
+    /// It takes no changes at present: nothing was done.
+    ReadOnly(String),
+    /// The disk is full: nothing was done.
+    Full(String),
+    /// It answers, but the tables are missing, damaged or of another making: somebody has to look at it.
+    Unusable(String),
+    /// An answer that a bug of ours must be the reason for.
+    Unexpected(String),
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// For a person.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::NotReached(reason)
+            | Self::Lost(reason)
+            | Self::Contended(reason)
+            | Self::ReadOnly(reason)
+            | Self::Full(reason)
+            | Self::Unusable(reason)
+            | Self::Unexpected(reason) => reason,
+        }
+    }
+
+    /// Whether it is worth a look at the database as a whole.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        match self {
+            Self::NotReached(_) | Self::Lost(_) | Self::Unusable(_) => true,
+            Self::Contended(_) | Self::ReadOnly(_) | Self::Full(_) | Self::Unexpected(_) => false,
+        }
+    }
+}

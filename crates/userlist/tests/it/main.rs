@@ -1,0 +1,13 @@
+//! The service as its clients, its gateway and its operators meet it: real sockets, real files, a real MariaDB that is
+//! killed, frozen, emptied and locked.
+#![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
+
+mod contract;
+mod durability;
+mod fake_registry;
+mod outage;
+mod plain;
+mod process;
+mod rest;
+mod service;
+mod start;
