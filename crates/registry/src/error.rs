@@ -10,6 +10,7 @@
 //! | too many requests at once | 503 | `overloaded` | as for `etcd_unavailable` |
 //! | others kept changing the same instance | 503 | `contended` | as for `etcd_unavailable` |
 //! | nothing has been read from etcd yet | 503 | `not_loaded` | as for `etcd_unavailable` |
+//! | etcd cannot be read now, and old is no answer | 503 | `stale` | as for `etcd_unavailable` |
 //! | a bug | 500 | `internal` | us |
 //!
 //! What is wrong with the JSON of a body is settled before, in [`service_kit::json`].
@@ -19,7 +20,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use discovery::{FieldError, InstanceKey};
 use discovery_etcd::EtcdError;
-use service_kit::{Problem, chain};
+use service_kit::{Problem, chain, duration};
 
 /// How long a caller should wait after a 503: about as long as etcd takes to elect a leader.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -47,6 +48,9 @@ pub enum RegistryError {
     /// `service/` has never been read.
     #[error("the list of instances has not been loaded from etcd yet")]
     NotLoaded,
+    /// etcd has been silent for so long, and the caller could not tell an old answer from a new one.
+    #[error("etcd has not been heard of for {}", duration::format(Duration::from_secs(.0.as_secs())))]
+    Stale(Duration),
     /// An override for nobody.
     #[error("{0} is not registered")]
     NoSuchInstance(InstanceKey),
@@ -77,6 +81,7 @@ impl From<RegistryError> for Problem {
             RegistryError::Late => unavailable("etcd_slow"),
             RegistryError::Overloaded => unavailable("overloaded"),
             RegistryError::NotLoaded => unavailable("not_loaded"),
+            RegistryError::Stale(_) => unavailable("stale"),
             RegistryError::NoSuchInstance(_) => {
                 Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
             }

@@ -22,7 +22,7 @@ use axum::{
     routing::{get, post, put},
 };
 
-use crate::{mirror::Mirror, registrar::Registrar};
+use crate::{catalog::Catalog, mirror::Mirror, registrar::Registrar};
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Api {
     pub registrar: Registrar,
     /// Answers every question about what is registered.
     pub mirror: Mirror,
+    /// The same, service by service, and wakes those who wait for a change.
+    pub catalog: Catalog,
 }
 
 /// The registry's own routes.

@@ -11,6 +11,7 @@
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
 //! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
+//! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
 //! | [`error`] | the one table from error to status and code |
 //! | [`metrics`] | what is counted |
 //!
@@ -19,6 +20,7 @@
 //! next heartbeat is taken by another.
 
 pub mod bounds;
+pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod http;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     bounds::{Bounds, Limits},
+    catalog::Catalog,
     config::Config,
     http::Api,
     metrics::{Gauges, Metrics},
@@ -74,7 +77,11 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), Metrics::register(&mut metrics));
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
     let readiness = Readiness::new();
-    let router = app::assemble(http::routes(Api { registrar, mirror: mirror.clone() }), readiness.clone(), metrics);
+    let router = app::assemble(
+        http::routes(Api { registrar, mirror: mirror.clone(), catalog: Catalog::new(mirror.clone()) }),
+        readiness.clone(),
+        metrics,
+    );
 
     tracing::info!(
         listen = %listener.local_addr()?,

@@ -66,6 +66,7 @@ impl Metrics {
             RegistryError::Etcd { .. }
             | RegistryError::Contended(_)
             | RegistryError::NotLoaded
+            | RegistryError::Stale(_)
             | RegistryError::NoSuchInstance(_)
             | RegistryError::Broken(_) => Outcome::Failed,
         });

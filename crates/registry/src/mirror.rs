@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use discovery::{InstanceKey, Revision};
@@ -15,7 +15,10 @@ use futures::StreamExt as _;
 use service_kit::{duration, health::Readiness};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::view::View;
+use crate::{
+    catalog::{Bells, Topic},
+    view::{Touched, View},
+};
 
 /// A mirror that has heard nothing from etcd for longer than this is not asked about the present. The watch hears from
 /// etcd at least about once a second and gives a silent member up after two.
@@ -24,11 +27,15 @@ pub const FRESH_MAX: Duration = Duration::from_secs(3);
 /// How often readiness is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often the long dead are forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A handle on what is known. Cheap to clone; clones see the same.
 #[derive(Debug, Clone)]
 pub struct Mirror {
     view: Arc<RwLock<View>>,
     health: WatchHealth,
+    bells: Bells,
 }
 
 // === impl Mirror ===
@@ -36,7 +43,7 @@ pub struct Mirror {
 impl Mirror {
     /// Knows nothing yet; [`run`] feeds it.
     pub fn new(health: WatchHealth) -> Self {
-        Self { view: Arc::default(), health }
+        Self { view: Arc::default(), health, bells: Bells::default() }
     }
 
     /// What is known. Keep it for as long as it takes to look: nothing is learned meanwhile.
@@ -46,13 +53,19 @@ impl Mirror {
 
     /// How long ago etcd last confirmed what is known; `None` when nothing has ever been.
     pub fn age(&self) -> Option<Duration> {
-        self.health.lag(Instant::now())
+        // The watch knows of the first list a moment before the view has it.
+        self.look().is_loaded().then(|| self.health.lag(Instant::now())).flatten()
     }
 
     /// Whether what is known can be taken for what is.
     pub fn is_fresh(&self) -> bool {
         let WatchState { connected, last_response, .. } = self.health.state();
         connected && last_response.is_some_and(|heard| heard.elapsed() <= FRESH_MAX)
+    }
+
+    /// Who is woken when something changes.
+    pub fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     /// How the watch is.
@@ -73,7 +86,24 @@ impl Mirror {
         for unreadable in &change.unreadable {
             tracing::warn!(key = unreadable.key, reason = %unreadable.reason, "a key in etcd makes no sense and is skipped");
         }
-        self.change().apply(change);
+        let touched = self.change().apply(change, SystemTime::now());
+        self.ring(touched);
+    }
+
+    /// Between two changes: the watch has told everything up to its revision.
+    fn advance(&self) {
+        let WatchState { revision, last_response, .. } = self.health.state();
+        if last_response.is_some() && self.change().advance(revision) {
+            self.bells.ring_all();
+        }
+    }
+
+    fn ring(&self, Touched { services, list, all }: Touched) {
+        if all {
+            return self.bells.ring_all();
+        }
+        let list = list.then_some(Topic::Services);
+        self.bells.ring(services.into_iter().map(Topic::Service).chain(list));
     }
 
     /// Why this replica cannot do its work, if so.
@@ -97,12 +127,14 @@ impl Mirror {
 pub async fn run(mut watch: Watch, mirror: Mirror, readiness: Readiness) -> Infallible {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut forgetting = interval(FORGET_INTERVAL);
+    forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = watch.next() => mirror.apply(change.expect("a watch never ends")),
+            _ = forgetting.tick() => mirror.change().expire(SystemTime::now()),
             _ = ticks.tick() => {
-                // Here, between two changes, the watch has told everything up to its revision.
-                mirror.change().advance(mirror.health.state().revision);
+                mirror.advance();
                 report(&readiness, mirror.verdict());
             }
         }

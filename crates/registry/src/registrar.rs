@@ -25,6 +25,7 @@ mod lease_ttl;
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl, heartbeat::HeartbeatReply};
 use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
+use service_kit::chain;
 use tokio::time::Instant;
 
 use self::lease_ttl::LeaseTtl;
@@ -111,8 +112,9 @@ impl Registrar {
 
     /// Ends a registration at once; the revision from which on it is gone.
     ///
-    /// Deletes the key first, then revokes its lease unless that holds other keys, too: one that somebody else granted
-    /// may. A heartbeat that comes later registers the instance again, so whoever leaves sends none.
+    /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that
+    /// it left. Deletes the key then, then revokes its lease unless that holds other keys, too: one that somebody else
+    /// granted may. A heartbeat that comes later registers the instance again, so whoever leaves sends none.
     ///
     /// # Errors
     ///
@@ -120,6 +122,7 @@ impl Registrar {
     pub async fn deregister(&self, key: InstanceKey) -> Result<Revision, RegistryError> {
         let this = self.clone();
         let work = move |_deadline| async move {
+            this.say_farewell(&key).await;
             let gone_at = this.etcd.deregister(&key, None).await.map_err(failed("deregister the instance"))?;
             if gone_at > Revision::default() {
                 tracing::info!(%key, revision = %gone_at, "instance deregistered");
@@ -264,6 +267,20 @@ impl Registrar {
             }
             other => Round::Again(other),
         })
+    }
+
+    /// Marks an instance that is about to be deregistered. If it cannot be done, it is remembered as expired; no reason
+    /// to keep it.
+    async fn say_farewell(&self, key: &InstanceKey) {
+        let held = if self.mirror.is_fresh() { self.mirror.look().held(key) } else { None };
+        let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return };
+        if instance.status == Status::Draining {
+            return;
+        }
+        let leaving = Instance { status: Status::Draining, ..instance };
+        if let Err(error) = self.etcd.update(key, &leaving, lease).await {
+            tracing::debug!(%key, error = %chain(&error), "an instance leaves without a farewell");
+        }
     }
 
     /// Remembers what was committed until the mirror shows it.

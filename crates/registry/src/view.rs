@@ -1,54 +1,107 @@
 //! What is known about `service/` and `override/`, as one value.
 //!
 //! Pure: changes go in ([`View::apply`]), answers come out. Who feeds it, and how old it may be, is the business of
-//! [`crate::mirror`].
+//! [`crate::mirror`]; what readers get, and what an index is, that of [`crate::catalog`].
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update};
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
-use crate::lease_table::LeaseTable;
+use crate::{
+    catalog::{Cause, Entry, Record, ServiceView, Tombstone, Topic},
+    lease_table::LeaseTable,
+};
 
 /// All instances and overrides at one revision, and what this replica has committed since.
 #[derive(Debug, Default)]
 pub struct View {
     revision: Revision,
-    instances: BTreeMap<InstanceKey, Registered>,
+    instances: BTreeMap<InstanceKey, Arc<Entry>>,
     overrides: BTreeMap<InstanceKey, Status>,
     commits: LeaseTable,
+    /// What is remembered of each service: of those with instances, and of those with dead.
+    services: BTreeMap<ServiceName, Record>,
+    /// The index of every service that is not remembered; 0 until the first list.
+    floor: Revision,
+    /// The index of [`Topic::Services`].
+    services_index: Revision,
+    /// Counts the changes, so that all of one change makes one index.
+    step: u64,
+}
+
+/// Who is to be woken after a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// These services.
+    pub services: BTreeSet<ServiceName>,
+    /// Those who wait for [`Topic::Services`].
+    pub list: bool,
+    /// Everybody: another history has begun.
+    pub all: bool,
 }
 
 // === impl View ===
 
 impl View {
-    /// Takes in one change, that is everything that one etcd transaction or one list brought.
-    pub fn apply(&mut self, change: Change) {
-        self.advance(change.revision);
+    /// Takes in one change, that is everything that one etcd transaction or one list brought, at the time `now`.
+    pub fn apply(&mut self, change: Change, now: SystemTime) -> Touched {
+        let all = self.advance(change.revision);
+        let mut step = Step { touched: Touched { all, ..Touched::default() }, revision: change.revision, now };
         for update in change.updates {
             match update {
-                Update::Reset(all) => self.instances = all.into_iter().map(|one| (one.key.clone(), one)).collect(),
-                Update::Add(one) => drop(self.instances.insert(one.key.clone(), one)),
-                Update::Remove(key) => drop(self.instances.remove(&key)),
+                Update::Reset(all) => self.reset(all, &mut step),
+                Update::Add(one) => {
+                    let revision = one.modified;
+                    self.put(one, revision, &mut step);
+                }
+                Update::Remove(key) => self.remove(&key, &mut step),
             }
         }
         for update in change.overrides {
             match update {
-                OverrideUpdate::Reset(all) => self.overrides = all,
-                OverrideUpdate::Set(key, status) => drop(self.overrides.insert(key, status)),
-                OverrideUpdate::Unset(key) => drop(self.overrides.remove(&key)),
+                OverrideUpdate::Reset(all) => self.reset_overrides(&all, &mut step),
+                OverrideUpdate::Set(key, status) => self.set_override(key, Some(status), &mut step),
+                OverrideUpdate::Unset(key) => self.set_override(key, None, &mut step),
             }
         }
+        step.touched
     }
 
-    /// Everything up to `revision` is known now, even if nothing of it was about us.
-    pub fn advance(&mut self, revision: Revision) {
-        if revision < self.revision {
-            // etcd was wiped: revisions of the old history say nothing about the new one.
-            self.commits.clear();
+    /// Everything up to `revision` is known now, even if nothing of it was about us. True when another history has begun.
+    pub fn advance(&mut self, revision: Revision) -> bool {
+        self.step += 1;
+        let restarted = revision < self.revision || !self.is_loaded();
+        if restarted {
+            self.restart(revision);
         }
         self.revision = revision;
         self.commits.settle(revision);
+        restarted
+    }
+
+    /// The first list; or etcd was wiped, and revisions of the old history say nothing about the new one.
+    fn restart(&mut self, revision: Revision) {
+        self.commits.clear();
+        (self.floor, self.services_index) = (revision, revision);
+        self.services.values_mut().for_each(|record| record.restart(revision, self.step));
+        self.instances.values_mut().for_each(|entry| Arc::make_mut(entry).changed = revision);
+    }
+
+    /// Forgets the long dead.
+    pub fn expire(&mut self, now: SystemTime) {
+        let floor = &mut self.floor;
+        self.services.retain(|_, record| {
+            record.expire(now);
+            if record.is_empty() {
+                *floor = record.index.max(*floor);
+            }
+            !record.is_empty()
+        });
     }
 
     /// Notes what this replica has committed; see [`LeaseTable`].
@@ -56,16 +109,35 @@ impl View {
         self.commits.commit(key, revision, held, self.revision);
     }
 
+    /// Whether there has been a first list. Without it, nobody is known, which is not the same as nobody being there.
+    pub fn is_loaded(&self) -> bool {
+        self.floor > Revision::default()
+    }
+
     /// The revision up to which everything is known.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The revision of the topic's last event.
+    pub fn index(&self, topic: &Topic) -> Revision {
+        match topic {
+            Topic::Services => self.services_index,
+            Topic::Service(name) => self.services.get(name).map_or(self.floor, |record| record.index),
+        }
+    }
+
+    /// Whether the topic is not as it was at `seen`, or `seen` is of a history that we do not know.
+    pub fn is_news(&self, topic: &Topic, seen: Revision) -> bool {
+        let index = self.index(topic);
+        seen < index || seen > index.max(self.revision)
     }
 
     /// How etcd holds the instance, by the later of the mirror's word and this replica's own last commit.
     pub fn held(&self, key: &InstanceKey) -> Option<Held> {
         match self.commits.get(key) {
             Some(committed) => committed.cloned(),
-            None => self.instances.get(key).map(held),
+            None => self.instances.get(key).map(|entry| held(&entry.registered)),
         }
     }
 
@@ -74,18 +146,24 @@ impl View {
         self.overrides.get(key).copied()
     }
 
-    /// Every instance of every service, in the order of the keys.
-    pub fn instances(&self) -> impl Iterator<Item = &Registered> {
-        self.instances.values()
+    /// Everything about one service; `None` when nothing is known of it.
+    pub fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
+        let (name, record) = self.services.get_key_value(name)?;
+        Some(self.view(name, record))
+    }
+
+    /// Every service of which something is known, in the order of their names.
+    pub fn services(&self) -> impl Iterator<Item = Arc<ServiceView>> {
+        self.services.iter().map(|(name, record)| self.view(name, record))
     }
 
     /// The instances of one service.
-    pub fn of_service<'view>(&'view self, service: &ServiceName) -> impl Iterator<Item = &'view Registered> {
+    pub fn of_service<'view>(&'view self, service: &ServiceName) -> impl Iterator<Item = &'view Arc<Entry>> {
         // The nameless instance is the first of its service, because nothing sorts before something.
         self.instances
             .range(InstanceKey::nameless(service.clone())..)
             .take_while(move |(key, _)| key.service == *service)
-            .map(|(_, registered)| registered)
+            .map(|(_, entry)| entry)
     }
 
     /// How many of this replica's own commits are not shown yet.
@@ -97,6 +175,95 @@ impl View {
     pub fn count(&self) -> usize {
         self.instances.len()
     }
+
+    fn view(&self, name: &ServiceName, record: &Record) -> Arc<ServiceView> {
+        let build = || ServiceView {
+            name: name.clone(),
+            index: record.index,
+            instances: self.of_service(name).cloned().collect(),
+            tombstones: record.tombstones.iter().cloned().collect(),
+            complete_since: record.complete_since,
+        };
+        Arc::clone(record.view.get_or_init(|| Arc::new(build())))
+    }
+
+    fn reset(&mut self, all: Vec<Registered>, step: &mut Step) {
+        let listed: BTreeSet<&InstanceKey> = all.iter().map(|one| &one.key).collect();
+        let gone: Vec<InstanceKey> = self.instances.keys().filter(|key| !listed.contains(key)).cloned().collect();
+        gone.iter().for_each(|key| self.remove(key, step));
+        for one in all {
+            if self.instances.get(&one.key).is_none_or(|entry| entry.registered != one) {
+                self.put(one, step.revision, step);
+            }
+        }
+    }
+
+    fn put(&mut self, registered: Registered, revision: Revision, step: &mut Step) {
+        let key = registered.key.clone();
+        let overridden = self.overridden(&key);
+        let found = if self.floor == step.revision { self.step } else { 0 };
+        let record = self.services.entry(key.service.clone()).or_insert_with(|| Record::new(self.floor, found));
+        let changed = record.touch(revision, self.step);
+        record.tombstones.revive(key.instance.as_ref());
+        let entry = Arc::new(Entry { registered, overridden, changed });
+        let before = self.instances.insert(key.clone(), Arc::clone(&entry));
+        record.count += usize::from(before.is_none());
+        let no_tags = BTreeSet::new();
+        let tags_before = before.as_ref().map_or(&no_tags, |before| &before.registered.instance.tags);
+        let is_first = before.is_none() && record.count == 1;
+        self.touched(key.service, is_first || *tags_before != entry.registered.instance.tags, step);
+    }
+
+    fn remove(&mut self, key: &InstanceKey, step: &mut Step) {
+        let Some(entry) = self.instances.remove(key) else { return };
+        let Some(record) = self.services.get_mut(&key.service) else { return };
+        let revision = record.touch(step.revision, self.step);
+        record.count -= 1;
+        record.bury(Tombstone {
+            id: key.instance.clone(),
+            address: entry.registered.instance.address.clone(),
+            cause: Cause::of(&entry),
+            at: step.now,
+            revision,
+        });
+        let is_last = record.count == 0;
+        self.touched(key.service.clone(), is_last || !entry.registered.instance.tags.is_empty(), step);
+    }
+
+    fn reset_overrides(&mut self, all: &BTreeMap<InstanceKey, Status>, step: &mut Step) {
+        let keys: BTreeSet<InstanceKey> = self.overrides.keys().chain(all.keys()).cloned().collect();
+        for key in keys {
+            let status = all.get(&key).copied();
+            self.set_override(key, status, step);
+        }
+    }
+
+    fn set_override(&mut self, key: InstanceKey, status: Option<Status>, step: &mut Step) {
+        match status {
+            Some(status) => drop(self.overrides.insert(key.clone(), status)),
+            None => drop(self.overrides.remove(&key)),
+        }
+        let Some(entry) = self.instances.get_mut(&key).filter(|entry| entry.overridden != status) else { return };
+        let Some(record) = self.services.get_mut(&key.service) else { return };
+        let entry = Arc::make_mut(entry);
+        (entry.overridden, entry.changed) = (status, record.touch(step.revision, self.step));
+        self.touched(key.service, false, step);
+    }
+
+    fn touched(&mut self, service: ServiceName, list: bool, step: &mut Step) {
+        if list && !step.touched.list && !step.touched.all {
+            self.services_index = step.revision.max(self.services_index.next());
+        }
+        step.touched.list |= list;
+        step.touched.services.insert(service);
+    }
+}
+
+/// What one change is about, besides its updates.
+struct Step {
+    touched: Touched,
+    revision: Revision,
+    now: SystemTime,
 }
 
 fn held(registered: &Registered) -> Held {
@@ -105,71 +272,4 @@ fn held(registered: &Registered) -> Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use discovery::{Instance, LeaseId};
-
-    use super::*;
-
-    fn registered(key: &str, lease: i64, revision: i64) -> Registered {
-        Registered {
-            key: key.parse().unwrap(),
-            instance: Instance::at("10.0.0.5:7070".parse().unwrap()),
-            lease: Some(LeaseId(lease)),
-            created: Revision(revision),
-            modified: Revision(revision),
-        }
-    }
-
-    fn change(revision: i64, updates: Vec<Update>) -> Change {
-        Change { revision: Revision(revision), cause: None, updates, overrides: Vec::new(), unreadable: Vec::new() }
-    }
-
-    fn lease(view: &View, key: &str) -> Option<i64> {
-        view.held(&key.parse().unwrap()).and_then(|held| held.lease).map(|lease| lease.0)
-    }
-
-    #[test]
-    fn the_instances_of_a_service_are_its_own_and_no_others() {
-        let mut view = View::default();
-        let keys = ["service/mail", "service/mail-2/a", "service/mail/a", "service/mail/b", "service/mailbox/a"];
-        let all = keys.iter().map(|key| registered(key, 1, 1)).collect();
-        view.apply(change(1, vec![Update::Reset(all)]));
-        let of = |service: &str| -> Vec<String> {
-            view.of_service(&service.parse().unwrap()).map(|one| one.key.to_string()).collect()
-        };
-        assert_eq!(of("mail"), ["service/mail", "service/mail/a", "service/mail/b"]);
-        assert_eq!(of("mail-2"), ["service/mail-2/a"]);
-        assert!(of("nobody").is_empty());
-    }
-
-    #[test]
-    fn our_own_commit_counts_until_the_mirror_has_reached_it() {
-        let (mut view, key) = (View::default(), "service/mail/a");
-        view.apply(change(5, vec![Update::Reset(vec![registered(key, 1, 5)])]));
-        view.commit(key.parse().unwrap(), Revision(7), Some(held(&registered(key, 2, 7))));
-        assert_eq!(lease(&view, key), Some(2));
-        view.apply(change(6, vec![Update::Add(registered("service/other/b", 9, 6))]));
-        assert_eq!(lease(&view, key), Some(2));
-        view.apply(change(8, vec![Update::Remove(key.parse().unwrap())]));
-        assert_eq!(lease(&view, key), None, "the mirror has seen our commit, and the end of it");
-    }
-
-    #[test]
-    fn a_wiped_etcd_takes_our_commits_with_it() {
-        let (mut view, key) = (View::default(), "service/mail/a");
-        view.apply(change(50, vec![Update::Reset(Vec::new())]));
-        view.commit(key.parse().unwrap(), Revision(51), Some(held(&registered(key, 2, 51))));
-        view.advance(Revision(1));
-        assert_eq!(lease(&view, key), None);
-    }
-
-    #[test]
-    fn a_commit_is_settled_when_the_mirror_gets_there_without_a_word_about_it() {
-        // Registered and expired between two lists that are identical.
-        let (mut view, key) = (View::default(), "service/mail/a");
-        view.apply(change(5, vec![Update::Reset(Vec::new())]));
-        view.commit(key.parse().unwrap(), Revision(6), Some(held(&registered(key, 2, 6))));
-        view.advance(Revision(9));
-        assert_eq!(lease(&view, key), None);
-    }
-}
+mod tests;

@@ -5,15 +5,16 @@
 //! at all (503) is given only when the mirror has never been loaded, because "I do not know" must not look like "there
 //! is nobody".
 
-use std::collections::BTreeMap;
-
 use axum::{Json, extract::State};
-use discovery::{Instance, InstanceId, Registered, Revision, ServiceName, Status};
+use discovery::{Instance, InstanceId, Registered, ServiceName, Status};
 use serde::Serialize;
 use service_kit::Problem;
 
 use super::{Api, path::ServicePath};
-use crate::{error::RegistryError, mirror::Mirror, view::View};
+use crate::{
+    catalog::{Catalog, Entry, ServiceView},
+    error::RegistryError,
+};
 
 /// What every list starts with.
 #[derive(Debug, Serialize)]
@@ -82,63 +83,61 @@ struct InstanceEntry {
 
 /// Every service that has an instance, in the order of their names.
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<ServiceList>, Problem> {
-    let age_ms = age_ms(&api.mirror)?;
-    let view = api.mirror.look();
-    let mut services: BTreeMap<&ServiceName, Numbers> = BTreeMap::new();
-    for registered in view.instances() {
-        let numbers = services.entry(&registered.key.service).or_default();
-        numbers.instances += 1;
-        match status(&view, registered) {
-            Status::Passing => numbers.passing += 1,
-            Status::Draining => numbers.draining += 1,
-            Status::Critical => numbers.critical += 1,
-        }
-    }
-    let services = services.into_iter().map(|(name, numbers)| ServiceEntry { name: name.clone(), numbers }).collect();
-    Ok(Json(ServiceList { as_of: AsOf::new(view.revision(), age_ms), services }))
+    let as_of = AsOf::now(&api.catalog)?;
+    let services = api.catalog.services();
+    Ok(Json(ServiceList { as_of, services: services.iter().map(|service| ServiceEntry::new(service)).collect() }))
 }
 
 /// Every instance of one service, in the order of their ids. A service that nobody has heard of has none, like one whose
-/// instances are all gone: etcd remembers neither.
+/// instances are all gone.
 pub(super) async fn instances(
     State(api): State<Api>,
     ServicePath(service): ServicePath,
 ) -> Result<Json<InstanceList>, Problem> {
-    let age_ms = age_ms(&api.mirror)?;
-    let view = api.mirror.look();
-    let instances = view.of_service(&service).map(|registered| InstanceEntry::new(&view, registered)).collect();
-    Ok(Json(InstanceList { as_of: AsOf::new(view.revision(), age_ms), service, instances }))
-}
-
-fn age_ms(mirror: &Mirror) -> Result<u64, RegistryError> {
-    let age = mirror.age().ok_or(RegistryError::NotLoaded)?;
-    Ok(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn status(view: &View, registered: &Registered) -> Status {
-    view.overridden(&registered.key).unwrap_or(registered.instance.status)
+    let as_of = AsOf::now(&api.catalog)?;
+    let view = api.catalog.service(&service);
+    let entries = view.iter().flat_map(|view| &view.instances);
+    let instances = entries.map(|entry| InstanceEntry::new(entry)).collect();
+    Ok(Json(InstanceList { as_of, service, instances }))
 }
 
 // === impl AsOf ===
 
 impl AsOf {
-    fn new(revision: Revision, age_ms: u64) -> Self {
-        Self { revision: revision.0, age_ms }
+    fn now(catalog: &Catalog) -> Result<Self, RegistryError> {
+        let age_ms = u64::try_from(catalog.age()?.as_millis()).unwrap_or(u64::MAX);
+        Ok(Self { revision: catalog.revision().0, age_ms })
+    }
+}
+
+// === impl ServiceEntry ===
+
+impl ServiceEntry {
+    fn new(service: &ServiceView) -> Self {
+        let mut numbers = Numbers { instances: service.instances.len(), ..Numbers::default() };
+        for entry in &service.instances {
+            match entry.status() {
+                Status::Passing => numbers.passing += 1,
+                Status::Draining => numbers.draining += 1,
+                Status::Critical => numbers.critical += 1,
+            }
+        }
+        Self { name: service.name.clone(), numbers }
     }
 }
 
 // === impl InstanceEntry ===
 
 impl InstanceEntry {
-    fn new(view: &View, registered: &Registered) -> Self {
-        let Registered { key, instance, lease, created, modified } = registered;
+    fn new(entry: &Entry) -> Self {
+        let Registered { key, instance, lease, created, modified } = &entry.registered;
         Self {
             id: key.instance.clone(),
             // A default status is left out here, and written below in any case.
             instance: Instance { status: Status::default(), ..instance.clone() },
-            status: status(view, registered),
+            status: entry.status(),
             reported_status: instance.status,
-            overridden: view.overridden(key),
+            overridden: entry.overridden,
             lease: lease.map(|lease| lease.to_string()),
             created_revision: created.0,
             modified_revision: modified.0,

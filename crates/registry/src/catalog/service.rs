@@ -1,0 +1,73 @@
+//! One service, as its readers get it.
+
+use std::sync::Arc;
+
+use discovery::{InstanceId, Registered, Revision, ServiceName, Status};
+
+use super::Tombstone;
+
+/// Everything about one service at one moment; never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Which service.
+    pub name: ServiceName,
+    /// The etcd revision of its last event; see [`crate::catalog`].
+    pub index: Revision,
+    /// Its instances, in the order of their ids.
+    pub instances: Vec<Arc<Entry>>,
+    /// Its dead of the last [`KEPT_FOR`](super::KEPT_FOR), the oldest first.
+    pub tombstones: Vec<Tombstone>,
+    /// From this index on, every change can be told from the fields above.
+    pub(crate) complete_since: Revision,
+}
+
+/// One instance: what etcd holds, and what an operator says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// As etcd holds it.
+    pub registered: Registered,
+    /// The operator's word, if there is one.
+    pub overridden: Option<Status>,
+    /// The service's index when this last changed.
+    pub changed: Revision,
+}
+
+/// What happened to a service since an earlier index.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Who is new or different.
+    pub changed: Vec<Arc<Entry>>,
+    /// Who is gone.
+    pub removed: Vec<Tombstone>,
+}
+
+// === impl ServiceView ===
+
+impl ServiceView {
+    /// The instances that want requests.
+    pub fn passing(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.instances.iter().filter(|entry| entry.status() == Status::Passing)
+    }
+
+    /// What happened after `index`; `None` when that cannot be told any more, or `index` is of another history.
+    pub fn since(&self, index: Revision) -> Option<Delta> {
+        (self.complete_since <= index && index <= self.index).then(|| Delta {
+            changed: self.instances.iter().filter(|entry| entry.changed > index).cloned().collect(),
+            removed: self.tombstones.iter().filter(|tombstone| tombstone.revision > index).cloned().collect(),
+        })
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// What the instance is to others: the operator's word if there is one, else its own.
+    pub fn status(&self) -> Status {
+        self.overridden.unwrap_or(self.registered.instance.status)
+    }
+
+    /// Its id within its service; `None` for the nameless one that other registries write.
+    pub fn id(&self) -> Option<&InstanceId> {
+        self.registered.key.instance.as_ref()
+    }
+}

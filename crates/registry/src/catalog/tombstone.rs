@@ -1,0 +1,163 @@
+//! The dead are remembered for a while: which instance, since when, and why.
+//!
+//! etcd says that a key is gone, not why. What it said last tells: an instance that leaves says `draining` first (the
+//! registry says it for those who only deregister), one that vanishes does not.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
+
+use discovery::{Address, InstanceId, Revision, Status};
+use serde::Serialize;
+
+use super::Entry;
+
+/// How long a dead instance is remembered.
+pub const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// How many dead of one service are remembered at most; the oldest are forgotten first. A service that crashes and comes
+/// back under another port every few seconds must not fill the memory.
+const MAX: usize = 128;
+
+/// Why an instance is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// An operator had drained it.
+    Drained,
+    /// It said that it leaves, or was deregistered.
+    Deregistered,
+    /// Its heartbeats stopped, or somebody removed its key or lease in etcd.
+    Expired,
+}
+
+/// One dead instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Which instance; `None` for a nameless one.
+    pub id: Option<InstanceId>,
+    /// Where it was.
+    pub address: Address,
+    /// Why it is gone.
+    pub cause: Cause,
+    /// When this registry learned of it.
+    pub at: SystemTime,
+    /// The service's index from then on.
+    pub revision: Revision,
+}
+
+/// The dead of one service, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Tombstones(VecDeque<Tombstone>);
+
+// === impl Cause ===
+
+impl Cause {
+    /// Why an instance is gone that was last seen as `entry`.
+    pub(crate) fn of(entry: &Entry) -> Self {
+        match (entry.overridden, entry.registered.instance.status) {
+            (Some(Status::Draining), _) => Self::Drained,
+            (_, Status::Draining) => Self::Deregistered,
+            (_, Status::Passing | Status::Critical) => Self::Expired,
+        }
+    }
+
+    /// `drained`, `deregistered` or `expired`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Deregistered => "deregistered",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+// === impl Tombstones ===
+
+impl Tombstones {
+    /// Remembers; says up to which revision something had to be forgotten for it.
+    pub(crate) fn bury(&mut self, tombstone: Tombstone) -> Option<Revision> {
+        self.revive(tombstone.id.as_ref());
+        self.0.push_back(tombstone);
+        (self.0.len() > MAX).then(|| self.0.pop_front()).flatten().map(|forgotten| forgotten.revision)
+    }
+
+    /// It is back.
+    pub(crate) fn revive(&mut self, id: Option<&InstanceId>) {
+        self.0.retain(|tombstone| tombstone.id.as_ref() != id);
+    }
+
+    /// Forgets who died long enough before `now`; says up to which revision, if anybody did.
+    pub(crate) fn expire(&mut self, now: SystemTime) -> Option<Revision> {
+        let mut forgotten = None;
+        // A clock that was set back makes nobody die in the future for ever: the bound on their number holds.
+        while let Some(oldest) = self.0.front()
+            && now.duration_since(oldest.at).is_ok_and(|age| age >= KEPT_FOR)
+        {
+            forgotten = self.0.pop_front().map(|tombstone| tombstone.revision);
+        }
+        forgotten
+    }
+
+    /// Another history begins at `revision`: there, they died before it.
+    pub(crate) fn restart(&mut self, revision: Revision) {
+        self.0.iter_mut().for_each(|tombstone| tombstone.revision = revision);
+    }
+
+    /// The oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tombstone> {
+        self.0.iter()
+    }
+
+    /// Whether nobody is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tombstone(id: &str, secs: u64) -> Tombstone {
+        Tombstone {
+            id: Some(id.parse().unwrap()),
+            address: "10.0.0.5:7070".parse().unwrap(),
+            cause: Cause::Expired,
+            at: SystemTime::UNIX_EPOCH + Duration::from_secs(secs),
+            revision: Revision(i64::try_from(secs).unwrap()),
+        }
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_after_ten_minutes() {
+        let mut dead = Tombstones::default();
+        dead.bury(tombstone("a", 0));
+        dead.bury(tombstone("b", 100));
+        let at = |secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
+        assert_eq!(dead.expire(at(599)), None);
+        assert_eq!(dead.expire(at(600)), Some(Revision(0)));
+        assert_eq!(dead.iter().count(), 1);
+        assert_eq!(dead.expire(at(700)), Some(Revision(100)));
+        assert!(dead.is_empty());
+    }
+
+    #[test]
+    fn who_comes_back_is_not_among_the_dead_and_who_dies_twice_is_so_once() {
+        let mut dead = Tombstones::default();
+        dead.bury(tombstone("a", 1));
+        dead.bury(tombstone("a", 2));
+        assert_eq!(dead.iter().map(|one| one.revision.0).collect::<Vec<_>>(), [2]);
+        dead.revive(Some(&"a".parse().unwrap()));
+        assert!(dead.is_empty());
+    }
+
+    #[test]
+    fn a_service_that_crashes_for_ever_is_remembered_by_its_latest_dead() {
+        let mut dead = Tombstones::default();
+        let forgotten: Vec<_> = (0..1000).filter_map(|n| dead.bury(tombstone(&format!("i{n}"), n))).collect();
+        assert_eq!(dead.iter().count(), MAX);
+        assert_eq!(forgotten.last(), Some(&Revision(999 - 128)));
+    }
+}
