@@ -14,6 +14,7 @@ pub mod heartbeat;
 mod instance;
 mod instance_id;
 mod key;
+pub mod policy;
 mod registered;
 mod scheme;
 mod service;

@@ -1,0 +1,137 @@
+//! What the gateway does for one service: `config/<service>` in etcd, as JSON.
+//!
+//! ```json
+//! { "load_balancing": { "policy": "least_request", "slow_start": "30s" }, "timeouts": { "response": "5s" } }
+//! ```
+//!
+//! A document says only what differs; everything else is the gateway's default, which is a whole [`Policy`]:
+//!
+//! | section | what it settles |
+//! |---|---|
+//! | [`load_balancing`](LoadBalancing) | which instance gets a request |
+//! | [`timeouts`](Timeouts), [`retries`](Retries), [`hedge`](Hedge) | how long an attempt may take, and when there is another |
+//! | [`health`](Health) | who is left alone for a while, by probes and by traffic |
+//! | [`breaker`](Breaker), [`limits`](Limits) | how much at the same time, and how large |
+//!
+//! Readers are strict here, unlike those of instances: an unknown field or a value out of range is an error that names
+//! its place in the document (`health.active.interval`) and says what to change. A policy that is half understood would
+//! be worse than the one before. Durations are text with a unit, `"2s"`, `"1m 30s"`, `"250ms"`.
+
+mod document;
+mod duration_text;
+mod health;
+mod load_balancing;
+mod ranges;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use document::PolicyDocument;
+pub use health::{Active, ActiveKind, Health, Passive};
+pub use load_balancing::{HashOn, LoadBalancing, Sticky, Strategy};
+
+/// Everything that can be said about how the gateway treats a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with the sections of a policy")]
+pub struct Policy {
+    /// Which instance gets a request.
+    pub load_balancing: LoadBalancing,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Trying again on another instance.
+    pub retries: Retries,
+    /// Asking a second instance when the first is slow; `null`, the default: never.
+    pub hedge: Option<Hedge>,
+    /// Who is left alone for a while.
+    pub health: Health,
+    /// How many requests at the same time.
+    pub breaker: Breaker,
+    /// How large things may be.
+    pub limits: Limits,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with timeouts")]
+pub struct Timeouts {
+    /// To open a connection to an instance. 1 ms to 1 min, default 1 s.
+    #[serde(with = "duration_text")]
+    pub connect: Duration,
+    /// For one attempt, until the head of the response; then another instance is asked, if the request may be sent
+    /// twice. 1 ms to 1 h; `null`, the default: as long as `response`.
+    #[serde(with = "duration_text::optional")]
+    pub per_try: Option<Duration>,
+    /// For all attempts together, until the head of the response. 1 ms to 1 h, default 30 s.
+    #[serde(with = "duration_text")]
+    pub response: Duration,
+    /// Without a byte in either direction once the response has begun. 1 ms to 24 h, default 5 min.
+    #[serde(with = "duration_text")]
+    pub stream_idle: Duration,
+}
+
+/// Trying again on another instance. What may be tried again at all is not for choosing: a request of which nothing was
+/// sent, or one that may be carried out twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with retries")]
+pub struct Retries {
+    /// Most attempts for one request, the first included. 1 (none is tried again) to 10, default 3.
+    pub attempts_max: u32,
+    /// Attempts after the first, in percent of the requests. 0 to 100, default 20.
+    pub budget_percent: u32,
+}
+
+/// Asking a second instance when the first is slow (Dean and Barroso, "The Tail at Scale", 2013). Only for GET and HEAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object, as {\"after\": \"100ms\"}")]
+pub struct Hedge {
+    /// How long the first may be silent. 1 ms to 1 min; about the 95th percentile of the service's latency is usual.
+    #[serde(with = "duration_text")]
+    pub after: Duration,
+}
+
+/// How many requests at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with the limits of the circuit breaker")]
+pub struct Breaker {
+    /// Requests under way at one instance; further ones go to another. 1 to 1,000,000, default 1024, as Envoy has it.
+    pub in_flight_max: u32,
+    /// Requests that wait for an instance when all have so many. 0 (none waits) to 1,000,000, default 1024.
+    pub queue_max: u32,
+    /// How long they wait before they get 503. 0 s to 1 min, default 1 s.
+    #[serde(with = "duration_text")]
+    pub queue_timeout: Duration,
+}
+
+/// How large things may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with limits")]
+pub struct Limits {
+    /// Largest body of a request (413), in bytes; `null`, the default: as the gateway's flag `--body-max-bytes` says.
+    pub body_max_bytes: Option<u64>,
+}
+
+// === defaults ===
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            per_try: None,
+            response: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { attempts_max: 3, budget_percent: 20 }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { in_flight_max: 1024, queue_max: 1024, queue_timeout: Duration::from_secs(1) }
+    }
+}

@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use super::*;
+use crate::policy::{ActiveKind, HashOn, Strategy};
+
+fn policy(json: &str) -> Result<Policy, FieldError> {
+    PolicyDocument::parse(json.as_bytes())?.over(&Policy::default())
+}
+
+fn mistake(json: &str) -> String {
+    policy(json).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_document_is_the_default() {
+    assert_eq!(policy("{}").unwrap(), Policy::default());
+    Policy::default().check().unwrap();
+}
+
+#[test]
+fn a_document_says_only_what_differs() {
+    let policy = policy(
+        r#"{"load_balancing":{"policy":"hash","hash_on":{"header":"x-user"},"sticky":{"cookie":"at"}},
+            "timeouts":{"connect":"250ms","per_try":"1s 500ms"},"hedge":{"after":"50ms"},
+            "health":{"active":{"kind":"tcp","rise":1}},"limits":{"body_max_bytes":1024}}"#,
+    )
+    .unwrap();
+    assert_eq!(policy.load_balancing.policy, Strategy::Hash);
+    assert_eq!(policy.load_balancing.hash_on, Some(HashOn::Header("x-user".into())));
+    assert_eq!(policy.timeouts.connect, Duration::from_millis(250));
+    assert_eq!(policy.timeouts.per_try, Some(Duration::from_millis(1500)));
+    assert_eq!(policy.timeouts.response, Duration::from_secs(30), "untouched");
+    assert_eq!(
+        (policy.health.active.kind, policy.health.active.rise, policy.health.active.fall),
+        (ActiveKind::Tcp, 1, 3)
+    );
+    assert_eq!(policy.limits.body_max_bytes, Some(1024));
+    let client = r#"{"load_balancing":{"policy":"hash","hash_on":"client_address"}}"#;
+    assert_eq!(super::tests::policy(client).unwrap().load_balancing.hash_on, Some(HashOn::ClientAddress));
+}
+
+#[test]
+fn the_gateways_own_defaults_show_through() {
+    let mut default = Policy::default();
+    default.timeouts.response = Duration::from_secs(7);
+    default.hedge = policy(r#"{"hedge":{"after":"50ms"}}"#).unwrap().hedge;
+    let document: PolicyDocument = r#"{"hedge":null,"retries":{"attempts_max":1}}"#.parse().unwrap();
+    let effective = document.over(&default).unwrap();
+    assert_eq!((effective.timeouts.response, effective.hedge), (Duration::from_secs(7), None), "null takes away");
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let document: PolicyDocument = r#" {"timeouts": {"connect": "2s"}} "#.parse().unwrap();
+    assert_eq!(document.to_string(), r#"{"timeouts":{"connect":"2s"}}"#);
+    assert_eq!(document.to_string().parse::<PolicyDocument>().unwrap(), document);
+    let whole = serde_json::to_vec(&Policy::default()).unwrap();
+    assert_eq!(PolicyDocument::parse(&whole).unwrap().over(&Policy::default()).unwrap(), Policy::default());
+}
+
+#[test]
+fn every_mistake_names_its_place_and_what_to_change() {
+    for (json, path, advice) in [
+        ("", ".", "not JSON"),
+        ("[]", ".", "a list; give an object"),
+        ("\"fast\"", ".", "a text; give an object"),
+        (r#"{"timeout":{}}"#, "timeout", "unknown field"),
+        (r#"{"timeouts":{"conect":"1s"}}"#, "timeouts.conect", "expected one of `connect`"),
+        (r#"{"timeouts":null}"#, "timeouts", "null; give an object"),
+        (r#"{"timeouts":["1s"]}"#, "timeouts", "a list"),
+        (r#"{"hedge":["1s"]}"#, "hedge", "a list"),
+        (r#"{"timeouts":{"connect":2}}"#, "timeouts.connect", "a duration with its unit"),
+        (r#"{"timeouts":{"connect":"2"}}"#, "timeouts.connect", "write a number with its unit"),
+        (r#"{"timeouts":{"connect":null}}"#, "timeouts.connect", "a duration with its unit"),
+        (r#"{"timeouts":{"connect":"0s"}}"#, "timeouts.connect", "0s is out of range; give 1ms to 1m"),
+        (r#"{"timeouts":{"per_try":"2h"}}"#, "timeouts.per_try", "give 1ms to 1h"),
+        (r#"{"retries":{"attempts_max":0}}"#, "retries.attempts_max", "0 is out of range; give 1 to 10"),
+        (r#"{"retries":{"attempts_max":-1}}"#, "retries.attempts_max", "invalid value: integer `-1`"),
+        (r#"{"retries":{"attempts_max":1.5}}"#, "retries.attempts_max", "invalid type"),
+        (r#"{"load_balancing":{"policy":"random"}}"#, "load_balancing.policy", "expected one of `round_robin`"),
+        (r#"{"load_balancing":{"policy":"hash"}}"#, "load_balancing.hash_on", "is missing"),
+        (r#"{"load_balancing":{"hash_on":{"header":"a b"}}}"#, "load_balancing.hash_on.header", "no name"),
+        (r#"{"load_balancing":{"sticky":{"cookie":""}}}"#, "load_balancing.sticky.cookie", "no name"),
+        (r#"{"load_balancing":{"sticky":{}}}"#, "load_balancing.sticky.cookie", "missing field"),
+        (r#"{"health":{"active":{"interval":"1ms"}}}"#, "health.active.interval", "give 100ms to 1h"),
+        (r#"{"health":{"active":{"path":"healthz"}}}"#, "health.active.path", "start it with one '/'"),
+        (r#"{"health":{"passive":{"base_ejection":"20s"}}}"#, "health.passive.max_ejection", "give 20s to 1day"),
+        (r#"{"health":{"panic_threshold_percent":101}}"#, "health.panic_threshold_percent", "give 0 to 100"),
+    ] {
+        let said = mistake(json);
+        assert!(said.starts_with(&format!("{path}: ")) && said.contains(advice), "{json}\n{said}");
+    }
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(PolicyDocument::MAX_BYTES));
+    assert!(mistake(&large).contains("65536 are allowed"));
+}
