@@ -1,0 +1,158 @@
+//! The field names that a gateway acts on.
+
+/// A field name that means something on the way; any other is [`Other`](Self::Other).
+///
+/// Case does not matter. In `Forwarded`, `X-Real-IP` and the `X-Forwarded-*` names, `_` is read as `-`: behind a CGI-like
+/// server both are one variable, and a client could say with `X_Forwarded_For` what it may not say with
+/// `X-Forwarded-For`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each is the field of that name")]
+pub enum Name {
+    Other,
+    Connection,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Te,
+    Trailer,
+    Upgrade,
+    KeepAlive,
+    ProxyConnection,
+    Http2Settings,
+    Expect,
+    ProxyAuthorization,
+    Via,
+    Forwarded,
+    XRealIp,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    XForwardedPrefix,
+    /// Any other `X-Forwarded-*`.
+    XForwardedOther,
+    XRequestId,
+    Traceparent,
+    Tracestate,
+    IdempotencyKey,
+    Cookie,
+    SetCookie,
+    Date,
+    Server,
+    MaxForwards,
+}
+
+impl Name {
+    /// The field that `name` names, in any case.
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let candidates: &[(&str, Self)] = match name.len() {
+            2 => &[("te", Self::Te)],
+            3 => &[("via", Self::Via)],
+            4 => &[("host", Self::Host), ("date", Self::Date)],
+            6 => &[("cookie", Self::Cookie), ("expect", Self::Expect), ("server", Self::Server)],
+            7 => &[("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
+            9 => &[("forwarded", Self::Forwarded), ("x-real-ip", Self::XRealIp)],
+            10 => &[
+                ("connection", Self::Connection),
+                ("set-cookie", Self::SetCookie),
+                ("keep-alive", Self::KeepAlive),
+                ("tracestate", Self::Tracestate),
+            ],
+            11 => &[("traceparent", Self::Traceparent)],
+            12 => &[("x-request-id", Self::XRequestId), ("max-forwards", Self::MaxForwards)],
+            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::Http2Settings)],
+            15 => &[("x-forwarded-for", Self::XForwardedFor), ("idempotency-key", Self::IdempotencyKey)],
+            16 => &[("x-forwarded-host", Self::XForwardedHost), ("proxy-connection", Self::ProxyConnection)],
+            17 => &[("transfer-encoding", Self::TransferEncoding), ("x-forwarded-proto", Self::XForwardedProto)],
+            18 => &[("x-forwarded-prefix", Self::XForwardedPrefix)],
+            19 => &[("proxy-authorization", Self::ProxyAuthorization)],
+            _ => &[],
+        };
+        let known = candidates.iter().find(|(known, id)| id.is_spelled(name, known.as_bytes()));
+        match known {
+            Some((_, id)) => *id,
+            None if starts_with_forwarded(name) => Self::XForwardedOther,
+            None => Self::Other,
+        }
+    }
+
+    fn is_spelled(self, name: &[u8], known: &[u8]) -> bool {
+        name.eq_ignore_ascii_case(known) || (self.is_forwarding() && reads_as(name, known))
+    }
+
+    /// What a gateway says of the client; from the client itself it is a claim.
+    fn is_forwarding(self) -> bool {
+        let forwarding = Self::Forwarded as u8..=Self::XForwardedOther as u8;
+        forwarding.contains(&(self as u8))
+    }
+
+    /// Whether the field is meant for every recipient or frames the message, so that no `Connection` may end it here
+    /// (RFC 9110, section 7.6.1).
+    pub(crate) fn must_not_end_here(self) -> bool {
+        use Name::*;
+        self.is_forwarding()
+            || matches!(self, Host | ContentLength | TransferEncoding | Expect | Via | MaxForwards | XRequestId)
+            || matches!(self, Traceparent | Tracestate | IdempotencyKey | Cookie | SetCookie | Date)
+    }
+
+    /// One bit of a set of names.
+    pub(crate) fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
+
+/// Whether a name is a framing field to a server that reads `_` as `-`, and to nobody else.
+pub(crate) fn is_framing_with_underscores(name: &[u8]) -> bool {
+    match name.len() {
+        14 => reads_as(name, b"content-length"),
+        17 => reads_as(name, b"transfer-encoding"),
+        _ => false,
+    }
+}
+
+fn starts_with_forwarded(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    name.get(..PREFIX.len()).is_some_and(|start| reads_as(start, PREFIX))
+}
+
+/// Equal, if case does not matter and `_` is `-`.
+fn reads_as(name: &[u8], lower: &[u8]) -> bool {
+    let same = |(byte, lower): (&u8, &u8)| byte.eq_ignore_ascii_case(lower) || (*byte == b'_' && *lower == b'-');
+    name.len() == lower.len() && name.iter().zip(lower).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_in_any_case() {
+        for (name, id) in [
+            ("TE", Name::Te),
+            ("host", Name::Host),
+            ("HOST", Name::Host),
+            ("HTTP2-Settings", Name::Http2Settings),
+            ("Proxy-Authorization", Name::ProxyAuthorization),
+            ("iDEMPOTENCY-kEY", Name::IdempotencyKey),
+            ("X-Forwarded-Prefix", Name::XForwardedPrefix),
+            ("X-Forwarded-Client-Cert", Name::XForwardedOther),
+            ("X-Forwarded-", Name::XForwardedOther),
+            ("X-Forwarded", Name::Other),
+            ("Hos", Name::Other),
+            ("Hosts", Name::Other),
+            ("", Name::Other),
+        ] {
+            assert_eq!(Name::of(name.as_bytes()), id, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_underscore_hides_no_forwarding_field() {
+        assert_eq!(Name::of(b"X_Forwarded_For"), Name::XForwardedFor);
+        assert_eq!(Name::of(b"x_real-ip"), Name::XRealIp);
+        assert_eq!(Name::of(b"X-Forwarded_Port"), Name::XForwardedOther);
+        assert_eq!(Name::of(b"x_request_id"), Name::Other);
+        assert!(is_framing_with_underscores(b"Content_Length"));
+        assert!(is_framing_with_underscores(b"transfer_encoding"));
+    }
+}
