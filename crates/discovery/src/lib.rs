@@ -8,6 +8,7 @@
 //! to change. Every value that is written is read back the same; property tests hold both to it.
 
 mod address;
+pub mod dialect;
 mod field_error;
 mod health_path;
 pub mod heartbeat;
@@ -26,6 +27,7 @@ mod value;
 mod weight;
 
 pub use address::{Address, Host, HostName};
+pub use dialect::Dialect;
 pub use field_error::FieldError;
 pub use health_path::HealthPath;
 pub use instance::Instance;
