@@ -15,6 +15,7 @@ use crate::{
     member::{Member, Members},
     options::{ConfigError, EtcdOptions},
     roster::Roster,
+    views::Views,
 };
 
 /// The wait before everybody is asked once more; elections take a second, and answers like "no leader" come at once.
@@ -32,6 +33,7 @@ pub struct Etcd {
     roster: Arc<Mutex<Roster>>,
     attempt: Duration,
     deadline: Duration,
+    pub(crate) views: Views,
 }
 
 // === impl Etcd ===
@@ -53,6 +55,7 @@ impl Etcd {
             members,
             attempt: settings.attempt,
             deadline: settings.deadline,
+            views: Views::default(),
         })
     }
 

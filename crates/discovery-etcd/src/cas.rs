@@ -2,7 +2,8 @@
 //!
 //! An attempt that timed out may still be applied, even much later, when a frozen member thaws. A blind repetition could
 //! then put an old value over a newer one. So every write is a compare-and-swap on the revision at which the key was last
-//! seen, and an attempt that comes too late compares unequal and changes nothing.
+//! seen, and an attempt that comes too late compares unequal and changes nothing. What an instance's `views` are is
+//! written in the same transaction.
 
 use discovery::{LeaseId, Revision};
 use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
@@ -58,6 +59,7 @@ impl Etcd {
         key: &str,
         value: &str,
         lease: LeaseId,
+        views: Vec<TxnOp>,
         deadline: Instant,
     ) -> Result<Option<Revision>, CallError> {
         let mut seen = self.read(key, deadline).await?;
@@ -67,7 +69,7 @@ impl Etcd {
                 return Ok(Some(current.modified));
             }
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0)));
-            match self.swap(key, Some(current.modified), put, deadline).await? {
+            match self.swap(key, Some(current.modified), with(put, &views), deadline).await? {
                 Outcome::Done(revision) => return Ok(Some(revision)),
                 Outcome::Changed(current) => seen = current,
             }
@@ -83,6 +85,7 @@ impl Etcd {
         key: &str,
         value: &str,
         lease: Option<LeaseId>,
+        views: Vec<TxnOp>,
         mut seen: Option<Current>,
         deadline: Instant,
     ) -> Result<Written, CallError> {
@@ -97,7 +100,7 @@ impl Etcd {
             }
             let options = PutOptions::new().with_lease(lease.map_or(0, |lease| lease.0));
             let put = TxnOp::put(key, value, Some(options));
-            match self.swap(key, seen.as_ref().map(|current| current.modified), put, deadline).await? {
+            match self.swap(key, seen.as_ref().map(|current| current.modified), with(put, &views), deadline).await? {
                 Outcome::Done(revision) => return Ok(Written { revision, replaced: before }),
                 Outcome::Changed(current) => {
                     // What our own lost attempt wrote is not what was there before.
@@ -120,9 +123,10 @@ impl Etcd {
         &self,
         key: &str,
         seen: &Current,
+        views: Vec<TxnOp>,
         deadline: Instant,
     ) -> Result<Option<Revision>, CallError> {
-        match self.swap(key, Some(seen.modified), TxnOp::delete(key, None), deadline).await? {
+        match self.swap(key, Some(seen.modified), with(TxnOp::delete(key, None), &views), deadline).await? {
             Outcome::Done(revision) => Ok(Some(revision)),
             // Gone by a lost attempt of ours, or by itself: both are what was wanted.
             Outcome::Changed(None) => Ok(Some(seen.modified)),
@@ -130,19 +134,19 @@ impl Etcd {
         }
     }
 
-    /// Does `change` if `key` was last written when it was `seen` (`None`: is not there), else reads it.
+    /// Does all of `changes` if `key` was last written when it was `seen` (`None`: is not there), else reads it.
     pub(crate) async fn swap(
         &self,
         key: &str,
         seen: Option<Revision>,
-        change: TxnOp,
+        changes: Vec<TxnOp>,
         deadline: Instant,
     ) -> Result<Outcome, CallError> {
         // An absent key compares as modified at revision 0.
         let modified = seen.unwrap_or_default().0;
         let txn = Txn::new()
             .when([Compare::mod_revision(key, CompareOp::Equal, modified)])
-            .and_then([change])
+            .and_then(changes)
             .or_else([TxnOp::get(key, None)]);
         let response = self
             .call(deadline, |client| {
@@ -162,7 +166,12 @@ impl Etcd {
     }
 }
 
-fn current(response: &GetResponse) -> Option<Current> {
+fn with(change: TxnOp, views: &[TxnOp]) -> Vec<TxnOp> {
+    [change].into_iter().chain(views.iter().cloned()).collect()
+}
+
+/// The one key that was asked for.
+pub(crate) fn current(response: &GetResponse) -> Option<Current> {
     response.kvs().first().map(|kv| Current {
         value: kv.value().to_vec(),
         lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),

@@ -68,7 +68,8 @@ impl Etcd {
         let guard = self.grant(ttl, deadline).await.map_err(failed)?;
         let lease = guard.lease();
         let put = TxnOp::put(key.key(), instance.to_string(), Some(PutOptions::new().with_lease(lease.0)));
-        let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), put, deadline).await {
+        let changes = [put].into_iter().chain(self.views.put(key, instance, lease)).collect();
+        let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await {
             Ok(Outcome::Done(revision)) => revision,
             // By an attempt of ours whose answer got lost: nobody else knows this lease.
             Ok(Outcome::Changed(Some(current))) if current.lease == Some(lease) => current.modified,

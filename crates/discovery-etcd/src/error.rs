@@ -76,6 +76,14 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
+    /// The views of the instance may or may not be in step with it. Repeat it.
+    #[error("cannot bring the views of {key} in step")]
+    Align {
+        /// Which instance.
+        key: InstanceKey,
+        /// Why.
+        source: CallError,
+    },
     /// Nothing is known about what is registered now.
     #[error("cannot list what is registered")]
     Snapshot {
@@ -124,6 +132,7 @@ impl EtcdError {
             | Self::KeepAlive { source, .. }
             | Self::Deregister { source, .. }
             | Self::Override { source, .. }
+            | Self::Align { source, .. }
             | Self::Snapshot { source } => source.is_transient(),
         }
     }

@@ -9,6 +9,7 @@
 //! | `call` | one attempt on one member, then the next, within one deadline |
 //! | `registration`, `lease` | grant and put, change, revoke; writes that may be repeated without harm |
 //! | `claim` | the same, if the key is still as somebody has seen it: how registries agree without a leader |
+//! | `views` | the same instance in other systems' words, under the same lease |
 //! | `keep_alive` | thousands of leases over one stream |
 //! | `snapshot` | everything, at one revision |
 //! | [`watch`](fn@watch) | list, watch from the next revision, notice every gap, list again, for ever |
@@ -59,6 +60,7 @@ mod registration;
 mod roster;
 mod snapshot;
 mod status;
+mod views;
 mod watch;
 mod watch_engine;
 mod watch_health;

@@ -13,7 +13,7 @@ impl Etcd {
     ///
     /// [`EtcdError::Override`].
     pub async fn put_override(&self, key: &InstanceKey, status: Status) -> Result<Revision, EtcdError> {
-        let written = self.write(&key.override_key(), status.as_str(), None, None, self.deadline()).await;
+        let written = self.write(&key.override_key(), status.as_str(), None, Vec::new(), None, self.deadline()).await;
         let written = written.map_err(|source| EtcdError::Override { key: key.clone(), source })?;
         Ok(written.revision)
     }
@@ -27,7 +27,7 @@ impl Etcd {
         let failed = |source| EtcdError::Override { key: key.clone(), source };
         let deadline = self.deadline();
         let Some(seen) = self.read(&key.override_key(), deadline).await.map_err(failed)? else { return Ok(false) };
-        self.delete(&key.override_key(), &seen, deadline).await.map_err(failed)?;
+        self.delete(&key.override_key(), &seen, Vec::new(), deadline).await.map_err(failed)?;
         Ok(true)
     }
 }

@@ -36,7 +36,8 @@ impl Etcd {
         let guard = self.grant(ttl, deadline).await.map_err(failed)?;
         let lease = guard.lease();
         let (path, value) = (key.key(), instance.to_string());
-        let written = self.write(&path, &value, Some(lease), None, deadline).await.map_err(failed)?;
+        let views = self.views.put(key, instance, lease);
+        let written = self.write(&path, &value, Some(lease), views, None, deadline).await.map_err(failed)?;
         if let Some(lease) = written.replaced.and_then(|replaced| replaced.lease) {
             self.tidy(lease);
         }
@@ -55,7 +56,9 @@ impl Etcd {
             Some(Failure::LeaseNotFound) => EtcdError::LeaseNotFound { lease },
             _ => EtcdError::Update { key: key.clone(), source },
         };
-        let written = self.rewrite(&key.key(), &instance.to_string(), lease, self.deadline()).await.map_err(failed)?;
+        let views = self.views.put(key, instance, lease);
+        let written = self.rewrite(&key.key(), &instance.to_string(), lease, views, self.deadline()).await;
+        let written = written.map_err(failed)?;
         written.ok_or_else(|| EtcdError::NotRegistered { key: key.clone(), lease })
     }
 
@@ -79,7 +82,7 @@ impl Etcd {
         let path = key.key();
         let seen = self.read(&path, deadline).await.map_err(failed)?;
         if let Some(seen) = seen.filter(|seen| gone_at == Revision::default() || seen.modified <= gone_at) {
-            if let Some(revision) = self.delete(&path, &seen, deadline).await.map_err(failed)? {
+            if let Some(revision) = self.delete(&path, &seen, self.views.delete(key), deadline).await.map_err(failed)? {
                 gone_at = gone_at.max(revision);
             }
             if let Some(lease) = seen.lease {

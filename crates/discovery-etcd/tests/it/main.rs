@@ -10,5 +10,6 @@ mod members;
 mod parts;
 mod registration;
 mod tls;
+mod views;
 mod watch;
 mod watch_faults;

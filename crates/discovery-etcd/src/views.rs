@@ -1,0 +1,154 @@
+//! The views of an instance in other systems' words, written with its native key.
+//!
+//! *In step.* Whatever writes or deletes a native key does the same to its views, in the same transaction and under the
+//! same lease; so all of them appear and die together.
+//!
+//! *Drained by an operator.* The views' readers know no overrides, so an instance with one is taken out of its views.
+//! Whether there is one is decided within the transaction, by etcd: however late an attempt is applied, it writes what is
+//! right at that moment.
+//!
+//! *Set right.* Views can get out of step: a registry that was started with other dialects wrote the key, somebody
+//! deleted one of them, an override came or went. [`Etcd::align`] looks, which etcd does not log, and writes only what is
+//! not as it should be.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use discovery::{
+    Dialect, Instance, InstanceKey, LeaseId,
+    dialect::{self, ViewKey, ViewValue},
+};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
+
+use tokio::time::Instant;
+
+use crate::{
+    call::Etcd,
+    cas::{Current, Outcome, current},
+    error::{CallError, EtcdError},
+    failure::Failure,
+    member::Parts,
+};
+
+/// Which dialects are spoken. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Views {
+    dialects: Arc<[Dialect]>,
+}
+
+// === impl Views ===
+
+impl Views {
+    /// Writes the views of an instance that lives by `lease`, or removes them if it wants no traffic.
+    pub(crate) fn put(&self, key: &InstanceKey, instance: &Instance, lease: LeaseId) -> Vec<TxnOp> {
+        let view = dialect::view(&self.dialects, key, instance);
+        if view.is_empty() {
+            return Vec::new();
+        }
+        let written = view.into_iter().map(|one| operation(one, lease)).collect::<Vec<_>>();
+        let unless_overridden = Txn::new()
+            .when([Compare::create_revision(key.override_key(), CompareOp::Equal, 0)])
+            .and_then(written)
+            .or_else(self.delete(key));
+        vec![TxnOp::txn(unless_overridden)]
+    }
+
+    /// Whether everything that was `found` is as [`Views::put`] would leave it.
+    fn are_in_step(
+        &self,
+        key: &InstanceKey,
+        instance: &Instance,
+        lease: LeaseId,
+        found: &BTreeMap<String, Current>,
+    ) -> bool {
+        let overridden = found.contains_key(&key.override_key());
+        let absent = || dialect::absent(&self.dialects, key);
+        let view = if overridden { absent() } else { dialect::view(&self.dialects, key, instance) };
+        view.iter().all(|ViewKey { key, value }| match (value, found.get(key)) {
+            (ViewValue::Leased(value), Some(found)) => found.value == value.as_bytes() && found.lease == Some(lease),
+            (ViewValue::Kept(_), found) => found.is_some(),
+            (ViewValue::Absent, found) => found.is_none(),
+            (ViewValue::Leased(_), None) => false,
+        })
+    }
+
+    /// Removes the views of an instance.
+    pub(crate) fn delete(&self, key: &InstanceKey) -> Vec<TxnOp> {
+        dialect::absent(&self.dialects, key).into_iter().map(|one| TxnOp::delete(one.key, None)).collect()
+    }
+}
+
+fn operation(ViewKey { key, value }: ViewKey, lease: LeaseId) -> TxnOp {
+    match value {
+        ViewValue::Leased(value) => TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0))),
+        ViewValue::Absent => TxnOp::delete(key, None),
+        ViewValue::Kept(value) => {
+            let if_absent = Compare::create_revision(key.as_str(), CompareOp::Equal, 0);
+            TxnOp::txn(Txn::new().when([if_absent]).and_then([TxnOp::put(key, value, None)]))
+        }
+    }
+}
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// From now on, whatever this handle registers, updates or deregisters is written in these dialects, too.
+    #[must_use]
+    pub fn speaking(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
+        self.views = Views { dialects: dialects.into_iter().collect() };
+        self
+    }
+
+    /// Whether any dialect is spoken; without one, there is nothing to [align](Etcd::align).
+    pub fn speaks(&self) -> bool {
+        !self.views.dialects.is_empty()
+    }
+
+    /// Sets the views of an instance right if they are not, and says whether they had to be. Looking costs no entry in
+    /// etcd's log.
+    ///
+    /// Nothing is done if the instance does not live by `lease`: then somebody else has written it, and its views with it.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Align`].
+    pub async fn align(&self, key: &InstanceKey, lease: LeaseId) -> Result<bool, EtcdError> {
+        let failed = |source| EtcdError::Align { key: key.clone(), source };
+        let deadline = self.deadline();
+        let found = self.read_views(key, deadline).await.map_err(failed)?;
+        let native = found.get(&key.key()).filter(|native| native.lease == Some(lease));
+        let Some((native, instance)) = native.and_then(|native| Some((native, Instance::parse(&native.value).ok()?)))
+        else {
+            return Ok(false);
+        };
+        if self.views.are_in_step(key, &instance, lease, &found) {
+            return Ok(false);
+        }
+        let writes = self.views.put(key, &instance, lease);
+        match self.swap(&key.key(), Some(native.modified), writes, deadline).await {
+            Ok(Outcome::Done(_)) => Ok(true),
+            Ok(Outcome::Changed(_)) => Ok(false),
+            Err(error) if error.refusal() == Some(&Failure::LeaseNotFound) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// What stands at the instance's native key, its override and every key of its views, at one revision.
+    async fn read_views(&self, key: &InstanceKey, deadline: Instant) -> Result<BTreeMap<String, Current>, CallError> {
+        let views = dialect::keys(&self.views.dialects, key);
+        let reads: Vec<TxnOp> =
+            [key.key(), key.override_key()].into_iter().chain(views).map(|path| TxnOp::get(path, None)).collect();
+        let response = self.call(deadline, |client| {
+            let (mut kv, txn) = (client.kv(), Txn::new().and_then(reads.clone()));
+            async move { kv.txn(txn).await }
+        });
+        let mut found = BTreeMap::new();
+        for response in response.await?.op_responses() {
+            if let TxnOpResponse::Get(get) = response
+                && let (Some(kv), Some(current)) = (get.kvs().first(), current(&get))
+            {
+                found.insert(String::from_utf8_lossy(kv.key()).into_owned(), current);
+            }
+        }
+        Ok(found)
+    }
+}
