@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use discovery::Dialect;
 use discovery_etcd::EtcdOptions;
 use service_kit::config::{CommonOptions, ServiceConfig};
 
@@ -16,6 +17,10 @@ pub struct Config {
     /// Where heartbeats, lists, /healthz, /readyz and /metrics are served.
     #[arg(long, env = "REGISTRY_LISTEN", default_value = "127.0.0.1:8500", value_name = "IP:PORT")]
     pub listen: SocketAddr,
+    /// Write every instance in these dialects, too, under the same lease: grpc, traefik, skydns, go-micro, separated by
+    /// commas. All registries should be given the same.
+    #[arg(long, env = "REGISTRY_DIALECTS", value_name = "DIALECTS", value_delimiter = ',')]
+    pub dialects: Vec<Dialect>,
     /// How etcd is reached.
     #[command(flatten)]
     pub etcd: EtcdOptions,

@@ -10,6 +10,7 @@
 //! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
 //! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
+//! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
 //! | [`error`] | the one table from error to status and code |
@@ -22,6 +23,7 @@
 pub mod bounds;
 pub mod catalog;
 pub mod config;
+pub mod dialects;
 pub mod error;
 pub mod http;
 pub mod lease_table;
@@ -68,7 +70,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 ///
 /// The etcd options name a file that cannot be used.
 pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
-    let etcd = Etcd::new(&config.etcd)?;
+    let etcd = Etcd::new(&config.etcd)?.speaking(config.dialects.iter().copied());
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
     let mirror = Mirror::new(watch.health());
 

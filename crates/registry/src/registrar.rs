@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use self::lease_ttl::LeaseTtl;
 use crate::{
     bounds::Bounds,
+    dialects::Dialects,
     error::RegistryError,
     metrics::{Metrics, Outcome},
     mirror::Mirror,
@@ -58,6 +59,7 @@ pub struct Registrar {
     mirror: Mirror,
     bounds: Bounds,
     lease_ttl: LeaseTtl,
+    dialects: Dialects,
     metrics: Metrics,
 }
 
@@ -83,7 +85,8 @@ enum Round {
 impl Registrar {
     /// Writes through `etcd` within `bounds`, believes `mirror`.
     pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, metrics: Metrics) -> Self {
-        Self { etcd, mirror, bounds, lease_ttl: LeaseTtl::default(), metrics }
+        let dialects = Dialects::new(etcd.clone());
+        Self { etcd, mirror, bounds, lease_ttl: LeaseTtl::default(), dialects, metrics }
     }
 
     /// Takes one heartbeat. When this returns `Ok`, it is committed in etcd.
@@ -97,6 +100,8 @@ impl Registrar {
         let work = move |deadline| async move {
             let committed = this.commit(&heartbeat, deadline).await?;
             let ordered = this.mirror.look().overridden(&heartbeat.key);
+            let written = !matches!(committed.outcome, Outcome::KeptAlive);
+            this.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written).await;
             Ok((committed, ordered.unwrap_or(heartbeat.instance.status)))
         };
         let result = self.bounds.run(work).await;
@@ -139,13 +144,15 @@ impl Registrar {
     ///
     /// [`RegistryError::NoSuchInstance`], so that a slip of the pen is noticed; else as [`Registrar::accept`].
     pub async fn set_override(&self, key: InstanceKey, status: Status) -> Result<Revision, RegistryError> {
-        let etcd = self.etcd.clone();
+        let (etcd, dialects) = (self.etcd.clone(), self.dialects.clone());
         let work = move |_deadline| async move {
-            if etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?.is_none() {
-                return Err(RegistryError::NoSuchInstance(key));
-            }
+            let held = etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?;
+            let Some(held) = held else { return Err(RegistryError::NoSuchInstance(key)) };
             let revision = etcd.put_override(&key, status).await.map_err(failed("write the override"))?;
             tracing::info!(%key, %status, %revision, "an operator overrides the status");
+            if let Some(lease) = held.lease {
+                dialects.align(&key, lease).await;
+            }
             Ok(revision)
         };
         self.bounds.run(work).await
@@ -157,11 +164,15 @@ impl Registrar {
     ///
     /// As [`Registrar::accept`].
     pub async fn clear_override(&self, key: InstanceKey) -> Result<bool, RegistryError> {
-        let etcd = self.etcd.clone();
+        let this = self.clone();
         let work = move |_deadline| async move {
-            let existed = etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
+            let existed = this.etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
             if existed {
                 tracing::info!(%key, "an operator's override ends");
+                let lease = this.mirror.look().held(&key).and_then(|held| held.lease);
+                if let Some(lease) = lease {
+                    this.dialects.align(&key, lease).await;
+                }
             }
             Ok(existed)
         };

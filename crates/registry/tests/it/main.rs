@@ -4,6 +4,7 @@
 mod bad_input;
 mod binary;
 mod client;
+mod dialects;
 mod faults;
 mod heartbeats;
 mod hostile_input;

@@ -38,19 +38,25 @@ pub(crate) struct Answer {
 impl Registry {
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(etcd: &EtcdCluster) -> Self {
-        let registry = Self::launch(etcd.endpoints()).await;
+        Self::start_with(etcd, |_| {}).await
+    }
+
+    /// [`Registry::start`], configured otherwise.
+    pub(crate) async fn start_with(etcd: &EtcdCluster, configure: impl FnOnce(&mut Config)) -> Self {
+        let registry = Self::launch(etcd.endpoints(), configure).await;
         registry.wait_until_ready().await;
         registry
     }
 
     /// Starts one for an etcd that is not there.
     pub(crate) async fn without_etcd() -> Self {
-        Self::launch(vec![format!("http://127.0.0.1:{}", free_ports(1)[0])]).await
+        Self::launch(vec![format!("http://127.0.0.1:{}", free_ports(1)[0])], |_| {}).await
     }
 
-    async fn launch(endpoints: Vec<String>) -> Self {
+    async fn launch(endpoints: Vec<String>, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::try_parse_from(["registry"]).unwrap();
         config.etcd = EtcdOptions::at(endpoints);
+        configure(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
