@@ -12,6 +12,8 @@
 //! | [`serve`] | the HTTP server: header deadline, bounded connections, drain |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
+//! | [`tokens`], [`signature`] | who may do what: bearer tokens and signed requests |
+//! | [`reload`] | files that are read again when they change |
 //! | [`health`], [`metrics`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`app`] | the router around a service's own routes |
 //! | [`backoff`] | waiting longer after every failure, with jitter |
@@ -27,12 +29,15 @@ pub mod health;
 pub mod json;
 pub mod metrics;
 pub mod problem;
+pub mod reload;
 pub mod request;
 pub mod secret;
 pub mod serve;
 pub mod service;
 pub mod shutdown;
+pub mod signature;
 pub mod telemetry;
+pub mod tokens;
 
 pub use error_chain::chain;
 pub use problem::Problem;

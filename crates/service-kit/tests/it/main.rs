@@ -2,3 +2,4 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
 
 mod serve;
+mod tokens;

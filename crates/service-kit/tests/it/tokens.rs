@@ -1,0 +1,133 @@
+use std::{path::Path, time::Duration};
+
+use axum::{Router, middleware::from_fn_with_state, routing::put};
+use prometheus_client::registry::Registry;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use service_kit::{
+    Problem, app,
+    health::Readiness,
+    serve::{ServeOptions, serve},
+    signature::SigningKey,
+    tokens::{Action, Caller, NewToken, Tokens, authenticate},
+};
+use tokio::net::TcpListener;
+
+/// A service with one path that needs `mail:register`, and says who came and what.
+async fn start(file: Option<&Path>) -> String {
+    let tokens = Tokens::load(file).unwrap();
+    let mut registry = Registry::default();
+    tokens.register(&mut registry);
+    let hello = async |body: String| {
+        let caller = Caller::current().expect("the layer has settled it");
+        caller.require("mail", Action::Register)?;
+        Ok::<_, Problem>(format!("{} {body}", caller.name().unwrap_or("anybody")))
+    };
+    let api = Router::new().route("/mail", put(hello)).layer(from_fn_with_state(tokens, authenticate));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = app::assemble(api, Readiness::new(), registry);
+    tokio::spawn(serve(listener, router, ServeOptions::default(), tokio_util::sync::CancellationToken::new()));
+    url
+}
+
+struct Answer {
+    status: StatusCode,
+    challenge: String,
+    text: String,
+}
+
+async fn send(url: &str, authorization: Option<&str>, body: &str) -> Answer {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.request(Method::PUT, format!("{url}/mail")).body(body.to_owned());
+    if let Some(value) = authorization {
+        request = request.header("authorization", value);
+    }
+    let response = request.send().await.unwrap();
+    let challenge = response.headers().get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+    Answer { status: response.status(), challenge: challenge.unwrap_or_default(), text: response.text().await.unwrap() }
+}
+
+fn code(answer: &Answer) -> String {
+    let body: Value = serde_json::from_str(&answer.text).unwrap();
+    body["code"].as_str().unwrap().to_owned()
+}
+
+fn token(name: &str, scope: &str, is_signing: bool) -> NewToken {
+    NewToken::random(name, &[scope.parse().unwrap()], is_signing).unwrap()
+}
+
+#[tokio::test]
+async fn without_a_file_everybody_may_do_everything() {
+    let url = start(None).await;
+    let answer = send(&url, None, "x").await;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "anybody x"));
+}
+
+#[tokio::test]
+async fn a_token_opens_what_its_scope_names_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let (mail, web) = (token("mail-ci", "mail:register", false), token("web-ci", "web:register", false));
+    std::fs::write(&file, format!("{}\n{}\n", mail.line, web.line)).unwrap();
+    let url = start(Some(&file)).await;
+    let answer = send(&url, Some(&format!("Bearer {}", mail.secret)), "x").await;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "mail-ci x"));
+    let answer = send(&url, Some(&format!("Bearer {}", web.secret)), "x").await;
+    assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (403, "out_of_scope"));
+    for (header, expected) in [
+        (None, "token_missing"),
+        (Some("Basic YTpi".to_owned()), "token_missing"),
+        (Some("Bearer".to_owned()), "token_missing"),
+        (Some("Bearer nonsense".to_owned()), "token_unknown"),
+        (Some(format!("Bearer {}x", mail.secret)), "token_unknown"),
+        (Some("Bearer ".to_owned() + &"x".repeat(4000)), "token_unknown"),
+    ] {
+        let answer = send(&url, header.as_deref(), "x").await;
+        assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (401, expected), "{header:?}");
+        assert!(answer.challenge.starts_with("Bearer realm="), "{}", answer.challenge);
+    }
+    let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("auth_refused_total{reason=\"Missing\"} 3"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_signed_request_counts_once_and_only_as_it_was_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let (signer, stranger) = (token("shop", "mail:register", true), token("shop", "mail:register", true));
+    std::fs::write(&file, &signer.line).unwrap();
+    let url = start(Some(&file)).await;
+    let key = SigningKey::parse(&signer.secret.into()).unwrap();
+    let authorization = key.authorization("PUT", "/mail", b"hello");
+    let changed = send(&url, Some(&authorization), "hullo").await;
+    assert_eq!((changed.status.as_u16(), code(&changed).as_str()), (401, "signature_refused"));
+    let first = send(&url, Some(&authorization), "hello").await;
+    assert_eq!((first.status, first.text.as_str()), (StatusCode::OK, "shop hello"), "a refused copy spends nothing");
+    let replayed = send(&url, Some(&authorization), "hello").await;
+    assert_eq!((replayed.status.as_u16(), code(&replayed).as_str()), (401, "signature_refused"));
+    let stranger = SigningKey::parse(&stranger.secret.into()).unwrap().authorization("PUT", "/mail", b"");
+    assert_eq!(send(&url, Some(&stranger), "").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_new_file_counts_without_a_restart_and_a_broken_one_keeps_the_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let (old, new) = (token("old", "mail:register", false), token("new", "mail:register", false));
+    std::fs::write(&file, &old.line).unwrap();
+    let url = start(Some(&file)).await;
+    let status = async |token: &NewToken| send(&url, Some(&format!("Bearer {}", token.secret)), "").await.status;
+    assert_eq!((status(&old).await.as_u16(), status(&new).await.as_u16()), (200, 401));
+    std::fs::write(&file, &new.line).unwrap();
+    let reached = async {
+        while status(&new).await != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the new file counts");
+    assert_eq!(status(&old).await.as_u16(), 401, "and what it no longer has is withdrawn");
+    std::fs::write(&file, "nonsense").unwrap();
+    tokio::time::sleep(service_kit::reload::INTERVAL + Duration::from_millis(500)).await;
+    assert_eq!(status(&new).await.as_u16(), 200);
+}
