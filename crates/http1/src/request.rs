@@ -2,6 +2,7 @@
 
 use crate::{
     bytes::{target_end, token_end},
+    connection::Options,
     fields::{Fields, One, Scratch},
     framing::{Declared, Framing, malformed},
     host::is_host,
@@ -35,7 +36,7 @@ pub struct Request<'a> {
     /// Whether the client waits for `100 Continue` before it sends the body. Never in HTTP/1.0, which does not know it.
     pub expects_continue: bool,
     /// The protocols that it offers to switch to: the value of `Upgrade`, if it is there once, `Connection` names it, the
-    /// version is HTTP/1.1 and there is no body. Otherwise there is nothing to forward of it.
+    /// version is HTTP/1.1, there is no body, and `h2c` is not among them. Otherwise there is nothing to forward of it.
     pub upgrade: Option<&'a [u8]>,
 }
 
@@ -133,10 +134,14 @@ fn expects_continue(fields: &Fields<'_>) -> Result<bool, Refusal> {
     }
 }
 
-/// The value of `Upgrade`, if it is there once and `Connection` names it.
+/// The value of `Upgrade`, if it is there once and `Connection` names it. Never with `h2c`: through such a tunnel,
+/// requests would pass the gateway unseen, and RFC 9113, section 3.1, has given it up.
 pub(crate) fn upgrade<'a>(fields: &Fields<'a>) -> Option<&'a [u8]> {
+    let is_h2c = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"h2c");
     match fields.get(Name::Upgrade) {
-        One::One(protocols) if fields.connection().upgrade && !protocols.is_empty() => Some(protocols),
+        One::One(protocols) if fields.connection().upgrade && !protocols.is_empty() => {
+            Some(protocols).filter(|protocols| !Options::split(protocols).any(is_h2c))
+        }
         _ => None,
     }
 }
