@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use heartbeat::HeartbeatOptions;
 use service_kit::{
     Secret,
@@ -73,6 +73,10 @@ pub struct DatabaseOptions {
         value_parser = duration::parse_positive
     )]
     pub deadline: Duration,
+
+    /// Refuses an address that another user has, however it is spelt. Users who share one already keep it.
+    #[arg(long, env = "USERLIST_UNIQUE_EMAILS", value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    pub unique_emails: bool,
 }
 
 /// A kind of database, and where it is.
@@ -91,6 +95,8 @@ pub struct Limits {
     pub connections: u32,
     /// [`DatabaseOptions::deadline`].
     pub deadline: Duration,
+    /// [`DatabaseOptions::unique_emails`].
+    pub unique_emails: bool,
 }
 
 /// What is wrong with the URL of a database; without the URL, which may hold a password.
@@ -143,7 +149,7 @@ impl DatabaseOptions {
     /// The limits that the other options set.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { connections: self.connections, deadline: self.deadline }
+        Limits { connections: self.connections, deadline: self.deadline, unique_emails: self.unique_emails }
     }
 
     fn mysql(&self, text: &str) -> Result<DatabaseKind, DatabaseMistake> {
@@ -246,7 +252,10 @@ mod tests {
     #[test]
     fn the_default_is_a_file_that_make_run_can_create() {
         assert_eq!(options(&[]).kind().unwrap().to_string(), "sqlite:./data/userlist.db");
-        assert_eq!(options(&[]).limits(), Limits { connections: 10, deadline: Duration::from_secs(2) });
+        assert_eq!(
+            options(&[]).limits(),
+            Limits { connections: 10, deadline: Duration::from_secs(2), unique_emails: false }
+        );
     }
 
     #[test]

@@ -5,27 +5,30 @@
 //! | `POST /` `{"method":"put","name","email"}` | 200 the user, created or changed |
 //! | `POST /` `{"method":"get","name"}` | 200 the user |
 //! | `POST /` `{"method":"del","name"}` | 200 `{"message":"success"}` |
-//! | `GET /v1/users?limit=&after=` | 200 `{"users":[…],"next":…}` |
-//! | `POST /v1/users` `{"name","email"}` | 201 the user and `Location`; 409 when the name is taken |
-//! | `GET /v1/users/{name}` | 200 the user |
-//! | `PUT /v1/users/{name}` `{"email"}` | 201 created, 200 changed: the user |
+//! | `GET /v1/users?status=&tag=&q=&email=&name=&sort=&limit=&cursor=` | 200 `{"users":[…],"next_cursor":…,"total":…}` |
+//! | `POST /v1/users` `{"name","email",…}` | 201 the user and `Location`; 409 when the name is taken |
+//! | `GET /v1/users/{name}` | 200 the user; 304 |
+//! | `PUT /v1/users/{name}` `{"email",…}` | 201 created, 200 changed: the user |
+//! | `PATCH /v1/users/{name}` a merge patch | 200 the user |
 //! | `DELETE /v1/users/{name}` | 204 |
+//! | `GET`, `PATCH`, `DELETE /v1/users/by-id/{id}` | the same, whatever the name is |
 //!
-//! A user is `{"id":1,"name":"dong","email":"d@example.com"}`. Bodies are bounded by
-//! [`BODY_MAX_BYTES`](service_kit::json::BODY_MAX_BYTES). What goes wrong:
+//! Bodies are bounded by [`BODY_MAX_BYTES`](service_kit::json::BODY_MAX_BYTES). What goes wrong:
 //!
 //! | status | code | when |
 //! |---|---|---|
 //! | 400 | `malformed_json`, `malformed_path` | it cannot be read |
-//! | 404 | `no_such_user` | nobody has that name |
-//! | 409 | `user_exists` | somebody has it |
+//! | 404 | `no_such_user` | nobody has that name or id |
+//! | 409 | `user_exists`, `email_taken` | somebody has it |
+//! | 412 | `condition_failed` | `If-Match` or `If-None-Match` does not hold |
 //! | 413, 408 | `body_too_large`, `body_too_slow` | |
 //! | 422 | `invalid_field` | a field, parameter or name is wrong, missing or unknown; `errors` names each |
-//! | 503 | `database_unavailable`, `database_read_only`, `database_full` | come again after `Retry-After` |
-//! | 503 | `outcome_unknown` | nobody knows whether a `POST /v1/users` created the user: look, then come again |
+//! | 503 | `database_unavailable`, `read_only`, `database_full` | come again after `Retry-After` |
+//! | 503 | `outcome_unknown` | nobody knows whether a change was made that must not be made twice: look, then come again |
 //! | 500 | `internal` | a bug; its cause is in the log |
 
 mod input;
+mod listing;
 mod plain;
 mod rest;
 
@@ -45,7 +48,8 @@ pub fn routes(store: Store) -> Router {
     Router::new()
         .route("/", post(plain::call))
         .route("/v1/users", get(rest::list).post(rest::create))
-        .route("/v1/users/{name}", get(rest::get).put(rest::put).delete(rest::delete))
+        .route("/v1/users/{name}", get(rest::get).put(rest::put).patch(rest::patch).delete(rest::delete))
+        .route("/v1/users/by-id/{id}", get(rest::get_by_id).patch(rest::patch_by_id).delete(rest::delete_by_id))
         .with_state(store)
 }
 
@@ -56,8 +60,17 @@ fn problem(error: &StoreError) -> Problem {
     let unavailable = |detail: &str, wait| Problem::unavailable(error.code(), detail, wait);
     match error {
         StoreError::NoSuchUser => Problem::new(StatusCode::NOT_FOUND, error.code(), "no user has that name"),
+        StoreError::EmailTaken => {
+            let detail = "another user has that address, and no two may share one here";
+            Problem::new(StatusCode::CONFLICT, error.code(), detail)
+        }
+        StoreError::ConditionFailed => {
+            let detail = "the user is another version than yours, or is not there; nothing was changed: read it again";
+            Problem::new(StatusCode::PRECONDITION_FAILED, error.code(), detail)
+        }
+        StoreError::Invalid(error) => input::invalid([error.clone()]),
         StoreError::UserExists => {
-            let detail = "a user has that name already; PUT /v1/users/{name} changes the address";
+            let detail = "a user has that name already; PATCH /v1/users/{name} changes them";
             Problem::new(StatusCode::CONFLICT, error.code(), detail)
         }
         StoreError::Unavailable { is_in_doubt: false, .. } => {
@@ -68,7 +81,7 @@ fn problem(error: &StoreError) -> Problem {
             SOON,
         ),
         StoreError::OutcomeUnknown => unavailable(
-            "the database broke off, and nobody knows whether the user was created; GET /v1/users/{name} tells",
+            "the database broke off, and nobody knows whether the change was made; GET /v1/users/{name} tells",
             SOON,
         ),
         StoreError::ReadOnly { .. } => {

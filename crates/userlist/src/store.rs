@@ -2,8 +2,11 @@
 //!
 //! | module | what it settles |
 //! |---|---|
+//! | `writes`, `query` | what can be asked for: changes and their conditions, lists and their order |
+//! | `sql`, `statement` | the same in SQL, once for all kinds of databases |
 //! | `session` | what a kind of database must be able to do, and how it can fail |
-//! | `mysql`, `sqlite` | the two kinds: SQL, limits, migrations |
+//! | `mysql`, `sqlite` | the two kinds: connections, limits, migrations |
+//! | `upgrade` | what migrations cannot compute |
 //! | `fault` | from the driver's errors to ours |
 //! | `keeper` | the task that keeps the database open |
 //!
@@ -15,21 +18,30 @@
 //! | no connection could be had | [`StoreError::Unavailable`]: nothing was sent |
 //! | another statement held a lock | tried again |
 //! | the connection broke, or died in the pool | tried again: the same `put`, `get` or `delete` twice is one |
-//! | … during a `create` | tried again; when the name is taken then, nobody knows by whom: [`StoreError::OutcomeUnknown`] |
-//! | the deadline passed | [`StoreError::Unavailable`], or [`StoreError::OutcomeUnknown`] for a `create` that was sent |
+//! | … during a `create`, or under a condition | tried again; when it is refused then, nobody knows because of whom: [`StoreError::OutcomeUnknown`] |
+//! | the deadline passed | [`StoreError::Unavailable`], or [`StoreError::OutcomeUnknown`] for one of those that was sent |
 //!
 //! Queries run as tasks of their own. A client that goes away in the middle does not cost a connection, and what is
 //! logged about a query has the request's id but not the request's path, which can hold a name.
 
 mod attempts;
+mod error;
 mod fault;
 mod keeper;
 mod metrics;
 mod mysql;
+mod query;
 mod session;
+mod sql;
 mod sqlite;
+mod statement;
+mod upgrade;
+mod writes;
 
+pub use error::StoreError;
 pub use keeper::{Keeper, Outage};
+pub use query::{Filter, Page, Position, PositionKey, SearchText, Sort, SortKey};
+pub use writes::{Condition, Key, Put};
 
 use std::{
     fmt,
@@ -48,12 +60,13 @@ use self::{
     keeper::State,
     metrics::{Query, StoreMetrics},
     mysql::Mysql,
-    session::{Access, Connection, Database, Fault},
+    session::{Access, Database, Fault},
+    sql::Emails,
     sqlite::Sqlite,
 };
 use crate::{
     config::{DatabaseKind, Limits},
-    user::{NewUser, User, UserId, UserName},
+    user::User,
 };
 
 /// The users. Cheap to clone.
@@ -63,55 +76,7 @@ pub struct Store {
     suspicion: Arc<Notify>,
     metrics: StoreMetrics,
     deadline: Duration,
-}
-
-/// What a [`Store::put`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
-    /// There was nobody of that name.
-    Created,
-    /// The user has another address now, or the same again.
-    Changed,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// Nobody has that name.
-    #[error("no user has that name")]
-    NoSuchUser,
-    /// Somebody has that name; nothing was changed.
-    #[error("a user has that name")]
-    UserExists,
-    /// The database is gone, silent or too busy.
-    #[error("the database cannot be used: {reason}")]
-    Unavailable {
-        /// For the log.
-        reason: String,
-        /// The change may have been made all the same. It is one of those that may be made again.
-        is_in_doubt: bool,
-    },
-    /// Whether the user was created is not known. Look before trying again.
-    #[error("the database broke off before it answered")]
-    OutcomeUnknown,
-    /// Reads work, changes do not; nothing was changed.
-    #[error("the database takes no changes: {reason}")]
-    ReadOnly {
-        /// For the log.
-        reason: String,
-    },
-    /// Nothing was changed.
-    #[error("the database has no space left: {reason}")]
-    Full {
-        /// For the log.
-        reason: String,
-    },
-    /// A bug.
-    #[error("a query failed in an unexpected way: {reason}")]
-    Failed {
-        /// For the log.
-        reason: String,
-    },
+    emails: Emails,
 }
 
 // === impl Store ===
@@ -123,10 +88,11 @@ impl Store {
             DatabaseKind::Mysql(options) => Box::new(Mysql::new((**options).clone(), limits)),
             DatabaseKind::Sqlite(file) => Box::new(Sqlite::new(file.clone(), limits)),
         };
+        let emails = if limits.unique_emails { Emails::Unique } else { Emails::Shared };
         let metrics = StoreMetrics::register(registry);
         let suspicion = Arc::new(Notify::new());
         let keeper = Keeper::new(database, Arc::clone(&suspicion), metrics.clone());
-        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline }, keeper)
+        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline, emails }, keeper)
     }
 
     /// Why the database cannot be used now; none when it can.
@@ -144,82 +110,40 @@ impl Store {
         self.state.changed().await.is_ok()
     }
 
-    /// The user of that name.
+    /// The user of that name or id.
     ///
     /// # Errors
     /// [`StoreError::NoSuchUser`]; or the database does not answer.
-    pub async fn get(&self, name: &UserName) -> Result<User, StoreError> {
-        let name = name.clone();
+    pub async fn get(&self, key: &Key) -> Result<User, StoreError> {
+        let key = key.clone();
         let getting = self.perform(Access::Read, move |connection| {
-            let name = name.clone();
-            Box::pin(async move { connection.find(&name).await })
+            let key = key.clone();
+            Box::pin(async move { writes::find(connection, &key).await })
         });
         self.observed(Query::get, async { getting.await?.value.ok_or(StoreError::NoSuchUser) }).await
     }
 
-    /// Creates the user or changes their address. Any number of these at the same time end in one user with one id.
-    ///
-    /// # Errors
-    /// The database does not answer, or takes no changes.
-    pub async fn put(&self, user: &NewUser) -> Result<(User, Put), StoreError> {
-        let user = user.clone();
-        let putting = self.perform(Access::Write, move |connection| {
-            let user = user.clone();
-            Box::pin(async move { put(connection, &user).await })
-        });
-        self.observed(Query::put, async { Ok(putting.await?.value) }).await
-    }
-
-    /// Creates the user unless the name is taken.
-    ///
-    /// # Errors
-    /// [`StoreError::UserExists`], [`StoreError::OutcomeUnknown`]; or the database does not answer, or takes no changes.
-    pub async fn create(&self, user: &NewUser) -> Result<User, StoreError> {
-        let user = user.clone();
-        let creating = self.perform(Access::Write, move |connection| {
-            let user = user.clone();
-            Box::pin(async move { connection.insert(&user).await })
-        });
-        let outcome = async {
-            match creating.await {
-                Ok(Answered { value: Some(user), .. }) => Ok(user),
-                Ok(Answered { value: None, is_repetition: false }) => Err(StoreError::UserExists),
-                // Taken by somebody else, or by our first attempt; or broken off.
-                Ok(Answered { value: None, is_repetition: true })
-                | Err(StoreError::Unavailable { is_in_doubt: true, .. }) => Err(StoreError::OutcomeUnknown),
-                Err(error) => Err(error),
-            }
-        };
-        self.observed(Query::create, outcome).await
-    }
-
-    /// Deletes the user of that name.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchUser`]; or the database does not answer, or takes no changes.
-    pub async fn delete(&self, name: &UserName) -> Result<(), StoreError> {
-        let name = name.clone();
-        let deleting = self.perform(Access::Write, move |connection| {
-            let name = name.clone();
-            Box::pin(async move { connection.remove(&name).await })
-        });
-        let outcome = async {
-            match deleting.await? {
-                // Gone is gone, whichever attempt did it.
-                Answered { value: true, .. } | Answered { is_repetition: true, .. } => Ok(()),
-                Answered { value: false, is_repetition: false } => Err(StoreError::NoSuchUser),
-            }
-        };
-        self.observed(Query::delete, outcome).await
-    }
-
-    /// At most `rows` users with ids greater than `after`, by id.
+    /// A part of a list.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn list(&self, after: UserId, rows: u32) -> Result<Vec<User>, StoreError> {
-        let listing = self.perform(Access::Read, move |connection| connection.page(after, rows));
+    pub async fn list(&self, page: &Page) -> Result<Vec<User>, StoreError> {
+        let statement = sql::page(page);
+        let listing = self.perform(Access::Read, move |connection| {
+            let statement = statement.clone();
+            Box::pin(async move { connection.rows(statement).await?.into_iter().map(sql::user).collect() })
+        });
         self.observed(Query::list, async { Ok(listing.await?.value) }).await
+    }
+
+    /// How many users there are, by reading all rows or an index of them.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn count(&self, filter: &Filter) -> Result<i64, StoreError> {
+        let statement = sql::count(filter);
+        let counting = self.perform(Access::Read, move |connection| connection.number(statement.clone()));
+        self.observed(Query::count, async { Ok(counting.await?.value) }).await
     }
 
     async fn perform<T: Send + 'static>(&self, access: Access, work: impl Work<T>) -> Result<Answered<T>, StoreError> {
@@ -250,47 +174,5 @@ impl Store {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("outage", &self.outage()).finish_non_exhaustive()
-    }
-}
-
-/// Changes the address, or inserts the user; each is a statement of its own, so others come in between.
-async fn put(connection: &mut dyn Connection, user: &NewUser) -> Result<(User, Put), Fault> {
-    if let Some(user) = connection.change(user).await? {
-        return Ok((user, Put::Changed));
-    }
-    match connection.insert(user).await? {
-        Some(user) => Ok((user, Put::Created)),
-        None => Err(Fault::Contended("somebody else inserted the same name".to_owned())),
-    }
-}
-
-// === impl StoreError ===
-
-impl StoreError {
-    /// The stable word for it, in error bodies and metrics.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoSuchUser => "no_such_user",
-            Self::UserExists => "user_exists",
-            Self::Unavailable { .. } => "database_unavailable",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::ReadOnly { .. } => "database_read_only",
-            Self::Full { .. } => "database_full",
-            Self::Failed { .. } => "internal",
-        }
-    }
-}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::NotReached(reason) | Fault::Lost(reason) | Fault::Contended(reason) | Fault::Unusable(reason) => {
-                Self::Unavailable { reason, is_in_doubt: false }
-            }
-            Fault::ReadOnly(reason) => Self::ReadOnly { reason },
-            Fault::Full(reason) => Self::Full { reason },
-            Fault::Unexpected(reason) => Self::Failed { reason },
-        }
     }
 }

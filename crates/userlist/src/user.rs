@@ -1,17 +1,29 @@
-//! Who is on the list: a name that nobody else has, and an e-mail address.
+//! Who is on the list: a name that nobody else has, an e-mail address, and what goes with them.
 //!
 //! Values of these types are valid by construction, and the same for every store: text is brought into Unicode's
 //! Normalization Form C first, so that "é" is one name however a keyboard composes it, and nothing after that depends
 //! on a database's collation, padding or length limit.
 //!
-//! `Debug` shows no name and no address, so that neither reaches a log by accident.
+//! `Debug` shows no name, no address and no attribute, so that none reaches a log by accident.
 
+mod attributes;
+mod changes;
 mod email;
 mod name;
+mod status;
+mod tags;
 mod text;
+mod timestamp;
 
+pub use attributes::Attributes;
+pub use changes::{AttributeChanges, Changes};
 pub use email::EmailAddress;
 pub use name::UserName;
+pub use status::Status;
+pub use tags::{Tag, Tags};
+pub use timestamp::Timestamp;
+
+pub(crate) use text::folded;
 
 use serde::Serialize;
 
@@ -20,31 +32,65 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct UserId(pub i64);
 
-/// A user as stored; serializes to `{"id":1,"name":"dong","email":"d@example.com"}`.
+/// A user as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// Grows with every user; stays when the address changes.
+    /// Grows with every user; stays whatever else changes.
     pub id: UserId,
     /// Unique.
     pub name: UserName,
-    /// Not unique: two users may share one.
+    /// Two users may share one, unless the configuration says otherwise.
     pub email: EmailAddress,
+    /// Whether mail may be sent to them.
+    pub status: Status,
+    /// Labels to select by.
+    pub tags: Tags,
+    /// What else is known.
+    pub attributes: Attributes,
+    /// 1 at first, one more with every change: what `ETag` and `If-Match` compare.
+    pub version: i64,
+    /// When they were stored first; for those from before times were kept, when that began.
+    pub created_at: Timestamp,
+    /// When something was changed last.
+    pub updated_at: Timestamp,
 }
 
-/// A user as somebody wants it to be.
+/// A user as somebody wants it to be. What is `None` stays as it is; for somebody new it is the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUser {
     /// Which user.
     pub name: UserName,
     /// Their address from now on.
     pub email: EmailAddress,
+    /// By default active.
+    pub status: Option<Status>,
+    /// By default none.
+    pub tags: Option<Tags>,
+    /// By default none.
+    pub attributes: Option<Attributes>,
 }
 
 // === impl NewUser ===
 
 impl NewUser {
-    /// The same, stored under `id`.
-    pub(crate) fn stored_as(&self, id: i64) -> User {
-        User { id: UserId(id), name: self.name.clone(), email: self.email.clone() }
+    /// A name and an address, and nothing else said.
+    #[must_use]
+    pub fn new(name: UserName, email: EmailAddress) -> Self {
+        Self { name, email, status: None, tags: None, attributes: None }
+    }
+
+    /// The first version of this user, stored under `id`.
+    pub(crate) fn stored_as(&self, id: i64, now: Timestamp) -> User {
+        User {
+            id: UserId(id),
+            name: self.name.clone(),
+            email: self.email.clone(),
+            status: self.status.unwrap_or_default(),
+            tags: self.tags.clone().unwrap_or_default(),
+            attributes: self.attributes.clone().unwrap_or_default(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 }

@@ -1,27 +1,59 @@
-//! What clients send, checked: names in paths, fields in bodies, parameters in queries.
+//! What clients send, checked: names and ids in paths, bodies, conditions in headers.
 
 use axum::{
     extract::{FromRequestParts, Path},
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
 use discovery::FieldError;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use service_kit::{Problem, problem::FieldProblem};
 
-use crate::user::{EmailAddress, NewUser, UserId, UserName};
+use crate::{
+    store::Condition,
+    user::{AttributeChanges, Attributes, Changes, EmailAddress, NewUser, Status, Tags, User, UserId, UserName},
+};
 
 /// `{name}` in a path, percent-decoded: `a/b` is sent as `a%2Fb`.
 pub(super) struct PathName(pub(super) UserName);
+
+/// `{id}` in a path.
+pub(super) struct PathId(pub(super) UserId);
+
+/// The body of `POST /v1/users`; `PUT /v1/users/{name}` may leave the name out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserBody {
+    pub(super) name: Option<String>,
+    email: String,
+    status: Option<String>,
+    tags: Option<Vec<String>>,
+    attributes: Option<Map<String, Value>>,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for PathName {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let malformed = "the name in the path is not percent-encoded UTF-8";
-        let Path(name) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "malformed_path", malformed))?;
-        self::name(&name).map(Self)
+        name(&segment(parts, state).await?).map(Self)
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = segment(parts, state).await?.parse().ok().filter(|&id| id > 0);
+        id.map(|id| Self(UserId(id))).ok_or_else(|| Problem::field("id", "it must be a number from 1"))
+    }
+}
+
+async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, Problem> {
+    let malformed = "the path is not percent-encoded UTF-8";
+    let Path(segment) = Path::<String>::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "malformed_path", malformed))?;
+    Ok(segment)
 }
 
 /// A name.
@@ -29,15 +61,10 @@ pub(super) fn name(name: &str) -> Result<UserName, Problem> {
     name.parse().map_err(|error| invalid([error]))
 }
 
-/// An address.
-pub(super) fn email(email: &str) -> Result<EmailAddress, Problem> {
-    email.parse().map_err(|error| invalid([error]))
-}
-
 /// A name and an address; when both are wrong, both are named.
 pub(super) fn user(name: &str, email: &str) -> Result<NewUser, Problem> {
     match (name.parse(), email.parse()) {
-        (Ok(name), Ok(email)) => Ok(NewUser { name, email }),
+        (Ok(name), Ok(email)) => Ok(NewUser::new(name, email)),
         (name, email) => {
             let name: Result<UserName, _> = name;
             let email: Result<EmailAddress, _> = email;
@@ -46,47 +73,129 @@ pub(super) fn user(name: &str, email: &str) -> Result<NewUser, Problem> {
     }
 }
 
-/// Which users to list: `?limit=50&after=17`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Paging {
-    pub(super) limit: u32,
-    pub(super) after: UserId,
-}
+// === impl UserBody ===
 
-// === impl Paging ===
-
-impl Paging {
-    pub(super) const LIMIT_DEFAULT: u32 = 100;
-    pub(super) const LIMIT_MAX: u32 = 1000;
-
-    /// Reads a query string; unknown parameters are mistakes, because `limt=5` would list everybody.
-    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
-        let mut paging = Self { limit: Self::LIMIT_DEFAULT, after: UserId(0) };
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match &*key {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=Self::LIMIT_MAX).contains(limit));
-                    let reason = "it must be a number from 1 to 1000";
-                    paging.limit = limit.ok_or_else(|| Problem::field("limit", reason))?;
-                }
-                "after" => {
-                    let after = value.parse().ok().filter(|&after| after >= 0);
-                    let reason = "it must be the number that the page before gave as \"next\"";
-                    paging.after = UserId(after.ok_or_else(|| Problem::field("after", reason))?);
-                }
-                _ => return Err(Problem::field(cut(&key), "it is unknown; there are \"limit\" and \"after\"")),
+impl UserBody {
+    /// The user that the body describes; all mistakes at once.
+    pub(super) fn into_user(self, name: &str) -> Result<NewUser, Problem> {
+        let mut errors = Vec::new();
+        let mut keep = |error: Option<FieldError>| errors.extend(error);
+        let email = self.email.parse::<EmailAddress>();
+        let name = name.parse::<UserName>();
+        let status = self.status.map(|status| status.parse::<Status>()).transpose();
+        let tags = self.tags.map(|tags| Tags::parse(tags.iter().map(String::as_str))).transpose();
+        let attributes = self.attributes.map(Attributes::new).transpose();
+        keep(name.as_ref().err().cloned());
+        keep(email.as_ref().err().cloned());
+        keep(status.as_ref().err().cloned());
+        keep(tags.as_ref().err().cloned());
+        keep(attributes.as_ref().err().cloned());
+        match (name, email, status, tags, attributes) {
+            (Ok(name), Ok(email), Ok(status), Ok(tags), Ok(attributes)) => {
+                Ok(NewUser { name, email, status, tags, attributes })
             }
+            _ => Err(invalid(errors)),
         }
-        Ok(paging)
     }
 }
 
+/// What a merge patch (RFC 7396) of a user asks for. `null` brings a default back; a name or an address has none.
+pub(super) fn changes(patch: Map<String, Value>) -> Result<Changes, Problem> {
+    let mut changes = Changes::default();
+    let mut errors = Vec::new();
+    for (field, value) in patch {
+        if let Err(error) = change(&mut changes, &field, value) {
+            errors.push(error);
+        }
+    }
+    if errors.is_empty() { Ok(changes) } else { Err(invalid(errors)) }
+}
+
+fn change(changes: &mut Changes, field: &str, value: Value) -> Result<(), FieldError> {
+    let wrong = |reason: &str| Err(FieldError::new(cut(field), reason));
+    match (field, value) {
+        ("name", Value::String(name)) => changes.name = Some(name.parse()?),
+        ("email", Value::String(email)) => changes.email = Some(email.parse()?),
+        ("name" | "email", _) => return wrong("it must be a string; it cannot be removed"),
+        ("status", Value::String(status)) => changes.status = Some(status.parse()?),
+        ("status", Value::Null) => changes.status = Some(Status::default()),
+        ("status", _) => return wrong("it must be active, unsubscribed, bounced, or null for active"),
+        ("tags", Value::Array(tags)) => changes.tags = Some(strings(&tags)?),
+        ("tags", Value::Null) => changes.tags = Some(Tags::default()),
+        ("tags", _) => return wrong("it must be a list of strings, or null for none"),
+        ("attributes", Value::Object(patch)) => {
+            // Refused here, and not only when it meets a user, what no user could have.
+            Attributes::new(patch.clone())?;
+            changes.attributes = Some(AttributeChanges::Merge(patch));
+        }
+        ("attributes", Value::Null) => changes.attributes = Some(AttributeChanges::Replace(Attributes::default())),
+        ("attributes", _) => return wrong("it must be an object, or null for none"),
+        ("id" | "version" | "created_at" | "updated_at", _) => return wrong("it cannot be changed; leave it out"),
+        _ => return wrong("it is unknown; there are name, email, status, tags and attributes"),
+    }
+    Ok(())
+}
+
+fn strings(tags: &[Value]) -> Result<Tags, FieldError> {
+    let texts: Option<Vec<&str>> = tags.iter().map(Value::as_str).collect();
+    Tags::parse(texts.ok_or_else(|| FieldError::new("tags", "it must be a list of strings"))?)
+}
+
+/// The `ETag` of a user: which one, in which version.
+pub(super) fn etag(user: &User) -> String {
+    format!("\"{}-{}\"", user.id.0, user.version)
+}
+
+/// What `If-Match` and `If-None-Match` ask for.
+///
+/// Neither is required, and so there is no 428: the plainest client can change a user, and the last one wins. Whoever
+/// reads before writing sends `If-Match` and gets 412 when somebody else was faster.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
+    let (matches, none_match) = (text(headers, &header::IF_MATCH)?, text(headers, &header::IF_NONE_MATCH)?);
+    match (matches.as_deref(), none_match.as_deref()) {
+        (None, None) => Ok(Condition::Always),
+        (None, Some("*")) => Ok(Condition::Absent),
+        (Some("*"), None) => Ok(Condition::Exists),
+        (Some(tags), None) => Ok(Condition::Versions(versions(tags))),
+        (None, Some(_)) => Err(Problem::field("If-None-Match", "a change takes only *, for somebody who is not there")),
+        (Some(_), Some(_)) => Err(Problem::field("If-Match", "it cannot hold together with If-None-Match")),
+    }
+}
+
+/// Whether a reader has this version already.
+pub(super) fn is_known(headers: &HeaderMap, user: &User) -> bool {
+    match text(headers, &header::IF_NONE_MATCH) {
+        Ok(Some(tags)) if tags == "*" => true,
+        // A weak tag will do for reading (RFC 9110, section 13.1.2).
+        Ok(Some(tags)) => versions(&tags.replace("W/", "")).contains(&(user.id, user.version)),
+        Ok(None) | Err(_) => false,
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
+    let mut values = Vec::new();
+    for value in headers.get_all(name) {
+        let text = value.to_str().map_err(|_| Problem::field(name.as_str().to_owned(), "it is not ASCII"))?;
+        values.push(text.trim());
+    }
+    Ok((!values.is_empty()).then(|| values.join(",")))
+}
+
+/// Tags that are none of ours match nobody.
+fn versions(tags: &str) -> Vec<(UserId, i64)> {
+    let version = |tag: &str| {
+        let (id, version) = tag.trim().strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+        Some((UserId(id.parse().ok()?), version.parse().ok()?))
+    };
+    tags.split(',').filter_map(version).collect()
+}
+
 /// A key is whatever a client made up.
-fn cut(key: &str) -> String {
+pub(super) fn cut(key: &str) -> String {
     key.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Problem {
+pub(super) fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Problem {
     let errors: Vec<_> = errors.into_iter().collect();
     let detail: Vec<_> = errors.iter().map(ToString::to_string).collect();
     let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail.join("; "));
@@ -97,27 +206,15 @@ fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+    use serde_json::json;
+
     use super::*;
 
-    #[test]
-    fn paging_has_defaults_and_bounds() {
-        assert_eq!(Paging::parse("").unwrap(), Paging { limit: 100, after: UserId(0) });
-        assert_eq!(Paging::parse("limit=1000&after=17").unwrap(), Paging { limit: 1000, after: UserId(17) });
-        for (query, field) in [
-            ("limit=0", "limit"),
-            ("limit=1001", "limit"),
-            ("limit=", "limit"),
-            ("limit=-1", "limit"),
-            ("limit=99999999999", "limit"),
-            ("after=-1", "after"),
-            ("after=dong", "after"),
-            ("limt=5", "limt"),
-            ("limit=5&", "limit"),
-        ] {
-            match Paging::parse(query) {
-                Err(problem) => assert_eq!(problem.errors[0].field, field, "{query}"),
-                Ok(paging) => assert_eq!((query, paging.limit), ("limit=5&", 5)),
-            }
+    fn patch(value: Value) -> Result<Changes, Problem> {
+        match value {
+            Value::Object(patch) => changes(patch),
+            other => panic!("{other} is no object"),
         }
     }
 
@@ -126,5 +223,37 @@ mod tests {
         let problem = user("", "nowhere").unwrap_err();
         let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["name", "email"]);
+    }
+
+    #[test]
+    fn a_patch_names_every_field_that_is_wrong() {
+        let wrong = json!({"id": 1, "name": null, "email": 5, "status": "away", "tags": ["a b"], "x": 1, "version": 2});
+        let problem = patch(wrong).unwrap_err();
+        let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["email", "id", "name", "status", "tags", "version", "x"]);
+        for wrong in [json!({"tags": "a"}), json!({"tags": [1]}), json!({"attributes": []}), json!({"status": 1})] {
+            assert!(patch(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn null_brings_the_default_back() {
+        let changes = patch(json!({"status": null, "tags": null, "attributes": null})).unwrap();
+        assert_eq!((changes.status, changes.tags), (Some(Status::Active), Some(Tags::default())));
+        assert_eq!(changes.attributes, Some(AttributeChanges::Replace(Attributes::default())));
+    }
+
+    #[test]
+    fn conditions_are_read_as_rfc_9110_has_them() {
+        let read = |name: &'static str, value: &'static str| {
+            condition(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]))
+        };
+        assert_eq!(read("if-match", "*").unwrap(), Condition::Exists);
+        assert_eq!(read("if-none-match", "*").unwrap(), Condition::Absent);
+        let versions = Condition::Versions(vec![(UserId(17), 3), (UserId(17), 4)]);
+        assert_eq!(read("if-match", "\"17-3\", \"17-4\"").unwrap(), versions);
+        // A weak tag never matches here (section 13.1.1), nor does one of another making.
+        assert_eq!(read("if-match", "W/\"17-3\", \"abc\", 17-3").unwrap(), Condition::Versions(Vec::new()));
+        assert!(read("if-none-match", "\"17-3\"").is_err());
     }
 }

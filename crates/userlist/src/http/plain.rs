@@ -5,12 +5,15 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody};
 
 use super::{input, problem};
-use crate::store::Store;
+use crate::{
+    store::{Condition, Key, Store},
+    user::{EmailAddress, User, UserId, UserName},
+};
 
 /// The body of `POST /`.
 #[derive(Deserialize)]
@@ -51,11 +54,27 @@ pub(super) async fn call(State(store): State<Store>, JsonBody(call): JsonBody<Ca
         _ => Err(Problem::field("email", "only \"put\" takes one; leave it out")),
     };
     let result = match call.method {
-        Method::Put => store.put(&input::user(&call.name, &email)?).await.map(|(user, _)| Json(user).into_response()),
-        Method::Get => store.get(&without_email()?).await.map(|user| Json(user).into_response()),
+        Method::Put => {
+            let user = input::user(&call.name, &email)?;
+            store.put(&user, &Condition::Always).await.map(|(user, _)| plain(&user))
+        }
+        Method::Get => store.get(&Key::Name(without_email()?)).await.map(|user| plain(&user)),
         Method::Del => {
-            store.delete(&without_email()?).await.map(|()| Json(json!({ "message": "success" })).into_response())
+            let deleted = store.delete(&Key::Name(without_email()?), &Condition::Always).await;
+            deleted.map(|()| Json(json!({ "message": "success" })).into_response())
         }
     };
     result.map_err(|error| problem(&error))
+}
+
+/// What this form shows of a user, and always will: clients that know nothing else compare it.
+#[derive(Serialize)]
+struct PlainUser<'a> {
+    id: UserId,
+    name: &'a UserName,
+    email: &'a EmailAddress,
+}
+
+fn plain(user: &User) -> Response {
+    Json(PlainUser { id: user.id, name: &user.name, email: &user.email }).into_response()
 }

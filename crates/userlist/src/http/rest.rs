@@ -1,73 +1,67 @@
-//! `/v1/users`: the same as resources.
+//! `/v1/users`: users as resources.
 
 use axum::{
     Json,
     extract::{RawQuery, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use service_kit::{Problem, json::JsonBody};
 
 use super::{
-    input::{self, Paging, PathName},
+    input::{self, PathId, PathName, UserBody},
+    listing::Listing,
     problem,
 };
 use crate::{
-    store::{Put, Store},
-    user::{NewUser, User, UserId},
+    store::{Key, Put, Store},
+    user::User,
 };
 
 /// `unreserved` of RFC 3986, section 2.3, stays as it is.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The body of `POST /v1/users`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Creation {
-    name: String,
-    email: String,
-}
-
-/// The body of `PUT /v1/users/{name}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Replacement {
-    /// May be repeated; must be the one in the path.
-    name: Option<String>,
-    email: String,
-}
-
 /// Some of the users.
 #[derive(Serialize)]
-struct Page {
-    /// By id, which is the order in which they were created.
+struct Users {
     users: Vec<User>,
-    /// What to give as `after` for the next page; null on the last one.
-    next: Option<UserId>,
+    /// What to give as `cursor` for the next page; null on the last one.
+    next_cursor: Option<String>,
+    /// How many there were when the first page was read; null when counting them took too long.
+    total: Option<i64>,
 }
 
-/// Users that are added while somebody pages come at the end, and nobody is listed twice. The cursor is an id and not
-/// an offset, so a page costs the same wherever it is, and deletions shift nothing.
+/// A page costs the same wherever it is, nobody is listed twice because somebody else was deleted, and whoever is added
+/// or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
+///
+/// Counting reads all rows, so it is done once, for the first page; the cursor carries the total on.
 pub(super) async fn list(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let Paging { limit, after } = Paging::parse(&query.unwrap_or_default())?;
-    let most = limit as usize;
-    // One more than asked for, to know whether there is another page.
-    let mut users = store.list(after, limit + 1).await.map_err(|error| problem(&error))?;
-    let is_last = users.len() <= most;
-    users.truncate(most);
-    let next = if is_last { None } else { users.last().map(|user| user.id) };
-    Ok(Json(Page { users, next }).into_response())
+    let listing = Listing::parse(&query.unwrap_or_default())?;
+    let page = listing.page();
+    let (users, total) = match &listing.cursor {
+        Some(cursor) => (store.list(&page).await, cursor.total),
+        // At the same time, so that both are over before the deadline. An answer without a total is better than none.
+        None => tokio::join!(store.list(&page), async { store.count(&listing.filter).await.ok() }),
+    };
+    let mut users = users.map_err(|error| problem(&error))?;
+    let is_last = users.len() <= listing.limit as usize;
+    users.truncate(listing.limit as usize);
+    let last = if is_last { None } else { users.last() };
+    let next_cursor = last.map(|user| listing.cursor_after(listing.sort.position(user), total));
+    Ok(Json(Users { users, next_cursor, total }).into_response())
 }
 
 pub(super) async fn create(
     State(store): State<Store>,
-    JsonBody(creation): JsonBody<Creation>,
+    JsonBody(body): JsonBody<UserBody>,
 ) -> Result<Response, Problem> {
-    let user = input::user(&creation.name, &creation.email)?;
+    let name = body.name.clone().ok_or_else(|| Problem::field("name", "it is missing"))?;
+    let user = body.into_user(&name)?;
     let user = store.create(&user).await.map_err(|error| problem(&error))?;
-    let mut response = (StatusCode::CREATED, Json(&user)).into_response();
+    let mut response = (StatusCode::CREATED, one(&user)).into_response();
     // Relative to /v1/users (RFC 9110, section 10.2.2), so that it is right behind a gateway that adds a prefix.
     let location = format!("users/{}", utf8_percent_encode(user.name.as_str(), PATH_SEGMENT));
     if let Ok(location) = HeaderValue::try_from(location) {
@@ -76,31 +70,95 @@ pub(super) async fn create(
     Ok(response)
 }
 
-pub(super) async fn get(State(store): State<Store>, PathName(name): PathName) -> Result<Response, Problem> {
-    let user = store.get(&name).await.map_err(|error| problem(&error))?;
-    Ok(Json(user).into_response())
-}
-
 pub(super) async fn put(
     State(store): State<Store>,
     PathName(name): PathName,
-    JsonBody(replacement): JsonBody<Replacement>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<UserBody>,
 ) -> Result<Response, Problem> {
-    if let Some(repeated) = &replacement.name
+    if let Some(repeated) = &body.name
         && input::name(repeated)? != name
     {
-        return Err(Problem::field("name", "it is not the one in the path; a user cannot be renamed"));
+        return Err(Problem::field("name", "it is not the one in the path; PATCH changes a name"));
     }
-    let email = input::email(&replacement.email)?;
-    let (user, put) = store.put(&NewUser { name, email }).await.map_err(|error| problem(&error))?;
+    let (user, condition) = (body.into_user(name.as_str())?, input::condition(&headers)?);
+    let (user, put) = store.put(&user, &condition).await.map_err(|error| problem(&error))?;
     let status = match put {
         Put::Created => StatusCode::CREATED,
         Put::Changed => StatusCode::OK,
     };
-    Ok((status, Json(user)).into_response())
+    Ok((status, one(&user)).into_response())
 }
 
-pub(super) async fn delete(State(store): State<Store>, PathName(name): PathName) -> Result<StatusCode, Problem> {
-    store.delete(&name).await.map_err(|error| problem(&error))?;
+pub(super) async fn get(
+    store: State<Store>,
+    PathName(name): PathName,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    find(&store, &Key::Name(name), &headers).await
+}
+
+pub(super) async fn get_by_id(
+    store: State<Store>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    find(&store, &Key::Id(id), &headers).await
+}
+
+pub(super) async fn patch(
+    store: State<Store>,
+    PathName(name): PathName,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<Response, Problem> {
+    change(&store, &Key::Name(name), &headers, body).await
+}
+
+pub(super) async fn patch_by_id(
+    store: State<Store>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<Response, Problem> {
+    change(&store, &Key::Id(id), &headers, body).await
+}
+
+pub(super) async fn delete(
+    store: State<Store>,
+    PathName(name): PathName,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    remove(&store, &Key::Name(name), &headers).await
+}
+
+pub(super) async fn delete_by_id(
+    store: State<Store>,
+    PathId(id): PathId,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    remove(&store, &Key::Id(id), &headers).await
+}
+
+async fn find(store: &Store, key: &Key, headers: &HeaderMap) -> Result<Response, Problem> {
+    let user = store.get(key).await.map_err(|error| problem(&error))?;
+    if input::is_known(headers, &user) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, input::etag(&user))]).into_response());
+    }
+    Ok(one(&user).into_response())
+}
+
+async fn change(store: &Store, key: &Key, headers: &HeaderMap, patch: Map<String, Value>) -> Result<Response, Problem> {
+    let (changes, condition) = (input::changes(patch)?, input::condition(headers)?);
+    let user = store.patch(key, &changes, &condition).await.map_err(|error| problem(&error))?;
+    Ok(one(&user).into_response())
+}
+
+async fn remove(store: &Store, key: &Key, headers: &HeaderMap) -> Result<StatusCode, Problem> {
+    store.delete(key, &input::condition(headers)?).await.map_err(|error| problem(&error))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn one(user: &User) -> impl axum::response::IntoResponse + use<> {
+    ([(header::ETAG, input::etag(user))], Json(user.clone()))
 }

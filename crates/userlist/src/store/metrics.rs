@@ -26,8 +26,10 @@ pub(crate) enum Query {
     get,
     put,
     create,
+    patch,
     delete,
     list,
+    count,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]

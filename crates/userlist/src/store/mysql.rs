@@ -6,17 +6,15 @@
 //!   than a second is asked first; one that breaks during a statement is thrown away.
 //! - **A frozen server** keeps connections open and says nothing. Everything here has a deadline, and a connection on
 //!   which one passed is closed at once, not given back: the pool would wait for it to become clean.
-//! - **Two round trips for a new user.** `INSERT … ON DUPLICATE KEY UPDATE` would be one, but cannot tell a new user from a
-//!   changed one here (sqlx asks for found rows), and takes an id for every change.
 //! - **Locks for migrations.** sqlx's `GET_LOCK(…, -1)` means "for ever" to MySQL and nothing to MariaDB (it answers
 //!   NULL), and sqlx does not look at the answer. So the lock is taken here.
 
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, MySql, MySqlConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, MySql, MySqlConnection, Row as _,
     migrate::Migrator,
-    mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions},
+    mysql::{MySqlArguments, MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow},
     pool::PoolConnection,
 };
 use tokio::sync::Mutex;
@@ -24,14 +22,14 @@ use tokio::sync::Mutex;
 use super::{
     fault::{self, within},
     session::{Access, Answer, Connection, Database, Fault, Session},
+    sql::CHECK,
+    statement::{Executed, Row, Statement, Unique, Value},
+    upgrade,
 };
-use crate::{
-    config::Limits,
-    user::{EmailAddress, NewUser, User, UserId, UserName},
-};
+use crate::{config::Limits, user::Timestamp};
 
 /// A table that is copied to gain a column takes its time.
-const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
+const MIGRATION_DEADLINE: Duration = Duration::from_secs(600);
 /// A connection that was idle for longer is asked whether it is alive before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
@@ -45,13 +43,6 @@ const SESSION: &str = "SET SESSION autocommit = 1, innodb_lock_wait_timeout = 1,
 // whose long names begin alike share one, which only makes one of them wait.
 const LOCK: &str = "SELECT GET_LOCK(LEFT(CONCAT('userlist:', DATABASE()), 64), 0)";
 const UNLOCK: &str = "SELECT RELEASE_LOCK(LEFT(CONCAT('userlist:', DATABASE()), 64))";
-const CHECK: &str = "SELECT id FROM users LIMIT 1";
-const FIND: &str = "SELECT id, name, email FROM users WHERE name = ?";
-// The id comes back as the statement's insert id.
-const CHANGE: &str = "UPDATE users SET email = ?, id = LAST_INSERT_ID(id) WHERE name = ?";
-const INSERT: &str = "INSERT INTO users (name, email) VALUES (?, ?)";
-const REMOVE: &str = "DELETE FROM users WHERE name = ?";
-const PAGE: &str = "SELECT id, name, email FROM users WHERE id > ? ORDER BY id LIMIT ?";
 
 /// A server, and how to log in.
 #[derive(Clone)]
@@ -67,6 +58,8 @@ struct MysqlSession {
     /// For [`Session::check`] alone; none after it failed.
     checks: Mutex<Option<MySqlConnection>>,
 }
+
+type Prepared = sqlx::query::Query<'static, MySql, MySqlArguments>;
 
 /// Closes its connection when it is dropped, unless it was released.
 struct Leased(Option<PoolConnection<MySql>>);
@@ -113,18 +106,6 @@ impl Mysql {
             })
             .connect_lazy_with(self.options.clone())
     }
-
-    async fn migrate(&self, connection: &mut MySqlConnection) -> Result<(), Fault> {
-        within(self.limits.attempt(), lock_migrations(connection)).await?;
-        let migrating = async {
-            forget_half_done(connection).await?;
-            // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
-            let migrated = migrations().run_direct(None, &mut *connection, false).await;
-            migrated.map_err(|error| fault::of_migration(&error, by_number))?;
-            sqlx::query(UNLOCK).execute(connection).await.map(|_| ()).map_err(|error| failed(&error))
-        };
-        within(MIGRATION_DEADLINE, migrating).await
-    }
 }
 
 impl Database for Mysql {
@@ -132,10 +113,16 @@ impl Database for Mysql {
         Box::pin(async move {
             let mut connection = self.connect().await?;
             // Dropping the connection on a fault releases the lock.
-            self.migrate(&mut connection).await?;
+            within(self.limits.attempt(), lock_migrations(&mut connection)).await?;
+            within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
+            let session = MysqlSession { server: self.clone(), pool: self.pool(), checks: Mutex::new(None) };
+            let mut leased = session.connection(Access::Write).await?;
+            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *leased, Timestamp::now())).await?;
+            leased.release();
+            within(self.limits.attempt(), unlock_migrations(&mut connection)).await?;
             within(self.limits.attempt(), check(&mut connection)).await?;
-            let checks = Mutex::new(Some(connection));
-            Ok(Arc::new(MysqlSession { server: self.clone(), pool: self.pool(), checks }) as Arc<dyn Session>)
+            *session.checks.lock().await = Some(connection);
+            Ok(Arc::new(session) as Arc<dyn Session>)
         })
     }
 }
@@ -145,6 +132,13 @@ impl std::fmt::Debug for Mysql {
         // The options' own Debug shows the password.
         f.debug_struct("Mysql").field("limits", &self.limits).finish_non_exhaustive()
     }
+}
+
+async fn migrate(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    forget_half_done(connection).await?;
+    // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
+    let migrated = migrations().run_direct(None, &mut *connection, false).await;
+    migrated.map_err(|error| fault::of_migration(&error, by_number))
 }
 
 fn migrations() -> Migrator {
@@ -161,6 +155,10 @@ async fn lock_migrations(connection: &mut MySqlConnection) -> Result<(), Fault> 
         Ok(_) => Err(Fault::Contended("another instance is bringing the tables up to date".to_owned())),
         Err(error) => Err(failed(&error)),
     }
+}
+
+async fn unlock_migrations(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    sqlx::query(UNLOCK).execute(connection).await.map(|_| ()).map_err(|error| failed(&error))
 }
 
 /// Lets a migration that was begun and not finished run again, which all of ours can: see `migrations/mysql`.
@@ -226,6 +224,11 @@ impl Leased {
     fn get(&mut self) -> &mut MySqlConnection {
         self.0.as_mut().expect("it is taken out only by what consumes or drops it")
     }
+
+    /// Carries out what MySQL does not prepare.
+    async fn command(&mut self, sql: &'static str) -> Result<(), Fault> {
+        sqlx::raw_sql(sql).execute(self.get()).await.map(|_| ()).map_err(|error| failed(&error))
+    }
 }
 
 impl Drop for Leased {
@@ -236,45 +239,39 @@ impl Drop for Leased {
 }
 
 impl Connection for Leased {
-    fn find<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, Option<User>> {
+    fn rows(&mut self, statement: Statement) -> Answer<'_, Vec<Row>> {
         Box::pin(async move {
-            let row = sqlx::query_as(FIND).bind(name.as_str()).fetch_optional(self.get()).await;
-            Ok(row.map_err(|error| failed(&error))?.map(user))
+            let rows = prepared(statement).try_map(|row| Row::from_row(&row)).fetch_all(self.get()).await;
+            rows.map_err(|error| failed(&error))
         })
     }
 
-    fn change<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>> {
+    fn number(&mut self, statement: Statement) -> Answer<'_, i64> {
         Box::pin(async move {
-            let change = sqlx::query(CHANGE).bind(user.email.as_str()).bind(user.name.as_str());
-            let done = change.execute(self.get()).await.map_err(|error| failed(&error))?;
-            // Found rows, not changed ones: the same address again counts.
-            if done.rows_affected() == 0 { Ok(None) } else { stored(user, done.last_insert_id()).map(Some) }
+            let row = prepared(statement).try_map(|row: MySqlRow| row.try_get(0)).fetch_one(self.get()).await;
+            row.map_err(|error| failed(&error))
         })
     }
 
-    fn insert<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>> {
+    fn execute(&mut self, statement: Statement) -> Answer<'_, Executed> {
         Box::pin(async move {
-            let insert = sqlx::query(INSERT).bind(user.name.as_str()).bind(user.email.as_str());
-            match insert.execute(self.get()).await {
-                Ok(done) => stored(user, done.last_insert_id()).map(Some),
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
+            match prepared(statement).execute(self.get()).await {
+                // Found rows, not changed ones: sqlx asks for that.
+                Ok(done) => Ok(Executed::Done { rows: done.rows_affected(), id: id(done.last_insert_id())? }),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                    Ok(Executed::Taken(Unique::of_message(error.message())))
+                }
                 Err(error) => Err(failed(&error)),
             }
         })
     }
 
-    fn remove<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, bool> {
-        Box::pin(async move {
-            let done = sqlx::query(REMOVE).bind(name.as_str()).execute(self.get()).await;
-            Ok(done.map_err(|error| failed(&error))?.rows_affected() > 0)
-        })
+    fn begin(&mut self) -> Answer<'_, ()> {
+        Box::pin(self.command("BEGIN"))
     }
 
-    fn page(&mut self, after: UserId, rows: u32) -> Answer<'_, Vec<User>> {
-        Box::pin(async move {
-            let page = sqlx::query_as(PAGE).bind(after.0).bind(rows).fetch_all(self.get()).await;
-            Ok(page.map_err(|error| failed(&error))?.into_iter().map(user).collect())
-        })
+    fn commit(&mut self) -> Answer<'_, ()> {
+        Box::pin(self.command("COMMIT"))
     }
 
     fn release(mut self: Box<Self>) {
@@ -282,13 +279,17 @@ impl Connection for Leased {
     }
 }
 
-fn user((id, name, email): (i64, String, String)) -> User {
-    User { id: UserId(id), name: UserName::stored(name), email: EmailAddress::stored(email) }
+fn prepared(statement: Statement) -> Prepared {
+    let query = sqlx::query(AssertSqlSafe(statement.sql)).persistent(statement.is_frequent);
+    statement.values.into_iter().fold(query, |query, value| match value {
+        Value::Number(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Null => query.bind(None::<String>),
+    })
 }
 
-fn stored(user: &NewUser, id: u64) -> Result<User, Fault> {
-    let id = i64::try_from(id).map_err(|_| Fault::Unexpected("an id does not fit into its column".to_owned()))?;
-    Ok(user.stored_as(id))
+fn id(id: u64) -> Result<i64, Fault> {
+    i64::try_from(id).map_err(|_| Fault::Unexpected("an id does not fit into its column".to_owned()))
 }
 
 fn failed(error: &sqlx::Error) -> Fault {

@@ -1,13 +1,13 @@
 //! What a database must be able to do: the contract between [`Store`](super::Store) and each kind of database.
 //!
-//! Every method is one statement, committed by itself before it returns. What a user of the service asks for is made of
-//! these in `store.rs`, once for all kinds. Text is compared byte for byte.
+//! A statement is committed by itself before it returns, except between [`Connection::begin`] and
+//! [`Connection::commit`]. What is asked is in `sql`, once for all kinds. Text is compared byte for byte.
 
 use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 
-use crate::user::{NewUser, User, UserId, UserName};
+use super::statement::{Executed, Row, Statement};
 
 /// What a database answers.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
@@ -40,23 +40,24 @@ pub(crate) enum Access {
 
 /// A connection for the statements of one request.
 ///
-/// Dropped, it is thrown away, because a statement may be under way on it or it may be broken; only
-/// [`Connection::release`] keeps it for the next request.
+/// Dropped, it is thrown away, because a statement may be under way on it, it may be broken, or a transaction may be
+/// open; only [`Connection::release`] keeps it for the next request.
 pub(crate) trait Connection: Send {
-    /// The user of that name.
-    fn find<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, Option<User>>;
+    /// The rows that a statement gives.
+    fn rows(&mut self, statement: Statement) -> Answer<'_, Vec<Row>>;
 
-    /// Changes the address of the user of that name; nothing when there is none.
-    fn change<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>>;
+    /// The one number that a statement gives.
+    fn number(&mut self, statement: Statement) -> Answer<'_, i64>;
 
-    /// Stores a user under a new id; nothing when the name is taken.
-    fn insert<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>>;
+    /// Carries out a statement that changes rows. When it changes nothing because a value is taken, a transaction stays
+    /// open.
+    fn execute(&mut self, statement: Statement) -> Answer<'_, Executed>;
 
-    /// Deletes the user of that name; whether there was one.
-    fn remove<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, bool>;
+    /// Begins a transaction that may write.
+    fn begin(&mut self) -> Answer<'_, ()>;
 
-    /// At most `rows` users with an id greater than `after`, in the order of their ids.
-    fn page(&mut self, after: UserId, rows: u32) -> Answer<'_, Vec<User>>;
+    /// Ends it. A fault that is [`Fault::Lost`] means that nobody knows whether it was committed.
+    fn commit(&mut self) -> Answer<'_, ()>;
 
     /// Keeps the connection for the next request.
     fn release(self: Box<Self>);

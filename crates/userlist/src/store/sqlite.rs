@@ -20,33 +20,29 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite as Driver, SqliteConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, Row as _, Sqlite as Driver, SqliteConnection,
     migrate::Migrator,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
+    },
 };
 use tokio::sync::Mutex;
 
 use super::{
     fault::{self, within},
     session::{Access, Answer, Connection, Database, Fault, Session},
+    sql::CHECK,
+    statement::{Executed, Row, Statement, Unique, Value},
+    upgrade,
 };
-use crate::{
-    config::Limits,
-    user::{EmailAddress, NewUser, User, UserId, UserName},
-};
+use crate::{config::Limits, user::Timestamp};
 
 /// A table that is copied to gain a column takes its time.
-const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
+const MIGRATION_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a starting process waits for another one that starts.
 const MIGRATION_LOCK_DEADLINE: Duration = Duration::from_secs(5);
-
-const CHECK: &str = "SELECT id FROM users LIMIT 1";
-const FIND: &str = "SELECT id, name, email FROM users WHERE name = ?";
-const CHANGE: &str = "UPDATE users SET email = ? WHERE name = ? RETURNING id";
-const INSERT: &str = "INSERT INTO users (name, email) VALUES (?, ?)";
-const REMOVE: &str = "DELETE FROM users WHERE name = ?";
-const PAGE: &str = "SELECT id, name, email FROM users WHERE id > ? ORDER BY id LIMIT ?";
 
 /// A file that may not be there yet.
 #[derive(Debug, Clone)]
@@ -70,7 +66,12 @@ struct SqliteSession {
 /// Which file a path leads to: device and inode.
 type Identity = (u64, u64);
 
-struct Leased(PoolConnection<Driver>);
+type Prepared = sqlx::query::Query<'static, Driver, SqliteArguments>;
+
+struct Leased {
+    connection: Option<PoolConnection<Driver>>,
+    is_in_transaction: bool,
+}
 
 // === impl Sqlite ===
 
@@ -115,14 +116,18 @@ impl Database for Sqlite {
             let identity = identify(&self.file).await?;
             within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
             check(&mut connection).await?;
-            Ok(Arc::new(SqliteSession {
+            let session = SqliteSession {
                 file: self.file.clone(),
                 identity,
                 limits: self.limits,
                 readers: self.pool(self.limits.connections),
                 writer: self.pool(1),
                 checks: Mutex::new(Some(connection)),
-            }) as Arc<dyn Session>)
+            };
+            let mut writer = session.connection(Access::Write).await?;
+            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *writer, Timestamp::now())).await?;
+            writer.release();
+            Ok(Arc::new(session) as Arc<dyn Session>)
         })
     }
 }
@@ -163,7 +168,8 @@ impl Session for SqliteSession {
                 Access::Write => &self.writer,
             };
             let connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
-            Ok(Box::new(Leased(connection)) as Box<dyn Connection>)
+            let leased = Leased { connection: Some(connection), is_in_transaction: false };
+            Ok(Box::new(leased) as Box<dyn Connection>)
         })
     }
 
@@ -196,54 +202,79 @@ impl Session for SqliteSession {
 // === impl Leased ===
 
 impl Connection for Leased {
-    fn find<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, Option<User>> {
+    fn rows(&mut self, statement: Statement) -> Answer<'_, Vec<Row>> {
         Box::pin(async move {
-            let row = sqlx::query_as(FIND).bind(name.as_str()).fetch_optional(&mut *self.0).await;
-            Ok(row.map_err(|error| failed(&error))?.map(user))
+            let rows = prepared(statement).try_map(|row| Row::from_row(&row)).fetch_all(self.get()).await;
+            rows.map_err(|error| failed(&error))
         })
     }
 
-    fn change<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>> {
+    fn number(&mut self, statement: Statement) -> Answer<'_, i64> {
         Box::pin(async move {
-            let change = sqlx::query_scalar(CHANGE).bind(user.email.as_str()).bind(user.name.as_str());
-            // All rows, though there is at most one: the commit comes after the last.
-            let ids: Vec<i64> = change.fetch_all(&mut *self.0).await.map_err(|error| failed(&error))?;
-            Ok(ids.first().map(|&id| user.stored_as(id)))
+            let row = prepared(statement).try_map(|row: SqliteRow| row.try_get(0)).fetch_one(self.get()).await;
+            row.map_err(|error| failed(&error))
         })
     }
 
-    fn insert<'a>(&'a mut self, user: &'a NewUser) -> Answer<'a, Option<User>> {
+    fn execute(&mut self, statement: Statement) -> Answer<'_, Executed> {
         Box::pin(async move {
-            let insert = sqlx::query(INSERT).bind(user.name.as_str()).bind(user.email.as_str());
-            match insert.execute(&mut *self.0).await {
-                Ok(done) => Ok(Some(user.stored_as(done.last_insert_rowid()))),
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
+            match prepared(statement).execute(self.get()).await {
+                Ok(done) => Ok(Executed::Done { rows: done.rows_affected(), id: done.last_insert_rowid() }),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                    Ok(Executed::Taken(Unique::of_message(error.message())))
+                }
                 Err(error) => Err(failed(&error)),
             }
         })
     }
 
-    fn remove<'a>(&'a mut self, name: &'a UserName) -> Answer<'a, bool> {
-        Box::pin(async move {
-            let done = sqlx::query(REMOVE).bind(name.as_str()).execute(&mut *self.0).await;
-            Ok(done.map_err(|error| failed(&error))?.rows_affected() > 0)
-        })
+    fn begin(&mut self) -> Answer<'_, ()> {
+        self.is_in_transaction = true;
+        // Without it the first statement that writes may find that another process did so since the first that read.
+        Box::pin(self.command("BEGIN IMMEDIATE"))
     }
 
-    fn page(&mut self, after: UserId, rows: u32) -> Answer<'_, Vec<User>> {
-        Box::pin(async move {
-            let page = sqlx::query_as(PAGE).bind(after.0).bind(rows).fetch_all(&mut *self.0).await;
-            Ok(page.map_err(|error| failed(&error))?.into_iter().map(user).collect())
-        })
+    fn commit(&mut self) -> Answer<'_, ()> {
+        Box::pin(self.end("COMMIT"))
     }
 
-    /// Nothing to do: a connection to a file cannot be lost, and one on which a statement is still running is waited
+    /// Dropping does it: a connection to a file cannot be lost, and one on which a statement is still running is waited
     /// for by the pool, as long as `busy_timeout` at most.
     fn release(self: Box<Self>) {}
 }
 
-fn user((id, name, email): (i64, String, String)) -> User {
-    User { id: UserId(id), name: UserName::stored(name), email: EmailAddress::stored(email) }
+impl Leased {
+    fn get(&mut self) -> &mut SqliteConnection {
+        self.connection.as_mut().expect("it is taken out only when it is dropped")
+    }
+
+    async fn command(&mut self, sql: &'static str) -> Result<(), Fault> {
+        sqlx::raw_sql(sql).execute(self.get()).await.map(|_| ()).map_err(|error| failed(&error))
+    }
+
+    async fn end(&mut self, sql: &'static str) -> Result<(), Fault> {
+        self.command(sql).await?;
+        self.is_in_transaction = false;
+        Ok(())
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        // Closing it rolls back; in the pool, the transaction would stay open.
+        if self.is_in_transaction {
+            drop(self.connection.take().map(PoolConnection::detach));
+        }
+    }
+}
+
+fn prepared(statement: Statement) -> Prepared {
+    let query = sqlx::query(AssertSqlSafe(statement.sql)).persistent(statement.is_frequent);
+    statement.values.into_iter().fold(query, |query, value| match value {
+        Value::Number(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::Null => query.bind(None::<String>),
+    })
 }
 
 fn failed(error: &sqlx::Error) -> Fault {

@@ -1,9 +1,11 @@
 use std::{fmt, str::FromStr};
 
 use discovery::FieldError;
+use email_address::{EmailAddress as Parser, Error, Options};
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use serde::Serialize;
 
-use super::text::{code_point, composed, invisible};
+use super::text::{code_point, composed, folded, invisible};
 
 /// An e-mail address as people write it: `local@domain`.
 ///
@@ -12,8 +14,12 @@ use super::text::{code_point, composed, invisible};
 /// scripts in both (RFC 6531). Quoted local parts (`"a b"@c`), comments, routes and address literals (`a@[10.0.0.1]`)
 /// are refused: where they turn up today, they are somebody's attempt to reach a host that has no name.
 ///
-/// It is kept as written. RFC 5321 section 2.4 leaves the meaning of upper and lower case on the left to the receiver.
-/// Whether anybody reads mail there is not known until mail is sent.
+/// Two crates decide: `email_address`, which is also what lettre's parser rests on, about the grammar, and `idna` about
+/// domains of other scripts (UTS 46). What is left to this file is what they would let through.
+///
+/// It is kept as written. RFC 5321 section 2.4 leaves the meaning of upper and lower case on the left to the receiver;
+/// [`EmailAddress::key`] is what two spellings of one address have in common. Whether anybody reads mail there is not
+/// known until mail is sent.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EmailAddress(String);
@@ -23,13 +29,27 @@ pub struct EmailAddress(String);
 impl EmailAddress {
     /// The most bytes: a path of 256 (RFC 5321, section 4.5.3.1.3) without its angle brackets.
     pub const MAX_BYTES: usize = 254;
-    const LOCAL_MAX_BYTES: usize = 64;
-    const LABEL_MAX_BYTES: usize = 63;
 
     /// The address as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same for all spellings of an address: `Jörg@BÜCHER.example` and `jörg@xn--bcher-kva.example`.
+    ///
+    /// Without the difference between upper and lower case, which no mail service in use makes on the left either, and
+    /// with the domain in ASCII. Dots and `+tags` stay: only some services ignore them.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self.0.rsplit_once('@') {
+            Some((local, domain)) if !self.0.is_ascii() => {
+                let domain = ascii_domain(domain).unwrap_or_else(|| folded(domain));
+                format!("{}@{domain}", folded(local))
+            }
+            // Exactly what SQL's LOWER makes of ASCII: rows of older releases got their keys that way.
+            _ => self.0.to_ascii_lowercase(),
+        }
     }
 
     /// Takes an address that was written through this type before: out of the database.
@@ -42,6 +62,9 @@ impl FromStr for EmailAddress {
     type Err = FieldError;
 
     fn from_str(text: &str) -> Result<Self, FieldError> {
+        if text.is_empty() {
+            return Err(FieldError::new("email", "it is empty; write it like d@example.com"));
+        }
         let address = composed(text);
         match check(&address) {
             Ok(()) => Ok(Self(address.into_owned())),
@@ -57,66 +80,80 @@ impl fmt::Debug for EmailAddress {
 }
 
 fn check(address: &str) -> Result<(), String> {
-    if address.is_empty() {
-        return Err("it is empty".to_owned());
-    }
     if address.len() > EmailAddress::MAX_BYTES {
         return Err(format!("it has {} bytes, {} are allowed", address.len(), EmailAddress::MAX_BYTES));
     }
-    if let Some(c) = invisible(address) {
+    if let Some(c) = invisible(address).or_else(|| address.chars().find(|c| c.is_whitespace())) {
         return Err(format!("it has the character {}, which cannot be seen", code_point(c)));
     }
     let Some((local, domain)) = address.rsplit_once('@') else { return Err("it has no '@'".to_owned()) };
-    check_local(local)?;
+    if local.starts_with('"') {
+        return Err("what is before the '@' is in quotes".to_owned());
+    }
+    parse(&format!("{}@x", without_scripts(local)))?;
     check_domain(domain)
 }
 
-fn check_local(local: &str) -> Result<(), String> {
-    if local.len() > EmailAddress::LOCAL_MAX_BYTES {
-        return Err(format!("it has {} bytes before the '@', 64 are allowed", local.len()));
-    }
-    if let Some(c) = local.chars().find(|&c| !is_atext(c) && c != '.') {
-        return Err(format!("it has {c:?} before the '@'"));
-    }
-    if local.split('.').any(str::is_empty) {
-        return Err("what is before the '@' is empty, begins or ends with a dot, or has two in a row".to_owned());
-    }
-    Ok(())
+/// Every character of another script as as many letters as it has bytes.
+///
+/// RFC 6531, section 3.3 allows all of them before the '@'. The parser looks for the bytes of UTF-8 in code points, and
+/// so refuses marks that are no letters, as in "संपर्क".
+fn without_scripts(local: &str) -> String {
+    local.chars().flat_map(|c| std::iter::repeat_n(if c.is_ascii() { c } else { 'x' }, c.len_utf8())).collect()
 }
 
 fn check_domain(domain: &str) -> Result<(), String> {
-    let labels = || domain.split('.');
-    if labels().any(str::is_empty) {
-        return Err("the domain is empty, begins or ends with a dot, or has two in a row".to_owned());
-    }
-    if let Some(c) = domain.chars().find(|&c| !is_domain_char(c) && c != '.') {
+    // Other dots separate labels too, in software that maps them (RFC 3490, section 3.1), and not in the rest.
+    if let Some(c) = domain.chars().find(|c| matches!(c, '。' | '．' | '｡')) {
         return Err(format!("the domain has {c:?}"));
     }
-    if labels().any(|label| label.len() > EmailAddress::LABEL_MAX_BYTES) {
-        return Err("a part of the domain is longer than 63 bytes".to_owned());
+    if domain.is_ascii() {
+        parse(&format!("x@{domain}"))?;
     }
-    if labels().any(|label| label.starts_with('-') || label.ends_with('-')) {
-        return Err("a part of the domain begins or ends with '-'".to_owned());
-    }
+    let Some(ascii) = ascii_domain(domain) else { return Err("the domain cannot be one".to_owned()) };
+    parse(&format!("x@{ascii}"))?;
     // RFC 3696, section 2: the last label is never all digits, so that a domain is never an address.
-    if labels().next_back().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
+    if ascii.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err("the domain is a number".to_owned());
     }
     Ok(())
 }
 
-/// `atext` of RFC 5322, section 3.2.3, and the rest of Unicode (RFC 6531, section 3.3).
-fn is_atext(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || is_other_script(c)
+/// The domain as DNS has it; none when it cannot be looked up (RFC 5891, RFC 1035).
+fn ascii_domain(domain: &str) -> Option<String> {
+    let (std3, hyphens, length) = (AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);
+    Uts46::new().to_ascii(domain.as_bytes(), std3, hyphens, length).ok().map(Into::into)
 }
 
-fn is_domain_char(c: char) -> bool {
-    // The ideographic and full-width dots separate labels too, in software that maps them (RFC 3490, section 3.1).
-    c.is_ascii_alphanumeric() || c == '-' || is_other_script(c) && !matches!(c, '。' | '．' | '｡')
+/// What the parser says of an address in ASCII.
+fn parse(address: &str) -> Result<(), String> {
+    let options = Options::default().without_domain_literal().without_display_text().with_no_minimum_sub_domains();
+    match Parser::parse_with_options(address, options) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(explain(&error)),
+    }
 }
 
-fn is_other_script(c: char) -> bool {
-    !c.is_ascii() && !c.is_whitespace()
+fn explain(error: &Error) -> String {
+    match error {
+        Error::MissingSeparator => "it has no '@'",
+        Error::LocalPartEmpty => "there is nothing before the '@'",
+        Error::LocalPartTooLong => "it has more than 64 bytes before the '@'",
+        Error::DomainEmpty => "there is no domain after the '@'",
+        Error::SubDomainEmpty | Error::DomainInvalidSeparator => {
+            "the domain begins or ends with a dot, or has two in a row"
+        }
+        Error::DomainTooLong => "the domain is longer than 253 bytes",
+        Error::SubDomainTooLong => "a part of the domain is longer than 63 bytes",
+        Error::UnsupportedDomainLiteral | Error::InvalidIPAddress => "the domain is an address in brackets",
+        Error::UnsupportedDisplayName | Error::MissingDisplayName | Error::MissingEndBracket => {
+            "it is a name and an address"
+        }
+        Error::InvalidCharacter | Error::UnbalancedQuotes | Error::InvalidComment | Error::DomainTooFew => {
+            "it has a character or a dot in a place where none is allowed"
+        }
+    }
+    .to_owned()
 }
 
 #[cfg(test)]
@@ -143,6 +180,10 @@ mod tests {
             "a@xn--bcher-kva.example",
             "jörg@bücher.example",
             "अजय@डाटा.भारत",
+            "संपर्क@डाटामेल.भारत",
+            "квіточка@пошта.укр",
+            "Dörte@Sörensen.example.com",
+            "二ノ宮@黒川.日本",
             &longest,
         ] {
             assert_eq!(parse(address).unwrap().as_str(), address);
@@ -155,32 +196,52 @@ mod tests {
         for (address, hint) in [
             ("", "empty"),
             ("dong", "no '@'"),
-            ("@example.com", "before the '@' is empty"),
-            ("a@", "domain is empty"),
-            ("a@b@c.d", "'@' before the '@'"),
-            (".a@b.c", "begins or ends with a dot"),
-            ("a..b@c.d", "two in a row"),
-            ("a b@c.d", "' ' before the '@'"),
-            (" a@c.d", "' ' before the '@'"),
-            ("a@c.d ", "the domain has ' '"),
+            ("@example.com", "nothing before"),
+            ("a@", "no domain"),
+            ("a@b@c.d", "character or a dot"),
+            (".a@b.c", "character or a dot"),
+            ("a..b@c.d", "character or a dot"),
+            ("a b@c.d", "U+0020"),
+            (" a@c.d", "U+0020"),
+            ("a@c.d ", "U+0020"),
+            ("a\u{3000}b@c.d", "U+3000"),
             ("a@b..c", "two in a row"),
             ("a@b.c.", "ends with a dot"),
-            ("a@-b.c", "'-'"),
-            ("a@b_c.d", "'_'"),
-            ("\"a b\"@c.d", "'\"'"),
-            ("a@[169.254.169.254]", "'['"),
+            ("a@-b.c", "character"),
+            ("a@b_c.d", "cannot be one"),
+            ("a@xn--a.example", "cannot be one"),
+            ("\"a b\"@c.d", "U+0020"),
+            ("\"a\"@c.d", "quotes"),
+            ("a@[169.254.169.254]", "brackets"),
             ("a@10.0.0.1", "number"),
-            ("a(x)@b.c", "'('"),
+            ("a(x)@b.c", "character"),
             ("a@b.c\r\nBcc: x@y.z", "U+000D"),
-            ("A <a@b.c>", "' ' before"),
-            ("a,b@c.d", "','"),
+            ("A <a@b.c>", "U+0020"),
+            ("<a@b.c>", "character"),
+            ("a,b@c.d", "character"),
             ("a@例え。テスト", "'。'"),
-            (&format!("{}@b.c", "x".repeat(65)), "65 bytes before"),
+            (&format!("{}@b.c", "x".repeat(65)), "64 bytes before"),
+            (&format!("{}@b.c", "é".repeat(33)), "64 bytes before"),
             (&format!("a@{}.c", "x".repeat(64)), "longer than 63"),
             (&too_long, "254 are allowed"),
         ] {
             let error = parse(address).unwrap_err();
             assert!(error.field == "email" && error.reason.contains(hint), "{address:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_address_have_one_key() {
+        for (a, b) in [
+            ("D.Ong+list@Example.COM", "d.ong+list@example.com"),
+            ("Jörg@BÜCHER.example", "JÖRG@xn--bcher-kva.example"),
+            ("Jo\u{308}rg@b.example", "j\u{f6}rg@b.example"),
+            ("a@FAß.example", "a@faß.example"),
+        ] {
+            assert_eq!(parse(a).unwrap().key(), parse(b).unwrap().key(), "{a} {b}");
+        }
+        for (a, b) in [("a.b@c.d", "ab@c.d"), ("a+b@c.d", "a@c.d"), ("jorg@c.d", "jörg@c.d")] {
+            assert_ne!(parse(a).unwrap().key(), parse(b).unwrap().key(), "{a} {b}");
         }
     }
 
@@ -198,6 +259,8 @@ mod tests {
                 prop_assert_eq!(&parse(address.as_str()).unwrap(), &address);
                 let text = address.as_str();
                 prop_assert!(text.len() <= EmailAddress::MAX_BYTES);
+                prop_assert!(address.key().chars().count() <= 384, "it fits into its column");
+                prop_assert_eq!(folded(&address.key()), address.key());
                 prop_assert_eq!(text.matches('@').count(), 1);
                 prop_assert!(!text.contains(|c: char| c.is_control() || c.is_whitespace() || "<>()[]\",;:\\".contains(c)));
             }

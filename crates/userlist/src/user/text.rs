@@ -5,10 +5,16 @@ use std::borrow::Cow;
 use icu_normalizer::ComposingNormalizerBorrowed;
 
 /// `text` in Normalization Form C (Unicode Standard Annex 15).
-pub(super) fn composed(text: &str) -> Cow<'_, str> {
+pub(crate) fn composed(text: &str) -> Cow<'_, str> {
     const { ComposingNormalizerBorrowed::new_nfc() }.normalize(text)
 }
 
+/// `text` without the difference between upper and lower case, as far as Unicode's default mapping goes.
+///
+/// In here and not in the database: SQLite's `LOWER` knows A to Z only, and MySQL's depends on its version.
+pub(crate) fn folded(text: &str) -> String {
+    if text.is_ascii() { text.to_ascii_lowercase() } else { composed(&text.to_lowercase()).into_owned() }
+}
 /// The first character of `text` that shows nothing, or changes how its neighbours are shown.
 ///
 /// Control characters break logs, terminals and headers; direction marks and zero-width spaces make two names look the

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use userlist::{
     config::Config,
-    store::{Put, Store, StoreError},
-    user::{NewUser, UserId, UserName},
+    store::{Condition, Filter, Key, Page, Put, Sort, Store, StoreError},
+    user::{NewUser, User, UserName},
 };
 
 /// An open store; dropped, it is closed.
@@ -41,8 +41,27 @@ fn name(name: &str) -> UserName {
     name.parse().unwrap()
 }
 
-fn user(name: &str, email: &str) -> NewUser {
-    NewUser { name: name.parse().unwrap(), email: email.parse().unwrap() }
+pub(crate) fn user(name: &str, email: &str) -> NewUser {
+    NewUser::new(name.parse().unwrap(), email.parse().unwrap())
+}
+
+pub(crate) async fn upsert(store: &Store, user: &NewUser) -> Result<(User, Put), StoreError> {
+    store.put(user, &Condition::Always).await
+}
+
+async fn get(store: &Store, name: &UserName) -> Result<User, StoreError> {
+    store.get(&Key::Name(name.clone())).await
+}
+
+async fn delete(store: &Store, name: &UserName) -> Result<(), StoreError> {
+    store.delete(&Key::Name(name.clone()), &Condition::Always).await
+}
+
+/// From the start, or after this user.
+async fn list(store: &Store, after: Option<&User>, rows: u32) -> Vec<User> {
+    let sort = Sort::default();
+    let page = Page { filter: Filter::default(), sort, after: after.map(|user| sort.position(user)), rows };
+    store.list(&page).await.unwrap()
 }
 
 macro_rules! contract {
@@ -89,41 +108,41 @@ contract! {
 }
 
 async fn put_creates_then_changes_and_keeps_the_id(store: &Store) {
-    let (created, put) = store.put(&user("dong", "d@example.com")).await.unwrap();
+    let (created, put) = upsert(store, &user("dong", "d@example.com")).await.unwrap();
     assert_eq!((put, created.email.as_str()), (Put::Created, "d@example.com"));
     assert!(created.id.0 > 0);
 
-    let (changed, put) = store.put(&user("dong", "other@example.com")).await.unwrap();
+    let (changed, put) = upsert(store, &user("dong", "other@example.com")).await.unwrap();
     assert_eq!((put, changed.id, changed.email.as_str()), (Put::Changed, created.id, "other@example.com"));
-    assert_eq!(store.get(&name("dong")).await.unwrap(), changed);
+    assert_eq!(get(store, &name("dong")).await.unwrap(), changed);
 
-    let (same, put) = store.put(&user("dong", "other@example.com")).await.unwrap();
+    let (same, put) = upsert(store, &user("dong", "other@example.com")).await.unwrap();
     assert_eq!((put, same), (Put::Changed, changed), "the same again is a change of nothing");
 }
 
 async fn create_never_changes_anybody(store: &Store) {
     let created = store.create(&user("dong", "d@example.com")).await.unwrap();
     assert_eq!(store.create(&user("dong", "other@example.com")).await, Err(StoreError::UserExists));
-    assert_eq!(store.get(&name("dong")).await.unwrap(), created);
+    assert_eq!(get(store, &name("dong")).await.unwrap(), created);
 }
 
 async fn nobody_is_found_or_deleted_where_nobody_is(store: &Store) {
-    assert_eq!(store.get(&name("nobody")).await, Err(StoreError::NoSuchUser));
-    assert_eq!(store.delete(&name("nobody")).await, Err(StoreError::NoSuchUser));
-    store.put(&user("dong", "d@example.com")).await.unwrap();
-    assert_eq!(store.delete(&name("dong")).await, Ok(()));
-    assert_eq!(store.delete(&name("dong")).await, Err(StoreError::NoSuchUser));
-    assert_eq!(store.get(&name("dong")).await, Err(StoreError::NoSuchUser));
-    assert_eq!(store.list(UserId(0), 10).await.unwrap(), []);
+    assert_eq!(get(store, &name("nobody")).await, Err(StoreError::NoSuchUser));
+    assert_eq!(delete(store, &name("nobody")).await, Err(StoreError::NoSuchUser));
+    upsert(store, &user("dong", "d@example.com")).await.unwrap();
+    assert_eq!(delete(store, &name("dong")).await, Ok(()));
+    assert_eq!(delete(store, &name("dong")).await, Err(StoreError::NoSuchUser));
+    assert_eq!(get(store, &name("dong")).await, Err(StoreError::NoSuchUser));
+    assert_eq!(list(store, None, 10).await, []);
 }
 
 async fn ids_are_never_given_twice(store: &Store) {
     let mut ids = BTreeSet::new();
     for _ in 0..3 {
-        let (user, put) = store.put(&user("dong", "d@example.com")).await.unwrap();
+        let (user, put) = upsert(store, &user("dong", "d@example.com")).await.unwrap();
         assert_eq!(put, Put::Created);
         assert!(ids.last().is_none_or(|last| user.id > *last) && ids.insert(user.id));
-        store.delete(&name("dong")).await.unwrap();
+        delete(store, &name("dong")).await.unwrap();
     }
 }
 
@@ -148,15 +167,15 @@ async fn names_that_look_alike_are_different_users(store: &Store) {
         "a b",
     ];
     for (n, text) in names.iter().enumerate() {
-        let (_, put) = store.put(&user(text, &format!("u{n}@example.com"))).await.unwrap();
+        let (_, put) = upsert(store, &user(text, &format!("u{n}@example.com"))).await.unwrap();
         assert_eq!(put, Put::Created, "{text}");
     }
     for (n, text) in names.iter().enumerate() {
-        let user = store.get(&name(text)).await.unwrap();
+        let user = get(store, &name(text)).await.unwrap();
         assert_eq!((user.name.as_str(), user.email.as_str()), (*text, &*format!("u{n}@example.com")));
     }
     // Composed in another way it is the same name.
-    assert_eq!(store.get(&name("do\u{308}ng")).await.unwrap().email.as_str(), "u3@example.com");
+    assert_eq!(get(store, &name("do\u{308}ng")).await.unwrap().email.as_str(), "u3@example.com");
 }
 
 async fn the_longest_values_are_kept_whole(store: &Store) {
@@ -164,14 +183,14 @@ async fn the_longest_values_are_kept_whole(store: &Store) {
     let email = format!("{}@{domain}", "x".repeat(64));
     assert_eq!(email.len(), 254);
     for longest in ["x".repeat(128), "😀".repeat(128)] {
-        let (stored, _) = store.put(&user(&longest, &email)).await.unwrap();
+        let (stored, _) = upsert(store, &user(&longest, &email)).await.unwrap();
         assert_eq!((stored.name.as_str(), stored.email.as_str()), (&*longest, &*email));
-        assert_eq!(store.get(&name(&longest)).await.unwrap(), stored);
+        assert_eq!(get(store, &name(&longest)).await.unwrap(), stored);
     }
 }
 
 async fn text_that_looks_like_sql_is_text(store: &Store) {
-    store.put(&user("keeper", "k@example.com")).await.unwrap();
+    upsert(store, &user("keeper", "k@example.com")).await.unwrap();
     let names = [
         "Robert'); DROP TABLE users;--",
         "' OR '1'='1",
@@ -189,32 +208,32 @@ async fn text_that_looks_like_sql_is_text(store: &Store) {
         "0x41",
     ];
     for text in names {
-        let (stored, put) = store.put(&user(text, "o'brien@example.com")).await.unwrap();
+        let (stored, put) = upsert(store, &user(text, "o'brien@example.com")).await.unwrap();
         assert_eq!((put, stored.name.as_str()), (Put::Created, text));
-        assert_eq!(store.get(&name(text)).await.unwrap(), stored);
+        assert_eq!(get(store, &name(text)).await.unwrap(), stored);
     }
     for text in names {
-        store.delete(&name(text)).await.unwrap();
+        delete(store, &name(text)).await.unwrap();
     }
-    let left = store.list(UserId(0), 100).await.unwrap();
+    let left = list(store, None, 100).await;
     assert_eq!(left.len(), 1, "only what was named was deleted");
     assert_eq!(left[0].name.as_str(), "keeper");
 }
 
 async fn a_list_is_in_the_order_of_ids_and_pages_without_gaps(store: &Store) {
     for n in 0..25 {
-        store.put(&user(&format!("user {}", 24 - n), "d@example.com")).await.unwrap();
+        upsert(store, &user(&format!("user {}", 24 - n), "d@example.com")).await.unwrap();
     }
-    let all = store.list(UserId(0), 100).await.unwrap();
+    let all = list(store, None, 100).await;
     assert_eq!(all.len(), 25);
     assert!(all.is_sorted_by_key(|user| user.id));
 
     // Deleting what was listed and what comes later does not shift the pages.
-    let mut paged = store.list(UserId(0), 10).await.unwrap();
-    store.delete(&paged[3].name).await.unwrap();
-    store.delete(&all[12].name).await.unwrap();
+    let mut paged = list(store, None, 10).await;
+    delete(store, &paged[3].name).await.unwrap();
+    delete(store, &all[12].name).await.unwrap();
     while let Some(last) = paged.last() {
-        let page = store.list(last.id, 10).await.unwrap();
+        let page = list(store, Some(last), 10).await;
         if page.is_empty() {
             break;
         }
@@ -228,13 +247,13 @@ async fn concurrent_puts_of_one_name_make_one_user(store: &Store) {
     let mut puts = JoinSet::new();
     for n in 0..40 {
         let store = store.clone();
-        puts.spawn(async move { store.put(&user("dong", &format!("u{n}@example.com"))).await.unwrap() });
+        puts.spawn(async move { upsert(&store, &user("dong", &format!("u{n}@example.com"))).await.unwrap() });
     }
     let done = puts.join_all().await;
     let ids: BTreeSet<_> = done.iter().map(|(user, _)| user.id).collect();
     assert_eq!(ids.len(), 1, "one user, one id");
     assert_eq!(done.iter().filter(|(_, put)| *put == Put::Created).count(), 1);
-    let all = store.list(UserId(0), 100).await.unwrap();
+    let all = list(store, None, 100).await;
     assert_eq!(all.len(), 1);
     assert!(done.iter().any(|(user, _)| *user == all[0]), "what is there is what one of them put");
 }
@@ -253,7 +272,7 @@ async fn concurrent_creates_of_one_name_have_one_winner(store: &Store) {
         }
     }
     assert_eq!(winners.len(), 1);
-    assert_eq!(store.get(&name("dong")).await.unwrap(), winners[0]);
+    assert_eq!(get(store, &name("dong")).await.unwrap(), winners[0]);
 }
 
 async fn concurrent_puts_and_deletes_never_fail(store: &Store) {
@@ -263,15 +282,15 @@ async fn concurrent_puts_and_deletes_never_fail(store: &Store) {
         tasks.spawn(async move {
             for _ in 0..15 {
                 if n % 2 == 0 {
-                    store.put(&user("dong", &format!("u{n}@example.com"))).await.unwrap();
+                    upsert(&store, &user("dong", &format!("u{n}@example.com"))).await.unwrap();
                 } else {
-                    assert!(matches!(store.delete(&name("dong")).await, Ok(()) | Err(StoreError::NoSuchUser)));
+                    assert!(matches!(delete(&store, &name("dong")).await, Ok(()) | Err(StoreError::NoSuchUser)));
                 }
             }
         });
     }
     tasks.join_all().await;
-    assert!(store.list(UserId(0), 10).await.unwrap().len() <= 1);
+    assert!(list(store, None, 10).await.len() <= 1);
 }
 
 /// The keeper of this store checks what it opened; another one starts on the same and finds everything.
@@ -279,12 +298,12 @@ async fn what_was_stored_is_there_for_other_instances(store: &Store) {
     let mut tasks = JoinSet::new();
     for n in 0..10 {
         let store = store.clone();
-        tasks.spawn(async move { store.put(&user(&format!("user {n}"), "d@example.com")).await.unwrap() });
+        tasks.spawn(async move { upsert(&store, &user(&format!("user {n}"), "d@example.com")).await.unwrap() });
     }
     let mut put: Vec<_> = tasks.join_all().await.into_iter().map(|(user, _)| user).collect();
     put.sort_by_key(|user| user.id);
-    assert_eq!(store.list(UserId(0), 100).await.unwrap(), put);
+    assert_eq!(list(store, None, 100).await, put);
     for user in &put {
-        assert_eq!(store.get(&user.name).await.as_ref(), Ok(user));
+        assert_eq!(get(store, &user.name).await.as_ref(), Ok(user));
     }
 }

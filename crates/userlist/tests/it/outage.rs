@@ -193,9 +193,9 @@ async fn a_read_only_database_is_read_and_says_so() {
     assert_eq!(service.client.plain(PUT).await.status, 200);
     wait_for_eq("status", SOON, Some(Status::Passing), || async { registry.last() }).await;
     database.sql("SET GLOBAL read_only = 1");
-    service.client.plain(PUT).await.assert_unavailable("database_read_only");
+    service.client.plain(&PUT.replace("d@", "e@")).await.assert_unavailable("read_only");
     let create = service.client.send(Method::POST, "/v1/users", r#"{"name":"ding","email":"d@example.com"}"#).await;
-    create.assert_unavailable("database_read_only");
+    create.assert_unavailable("read_only");
     assert_eq!(service.client.plain(GET).await.status, 200, "reads go on");
     assert_eq!(registry.last(), Some(Status::Passing), "so it stays in rotation");
     database.sql("SET GLOBAL read_only = 0");

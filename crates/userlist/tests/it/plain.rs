@@ -74,7 +74,7 @@ async fn bad_input_is_refused_by_the_name_of_its_field() {
         assert_eq!((reply.status, reply.fields()), (*status, fields.to_vec()), "{body:.60}: {}", reply.body);
     }
     let list = service.client.get("/v1/users").await;
-    assert_eq!(list.body, json!({"users": [], "next": null}), "nothing was stored by any of them");
+    assert_eq!(list.body, json!({"users": [], "next_cursor": null, "total": 0}), "nothing was stored by any of them");
 }
 
 #[tokio::test]

@@ -92,9 +92,30 @@ impl Client {
         self.try_send(method, path, body).await.expect("an answer")
     }
 
+    pub(crate) async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Reply {
+        self.try_send_with(method, path, headers, body).await.expect("an answer")
+    }
+
     /// None when there is no answer.
     pub(crate) async fn try_send(&self, method: Method, path: &str, body: &str) -> Option<Reply> {
-        let request = self.http.request(method, self.address(path)).body(body.to_owned());
+        self.try_send_with(method, path, &[], body.to_owned()).await
+    }
+
+    async fn try_send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Option<Reply> {
+        let request = self.http.request(method, self.address(path)).body(body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let response = request.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.ok()?;

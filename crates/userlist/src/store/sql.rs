@@ -1,0 +1,198 @@
+//! What is asked of a database, in SQL that MySQL, MariaDB and SQLite understand alike.
+//!
+//! Text columns compare byte for byte in all of them. `INSTR` does too, and knows no wildcards.
+
+use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserId, UserName, folded};
+
+use super::{
+    query::{Filter, Page, Position, PositionKey, SortKey},
+    session::Fault,
+    statement::{Row, Statement, Value},
+    writes::Key,
+};
+
+pub(crate) const COLUMNS: &str = "id, name, email, status, tags, attributes, version, created_at, updated_at";
+
+/// Whether the table can be read.
+pub(crate) const CHECK: &str = "SELECT id FROM users LIMIT 1";
+
+const FIND_BY_NAME: &str =
+    "SELECT id, name, email, status, tags, attributes, version, created_at, updated_at FROM users WHERE name = ?";
+const FIND_BY_ID: &str =
+    "SELECT id, name, email, status, tags, attributes, version, created_at, updated_at FROM users WHERE id = ?";
+const INSERT_ONE: &str = "INSERT INTO users \
+    (name, email, status, tags, attributes, created_at, updated_at, email_key, search_key, email_claim) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const UPDATE: &str = "UPDATE users SET name = ?, email = ?, status = ?, tags = ?, attributes = ?, version = ?, \
+    updated_at = ?, email_key = ?, search_key = ? WHERE id = ? AND version = ?";
+const UPDATE_WITH_CLAIM: &str = "UPDATE users SET email_claim = ?, name = ?, email = ?, status = ?, tags = ?, \
+    attributes = ?, version = ?, updated_at = ?, email_key = ?, search_key = ? WHERE id = ? AND version = ?";
+
+/// Whether addresses are unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emails {
+    Shared,
+    Unique,
+}
+
+pub(super) fn find(key: &Key) -> Statement {
+    match key {
+        Key::Name(name) => Statement::new(FIND_BY_NAME).bind(name.as_str()),
+        Key::Id(id) => Statement::new(FIND_BY_ID).bind(id.0),
+    }
+}
+
+/// Whether another user than `id` has this address. The index on claims does not know those from before addresses had to
+/// be unique.
+pub(super) fn others_with(email: &EmailAddress, id: i64) -> Statement {
+    Statement::new("SELECT COUNT(*) FROM (SELECT id FROM users WHERE email_key = ? AND id <> ? LIMIT 1) AS others")
+        .bind(email.key())
+        .bind(id)
+}
+
+pub(super) fn insert(user: &NewUser, now: Timestamp, emails: Emails) -> Statement {
+    bind_new(Statement::new(INSERT_ONE), user, now, emails)
+}
+
+fn bind_new(statement: Statement, user: &NewUser, now: Timestamp, emails: Emails) -> Statement {
+    let user = user.stored_as(0, now);
+    bind_details(statement.bind(user.name.as_str()).bind(user.email.as_str()), &user)
+        .bind(now.0)
+        .bind(now.0)
+        .bind(user.email.key())
+        .bind(search_key(user.name.as_str(), &user.email.key()))
+        .bind(claim(&user.email, emails))
+}
+
+/// Stores what `after` has other than `before`, if nobody else did so in between.
+pub(super) fn update(before: &User, after: &User, emails: Emails) -> Statement {
+    // A user who shares an address from before may be changed in other things.
+    let statement = if before.email.key() == after.email.key() {
+        Statement::new(UPDATE)
+    } else {
+        Statement::new(UPDATE_WITH_CLAIM).bind(claim(&after.email, emails))
+    };
+    bind_details(statement.bind(after.name.as_str()).bind(after.email.as_str()), after)
+        .bind(after.version)
+        .bind(after.updated_at.0)
+        .bind(after.email.key())
+        .bind(search_key(after.name.as_str(), &after.email.key()))
+        .bind(before.id.0)
+        .bind(before.version)
+}
+
+pub(super) fn remove(key: &Key) -> Statement {
+    match key {
+        Key::Name(name) => Statement::new("DELETE FROM users WHERE name = ?").bind(name.as_str()),
+        Key::Id(id) => Statement::new("DELETE FROM users WHERE id = ?").bind(id.0),
+    }
+}
+
+pub(super) fn remove_version(user: &User) -> Statement {
+    Statement::new("DELETE FROM users WHERE id = ? AND version = ?").bind(user.id.0).bind(user.version)
+}
+
+pub(super) fn page(page: &Page) -> Statement {
+    let column = column(page.sort.key);
+    let (direction, than) = if page.sort.is_descending { ("DESC", "<") } else { ("ASC", ">") };
+    let (mut conditions, mut values) = conditions(&page.filter);
+    if let Some(Position { key, id }) = &page.after {
+        let key = match key {
+            PositionKey::Id => None,
+            PositionKey::Text(text) => Some(Value::Text(text.clone())),
+            PositionKey::Number(number) => Some(Value::Number(*number)),
+        };
+        match key {
+            None => conditions.push(format!("id {than} ?")),
+            Some(key) => {
+                // The first part alone would do, but databases only see in the second where to begin in the index.
+                conditions.push(format!("({column} {than} ? OR id {than} ?) AND {column} {than}= ?"));
+                values.extend([key.clone(), Value::Number(*id), key]);
+            }
+        }
+        if page.sort.key == SortKey::Id {
+            values.push(Value::Number(*id));
+        }
+    }
+    let order = match page.sort.key {
+        SortKey::Id => format!("id {direction}"),
+        _ => format!("{column} {direction}, id {direction}"),
+    };
+    values.push(Value::Number(i64::from(page.rows)));
+    let sql = format!("SELECT {COLUMNS} FROM users{} ORDER BY {order} LIMIT ?", all_of(&conditions));
+    Statement { sql: sql.into(), values, is_frequent: true }
+}
+
+pub(super) fn count(filter: &Filter) -> Statement {
+    let (conditions, values) = conditions(filter);
+    let sql = format!("SELECT COUNT(*) FROM users{}", all_of(&conditions));
+    Statement { sql: sql.into(), values, is_frequent: true }
+}
+
+fn conditions(filter: &Filter) -> (Vec<String>, Vec<Value>) {
+    let Filter { status, tag, text, email, name } = filter;
+    let conditions: [Option<(&str, Value)>; 5] = [
+        name.as_ref().map(|name| ("name = ?", name.as_str().into())),
+        email.as_ref().map(|email| ("email_key = ?", email.key().into())),
+        status.map(|status| ("status = ?", status.as_str().into())),
+        // As it stands in the list; a tag has no character that JSON would escape.
+        tag.as_ref().map(|tag| ("INSTR(tags, ?) > 0", format!("\"{}\"", tag.as_str()).into())),
+        text.as_ref().map(|text| ("INSTR(search_key, ?) > 0", text.as_str().into())),
+    ];
+    conditions.into_iter().flatten().map(|(sql, value)| (sql.to_owned(), value)).unzip()
+}
+
+fn all_of(conditions: &[String]) -> String {
+    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
+}
+
+fn column(key: SortKey) -> &'static str {
+    match key {
+        SortKey::Id => "id",
+        SortKey::Name => "name",
+        SortKey::Email => "email_key",
+        SortKey::UpdatedAt => "updated_at",
+    }
+}
+
+fn bind_details(statement: Statement, user: &User) -> Statement {
+    let json = |text: serde_json::Result<String>| text.expect("strings and JSON values always become JSON");
+    let tags = (!user.tags.is_empty()).then(|| json(serde_json::to_string(&user.tags)));
+    let attributes = (!user.attributes.is_empty()).then(|| json(serde_json::to_string(&user.attributes)));
+    statement.bind(user.status.as_str()).bind(tags).bind(attributes)
+}
+
+fn claim(email: &EmailAddress, emails: Emails) -> Option<String> {
+    (emails == Emails::Unique).then(|| email.key())
+}
+
+/// What [`Filter::text`] is searched in; no text that is searched for has a line end.
+pub(super) fn search_key(name: &str, email_key: &str) -> String {
+    format!("{}\n{email_key}", folded(name))
+}
+
+/// A user as it stands in the table.
+pub(super) fn user(row: Row) -> Result<User, Fault> {
+    let (id, name, email, status, tags, attributes, version, created_at, updated_at) = row;
+    let wrong = |column: &str| Fault::Unusable(format!("column {column} holds something else than expected"));
+    let status = status.parse::<Status>().map_err(|_| wrong("status"))?;
+    let tags = match tags {
+        Some(tags) => Tags::stored(serde_json::from_str(&tags).map_err(|_| wrong("tags"))?),
+        None => Tags::default(),
+    };
+    let attributes = match attributes {
+        Some(attributes) => Attributes::stored(serde_json::from_str(&attributes).map_err(|_| wrong("attributes"))?),
+        None => Attributes::default(),
+    };
+    Ok(User {
+        id: UserId(id),
+        name: UserName::stored(name),
+        email: EmailAddress::stored(email),
+        status,
+        tags,
+        attributes,
+        version,
+        created_at: Timestamp(created_at),
+        updated_at: Timestamp(updated_at),
+    })
+}
