@@ -19,7 +19,7 @@ use service_kit::{app, health::Readiness};
 
 use crate::{
     clock::Millis,
-    passive::Verdict,
+    outlier::Verdict,
     routing_table::{Candidate, RoutingTable, Service, Source, TableHandle, Withheld},
     tombstones::Tombstone,
     unavailable,
@@ -105,10 +105,11 @@ fn service_json(service: &Service, now: Millis) -> Value {
 }
 
 fn candidate_json(candidate: &Candidate, place: &str, now: Millis) -> Value {
-    let (decision, ejected_for) = match candidate.passive.verdict(now) {
+    let (decision, ejected_for) = match candidate.standing.outlier.verdict(now) {
         Verdict::Healthy => (place, None),
         Verdict::Ejected { until } => ("ejected", Some(until.since(now))),
         Verdict::Probation => ("probation", None),
+        Verdict::Failing => ("failing", None),
     };
     json!({
         "key": candidate.key,

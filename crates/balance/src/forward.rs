@@ -18,6 +18,7 @@ use crate::{
     framing,
     gateway::Gateway,
     headers,
+    outlier::Outcome,
     per_core::FailureKind,
     refusal::Refusal,
     request_body::{RequestBody, Source},
@@ -212,21 +213,23 @@ fn failure(error: hyper::Error, upstream: &Upstream, body: &Source) -> Failure {
 // === impl Failure ===
 
 impl Failure {
-    /// Whether it speaks against the instance: then it is ejected for a while.
-    pub(crate) fn ejects(&self) -> bool {
+    /// What it says about the instance; `None`: nothing.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
         match self.kind {
-            Kind::Connect(ConnectError::Connect(_) | ConnectError::Timeout(_) | ConnectError::Resolve(_))
-            | Kind::Timeout(_) => true,
-            Kind::Closed(_) => !self.is_stale,
+            Kind::Connect(ConnectError::Connect(_) | ConnectError::Timeout(_) | ConnectError::Resolve(_)) => {
+                Some(Outcome::ConnectFailed)
+            }
+            Kind::Timeout(_) => Some(Outcome::TimedOut),
+            Kind::Closed(_) if !self.is_stale => Some(Outcome::Broken),
+            Kind::Unparsable(_) | Kind::Malformed(_) => Some(Outcome::Malformed),
             Kind::Connect(
                 ConnectError::Forbidden(_)
                 | ConnectError::Handshake(_)
                 | ConnectError::NoResolver(_)
                 | ConnectError::Exhausted(_),
             )
-            | Kind::Unparsable(_)
-            | Kind::Malformed(_)
-            | Kind::Client(_) => false,
+            | Kind::Closed(_)
+            | Kind::Client(_) => None,
         }
     }
 
@@ -278,7 +281,7 @@ mod tests {
     fn an_exhausted_host_ejects_nobody_and_says_that_it_is_overloaded() {
         let kind = Kind::Connect(ConnectError::Exhausted(io::Error::other("too many open files")));
         let failure = Failure { kind, progress: Progress::NothingSent, is_stale: false };
-        assert!(!failure.ejects() && failure.metric().is_none());
+        assert!(failure.outcome().is_none() && failure.metric().is_none());
         let problem = failure.exhaustion().unwrap().problem();
         assert_eq!((problem.status.as_u16(), &*problem.code), (503, "overloaded"));
     }

@@ -20,9 +20,9 @@ use crate::{
     forward::{Failure, Outgoing, forward},
     framing, identity, index,
     metrics::Refusals,
-    passive::Policy,
+    outlier::{Change, Outcome},
     per_core::PerCore,
-    pick::{Tried, pick},
+    pick::{Ask, Tried, pick},
     pool::Pool,
     refusal::Refusal,
     reply,
@@ -125,11 +125,17 @@ impl Gateway {
         let mut failed = None;
         let mut may_reuse = true;
         for attempts_left in (0..self.options.retries.attempts_max).rev() {
-            let turn = self.counters(service).next_turn();
-            let Some(candidate) = pick(service, turn, &tried, self.clock.now()) else { break };
+            let ask = Ask { core: self.core, hash: None, sticky: None, now: self.clock.now() };
+            let Some(picked) = pick(service, &ask, &tried) else { break };
+            let Some(_in_flight) = picked.candidate.begin(self.core) else {
+                tried.add(&picked.candidate);
+                continue;
+            };
+            let (candidate, started) = (&*picked.candidate, Instant::now());
             let failure = match forward(self, candidate, outgoing, body, downstream, may_reuse).await {
                 Ok(response) => {
-                    self.succeeded(service, candidate);
+                    let outcome = Outcome::Answered { status: response.status().as_u16() };
+                    self.record(service, candidate, outcome, started.elapsed());
                     return Ok(response);
                 }
                 Err(failure) => failure,
@@ -138,7 +144,7 @@ impl Gateway {
             if let Some(overloaded) = failure.exhaustion() {
                 return Err(overloaded);
             }
-            self.failed(service, candidate, &failure);
+            self.failed(service, candidate, &failure, started.elapsed());
             if failure.is_stale {
                 // Where one kept connection was stale, others may be.
                 may_reuse = false;
@@ -172,22 +178,26 @@ impl Gateway {
         &service.cores[self.core]
     }
 
-    fn succeeded(&self, service: &Service, candidate: &Candidate) {
-        if candidate.passive.succeeded() {
-            tracing::info!(service.name = %service.name, instance = %candidate.address(), "instance is back in rotation");
+    fn record(&self, service: &Service, candidate: &Candidate, outcome: Outcome, latency: Duration) {
+        let (name, instance) = (&service.name, candidate.address());
+        match candidate.record(outcome, latency, Millis::now(), service.policy()) {
+            Some(Change::Ejected { lasts }) => {
+                self.counters(service).ejected();
+                tracing::info!(service.name = %name, %instance, ?outcome, "instance is ejected for {lasts:?}");
+            }
+            Some(Change::Readmitted) => {
+                tracing::info!(service.name = %name, %instance, "instance is back in rotation");
+            }
+            None => {}
         }
     }
 
-    fn failed(&self, service: &Service, candidate: &Candidate, failure: &Failure) {
-        let counters = self.counters(service);
+    fn failed(&self, service: &Service, candidate: &Candidate, failure: &Failure, latency: Duration) {
         if let Some(kind) = failure.metric() {
-            counters.failed(kind);
+            self.counters(service).failed(kind);
         }
-        if failure.ejects() && candidate.passive.failed(Millis::now(), Policy::default()) {
-            counters.ejected();
-            let (name, address) = (&service.name, candidate.address());
-            let reason = service_kit::chain(&failure.kind);
-            tracing::info!(service.name = %name, instance = %address, "instance is ejected for a while: it {reason}");
+        if let Some(outcome) = failure.outcome() {
+            self.record(service, candidate, outcome, latency);
         }
     }
 

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update};
+use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update, policy::Policy};
 
 use places::Places;
 pub use saved::Saved;
@@ -30,8 +30,8 @@ pub use saved::Saved;
 use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
-    passive::Passive,
-    routing_table::{Candidate, RoutingTable, Service, Source},
+    outlier::Judgements,
+    routing_table::{Candidate, RoutingTable, Service, Source, Standing},
     tombstones::{Cause, Tombstone, Tombstones},
 };
 
@@ -45,6 +45,11 @@ pub struct Instances {
     places: Places,
     suspected_places: Places,
     tombstones: Tombstones,
+    /// The policy of a service of which nothing else is said.
+    default_policy: Arc<Policy>,
+    /// The gateway's own zone.
+    zone: Option<String>,
+    judgements: Judgements,
     addresses: AddressPolicy,
     /// What was known about etcd's names when the addresses were judged.
     judged_by: Arc<Resolved>,
@@ -87,6 +92,9 @@ impl Instances {
             places: Places::default(),
             suspected_places: Places::default(),
             tombstones: Tombstones::default(),
+            default_policy: Arc::default(),
+            zone: None,
+            judgements: Judgements::default(),
             judged_by: addresses.resolved(),
             addresses,
             last_resort,
@@ -98,6 +106,20 @@ impl Instances {
             touched: BTreeSet::new(),
             is_changed: false,
         }
+    }
+
+    /// Treats services by `policy`, as far as nothing else is said about them.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.default_policy = Arc::new(policy);
+        self
+    }
+
+    /// The gateway is in this zone.
+    #[must_use]
+    pub fn in_zone(mut self, zone: Option<String>) -> Self {
+        self.zone = zone;
+        self
     }
 
     /// What etcd said is true at this revision.
@@ -117,11 +139,17 @@ impl Instances {
                 for known in gone {
                     self.bury(known, now);
                 }
+                // A service that is new as a whole has nobody else to take its load meanwhile.
+                let known: BTreeSet<ServiceName> = self.registered.keys().map(|key| key.service.clone()).collect();
                 for registered in all {
-                    self.add(registered);
+                    let joins = known.contains(&registered.key.service);
+                    self.add(registered, joins.then_some(now));
                 }
             }
-            Update::Add(registered) => self.add(registered),
+            Update::Add(registered) => {
+                let joins = self.instances_of(&registered.key.service).next().is_some();
+                self.add(registered, joins.then_some(now));
+            }
             Update::Remove(key) => {
                 if let Some(known) = self.take(&key) {
                     self.bury(known, now);
@@ -206,7 +234,7 @@ impl Instances {
         Some(Arc::new(RoutingTable::new(self.source, self.revision, self.built.clone())))
     }
 
-    fn add(&mut self, registered: Registered) {
+    fn add(&mut self, registered: Registered, joined: Option<Millis>) {
         let key = registered.key.clone();
         if self.registered.get(&key).is_some_and(|before| before.registered == registered) {
             return;
@@ -228,12 +256,15 @@ impl Instances {
         let same = before.filter(|before| {
             before.registered.created == registered.created && before.registered.instance.address == instance.address
         });
-        let (serial, passive) = match same {
-            Some(before) => (before.candidate.serial, Arc::clone(&before.candidate.passive)),
-            None => (self.next_serial(), Arc::<Passive>::default()),
+        let (serial, standing) = match same {
+            Some(before) => (before.candidate.serial, Arc::clone(&before.candidate.standing)),
+            None => {
+                let standing = Standing::new(&key, self.cores, self.judgements.clone(), joined);
+                (self.next_serial(), Arc::new(standing))
+            }
         };
         self.places.add(&key, &instance.address);
-        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, passive });
+        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, standing });
         self.registered.insert(key, Known { registered, candidate });
     }
 

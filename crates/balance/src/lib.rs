@@ -9,7 +9,7 @@
 //! | [`worker`], `connection`, `client_stream`, `downstream` | accepts, bounds, times and ends a client's connection |
 //! | `gateway` | **the life of a request, on one page** |
 //! | `framing`, `target`, `headers`, `identity` | what passes, whom it is for, what is changed on the way |
-//! | `pick`, `passive` | which instance, and which one not for a while |
+//! | `pick`, `load`, `outlier` | which instance, and which one not for a while |
 //! | `forward`, `upstream`, `pool`, `request_body`, `response_body`, `vectored` | one attempt, on a connection of this core |
 //! | `retry` | whether it may be tried again |
 //! | `refusal`, `unavailable`, `reply` | the gateway's own answers |
@@ -37,9 +37,10 @@ mod identity;
 mod index;
 pub mod instances;
 mod last_resort;
+mod load;
 pub mod metrics;
 mod open_files;
-mod passive;
+mod outlier;
 mod per_core;
 mod pick;
 mod pool;

@@ -1,20 +1,59 @@
 //! Which instance gets the request.
 //!
-//! Candidates are the instances that are registered and want traffic; when no instance of the service is registered any
-//! more, those that vanished without a word and may still answer (`last resort`). Among them: in turn, by weight, leaving
-//! out those that this request has tried and those that are ejected. When that leaves nobody, an ejected one is better
-//! than nobody, so the last instance is never ejected.
+//! | step | |
+//! |---|---|
+//! | 1 | candidates are the instances that are registered and want traffic; when none is registered any more, those that vanished without a word and may still answer (`last resort`) |
+//! | 2 | the instance that the client's sticky cookie names, if it is well |
+//! | 3 | otherwise one is drawn by the service's policy: in turn, of two the less loaded, by hash; from the own zone, as far as it has the capacity |
+//! | 4 | whoever was tried by this request, is ejected or fails its probes is put back, and another is drawn; an instance that has just joined is put back most of the time |
+//! | 5 | when that leaves nobody, an unhealthy one is better than nobody, so the last instance is never ejected; one that refused the last connection comes last of all |
+//!
+//! A pick looks at a few candidates, however many there are: the shelves are prepared when the table is made, and what
+//! the judgements about all instances add up to (`assess`) is computed again only when there is a new judgement. Only when
+//! the draws find nobody is everybody looked at.
 
+mod assess;
+mod draw;
+mod maglev;
+mod mix;
 mod round_robin;
 
 use std::sync::Arc;
 
+pub(crate) use assess::{Assessment, Kept};
+pub(crate) use maglev::Maglev;
+pub(crate) use mix::{hash, mix};
 pub(crate) use round_robin::Turns;
 
 use crate::{
     clock::Millis,
-    routing_table::{Candidate, Service},
+    outlier::Verdict,
+    routing_table::{Candidate, Lot, Service},
 };
+
+/// What a request brings to be picked by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    /// The core that serves it.
+    pub(crate) core: usize,
+    /// [`hash`] of what `load_balancing.hash_on` names, if the request has it.
+    pub(crate) hash: Option<u64>,
+    /// The value of the sticky cookie.
+    pub(crate) sticky: Option<&'a [u8]>,
+    /// The time.
+    pub(crate) now: Millis,
+}
+
+/// The instance that gets the request.
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by the data path that is being made")]
+pub(crate) struct Picked {
+    pub(crate) candidate: Arc<Candidate>,
+    /// The request decides whether an ejection is over.
+    pub(crate) is_probation: bool,
+    /// The client's cookie names it already.
+    pub(crate) is_sticky: bool,
+}
 
 /// The instances that a request has tried in vain, by serial number; a few, mostly none.
 #[derive(Debug, Default)]
@@ -30,81 +69,77 @@ impl Tried {
     }
 }
 
-/// Picks an instance, `turn` counting the picks of this service; `None` when all candidates were tried or there are none.
-pub(crate) fn pick<'a>(service: &'a Service, turn: usize, tried: &Tried, now: Millis) -> Option<&'a Arc<Candidate>> {
+/// Picks an instance of `service`; `None` when all candidates were tried or there are none.
+pub(crate) fn pick(service: &Service, ask: &Ask<'_>, tried: &Tried) -> Option<Picked> {
     let shelf = service.shelf();
-    let untried = || shelf.from(turn).filter(|candidate| !tried.contains(candidate));
-    untried().find(|candidate| candidate.passive.admits(now)).or_else(|| untried().next())
+    let turn = service.cores[ask.core].next_turn();
+    let rules = Rules { service, ask, tried, turn, assessment: service.assess(ask.now) };
+    if let Some(named) = ask.sticky.and_then(|cookie| shelf.with_cookie(cookie))
+        && let Some(picked) = rules.admit(named)
+    {
+        return Some(Picked { is_sticky: true, ..picked });
+    }
+    let (first, second) = rules.lots();
+    rules.draw(first).or_else(|| second.and_then(|lot| rules.draw(lot))).or_else(|| rules.anybody())
+}
+
+/// What one pick goes by.
+struct Rules<'a> {
+    service: &'a Service,
+    ask: &'a Ask<'a>,
+    tried: &'a Tried,
+    turn: usize,
+    assessment: Assessment,
+}
+
+impl<'a> Rules<'a> {
+    /// Where to draw from, and where then.
+    fn lots(&self) -> (&'a Lot, Option<&'a Lot>) {
+        let shelf = self.service.shelf();
+        match shelf.zones() {
+            Some(zones) if self.ask.hash.is_none() || shelf.maglev().is_none() => {
+                // The higher bits of the number decide; the lower ones draw.
+                let is_near = self.chance(0) >> 32 < u64::from(self.assessment.near_permille) * (1 << 32) / 1000;
+                if is_near { (&zones.near, Some(&zones.far)) } else { (&zones.far, Some(&zones.near)) }
+            }
+            _ => (shelf.lot(), None),
+        }
+    }
+
+    /// The candidate, if a request may go to it now.
+    fn admit(&self, candidate: &Arc<Candidate>) -> Option<Picked> {
+        if self.tried.contains(candidate) {
+            return None;
+        }
+        let outlier = &candidate.standing.outlier;
+        let is_probation = match outlier.verdict(self.ask.now) {
+            Verdict::Healthy => false,
+            Verdict::Probation if outlier.take_probation(self.ask.now) => true,
+            Verdict::Probation | Verdict::Ejected { .. } | Verdict::Failing
+                if self.assessment.is_panic && !outlier.refuses() =>
+            {
+                false
+            }
+            Verdict::Probation | Verdict::Ejected { .. } | Verdict::Failing => return None,
+        };
+        Some(Picked { candidate: Arc::clone(candidate), is_probation, is_sticky: false })
+    }
+
+    /// Somebody who was not tried, healthy or not: the best there is.
+    fn anybody(&self) -> Option<Picked> {
+        let all = self.service.shelf().lot();
+        let (before, after) = all.all().split_at(all.at_turn(self.turn).min(all.all().len()));
+        let untried = || after.iter().chain(before).filter(|candidate| !self.tried.contains(candidate));
+        let listens = |candidate: &&Arc<Candidate>| !candidate.standing.outlier.refuses();
+        let candidate = untried().find(listens).or_else(|| untried().next())?;
+        Some(Picked { candidate: Arc::clone(candidate), is_probation: false, is_sticky: false })
+    }
+
+    /// A number by chance for draw `n` of this pick.
+    fn chance(&self, n: u64) -> u64 {
+        mix(mix(self.turn as u64 ^ (self.ask.core as u64) << 56).wrapping_add(n))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::{passive::Policy, routing_table::Shelf};
-
-    fn service(ready: &[(&str, u64)]) -> Service {
-        let candidates = ready.iter().map(|(address, weight)| Arc::new(Candidate::sample(address, *weight)));
-        Service { candidates: Shelf::new(candidates.collect()), ..Service::empty("mail".parse().unwrap(), 1) }
-    }
-
-    fn picks(service: &Service, turns: usize) -> BTreeMap<String, usize> {
-        let mut picks = BTreeMap::new();
-        for turn in 0..turns {
-            let picked = pick(service, turn, &Tried::default(), Millis(0)).unwrap();
-            *picks.entry(picked.address().to_string()).or_default() += 1;
-        }
-        picks
-    }
-
-    #[test]
-    fn equal_instances_take_turns() {
-        let service = service(&[("a:1", 1), ("b:1", 1), ("c:1", 1)]);
-        let order: Vec<_> = (0..6)
-            .map(|turn| pick(&service, turn, &Tried::default(), Millis(0)).unwrap().address().to_string())
-            .collect();
-        assert_eq!(order, ["a:1", "b:1", "c:1", "a:1", "b:1", "c:1"]);
-    }
-
-    #[test]
-    fn an_instance_of_weight_3_gets_three_times_the_requests() {
-        let picks = picks(&service(&[("a:1", 3), ("b:1", 1)]), 4000);
-        assert!((2980..=3020).contains(&picks["a:1"]), "{picks:?}");
-    }
-
-    #[test]
-    fn an_ejected_instance_is_left_out() {
-        let service = service(&[("a:1", 1), ("b:1", 1)]);
-        service.candidates.all()[0].passive.failed(Millis(0), Policy::default());
-        assert_eq!(picks(&service, 10).keys().collect::<Vec<_>>(), ["b:1"]);
-    }
-
-    #[test]
-    fn the_last_instance_is_never_ejected() {
-        let service = service(&[("a:1", 1), ("b:1", 1)]);
-        for candidate in service.candidates.all() {
-            candidate.passive.failed(Millis(0), Policy::default());
-        }
-        assert_eq!(picks(&service, 10).len(), 2, "when all are ejected, all are used");
-    }
-
-    #[test]
-    fn no_instance_is_tried_twice() {
-        let service = service(&[("a:1", 1), ("b:1", 1)]);
-        let mut tried = Tried::default();
-        for _ in 0..2 {
-            tried.add(pick(&service, 0, &tried, Millis(0)).unwrap());
-        }
-        assert!(pick(&service, 0, &tried, Millis(0)).is_none());
-    }
-
-    #[test]
-    fn the_last_resort_is_used_only_when_nobody_is_registered() {
-        let suspect = Shelf::new(vec![Arc::new(Candidate::sample("old:1", 1))]);
-        let registered = Service { last_resort: suspect.clone(), ..service(&[("a:1", 1)]) };
-        assert_eq!(picks(&registered, 10).keys().collect::<Vec<_>>(), ["a:1"]);
-        let nobody = Service { last_resort: suspect, ..service(&[]) };
-        assert_eq!(picks(&nobody, 10).keys().collect::<Vec<_>>(), ["old:1"]);
-    }
-}
+mod tests;

@@ -4,13 +4,21 @@
 //! one atomic swap, so that no request ever sees half a change and none ever waits for one. What must survive a swap
 //! (what traffic has taught about an instance, whose turn it is, counters) is shared by the old table and the new one.
 
+mod candidate;
+mod shelf;
+
 use std::{cell::RefCell, collections::HashMap, ops::Deref, rc::Rc, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
-use discovery::{Address, Instance, InstanceKey, Revision, Scheme, ServiceName, Status};
+use discovery::{Address, InstanceKey, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
-use crate::{addresses::Forbidden, passive::Passive, per_core::PerCore, pick::Turns, tombstones::Tombstone};
+#[cfg(test)]
+pub(crate) use candidate::InFlight;
+pub(crate) use candidate::{Candidate, Standing};
+pub(crate) use shelf::{Lot, Shelf};
+
+use crate::{addresses::Forbidden, outlier::Judgements, per_core::PerCore, pick::Kept, tombstones::Tombstone};
 
 /// Everything a request needs to know, at one revision of etcd.
 #[derive(Debug, Default)]
@@ -47,24 +55,10 @@ pub struct Service {
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
     pub(crate) cores: Arc<[PerCore]>,
-}
-
-/// Instances to pick from, with their weights prepared.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Shelf {
-    candidates: Vec<Arc<Candidate>>,
-    turns: Turns,
-}
-
-/// An instance as a request sees it.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    /// Different for every registration: connections and tries are kept under it.
-    pub(crate) serial: u64,
-    pub(crate) key: InstanceKey,
-    pub(crate) instance: Instance,
-    /// Outlives changes of what the instance says about itself.
-    pub(crate) passive: Arc<Passive>,
+    pub(crate) policy: Arc<Policy>,
+    /// What the judgements about its instances add up to.
+    pub(crate) assessed: Kept,
+    pub(crate) judgements: Judgements,
 }
 
 /// A registered instance that gets no requests.
@@ -121,51 +115,21 @@ impl Service {
             withheld: Vec::new(),
             tombstones: Vec::new(),
             cores: (0..cores).map(|_| PerCore::default()).collect(),
+            policy: Arc::default(),
+            assessed: Kept::default(),
+            judgements: Judgements::default(),
         }
+    }
+
+    /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
+    pub(crate) fn policy(&self) -> &Arc<Policy> {
+        &self.policy
     }
 
     /// Where to pick from now: the last resort is for when no instance is registered.
     pub(crate) fn shelf(&self) -> &Shelf {
         let nobody_is_registered = self.candidates.all().is_empty() && self.withheld.is_empty();
         if nobody_is_registered { &self.last_resort } else { &self.candidates }
-    }
-}
-
-// === impl Shelf ===
-
-impl Shelf {
-    pub(crate) fn new(candidates: Vec<Arc<Candidate>>) -> Self {
-        let turns = Turns::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
-        Self { candidates, turns }
-    }
-
-    pub(crate) fn all(&self) -> &[Arc<Candidate>] {
-        &self.candidates
-    }
-
-    /// All, starting with the one whose turn it is.
-    pub(crate) fn from(&self, turn: usize) -> impl Iterator<Item = &Arc<Candidate>> {
-        let (before, after) = self.candidates.split_at(self.turns.at(turn));
-        after.iter().chain(before)
-    }
-}
-
-// === impl Candidate ===
-
-impl Candidate {
-    pub(crate) fn address(&self) -> &Address {
-        &self.instance.address
-    }
-
-    #[cfg(test)]
-    pub(crate) fn sample(address: &str, weight: u64) -> Self {
-        use std::sync::atomic::{AtomicU64, Ordering};
-
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let address: Address = address.parse().unwrap();
-        let key = InstanceKey::new("mail".parse().unwrap(), address.instance_id().unwrap());
-        let instance = Instance { weight: weight.try_into().unwrap(), ..Instance::at(address) };
-        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, passive: Arc::default() }
     }
 }
 

@@ -34,17 +34,24 @@ impl Instances {
         let before = self.built.get(name.as_str());
         let cores = before.map(|before| Arc::clone(&before.cores));
         let fresh = Service::empty(name.clone(), self.cores);
+        let policy = Arc::clone(&self.default_policy);
+        for candidate in candidates.iter().chain(&last_resort) {
+            candidate.standing.load.limit(policy.breaker.in_flight_max);
+        }
+        let shelf = |candidates, before| Shelf::new(candidates, &policy, self.zone.as_deref(), before);
         Some(Service {
-            candidates: Shelf::new(candidates),
-            last_resort: Shelf::new(last_resort),
+            candidates: shelf(candidates, before.map(|before| &before.candidates)),
+            last_resort: shelf(last_resort, before.map(|before| &before.last_resort)),
             withheld,
             tombstones,
             cores: cores.unwrap_or_else(|| Arc::clone(&fresh.cores)),
+            judgements: self.judgements.clone(),
+            policy,
             ..fresh
         })
     }
 
-    fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = (&InstanceKey, &Known)> {
+    pub(super) fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = (&InstanceKey, &Known)> {
         let from = InstanceKey::nameless(name.clone());
         self.registered.range(from..).take_while(move |(key, _)| key.service == *name)
     }

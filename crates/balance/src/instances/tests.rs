@@ -2,7 +2,8 @@ use discovery::{Instance, LeaseId};
 
 use super::*;
 use crate::{
-    pick::{Tried, pick},
+    outlier::Outcome,
+    pick::{Ask, Tried, pick},
     routing_table::Why,
 };
 
@@ -162,11 +163,13 @@ fn what_traffic_taught_survives_a_change_of_status_but_not_a_new_registration() 
     add(&mut instances, "service/mail/b", "10.0.0.2:1");
     let eject = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
-        service.candidates.all()[0].passive.failed(Millis(0), crate::passive::Policy::default());
+        let failed = Outcome::ConnectFailed;
+        service.candidates.all()[0].record(failed, Duration::ZERO, Millis(0), service.policy());
     };
     let first = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
-        pick(&service, 0, &Tried::default(), Millis(1)).unwrap().address().to_string()
+        let ask = Ask { core: 0, hash: None, sticky: None, now: Millis(1) };
+        pick(&service, &ask, &Tried::default()).unwrap().candidate.address().to_string()
     };
     eject(&instances);
     let mut changed = registered("service/mail/a", "http://10.0.0.1:1?version=2");

@@ -12,7 +12,7 @@ use prometheus_client::{
 use crate::{
     clock::Millis,
     connections::Connections,
-    passive::Verdict,
+    outlier::Verdict,
     per_core::{DURATION_BOUNDS_US, FailureKind, Totals},
     routing_table::{Service, TableHandle, Why},
 };
@@ -122,8 +122,8 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
     let mut metric = encoder.encode_descriptor("balance_instances", "Instances", None, MetricType::Gauge)?;
     for (service, _) in services {
         let all = service.candidates.all();
-        let is_ejected = |verdict| matches!(verdict, Verdict::Ejected { .. });
-        let ejected = all.iter().filter(|candidate| is_ejected(candidate.passive.verdict(now))).count();
+        let is_ejected = |verdict| matches!(verdict, Verdict::Ejected { .. } | Verdict::Failing);
+        let ejected = all.iter().filter(|candidate| is_ejected(candidate.standing.outlier.verdict(now))).count();
         for (state, number) in [
             ("in_rotation", all.len() - ejected),
             ("ejected", ejected),

@@ -33,8 +33,19 @@ impl Turns {
     /// The index whose turn it is; 0 when there are none.
     pub(crate) fn at(&self, turn: usize) -> usize {
         let Some(total) = self.sums.last() else { return turn.checked_rem(self.len).unwrap_or(0) };
-        let fraction = (turn as u64).wrapping_mul(GOLDEN);
-        let point = (u128::from(fraction) * u128::from(*total)) >> 64;
+        self.at_point(*total, (turn as u64).wrapping_mul(GOLDEN))
+    }
+
+    /// The index at this fraction of 2⁶⁴ of the weights; 0 when there are none.
+    pub(crate) fn at_fraction(&self, fraction: u64) -> usize {
+        match self.sums.last() {
+            Some(total) => self.at_point(*total, fraction),
+            None => usize::try_from((u128::from(fraction) * self.len as u128) >> 64).unwrap_or_default(),
+        }
+    }
+
+    fn at_point(&self, total: u64, fraction: u64) -> usize {
+        let point = (u128::from(fraction) * u128::from(total)) >> 64;
         self.sums.partition_point(|sum| u128::from(*sum) <= point)
     }
 }

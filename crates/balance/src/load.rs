@@ -1,0 +1,176 @@
+//! How busy and how fast an instance is, as the requests of this gateway show.
+//!
+//! Requests under way are counted on a cache line of each core's own, and added up by whoever wants to know: two cores
+//! that count in one place would cost each other a cache miss per request.
+//!
+//! The latency is a *peak* EWMA, after Finagle's and linkerd's (`tower::load::PeakEwma`): an exponentially weighted moving
+//! average that jumps to a slower answer at once and forgets it over [`DECAY`]. So one slow answer is enough to be
+//! avoided, and being fast again is believed only gradually. It is kept only for services that choose by it.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::clock::Millis;
+
+/// After this time an answer counts for `1/e` (37 %) of what it counted; linkerd's default.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// What an instance is taken for before it has answered: slower than most, so that it is not flooded before it has shown
+/// what it can do, and fast enough to be tried.
+const UNKNOWN_US: f32 = 30_000.0;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Load {
+    cores: Box<[Slot]>,
+    /// Further requests are not for this instance.
+    in_flight_max: AtomicU32,
+    /// The average in microseconds (`f32`) above the moment of the last answer in milliseconds (32 bits).
+    latency: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Slot(AtomicU32);
+
+// === impl Load ===
+
+impl Load {
+    /// Of an instance that serves requests from `cores` cores, without a limit.
+    pub(crate) fn new(cores: usize) -> Self {
+        let cores = (0..cores.max(1)).map(|_| Slot::default()).collect();
+        Self { cores, in_flight_max: AtomicU32::new(u32::MAX), latency: AtomicU64::default() }
+    }
+
+    pub(crate) fn limit(&self, in_flight_max: u32) {
+        self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
+    }
+
+    /// Requests under way, on all cores.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.cores.iter().map(|slot| slot.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether the limit is reached.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight() >= self.in_flight_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin(&self, core: usize) {
+        self.slot(core).fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self, core: usize) {
+        self.slot(core).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A request was answered after `latency`.
+    pub(crate) fn answered(&self, latency: Duration, now: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let us = latency.as_micros().min(u128::from(u32::MAX)) as f32;
+        let step = |word| Some(Latency::unpack(word).map_or(us, |before| before.followed_by(us, now)));
+        let next = |word| step(word).map(|average| Latency { average_us: average, at_ms: low(now) }.pack());
+        let _always = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// What the next request will cost, in microseconds: its own latency, and that of those under way, of which an
+    /// instance of twice the weight carries twice as many.
+    pub(crate) fn cost_us(&self, weight: u16) -> f32 {
+        let average =
+            Latency::unpack(self.latency.load(Ordering::Relaxed)).map_or(UNKNOWN_US, |known| known.average_us);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let waiting = self.in_flight() as f32;
+        average.max(1.0) * (waiting / f32::from(weight) + 1.0)
+    }
+
+    fn slot(&self, core: usize) -> &AtomicU32 {
+        &self.cores[core % self.cores.len()].0
+    }
+}
+
+/// The average at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Latency {
+    average_us: f32,
+    at_ms: u32,
+}
+
+impl Latency {
+    /// `None`: there was no answer yet.
+    fn unpack(word: u64) -> Option<Self> {
+        (word != 0).then(|| Self { average_us: f32::from_bits((word >> 32) as u32), at_ms: word as u32 })
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.average_us.max(f32::MIN_POSITIVE).to_bits()) << 32 | u64::from(self.at_ms)
+    }
+
+    /// The average after another answer: at once up, slowly down.
+    fn followed_by(self, us: f32, now: Millis) -> f32 {
+        if us >= self.average_us {
+            return us;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let elapsed = low(now).wrapping_sub(self.at_ms).max(1) as f32 / DECAY.as_millis() as f32;
+        let kept = (-elapsed).exp();
+        self.average_us * kept + us * (1.0 - kept)
+    }
+}
+
+/// The low half of a moment; enough to tell how long ago something was.
+fn low(now: Millis) -> u32 {
+    now.0 as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(answers: &[(u64, u64)]) -> Load {
+        let load = Load::new(2);
+        for (ms, at) in answers {
+            load.answered(Duration::from_millis(*ms), Millis(*at));
+        }
+        load
+    }
+
+    #[test]
+    fn requests_under_way_are_counted_over_all_cores() {
+        let load = load(&[]);
+        load.limit(3);
+        for core in [0, 1, 1] {
+            assert!(!load.is_full());
+            load.begin(core);
+        }
+        assert!(load.is_full() && load.in_flight() == 3);
+        load.end(1);
+        assert!(!load.is_full());
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_a_fast_one_gradually() {
+        let average = |answers: &[(u64, u64)]| load(answers).cost_us(1) / 1000.0;
+        assert!((average(&[(10, 0), (100, 1)]) - 100.0).abs() < 0.1, "up at once");
+        let soon = average(&[(100, 0), (10, 100)]);
+        assert!((98.0..100.0).contains(&soon), "{soon} ms: a tenth of a second later it is hardly forgotten");
+        let later = average(&[(100, 0), (10, 30_000)]);
+        assert!((14.0..15.0).contains(&later), "{later} ms: three decays later nearly");
+    }
+
+    #[test]
+    fn the_cost_grows_with_what_is_under_way() {
+        let load = load(&[(10, 0)]);
+        let alone = load.cost_us(1);
+        load.begin(0);
+        load.begin(1);
+        assert!((load.cost_us(1) / alone - 3.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn who_has_not_answered_yet_is_neither_fast_nor_hopeless() {
+        let unknown = load(&[]).cost_us(1);
+        assert!(load(&[(1, 0)]).cost_us(1) < unknown && unknown < load(&[(1000, 0)]).cost_us(1));
+    }
+}

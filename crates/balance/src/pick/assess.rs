@@ -1,0 +1,95 @@
+//! What the judgements about the instances of a service add up to.
+//!
+//! Two questions need all instances: whether so many are judged unhealthy that the judgements are not to be believed
+//! (panic), and how much of the traffic the own zone can take. The answers change only with a judgement, so they are kept
+//! and computed again when there was one: seldom, and never more than once in [`PAUSE_MS`] for a large service.
+//!
+//! The own zone gets everything while at least five sevenths of its instances (by weight) are healthy, and 140 % of its
+//! healthy part below that; the rest goes to the other zones. That is how Envoy and Istio spread over priorities, with
+//! their default "overprovisioning factor" of 1.4: a zone that has lost a third can carry its own load, one that has lost
+//! nearly all must not be overrun.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    clock::Millis,
+    routing_table::{Candidate, Lot, Service},
+};
+
+/// Up to so many instances are looked at after every judgement.
+const SMALL: usize = 64;
+/// For how long the answers about more instances stand, in milliseconds.
+const PAUSE_MS: u64 = 50;
+
+/// The answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Assessment {
+    /// The judgements are disregarded.
+    pub(crate) is_panic: bool,
+    /// The part of the requests that the own zone gets, in thousandths.
+    pub(crate) near_permille: u32,
+}
+
+/// The answers as they are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// After how many judgements, plus one; 0: never yet.
+    after: AtomicU64,
+    at: AtomicU64,
+    word: AtomicU64,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The answers for the shelf that is picked from now.
+    pub(crate) fn assess(&self, now: Millis) -> Assessment {
+        let (kept, count) = (&self.assessed, self.judgements.count() + 1);
+        if kept.is_good(count, now, self.shelf().all().len()) {
+            return kept.load();
+        }
+        let assessment = self.assess_anew();
+        kept.store(assessment, count, now);
+        assessment
+    }
+
+    fn assess_anew(&self) -> Assessment {
+        let shelf = self.shelf();
+        let all = shelf.all();
+        let unhealthy = all.iter().filter(|one| one.standing.outlier.is_unhealthy()).count();
+        let threshold = usize::try_from(self.policy().health.panic_threshold_percent).unwrap_or(100);
+        let is_panic = threshold > 0 && unhealthy * 100 > all.len() * threshold;
+        Assessment { is_panic, near_permille: shelf.zones().map_or(1000, |zones| near_permille(&zones.near)) }
+    }
+}
+
+fn near_permille(near: &Lot) -> u32 {
+    let weight = |one: &Arc<Candidate>| u64::from(one.instance.weight.get());
+    let healthy = near.all().iter().filter(|one| !one.standing.outlier.is_unhealthy());
+    let (healthy, all) = (healthy.map(weight).sum::<u64>(), near.all().iter().map(weight).sum::<u64>());
+    u32::try_from((healthy * 1400 / all.max(1)).min(1000)).unwrap_or(1000)
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn is_good(&self, count: u64, now: Millis, instances: usize) -> bool {
+        let after = self.after.load(Ordering::Acquire);
+        let is_recent = instances > SMALL && now.0 < self.at.load(Ordering::Relaxed) + PAUSE_MS;
+        after == count || after > 0 && is_recent
+    }
+
+    fn load(&self) -> Assessment {
+        let word = self.word.load(Ordering::Relaxed);
+        Assessment { is_panic: word & 1 == 1, near_permille: u32::try_from(word >> 1).unwrap_or(1000) }
+    }
+
+    fn store(&self, assessment: Assessment, count: u64, now: Millis) {
+        self.word.store(u64::from(assessment.near_permille) << 1 | u64::from(assessment.is_panic), Ordering::Relaxed);
+        self.at.store(now.0, Ordering::Relaxed);
+        self.after.store(count, Ordering::Release);
+    }
+}

@@ -1,0 +1,105 @@
+use std::{sync::Arc, time::Duration};
+
+use discovery::{
+    Address, Instance, InstanceKey,
+    policy::{Policy, Strategy},
+};
+
+use crate::{
+    clock::Millis,
+    load::Load,
+    outlier::{Change, Judgements, Outcome, Outlier},
+    pick,
+};
+
+/// An instance as a request sees it.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// Different for every registration: connections and tries are kept under it.
+    pub(crate) serial: u64,
+    pub(crate) key: InstanceKey,
+    pub(crate) instance: Instance,
+    /// Outlives changes of what the instance says about itself.
+    pub(crate) standing: Arc<Standing>,
+}
+
+/// What this gateway has seen of one registration of an instance.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) outlier: Outlier,
+    pub(crate) load: Load,
+    /// When it joined a service that had other instances: its share grows from then on.
+    pub(crate) joined: Option<Millis>,
+    /// [`Candidate::cookie`].
+    cookie: [u8; 16],
+}
+
+/// A request that is under way at an instance; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    candidate: Arc<Candidate>,
+    core: usize,
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    pub(crate) fn address(&self) -> &Address {
+        &self.instance.address
+    }
+
+    /// A request of core `core` goes to this instance. `None`: it has as many under way as its policy allows.
+    pub(crate) fn begin(self: &Arc<Self>, core: usize) -> Option<InFlight> {
+        if self.standing.load.is_full() {
+            return None;
+        }
+        self.standing.load.begin(core);
+        Some(InFlight { candidate: Arc::clone(self), core })
+    }
+
+    /// How a request to this instance ended; `latency` until the head of the response, or until it was given up.
+    pub(crate) fn record(&self, outcome: Outcome, latency: Duration, now: Millis, policy: &Policy) -> Option<Change> {
+        if policy.load_balancing.policy == Strategy::PeakEwma && outcome != Outcome::ConnectFailed {
+            self.standing.load.answered(latency, now);
+        }
+        self.standing.outlier.record(outcome, now, &policy.health.passive, self.serial)
+    }
+
+    /// What a sticky cookie says: always the same for the same instance, also after a restart and at another gateway, and
+    /// nothing that tells where it is. 16 hexadecimal digits.
+    pub(crate) fn cookie(&self) -> &[u8; 16] {
+        &self.standing.cookie
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sample(address: &str, weight: u64) -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let address: Address = address.parse().unwrap();
+        let key = InstanceKey::new("mail".parse().unwrap(), address.instance_id().unwrap());
+        let instance = Instance { weight: weight.try_into().unwrap(), ..Instance::at(address) };
+        let standing = Arc::new(Standing::new(&key, 1, Judgements::default(), None));
+        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, standing }
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Of an instance that registers anew: healthy, and with nothing to do.
+    pub(crate) fn new(key: &InstanceKey, cores: usize, judgements: Judgements, joined: Option<Millis>) -> Self {
+        let digits = format!("{:016x}", pick::hash(key.key().as_bytes()));
+        let mut cookie = [b'0'; 16];
+        cookie.copy_from_slice(digits.as_bytes());
+        Self { outlier: Outlier::new(judgements), load: Load::new(cores), joined, cookie }
+    }
+}
+
+// === impl InFlight ===
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.candidate.standing.load.end(self.core);
+    }
+}

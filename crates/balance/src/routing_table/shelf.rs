@@ -1,0 +1,111 @@
+use std::{collections::HashMap, sync::Arc};
+
+use discovery::policy::{Policy, Strategy};
+
+use super::Candidate;
+use crate::pick::{Maglev, Turns};
+
+/// The instances of a service that may be picked, prepared so that a pick does not walk over them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf {
+    /// All of them.
+    all: Lot,
+    /// Those in the gateway's own zone and those elsewhere, when there are both and the policy wants them told apart.
+    zones: Option<Box<Zones>>,
+    /// For [`Strategy::Hash`].
+    maglev: Option<Arc<Maglev>>,
+    /// By [`Candidate::cookie`], when the policy is sticky.
+    cookies: HashMap<[u8; 16], usize>,
+}
+
+/// The instances near and far.
+#[derive(Debug, Clone)]
+pub(crate) struct Zones {
+    pub(crate) near: Lot,
+    pub(crate) far: Lot,
+}
+
+/// Instances to draw one from, by weight.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lot {
+    candidates: Vec<Arc<Candidate>>,
+    turns: Turns,
+}
+
+// === impl Shelf ===
+
+impl Shelf {
+    /// `zone` is the gateway's own; `before` is the shelf in whose place this comes.
+    pub(crate) fn new(
+        candidates: Vec<Arc<Candidate>>,
+        policy: &Policy,
+        zone: Option<&str>,
+        before: Option<&Self>,
+    ) -> Self {
+        let zones =
+            zone.filter(|_| policy.load_balancing.zone_preference).and_then(|zone| Zones::split(&candidates, zone));
+        let is_hashed = policy.load_balancing.policy == Strategy::Hash;
+        let before = before.and_then(|before| before.maglev.as_ref());
+        let maglev = is_hashed.then(|| Maglev::of(&candidates, before));
+        let cookie = |(index, candidate): (usize, &Arc<Candidate>)| (*candidate.cookie(), index);
+        let is_sticky = policy.load_balancing.sticky.is_some();
+        let cookies = candidates.iter().enumerate().filter(|_| is_sticky).map(cookie).collect();
+        Self { all: Lot::new(candidates), zones: zones.map(Box::new), maglev, cookies }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Candidate>] {
+        &self.all.candidates
+    }
+
+    pub(crate) fn lot(&self) -> &Lot {
+        &self.all
+    }
+
+    pub(crate) fn zones(&self) -> Option<&Zones> {
+        self.zones.as_deref()
+    }
+
+    pub(crate) fn maglev(&self) -> Option<&Maglev> {
+        self.maglev.as_deref()
+    }
+
+    /// The instance whose cookie this is.
+    pub(crate) fn with_cookie(&self, cookie: &[u8]) -> Option<&Arc<Candidate>> {
+        let cookie: &[u8; 16] = cookie.try_into().ok()?;
+        self.all.candidates.get(*self.cookies.get(cookie)?)
+    }
+}
+
+// === impl Zones ===
+
+impl Zones {
+    fn split(candidates: &[Arc<Candidate>], zone: &str) -> Option<Self> {
+        let is_near = |candidate: &&Arc<Candidate>| candidate.instance.zone.as_deref() == Some(zone);
+        let (near, far): (Vec<_>, Vec<_>) = candidates.iter().partition(is_near);
+        let lot = |some: Vec<&Arc<Candidate>>| Lot::new(some.into_iter().cloned().collect());
+        (!near.is_empty() && !far.is_empty()).then(|| Self { near: lot(near), far: lot(far) })
+    }
+}
+
+// === impl Lot ===
+
+impl Lot {
+    fn new(candidates: Vec<Arc<Candidate>>) -> Self {
+        let turns = Turns::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
+        Self { candidates, turns }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Candidate>] {
+        &self.candidates
+    }
+
+    /// The index of the one whose turn it is.
+    pub(crate) fn at_turn(&self, turn: usize) -> usize {
+        self.turns.at(turn)
+    }
+
+    /// The index of one by chance, by weight; `chance` is evenly spread over all values.
+    pub(crate) fn at_chance(&self, chance: u64) -> usize {
+        self.turns.at_fraction(chance)
+    }
+}
