@@ -121,7 +121,8 @@ impl<'a> Fields<'a> {
     }
 
     fn values(&self, id: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.iter().filter(move |field| field.id == id).map(|field| field.value)
+        let head = self.head;
+        self.slots.iter().filter(move |slot| slot.id == id).map(move |slot| slot.value(head))
     }
 }
 
@@ -131,7 +132,7 @@ impl Scratch {
         self.slots.clear();
         let mut seen = 0;
         loop {
-            if head.get(at..) == Some(b"\r\n") {
+            if let Some([b'\r', b'\n']) = head.get(at..) {
                 return Ok(seen);
             }
             let (slot, next) = Slot::parse(head, at)?;
@@ -162,7 +163,7 @@ impl Slot {
             from += 1;
         }
         let end = text_end(head, from);
-        if head.get(end..end + 2) != Some(b"\r\n") {
+        if !ends_line(head, end) {
             return Err(Refusal::Malformed(why_no_line_end(head, end)));
         }
         let value_len = head[from..end].iter().rposition(|byte| !is_ows(*byte)).map_or(0, |last| last + 1);
@@ -173,6 +174,14 @@ impl Slot {
     fn new(id: Name, name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> Self {
         let [name_at, name_len, value_at, value_len] = [name_at, name_len, value_at, value_len].map(|n| n as u32);
         Self { name_at, name_len, value_at, value_len, id }
+    }
+
+    fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[self.name_at as usize..][..self.name_len as usize]
+    }
+
+    fn value<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[self.value_at as usize..][..self.value_len as usize]
     }
 }
 
@@ -188,6 +197,11 @@ fn why_no_name(head: &[u8], at: usize, end: usize) -> &'static str {
         Some(b'\r') => "a field: its colon is missing",
         Some(_) => "a field: its name may only have letters, digits and !#$%&'*+-.^_`|~",
     }
+}
+
+/// Whether CR LF stands at `end`.
+pub(crate) fn ends_line(head: &[u8], end: usize) -> bool {
+    matches!(head.get(end..), Some([b'\r', b'\n', ..]))
 }
 
 /// Why the line does not end at `end`, where its text does.
@@ -212,8 +226,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Field<'a>> {
         let slot = self.slots.next()?;
-        let at = |from: u32, len: u32| &self.head[from as usize..from as usize + len as usize];
-        Some(Field { id: slot.id, name: at(slot.name_at, slot.name_len), value: at(slot.value_at, slot.value_len) })
+        Some(Field { id: slot.id, name: slot.name(self.head), value: slot.value(self.head) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

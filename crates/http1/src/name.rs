@@ -43,41 +43,56 @@ pub enum Name {
 }
 
 impl Name {
-    /// The field that `name` names, in any case.
+    /// The field that `name` names, in any case. Length and first letter leave at most one known name to compare with.
     pub(crate) fn of(name: &[u8]) -> Self {
-        let candidates: &[(&str, Self)] = match name.len() {
-            2 => &[("te", Self::Te)],
-            3 => &[("via", Self::Via)],
-            4 => &[("host", Self::Host), ("date", Self::Date)],
-            6 => &[("cookie", Self::Cookie), ("expect", Self::Expect), ("server", Self::Server)],
-            7 => &[("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
-            9 => &[("forwarded", Self::Forwarded), ("x-real-ip", Self::XRealIp)],
-            10 => &[
-                ("connection", Self::Connection),
-                ("set-cookie", Self::SetCookie),
-                ("keep-alive", Self::KeepAlive),
-                ("tracestate", Self::Tracestate),
-            ],
-            11 => &[("traceparent", Self::Traceparent)],
-            12 => &[("x-request-id", Self::XRequestId), ("max-forwards", Self::MaxForwards)],
-            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::Http2Settings)],
-            15 => &[("x-forwarded-for", Self::XForwardedFor), ("idempotency-key", Self::IdempotencyKey)],
-            16 => &[("x-forwarded-host", Self::XForwardedHost), ("proxy-connection", Self::ProxyConnection)],
-            17 => &[("transfer-encoding", Self::TransferEncoding), ("x-forwarded-proto", Self::XForwardedProto)],
-            18 => &[("x-forwarded-prefix", Self::XForwardedPrefix)],
-            19 => &[("proxy-authorization", Self::ProxyAuthorization)],
-            _ => &[],
+        let Some(first) = name.first() else { return Self::Other };
+        let (known, id) = match (name.len(), first | 0x20) {
+            (2, b't') => ("te", Self::Te),
+            (3, b'v') => ("via", Self::Via),
+            (4, b'h') => ("host", Self::Host),
+            (4, b'd') => ("date", Self::Date),
+            (6, b'c') => ("cookie", Self::Cookie),
+            (6, b'e') => ("expect", Self::Expect),
+            (6, b's') => ("server", Self::Server),
+            (7, b'u') => ("upgrade", Self::Upgrade),
+            (7, b't') => ("trailer", Self::Trailer),
+            (9, b'f') => ("forwarded", Self::Forwarded),
+            (10, b'c') => ("connection", Self::Connection),
+            (10, b's') => ("set-cookie", Self::SetCookie),
+            (10, b'k') => ("keep-alive", Self::KeepAlive),
+            (10, b't') => ("tracestate", Self::Tracestate),
+            (11, b't') => ("traceparent", Self::Traceparent),
+            (12, b'm') => ("max-forwards", Self::MaxForwards),
+            (14, b'c') => ("content-length", Self::ContentLength),
+            (14, b'h') => ("http2-settings", Self::Http2Settings),
+            (15, b'i') => ("idempotency-key", Self::IdempotencyKey),
+            (16, b'p') => ("proxy-connection", Self::ProxyConnection),
+            (17, b't') => ("transfer-encoding", Self::TransferEncoding),
+            (19, b'p') => ("proxy-authorization", Self::ProxyAuthorization),
+            (_, b'x') => return Self::of_x(name),
+            _ => return Self::Other,
         };
-        let known = candidates.iter().find(|(known, id)| id.is_spelled(name, known.as_bytes()));
-        match known {
-            Some((_, id)) => *id,
-            None if starts_with_forwarded(name) => Self::XForwardedOther,
-            None => Self::Other,
-        }
+        if name.eq_ignore_ascii_case(known.as_bytes()) { id } else { Self::Other }
     }
 
-    fn is_spelled(self, name: &[u8], known: &[u8]) -> bool {
-        name.eq_ignore_ascii_case(known) || (self.is_forwarding() && reads_as(name, known))
+    /// The same for the names that begin with `X`; apart from `X-Request-ID`, they are forwarding ones.
+    fn of_x(name: &[u8]) -> Self {
+        let (known, id) = match name.len() {
+            9 => ("x-real-ip", Self::XRealIp),
+            12 if name.eq_ignore_ascii_case(b"x-request-id") => return Self::XRequestId,
+            15 => ("x-forwarded-for", Self::XForwardedFor),
+            16 => ("x-forwarded-host", Self::XForwardedHost),
+            17 => ("x-forwarded-proto", Self::XForwardedProto),
+            18 => ("x-forwarded-prefix", Self::XForwardedPrefix),
+            _ => ("", Self::Other),
+        };
+        if reads_as(name, known.as_bytes()) {
+            id
+        } else if starts_with_forwarded(name) {
+            Self::XForwardedOther
+        } else {
+            Self::Other
+        }
     }
 
     /// What a gateway says of the client; from the client itself it is a claim.

@@ -3,7 +3,7 @@
 use crate::{
     bytes::{target_end, token_end},
     connection::Options,
-    fields::{Fields, One, Scratch},
+    fields::{Fields, One, Scratch, ends_line},
     framing::{Declared, Framing, malformed},
     host::is_host,
     limits::Limits,
@@ -95,7 +95,7 @@ impl<'a> Line<'a> {
         }
         let version = Version::parse(&head[target_end + 1..])?;
         let end = target_end + 1 + "HTTP/1.1\r\n".len();
-        if head.get(end - 2..end) != Some(b"\r\n") {
+        if !ends_line(head, end - 2) {
             return malformed("the request line: CR LF must follow the version at once");
         }
         let method = Method::of(&head[from..method_end]);

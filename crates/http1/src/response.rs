@@ -2,7 +2,7 @@
 
 use crate::{
     bytes::text_end,
-    fields::{Fields, Scratch, why_no_line_end},
+    fields::{Fields, Scratch, ends_line, why_no_line_end},
     framing::{Declared, Framing, malformed},
     limits::Limits,
     method::Method,
@@ -91,7 +91,7 @@ impl<'a> Line<'a> {
             _ => return malformed("the status line: a space or CR LF must follow the status"),
         };
         let end = text_end(head, from);
-        if head.get(end..end + 2) != Some(b"\r\n") {
+        if !ends_line(head, end) {
             return malformed(why_no_line_end(head, end));
         }
         Ok(Self { version, status, reason: &head[from..end], end: end + 2 })
