@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::ErrorKind,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    peer_network::PeerNetwork,
     ports::free_ports,
     process::Process,
     wait::{SOON, poll, wait_for},
@@ -34,6 +36,8 @@ pub struct EtcdConfig {
     pub args: Vec<String>,
     /// TLS towards clients; without it, plain HTTP.
     pub tls: Option<EtcdTls>,
+    /// Whether members talk through a network that can be cut ([`EtcdCluster::cut_off`]).
+    pub can_be_cut: bool,
 }
 
 /// Files for TLS between etcd and its clients, as PEM.
@@ -54,6 +58,7 @@ pub struct EtcdCluster {
     members: Vec<Member>,
     /// Counts wipes: a new cluster gets a new token, so that a member of the old one cannot join it.
     generation: u32,
+    network: Option<PeerNetwork>,
     // After the members, so that it goes last.
     dir: TempDir,
 }
@@ -97,7 +102,10 @@ impl EtcdCluster {
             frozen: false,
         });
         let dir = tempfile::Builder::new().prefix("etcd-").tempdir().expect("a writable temporary folder");
-        let mut cluster = Self { config, members: members.collect(), generation: 0, dir };
+        let members: Vec<Member> = members.collect();
+        let peers: Vec<SocketAddr> = members.iter().map(|member| ([127, 0, 0, 1], member.peer_port).into()).collect();
+        let network = if config.can_be_cut { Some(PeerNetwork::start(&peers).await) } else { None };
+        let mut cluster = Self { config, members, generation: 0, network, dir };
         for index in 0..count {
             cluster.launch(index);
         }
@@ -145,6 +153,28 @@ impl EtcdCluster {
         self.members[index].frozen = false;
     }
 
+    /// Cuts member `index` off from the other members; clients still reach it. Needs [`EtcdConfig::can_be_cut`].
+    ///
+    /// # Panics
+    ///
+    /// When the cluster was started without that.
+    pub fn cut_off(&self, index: usize) {
+        let network = self.network.as_ref().expect("a cluster with can_be_cut");
+        let list = self.etcdctl(&["member", "list"]);
+        let name = format!(", {}, ", self.members[index].name);
+        let line = list.lines().find(|line| line.contains(&name)).expect("every member is listed");
+        network.cut_off(index, line.split(',').next().expect("a line has a first part"));
+    }
+
+    /// Ends what [`cut_off`](Self::cut_off) began.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn heal(&self) {
+        self.network.as_ref().expect("a cluster with can_be_cut").heal();
+    }
+
     /// Starts member `index` again, with its data and on its ports, and waits until it serves.
     pub async fn restart(&mut self, index: usize) {
         self.members[index].process = None;
@@ -185,16 +215,19 @@ impl EtcdCluster {
 
     /// The index of the leader, once the members that run agree on one.
     pub async fn leader(&self) -> usize {
-        wait_for("an etcd leader", SOON, || async {
-            for (index, member) in self.members.iter().enumerate() {
-                let metrics = get(member.metrics_port, "/metrics").await.unwrap_or_default();
-                if metrics.lines().any(|line| line == "etcd_server_is_leader 1") {
-                    return Some(index);
-                }
+        wait_for("an etcd leader", SOON, || async { self.leaders().await.first().copied() }).await
+    }
+
+    /// The members that believe that they lead: none during an election, two for a while after the leader was cut off.
+    pub async fn leaders(&self) -> Vec<usize> {
+        let mut leaders = Vec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            let metrics = get(member.metrics_port, "/metrics").await.unwrap_or_default();
+            if metrics.lines().any(|line| line == "etcd_server_is_leader 1") {
+                leaders.push(index);
             }
-            None
-        })
-        .await
+        }
+        leaders
     }
 
     /// The index of a member that is not the leader.
@@ -226,10 +259,22 @@ impl EtcdCluster {
     ///
     /// When it fails, with what it said.
     pub fn etcdctl(&self, args: &[&str]) -> String {
+        self.etcdctl_with(args, "")
+    }
+
+    /// The same with something on its standard input.
+    ///
+    /// # Panics
+    ///
+    /// As [`EtcdCluster::etcdctl`].
+    pub fn etcdctl_with(&self, args: &[&str], input: &str) -> String {
         let up = |index: &usize| self.members[*index].process.is_some() && !self.members[*index].frozen;
         let endpoints: Vec<String> = (0..self.members.len()).filter(up).map(|index| self.endpoint(index)).collect();
+        let stdin = self.dir.path().join("etcdctl-input");
+        fs::write(&stdin, input).expect("a writable temporary folder");
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(endpoints.join(",")).args(args);
+        command.stdin(fs::File::open(&stdin).expect("the file that was just written"));
         let output = command.output().unwrap_or_else(|error| panic!("cannot run etcdctl: {error}"));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "etcdctl {args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -263,8 +308,13 @@ impl EtcdCluster {
             let scheme = if self.config.tls.is_some() { "https" } else { "http" };
             format!("{scheme}://127.0.0.1:{}", member.client_port)
         };
-        let peer = |member: &Member| format!("http://127.0.0.1:{}", member.peer_port);
-        let all: Vec<String> = self.members.iter().map(|member| format!("{}={}", member.name, peer(member))).collect();
+        let advertised = |index: usize| match &self.network {
+            Some(network) => format!("http://{}", network.address(index)),
+            None => format!("http://127.0.0.1:{}", self.members[index].peer_port),
+        };
+        let own = self.members.iter().position(|other| other.name == member.name).expect("a member of this cluster");
+        let names = self.members.iter().map(|member| &member.name).enumerate();
+        let all: Vec<String> = names.map(|(index, name)| format!("{name}={}", advertised(index))).collect();
         let mut command = Command::new("etcd");
         command
             .env_clear()
@@ -273,7 +323,8 @@ impl EtcdCluster {
             .arg("--data-dir")
             .arg(self.data_dir(member))
             .args(["--listen-client-urls", &client(member), "--advertise-client-urls", &client(member)])
-            .args(["--listen-peer-urls", &peer(member), "--initial-advertise-peer-urls", &peer(member)])
+            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", member.peer_port)])
+            .args(["--initial-advertise-peer-urls", &advertised(own)])
             .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", member.metrics_port)])
             .args(["--initial-cluster", &all.join(",")])
             .args(["--initial-cluster-token", &format!("{}-{}", self.dir.path().display(), self.generation)]);
