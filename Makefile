@@ -5,7 +5,7 @@ CARGO   ?= cargo
 PROFILE ?= release
 BIN_DIR := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
-.PHONY: help run test build check fmt clippy doc deny unit demo images clean-data
+.PHONY: help run test build check fmt clippy doc deny unit demo bench faults images clean-data
 
 help:
 	@echo "make run         build, then run the whole suite on this machine (Ctrl-C ends it)"
@@ -13,6 +13,8 @@ help:
 	@echo "make check       only format, lints, documentation and licences"
 	@echo "make unit        only the tests, without the Docker demo"
 	@echo "make demo        only the Docker demo, as a test"
+	@echo "make bench       what a request costs, beside nginx and HAProxy; needs two quiet cores, eight minutes"
+	@echo "make faults      the fault table at full length: half of capacity, outages of a minute; half an hour"
 	@echo "make images      the base images, on a machine that reaches no image registry"
 	@echo "make clean-data  forget what 'make run' stored under data/"
 
@@ -21,7 +23,7 @@ run: build
 
 build:
 	@sh crates/muster/prerequisites.sh run
-	$(CARGO) build --workspace --bins --locked --profile $(PROFILE)
+	$(CARGO) build --workspace --exclude bench --bins --locked --profile $(PROFILE)
 
 test: prerequisites check unit demo
 
@@ -50,6 +52,15 @@ unit:
 
 demo:
 	docker/test-compose
+
+# Says what is missing (`bench --install` gets it). More arguments: make bench ARGS=--quick
+bench:
+	$(CARGO) build --release --locked -p balance -p bench
+	$(BIN_DIR)/bench $(ARGS)
+
+faults: prerequisites
+	$(CARGO) build --locked --release -p registry -p balance
+	FAULTS=full $(CARGO) nextest run --locked --release -p e2e --profile faults -E 'test(faults_)' $(ARGS)
 
 images:
 	docker/offline/images build

@@ -1,0 +1,29 @@
+//! What a request costs: `balance` beside nginx and HAProxy, on any machine with two cores.
+//!
+//! The gateway under test is pinned to one core. On another one, a single thread is both the clients and the two
+//! upstreams ([`engine`]): one `epoll_wait` serves either side, so it takes less time than the gateway, and the gateway is
+//! what limits a run. The figure is the gateway's own user and system time divided by the completed requests, which
+//! stays the same when the other side is slow; throughput does not.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`rows`] | **what is measured**, a function for each row of the table |
+//! | [`rounds`] | interleaved rounds, medians, ratios |
+//! | [`gateway`] | the three programs, with configurations that do the same |
+//! | [`cost`] | processor time and memory of a process and its children, from `/proc` |
+//! | [`pin`], [`machine`] | cores; what the numbers were measured on |
+//! | [`report`] | the table as text |
+//! | [`calibrate`] | what the measuring side costs by itself, beside `wrk` |
+//! | [`engine`] | the load and the upstreams; also the open-loop load of the fault tests |
+#![expect(clippy::print_stdout, reason = "a table on standard output is what it is for")]
+
+pub mod calibrate;
+pub mod cli;
+pub mod cost;
+pub mod engine;
+pub mod gateway;
+pub mod machine;
+pub mod pin;
+pub mod report;
+pub mod rounds;
+pub mod rows;

@@ -1,0 +1,99 @@
+//! The table as text: Markdown, so that it can be pasted into doc/performance.md.
+
+use crate::{
+    calibrate::Calibration,
+    gateway::Kind,
+    machine,
+    rounds::Rounds,
+    rows::{CONNECTIONS, Extent, FixedRate, POPULATIONS, Shape},
+};
+
+/// The index of the reference among [`Kind::ALL`].
+pub const REFERENCE: usize = 1;
+
+/// What was measured on, and how much.
+pub fn facts(extent: Extent) {
+    for (name, value) in machine::facts() {
+        println!("- {name}: {value}");
+    }
+    println!("- {} rounds of {:?} for each gateway and row", extent.rounds, extent.duration);
+}
+
+/// What the measuring side costs.
+pub fn calibration(calibration: Calibration) {
+    print!("- clients and upstreams together: {:.1} µs a request", calibration.both_us);
+    if let (Some(upstreams), Some(wrk)) = (calibration.upstreams_us, calibration.wrk_us) {
+        let clients = calibration.both_us - upstreams;
+        print!(" (upstreams {upstreams:.1}, so clients {clients:.1}; wrk in their place {wrk:.1})");
+    }
+    println!();
+}
+
+/// Processor time by shape.
+pub fn shapes(rows: &[(Shape, Rounds, Rounds)]) {
+    println!(
+        "\n## Processor time for a request\n\nRatio to nginx in the same rounds, median (smallest–largest); µs; requests a second.\n"
+    );
+    heading("request");
+    for (shape, cpu, per_second) in rows {
+        print!("| {} |", shape.name);
+        for gateway in 0..Kind::ALL.len() {
+            let rate = per_second.verdict(gateway, REFERENCE).map_or(f64::NAN, |verdict| verdict.median);
+            print!(" {}; {rate:.0}/s |", cell(cpu, gateway));
+        }
+        println!();
+    }
+}
+
+/// Latencies at a fixed rate.
+pub fn fixed_rate(all: &FixedRate, per_second: f64) {
+    println!(
+        "\n## At a fixed rate of {per_second:.0} requests a second\n\nFrom when each request was due to its last byte.\n"
+    );
+    heading("what");
+    for (name, rounds) in ["processor time", "p50", "p99", "p99.9"].into_iter().zip(all) {
+        print!("| {name} |");
+        for gateway in 0..Kind::ALL.len() {
+            print!(" {} |", cell(rounds, gateway));
+        }
+        println!();
+    }
+}
+
+/// Memory of an idle connection.
+pub fn idle(rows: &[Vec<f64>; 2], extent: Extent) {
+    println!(
+        "\n## Memory of an idle connection\n\nGrowth of resident memory over {} connections that served one request each.\n",
+        extent.idle_connections
+    );
+    heading("what");
+    let names = [format!("KiB, {CONNECTIONS} used at a time"), "KiB, all used at the same time".to_owned()];
+    for (name, row) in names.iter().zip(rows) {
+        print!("| {name} |");
+        row.iter().for_each(|bytes| print!(" {:.1} |", bytes / 1024.0));
+        println!();
+    }
+}
+
+/// Processor time of `balance` by how many instances there are.
+pub fn populations(rounds: &Rounds) {
+    println!("\n## Instances that balance knows\n\nSmall GET; ratio to the first row in the same rounds.\n");
+    println!("| instances | ratio; processor time |\n|---|---|");
+    for (index, (name, _)) in POPULATIONS.iter().enumerate() {
+        if let Some(verdict) = rounds.verdict(index, 0) {
+            let (low, high) = verdict.range;
+            println!("| {name} | {:.2} ({low:.2}–{high:.2}); {:.1} µs |", verdict.ratio, verdict.median);
+        }
+    }
+}
+
+fn heading(first: &str) {
+    let names: Vec<&str> = Kind::ALL.into_iter().map(Kind::name).collect();
+    println!("| {first} | {} |\n|---{}|", names.join(" | "), "|---".repeat(names.len()));
+}
+
+fn cell(rounds: &Rounds, gateway: usize) -> String {
+    let Some(verdict) = rounds.verdict(gateway, REFERENCE) else { return "–".to_owned() };
+    let (low, high) = verdict.range;
+    format!("{:.2} ({low:.2}–{high:.2}); {:.1} µs", verdict.ratio, verdict.median)
+}
