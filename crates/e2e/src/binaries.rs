@@ -14,14 +14,14 @@ pub fn folder() -> PathBuf {
     folder.to_owned()
 }
 
-/// The program `name`.
+/// The program `name`, or the example of that name.
 ///
 /// # Panics
 ///
 /// When it was not built.
 #[must_use]
 pub fn find(name: &str) -> PathBuf {
-    let program = folder().join(name);
-    assert!(program.is_file(), "{name} is not built; run: cargo build --workspace --bins");
-    program
+    let places = [folder().join(name), folder().join("examples").join(name)];
+    let found = places.into_iter().find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins"))
 }

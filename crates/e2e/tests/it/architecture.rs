@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// What each crate may import of ours, outside its tests.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("discovery", &[]),
     ("http1", &[]),
     ("service-kit", &[]),
@@ -17,7 +17,8 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("userlist", &["discovery", "heartbeat", "service-kit"]),
     ("muster", &["discovery", "discovery-etcd", "service-kit"]),
     ("testkit", &["discovery", "discovery-etcd", "service-kit"]),
-    ("e2e", &["discovery", "discovery-etcd", "service-kit", "testkit"]),
+    ("bench", &["testkit"]),
+    ("e2e", &["bench", "discovery", "discovery-etcd", "service-kit", "testkit"]),
 ];
 
 /// Which foreign crates `discovery` must not know: it has no I/O.

@@ -5,6 +5,11 @@
 mod architecture;
 mod configuration;
 mod curl_session;
+mod faults_crowd;
+mod faults_etcd;
+mod faults_gateway;
+mod faults_instance;
+mod faults_registry;
 mod faults_under_load;
 mod muster_up;
 mod readme;

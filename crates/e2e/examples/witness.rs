@@ -1,0 +1,101 @@
+//! A small service that writes down every request that reaches it, so that a test can tell what was lost and what was
+//! sent twice. It registers like any other service, and can be killed, frozen and restarted.
+//!
+//! Each request is one line, `METHOD NUMBER`, appended to a file before it is answered: what was received survives the
+//! death of the process. The number is the `x-number` that the client sent. `x-sleep-ms` delays the answer.
+
+use std::{fs::File, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode},
+    routing::any,
+};
+use clap::Parser;
+use heartbeat::{Details, Heartbeat, HeartbeatOptions};
+use prometheus_client::registry::Registry;
+use service_kit::{
+    app,
+    config::{CommonOptions, ServiceConfig},
+    health::Readiness,
+    serve::{ServeOptions, bind, serve},
+    service::{self, Failure},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How a witness is started.
+#[derive(Debug, Clone, Parser)]
+struct Config {
+    /// Where requests come in.
+    #[arg(long, env = "WITNESS_LISTEN")]
+    listen: SocketAddr,
+    /// Where they are written down. Appended to, so that it outlives the process.
+    #[arg(long, env = "WITNESS_RECORD")]
+    record: PathBuf,
+    #[command(flatten)]
+    heartbeat: HeartbeatOptions,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+/// What every request needs.
+struct Witness {
+    record: File,
+    name: String,
+}
+
+fn main() -> ExitCode {
+    service::main("witness", run)
+}
+
+async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    let record = File::options().create(true).append(true).open(&config.record)?;
+    let name = config.heartbeat.instance_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let witness = Arc::new(Witness { record, name });
+    let api = Router::new().route("/", any(receive)).route("/{*rest}", any(receive)).with_state(witness);
+    let router = app::assemble(api, Readiness::new(), Registry::default());
+
+    let listener = bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    let finish = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, router, ServeOptions::default(), finish.clone()));
+    let heartbeat = Heartbeat::start("witness".parse()?, address, &config.heartbeat, Details::default());
+
+    shutdown.cancelled().await;
+    heartbeat.deregister().await;
+    finish.cancel();
+    serving.await?;
+    Ok(())
+}
+
+async fn receive(
+    State(witness): State<Arc<Witness>>,
+    method: Method,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> (StatusCode, [(&'static str, String); 1], String) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let line = format!("{method} {}\n", text("x-number"));
+    // One write of a short line to a file that is only appended to: lines of several requests never mix.
+    let status = match (&witness.record).write_all(line.as_bytes()) {
+        Ok(()) => StatusCode::OK,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    if let Ok(sleep_ms) = text("x-sleep-ms").parse() {
+        tokio::time::sleep(Duration::from_millis(sleep_ms)).await;
+    }
+    (status, [("x-witness", witness.name.clone())], format!("{} bytes\n", body.len()))
+}
+
+// === impl Config ===
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonOptions {
+        &self.common
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        self.listen
+    }
+}

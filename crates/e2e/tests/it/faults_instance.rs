@@ -1,0 +1,62 @@
+//! An instance dies, freezes, thaws, is restarted: what users of the other two notice.
+
+use std::time::{Duration, Instant};
+
+use e2e::rig::{Rig, WITNESSES};
+use nix::sys::signal::Signal;
+
+/// How long something may take that is a matter of seconds; what it took is in the row.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A killed instance gets no requests any more after that, on a machine that is busy with other tests.
+const EJECTED_MAX: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_killed_instance_fails_no_request_but_posts_that_it_had_received() {
+    let mut rig = Rig::start().await;
+    let users = rig.users().await;
+    let killed = rig.kill("witness-2");
+    let ejected = rig.in_rotation("witness-2", false, killed, LIMIT).await;
+    rig.pass(rig.scale.pick(Duration::from_secs(4), Duration::from_secs(10))).await;
+    let started = Instant::now();
+    rig.run("witness-2");
+    let back = rig.in_rotation("witness-2", true, started, LIMIT).await;
+    rig.pass(Duration::from_secs(1)).await;
+    let row = rig.row("SIGKILL of one of three instances", users).with("ejected", ejected).with("back", back);
+    row.check(Some((killed, killed + EJECTED_MAX)));
+    assert!(ejected.is_some_and(|took| took <= EJECTED_MAX), "{row}");
+    assert!(back.is_some(), "{row}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_restarted_again_and_again_fails_no_request() {
+    let mut rig = Rig::start().await;
+    let users = rig.users().await;
+    let rounds = rig.scale.pick(2, 20);
+    for _ in 0..rounds {
+        for name in WITNESSES {
+            rig.terminate(name).await;
+            let started = Instant::now();
+            rig.run(name);
+            assert!(rig.in_rotation(name, true, started, LIMIT).await.is_some(), "{name} must come back");
+        }
+    }
+    rig.pass(Duration::from_secs(1)).await;
+    rig.row(&format!("rolling restart of a service, {rounds} times"), users).check(None);
+}
+
+#[tokio::test]
+async fn a_frozen_instance_fails_no_get_and_is_back_when_it_thaws() {
+    let mut rig = Rig::start().await;
+    let users = rig.users().await;
+    let frozen = rig.signal("witness-2", Signal::SIGSTOP);
+    let ejected = rig.in_rotation("witness-2", false, frozen, LIMIT).await;
+    rig.pass(rig.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
+    let thawed = rig.signal("witness-2", Signal::SIGCONT);
+    let back = rig.in_rotation("witness-2", true, thawed, LIMIT).await;
+    rig.pass(Duration::from_secs(1)).await;
+    let row = rig.row("SIGSTOP, later SIGCONT, of one of three instances", users);
+    let row = row.with("ejected", ejected).with("back", back);
+    row.show();
+    assert_eq!(row.replayed().count(), 0, "{row}\nno POST is ever sent twice");
+    assert!(ejected.is_some() && back.is_some(), "{row}");
+}
