@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use discovery::heartbeat::{FullHeartbeat, HeartbeatReply};
 use reqwest::{
-    Response, StatusCode, Url,
-    header::{HeaderMap, RETRY_AFTER},
+    RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
 
-use crate::{HeartbeatError, RegistryUrl};
+use url::Position;
+
+use crate::{Credentials, HeartbeatError, RegistryUrl, Unreadable};
 
 /// A reply is 100 bytes, a problem perhaps 500: more is not read, whoever sends it.
 const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -24,12 +26,13 @@ const IDLE_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    credentials: Credentials,
 }
 
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(credentials: Credentials) -> Self {
         let http = reqwest::Client::builder()
             // Heartbeats stay on the private network, whatever proxy the environment names, and go where they are sent.
             .no_proxy()
@@ -38,7 +41,7 @@ impl Client {
             .user_agent(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION")))
             .build()
             .expect("a client without TLS and without proxies has nothing that could fail");
-        Self { http }
+        Self { http, credentials }
     }
 
     /// Sends a heartbeat to `url` of `registry`.
@@ -49,7 +52,10 @@ impl Client {
         heartbeat: &FullHeartbeat,
         deadline: Duration,
     ) -> Result<HeartbeatReply, HeartbeatError> {
-        let request = self.http.put(url).json(heartbeat);
+        let body = serde_json::to_vec(heartbeat).expect("a struct of strings and numbers always becomes JSON");
+        let request =
+            self.prove(self.http.put(url.clone()), "PUT", &url, &body).map_err(HeartbeatError::Credentials)?;
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
         let (status, _, body) = exchange(registry, request, deadline).await?;
         serde_json::from_slice(&body).map_err(|error| HeartbeatError::Nonsense {
             registry: registry.clone(),
@@ -64,17 +70,31 @@ impl Client {
         url: Url,
         deadline: Duration,
     ) -> Result<(), HeartbeatError> {
-        match exchange(registry, self.http.delete(url), deadline).await {
+        let request =
+            self.prove(self.http.delete(url.clone()), "DELETE", &url, b"").map_err(HeartbeatError::Credentials)?;
+        match exchange(registry, request, deadline).await {
             Ok(_) | Err(HeartbeatError::Refused { status: 404 | 410, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
+
+    /// Adds the token or the signature.
+    fn prove(&self, request: RequestBuilder, method: &str, url: &Url, body: &[u8]) -> Result<RequestBuilder, Unproven> {
+        let target = &url[Position::BeforePath..Position::AfterQuery];
+        match self.credentials.authorization(method, target, body) {
+            Ok(Some(value)) => Ok(request.header(AUTHORIZATION, value)),
+            Ok(None) => Ok(request),
+            Err(unreadable) => Err(Arc::new(unreadable)),
+        }
+    }
 }
+
+type Unproven = Arc<Unreadable>;
 
 /// Sends `request` and reads the whole answer within `deadline`. Only 2xx is a success.
 async fn exchange(
     registry: &RegistryUrl,
-    request: reqwest::RequestBuilder,
+    request: RequestBuilder,
     deadline: Duration,
 ) -> Result<(StatusCode, HeaderMap, Vec<u8>), HeartbeatError> {
     let answer = async {

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::{AdvertiseError, RegistryUrl};
+use crate::{AdvertiseError, RegistryUrl, credentials::Unreadable};
 
 /// Why a heartbeat did not register anything.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -8,6 +8,9 @@ pub enum HeartbeatError {
     /// Nothing could be sent, because there is no address to announce.
     #[error("cannot tell by which address others reach this instance")]
     Advertise(#[source] AdvertiseError),
+    /// Nothing could be sent, because the token or key cannot be read.
+    #[error("cannot prove to a registry who this is")]
+    Credentials(#[source] Arc<Unreadable>),
     /// No connection, or it broke.
     #[error("cannot reach registry {registry}")]
     Unreachable {
@@ -77,9 +80,13 @@ impl HeartbeatError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Advertise(error) => error.is_transient(),
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Busy { .. } | Self::Failed { .. } | Self::Held => {
-                true
-            }
+            // A mounted secret may come later than the program.
+            Self::Credentials(_)
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Busy { .. }
+            | Self::Failed { .. }
+            | Self::Held => true,
             Self::Refused { .. } | Self::Nonsense { .. } => false,
         }
     }
@@ -92,7 +99,9 @@ impl HeartbeatError {
             Self::Unreachable { source, .. } => !source.is_connect(),
             Self::TimedOut { .. } | Self::Failed { .. } => true,
             Self::Busy { status, .. } => *status >= 500,
-            Self::Advertise(_) | Self::Refused { .. } | Self::Nonsense { .. } | Self::Held => false,
+            Self::Advertise(_) | Self::Credentials(_) | Self::Refused { .. } | Self::Nonsense { .. } | Self::Held => {
+                false
+            }
         }
     }
 }

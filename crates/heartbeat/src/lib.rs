@@ -10,6 +10,7 @@
 //! | when the next heartbeat is due | `schedule`, a pure function of the replies |
 //! | which registry is asked next | `registries`, likewise |
 //! | one request, with a deadline | `client` |
+//! | what proves who we are | [`Credentials`] |
 //! | what changed, worth a log line | `ledger`, likewise pure |
 //! | the loop that ties them | `task` |
 //! | leaving: draining → DELETE → let go | `leave` |
@@ -31,6 +32,7 @@
 
 mod advertise;
 mod client;
+mod credentials;
 mod details;
 mod error;
 mod handle;
@@ -46,6 +48,7 @@ mod state;
 mod task;
 
 pub use advertise::AdvertiseError;
+pub use credentials::{Credentials, Unreadable};
 pub use details::Details;
 pub use error::HeartbeatError;
 pub use handle::Heartbeat;

@@ -71,7 +71,12 @@ impl HeartbeatMetrics {
             Err(HeartbeatError::TimedOut { .. }) => Outcome::timed_out,
             Err(HeartbeatError::Busy { .. }) => Outcome::busy,
             Err(HeartbeatError::Refused { .. } | HeartbeatError::Nonsense { .. }) => Outcome::refused,
-            Err(HeartbeatError::Failed { .. } | HeartbeatError::Advertise(_) | HeartbeatError::Held) => Outcome::failed,
+            Err(
+                HeartbeatError::Failed { .. }
+                | HeartbeatError::Advertise(_)
+                | HeartbeatError::Credentials(_)
+                | HeartbeatError::Held,
+            ) => Outcome::failed,
         };
         self.attempts.get_or_create(&AttemptLabels { outcome }).inc();
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use discovery::{Address, FieldError, Instance, InstanceId, Ttl, heartbeat::FullHeartbeat};
 use service_kit::duration;
 
-use crate::RegistryUrl;
+use crate::{Credentials, RegistryUrl};
 
 /// To whom an instance announces itself, and as what. `#[command(flatten)]` it into a service's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -42,6 +42,10 @@ pub struct HeartbeatOptions {
     /// A gateway sees the change within milliseconds; the rest of the default is for one that is busy.
     #[arg(long, env = "LET_GO", value_name = "DURATION", default_value = "300ms", value_parser = parse_let_go)]
     pub let_go: Duration,
+
+    /// What proves to the registries who this is.
+    #[command(flatten)]
+    pub credentials: Credentials,
 }
 
 // === impl HeartbeatOptions ===
@@ -55,7 +59,15 @@ impl HeartbeatOptions {
     /// What the command line gives without any option, but for these registries. For tests and other embedders.
     #[must_use]
     pub fn for_registries(registries: Vec<RegistryUrl>) -> Self {
-        Self { registries, advertise: None, instance_id: None, zone: None, ttl: Ttl::default(), let_go: Self::LET_GO }
+        Self {
+            registries,
+            advertise: None,
+            instance_id: None,
+            zone: None,
+            ttl: Ttl::default(),
+            let_go: Self::LET_GO,
+            credentials: Credentials::default(),
+        }
     }
 }
 

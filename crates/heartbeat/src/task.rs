@@ -78,7 +78,7 @@ impl Task {
         let (state, state_seen) = watch::channel(ledger.state().clone());
         let task = Self {
             service,
-            client: Client::new(),
+            client: Client::new(options.credentials.clone()),
             // A random one first, so that instances with the same configuration share the registries between them.
             registries: Registries::new(urls.len(), rand::rng().random_range(0..=usize::MAX)),
             ledger,

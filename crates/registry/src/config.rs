@@ -7,9 +7,15 @@ use discovery::Dialect;
 use discovery_etcd::EtcdOptions;
 use service_kit::config::{CommonOptions, ServiceConfig};
 
+use crate::admission::AdmissionOptions;
+
 /// Takes HTTP heartbeats and keeps one leased key per instance in etcd.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "registry", version)]
+#[command(
+    name = "registry",
+    version,
+    after_help = "registry token new NAME --scope SERVICE:ACTION makes an API token."
+)]
 pub struct Config {
     /// The options that every service has.
     #[command(flatten)]
@@ -21,6 +27,9 @@ pub struct Config {
     /// commas. All registries should be given the same.
     #[arg(long, env = "REGISTRY_DIALECTS", value_name = "DIALECTS", value_delimiter = ',')]
     pub dialects: Vec<Dialect>,
+    /// Who may do what.
+    #[command(flatten)]
+    pub admission: AdmissionOptions,
     /// How etcd is reached.
     #[command(flatten)]
     pub etcd: EtcdOptions,

@@ -11,6 +11,7 @@
 //! | others kept changing the same instance | 503 | `contended` | as for `etcd_unavailable` |
 //! | nothing has been read from etcd yet | 503 | `not_loaded` | as for `etcd_unavailable` |
 //! | etcd cannot be read now, and old is no answer | 503 | `stale` | as for `etcd_unavailable` |
+//! | it is not allowed | 403, 422, 429 | see [`crate::admission::denied`] | the caller, or the operator |
 //! | a bug | 500 | `internal` | us |
 //!
 //! What is wrong with the JSON of a body is settled before, in [`service_kit::json`].
@@ -21,6 +22,8 @@ use axum::http::StatusCode;
 use discovery::{FieldError, InstanceKey};
 use discovery_etcd::EtcdError;
 use service_kit::{Problem, chain, duration};
+
+use crate::admission::Denied;
 
 /// How long a caller should wait after a 503: about as long as etcd takes to elect a leader.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -54,6 +57,9 @@ pub enum RegistryError {
     /// An override for nobody.
     #[error("{0} is not registered")]
     NoSuchInstance(InstanceKey),
+    /// It is not allowed; see [`crate::admission`].
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The work panicked.
     #[error("the request was not finished")]
     Broken(#[source] tokio::task::JoinError),
@@ -85,6 +91,7 @@ impl From<RegistryError> for Problem {
             RegistryError::NoSuchInstance(_) => {
                 Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
             }
+            RegistryError::Denied(denied) => denied.into(),
             RegistryError::Broken(_) => {
                 tracing::error!(error = %chain(&error), "a request was not finished");
                 Self::internal()

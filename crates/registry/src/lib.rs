@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`] | where to listen, how to reach etcd |
 //! | [`http`] | which path is whose; JSON and names in, JSON and problems out |
+//! | [`admission`] | who may do what, and which addresses may be announced |
 //! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
 //! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
@@ -20,6 +21,7 @@
 //! etcd's comparisons are the only lock. None of them owns an instance: when one ends, nothing is deregistered, and the
 //! next heartbeat is taken by another.
 
+pub mod admission;
 pub mod bounds;
 pub mod catalog;
 pub mod config;
@@ -30,6 +32,7 @@ pub mod lease_table;
 pub mod metrics;
 pub mod mirror;
 pub mod registrar;
+pub mod token_command;
 pub mod view;
 
 use discovery_etcd::{Etcd, WatchOptions};
@@ -39,11 +42,13 @@ use service_kit::{
     health::Readiness,
     serve::{self, ServeOptions},
     service::Failure,
+    tokens::{self, Tokens},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    admission::{Admission, access},
     bounds::{Bounds, Limits},
     catalog::Catalog,
     config::Config,
@@ -68,7 +73,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 ///
 /// # Errors
 ///
-/// The etcd options name a file that cannot be used.
+/// The options name a file that cannot be used.
 pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let etcd = Etcd::new(&config.etcd)?.speaking(config.dialects.iter().copied());
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
@@ -76,17 +81,20 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
 
     let mut metrics = Registry::default();
     let bounds = Bounds::new(Limits::default());
-    let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), Metrics::register(&mut metrics));
+    let tokens = Tokens::load(config.admission.tokens_file.as_deref())?;
+    tokens.register(&mut metrics);
+    let listen = listener.local_addr()?;
+    tokens::warn_if_open(&tokens, listen, "--tokens-file (REGISTRY_TOKENS_FILE)");
+    let admission = Admission::new(&config.admission, listen, mirror.clone(), &mut metrics);
+    let counted = Metrics::register(&mut metrics);
+    let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
     let readiness = Readiness::new();
-    let router = app::assemble(
-        http::routes(Api { registrar, mirror: mirror.clone(), catalog: Catalog::new(mirror.clone()) }),
-        readiness.clone(),
-        metrics,
-    );
+    let routes = http::routes(Api { registrar, mirror: mirror.clone(), catalog: Catalog::new(mirror.clone()) });
+    let router = app::assemble(access::guard(routes, admission, tokens), readiness.clone(), metrics);
 
     tracing::info!(
-        listen = %listener.local_addr()?,
+        %listen,
         etcd_endpoints = config.etcd.etcd_endpoints.join(","),
         "registry serves"
     );

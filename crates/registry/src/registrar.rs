@@ -25,11 +25,12 @@ mod lease_ttl;
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl, heartbeat::HeartbeatReply};
 use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
-use service_kit::chain;
+use service_kit::{chain, tokens::Action};
 use tokio::time::Instant;
 
 use self::lease_ttl::LeaseTtl;
 use crate::{
+    admission::Admission,
     bounds::Bounds,
     dialects::Dialects,
     error::RegistryError,
@@ -58,6 +59,7 @@ pub struct Registrar {
     etcd: Etcd,
     mirror: Mirror,
     bounds: Bounds,
+    admission: Admission,
     lease_ttl: LeaseTtl,
     dialects: Dialects,
     metrics: Metrics,
@@ -83,10 +85,10 @@ enum Round {
 // === impl Registrar ===
 
 impl Registrar {
-    /// Writes through `etcd` within `bounds`, believes `mirror`.
-    pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, metrics: Metrics) -> Self {
+    /// Writes through `etcd` within `bounds` what `admission` lets pass, believes `mirror`.
+    pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, admission: Admission, metrics: Metrics) -> Self {
         let dialects = Dialects::new(etcd.clone());
-        Self { etcd, mirror, bounds, lease_ttl: LeaseTtl::default(), dialects, metrics }
+        Self { etcd, mirror, bounds, admission, lease_ttl: LeaseTtl::default(), dialects, metrics }
     }
 
     /// Takes one heartbeat. When this returns `Ok`, it is committed in etcd.
@@ -96,6 +98,7 @@ impl Registrar {
     /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
     /// nevertheless; the same heartbeat again is harmless.
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
+        self.admission.admit(&heartbeat.key, &heartbeat.instance.address).await?;
         let (this, ttl) = (self.clone(), heartbeat.ttl);
         let work = move |deadline| async move {
             let committed = this.commit(&heartbeat, deadline).await?;
@@ -125,6 +128,7 @@ impl Registrar {
     ///
     /// As [`Registrar::accept`].
     pub async fn deregister(&self, key: InstanceKey) -> Result<Revision, RegistryError> {
+        self.admission.authorize(&key, Action::Register)?;
         let this = self.clone();
         let work = move |_deadline| async move {
             this.say_farewell(&key).await;
@@ -144,6 +148,7 @@ impl Registrar {
     ///
     /// [`RegistryError::NoSuchInstance`], so that a slip of the pen is noticed; else as [`Registrar::accept`].
     pub async fn set_override(&self, key: InstanceKey, status: Status) -> Result<Revision, RegistryError> {
+        self.admission.authorize(&key, Action::Operate)?;
         let (etcd, dialects) = (self.etcd.clone(), self.dialects.clone());
         let work = move |_deadline| async move {
             let held = etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?;
@@ -164,6 +169,7 @@ impl Registrar {
     ///
     /// As [`Registrar::accept`].
     pub async fn clear_override(&self, key: InstanceKey) -> Result<bool, RegistryError> {
+        self.admission.authorize(&key, Action::Operate)?;
         let this = self.clone();
         let work = move |_deadline| async move {
             let existed = this.etcd.delete_override(&key).await.map_err(failed("delete the override"))?;

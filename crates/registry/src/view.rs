@@ -171,6 +171,11 @@ impl View {
         self.commits.count()
     }
 
+    /// How many instances a service has.
+    pub fn count_of(&self, service: &ServiceName) -> usize {
+        self.services.get(service).map_or(0, |record| record.count)
+    }
+
     /// How many instances there are.
     pub fn count(&self) -> usize {
         self.instances.len()

@@ -1,6 +1,7 @@
 //! The registry against real etcd, over real HTTP. Needs `etcd` and `etcdctl` on the path.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a failure with a line number, also in its helpers")]
 
+mod admission;
 mod bad_input;
 mod binary;
 mod client;

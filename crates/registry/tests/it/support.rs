@@ -75,7 +75,21 @@ impl Registry {
     }
 
     pub(crate) async fn ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
-        let request = self.http.request(method, format!("{}{path}", self.url)).body(body);
+        self.ask_with(method, path, None, body).await
+    }
+
+    /// [`Registry::ask`] with one header field more.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(&str, &str)>,
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
         let response = tokio::time::timeout(SOON, request.send()).await.expect("no request hangs").unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();

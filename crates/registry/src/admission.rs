@@ -1,0 +1,157 @@
+//! Whether a request is taken at all: who asks, how often, for which service, and which address is announced.
+//!
+//! ```text
+//! request ─▶ rate (this client)  ─▶ token or signature ─▶ scope of the path ─▶ handler
+//!            429 rate_limited        401                   403 out_of_scope      │ a heartbeat
+//!                                                                                ▼
+//!            scope of its service ─▶ address allowed? ─▶ the sender's own? ─▶ room for one more? ─▶ etcd
+//!            403                     422                 422                  429
+//! ```
+//!
+//! | room | what it settles |
+//! |---|---|
+//! | [`options`] | what is configured |
+//! | [`access`] | the layer around all routes: rate, and which path needs which scope |
+//! | [`rate`] | a token bucket for each client, in bounded memory |
+//! | [`networks`] | which addresses may be announced; some never are |
+//! | [`names`] | host names: resolved and held to the same rules, or refused |
+//! | [`quotas`] | instances a service, services a token |
+//! | [`denied`] | every refusal, as an error and as a problem |
+//!
+//! The second half is asked by the [`Registrar`](crate::registrar::Registrar) itself, so that no other way of registering
+//! (another system's API, say) goes around it. An instance that is registered already with the same address passes with
+//! two look-ups: a steady heartbeat stays cheap, and tightening the rules does not throw out who is there.
+
+pub mod access;
+pub mod denied;
+pub mod names;
+pub mod networks;
+pub mod options;
+pub mod quotas;
+pub mod rate;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use discovery::{Address, Host, InstanceKey};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use service_kit::tokens::{Action, Caller};
+
+pub use self::{denied::Denied, options::AdmissionOptions};
+use self::{denied::Reason, names::Names, networks::Networks, quotas::Quotas, rate::Rates};
+use crate::mirror::Mirror;
+
+tokio::task_local! {
+    /// Where the request that is being served came from.
+    static CLIENT: IpAddr;
+}
+
+/// Decides. Cheap to clone; clones share what they count.
+#[derive(Debug, Clone)]
+pub struct Admission(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    networks: Networks,
+    names: Names,
+    source_match: bool,
+    quotas: Quotas,
+    rates: Rates,
+    mirror: Mirror,
+    denied: Family<ReasonLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Reason,
+}
+
+// === impl Admission ===
+
+impl Admission {
+    /// For a registry that listens on `listen` and registers `registry_denied_total{reason}`.
+    pub fn new(options: &AdmissionOptions, listen: SocketAddr, mirror: Mirror, metrics: &mut Registry) -> Self {
+        let denied = Family::default();
+        metrics.register("registry_denied", "Requests refused by what is configured", denied.clone());
+        Self(Arc::new(Inner {
+            networks: Networks::new(&options.allow_networks, listen.ip()),
+            names: Names::new(options.allow_names),
+            source_match: options.source_match,
+            quotas: Quotas::new(options.instances_max, options.services_per_token_max),
+            rates: Rates::new(options.client_rate),
+            mirror,
+            denied,
+        }))
+    }
+
+    /// Whether the sender of this request may announce `key` at `address`.
+    ///
+    /// # Errors
+    ///
+    /// Which rule forbids it.
+    pub async fn admit(&self, key: &InstanceKey, address: &Address) -> Result<(), Denied> {
+        let decided = self.decide(key, address).await;
+        decided.inspect_err(|denied| self.count(denied))
+    }
+
+    /// Whether the sender of this request may do `action` to `key`'s service. Our own tasks may.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Scope`].
+    pub fn authorize(&self, key: &InstanceKey, action: Action) -> Result<(), Denied> {
+        let Some(caller) = Caller::current() else { return Ok(()) };
+        let required = caller.require(key.service.as_str(), action).map_err(|problem| Denied::Scope(Box::new(problem)));
+        required.inspect_err(|denied| self.count(denied))
+    }
+
+    async fn decide(&self, key: &InstanceKey, address: &Address) -> Result<(), Denied> {
+        if let Some(caller) = Caller::current() {
+            let required = caller.require(key.service.as_str(), Action::Register);
+            required.map_err(|problem| Denied::Scope(Box::new(problem)))?;
+        }
+        let inner = &*self.0;
+        let held = inner.mirror.look().held(key);
+        let is_known = held.is_some();
+        if held.and_then(|held| held.instance).is_some_and(|instance| instance.address == *address) {
+            return Ok(());
+        }
+        let ips = self.addresses(address).await?;
+        inner.networks.check(address, &ips)?;
+        self.check_source(address, &ips)?;
+        if is_known {
+            return Ok(());
+        }
+        let caller = Caller::current();
+        let token = caller.as_ref().and_then(Caller::name);
+        inner.quotas.check(&inner.mirror.look(), &key.service, token)
+    }
+
+    /// Every IP address that the announced one stands for; empty for a name that is taken as it is.
+    async fn addresses(&self, address: &Address) -> Result<Vec<IpAddr>, Denied> {
+        match &address.host {
+            Host::V4(ip) => Ok(vec![(*ip).into()]),
+            Host::V6(ip) => Ok(vec![(*ip).into()]),
+            Host::Name(name) => self.0.names.resolve(name.as_str()).await,
+        }
+    }
+
+    fn check_source(&self, address: &Address, ips: &[IpAddr]) -> Result<(), Denied> {
+        let Ok(client) = CLIENT.try_with(|client| *client) else { return Ok(()) };
+        let is_own = ips.iter().any(|ip| ip.to_canonical() == client);
+        if self.0.source_match && !is_own {
+            return Err(Denied::Source { address: address.clone(), client });
+        }
+        Ok(())
+    }
+
+    fn count(&self, denied: &Denied) {
+        self.0.denied.get_or_create(&ReasonLabel { reason: denied.reason() }).inc();
+    }
+}

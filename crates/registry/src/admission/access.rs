@@ -1,0 +1,142 @@
+//! The layer around all routes: how often a client may ask, and which path needs which scope.
+//!
+//! | path | method | scope |
+//! |---|---|---|
+//! | `/`, `/v1/agent/service/…`, `/v1/agent/check/…` | POST, PUT | `register` for some service; for which, is asked when it is known |
+//! | `/v1/services/{service}/instances/{instance}` | PUT, DELETE | `{service}:register` |
+//! | `…/override` | any but GET | `{service}:operate` |
+//! | `/v1/config/{service}…` | any but GET | `{service}:config` |
+//! | `/v1/agent/self`, `/openapi.json` | GET | `read` for some service |
+//! | any with a service in path or query | GET, HEAD | `{service}:read` |
+//! | any other | GET, HEAD | `*:read` |
+//! | any other | any other | `*:operate` |
+//!
+//! The last two lines are for paths that do not exist yet: what nobody has thought of needs the most.
+//! `/healthz`, `/readyz` and `/metrics` stand outside and are for everybody who can connect.
+
+use std::net::SocketAddr;
+
+use axum::{
+    RequestExt as _, Router,
+    extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
+    http::Method,
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse as _, Response},
+};
+use service_kit::{
+    Problem,
+    tokens::{Action, Caller, Tokens, authenticate},
+};
+use tokio::time::Instant;
+
+use super::{Admission, CLIENT, Denied};
+
+/// What a request needs.
+#[derive(Debug, PartialEq, Eq)]
+enum Needed {
+    /// A scope for this service; `*` for all of them at once.
+    For(String, Action),
+    /// A scope for at least one service.
+    Somewhere(Action),
+}
+
+/// Puts the layers around `routes`.
+pub fn guard(routes: Router, admission: Admission, tokens: Tokens) -> Router {
+    routes
+        .layer(from_fn(authorize))
+        .layer(from_fn_with_state(tokens, authenticate))
+        .layer(from_fn_with_state(admission, slow_down))
+}
+
+/// Refuses a client that asks too often, and remembers where the others are.
+async fn slow_down(State(admission): State<Admission>, request: Request, next: Next) -> Response {
+    let Some(ConnectInfo(client)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() else {
+        return next.run(request).await;
+    };
+    let client = client.ip().to_canonical();
+    if let Err(retry_after) = admission.0.rates.take(client, Instant::now()) {
+        let denied = Denied::Rate { client, retry_after };
+        admission.count(&denied);
+        return Problem::from(&denied).into_response();
+    }
+    CLIENT.scope(client, next.run(request)).await
+}
+
+async fn authorize(mut request: Request, next: Next) -> Response {
+    let Some(caller @ Caller::Holder(_)) = request.extensions().get::<Caller>().cloned() else {
+        return next.run(request).await;
+    };
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    let service = match request.extract_parts::<RawPathParams>().await {
+        Ok(parameters) => service_of(&parameters, request.uri().query()),
+        // What is not text is refused by whoever reads it.
+        Err(_) => None,
+    };
+    let allowed = match needed(request.method(), &route, service) {
+        Needed::For(service, action) => caller.require(&service, action),
+        Needed::Somewhere(action) => caller.require_somewhere(action),
+    };
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// The service that a request is about: in its path, or as `service=` in its query.
+fn service_of(parameters: &RawPathParams, query: Option<&str>) -> Option<String> {
+    let named = |names: &[&str]| parameters.iter().find(|(name, _)| names.contains(name)).map(|(_, value)| value);
+    if let Some(service) = named(&["service", "name", "n"]) {
+        return Some(service.to_owned());
+    }
+    if let Some(key) = named(&["key"]) {
+        return key.trim_start_matches('/').split('/').next().map(str::to_owned);
+    }
+    let services: Vec<&str> = query?.split('&').filter_map(|part| part.strip_prefix("service=")).collect();
+    // Twice is a riddle: whoever needs all scopes may ask it.
+    if let [service] = services[..] { Some(service.to_owned()) } else { None }
+}
+
+fn needed(method: &Method, route: &str, service: Option<String>) -> Needed {
+    let of = |service: Option<String>, action| Needed::For(service.unwrap_or_else(|| "*".to_owned()), action);
+    let is_reading = matches!(*method, Method::GET | Method::HEAD);
+    match route {
+        "/v1/agent/self" | "/openapi.json" if is_reading => Needed::Somewhere(Action::Read),
+        _ if is_reading => of(service, Action::Read),
+        "/" => Needed::Somewhere(Action::Register),
+        route if route.starts_with("/v1/agent/service/") || route.starts_with("/v1/agent/check/") => {
+            Needed::Somewhere(Action::Register)
+        }
+        route if route.ends_with("/override") => of(service, Action::Operate),
+        route if route.starts_with("/v1/config") => of(service, Action::Config),
+        "/v1/services/{service}/instances/{instance}" => of(service, Action::Register),
+        _ => of(None, Action::Operate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_needs_its_scope_and_an_unknown_one_the_most() {
+        let mail = || Some("mail".to_owned());
+        let needs = |service: &str, action| Needed::For(service.to_owned(), action);
+        let instance = "/v1/services/{service}/instances/{instance}";
+        let overriding = format!("{instance}/override");
+        for (method, route, service, expected) in [
+            (Method::POST, "/", None, Needed::Somewhere(Action::Register)),
+            (Method::PUT, instance, mail(), needs("mail", Action::Register)),
+            (Method::DELETE, instance, mail(), needs("mail", Action::Register)),
+            (Method::PUT, &overriding, mail(), needs("mail", Action::Operate)),
+            (Method::GET, "/v1/services", None, needs("*", Action::Read)),
+            (Method::GET, "/v1/services/{service}/instances", mail(), needs("mail", Action::Read)),
+            (Method::PUT, "/v1/config/{*key}", mail(), needs("mail", Action::Config)),
+            (Method::GET, "/v1/agent/self", None, Needed::Somewhere(Action::Read)),
+            (Method::PUT, "/v1/agent/service/register", None, Needed::Somewhere(Action::Register)),
+            (Method::GET, "/v1/something/new", None, needs("*", Action::Read)),
+            (Method::POST, "/v1/something/new", mail(), needs("*", Action::Operate)),
+        ] {
+            assert_eq!(needed(&method, route, service), expected, "{method} {route}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Every refusal, as an error and as a problem.
+//!
+//! | refusal | status | code |
+//! |---|---|---|
+//! | the token has not that scope | 403 | `out_of_scope` |
+//! | an address outside of the allowed networks, or one that nobody may announce | 422 | `address_not_allowed` |
+//! | a name that does not resolve, or is not taken | 422 | `name_not_allowed` |
+//! | the address of somebody else than the sender | 422 | `address_not_yours` |
+//! | the service, or the token, has enough | 429 | `too_many_instances`, `too_many_services` |
+//! | the client asks too often | 429 | `rate_limited` |
+
+use std::{net::IpAddr, time::Duration};
+
+use axum::http::StatusCode;
+use discovery::{Address, ServiceName};
+use prometheus_client::encoding::EncodeLabelValue;
+use service_kit::Problem;
+
+/// How long a client should wait that found no room.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a request is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The token may not do that.
+    #[error("{}", .0.detail)]
+    Scope(Box<Problem>),
+    /// The address is not one that may be announced.
+    #[error("{ip} must not be announced: {why}")]
+    Address {
+        /// What was announced, or what its name resolves to.
+        ip: IpAddr,
+        /// The rule.
+        why: &'static str,
+    },
+    /// The name cannot be taken.
+    #[error("the name {name} cannot be announced: {why}")]
+    Name {
+        /// Which one.
+        name: String,
+        /// The rule.
+        why: &'static str,
+    },
+    /// The address is not the sender's.
+    #[error("{address} is not the address that the request comes from, {client}; announce your own")]
+    Source {
+        /// What was announced.
+        address: Address,
+        /// Where the request came from.
+        client: IpAddr,
+    },
+    /// The service has as many instances as it may have.
+    #[error("{service} has {max} instances already, and more are not allowed here")]
+    Instances {
+        /// Which service.
+        service: ServiceName,
+        /// How many it may have.
+        max: usize,
+    },
+    /// The token has instances of as many services as it may.
+    #[error("the token {token} has instances of {max} services already, and more are not allowed here")]
+    Services {
+        /// Whose.
+        token: String,
+        /// How many it may have.
+        max: usize,
+    },
+    /// The client asks too often.
+    #[error("too many requests from {client}; slow down")]
+    Rate {
+        /// Who.
+        client: IpAddr,
+        /// When it may ask again.
+        retry_after: Duration,
+    },
+}
+
+/// The same, for a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Reason {
+    /// [`Denied::Scope`]
+    Scope,
+    /// [`Denied::Address`]
+    Address,
+    /// [`Denied::Name`]
+    Name,
+    /// [`Denied::Source`]
+    Source,
+    /// [`Denied::Instances`]
+    Instances,
+    /// [`Denied::Services`]
+    Services,
+    /// [`Denied::Rate`]
+    Rate,
+}
+
+// === impl Denied ===
+
+impl Denied {
+    /// For a metric.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Scope(_) => Reason::Scope,
+            Self::Address { .. } => Reason::Address,
+            Self::Name { .. } => Reason::Name,
+            Self::Source { .. } => Reason::Source,
+            Self::Instances { .. } => Reason::Instances,
+            Self::Services { .. } => Reason::Services,
+            Self::Rate { .. } => Reason::Rate,
+        }
+    }
+}
+
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        let address = |code: &'static str| {
+            let mut problem = Self::field("address", denied.to_string());
+            problem.code = code.into();
+            problem
+        };
+        let enough = |code: &'static str, wait| {
+            Self::new(StatusCode::TOO_MANY_REQUESTS, code, denied.to_string()).retry_after(wait)
+        };
+        match denied {
+            Denied::Scope(problem) => (**problem).clone(),
+            Denied::Address { .. } => address("address_not_allowed"),
+            Denied::Name { .. } => address("name_not_allowed"),
+            Denied::Source { .. } => address("address_not_yours"),
+            Denied::Instances { .. } => enough("too_many_instances", FULL_RETRY_AFTER),
+            Denied::Services { .. } => enough("too_many_services", FULL_RETRY_AFTER),
+            Denied::Rate { retry_after, .. } => enough("rate_limited", *retry_after),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What is configured about who may do what.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::names::AllowNames;
+
+/// Tokens, addresses, limits.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AdmissionOptions {
+    /// API tokens: a file with a line for each, `NAME sha256:HASH SERVICE:ACTION,…`; made by `registry token new`. Read
+    /// again when it changes. Without it, everybody may do everything.
+    #[arg(long, env = "REGISTRY_TOKENS_FILE", value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
+    /// Networks whose addresses may be announced, as 10.0.0.0/8, separated by commas. Default: the private ones, and
+    /// loopback if the registry itself listens there. Addresses of machines' metadata, link-local, multicast and
+    /// unspecified ones are never taken.
+    #[arg(long, env = "REGISTRY_ALLOW_NETWORKS", value_name = "NETWORKS", value_delimiter = ',', value_parser = parse_network)]
+    pub allow_networks: Vec<IpNet>,
+    /// What to do with a host name instead of an IP address.
+    #[arg(long, env = "REGISTRY_ALLOW_NAMES", value_enum, default_value_t)]
+    pub allow_names: AllowNames,
+    /// Take an address only from the client that has it. Not behind a proxy.
+    #[arg(long, env = "REGISTRY_SOURCE_MATCH")]
+    pub source_match: bool,
+    /// Most requests a second of one client address, with twice as many at once; 0 for no limit.
+    #[arg(long, env = "REGISTRY_CLIENT_RATE", value_name = "N", default_value_t = 2000)]
+    pub client_rate: u32,
+    /// Most instances of one service.
+    #[arg(long, env = "REGISTRY_INSTANCES_MAX", value_name = "N", default_value_t = 10_000)]
+    pub instances_max: usize,
+    /// Most services that one token may have instances of.
+    #[arg(long, env = "REGISTRY_SERVICES_PER_TOKEN_MAX", value_name = "N", default_value_t = 100)]
+    pub services_per_token_max: usize,
+}
+
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = text.trim().parse::<IpNet>().or_else(|_| text.trim().parse().map(|ip: std::net::IpAddr| ip.into()));
+    network.map_err(|_| "it is no network; write for example 10.0.0.0/8, fd00::/8 or 192.168.1.7".to_owned())
+}
