@@ -155,8 +155,10 @@ impl Slot {
         }
         let name = &head[at..colon];
         let id = Name::of(name);
-        if id == Name::Other && name::is_framing_with_underscores(name) {
-            return Err(Refusal::Malformed("Content-Length and Transfer-Encoding: they are spelled with a hyphen"));
+        if id == Name::Other && name::resembles_framing(name) {
+            return Err(Refusal::Malformed(
+                "Content-Length and Transfer-Encoding: they are spelled with one hyphen, and with no other sign",
+            ));
         }
         let mut from = colon + 1;
         while head.get(from).copied().is_some_and(is_ows) {

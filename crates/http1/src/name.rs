@@ -116,13 +116,14 @@ impl Name {
     }
 }
 
-/// Whether a name is a framing field to a server that reads `_` as `-`, and to nobody else.
-pub(crate) fn is_framing_with_underscores(name: &[u8]) -> bool {
-    match name.len() {
-        14 => reads_as(name, b"content-length"),
-        17 => reads_as(name, b"transfer-encoding"),
-        _ => false,
-    }
+/// Whether a name that is no framing field could be one to a lenient server: its letters spell one, and only hyphens and
+/// other signs differ, as in `Content_Length` or `TransferEncoding`.
+pub(crate) fn resembles_framing(name: &[u8]) -> bool {
+    let spells = |letters: &[u8]| {
+        let spelled = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+        spelled.map(u8::to_ascii_lowercase).eq(letters.iter().copied())
+    };
+    spells(b"contentlength") || spells(b"transferencoding")
 }
 
 fn starts_with_forwarded(name: &[u8]) -> bool {
@@ -167,7 +168,17 @@ mod tests {
         assert_eq!(Name::of(b"x_real-ip"), Name::XRealIp);
         assert_eq!(Name::of(b"X-Forwarded_Port"), Name::XForwardedOther);
         assert_eq!(Name::of(b"x_request_id"), Name::Other);
-        assert!(is_framing_with_underscores(b"Content_Length"));
-        assert!(is_framing_with_underscores(b"transfer_encoding"));
+    }
+
+    #[test]
+    fn a_name_that_spells_a_framing_field_in_another_way_resembles_it() {
+        for name in
+            ["Content_Length", "transfer_encoding", "Transfer---Encoding", "'Content-Length", "TransferEncoding~"]
+        {
+            assert!(resembles_framing(name.as_bytes()), "{name}");
+        }
+        for name in ["Content-Lengths", "X-Content-Length", "Transfer-Encodin", "Content-Language", ""] {
+            assert!(!resembles_framing(name.as_bytes()), "{name}");
+        }
     }
 }

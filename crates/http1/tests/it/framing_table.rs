@@ -108,6 +108,7 @@ fn a_coding_that_is_not_exactly_chunked_is_refused() {
         ("TE behind a fold", post("X: y\r\n Transfer-Encoding: chunked\r\n", LAST), 400),
         ("TE behind a bare CR", post("X: y\rTransfer-Encoding: chunked\r\n", LAST), 400),
         ("TE behind a bare LF", post("X: y\nTransfer-Encoding: chunked\r\n", LAST), 400),
+        ("TE with three hyphens", post("Transfer---Encoding: chunked\r\n", LAST), 400),
         ("TE with an underscore", post("Transfer_Encoding: chunked\r\n", LAST), 400),
         ("TE with NUL in the name", post("Transfer-Encoding\0: chunked\r\n", LAST), 400),
         ("TE in HTTP/1.0", "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 400),

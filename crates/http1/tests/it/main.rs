@@ -12,6 +12,7 @@ mod for_any_input;
 mod framing_table;
 mod hyper_agrees;
 mod memory;
+mod mutations;
 mod read;
 mod requests;
 mod responses;
