@@ -2,7 +2,7 @@
 # Installs what Muster needs beside a Rust toolchain, with the system's package manager; says what it does.
 #
 #   prerequisites.sh run    etcd, protoc                                  (for `make run`)
-#   prerequisites.sh test   the same, MariaDB, cargo-nextest, cargo-deny  (for `make test`)
+#   prerequisites.sh test   the same, MariaDB, Prometheus, cargo-nextest, cargo-deny  (for `make test`)
 #
 # What is there already is left alone, whatever its version.
 set -eu
@@ -46,7 +46,10 @@ need() { # thing, command that shows that it is there
 need cc cc
 need etcd etcd
 need protoc protoc
-if [ "$purpose" = test ]; then need mariadb mariadbd; fi
+if [ "$purpose" = test ]; then
+    need mariadb mariadbd
+    need prometheus prometheus
+fi
 
 if [ -n "$missing" ]; then
     for manager in apt-get dnf apk pacman brew none; do have "$manager" && break; done
@@ -67,7 +70,7 @@ if [ -n "$missing" ]; then
     # Distributions start what they install. The suite starts its own members; a second etcd would only hold the port.
     if [ -d /run/systemd/system ]; then
         for thing in $missing; do
-            case $thing in etcd | mariadb) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;; esac
+            case $thing in etcd | mariadb | prometheus) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;; esac
         done
     fi
     for thing in $missing; do

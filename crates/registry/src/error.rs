@@ -7,7 +7,7 @@
 //! | etcd did not answer, or has no leader | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
 //! | etcd refused | 503 | `etcd_refused` | the operator looks at the log |
 //! | no answer in time | 503 | `etcd_slow` | as for `etcd_unavailable` |
-//! | too many requests at once | 503 | `overloaded` | as for `etcd_unavailable` |
+//! | too many requests at once, or too many who wait for a change | 503 | `overloaded` | as for `etcd_unavailable` |
 //! | others kept changing the same instance | 503 | `contended` | as for `etcd_unavailable` |
 //! | nothing has been read from etcd yet | 503 | `not_loaded` | as for `etcd_unavailable` |
 //! | etcd cannot be read now, and old is no answer | 503 | `stale` | as for `etcd_unavailable` |
@@ -45,6 +45,9 @@ pub enum RegistryError {
     /// More than [`crate::bounds::Limits::at_once_max`] were under way.
     #[error("too many requests are waiting for etcd")]
     Overloaded,
+    /// More clients wait for a change than this registry can keep waiting.
+    #[error("too many clients wait for a change")]
+    Crowded,
     /// Every time that this instance was about to be written, somebody else had just written it.
     #[error("{0} is being changed by others at the same time")]
     Contended(InstanceKey),
@@ -85,7 +88,7 @@ impl From<RegistryError> for Problem {
                 unavailable("etcd_refused")
             }
             RegistryError::Late => unavailable("etcd_slow"),
-            RegistryError::Overloaded => unavailable("overloaded"),
+            RegistryError::Overloaded | RegistryError::Crowded => unavailable("overloaded"),
             RegistryError::NotLoaded => unavailable("not_loaded"),
             RegistryError::Stale(_) => unavailable("stale"),
             RegistryError::NoSuchInstance(_) => {

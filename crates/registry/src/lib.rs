@@ -52,7 +52,7 @@ use self::{
     bounds::{Bounds, Limits},
     catalog::Catalog,
     config::Config,
-    http::Api,
+    http::{Api, WaitingRoom},
     metrics::{Gauges, Metrics},
     mirror::Mirror,
     registrar::Registrar,
@@ -90,7 +90,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
     let readiness = Readiness::new();
-    let routes = http::routes(Api { registrar, mirror: mirror.clone(), catalog: Catalog::new(mirror.clone()) });
+    let (catalog, waiting) = (Catalog::new(mirror.clone()), WaitingRoom::new(shutdown.clone()));
+    let routes = http::routes(Api { registrar, catalog, waiting });
     let router = app::assemble(access::guard(routes, admission, tokens), readiness.clone(), metrics);
 
     tracing::info!(
