@@ -25,7 +25,7 @@ mod tombstone;
 
 use std::{sync::Arc, time::Duration};
 
-use discovery::{Revision, ServiceName};
+use discovery::{InstanceId, InstanceKey, Revision, ServiceName};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::{
@@ -95,6 +95,11 @@ impl Catalog {
         let view = self.mirror.look();
         let services = view.services().filter(|service| !service.instances.is_empty()).collect();
         (view.index(&Topic::Services), services)
+    }
+
+    /// Every instance of any service with this id; also those that this replica has just registered.
+    pub fn with_id(&self, id: &InstanceId) -> Vec<InstanceKey> {
+        self.mirror.look().with_id(id)
     }
 
     /// How far that can be believed.

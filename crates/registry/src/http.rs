@@ -10,10 +10,12 @@
 //! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
 //! | `GET /v1/watch` | what happens to one service, as server-sent events |
 //! | `GET /v1/prometheus/targets` | every instance, for Prometheus |
+//! | `/v1/catalog/…`, `/v1/health/…`, `/v1/agent/…` | the same for Consul's clients: [`consul`] |
 //!
 //! Handlers read the request, call the [`Registrar`] or look into the [`Catalog`], and write the answer; no decision is
 //! made here. Errors become problems in [`crate::error`].
 
+mod consul;
 mod heartbeats;
 mod listing;
 mod overrides;
@@ -53,6 +55,7 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/services/{service}/instances/{instance}/override", put(overrides::set).delete(overrides::clear))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/prometheus/targets", get(prometheus::targets))
+        .merge(consul::routes())
         .merge(path::with_an_empty_name())
         .with_state(api)
 }

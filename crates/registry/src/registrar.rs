@@ -118,6 +118,40 @@ impl Registrar {
         })
     }
 
+    /// Takes a heartbeat that says no more than how the instance is, and keeps it as it was registered; false when it is
+    /// not registered (any more).
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrar::accept`].
+    pub async fn report(&self, key: InstanceKey, status: Status) -> Result<bool, RegistryError> {
+        let this = self.clone();
+        let work = move |_deadline| async move {
+            let held = this.known(&key).await?;
+            let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
+            match this.etcd.keep_alive(lease).await {
+                Ok(_) => {}
+                Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
+                Err(source) => return Err(failed("keep the lease alive")(source)),
+            }
+            let round = if instance.status == status {
+                this.confirm(&key, lease).await?
+            } else {
+                let instance = Instance { status, ..instance };
+                this.update(&Heartbeat { key, instance, ttl: Ttl::default() }, lease).await?
+            };
+            Ok(match round {
+                Round::Committed(committed) => Some(committed.outcome),
+                Round::Again(_) => None,
+            })
+        };
+        let result = self.bounds.run(work).await;
+        if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {
+            self.metrics.count(counted);
+        }
+        Ok(result?.is_some())
+    }
+
     /// Ends a registration at once; the revision from which on it is gone.
     ///
     /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that

@@ -1,16 +1,12 @@
 //! A real Prometheus finds the instances and scrapes them.
 
-use std::{path::Path, process::Command};
-
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{
     etcd::EtcdCluster,
-    ports::free_ports,
-    process::Process,
     wait::{SOON, wait_until},
 };
 
-use crate::support::Registry;
+use crate::{scraper::Scraper, support::Registry};
 
 const TARGETS: &str = "/v1/prometheus/targets";
 
@@ -52,7 +48,7 @@ async fn prometheus_scrapes_every_instance_and_keeps_them_while_etcd_is_away() {
         let body = json!({ "address": one.url.strip_prefix("http://").unwrap(), "ttl_ms": 600_000 }).to_string();
         registry.heartbeat(&format!("web/{id}"), &body).await.accepted();
     }
-    let prometheus = Prometheus::start(&format!(
+    let prometheus = Scraper::prometheus(&format!(
         "  http_sd_configs: [{{ url: '{0}{TARGETS}', refresh_interval: 1s }}]
   relabel_configs: [{{ source_labels: [__meta_muster_service], target_label: service }}]",
         registry.url
@@ -72,67 +68,4 @@ async fn prometheus_scrapes_every_instance_and_keeps_them_while_etcd_is_away() {
     registry.wait_until_ready().await;
     etcd.etcdctl(&["del", "service/web/1"]);
     prometheus.wait_for_up("web", 1).await;
-}
-
-/// A Prometheus of Debian's on a port of its own.
-pub(crate) struct Prometheus {
-    _process: Process,
-    _dir: tempfile::TempDir,
-    url: String,
-    http: reqwest::Client,
-}
-
-impl Prometheus {
-    /// Starts one with a job `all` that is found as `discovery` says, in YAML.
-    pub(crate) fn start(discovery: &str) -> Self {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_ports(1)[0]);
-        let global = "global: { scrape_interval: 1s, scrape_timeout: 1s }";
-        let config = format!("{global}\nscrape_configs:\n- job_name: all\n{discovery}\n");
-        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-        let process = Process::start(&mut Self::command(dir.path(), port), &dir.path().join("output"));
-        let process = process.expect("prometheus is installed; crates/muster/prerequisites.sh test does that");
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { _process: process, _dir: dir, url: format!("http://127.0.0.1:{port}"), http }
-    }
-
-    fn command(dir: &Path, port: u16) -> Command {
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        command
-    }
-
-    /// Waits until Prometheus has exactly so many targets of `service`, and scraped each of them.
-    pub(crate) async fn wait_for_up(&self, service: &str, count: usize) {
-        let what = format!("{count} instances of {service} are scraped");
-        wait_until(&what, SOON, async || {
-            let targets = self.get("/api/v1/targets?state=active").await;
-            let targets = targets["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
-            let of_service: Vec<_> = targets.iter().filter(|one| one["labels"]["service"] == service).collect();
-            of_service.len() == count && of_service.iter().all(|one| one["health"] == "up")
-        })
-        .await;
-    }
-
-    /// One of its own metrics; 0 when it has none.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = self.text("/metrics").await;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok()).unwrap_or_default()
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        serde_json::from_str(&self.text(path).await).unwrap_or_default()
-    }
-
-    async fn text(&self, path: &str) -> String {
-        let answer = self.http.get(format!("{}{path}", self.url)).timeout(SOON).send().await;
-        match answer {
-            Ok(answer) => answer.text().await.unwrap_or_default(),
-            // It is not there yet.
-            Err(_) => String::new(),
-        }
-    }
 }
