@@ -3,6 +3,7 @@
 //! | error | status | code | whose turn |
 //! |---|---|---|---|
 //! | a field of the request | 422 | `invalid_field` | the caller changes it |
+//! | a setting with a mistake | 422 | `invalid_field` | the same |
 //! | no such instance (overrides only) | 404 | `no_such_instance` | the caller looks again |
 //! | etcd did not answer, or has no leader | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
 //! | etcd refused | 503 | `etcd_refused` | the operator looks at the log |
@@ -57,6 +58,9 @@ pub enum RegistryError {
     /// etcd has been silent for so long, and the caller could not tell an old answer from a new one.
     #[error("etcd has not been heard of for {}", duration::format(Duration::from_secs(.0.as_secs())))]
     Stale(Duration),
+    /// A setting that would be a mistake.
+    #[error("{0}")]
+    Invalid(FieldError),
     /// An override for nobody.
     #[error("{0} is not registered")]
     NoSuchInstance(InstanceKey),
@@ -91,6 +95,7 @@ impl From<RegistryError> for Problem {
             RegistryError::Overloaded | RegistryError::Crowded => unavailable("overloaded"),
             RegistryError::NotLoaded => unavailable("not_loaded"),
             RegistryError::Stale(_) => unavailable("stale"),
+            RegistryError::Invalid(error) => field(error.clone()),
             RegistryError::NoSuchInstance(_) => {
                 Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
             }

@@ -10,11 +10,14 @@
 //! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
 //! | `GET /v1/watch` | what happens to one service, as server-sent events |
 //! | `GET /v1/prometheus/targets` | every instance, for Prometheus |
+//! | `GET /v1/config` | every setting with its revision |
+//! | `GET`, `PUT`, `DELETE` `/v1/config/{key…}` | one setting; waits for a change if asked to |
 //! | `/v1/catalog/…`, `/v1/health/…`, `/v1/agent/…` | the same for Consul's clients: [`consul`] |
 //!
 //! Handlers read the request, call the [`Registrar`] or look into the [`Catalog`], and write the answer; no decision is
 //! made here. Errors become problems in [`crate::error`].
 
+mod config;
 mod consul;
 mod heartbeats;
 mod listing;
@@ -32,7 +35,7 @@ use axum::{
 };
 
 pub use self::waiting::WaitingRoom;
-use crate::{catalog::Catalog, registrar::Registrar};
+use crate::{catalog::Catalog, registrar::Registrar, settings::Settings};
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct Api {
     pub registrar: Registrar,
     /// Answers every question about what is registered, and wakes those who wait for a change.
     pub catalog: Catalog,
+    /// The config centre.
+    pub settings: Settings,
     /// Where they wait.
     pub waiting: WaitingRoom,
 }
@@ -55,6 +60,8 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/services/{service}/instances/{instance}/override", put(overrides::set).delete(overrides::clear))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/prometheus/targets", get(prometheus::targets))
+        .route("/v1/config", get(config::list))
+        .route("/v1/config/{*key}", get(config::get).put(config::put).delete(config::delete))
         .merge(consul::routes())
         .merge(path::with_an_empty_name())
         .with_state(api)

@@ -68,6 +68,7 @@ impl Metrics {
             | RegistryError::NotLoaded
             | RegistryError::Stale(_)
             | RegistryError::Crowded
+            | RegistryError::Invalid(_)
             | RegistryError::NoSuchInstance(_)
             | RegistryError::Denied(_)
             | RegistryError::Broken(_) => Outcome::Failed,

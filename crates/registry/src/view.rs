@@ -124,6 +124,8 @@ impl View {
         match topic {
             Topic::Services => self.services_index,
             Topic::Service(name) => self.services.get(name).map_or(self.floor, |record| record.index),
+            // Settings are not the view's; what it does not know has this index.
+            Topic::Setting(_) => self.floor,
         }
     }
 

@@ -62,8 +62,7 @@ impl WaitingRoom {
         Ok(Place { _permit: permit, closing: self.closing.clone() })
     }
 
-    /// Waits as `poll` asks. Some come back a little later than they asked for: a sixteenth of their time at most, so that
-    /// a thousand that were woken together do not come back together for ever.
+    /// Waits as `poll` asks.
     ///
     /// # Errors
     ///
@@ -71,12 +70,21 @@ impl WaitingRoom {
     pub(super) async fn wait(&self, catalog: &Catalog, topic: Topic, poll: &Poll) -> Result<(), RegistryError> {
         let Some(seen) = poll.seen else { return Ok(()) };
         let place = self.enter()?;
-        let wait = poll.wait.unwrap_or(WAIT_DEFAULT).min(WAIT_MAX);
-        let until = Instant::now() + wait + wait.mul_f64(rand::random::<f64>() / 16.0);
         tokio::select! {
-            _ = catalog.wait(topic, seen, until) => Ok(()),
+            _ = catalog.wait(topic, seen, poll.until()) => Ok(()),
             () = place.closed() => Ok(()),
         }
+    }
+}
+
+// === impl Poll ===
+
+impl Poll {
+    /// Until when to wait. A little longer than was asked for, by a sixteenth at most, so that a thousand who were woken
+    /// together do not come back together for ever.
+    pub(super) fn until(&self) -> Instant {
+        let wait = self.wait.unwrap_or(WAIT_DEFAULT).min(WAIT_MAX);
+        Instant::now() + wait + wait.mul_f64(rand::random::<f64>() / 16.0)
     }
 }
 

@@ -20,6 +20,7 @@ mod python;
 mod recovery;
 mod replicas;
 mod scraper;
+mod settings;
 mod steady;
 mod stream;
 mod support;

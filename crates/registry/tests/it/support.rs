@@ -112,10 +112,14 @@ impl Registry {
 
     /// [`Registry::ask`] for a path that a client would tidy up before sending it.
     pub(crate) async fn ask_unchanged(&self, method: &Method, path: &str, body: &str) -> Answer {
+        self.ask_raw(&format!("{method} {path} HTTP/1.1"), body).await
+    }
+
+    /// Asks with a request line, and perhaps header fields, as they are.
+    pub(crate) async fn ask_raw(&self, start: &str, body: &str) -> Answer {
         let authority = self.url.strip_prefix("http://").unwrap();
         let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {length}");
+        let head = format!("{start}\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {length}");
         let answer = exchange(authority, format!("{head}\r\n\r\n{body}").as_bytes()).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
         let mut lines = head.lines();
