@@ -28,29 +28,38 @@ pub(crate) enum Admitted<'t> {
     Forward(&'t Service, Outgoing, Choice),
 }
 
+/// A request that goes nowhere, with what is needed to say so.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) facts: Facts,
+    pub(crate) rest: Rest,
+}
+
 /// Judges a request's head, finds the service, and writes the request that leaves.
 ///
 /// # Errors
 ///
-/// What is wrong with it, with what is needed to say so.
+/// What is wrong with it.
 pub(crate) fn admit<'t>(
     gateway: &Gateway,
     head: &[u8],
     table: &'t RoutingTable,
     downstream: &Downstream,
-) -> Result<Admitted<'t>, (Refusal, Facts, Rest)> {
+) -> Result<Admitted<'t>, Box<Refused>> {
     let limits = &gateway.options.limits;
     let mut scratch = gateway.scratch.borrow_mut();
     let request = match parse_request(head, &mut scratch, &gateway.http) {
         Ok(request) => request,
         Err(error) => {
             let facts = Facts::unknown();
-            return Err((refusal(error, limits), facts, Rest::new(BodyDecoder::new(http1::Framing::Empty), &facts)));
+            let rest = Rest::new(BodyDecoder::new(http1::Framing::Empty), &facts);
+            return Err(Box::new(Refused { refusal: refusal(error, limits), facts, rest }));
         }
     };
     let facts = Facts::of(&request, RequestId::settle(&request.fields));
     let rest = || Rest::new(BodyDecoder::new(request.framing), &facts);
-    let refuse = |refusal| (refusal, facts, rest());
+    let refuse = |refusal| Box::new(Refused { refusal, facts, rest: rest() });
     check(&request).map_err(refuse)?;
     let path_and_query = match request.target {
         Target::Origin(path) => path,

@@ -16,6 +16,7 @@ use crate::{
     clock::Millis,
     gateway::Gateway,
     outgoing::Outgoing,
+    outlier::Outcome,
     per_core::FailureKind,
     refusal::Refusal,
     retry::Progress,
@@ -229,8 +230,7 @@ impl Attempt {
 
 impl Failure {
     /// Whether it speaks against the instance, and how.
-    pub(crate) fn outcome(&self) -> Option<crate::outlier::Outcome> {
-        use crate::outlier::Outcome;
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
         match &self.kind {
             Kind::Connect(ConnectError::Connect(_) | ConnectError::Timeout(_) | ConnectError::Resolve(_)) => {
                 Some(Outcome::ConnectFailed)

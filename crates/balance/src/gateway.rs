@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     addresses::AddressPolicy,
-    admission::{Admitted, admit},
+    admission::{Admitted, Refused, admit},
     answer::Answer,
     attempt::Attempt,
     buffers::Buffers,
@@ -91,7 +91,8 @@ impl Gateway {
                 let serving = Serving::new(self, service, request, ask, downstream);
                 self.forward(client, serving).await
             }
-            Err((refusal, facts, rest)) => {
+            Err(refused) => {
+                let Refused { refusal, facts, rest } = *refused;
                 self.refuse(client, self.buffers.vec(), &refusal, &facts, rest, downstream).await
             }
         }
@@ -138,11 +139,11 @@ impl Gateway {
             stream_idle: policy.timeouts.stream_idle,
         };
         let end = relay.run(client).await;
-        self.finish(end, answer, attempt, request)
+        self.finish(end, answer, *attempt, request)
     }
 
     /// Keeps what can be used again.
-    fn finish(&self, end: End, answer: Answer, attempt: Box<Attempt>, request: Outgoing) -> Next {
+    fn finish(&self, end: End, answer: Answer, attempt: Attempt, request: Outgoing) -> Next {
         let is_request_sent = request.is_complete() && attempt.has_sent_all(&request);
         let (is_last, keeps_upstream) = (answer.is_last, answer.keeps_upstream);
         self.buffers.put_vec(answer.into_bytes());
@@ -226,9 +227,8 @@ impl Gateway {
         let has_left = write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await;
         self.buffers.put_vec(words);
         match (has_left, is_last, is_read) {
-            (false, ..) => Next::Close,
             (true, true, false) => Next::Linger,
-            (true, true, true) => Next::Close,
+            (false, ..) | (true, true, true) => Next::Close,
             (true, false, _) => Next::Keep,
         }
     }

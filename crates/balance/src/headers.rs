@@ -71,11 +71,16 @@ struct Told {
 fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bool {
     match field.id {
         Name::Other | Name::Cookie | Name::Date | Name::Via | Name::IdempotencyKey => true,
-        // The host was judged and is written first, the ids were settled, lengths are written with the framing.
-        Name::Host | Name::ContentLength | Name::XRequestId | Name::Traceparent | Name::Tracestate => false,
-        Name::Expect | Name::ProxyAuthorization => false,
-        // One line is written for all of them.
-        Name::XForwardedFor => false,
+        // The host was judged and is written first, the ids were settled, lengths are written with the framing, and of
+        // `X-Forwarded-For` one line is written for all.
+        Name::Host
+        | Name::ContentLength
+        | Name::XRequestId
+        | Name::Traceparent
+        | Name::Tracestate
+        | Name::XForwardedFor
+        | Name::Expect
+        | Name::ProxyAuthorization => false,
         Name::XForwardedProto => note(&mut told.proto, client),
         Name::XForwardedHost => note(&mut told.host, client),
         Name::XForwardedPrefix => note(&mut told.prefix, client),

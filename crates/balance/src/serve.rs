@@ -1,6 +1,6 @@
 //! From a request to the head of its response: pick, attempt, judge, maybe another attempt.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use discovery::policy::Policy;
 use http1::{Limits, Method, parse_response};
@@ -17,6 +17,7 @@ use crate::{
     gateway::Gateway,
     outgoing::Outgoing,
     outlier::{Change, Outcome},
+    per_core::FailureKind,
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     refusal::Refusal,
@@ -105,7 +106,7 @@ impl<'a> Serving<'a> {
             let event =
                 race.next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience).await;
             match event {
-                Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes, &race)? {
+                Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes, &race) {
                     Settled::Served(served) => return Ok(served),
                     Settled::Interim(attempt) => race.add(attempt),
                     Settled::Failed(attempt, failure) => self.again(attempt, failure, &mut race).await?,
@@ -257,7 +258,7 @@ impl<'a> Serving<'a> {
         Ok(())
     }
 
-    fn failed(&self, candidate: &Candidate, failure: &Failure, latency: std::time::Duration) {
+    fn failed(&self, candidate: &Candidate, failure: &Failure, latency: Duration) {
         let counters = self.gateway.counters(self.service);
         if let Some(kind) = failure.metric() {
             counters.failed(kind);
@@ -268,13 +269,7 @@ impl<'a> Serving<'a> {
         }
     }
 
-    fn record(
-        &self,
-        candidate: &Candidate,
-        outcome: Outcome,
-        latency: std::time::Duration,
-        reason: impl FnOnce() -> String,
-    ) {
+    fn record(&self, candidate: &Candidate, outcome: Outcome, latency: Duration, reason: impl FnOnce() -> String) {
         let (name, address) = (&self.service.name, candidate.address());
         match candidate.record(outcome, latency, Millis::now(), &self.policy) {
             Some(Change::Ejected { lasts }) => {
@@ -303,39 +298,37 @@ impl<'a> Serving<'a> {
     // === an answer ===
 
     /// Reads the head of a response, and writes the one for the client.
-    fn settle(&mut self, mut attempt: Attempt, head_bytes: usize, race: &Race) -> Result<Settled, Refusal> {
+    fn settle(&mut self, mut attempt: Attempt, head_bytes: usize, race: &Race) -> Settled {
         let latency = attempt.started.elapsed();
-        let gateway = self.gateway;
-        let read = self.read(&mut attempt, head_bytes);
-        match read {
+        match self.read(&mut attempt, head_bytes) {
             Ok(Read::Interim) => {
                 attempt.search_again();
-                return Ok(Settled::Interim(attempt));
+                Settled::Interim(attempt)
             }
             Ok(Read::Final(status, answer)) => {
                 self.answered(&attempt, status, latency, race);
-                return Ok(Settled::Served(Served::Response { status, answer, attempt: Box::new(attempt) }));
+                Settled::Served(Served::Response { status, answer, attempt: Box::new(attempt) })
             }
             Ok(Read::Switched(words)) => {
                 self.answered(&attempt, 101, latency, race);
-                return Ok(Settled::Served(Served::Tunnel { words, attempt: Box::new(attempt) }));
+                Settled::Served(Served::Tunnel { words, attempt: Box::new(attempt) })
             }
             Err(what) => {
-                gateway.pool.heard(attempt.candidate.serial, gateway.clock.now());
+                self.gateway.pool.heard(attempt.candidate.serial, self.gateway.clock.now());
                 let failure = attempt.failure(Kind::Malformed(what));
-                Ok(Settled::Failed(attempt, failure))
+                Settled::Failed(attempt, failure)
             }
         }
     }
 
     /// An instance has answered; those that were asked before it have not.
-    fn answered(&self, attempt: &Attempt, status: u16, latency: std::time::Duration, race: &Race) {
+    fn answered(&self, attempt: &Attempt, status: u16, latency: Duration, race: &Race) {
         let gateway = self.gateway;
         gateway.pool.heard(attempt.candidate.serial, gateway.clock.now());
         self.record(&attempt.candidate, Outcome::Answered { status }, latency, || format!("answered {status} again"));
         for loser in race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway)) {
             let waited = loser.started.elapsed();
-            self.gateway.counters(self.service).failed(crate::per_core::FailureKind::Timeout);
+            self.gateway.counters(self.service).failed(FailureKind::Timeout);
             self.record(&loser.candidate, Outcome::TimedOut, waited, || format!("has answered nothing for {waited:?}"));
         }
     }
