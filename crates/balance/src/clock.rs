@@ -1,10 +1,10 @@
 //! Time on the data path: milliseconds since the process started, read once a tick and not once a request.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt,
     sync::LazyLock,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -15,11 +15,7 @@ pub struct Millis(pub u64);
 
 /// What a core believes the time to be: set by its ticker, so at most [`crate::worker::TICK`] behind.
 #[derive(Debug, Default)]
-pub(crate) struct Clock {
-    now: Cell<Millis>,
-    /// The time as a `Date` field tells it (RFC 9110, section 5.6.7).
-    date: RefCell<String>,
-}
+pub(crate) struct Clock(Cell<Millis>);
 
 // === impl Millis ===
 
@@ -55,23 +51,17 @@ fn millis(duration: Duration) -> u64 {
 impl Clock {
     /// Reads the time for everybody on this core.
     pub(crate) fn tick(&self) {
-        self.now.set(Millis::now());
-        *self.date.borrow_mut() = httpdate::fmt_http_date(SystemTime::now());
+        self.0.set(Millis::now());
     }
 
     #[cfg(test)]
     pub(crate) fn set_to(&self, now: Millis) {
-        self.now.set(now);
+        self.0.set(now);
     }
 
     /// The time of the last tick.
     pub(crate) fn now(&self) -> Millis {
-        self.now.get()
-    }
-
-    /// Hands out the value of a `Date` field.
-    pub(crate) fn with_date<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
-        use_it(self.date.borrow().as_bytes())
+        self.0.get()
     }
 }
 

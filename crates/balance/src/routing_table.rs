@@ -13,7 +13,9 @@ use arc_swap::ArcSwap;
 use discovery::{Address, InstanceKey, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
-pub(crate) use candidate::{Candidate, InFlight, Standing};
+#[cfg(test)]
+pub(crate) use candidate::InFlight;
+pub(crate) use candidate::{Candidate, Standing};
 pub(crate) use shelf::{Lot, Shelf};
 
 use crate::{addresses::Forbidden, outlier::Judgements, per_core::PerCore, pick::Kept, tombstones::Tombstone};

@@ -12,6 +12,8 @@ use service_kit::{
 use sqlx::mysql::MySqlConnectOptions;
 use url::Url;
 
+use crate::command::Command;
+
 /// Keeps names and e-mail addresses in MySQL or SQLite.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "userlist", version)]
@@ -28,9 +30,17 @@ pub struct Config {
     #[command(flatten)]
     pub heartbeat: HeartbeatOptions,
 
+    /// Who may call: a file of API tokens. Without one, whoever can connect.
+    #[arg(long, env = "USERLIST_TOKENS_FILE", value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
+
     /// What all services have.
     #[command(flatten)]
     pub common: CommonOptions,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
 
 /// Where the users are, and what the service asks of their database.
@@ -46,12 +56,18 @@ pub struct DatabaseOptions {
         env = "USERLIST_DATABASE_URL",
         value_name = "URL",
         default_value = "sqlite:./data/userlist.db",
-        hide_env_values = true
+        hide_env_values = true,
+        global = true
     )]
     pub url: Secret,
 
     /// A file that holds the password, for a URL that does not.
-    #[arg(long = "database-password-file", env = "USERLIST_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(
+        long = "database-password-file",
+        env = "USERLIST_DATABASE_PASSWORD_FILE",
+        value_name = "FILE",
+        global = true
+    )]
     pub password_file: Option<PathBuf>,
 
     /// The most connections at the same time, 1 to 1000. SQLite uses as many for reading, and one for writing.
@@ -60,6 +76,7 @@ pub struct DatabaseOptions {
         env = "USERLIST_DATABASE_CONNECTIONS",
         value_name = "COUNT",
         default_value_t = 10,
+        global = true,
         value_parser = clap::value_parser!(u32).range(1..=1000)
     )]
     pub connections: u32,
@@ -70,12 +87,13 @@ pub struct DatabaseOptions {
         env = "USERLIST_DATABASE_DEADLINE",
         value_name = "DURATION",
         default_value = "2s",
+        global = true,
         value_parser = duration::parse_positive
     )]
     pub deadline: Duration,
 
     /// Refuses an address that another user has, however it is spelt. Users who share one already keep it.
-    #[arg(long, env = "USERLIST_UNIQUE_EMAILS", value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    #[arg(long, env = "USERLIST_UNIQUE_EMAILS", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, global = true)]
     pub unique_emails: bool,
 }
 

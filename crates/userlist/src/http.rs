@@ -12,12 +12,19 @@
 //! | `PATCH /v1/users/{name}` a merge patch | 200 the user |
 //! | `DELETE /v1/users/{name}` | 204 |
 //! | `GET`, `PATCH`, `DELETE /v1/users/by-id/{id}` | the same, whatever the name is |
+//! | `POST /v1/users/import?format=&dry_run=` CSV or NDJSON | 200 a report |
+//! | `GET /v1/users/export?format=&status=&tag=&q=` | 200 CSV or NDJSON |
+//! | `GET /openapi.json` | 200 all of this for programs |
+//!
+//! With API tokens, reading asks for the scope `userlist:read`, changing for `userlist:write`, importing for
+//! `userlist:operate`.
 //!
 //! Bodies are bounded by [`BODY_MAX_BYTES`](service_kit::json::BODY_MAX_BYTES). What goes wrong:
 //!
 //! | status | code | when |
 //! |---|---|---|
 //! | 400 | `malformed_json`, `malformed_path` | it cannot be read |
+//! | 401, 403 | `token_missing`, `token_unknown`, `out_of_scope` | see [`tokens`] |
 //! | 404 | `no_such_user` | nobody has that name or id |
 //! | 409 | `user_exists`, `email_taken` | somebody has it |
 //! | 412 | `condition_failed` | `If-Match` or `If-None-Match` does not hold |
@@ -31,27 +38,73 @@ mod input;
 mod listing;
 mod plain;
 mod rest;
+mod transfer;
 
 use std::time::Duration;
 
 use axum::{
-    Router,
-    http::StatusCode,
-    routing::{get, post},
+    Extension, Router,
+    extract::Request,
+    http::{Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, get, post},
 };
-use service_kit::Problem;
+use service_kit::{
+    Problem,
+    tokens::{self, Action, Caller, Tokens},
+};
 
 use crate::store::{Store, StoreError};
 
-/// The routes of the service, without those that every service has.
-pub fn routes(store: Store) -> Router {
-    Router::new()
-        .route("/", post(plain::call))
-        .route("/v1/users", get(rest::list).post(rest::create))
-        .route("/v1/users/{name}", get(rest::get).put(rest::put).patch(rest::patch).delete(rest::delete))
-        .route("/v1/users/by-id/{id}", get(rest::get_by_id).patch(rest::patch_by_id).delete(rest::delete_by_id))
-        .with_state(store)
+/// What the routes are, for programs: OpenAPI 3.1, served at `/openapi.json`.
+pub const DESCRIPTION: &str = include_str!("../openapi.json");
+
+/// Every path with what is behind it. `import`, `export` and `by-id` hide users of these names here; they are reached by
+/// their ids, and in the plain form.
+fn table() -> [(&'static str, MethodRouter<Store>); 6] {
+    [
+        ("/", post(plain::call)),
+        ("/v1/users", get(rest::list).post(rest::create)),
+        ("/v1/users/import", post(transfer::import)),
+        ("/v1/users/export", get(transfer::download)),
+        ("/v1/users/by-id/{id}", get(rest::get_by_id).patch(rest::patch_by_id).delete(rest::delete_by_id)),
+        ("/v1/users/{name}", get(rest::get).put(rest::put).patch(rest::patch).delete(rest::delete)),
+    ]
 }
+
+/// The paths of [`routes`], as they stand in the description.
+#[must_use]
+pub fn paths() -> Vec<&'static str> {
+    table().iter().map(|(path, _)| *path).chain(["/openapi.json"]).collect()
+}
+
+/// The routes of the service, without those that every service has.
+pub fn routes(store: Store, tokens: Tokens) -> Router {
+    let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    routes
+        .with_state(store)
+        .route_layer(middleware::from_fn(authorize))
+        .route_layer(middleware::from_fn_with_state(tokens, tokens::authenticate))
+        .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION)))
+}
+
+/// Lets pass who may do what a method and a path ask for. What the plain form asks for is in its body.
+async fn authorize(caller: Extension<Caller>, request: Request, next: Next) -> Response {
+    let action = match (request.uri().path(), request.method()) {
+        ("/", _) => None,
+        ("/v1/users/import", _) => Some(Action::Operate),
+        (_, &Method::GET | &Method::HEAD) => Some(Action::Read),
+        _ => Some(Action::Write),
+    };
+    match action.map_or(Ok(()), |action| caller.require(SERVICE, action)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// The name before the colon of a token's scopes.
+const SERVICE: &str = "userlist";
 
 /// The one table from errors to answers.
 fn problem(error: &StoreError) -> Problem {

@@ -3,9 +3,10 @@
 //! | module | what it settles |
 //! |---|---|
 //! | [`config`] | flags and variables, which database |
-//! | [`user`] | what a name and an address are |
+//! | [`user`] | what a name and an address are, and what goes with them |
 //! | [`http`] | requests, answers, the table of errors |
 //! | [`store`] | what is asked of the database, and what is done when it does not answer |
+//! | [`transfer`], [`command`] | import and export: over HTTP, and on the command line |
 //!
 //! What it promises:
 //!
@@ -18,9 +19,11 @@
 //! - Start order does not matter: the database, the registries and other instances may come later.
 //! - No name and no address is ever in a log.
 
+pub mod command;
 pub mod config;
 pub mod http;
 pub mod store;
+pub mod transfer;
 pub mod user;
 
 use discovery::{HealthPath, ServiceName, Status};
@@ -31,17 +34,21 @@ use service_kit::{
     health::Readiness,
     serve::{ServeOptions, bind, serve},
     service::Failure,
+    tokens::{self, Tokens},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{config::Config, store::Store};
 
-/// Runs the service until `shutdown`, on the address of the configuration.
+/// Runs the service until `shutdown`, on the address of the configuration; or the command that the configuration names.
 ///
 /// # Errors
 /// The address is taken, or the configuration means no database.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
+    if let Some(command) = config.command.take() {
+        return command.run(&config.database, shutdown).await;
+    }
     let listener = bind(config.listen).await?;
     run_on(listener, config, shutdown).await
 }
@@ -53,9 +60,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let database = config.database.kind()?;
     let address = listener.local_addr()?;
+    let tokens = Tokens::load(config.tokens_file.as_deref())?;
+    tokens::warn_if_open(&tokens, address, "--tokens-file (USERLIST_TOKENS_FILE)");
     let (readiness, mut metrics) = (Readiness::new(), Registry::default());
 
     let (store, keeper) = Store::new(&database, config.database.limits(), &mut metrics);
+    tokens.register(&mut metrics);
     // Before anybody can ask: a service without a check is ready.
     say(&store, &readiness, |_| {});
     let announced = Details {
@@ -66,7 +76,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         metrics: HeartbeatMetrics::register(&mut metrics),
         ..Details::default()
     };
-    let router = app::assemble(http::routes(store.clone()), readiness.clone(), metrics);
+    let router = app::assemble(http::routes(store.clone(), tokens), readiness.clone(), metrics);
     tracing::info!(%address, %database, "listening");
 
     let (stop_serving, close) = (CancellationToken::new(), CancellationToken::new());

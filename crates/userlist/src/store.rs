@@ -2,7 +2,7 @@
 //!
 //! | module | what it settles |
 //! |---|---|
-//! | `writes`, `query` | what can be asked for: changes and their conditions, lists and their order |
+//! | `writes`, `batch`, `query` | what can be asked for: changes and their conditions, imports, lists and their order |
 //! | `sql`, `statement` | the same in SQL, once for all kinds of databases |
 //! | `session` | what a kind of database must be able to do, and how it can fail |
 //! | `mysql`, `sqlite` | the two kinds: connections, limits, migrations |
@@ -25,6 +25,7 @@
 //! logged about a query has the request's id but not the request's path, which can hold a name.
 
 mod attempts;
+mod batch;
 mod error;
 mod fault;
 mod keeper;
@@ -38,6 +39,7 @@ mod statement;
 mod upgrade;
 mod writes;
 
+pub use batch::{BATCH_MAX, Imported};
 pub use error::StoreError;
 pub use keeper::{Keeper, Outage};
 pub use query::{Filter, Page, Position, PositionKey, SearchText, Sort, SortKey};
@@ -147,11 +149,20 @@ impl Store {
     }
 
     async fn perform<T: Send + 'static>(&self, access: Access, work: impl Work<T>) -> Result<Answered<T>, StoreError> {
+        self.perform_within(self.deadline, access, work).await
+    }
+
+    async fn perform_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        access: Access,
+        work: impl Work<T>,
+    ) -> Result<Answered<T>, StoreError> {
         let opened = match &*self.state.borrow() {
             State::Open(opened) => opened.clone(),
             State::Closed(outage) => return Err(Fault::NotReached(outage.reason.clone()).into()),
         };
-        let attempts = Attempts { opened, access, suspicion: Arc::clone(&self.suspicion), deadline: self.deadline };
+        let attempts = Attempts { opened, access, suspicion: Arc::clone(&self.suspicion), deadline };
         let span = tracing::info_span!(parent: None, "query", request_id = request::current_id());
         tokio::spawn(attempts.run(work).instrument(span)).await.unwrap_or_else(|_| {
             let reason = "it panicked".to_owned();

@@ -8,6 +8,7 @@
 
 mod attributes;
 mod changes;
+mod draft;
 mod email;
 mod name;
 mod status;
@@ -17,6 +18,7 @@ mod timestamp;
 
 pub use attributes::Attributes;
 pub use changes::{AttributeChanges, Changes};
+pub use draft::Draft;
 pub use email::EmailAddress;
 pub use name::UserName;
 pub use status::Status;

@@ -11,7 +11,7 @@ use service_kit::{Problem, problem::FieldProblem};
 
 use crate::{
     store::Condition,
-    user::{AttributeChanges, Attributes, Changes, EmailAddress, NewUser, Status, Tags, User, UserId, UserName},
+    user::{AttributeChanges, Attributes, Changes, Draft, EmailAddress, NewUser, Status, Tags, User, UserId, UserName},
 };
 
 /// `{name}` in a path, percent-decoded: `a/b` is sent as `a%2Fb`.
@@ -78,24 +78,8 @@ pub(super) fn user(name: &str, email: &str) -> Result<NewUser, Problem> {
 impl UserBody {
     /// The user that the body describes; all mistakes at once.
     pub(super) fn into_user(self, name: &str) -> Result<NewUser, Problem> {
-        let mut errors = Vec::new();
-        let mut keep = |error: Option<FieldError>| errors.extend(error);
-        let email = self.email.parse::<EmailAddress>();
-        let name = name.parse::<UserName>();
-        let status = self.status.map(|status| status.parse::<Status>()).transpose();
-        let tags = self.tags.map(|tags| Tags::parse(tags.iter().map(String::as_str))).transpose();
-        let attributes = self.attributes.map(Attributes::new).transpose();
-        keep(name.as_ref().err().cloned());
-        keep(email.as_ref().err().cloned());
-        keep(status.as_ref().err().cloned());
-        keep(tags.as_ref().err().cloned());
-        keep(attributes.as_ref().err().cloned());
-        match (name, email, status, tags, attributes) {
-            (Ok(name), Ok(email), Ok(status), Ok(tags), Ok(attributes)) => {
-                Ok(NewUser { name, email, status, tags, attributes })
-            }
-            _ => Err(invalid(errors)),
-        }
+        let Self { email, status, tags, attributes, .. } = self;
+        Draft { name: Some(name.to_owned()), email: Some(email), status, tags, attributes }.check().map_err(invalid)
     }
 }
 

@@ -1,15 +1,19 @@
 //! `POST /`: one path, one body, for a shell and for clients of older registries.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use service_kit::{Problem, json::JsonBody};
+use service_kit::{
+    Problem,
+    json::JsonBody,
+    tokens::{Action, Caller},
+};
 
-use super::{input, problem};
+use super::{SERVICE, input, problem};
 use crate::{
     store::{Condition, Key, Store},
     user::{EmailAddress, User, UserId, UserName},
@@ -47,7 +51,12 @@ impl TryFrom<String> for Method {
     }
 }
 
-pub(super) async fn call(State(store): State<Store>, JsonBody(call): JsonBody<Call>) -> Result<Response, Problem> {
+pub(super) async fn call(
+    State(store): State<Store>,
+    Extension(caller): Extension<Caller>,
+    JsonBody(call): JsonBody<Call>,
+) -> Result<Response, Problem> {
+    caller.require(SERVICE, if matches!(call.method, Method::Get) { Action::Read } else { Action::Write })?;
     let email = call.email.unwrap_or_default();
     let without_email = || match &*email {
         "" => input::name(&call.name),

@@ -30,6 +30,7 @@ pub(crate) enum Query {
     delete,
     list,
     count,
+    import,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]

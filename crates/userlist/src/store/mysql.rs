@@ -274,6 +274,10 @@ impl Connection for Leased {
         Box::pin(self.command("COMMIT"))
     }
 
+    fn roll_back(&mut self) -> Answer<'_, ()> {
+        Box::pin(self.command("ROLLBACK"))
+    }
+
     fn release(mut self: Box<Self>) {
         drop(self.0.take());
     }

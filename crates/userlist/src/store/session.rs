@@ -59,6 +59,9 @@ pub(crate) trait Connection: Send {
     /// Ends it. A fault that is [`Fault::Lost`] means that nobody knows whether it was committed.
     fn commit(&mut self) -> Answer<'_, ()>;
 
+    /// Ends it without a trace.
+    fn roll_back(&mut self) -> Answer<'_, ()>;
+
     /// Keeps the connection for the next request.
     fn release(self: Box<Self>);
 }

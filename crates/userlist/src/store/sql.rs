@@ -20,6 +20,9 @@ const FIND_BY_NAME: &str =
     "SELECT id, name, email, status, tags, attributes, version, created_at, updated_at FROM users WHERE name = ?";
 const FIND_BY_ID: &str =
     "SELECT id, name, email, status, tags, attributes, version, created_at, updated_at FROM users WHERE id = ?";
+const INSERT: &str = "INSERT INTO users \
+    (name, email, status, tags, attributes, created_at, updated_at, email_key, search_key, email_claim) VALUES ";
+const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const INSERT_ONE: &str = "INSERT INTO users \
     (name, email, status, tags, attributes, created_at, updated_at, email_key, search_key, email_claim) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -42,6 +45,13 @@ pub(super) fn find(key: &Key) -> Statement {
     }
 }
 
+pub(super) fn find_all(names: &[&UserName]) -> Statement {
+    let places = vec!["?"; names.len()].join(", ");
+    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM users WHERE name IN ({places})"));
+    statement.is_frequent = false;
+    names.iter().fold(statement, |statement, name| statement.bind(name.as_str()))
+}
+
 /// Whether another user than `id` has this address. The index on claims does not know those from before addresses had to
 /// be unique.
 pub(super) fn others_with(email: &EmailAddress, id: i64) -> Statement {
@@ -52,6 +62,12 @@ pub(super) fn others_with(email: &EmailAddress, id: i64) -> Statement {
 
 pub(super) fn insert(user: &NewUser, now: Timestamp, emails: Emails) -> Statement {
     bind_new(Statement::new(INSERT_ONE), user, now, emails)
+}
+
+pub(super) fn insert_all(users: &[&NewUser], now: Timestamp, emails: Emails) -> Statement {
+    let mut statement = Statement::new(format!("{INSERT}{}", vec![ROW; users.len()].join(", ")));
+    statement.is_frequent = false;
+    users.iter().fold(statement, |statement, user| bind_new(statement, user, now, emails))
 }
 
 fn bind_new(statement: Statement, user: &NewUser, now: Timestamp, emails: Emails) -> Statement {

@@ -238,6 +238,10 @@ impl Connection for Leased {
         Box::pin(self.end("COMMIT"))
     }
 
+    fn roll_back(&mut self) -> Answer<'_, ()> {
+        Box::pin(self.end("ROLLBACK"))
+    }
+
     /// Dropping does it: a connection to a file cannot be lost, and one on which a statement is still running is waited
     /// for by the pool, as long as `busy_timeout` at most.
     fn release(self: Box<Self>) {}

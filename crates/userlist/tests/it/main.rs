@@ -3,11 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
 
 mod contract;
+mod documentation;
 mod durability;
 mod fake_registry;
+mod openapi;
 mod outage;
 mod plain;
 mod process;
 mod rest;
 mod service;
 mod start;
+mod tokens;
+mod transfer;
+mod upgrade;

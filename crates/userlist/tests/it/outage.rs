@@ -227,6 +227,36 @@ async fn a_row_that_somebody_holds_is_503_within_the_deadline_and_others_go_on()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_is_503_within_the_deadline_and_no_outage() {
+    let database = Database::start().await;
+    let url = database.create("users");
+    let service = Service::launch_with(&url, NO_REGISTRY, &["--database-connections", "1"]).await;
+    let client = &service.client;
+    client.wait_until_ready().await;
+    assert_eq!(client.plain(PUT).await.status, 200);
+    let mut holder = sqlx::MySqlConnection::connect(&url).await.unwrap();
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute("UPDATE users SET email = 'held@example.com' WHERE name = 'dong'").await.unwrap();
+
+    // One request waits for the row with the only connection; the others wait for the connection.
+    let mut requests = JoinSet::new();
+    for n in 0..20 {
+        let client = client.clone();
+        requests.spawn(async move {
+            let asked = Instant::now();
+            client.plain(&PUT.replace("d@", &format!("{n}@"))).await.assert_unavailable("database_unavailable");
+            assert!(asked.elapsed() < AT_ONCE, "an answer took {:?}", asked.elapsed());
+        });
+    }
+    requests.join_all().await;
+    assert_eq!(client.get("/readyz").await.status, 200, "a full pool is no outage");
+    holder.execute("ROLLBACK").await.unwrap();
+    wait_until_works(client).await;
+    assert_eq!(client.plain(PUT).await.status, 200);
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_are_told_from_a_database_that_is_gone() {
     let database = Database::start().await;
     let url = database.create("users").replace("muster:", "muster:wrong");

@@ -39,10 +39,14 @@ pub(crate) struct Reply {
 impl Service {
     /// Starts it, and does not wait for its database.
     pub(crate) async fn launch(database_url: &str, registry_url: &str) -> Self {
+        Self::launch_with(database_url, registry_url, &[]).await
+    }
+
+    pub(crate) async fn launch_with(database_url: &str, registry_url: &str, more: &[&str]) -> Self {
         // Shown when the test fails.
         service_kit::telemetry::init("info,userlist=debug", service_kit::telemetry::LogFormat::Text).unwrap();
         let args = ["userlist", "--database-url", database_url, "--registry", registry_url, "--let-go", "0s"];
-        let config = Config::try_parse_from(args).unwrap();
+        let config = Config::try_parse_from([&args, more].concat()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
         let shutdown = CancellationToken::new();

@@ -1,0 +1,211 @@
+//! `userlist import` and `userlist export`: many users at once, from and to a file.
+//!
+//! They work on the database, and not through a running instance: no request has to be bounded, nothing depends on who is
+//! registered, and they work before the first instance has started. Instances may run meanwhile; SQLite and MySQL both
+//! let others read and write between two batches.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Subcommand;
+use futures::TryStreamExt as _;
+use prometheus_client::registry::Registry;
+use service_kit::service::Failure;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::DatabaseOptions,
+    store::{Filter, Store},
+    transfer::{Cause, Format, Import, Records, Report, Stopped, export},
+};
+
+/// How long to wait for a database that is not there yet; one that is brought up to date takes as long as it takes.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Puts every user of a file, and prints a report as JSON. Exits with 1 when a line was refused.
+    Import {
+        /// The file; - for standard input.
+        file: PathBuf,
+        /// How it is written. Default: what its name ends with.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+        /// Only reports what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Writes all users into a file.
+    Export {
+        /// The file, which must not be there yet; - for standard output.
+        file: PathBuf,
+        /// How to write it. Default: what its name ends with.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Does it, until it is done or `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// It was not done, or not completely; the text says what was.
+    pub async fn run(self, database: &DatabaseOptions, shutdown: CancellationToken) -> Result<(), Failure> {
+        let kind = database.kind()?;
+        let (store, keeper) = Store::new(&kind, database.limits(), &mut Registry::default());
+        let close = CancellationToken::new();
+        let keeping = tokio::spawn(keeper.run(close.clone()));
+        let done = match wait_until_open(store.clone(), &shutdown).await {
+            Ok(()) => self.with(&store, &shutdown).await,
+            Err(failure) => Err(failure),
+        };
+        close.cancel();
+        keeping.await?;
+        done
+    }
+
+    async fn with(&self, store: &Store, shutdown: &CancellationToken) -> Result<(), Failure> {
+        match self {
+            Self::Import { file, format, dry_run } => {
+                let format = named(*format, file)?;
+                let records = if file == Path::new("-") {
+                    Records::open(format, standard(&io::stdin())?).await?
+                } else {
+                    let opened = tokio::fs::File::open(file).await;
+                    Records::open(format, opened.map_err(|error| format!("cannot open {}: {error}", file.display()))?)
+                        .await?
+                };
+                import(store, records, *dry_run, shutdown).await
+            }
+            Self::Export { file, format } => {
+                let format = named(*format, file)?;
+                let saving = save(store.clone(), file, format);
+                shutdown
+                    .run_until_cancelled(saving)
+                    .await
+                    .unwrap_or_else(|| Err("interrupted; the file is not complete".into()))
+            }
+        }
+    }
+}
+
+fn named(format: Option<Format>, file: &Path) -> Result<Format, Failure> {
+    let format = format.or_else(|| Format::of_file(file));
+    format.ok_or_else(|| "give --format csv or ndjson: the file's name does not say which".into())
+}
+
+/// Standard input or output, as a file.
+fn standard(stream: &impl AsFd) -> io::Result<tokio::fs::File> {
+    Ok(tokio::fs::File::from_std(stream.as_fd().try_clone_to_owned()?.into()))
+}
+
+async fn wait_until_open(mut store: Store, shutdown: &CancellationToken) -> Result<(), Failure> {
+    let opening = async { while store.outage().is_some() && store.outage_changed().await {} };
+    let opening = tokio::time::timeout(OPEN_DEADLINE, shutdown.run_until_cancelled(opening));
+    match opening.await {
+        Ok(Some(())) => Ok(()),
+        Ok(None) => Err("interrupted; nothing was done".into()),
+        Err(_) => {
+            let reason = store.outage().map_or_else(String::new, |outage| outage.reason);
+            Err(format!("the database cannot be used: {reason}; nothing was done").into())
+        }
+    }
+}
+
+async fn import(
+    store: &Store,
+    records: Records,
+    is_dry_run: bool,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut progress = Progress::start();
+    let imported = Import::run(store, records, is_dry_run, shutdown, |report| progress.tell(report.read())).await;
+    progress.end();
+    match imported {
+        Ok(report) if report.refused == 0 => print(&report),
+        Ok(report) => {
+            print(&report)?;
+            Err(format!("{} lines were refused; the others are stored", report.refused).into())
+        }
+        Err(stopped) => {
+            let Stopped { report, cause } = *stopped;
+            print(&report)?;
+            let advice =
+                format!("everything up to line {} is stored; import the same file again", report.stored_to_line);
+            Err(match cause {
+                Cause::Unreadable(error) => {
+                    format!("the file {cause}: {error}; {advice}", cause = "cannot be read any further")
+                }
+                Cause::Store(error) => format!("{error}; {advice}"),
+                Cause::Interrupted => format!("interrupted; {advice}"),
+            }
+            .into())
+        }
+    }
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, report)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+async fn save(store: Store, file: &Path, format: Format) -> Result<(), Failure> {
+    let mut output: Box<dyn tokio::io::AsyncWrite + Send + Unpin> = if file == Path::new("-") {
+        Box::new(standard(&io::stdout())?)
+    } else {
+        // An export that fails half-way must not cost the one from yesterday.
+        let created = tokio::fs::File::create_new(file).await;
+        Box::new(created.map_err(|error| format!("cannot create {}: {error}", file.display()))?)
+    };
+    let mut steps = Box::pin(export(store, Filter::default(), format));
+    while let Some(bytes) = steps.try_next().await? {
+        output.write_all(&bytes).await?;
+    }
+    output.flush().await?;
+    Ok(())
+}
+
+/// One line on a terminal that is written again and again; in a log, a line every ten seconds.
+struct Progress {
+    started: Instant,
+    told: Instant,
+    is_terminal: bool,
+}
+
+impl Progress {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, told: now, is_terminal: io::stderr().is_terminal() }
+    }
+
+    fn tell(&mut self, lines: u64) {
+        let interval = if self.is_terminal { PROGRESS_INTERVAL } else { 20 * PROGRESS_INTERVAL };
+        if self.told.elapsed() < interval {
+            return;
+        }
+        self.told = Instant::now();
+        let per_second = lines as f64 / self.started.elapsed().as_secs_f64();
+        if self.is_terminal {
+            let _nobody_looks = write!(io::stderr(), "\r{lines} users, {per_second:.0} a second ");
+        } else {
+            tracing::info!(users = lines, per_second = per_second as u64, "importing");
+        }
+    }
+
+    fn end(&self) {
+        if self.is_terminal {
+            let _nobody_looks = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The description for programs, and what the service does.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use reqwest::Method;
+
+use testkit::process::Process;
+
+use crate::service::Service;
+
+async fn start() -> (Service, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Service::start(&format!("sqlite:{}/users.db", folder.path().display())).await, folder)
+}
+
+#[tokio::test]
+async fn every_route_is_described_and_every_description_has_a_route() {
+    let (service, _folder) = start().await;
+    let client = &service.client;
+    let description = client.get("/openapi.json").await;
+    assert_eq!(description.headers["content-type"], "application/json");
+    let described: BTreeSet<&str> = description.body["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let routed: BTreeSet<&str> =
+        userlist::http::paths().into_iter().chain(["/healthz", "/readyz", "/metrics"]).collect();
+    assert_eq!(described, routed);
+    for (path, methods) in description.body["paths"].as_object().unwrap() {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let is_described = methods.get(method.as_str().to_lowercase()).is_some();
+            let reply = client.send(method.clone(), &path.replace("{name}", "dong").replace("{id}", "7"), "{}").await;
+            assert_eq!(reply.status != 405, is_described, "{method} {path}: {}", reply.status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_code_of_an_error_is_in_the_documentation() {
+    let document = include_str!("../../../../doc/api.md");
+    for code in [
+        "no_such_user",
+        "user_exists",
+        "email_taken",
+        "condition_failed",
+        "database_unavailable",
+        "read_only",
+        "database_full",
+        "outcome_unknown",
+        "malformed_path",
+        "record_too_long",
+    ] {
+        assert!(document.contains(&format!("`{code}`")), "{code} is not in doc/api.md");
+    }
+}
+
+/// What `crates/muster/prerequisites.sh test` installs.
+fn schemathesis() -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
+    let program = target.join("python/bin/schemathesis");
+    assert!(program.exists(), "{} is missing; crates/muster/prerequisites.sh test installs it", program.display());
+    Command::new(program)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_made_up_from_the_description_find_no_500_and_no_undescribed_answer() {
+    let (service, _folder) = start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = schemathesis();
+    command
+        .args(["run", "--url", &service.client.address(""), "--max-examples", "8", "--seed", "1", "--workers", "2"])
+        .args([
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        ])
+        .args([
+            "--phases",
+            "examples,fuzzing",
+            "--no-color",
+            "--request-timeout",
+            "10",
+            "--suppress-health-check",
+            "all",
+        ])
+        .arg(service.client.address("/openapi.json"))
+        .current_dir(folder.path());
+    let mut process = Process::start(&mut command, &folder.path().join("output")).unwrap();
+    let ended = tokio::task::spawn_blocking(move || (process.wait(Duration::from_secs(120)), process.output()));
+    let (status, output) = ended.await.unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{output}");
+    assert!(output.contains("Tested"), "{output}");
+    let metrics: String = reqwest::get(service.client.address("/metrics")).await.unwrap().text().await.unwrap();
+    assert!(
+        !metrics.lines().any(|line| line.starts_with("http_requests_total") && line.contains("status=\"500\"")),
+        "{metrics}"
+    );
+}
