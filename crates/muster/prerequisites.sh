@@ -2,7 +2,8 @@
 # Installs what Muster needs beside a Rust toolchain, with the system's package manager; says what it does.
 #
 #   prerequisites.sh run    etcd, protoc                                  (for `make run`)
-#   prerequisites.sh test   the same, MariaDB, cargo-nextest, cargo-deny  (for `make test`)
+#   prerequisites.sh test   the same, MariaDB, Prometheus, VictoriaMetrics, Python with the packages that tests need,
+#                           cargo-nextest, cargo-deny (for `make test`)
 #
 # What is there already is left alone, whatever its version.
 set -eu
@@ -27,6 +28,9 @@ packages_for() {
         apt:protoc) echo protobuf-compiler libprotobuf-dev ;;
         apt:mariadb) echo mariadb-server ;;
         apt:cc) echo gcc libc6-dev ;;
+        apt:victoriametrics) echo victoria-metrics ;;
+        apt:python) echo python3 python3-venv ;;
+        dnf:python | apk:python) echo python3 ;;
         dnf:protoc) echo protobuf-compiler protobuf-devel ;;
         dnf:mariadb) echo mariadb-server ;;
         apk:protoc) echo protobuf-dev ;;
@@ -46,7 +50,13 @@ need() { # thing, command that shows that it is there
 need cc cc
 need etcd etcd
 need protoc protoc
-if [ "$purpose" = test ]; then need mariadb mariadbd; fi
+if [ "$purpose" = test ]; then
+    need mariadb mariadbd
+    need prometheus prometheus
+    need victoriametrics victoria-metrics
+    need python python3
+    if have python3 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing="$missing python"; fi
+fi
 
 if [ -n "$missing" ]; then
     for manager in apt-get dnf apk pacman brew none; do have "$manager" && break; done
@@ -67,11 +77,12 @@ if [ -n "$missing" ]; then
     # Distributions start what they install. The suite starts its own members; a second etcd would only hold the port.
     if [ -d /run/systemd/system ]; then
         for thing in $missing; do
-            case $thing in etcd | mariadb) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;; esac
+            case $thing in etcd | mariadb | prometheus) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;;
+                victoriametrics) as_root systemctl disable --now victoria-metrics >/dev/null 2>&1 || true ;; esac
         done
     fi
     for thing in $missing; do
-        case $thing in mariadb) command=mariadbd ;; *) command=$thing ;; esac
+        case $thing in mariadb) command=mariadbd ;; victoriametrics) command=victoria-metrics ;; python) command=python3 ;; *) command=$thing ;; esac
         have "$command" || give_up "$command is still missing after the installation of$packages"
     done
 fi
@@ -80,4 +91,14 @@ if [ "$purpose" = test ]; then
     for tool in cargo-nextest cargo-deny; do
         have "$tool" || { say "installing $tool (once)"; cargo install --locked "$tool"; }
     done
+
+    # Clients of others that tests run against the registry, in an environment of their own.
+    environment=${CARGO_TARGET_DIR:-target}/python
+    wanted=crates/registry/tests/python/requirements.txt
+    if ! cmp -s "$wanted" "$environment/installed.txt"; then
+        say "installing what $wanted names into $environment"
+        python3 -m venv "$environment"
+        "$environment/bin/pip" install -q --disable-pip-version-check -r "$wanted"
+        cp "$wanted" "$environment/installed.txt"
+    fi
 fi

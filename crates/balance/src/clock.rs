@@ -1,10 +1,10 @@
 //! Time on the data path: milliseconds since the process started, read once a tick and not once a request.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     sync::LazyLock,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -15,7 +15,11 @@ pub struct Millis(pub u64);
 
 /// What a core believes the time to be: set by its ticker, so at most [`crate::worker::TICK`] behind.
 #[derive(Debug, Default)]
-pub(crate) struct Clock(Cell<Millis>);
+pub(crate) struct Clock {
+    now: Cell<Millis>,
+    /// The time as a `Date` field tells it (RFC 9110, section 5.6.7).
+    date: RefCell<String>,
+}
 
 // === impl Millis ===
 
@@ -51,17 +55,23 @@ fn millis(duration: Duration) -> u64 {
 impl Clock {
     /// Reads the time for everybody on this core.
     pub(crate) fn tick(&self) {
-        self.0.set(Millis::now());
+        self.now.set(Millis::now());
+        *self.date.borrow_mut() = httpdate::fmt_http_date(SystemTime::now());
     }
 
     #[cfg(test)]
     pub(crate) fn set_to(&self, now: Millis) {
-        self.0.set(now);
+        self.now.set(now);
     }
 
     /// The time of the last tick.
     pub(crate) fn now(&self) -> Millis {
-        self.0.get()
+        self.now.get()
+    }
+
+    /// Hands out the value of a `Date` field.
+    pub(crate) fn with_date<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
+        use_it(self.date.borrow().as_bytes())
     }
 }
 

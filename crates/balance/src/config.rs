@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser};
+use discovery::policy::{self, Policy};
 use discovery_etcd::EtcdOptions;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
@@ -78,6 +79,14 @@ pub struct Timeouts {
     /// Until the head of the response, since the request was sent; also for an instance that stops reading a request.
     #[arg(long, env = "BALANCE_RESPONSE_TIMEOUT", default_value = "30s", value_parser = duration::parse_positive)]
     pub response_timeout: Duration,
+    /// How long a request that may be carried out twice (GET and others, or with an Idempotency-Key) waits at an instance
+    /// that answers nobody else either, before it is sent to another one as well: so that an instance that hangs costs no
+    /// request. `0s`: not at all.
+    #[arg(long, env = "BALANCE_STALL_TIMEOUT", default_value = "500ms", value_parser = duration::parse)]
+    pub stall_timeout: Duration,
+    /// Without a byte in either direction of a tunnel (WebSocket and other upgrades).
+    #[arg(long, env = "BALANCE_TUNNEL_IDLE_TIMEOUT", default_value = "1h", value_parser = duration::parse_positive)]
+    pub tunnel_idle_timeout: Duration,
     /// Without a byte of a response from the instance, or without the client taking one. There is no limit for the
     /// whole: downloads and event streams may take for ever while something moves.
     #[arg(long, env = "BALANCE_STREAM_IDLE_TIMEOUT", default_value = "5m", value_parser = duration::parse_positive)]
@@ -112,6 +121,10 @@ pub struct Limits {
     /// Largest body of a request, in bytes (413).
     #[arg(long, env = "BALANCE_BODY_MAX_BYTES", default_value_t = 10 * 1024 * 1024, value_name = "BYTES")]
     pub body_max_bytes: u64,
+    /// Slowest rate at which a request's body may arrive, in bytes per second, after 10 s of waiting for the client (408). 0
+    /// for no limit.
+    #[arg(long, env = "BALANCE_BODY_MIN_BYTES_PER_S", default_value_t = 1024, value_name = "BYTES")]
+    pub body_min_bytes_per_s: u64,
     /// Most connections of clients; further ones get 503.
     #[arg(long, env = "BALANCE_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "NUMBER")]
     pub connections_max: usize,
@@ -169,6 +182,22 @@ impl GatewayOptions {
             (self.retries.attempts_max < 1, "--attempts-max must be at least 1"),
         ];
         rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, rule)| rule.to_owned()).collect()
+    }
+
+    /// How services are treated of which `config/<service>` says nothing else.
+    #[must_use]
+    pub fn default_policy(&self) -> Policy {
+        let (timeouts, default) = (&self.timeouts, Policy::default());
+        Policy {
+            timeouts: policy::Timeouts {
+                connect: timeouts.connect_timeout,
+                response: timeouts.response_timeout,
+                stream_idle: timeouts.stream_idle_timeout,
+                ..default.timeouts
+            },
+            retries: policy::Retries { attempts_max: self.retries.attempts_max, ..default.retries },
+            ..default
+        }
     }
 
     /// The number of workers.

@@ -11,12 +11,13 @@
 //! | [`Waiting::Head`] | `header_timeout`, for the whole head | 408 |
 //! | [`Waiting::Body`] | `body_idle_timeout`, between two pieces | 408 |
 //! | [`Waiting::Response`] | `response_timeout`, since the request's last byte was sent | 504 |
+//! | [`Waiting::Try`] | `stall_timeout` and others, for one attempt | another attempt |
 //! | [`Waiting::ResponseBody`] | `stream_idle_timeout`, between two pieces | the connection breaks |
 //! | [`Waiting::Client`] (to take what we write) | `stream_idle_timeout` | the connection breaks |
+//! | [`Waiting::Tunnel`] | `tunnel_idle_timeout`, in both directions | the connection closes |
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
     rc::Rc,
     task::Waker,
     time::Duration,
@@ -35,7 +36,6 @@ const LAST_REQUEST_MAX: Duration = Duration::from_millis(500);
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Downstream {
-    pub(crate) address: SocketAddr,
     pub(crate) client: Client,
     clock: Rc<Clock>,
     phase: Cell<Phase>,
@@ -43,8 +43,6 @@ pub(crate) struct Downstream {
     deadlines: [Cell<Millis>; Waiting::COUNT],
     /// Whether [`Waiting::Response`] is stopped only while the client is slow with the body.
     expects_response: Cell<bool>,
-    /// Whether the client may still be sending what nobody will read.
-    leaves_unread: Cell<bool>,
     is_draining: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Its place in [`Downstreams`].
@@ -72,28 +70,28 @@ pub(crate) enum Waiting {
     Head,
     Body,
     Response,
+    Try,
     ResponseBody,
     Client,
+    Tunnel,
 }
 
 // === impl Waiting ===
 
 impl Waiting {
-    const COUNT: usize = Self::Client as usize + 1;
+    const COUNT: usize = Self::Tunnel as usize + 1;
 }
 
 // === impl Downstream ===
 
 impl Downstream {
-    pub(crate) fn new(address: SocketAddr, client: Client, clock: Rc<Clock>) -> Self {
+    pub(crate) fn new(client: Client, clock: Rc<Clock>) -> Self {
         Self {
-            address,
             client,
             clock,
             phase: Cell::new(Phase::Idle),
             deadlines: Default::default(),
             expects_response: Cell::default(),
-            leaves_unread: Cell::default(),
             is_draining: Cell::default(),
             waker: RefCell::default(),
             place: Cell::default(),
@@ -155,14 +153,14 @@ impl Downstream {
         self.stop(Waiting::Response);
     }
 
-    /// Whether the client may still be sending what nobody will read, so that closing at once could take its answer away
-    /// (RFC 9112, section 9.6).
-    pub(crate) fn leaves_unread(&self) -> bool {
-        self.leaves_unread.get()
+    /// The time, as the core believes it to be.
+    pub(crate) fn now(&self) -> Millis {
+        self.clock.now()
     }
 
-    pub(crate) fn set_leaves_unread(&self, leaves_unread: bool) {
-        self.leaves_unread.set(leaves_unread);
+    /// Waits for nothing any more.
+    pub(crate) fn stop_all(&self) {
+        self.deadlines.iter().for_each(|deadline| deadline.set(Millis(0)));
     }
 
     /// Whether the next response is the last one of the connection.
@@ -263,8 +261,8 @@ mod tests {
 
     fn downstream() -> (Rc<Downstream>, Rc<Clock>) {
         let clock = Rc::new(Clock::default());
-        let address: SocketAddr = "10.0.0.9:1".parse().unwrap();
-        (Rc::new(Downstream::new(address, Client::new(address.ip(), false), Rc::clone(&clock))), clock)
+        let client = Client::new("10.0.0.9".parse().unwrap(), false);
+        (Rc::new(Downstream::new(client, Rc::clone(&clock))), clock)
     }
 
     #[test]

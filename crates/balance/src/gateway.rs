@@ -1,37 +1,42 @@
 //! The life of a request, top to bottom.
 //!
-//! target → service → candidates → pick → forward → (retry) → response. One [`Gateway`] per core; everything it owns is
+//! head → target → service → pick → attempt → (another attempt) → response. One [`Gateway`] per core; everything it owns is
 //! that core's alone, and the one thing it shares, the routing table, is a snapshot that it only reads.
 
 use std::{
+    cell::RefCell,
+    future::poll_fn,
     rc::Rc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, header, request::Parts};
-use hyper::body::Incoming;
-use service_kit::request::REQUEST_ID;
+use http1::{BodyDecoder, Limits, Scratch};
+use tokio::time::timeout;
 
 use crate::{
     addresses::AddressPolicy,
-    clock::{Clock, Millis},
+    admission::{Admitted, Refused, admit},
+    answer::Answer,
+    attempt::Attempt,
+    buffers::Buffers,
+    clock::Clock,
     config::GatewayOptions,
     downstream::{Downstream, Downstreams, Phase, Waiting},
-    forward::{Failure, Outgoing, forward},
-    framing, identity, index,
+    index,
     metrics::Refusals,
-    outlier::{Change, Outcome},
+    outgoing::{Facts, Outgoing},
     per_core::PerCore,
-    pick::{Ask, Tried, pick},
     pool::Pool,
+    queue::Queues,
     refusal::Refusal,
+    relay::{End, Relay},
     reply,
-    request_body::Source,
-    response_body::ResponseBody,
-    retry::{self, Situation, budget::Budgets},
-    routing_table::{Candidate, CoreTable, RoutingTable, Service},
-    target::{self, Target},
-    unavailable,
+    retry::budget::Budgets,
+    routing_table::{CoreTable, RoutingTable, Service},
+    serve::{Served, Serving},
+    tunnel,
+    wire::{Read, Stream, Wire},
 };
 
 /// How long the rest of a small body may take that nobody needs any more.
@@ -46,125 +51,186 @@ pub(crate) struct Gateway {
     pub(crate) addresses: AddressPolicy,
     pub(crate) clock: Rc<Clock>,
     pub(crate) pool: Pool,
+    pub(crate) buffers: Buffers,
     pub(crate) downstreams: Downstreams,
     pub(crate) refusals: Refusals,
     pub(crate) budgets: Budgets,
+    pub(crate) queues: Queues,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) http: Limits,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next request.
+    Keep,
+    /// Its end.
+    Close,
+    /// Its end, as soon as the client has noticed: it may still be sending.
+    Linger,
 }
 
 impl Gateway {
-    /// Answers one request, whatever happens.
-    pub(crate) async fn handle(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        downstream: Rc<Downstream>,
-    ) -> Response<ResponseBody> {
+    /// Serves the request whose head is the first `head_bytes` that are unread, whatever happens.
+    pub(crate) async fn handle<S: Stream>(
+        &self,
+        client: &mut Wire<S>,
+        head_bytes: usize,
+        downstream: &Downstream,
+    ) -> Next {
         downstream.enter(Phase::Serving);
         downstream.stop(Waiting::Head);
         downstream.stop(Waiting::Request);
-        let (mut head, body) = request.into_parts();
-        let id = identity::settle(&mut head.headers);
-        let body = Source::new(body, &downstream, &self.options);
-        let waits_to_be_asked = head.headers.contains_key(header::EXPECT);
         let table = self.table.load();
-        let result = match self.admit(head, &body, &id, &table, &downstream) {
-            Ok(None) => Ok(self.index(&table, &id, &downstream)),
-            Ok(Some((service, mut outgoing))) => {
-                let started = Instant::now();
-                let result = self.serve(service, &mut outgoing, &body, &downstream).await;
-                self.counters(service).responded(status(&result), started.elapsed());
-                result
+        let admitted = admit(self, &client.unread()[..head_bytes], &table, downstream);
+        client.consume(head_bytes);
+        match admitted {
+            Ok(Admitted::Index(facts, rest)) => self.answer_index(client, &facts, rest, &table, downstream).await,
+            Ok(Admitted::Forward(service, request, ask)) => {
+                let serving = Serving::new(self, service, request, ask, downstream);
+                self.forward(client, serving).await
             }
-            Err(refusal) => Err(refusal),
-        };
-        let mut response = match result {
-            Ok(response) => response,
-            Err(refusal) => {
-                if !waits_to_be_asked && !refusal.closes() {
-                    // Boxed like everything rare: what a request may need is moved about with every request.
-                    Box::pin(body.discard_within(DISCARD_MAX)).await;
-                }
-                drop(body);
-                self.refuse(&refusal, &id, &downstream)
+            Err(refused) => {
+                let Refused { refusal, facts, rest } = *refused;
+                self.refuse(client, self.buffers.vec(), &refusal, &facts, rest, downstream).await
             }
-        };
-        if downstream.is_draining() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response.headers_mut().insert(REQUEST_ID, id);
-        response
     }
 
-    /// Judges the head, finds the service, and makes the request that leaves; `None` when it is for the gateway itself.
-    /// Nothing is waited for.
-    fn admit<'t>(
+    /// Forwards a request, and its response back.
+    async fn forward<S: Stream>(&self, client: &mut Wire<S>, mut serving: Serving<'_>) -> Next {
+        let (started, service) = (Instant::now(), serving.service);
+        let served = serving.serve(client).await;
+        self.counters(service).responded(status(&served), started.elapsed());
+        let next = self.deliver(client, serving, served).await;
+        self.queues.one_left(&service.name);
+        next
+    }
+
+    /// Gives the client what the instance, or the gateway itself, has to say.
+    async fn deliver<S: Stream>(
         &self,
-        head: Parts,
-        body: &Source,
-        id: &HeaderValue,
-        table: &'t RoutingTable,
-        downstream: &Downstream,
-    ) -> Result<Option<(&'t Service, Outgoing)>, Refusal> {
-        framing::check_request(&head, &self.options.limits)?;
-        let whole = head.uri.path_and_query().map_or("/", |whole| whole.as_str());
-        let Target::Service { service: name, rest } = target::parse(whole) else { return Ok(None) };
-        let Some(service) = table.service(name) else { return Err(unavailable::unknown(name, table)) };
-        let rest = target::upstream(rest);
-        let outgoing = Outgoing::new(head, rest, body.is_chunked(), id, service, downstream)?;
-        Ok(Some((service, outgoing)))
+        client: &mut Wire<S>,
+        serving: Serving<'_>,
+        served: Result<Served, Refusal>,
+    ) -> Next {
+        let downstream = serving.downstream;
+        let Serving { mut request, mut body, policy, .. } = serving;
+        let (mut answer, mut attempt) = match served {
+            Ok(Served::Response { answer, attempt, .. }) => (answer, attempt),
+            Ok(Served::Tunnel { words, attempt }) => return self.tunnel(client, words, attempt, downstream).await,
+            Ok(Served::Left) => return Next::Close,
+            Err(refusal) => {
+                let facts = request.facts;
+                let (bytes, rest) = request.into_parts();
+                self.buffers.put_vec(bytes);
+                let words = body.into_interim();
+                return self.refuse(client, words, &refusal, &facts, Rest::new(rest, &facts), downstream).await;
+            }
+        };
+        let relay = Relay {
+            answer: &mut answer,
+            attempt: &mut attempt,
+            request: &mut request,
+            body: &mut body,
+            downstream,
+            options: &self.options,
+            stream_idle: policy.timeouts.stream_idle,
+        };
+        let end = relay.run(client).await;
+        self.finish(end, answer, *attempt, request)
     }
 
-    /// Picks and forwards until an instance answers or trying again is over.
-    async fn serve(
-        self: &Rc<Self>,
-        service: &Service,
-        outgoing: &mut Outgoing,
-        body: &Source,
-        downstream: &Rc<Downstream>,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        let mut tried = Tried::default();
-        let mut failed = None;
-        let mut may_reuse = true;
-        for attempts_left in (0..self.options.retries.attempts_max).rev() {
-            let ask = Ask { core: self.core, hash: None, sticky: None, now: self.clock.now() };
-            let Some(picked) = pick(service, &ask, &tried) else { break };
-            let Some(_in_flight) = picked.candidate.begin(self.core) else {
-                tried.add(&picked.candidate);
-                continue;
-            };
-            let (candidate, started) = (&*picked.candidate, Instant::now());
-            let failure = match forward(self, candidate, outgoing, body, downstream, may_reuse).await {
-                Ok(response) => {
-                    let outcome = Outcome::Answered { status: response.status().as_u16() };
-                    self.record(service, candidate, outcome, started.elapsed());
-                    return Ok(response);
-                }
-                Err(failure) => failure,
-            };
-            // Another instance would need the same of this host.
-            if let Some(overloaded) = failure.exhaustion() {
-                return Err(overloaded);
-            }
-            self.failed(service, candidate, &failure, started.elapsed());
-            if failure.is_stale {
-                // Where one kept connection was stale, others may be.
-                may_reuse = false;
-            } else {
-                tried.add(candidate);
-            }
-            let situation = Situation {
-                progress: failure.progress,
-                is_repeatable: outgoing.is_repeatable,
-                body_is_whole: outgoing.has_headers() && body.is_whole(),
-                attempts_left,
-            };
-            let refusal = refusal(service, candidate, failure);
-            if !retry::is_allowed(situation) || !self.may_retry(service) {
-                return Err(refusal);
-            }
-            self.counters(service).retried();
-            failed = Some(refusal);
+    /// Keeps what can be used again.
+    fn finish(&self, end: End, answer: Answer, attempt: Attempt, request: Outgoing) -> Next {
+        let is_request_sent = request.is_complete() && attempt.has_sent_all(&request);
+        let (is_last, keeps_upstream) = (answer.is_last, answer.keeps_upstream);
+        self.buffers.put_vec(answer.into_bytes());
+        self.buffers.put_vec(request.into_parts().0);
+        if end != End::Complete {
+            return Next::Close;
         }
-        Err(failed.unwrap_or_else(|| unavailable::of(service, Millis::now())))
+        let serial = attempt.candidate.serial;
+        if let Some(upstream) = attempt.into_upstream()
+            && keeps_upstream
+            && is_request_sent
+            && upstream.wire.unread().is_empty()
+        {
+            self.pool.put(serial, upstream, self.clock.now());
+        }
+        match (is_last, is_request_sent) {
+            (false, true) => Next::Keep,
+            (true, true) => Next::Close,
+            (_, false) => Next::Linger,
+        }
+    }
+
+    async fn tunnel<S: Stream>(
+        &self,
+        client: &mut Wire<S>,
+        words: Vec<u8>,
+        mut attempt: Box<Attempt>,
+        downstream: &Downstream,
+    ) -> Next {
+        if write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await {
+            self.buffers.put_vec(words);
+            if let Some(upstream) = attempt.upstream() {
+                tunnel::run(client, &mut upstream.wire, downstream, self.options.timeouts.tunnel_idle_timeout).await;
+            }
+        }
+        Next::Close
+    }
+
+    async fn answer_index<S: Stream>(
+        &self,
+        client: &mut Wire<S>,
+        facts: &Facts,
+        rest: Rest,
+        table: &RoutingTable,
+        downstream: &Downstream,
+    ) -> Next {
+        let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
+        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
+        let mut words = self.buffers.vec();
+        let listing = index::listing(table, self.options.index);
+        self.clock.with_date(|date| reply::json(&mut words, &listing, facts, is_last, date));
+        self.say(client, words, is_last, is_read, downstream).await
+    }
+
+    /// Answers with a refusal, after the `words` that wait already. A small rest of the body is read before, so that the
+    /// connection can go on.
+    async fn refuse<S: Stream>(
+        &self,
+        client: &mut Wire<S>,
+        mut words: Vec<u8>,
+        refusal: &Refusal,
+        facts: &Facts,
+        rest: Rest,
+        downstream: &Downstream,
+    ) -> Next {
+        self.refusals.count(refusal);
+        let is_read = !refusal.closes() && rest.discard(client, self.options.retries.replay_max_bytes).await;
+        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
+        self.clock.with_date(|date| reply::refuse(&mut words, refusal, facts, is_last, date));
+        self.say(client, words, is_last, is_read, downstream).await
+    }
+
+    async fn say<S: Stream>(
+        &self,
+        client: &mut Wire<S>,
+        words: Vec<u8>,
+        is_last: bool,
+        is_read: bool,
+        downstream: &Downstream,
+    ) -> Next {
+        let has_left = write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await;
+        self.buffers.put_vec(words);
+        match (has_left, is_last, is_read) {
+            (true, true, false) => Next::Linger,
+            (false, ..) | (true, true, true) => Next::Close,
+            (true, false, _) => Next::Keep,
+        }
     }
 
     /// What a tick of the clock does on this core.
@@ -172,67 +238,82 @@ impl Gateway {
         self.clock.tick();
         self.downstreams.tick(self.clock.now());
         self.pool.tick(self.clock.now());
+        self.queues.tick();
     }
 
-    fn counters<'a>(&self, service: &'a Service) -> &'a PerCore {
+    pub(crate) fn counters<'a>(&self, service: &'a Service) -> &'a PerCore {
         &service.cores[self.core]
-    }
-
-    fn record(&self, service: &Service, candidate: &Candidate, outcome: Outcome, latency: Duration) {
-        let (name, instance) = (&service.name, candidate.address());
-        match candidate.record(outcome, latency, Millis::now(), service.policy()) {
-            Some(Change::Ejected { lasts }) => {
-                self.counters(service).ejected();
-                tracing::info!(service.name = %name, %instance, ?outcome, "instance is ejected for {lasts:?}");
-            }
-            Some(Change::Readmitted) => {
-                tracing::info!(service.name = %name, %instance, "instance is back in rotation");
-            }
-            None => {}
-        }
-    }
-
-    fn failed(&self, service: &Service, candidate: &Candidate, failure: &Failure, latency: Duration) {
-        if let Some(kind) = failure.metric() {
-            self.counters(service).failed(kind);
-        }
-        if let Some(outcome) = failure.outcome() {
-            self.record(service, candidate, outcome, latency);
-        }
-    }
-
-    fn may_retry(&self, service: &Service) -> bool {
-        let (now, turns) = (self.clock.now(), self.counters(service).turns() as u64);
-        self.budgets.spend(&service.name, now, turns, |name| self.table.load().service(name).is_some())
-    }
-
-    fn index(&self, table: &RoutingTable, id: &HeaderValue, downstream: &Rc<Downstream>) -> Response<ResponseBody> {
-        let listing = index::listing(table, self.options.index);
-        reply::json(&listing, id).map(|bytes| ResponseBody::own(bytes, downstream))
-    }
-
-    fn refuse(&self, refusal: &Refusal, id: &HeaderValue, downstream: &Rc<Downstream>) -> Response<ResponseBody> {
-        self.refusals.count(refusal);
-        let mut response = reply::refuse(refusal, id).map(|bytes| ResponseBody::own(bytes, downstream));
-        if downstream.leaves_unread() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
     }
 }
 
-fn status(result: &Result<Response<ResponseBody>, Refusal>) -> u16 {
-    match result {
-        Ok(response) => response.status().as_u16(),
+fn status(served: &Result<Served, Refusal>) -> u16 {
+    match served {
+        Ok(Served::Response { status, .. }) => *status,
+        Ok(Served::Tunnel { .. }) => 101,
+        // Nobody was there to get one; what nginx logs.
+        Ok(Served::Left) => 499,
         Err(refusal) => refusal.problem().status.as_u16(),
     }
 }
 
-/// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
-fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> Refusal {
-    let nobody_is_registered = service.candidates.all().is_empty();
-    if nobody_is_registered && failure.is_refused() {
-        return unavailable::of(service, Millis::now());
+/// What is left of a request that is not forwarded.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    body: BodyDecoder,
+    /// Whether the client waits to be told to send it.
+    waits: bool,
+}
+
+// === impl Rest ===
+
+impl Rest {
+    pub(crate) fn new(body: BodyDecoder, facts: &Facts) -> Self {
+        Self { body, waits: facts.expects_continue }
     }
-    failure.refusal(&service.name, candidate)
+
+    /// Reads the rest of a small body, for a moment; false when the connection must end instead.
+    async fn discard<S: Stream>(mut self, client: &mut Wire<S>, max_bytes: u64) -> bool {
+        let is_small = self.body.is_at_end() || self.body.remaining().is_some_and(|rest| rest <= max_bytes);
+        if !is_small || (self.waits && !self.body.is_at_end()) {
+            return false;
+        }
+        let read = poll_fn(|cx| {
+            loop {
+                while let Ok(piece) = self.body.decode(client.unread()) {
+                    client.consume(piece.consumed);
+                    if piece.consumed == 0 || self.body.is_at_end() {
+                        break;
+                    }
+                }
+                if self.body.is_at_end() {
+                    return Poll::Ready(true);
+                }
+                match client.poll_read_some(cx) {
+                    Poll::Ready(Ok(Read::More)) => {}
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        timeout(DISCARD_MAX, read).await.unwrap_or(false)
+    }
+}
+
+/// Writes all of `bytes`; false when the client is gone, or takes nothing for `limit`.
+async fn write_all<S: Stream>(client: &mut Wire<S>, bytes: &[u8], downstream: &Downstream, limit: Duration) -> bool {
+    let mut written = 0;
+    poll_fn(|cx| {
+        while written < bytes.len() {
+            match client.poll_write(cx, &bytes[written..]) {
+                Poll::Ready(Ok(count)) => written += count,
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => {
+                    downstream.keep_waiting(Waiting::Client, limit);
+                    return if downstream.is_over(Waiting::Client) { Poll::Ready(false) } else { Poll::Pending };
+                }
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await
 }

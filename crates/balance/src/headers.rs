@@ -1,34 +1,27 @@
 //! Which header fields pass, and which ones are ours to write.
 //!
 //! Fields about the connection end here, in both directions (RFC 9110, section 7.6.1): `Connection`, everything that it
-//! names, and the ones below. `Upgrade` is among them, so no request leaves its protocol on the way; tunnels (WebSocket)
-//! are not forwarded yet. `Expect` is answered by us, trailers are dropped.
+//! names, and the ones below. `Upgrade` passes only when the request asks for a tunnel; `Expect` is answered by us,
+//! trailers are dropped.
 //!
 //! What a client says about where it comes from is not believed: `X-Forwarded-*`, `Forwarded` and `X-Real-IP` of a client
 //! are replaced, also when they hide behind underscores, which CGI-like servers read as dashes. Only a client in one of the
 //! trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued.
+//!
+//! Names pass as they were spelled. A field is looked at once, on its way from one buffer to the other.
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+use http1::{Field, Fields, Name, write};
 
 /// How we sign in `Via`.
-const VIA: HeaderValue = HeaderValue::from_static("1.1 balance");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
+const VIA: &[u8] = b"1.1 balance";
 
 /// Who the client is, as far as header fields are concerned; the same for all requests of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     /// Its address, as text.
-    address: HeaderValue,
+    address: Box<[u8]>,
     /// Whether it may speak for others.
     is_trusted: bool,
 }
@@ -37,163 +30,167 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: IpAddr, is_trusted: bool) -> Self {
-        let text = address.to_canonical().to_string();
-        Self { address: HeaderValue::from_str(&text).expect("an IP address is visible ASCII"), is_trusted }
+        Self { address: address.to_canonical().to_string().into_bytes().into(), is_trusted }
+    }
+
+    /// Its address, as text.
+    pub(crate) fn address(&self) -> &[u8] {
+        &self.address
     }
 }
 
-/// Turns the fields that a client sent into those that an instance gets. `prefix` is what was cut off the path.
-pub(crate) fn to_instance(headers: &mut HeaderMap, client: &Client, prefix: &HeaderValue) {
-    remove(headers, |name| {
-        let is_ours = *name == header::EXPECT || *name == header::PROXY_AUTHORIZATION;
-        is_ours || (!client.is_trusted && is_about_the_client(name.as_str()))
-    });
-    if client.is_trusted {
-        continue_forwarded_for(headers, &client.address);
-        headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);
-    } else {
-        headers.insert(X_FORWARDED_FOR, client.address.clone());
-        headers.insert(X_FORWARDED_PROTO, HTTP);
+/// Writes the fields that an instance gets, but for `Host` and what frames the body. `prefix` is what was cut off the path.
+pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&[u8]>, client: &Client, prefix: &[u8]) {
+    let mut told = Told::default();
+    for field in fields.iter() {
+        if passes_to_instance(&field, client, &mut told) && !fields.is_named_by_connection(field.name) {
+            write::field(out, field.name, field.value);
+        }
     }
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    forwarded_for(out, fields, client);
+    if !told.proto {
+        write::field(out, b"X-Forwarded-Proto", b"http");
     }
-    headers.entry(X_FORWARDED_PREFIX).or_insert_with(|| prefix.clone());
-    headers.append(header::VIA, VIA);
+    if let (Some(host), false) = (host, told.host) {
+        write::field(out, b"X-Forwarded-Host", host);
+    }
+    if !told.prefix {
+        write::field(out, b"X-Forwarded-Prefix", prefix);
+    }
+    write::field(out, b"Via", VIA);
 }
 
-/// Turns the fields that an instance sent into those that the client gets.
-pub(crate) fn to_client(headers: &mut HeaderMap) {
-    remove(headers, |_| false);
+/// What a trusted client has said already.
+#[derive(Default)]
+struct Told {
+    proto: bool,
+    host: bool,
+    prefix: bool,
 }
 
-/// Removes the fields that end at this hop, those that `Connection` names, and `others`.
-fn remove(headers: &mut HeaderMap, others: impl Fn(&HeaderName) -> bool) {
-    // One walk over the few fields that are there is cheaper than a look-up for each that might be.
-    let mut doomed: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name) || others(name)).cloned().collect();
-    if doomed.contains(&header::CONNECTION) {
-        let values = headers.get_all(header::CONNECTION).iter();
-        let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let named = tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok());
-        // Framing is nobody's to end.
-        doomed.extend(named.filter(|name| *name != header::CONTENT_LENGTH));
+fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bool {
+    match field.id {
+        Name::Other | Name::Cookie | Name::Date | Name::Via | Name::IdempotencyKey => true,
+        // The host was judged and is written first, the ids were settled, lengths are written with the framing, and of
+        // `X-Forwarded-For` one line is written for all.
+        Name::Host
+        | Name::ContentLength
+        | Name::XRequestId
+        | Name::Traceparent
+        | Name::Tracestate
+        | Name::XForwardedFor
+        | Name::Expect
+        | Name::ProxyAuthorization => false,
+        Name::XForwardedProto => note(&mut told.proto, client),
+        Name::XForwardedHost => note(&mut told.host, client),
+        Name::XForwardedPrefix => note(&mut told.prefix, client),
+        Name::XForwardedOther | Name::XRealIp | Name::Forwarded => client.is_trusted,
+        name => !ends_here(name),
     }
-    for name in doomed {
-        headers.remove(name);
+}
+
+fn note(told: &mut bool, client: &Client) -> bool {
+    *told |= client.is_trusted;
+    client.is_trusted
+}
+
+/// `X-Forwarded-For: <what a trusted client said>, <its own address>`, on one line.
+fn forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_>, client: &Client) {
+    if !client.is_trusted {
+        return write::field(out, b"X-Forwarded-For", &client.address);
+    }
+    let mut chain = Vec::new();
+    // Not the one with underscores, which no proxy writes.
+    for field in fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"x-forwarded-for")) {
+        chain.extend_from_slice(field.value);
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(&client.address);
+    write::field(out, b"X-Forwarded-For", &chain);
+}
+
+/// Whether a field of an instance's response passes to the client; what frames the body is written by others.
+pub(crate) fn passes_to_client(field: &Field<'_>, fields: &Fields<'_>) -> bool {
+    match field.id {
+        Name::ContentLength | Name::XRequestId => false,
+        Name::Other => !fields.is_named_by_connection(field.name),
+        name => !ends_here(name) && !fields.is_named_by_connection(field.name),
     }
 }
 
 /// Whether a field ends at this hop, `Connection` naming it or not.
-fn ends_here(name: &HeaderName) -> bool {
-    match *name {
-        header::CONNECTION | header::TE | header::TRAILER | header::TRANSFER_ENCODING | header::UPGRADE => true,
-        _ => *name == KEEP_ALIVE || *name == PROXY_CONNECTION || *name == HTTP2_SETTINGS,
-    }
-}
-
-fn is_about_the_client(name: &str) -> bool {
-    let starts = |prefix: &str| {
-        let bytes = name.as_bytes().iter().map(|byte| if *byte == b'_' { b'-' } else { *byte });
-        name.len() >= prefix.len() && bytes.take(prefix.len()).eq(prefix.bytes())
-    };
-    match name.as_bytes().first() {
-        Some(b'x') => starts("x-forwarded-") || (starts("x-real-ip") && name.len() == "x-real-ip".len()),
-        Some(b'f') => name == "forwarded",
-        _ => false,
-    }
-}
-
-/// `X-Forwarded-For: <what it said>, <its own address>`, on one line.
-fn continue_forwarded_for(headers: &mut HeaderMap, address: &HeaderValue) {
-    let mut chain = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        chain.extend_from_slice(value.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(address.as_bytes());
-    let chain = HeaderValue::from_bytes(&chain).unwrap_or_else(|_| address.clone());
-    headers.insert(X_FORWARDED_FOR, chain);
+fn ends_here(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::Te
+            | Name::Trailer
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::Http2Settings
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use http1::{Limits, Scratch, parse_request};
+
     use super::*;
 
-    fn forwarded(fields: &[(&'static str, &'static str)], is_trusted: bool) -> Vec<String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+    fn forwarded(lines: &str, is_trusted: bool) -> Vec<String> {
+        let head = format!("GET / HTTP/1.1\r\nHost: a:1\r\n{lines}\r\n");
+        let mut scratch = Scratch::default();
+        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
         let client = Client::new("10.0.0.9".parse().unwrap(), is_trusted);
-        to_instance(&mut headers, &client, &HeaderValue::from_static("/mail"));
-        let line = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
-        let mut lines: Vec<String> = headers.iter().map(line).collect();
+        let mut out = Vec::new();
+        to_instance(&mut out, &request.fields, request.host, &client, b"/mail");
+        let mut lines: Vec<String> =
+            String::from_utf8(out).unwrap().split_terminator("\r\n").map(str::to_ascii_lowercase).collect();
         lines.sort();
         lines
     }
 
-    const OURS: [&str; 4] =
-        ["via: 1.1 balance", "x-forwarded-for: 10.0.0.9", "x-forwarded-prefix: /mail", "x-forwarded-proto: http"];
+    const OURS: [&str; 5] = [
+        "via: 1.1 balance",
+        "x-forwarded-for: 10.0.0.9",
+        "x-forwarded-host: a:1",
+        "x-forwarded-prefix: /mail",
+        "x-forwarded-proto: http",
+    ];
 
     #[test]
     fn fields_about_the_connection_end_here_with_those_that_connection_names() {
-        let fields = [
-            ("connection", "close, X-Secret"),
-            ("connection", "x-other,,"),
-            ("x-secret", "a"),
-            ("x-other", "b"),
-            ("keep-alive", "timeout=5"),
-            ("proxy-connection", "keep-alive"),
-            ("te", "trailers"),
-            ("trailer", "x-t"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "h2c"),
-            ("http2-settings", "AAA"),
-            ("expect", "100-continue"),
-            ("proxy-authorization", "Basic x"),
-        ];
-        assert_eq!(forwarded(&fields, false), OURS);
+        let lines = "Connection: close, X-Secret\r\nConnection: x-other,,\r\nX-Secret: a\r\nx-other: b\r\n\
+                     Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: x-t\r\n\
+                     Upgrade: h2c\r\nHTTP2-Settings: AAA\r\nExpect: 100-continue\r\nProxy-Authorization: Basic x\r\n";
+        assert_eq!(forwarded(lines, false), OURS);
     }
 
     #[test]
     fn what_a_client_says_about_itself_is_replaced() {
-        let fields = [
-            ("x-forwarded-for", "1.2.3.4"),
-            ("x-forwarded-host", "evil"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-port", "443"),
-            ("x_forwarded_for", "1.2.3.4"),
-            ("x-real-ip", "1.2.3.4"),
-            ("x_real_ip", "1.2.3.4"),
-            ("forwarded", "for=1.2.3.4"),
-        ];
-        assert_eq!(forwarded(&fields, false), OURS);
+        let lines = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\n\
+                     X-Forwarded-Port: 443\r\nX_Forwarded_For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX_Real_IP: 1.2.3.4\r\n\
+                     Forwarded: for=1.2.3.4\r\n";
+        assert_eq!(forwarded(lines, false), OURS);
     }
 
     #[test]
     fn a_trusted_proxy_may_speak_for_others() {
-        let fields = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-for", "5.6.7.8"), ("x-forwarded-proto", "https")];
-        let lines = forwarded(&fields, true);
+        let lines = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\nX-Forwarded-Proto: https\r\n";
+        let lines = forwarded(lines, true);
         assert!(lines.contains(&"x-forwarded-for: 1.2.3.4, 5.6.7.8, 10.0.0.9".to_owned()), "{lines:?}");
         assert!(lines.contains(&"x-forwarded-proto: https".to_owned()), "{lines:?}");
+        assert!(!lines.contains(&"x-forwarded-proto: http".to_owned()), "{lines:?}");
     }
 
     #[test]
-    fn everything_else_passes_and_the_host_is_told_twice() {
-        let lines = forwarded(&[("host", "a:1"), ("cookie", "c"), ("x-forward", "f"), ("x-real-ipx", "r")], false);
-        for line in ["host: a:1", "x-forwarded-host: a:1", "cookie: c", "x-forward: f", "x-real-ipx: r"] {
+    fn everything_else_passes() {
+        let lines = forwarded("Cookie: c\r\nX-Forward: f\r\nX-Real-IPx: r\r\nConnection: keep-alive\r\n", false);
+        for line in ["cookie: c", "x-forward: f", "x-real-ipx: r"] {
             assert!(lines.contains(&line.to_owned()), "{line} in {lines:?}");
         }
-    }
-
-    #[test]
-    fn a_response_loses_its_connection_fields_and_keeps_its_length() {
-        let mut headers: HeaderMap =
-            [("connection", "close, content-length"), ("content-length", "5"), ("upgrade", "x")]
-                .into_iter()
-                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-                .collect();
-        to_client(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["content-length"]);
+        assert_eq!(lines.len(), OURS.len() + 3);
     }
 }

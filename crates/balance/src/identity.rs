@@ -7,77 +7,111 @@
 //! This is not `RequestContext` itself, because that asks the operating system for random numbers three times a request;
 //! here a generator per thread makes the one id that is needed, without a system call.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt;
+
+use http1::{Fields, Name, One, write};
 use rand::RngExt as _;
-use service_kit::request::{REQUEST_ID, TRACEPARENT, is_acceptable, parse_traceparent};
+use service_kit::request::{is_acceptable, parse_traceparent};
 
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Longest id that is kept; [`is_acceptable`] says so.
+const ID_MAX_BYTES: usize = 128;
+const OWN_BYTES: usize = 32;
 
-/// Settles the ids in a request's header and returns the request id.
-pub(crate) fn settle(headers: &mut HeaderMap) -> HeaderValue {
-    if headers.contains_key(TRACEPARENT) && !has_one_good_traceparent(headers) {
-        headers.remove(TRACEPARENT);
-        headers.remove(TRACESTATE);
+/// A request's id, without an allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestId {
+    bytes: [u8; ID_MAX_BYTES],
+    length: u8,
+}
+
+// === impl RequestId ===
+
+impl RequestId {
+    /// 32 hexadecimal digits that nobody else has.
+    pub(crate) fn new() -> Self {
+        let mut bytes = [0; ID_MAX_BYTES];
+        let random = rand::rng().random::<u128>().to_be_bytes();
+        for (pair, byte) in bytes.chunks_exact_mut(2).zip(random) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "it is 32")]
+        Self { bytes, length: OWN_BYTES as u8 }
     }
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    match (given.next(), given.next()) {
-        (Some(id), None) if is_acceptable(id.as_bytes()) => id.clone(),
-        _ => {
-            let id = new_id();
-            headers.insert(REQUEST_ID, id.clone());
-            id
+
+    /// The client's, if it is there once and acceptable; a new one otherwise.
+    pub(crate) fn settle(fields: &Fields<'_>) -> Self {
+        match fields.get(Name::XRequestId) {
+            One::One(given) if is_acceptable(given) => Self::of(given).unwrap_or_else(Self::new),
+            _ => Self::new(),
         }
     }
+
+    fn of(given: &[u8]) -> Option<Self> {
+        let mut bytes = [0; ID_MAX_BYTES];
+        bytes.get_mut(..given.len())?.copy_from_slice(given);
+        Some(Self { bytes, length: u8::try_from(given.len()).ok()? })
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
 }
 
-/// 32 hexadecimal digits that nobody else has.
-pub(crate) fn new_id() -> HeaderValue {
-    let random = rand::rng().random::<u128>().to_be_bytes();
-    let digits = random
-        .into_iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| b"0123456789abcdef"[usize::from(nibble)]);
-    let id: Vec<u8> = digits.collect();
-    HeaderValue::from_maybe_shared(Bytes::from(id)).expect("hexadecimal digits are visible ASCII")
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
-fn has_one_good_traceparent(headers: &HeaderMap) -> bool {
-    let mut given = headers.get_all(TRACEPARENT).iter();
-    let (Some(value), None) = (given.next(), given.next()) else { return false };
-    value.to_str().is_ok_and(|value| parse_traceparent(value).is_some())
+/// Writes the trace that a request came with, if it makes sense.
+pub(crate) fn write_trace(out: &mut Vec<u8>, fields: &Fields<'_>) {
+    let One::One(parent) = fields.get(Name::Traceparent) else { return };
+    if std::str::from_utf8(parent).ok().and_then(parse_traceparent).is_none() {
+        return;
+    }
+    write::field(out, b"traceparent", parent);
+    for state in fields.iter().filter(|field| field.id == Name::Tracestate) {
+        write::field(out, b"tracestate", state.value);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use http1::{Limits, Scratch, parse_request};
+
     use super::*;
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn settled(fields: &[(&'static str, &str)]) -> (String, HeaderMap) {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
-        }
-        let id = settle(&mut headers);
-        (id.to_str().unwrap().to_owned(), headers)
+    fn settled(lines: &str) -> (String, String) {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut scratch = Scratch::default();
+        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        let mut trace = Vec::new();
+        write_trace(&mut trace, &request.fields);
+        (RequestId::settle(&request.fields).as_str().to_owned(), String::from_utf8(trace).unwrap())
     }
 
     #[test]
     fn an_acceptable_id_is_kept_and_any_other_is_replaced() {
-        assert_eq!(settled(&[("x-request-id", "abc-1")]).0, "abc-1");
+        assert_eq!(settled("x-request-id: abc-1\r\n").0, "abc-1");
         for bad in ["", "a b", "a\"b", "<script>", &"x".repeat(129)] {
-            let (id, headers) = settled(&[("x-request-id", bad)]);
-            assert!(id.len() == 32 && headers["x-request-id"] == id, "{bad}");
+            let (id, _) = settled(&format!("X-Request-Id: {bad}\r\n"));
+            assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{bad}");
         }
-        let (id, headers) = settled(&[("x-request-id", "a"), ("x-request-id", "b")]);
-        assert_eq!(headers.get_all("x-request-id").iter().collect::<Vec<_>>(), [&id]);
+        assert_eq!(settled("x-request-id: a\r\nx-request-id: b\r\n").0.len(), 32);
+        assert_eq!(settled(&format!("x-request-id: {}\r\n", "x".repeat(128))).0.len(), 128);
     }
 
     #[test]
     fn a_good_trace_passes_unchanged() {
-        let (_, headers) = settled(&[("traceparent", GOOD), ("tracestate", "a=b")]);
-        assert_eq!((headers["traceparent"].to_str().unwrap(), headers.contains_key("tracestate")), (GOOD, true));
+        let (_, trace) = settled(&format!("traceparent: {GOOD}\r\ntracestate: a=b\r\n"));
+        assert_eq!(trace, format!("traceparent: {GOOD}\r\ntracestate: a=b\r\n"));
     }
 
     #[test]
@@ -90,9 +124,9 @@ mod tests {
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
         ] {
-            let (_, headers) = settled(&[("traceparent", bad), ("tracestate", "a=b")]);
-            assert!(!headers.contains_key("traceparent") && !headers.contains_key("tracestate"), "{bad}");
+            let (_, trace) = settled(&format!("traceparent: {bad}\r\ntracestate: a=b\r\n"));
+            assert_eq!(trace, "", "{bad}");
         }
-        assert!(!settled(&[("traceparent", GOOD), ("traceparent", GOOD)]).1.contains_key("traceparent"));
+        assert_eq!(settled(&format!("traceparent: {GOOD}\r\ntraceparent: {GOOD}\r\n")).1, "");
     }
 }

@@ -6,13 +6,17 @@
 //!
 //! | in the order of a request | what it settles |
 //! |---|---|
-//! | [`worker`], `connection`, `client_stream`, `downstream` | accepts, bounds, times and ends a client's connection |
+//! | [`worker`], `connection`, `downstream`, `wire`, `buffers` | accepts, bounds, times and ends a client's connection |
 //! | `gateway` | **the life of a request, on one page** |
-//! | `framing`, `target`, `headers`, `identity` | what passes, whom it is for, what is changed on the way |
-//! | `pick`, `load`, `outlier` | which instance, and which one not for a while |
-//! | `forward`, `upstream`, `pool`, `request_body`, `response_body`, `vectored` | one attempt, on a connection of this core |
+//! | `admission`, `target`, `headers`, `identity`, `outgoing` | what passes, whom it is for, what leaves for the instance |
+//! | `choice`, `pick`, `load`, `outlier`, `queue` | which instance, which one not for a while, and what if all are busy |
+//! | `serve`, `attempt`, `race`, `body`, `upstream`, `pool` | from the request to the head of its response |
 //! | `retry` | whether it may be tried again |
+//! | `answer`, `relay`, `tunnel` | from there to its end |
 //! | `refusal`, `unavailable`, `reply` | the gateway's own answers |
+//!
+//! What is pure (`outgoing`, `answer`, `headers`, `retry`, and the codec, [`http1`]) takes bytes and gives bytes; the tokio
+//! driver around it is `wire`, `connection`, `attempt`, `race` and `relay`.
 //!
 //! | beside it | what it settles |
 //! |---|---|
@@ -23,14 +27,17 @@
 
 pub mod addresses;
 pub mod admin;
-mod client_stream;
+mod admission;
+mod answer;
+mod attempt;
+mod body;
+mod buffers;
+mod choice;
 pub mod clock;
 pub mod config;
 mod connection;
 mod connections;
 mod downstream;
-mod forward;
-mod framing;
 mod gateway;
 mod headers;
 mod identity;
@@ -40,24 +47,28 @@ mod last_resort;
 mod load;
 pub mod metrics;
 mod open_files;
+mod outgoing;
 mod outlier;
 mod per_core;
 mod pick;
 mod pool;
+mod queue;
+mod race;
 mod refusal;
+mod relay;
 mod reply;
-mod request_body;
-mod response_body;
 mod retry;
 pub mod routing_table;
+mod serve;
 pub mod snapshot;
 mod target;
 pub mod tombstones;
 pub mod trusted;
+mod tunnel;
 mod unavailable;
 mod upstream;
-mod vectored;
 pub mod watcher;
+mod wire;
 pub mod worker;
 
 use discovery_etcd::{Etcd, WatchOptions};
@@ -93,7 +104,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
     let etcd_endpoints = config.etcd.etcd_endpoints.iter().map(String::as_str);
     let addresses = AddressPolicy::new(etcd_endpoints, [listeners.address(), admin_address]);
-    let instances = Instances::new(listeners.cores(), addresses.clone(), config.last_resort);
+    let instances = Instances::new(listeners.cores(), addresses.clone(), config.last_resort)
+        .with_policy(config.gateway.default_policy());
     let changes = discovery_etcd::watch(etcd, WatchOptions::default());
     let (table, readiness, health) = (TableHandle::new(), Readiness::new(), changes.health());
     let mut watcher = Watcher::new(instances, table.clone(), readiness.clone(), health.clone());

@@ -46,7 +46,7 @@ pub(crate) struct Ask<'a> {
 
 /// The instance that gets the request.
 #[derive(Debug)]
-#[allow(dead_code, reason = "read by the data path that is being made")]
+#[cfg_attr(not(test), expect(dead_code, reason = "how it was picked is asserted by tests"))]
 pub(crate) struct Picked {
     pub(crate) candidate: Arc<Candidate>,
     /// The request decides whether an ejection is over.
@@ -56,7 +56,7 @@ pub(crate) struct Picked {
 }
 
 /// The instances that a request has tried in vain, by serial number; a few, mostly none.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tried(Vec<u64>);
 
 impl Tried {

@@ -21,6 +21,10 @@ pub(crate) enum Refusal {
         max_bytes: usize,
         fields_max: usize,
     },
+    /// A `Transfer-Encoding` that is not `chunked`.
+    CodingNotImplemented,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
+    VersionNotSupported,
     /// The head did not arrive in time.
     HeaderTimeout(Duration),
     BodyTooLarge {
@@ -28,6 +32,10 @@ pub(crate) enum Refusal {
     },
     /// The body stopped arriving.
     BodyTimeout(Duration),
+    /// The body drips.
+    BodyTooSlow {
+        min_bytes_per_s: u64,
+    },
     /// The body's framing is broken, or the client left; nobody may be there to read this.
     BodyBroken,
     /// The first segment cannot be the name of a service.
@@ -80,6 +88,14 @@ impl Refusal {
                 let detail = format!("the header is larger than {max_bytes} bytes or {fields_max} fields; send less");
                 Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", detail)
             }
+            Self::CodingNotImplemented => {
+                let detail = "Transfer-Encoding: it must be \"chunked\", and nothing else";
+                Problem::new(StatusCode::NOT_IMPLEMENTED, "coding_not_implemented", detail)
+            }
+            Self::VersionNotSupported => {
+                let detail = "the version of HTTP must be 1.1 or 1.0";
+                Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version_not_supported", detail)
+            }
             Self::HeaderTimeout(limit) => {
                 let detail = format!("the request's head was not complete after {limit:?}; send it at once");
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "header_timeout", detail)
@@ -91,6 +107,10 @@ impl Refusal {
             Self::BodyTimeout(limit) => {
                 let detail = format!("nothing of the body arrived for {limit:?}; send it without pauses");
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+            }
+            Self::BodyTooSlow { min_bytes_per_s } => {
+                let detail = format!("the body arrived slower than {min_bytes_per_s} bytes a second; send it faster");
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
             }
             Self::NoServiceName(detail) => Problem::new(StatusCode::BAD_REQUEST, "no_service_name", detail.as_str()),
             Self::Loop => {
@@ -116,14 +136,17 @@ impl Refusal {
             Self::Malformed(_)
             | Self::MethodNotAllowed
             | Self::ExpectationFailed
+            | Self::TargetTooLong { .. }
             | Self::HeaderTooLarge { .. }
+            | Self::CodingNotImplemented
+            | Self::VersionNotSupported
+            | Self::BodyTooSlow { .. }
             | Self::HeaderTimeout(_)
             | Self::BodyTooLarge { .. }
             | Self::BodyTimeout(_)
             | Self::BodyBroken
             | Self::Overloaded(_) => true,
-            Self::TargetTooLong { .. }
-            | Self::NoServiceName(_)
+            Self::NoServiceName(_)
             | Self::Loop
             | Self::DiscoveryUnknown(_)
             | Self::NoInstance(_)

@@ -1,99 +1,106 @@
 //! Answers of our own, as a client gets them: always a problem (RFC 9457), always with the request id.
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use service_kit::{problem, request::REQUEST_ID};
+use http1::write;
+use service_kit::{Problem, problem};
 
-use crate::refusal::Refusal;
+use crate::{answer, identity::RequestId, outgoing::Facts, refusal::Refusal};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROBLEM_JSON: HeaderValue = HeaderValue::from_static(problem::MEDIA_TYPE);
-
-/// A refusal as a response; the caller wraps the body.
-pub(crate) fn refuse(refusal: &Refusal, id: &HeaderValue) -> Response<Bytes> {
+/// Writes a refusal of the request that these are the facts of.
+pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &Refusal, facts: &Facts, is_last: bool, date: &[u8]) {
     let problem = refusal.problem();
-    let mut response = Response::new(body(&problem, id));
-    *response.status_mut() = problem.status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    let (status, json) = (problem.status.as_u16(), with_id(&problem, &facts.id));
+    let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
     if let Some(secs) = problem.retry_after_secs() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        fields.push((b"Retry-After", secs.to_string().into_bytes()));
     }
     if *refusal == Refusal::MethodNotAllowed {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        fields.push((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_vec()));
     }
-    if refusal.closes() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let reason = problem.status.canonical_reason().unwrap_or("Error");
+    write::status_line(out, status, reason.as_bytes());
+    write::field(out, b"Content-Type", problem::MEDIA_TYPE.as_bytes());
+    for (name, value) in fields {
+        write::field(out, name, &value);
     }
-    headers.insert(REQUEST_ID, id.clone());
-    response
+    finish(out, json.as_bytes(), facts, is_last, date);
 }
 
-/// JSON with status 200.
-pub(crate) fn json(value: &serde_json::Value, id: &HeaderValue) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(value.to_string()));
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    response
+/// Writes JSON with status 200.
+pub(crate) fn json(out: &mut Vec<u8>, value: &serde_json::Value, facts: &Facts, is_last: bool, date: &[u8]) {
+    write::status_line(out, 200, b"OK");
+    write::field(out, b"Content-Type", b"application/json");
+    finish(out, value.to_string().as_bytes(), facts, is_last, date);
 }
 
-/// A refusal as bytes, for a connection that no longer speaks HTTP with us. Nothing follows it.
-pub(crate) fn last_words(refusal: &Refusal, id: &HeaderValue) -> Vec<u8> {
-    let response = refuse(refusal, id);
-    let status: StatusCode = response.status();
-    let mut bytes =
-        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("Error")).into_bytes();
-    for (name, value) in response.headers() {
-        if name != header::CONNECTION {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.extend_from_slice(b"\r\n");
-        }
+/// A refusal as bytes, for a connection that no longer speaks HTTP with us, or never did. Nothing follows it.
+pub(crate) fn last_words(refusal: &Refusal, date: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    refuse(&mut out, refusal, &Facts::unknown(), true, date);
+    out
+}
+
+fn finish(out: &mut Vec<u8>, body: &[u8], facts: &Facts, is_last: bool, date: &[u8]) {
+    write::field_number(out, b"Content-Length", body.len() as u64);
+    write::field(out, b"X-Request-Id", facts.id.as_bytes());
+    write::field(out, b"Date", date);
+    answer::connection(out, is_last, facts);
+    write::end(out);
+    if !facts.is_head {
+        out.extend_from_slice(body);
     }
-    bytes.extend_from_slice(
-        format!("content-length: {}\r\nconnection: close\r\n\r\n", response.body().len()).as_bytes(),
-    );
-    bytes.extend_from_slice(response.body());
-    bytes
 }
 
 /// The problem's JSON with the request id, which only the gateway knows.
-fn body(problem: &service_kit::Problem, id: &HeaderValue) -> Bytes {
+fn with_id(problem: &Problem, id: &RequestId) -> String {
     let mut json = problem.to_json();
-    if let (Some('}'), Ok(id)) = (json.pop(), id.to_str()) {
+    if json.pop() == Some('}') {
         // The id has no character that JSON would escape.
-        json.push_str(&format!(",\"request_id\":\"{id}\"}}"));
+        json.push_str(&format!(",\"request_id\":\"{}\"}}", id.as_str()));
     }
-    Bytes::from(json)
+    json
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ID: HeaderValue = HeaderValue::from_static("id-1");
+    const DATE: &[u8] = b"Sat, 21 Nov 2026 12:00:00 GMT";
 
     #[test]
     fn a_refusal_is_a_problem_with_the_request_id_in_header_and_body() {
-        let response = refuse(&Refusal::NoInstance("mail is down".to_owned()), &ID);
-        assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let facts = Facts::unknown();
+        let mut out = Vec::new();
+        refuse(&mut out, &Refusal::NoInstance("mail is down".to_owned()), &facts, false, DATE);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+        let id = format!("X-Request-Id: {}", facts.id.as_str());
+        for line in ["Content-Type: application/problem+json", "Retry-After: 2", &id] {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(
-            (&response.headers()["retry-after"], &response.headers()["x-request-id"]),
-            (&"2".parse().unwrap(), &ID)
+            (body["code"].as_str(), body["request_id"].as_str()),
+            (Some("no_instance"), Some(facts.id.as_str()))
         );
-        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-        assert_eq!((body["code"].as_str(), body["request_id"].as_str()), (Some("no_instance"), Some("id-1")));
         assert_eq!(body["detail"], "mail is down");
     }
 
     #[test]
     fn last_words_are_a_whole_response_that_ends_the_connection() {
-        let text = String::from_utf8(last_words(&Refusal::MethodNotAllowed, &ID)).unwrap();
+        let text = String::from_utf8(last_words(&Refusal::MethodNotAllowed, DATE)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{head}");
-        assert_eq!(head.matches("connection: close").count(), 1, "{head}");
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && head.contains("Allow: GET"), "{head}");
+        assert_eq!(head.matches("Connection: close").count(), 1, "{head}");
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    }
+
+    #[test]
+    fn the_answer_to_a_head_has_its_length_and_not_its_body() {
+        let facts = Facts { is_head: true, ..Facts::unknown() };
+        let mut out = Vec::new();
+        refuse(&mut out, &Refusal::Loop, &facts, false, DATE);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"), "{text}");
     }
 }

@@ -4,18 +4,14 @@
 //! |---|---|
 //! | sent nothing (no connection, or one that was closed before we wrote) | any method, if the body is still whole |
 //! | sent something, got no response head | only what may be carried out twice: GET, HEAD, OPTIONS, PUT, DELETE (RFC 9110, section 9.2.2), or anything with an `Idempotency-Key`, if its body is still whole |
-//! | timed out | never: its deadline is the request's |
-//! | failed because of the client | never |
+//! | used up the time of the whole request | never |
 //!
 //! A POST that was sent is never replayed: it may have been carried out. Retries are bounded three times: per request
 //! ([`Situation::attempts_left`]), by the instances that are left, and over all requests of a service by the [`budget`].
 
 pub(crate) mod budget;
 
-use http::{HeaderMap, HeaderName, Method};
-
-/// Marks a request that the service recognises when it comes twice (draft-ietf-httpapi-idempotency-key-header).
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use http1::{Fields, Method, Name, One};
 
 /// How far a failed attempt got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +22,6 @@ pub(crate) enum Progress {
     Sent,
     /// The time for the whole request is over.
     TimedOut,
-    /// The client broke its own request: left, or sent a body that is too large, malformed or too slow.
-    ClientFault,
 }
 
 /// What is known when an attempt has failed.
@@ -42,16 +36,15 @@ pub(crate) struct Situation {
     pub(crate) attempts_left: u32,
 }
 
-/// Whether the request may be carried out twice without harm.
-pub(crate) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-        || has_one_key(headers)
+/// Whether the request may be carried out twice without harm: by its method (RFC 9110, section 9.2.2), or because the
+/// service recognises it when it comes twice (draft-ietf-httpapi-idempotency-key-header).
+pub(crate) fn is_repeatable(method: &Method<'_>, fields: &Fields<'_>) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Options | Method::Put | Method::Delete) || has_one_key(fields)
 }
 
 /// Exactly one, and not empty: with several, nobody knows which one the service goes by.
-fn has_one_key(headers: &HeaderMap) -> bool {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    matches!((keys.next(), keys.next()), (Some(key), None) if !key.as_bytes().trim_ascii().is_empty())
+fn has_one_key(fields: &Fields<'_>) -> bool {
+    matches!(fields.get(Name::IdempotencyKey), One::One(key) if !key.is_empty())
 }
 
 /// The decision, but for the budget, which is asked last because asking spends it.
@@ -62,53 +55,56 @@ pub(crate) fn is_allowed(situation: Situation) -> bool {
         && match progress {
             Progress::NothingSent => true,
             Progress::Sent => is_repeatable,
-            Progress::TimedOut | Progress::ClientFault => false,
+            Progress::TimedOut => false,
         }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http1::{Limits, Scratch, parse_request};
 
     use super::*;
 
-    fn decide(progress: Progress, method: &Method) -> bool {
-        let is_repeatable = is_repeatable(method, &HeaderMap::new());
+    fn repeatable(method: &str, lines: &str) -> bool {
+        let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut scratch = Scratch::default();
+        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        is_repeatable(&request.method, &request.fields)
+    }
+
+    fn decide(progress: Progress, method: &str) -> bool {
+        let is_repeatable = repeatable(method, "");
         is_allowed(Situation { progress, is_repeatable, body_is_whole: true, attempts_left: 1 })
     }
 
     #[test]
     fn nothing_sent_is_tried_again_whatever_the_method() {
-        for method in [Method::GET, Method::POST, Method::PATCH, Method::from_bytes(b"BREW").unwrap()] {
-            assert!(decide(Progress::NothingSent, &method));
+        for method in ["GET", "POST", "PATCH", "BREW"] {
+            assert!(decide(Progress::NothingSent, method));
         }
     }
 
     #[test]
     fn sent_is_tried_again_only_when_twice_does_no_harm() {
-        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
-            assert!(decide(Progress::Sent, &method));
+        for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+            assert!(decide(Progress::Sent, method));
         }
-        for method in [Method::POST, Method::PATCH, Method::from_bytes(b"BREW").unwrap()] {
-            assert!(!decide(Progress::Sent, &method));
+        for method in ["POST", "PATCH", "BREW"] {
+            assert!(!decide(Progress::Sent, method));
         }
     }
 
     #[test]
     fn an_idempotency_key_makes_a_post_repeatable() {
-        let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("k"))]);
-        assert!(is_repeatable(&Method::POST, &headers));
-        let empty = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static(" "))]);
-        assert!(!is_repeatable(&Method::POST, &empty));
-        let mut two = headers;
-        two.append(IDEMPOTENCY_KEY, HeaderValue::from_static("l"));
-        assert!(!is_repeatable(&Method::POST, &two));
+        assert!(repeatable("POST", "Idempotency-Key: k\r\n"));
+        for lines in ["Idempotency-Key: \r\n", "Idempotency-Key: k\r\nIdempotency-Key: l\r\n"] {
+            assert!(!repeatable("POST", lines), "{lines}");
+        }
     }
 
     #[test]
-    fn a_deadline_and_a_client_that_left_end_everything() {
-        assert!(!decide(Progress::TimedOut, &Method::GET));
-        assert!(!decide(Progress::ClientFault, &Method::GET));
+    fn a_deadline_ends_everything() {
+        assert!(!decide(Progress::TimedOut, "GET"));
     }
 
     #[test]

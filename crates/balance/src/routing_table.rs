@@ -13,9 +13,7 @@ use arc_swap::ArcSwap;
 use discovery::{Address, InstanceKey, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
-#[cfg(test)]
-pub(crate) use candidate::InFlight;
-pub(crate) use candidate::{Candidate, Standing};
+pub(crate) use candidate::{Candidate, InFlight, Standing};
 pub(crate) use shelf::{Lot, Shelf};
 
 use crate::{addresses::Forbidden, outlier::Judgements, per_core::PerCore, pick::Kept, tombstones::Tombstone};

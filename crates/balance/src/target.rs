@@ -28,11 +28,6 @@ pub(crate) fn parse(path_and_query: &str) -> Target<'_> {
     Target::Service { service, rest }
 }
 
-/// What the instance is asked for: `rest`, with the `/` that it must start with.
-pub(crate) fn upstream(rest: &str) -> String {
-    if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -42,18 +37,18 @@ mod tests {
     #[test]
     fn the_first_segment_is_the_service_and_the_rest_is_untouched() {
         for (target, service, asked) in [
-            ("/mail", "mail", "/"),
+            ("/mail", "mail", ""),
             ("/mail/", "mail", "/"),
-            ("/mail?a=/b", "mail", "/?a=/b"),
+            ("/mail?a=/b", "mail", "?a=/b"),
             ("/mail/?", "mail", "/?"),
             ("/mail/v1/a%2Fb;c?x=%20&y", "mail", "/v1/a%2Fb;c?x=%20&y"),
             ("/mail//x/../y", "mail", "//x/../y"),
             ("/ma%69l/x", "ma%69l", "/x"),
             ("//mail", "", "/mail"),
-            ("*", "*", "/"),
+            ("*", "*", ""),
         ] {
             let Target::Service { service: found, rest } = parse(target) else { panic!("{target} is somebody's") };
-            assert_eq!((found, upstream(rest).as_str()), (service, asked), "{target}");
+            assert_eq!((found, rest), (service, asked), "{target}");
         }
     }
 

@@ -1,50 +1,35 @@
 //! A connection to an instance.
 //!
-//! hyper's connection is a future that somebody must poll. Usually a task of its own does, and every request and
-//! response crosses between two tasks. Here it is polled by whoever uses it, the request's own task: the request leaves in
-//! the same poll in which it was read, the response likewise, and an unused connection is not a task but a value in the
-//! [`pool`](crate::pool). Dropping it closes it, so a client that leaves ends its request at the instance.
+//! Nobody polls it but the task of the client whose request it carries: the request leaves in the same poll in which it was
+//! read, the response likewise, and an unused connection is not a task but a value in the [`pool`](crate::pool). Dropping it
+//! closes it, so a client that leaves ends its request at the instance.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt, io,
-    mem::MaybeUninit,
-    net::SocketAddr,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, io, mem::MaybeUninit, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
 
 use crate::{
     addresses::{AddressPolicy, Forbidden},
-    request_body::RequestBody,
+    buffers::Buffers,
     routing_table::Candidate,
-    vectored,
+    wire::Wire,
 };
 
-/// Largest head of a response, and the largest buffer for a part of a body.
-const BUFFER_MAX_BYTES: usize = 64 * 1024;
-
 /// See the [module](self).
+#[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) sender: SendRequest<RequestBody>,
-    connection: Box<Connection<TokioIo<Wire>, RequestBody>>,
-    is_over: bool,
-    socket: Rc<Socket>,
+    pub(crate) wire: Wire<TcpStream>,
     /// Whether it has served a request before: then the instance may close it at any moment.
     pub(crate) is_reused: bool,
 }
+
+/// A connection that is being opened.
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectError>>>>;
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +49,6 @@ pub(crate) enum ConnectError {
     Connect(#[source] io::Error),
     #[error("did not accept a connection within {0:?}")]
     Timeout(Duration),
-    #[error("does not speak HTTP/1.1")]
-    Handshake(#[source] hyper::Error),
 }
 
 // === impl ConnectError ===
@@ -97,56 +80,27 @@ fn is_exhaustion(error: &io::Error) -> bool {
 // === impl Upstream ===
 
 impl Upstream {
-    /// Connects to the instance, within `limit` altogether.
-    pub(crate) async fn connect(
-        candidate: &Candidate,
-        addresses: &AddressPolicy,
-        limit: Duration,
-    ) -> Result<Self, ConnectError> {
-        let stream = timeout(limit, open(candidate, addresses)).await.map_err(|_| ConnectError::Timeout(limit))??;
-        let socket = Rc::new(Socket { stream: RefCell::new(stream), has_written: Cell::new(false) });
-        let wire = Wire(Rc::clone(&socket));
-        let mut http = http1::Builder::new();
-        http.max_buf_size(BUFFER_MAX_BYTES).max_header_size(BUFFER_MAX_BYTES);
-        let (sender, connection) = http.handshake(TokioIo::new(wire)).await.map_err(ConnectError::Handshake)?;
-        Ok(Self { sender, connection: Box::new(connection), is_over: false, socket, is_reused: false })
+    /// A connection that has just been opened.
+    pub(crate) fn new(stream: TcpStream, buffers: &Buffers) -> Self {
+        Self { wire: Wire::new(stream, buffers.clone()), is_reused: false }
     }
 
-    /// Moves the connection forward: writes what is to be written, reads what has come. True when it is over.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        self.is_over = self.is_over || Pin::new(&mut *self.connection).poll(cx).is_ready();
-        self.is_over
-    }
-
-    /// Whether another request may be sent on it, as far as is known without looking at the socket again.
-    pub(crate) fn is_reusable(&self) -> bool {
-        !self.is_over && self.sender.is_ready()
-    }
-
-    /// Forgets what was written before.
-    pub(crate) fn start(&mut self) {
-        self.socket.has_written.set(false);
-    }
-
-    /// Whether anything was written since the [start](Self::start).
-    pub(crate) fn has_written(&self) -> bool {
-        self.socket.has_written.get()
-    }
-
-    /// Whether nothing has come from the instance, by the kernel's word at this moment. [`drive`](Self::drive) knows only
-    /// what the runtime has heard, which may be a millisecond old; a request that must not be sent twice is worth a
-    /// system call to learn that the instance has closed the connection.
+    /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the runtime
+    /// has heard, which may be a millisecond old; a request that must not be sent twice is worth a system call to learn that
+    /// the instance has closed the connection.
     pub(crate) fn is_quiet(&self) -> bool {
-        let stream = self.socket.stream.borrow();
-        let peeked = SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = SockRef::from(self.wire.stream()).peek(&mut [MaybeUninit::uninit()]);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
-impl fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("is_over", &self.is_over).finish_non_exhaustive()
-    }
+/// Connects to the instance, within `limit` altogether.
+pub(crate) fn connect(candidate: &Arc<Candidate>, addresses: &AddressPolicy, limit: Duration) -> Connecting {
+    let (candidate, addresses) = (Arc::clone(candidate), addresses.clone());
+    Box::pin(async move {
+        let opened = timeout(limit, open(&candidate, &addresses)).await;
+        opened.map_err(|_| ConnectError::Timeout(limit))?
+    })
 }
 
 /// Opens the socket; a host name may have several addresses, which are tried in order.
@@ -177,60 +131,6 @@ async fn open_at(socket: SocketAddr, addresses: &AddressPolicy) -> Result<TcpStr
     // Without it a small request waits for the acknowledgement of the one before.
     let _best_effort = stream.set_nodelay(true);
     Ok(stream)
-}
-
-/// The socket, shared by hyper's connection and whoever asks about it.
-struct Socket {
-    stream: RefCell<TcpStream>,
-    /// Only when something was written may the instance have got something.
-    has_written: Cell<bool>,
-}
-
-/// hyper's end of it.
-struct Wire(Rc<Socket>);
-
-impl Wire {
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.0.has_written.set(true);
-        }
-        written
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, bytes);
-        self.note(written)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = vectored::poll_write(Pin::new(&mut *self.0.stream.borrow_mut()), cx, slices);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Nothing: `close` follows.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

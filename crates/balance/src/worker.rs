@@ -39,6 +39,7 @@ use crate::{
     headers::Client,
     metrics::DataMetrics,
     pool::Pool,
+    reply,
     routing_table::{CoreTable, TableHandle},
 };
 
@@ -233,13 +234,23 @@ impl Seed {
         let clock = Rc::new(Clock::default());
         clock.tick();
         let pool = Pool::new(options.limits.upstream_idle_max, options.timeouts.upstream_keep_alive);
+        let limits = options.limits;
+        let http = http1::Limits {
+            head_max_bytes: limits.header_max_bytes,
+            fields_max: limits.header_fields_max,
+            target_max_bytes: limits.target_max_bytes,
+        };
         let gateway = Gateway {
             core,
+            http,
             options: Rc::new(options),
             table: CoreTable::new(table),
             addresses,
             clock,
             pool,
+            buffers: Default::default(),
+            scratch: Default::default(),
+            queues: Default::default(),
             downstreams: Downstreams::default(),
             refusals: metrics.refusals,
             budgets: Default::default(),
@@ -319,8 +330,9 @@ impl Worker {
                 if self.told.get() < TOLD_MAX {
                     self.told.set(self.told.get() + 1);
                     let told = Rc::clone(&self.told);
+                    let words = self.gateway.clock.with_date(|date| reply::last_words(&refusal, date));
                     tokio::task::spawn_local(async move {
-                        connection::say_last_words(stream, &refusal).await;
+                        connection::say_last_words(stream, &words).await;
                         told.set(told.get() - 1);
                     });
                 }
@@ -333,7 +345,7 @@ impl Worker {
         let trusted = &gateway.options.trust_forwarded_from;
         let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
         let facts = Client::new(client.ip(), is_trusted);
-        let downstream = Rc::new(Downstream::new(client, facts, Rc::clone(&gateway.clock)));
+        let downstream = Rc::new(Downstream::new(facts, Rc::clone(&gateway.clock)));
         let registered = Registered { downstream, gateway, _admission: admission };
         registered.gateway.downstreams.add(&registered.downstream);
         tokio::task::spawn_local(async move {

@@ -1,4 +1,4 @@
-use discovery::{FieldError, InstanceKey, LeaseId};
+use discovery::{FieldError, InstanceKey, LeaseId, SettingKey};
 
 use crate::failure::Failure;
 
@@ -84,6 +84,20 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
+    /// The setting was not read; or it is unknown whether it was written.
+    #[error("cannot read or write the setting {key}")]
+    Setting {
+        /// Which setting.
+        key: SettingKey,
+        /// Why.
+        source: CallError,
+    },
+    /// Nothing is known about the settings now.
+    #[error("cannot list the settings")]
+    Settings {
+        /// Why.
+        source: CallError,
+    },
     /// Nothing is known about what is registered now.
     #[error("cannot list what is registered")]
     Snapshot {
@@ -133,6 +147,8 @@ impl EtcdError {
             | Self::Deregister { source, .. }
             | Self::Override { source, .. }
             | Self::Align { source, .. }
+            | Self::Setting { source, .. }
+            | Self::Settings { source }
             | Self::Snapshot { source } => source.is_transient(),
         }
     }

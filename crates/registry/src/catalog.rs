@@ -25,7 +25,7 @@ mod tombstone;
 
 use std::{sync::Arc, time::Duration};
 
-use discovery::{Revision, ServiceName};
+use discovery::{InstanceId, InstanceKey, Revision, ServiceName};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::{
@@ -78,7 +78,28 @@ impl Catalog {
 
     /// Every service that has an instance, in the order of their names.
     pub fn services(&self) -> Vec<Arc<ServiceView>> {
-        self.mirror.look().services().filter(|service| !service.instances.is_empty()).collect()
+        self.read_all().1
+    }
+
+    /// [`Catalog::service`] and [`Catalog::index`] at the same moment.
+    pub fn read(&self, name: &ServiceName) -> (Revision, Option<Arc<ServiceView>>) {
+        let view = self.mirror.look();
+        let service = view.service(name);
+        // What is not remembered has the same index as everything that is not.
+        let index = service.as_ref().map_or_else(|| view.index(&Topic::Service(name.clone())), |view| view.index);
+        (index, service)
+    }
+
+    /// [`Catalog::services`] and the index of [`Topic::Services`] at the same moment.
+    pub fn read_all(&self) -> (Revision, Vec<Arc<ServiceView>>) {
+        let view = self.mirror.look();
+        let services = view.services().filter(|service| !service.instances.is_empty()).collect();
+        (view.index(&Topic::Services), services)
+    }
+
+    /// Every instance of any service with this id; also those that this replica has just registered.
+    pub fn with_id(&self, id: &InstanceId) -> Vec<InstanceKey> {
+        self.mirror.look().with_id(id)
     }
 
     /// How far that can be believed.

@@ -3,11 +3,12 @@
 //! | error | status | code | whose turn |
 //! |---|---|---|---|
 //! | a field of the request | 422 | `invalid_field` | the caller changes it |
+//! | a setting with a mistake | 422 | `invalid_field` | the same |
 //! | no such instance (overrides only) | 404 | `no_such_instance` | the caller looks again |
 //! | etcd did not answer, or has no leader | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
 //! | etcd refused | 503 | `etcd_refused` | the operator looks at the log |
 //! | no answer in time | 503 | `etcd_slow` | as for `etcd_unavailable` |
-//! | too many requests at once | 503 | `overloaded` | as for `etcd_unavailable` |
+//! | too many requests at once, or too many who wait for a change | 503 | `overloaded` | as for `etcd_unavailable` |
 //! | others kept changing the same instance | 503 | `contended` | as for `etcd_unavailable` |
 //! | nothing has been read from etcd yet | 503 | `not_loaded` | as for `etcd_unavailable` |
 //! | etcd cannot be read now, and old is no answer | 503 | `stale` | as for `etcd_unavailable` |
@@ -45,6 +46,9 @@ pub enum RegistryError {
     /// More than [`crate::bounds::Limits::at_once_max`] were under way.
     #[error("too many requests are waiting for etcd")]
     Overloaded,
+    /// More clients wait for a change than this registry can keep waiting.
+    #[error("too many clients wait for a change")]
+    Crowded,
     /// Every time that this instance was about to be written, somebody else had just written it.
     #[error("{0} is being changed by others at the same time")]
     Contended(InstanceKey),
@@ -54,6 +58,9 @@ pub enum RegistryError {
     /// etcd has been silent for so long, and the caller could not tell an old answer from a new one.
     #[error("etcd has not been heard of for {}", duration::format(Duration::from_secs(.0.as_secs())))]
     Stale(Duration),
+    /// A setting that would be a mistake.
+    #[error("{0}")]
+    Invalid(FieldError),
     /// An override for nobody.
     #[error("{0} is not registered")]
     NoSuchInstance(InstanceKey),
@@ -85,9 +92,10 @@ impl From<RegistryError> for Problem {
                 unavailable("etcd_refused")
             }
             RegistryError::Late => unavailable("etcd_slow"),
-            RegistryError::Overloaded => unavailable("overloaded"),
+            RegistryError::Overloaded | RegistryError::Crowded => unavailable("overloaded"),
             RegistryError::NotLoaded => unavailable("not_loaded"),
             RegistryError::Stale(_) => unavailable("stale"),
+            RegistryError::Invalid(error) => field(error.clone()),
             RegistryError::NoSuchInstance(_) => {
                 Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
             }

@@ -6,33 +6,48 @@
 //! | `PUT /v1/services/{service}/instances/{instance}` | a heartbeat in the full form |
 //! | `DELETE /v1/services/{service}/instances/{instance}` | deregisters at once |
 //! | `PUT`, `DELETE` `…/instances/{instance}/override` | an operator's word about an instance, and the end of it |
-//! | `GET /v1/services` | every service with its number of instances |
-//! | `GET /v1/services/{service}/instances` | every instance of one service |
+//! | `GET /v1/services` | every service with its number of instances; waits for a change if asked to |
+//! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
+//! | `GET /v1/watch` | what happens to one service, as server-sent events |
+//! | `GET /v1/prometheus/targets` | every instance, for Prometheus |
+//! | `GET /v1/config` | every setting with its revision |
+//! | `GET`, `PUT`, `DELETE` `/v1/config/{key…}` | one setting; waits for a change if asked to |
+//! | `/v1/catalog/…`, `/v1/health/…`, `/v1/agent/…` | the same for Consul's clients: [`consul`] |
 //!
-//! Handlers read the request, call the [`Registrar`] or look into the [`Mirror`], and write the answer; no decision is
+//! Handlers read the request, call the [`Registrar`] or look into the [`Catalog`], and write the answer; no decision is
 //! made here. Errors become problems in [`crate::error`].
 
+mod config;
+mod consul;
 mod heartbeats;
+mod listing;
 mod overrides;
 mod path;
+mod prometheus;
+mod query;
 mod services;
+mod waiting;
+mod watch;
 
 use axum::{
     Router,
     routing::{get, post, put},
 };
 
-use crate::{catalog::Catalog, mirror::Mirror, registrar::Registrar};
+pub use self::waiting::WaitingRoom;
+use crate::{catalog::Catalog, registrar::Registrar, settings::Settings};
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// Decides about heartbeats and writes to etcd.
     pub registrar: Registrar,
-    /// Answers every question about what is registered.
-    pub mirror: Mirror,
-    /// The same, service by service, and wakes those who wait for a change.
+    /// Answers every question about what is registered, and wakes those who wait for a change.
     pub catalog: Catalog,
+    /// The config centre.
+    pub settings: Settings,
+    /// Where they wait.
+    pub waiting: WaitingRoom,
 }
 
 /// The registry's own routes.
@@ -43,6 +58,11 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/services/{service}/instances", get(services::instances))
         .route("/v1/services/{service}/instances/{instance}", put(heartbeats::full).delete(heartbeats::deregister))
         .route("/v1/services/{service}/instances/{instance}/override", put(overrides::set).delete(overrides::clear))
+        .route("/v1/watch", get(watch::watch))
+        .route("/v1/prometheus/targets", get(prometheus::targets))
+        .route("/v1/config", get(config::list))
+        .route("/v1/config/{*key}", get(config::get).put(config::put).delete(config::delete))
+        .merge(consul::routes())
         .merge(path::with_an_empty_name())
         .with_state(api)
 }

@@ -43,6 +43,11 @@ impl LeaseTable {
         self.commits.get(key).map(|commit| commit.held.as_ref())
     }
 
+    /// Whom the commits are about.
+    pub fn keys(&self) -> impl Iterator<Item = &InstanceKey> {
+        self.commits.keys()
+    }
+
     /// Drops what the mirror has reached, now that it has everything up to `mirrored`.
     pub fn settle(&mut self, mirrored: Revision) {
         if !self.commits.is_empty() {

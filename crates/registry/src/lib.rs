@@ -14,6 +14,7 @@
 //! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
+//! | [`settings`] | the config centre: what is below `config/`, with revisions |
 //! | [`error`] | the one table from error to status and code |
 //! | [`metrics`] | what is counted |
 //!
@@ -32,6 +33,7 @@ pub mod lease_table;
 pub mod metrics;
 pub mod mirror;
 pub mod registrar;
+pub mod settings;
 pub mod token_command;
 pub mod view;
 
@@ -52,10 +54,11 @@ use self::{
     bounds::{Bounds, Limits},
     catalog::Catalog,
     config::Config,
-    http::Api,
+    http::{Api, WaitingRoom},
     metrics::{Gauges, Metrics},
     mirror::Mirror,
     registrar::Registrar,
+    settings::Settings,
 };
 
 /// Serves until `shutdown` is cancelled and what is under way is finished. Does not wait for etcd: until it answers,
@@ -87,10 +90,12 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     tokens::warn_if_open(&tokens, listen, "--tokens-file (REGISTRY_TOKENS_FILE)");
     let admission = Admission::new(&config.admission, listen, mirror.clone(), &mut metrics);
     let counted = Metrics::register(&mut metrics);
+    let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone());
     let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
     let readiness = Readiness::new();
-    let routes = http::routes(Api { registrar, mirror: mirror.clone(), catalog: Catalog::new(mirror.clone()) });
+    let (catalog, waiting) = (Catalog::new(mirror.clone()), WaitingRoom::new(shutdown.clone()));
+    let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
     let router = app::assemble(access::guard(routes, admission, tokens), readiness.clone(), metrics);
 
     tracing::info!(
@@ -102,5 +107,6 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         () = serve::serve(listener, router, ServeOptions::default(), shutdown) => Ok(()),
         // Until the last request is answered: a heartbeat during the drain is as good as any.
         never = mirror::run(watch, mirror, readiness) => match never {},
+        never = settings.follow() => match never {},
     }
 }

@@ -67,6 +67,8 @@ impl Metrics {
             | RegistryError::Contended(_)
             | RegistryError::NotLoaded
             | RegistryError::Stale(_)
+            | RegistryError::Crowded
+            | RegistryError::Invalid(_)
             | RegistryError::NoSuchInstance(_)
             | RegistryError::Denied(_)
             | RegistryError::Broken(_) => Outcome::Failed,
@@ -103,6 +105,8 @@ impl Collector for Gauges {
         gauge("registry_unsettled_commits", "Own commits that the mirror has not shown yet", count(unsettled))?;
         let help = "Requests on their way to etcd; beyond a bound, others wait for their turn or are refused";
         gauge("registry_requests_under_way", help, count(self.bounds.under_way()))?;
+        let help = "Clients that wait for a change, by long poll or event stream";
+        gauge("registry_waiting", help, count(self.mirror.bells().waiting()))?;
         if let Some(age) = self.mirror.age() {
             let help = "Time since etcd last confirmed what the mirror shows";
             let metric =

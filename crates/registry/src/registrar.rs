@@ -118,6 +118,43 @@ impl Registrar {
         })
     }
 
+    /// Takes a heartbeat that says no more than how the instance is, and keeps it as it was registered; false when it is
+    /// not registered (any more).
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrar::accept`].
+    pub async fn report(&self, key: InstanceKey, status: Status) -> Result<bool, RegistryError> {
+        self.admission.authorize(&key, Action::Register)?;
+        let this = self.clone();
+        let work = move |_deadline| async move { this.commit_report(key, status).await };
+        let result = self.bounds.run(work).await;
+        if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {
+            self.metrics.count(counted);
+        }
+        Ok(result?.is_some())
+    }
+
+    async fn commit_report(&self, key: InstanceKey, status: Status) -> Result<Option<Outcome>, RegistryError> {
+        let held = self.known(&key).await?;
+        let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
+        match self.etcd.keep_alive(lease).await {
+            Ok(_) => {}
+            Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
+            Err(source) => return Err(failed("keep the lease alive")(source)),
+        }
+        let round = if instance.status == status {
+            self.confirm(&key, lease).await?
+        } else {
+            let instance = Instance { status, ..instance };
+            self.update(&Heartbeat { key: key.clone(), instance, ttl: Ttl::default() }, lease).await?
+        };
+        let Round::Committed(Committed { outcome, lease, .. }) = round else { return Ok(None) };
+        let ordered = self.mirror.look().overridden(&key);
+        self.dialects.follow(&key, lease, ordered.is_some(), !matches!(outcome, Outcome::KeptAlive)).await;
+        Ok(Some(outcome))
+    }
+
     /// Ends a registration at once; the revision from which on it is gone.
     ///
     /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that

@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update};
+use discovery::{InstanceId, InstanceKey, Registered, Revision, ServiceName, Status, Update};
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
 use crate::{
@@ -124,6 +124,8 @@ impl View {
         match topic {
             Topic::Services => self.services_index,
             Topic::Service(name) => self.services.get(name).map_or(self.floor, |record| record.index),
+            // Settings are not the view's; what it does not know has this index.
+            Topic::Setting(_) => self.floor,
         }
     }
 
@@ -164,6 +166,14 @@ impl View {
             .range(InstanceKey::nameless(service.clone())..)
             .take_while(move |(key, _)| key.service == *service)
             .map(|(_, entry)| entry)
+    }
+
+    /// Every instance of any service with this id, our own commits included. Looks at all of them.
+    pub fn with_id(&self, id: &InstanceId) -> Vec<InstanceKey> {
+        let is_wanted = |key: &&InstanceKey| key.instance.as_ref() == Some(id);
+        let known: BTreeSet<&InstanceKey> =
+            self.instances.keys().chain(self.commits.keys()).filter(is_wanted).collect();
+        known.into_iter().filter(|key| self.held(key).is_some()).cloned().collect()
     }
 
     /// How many of this replica's own commits are not shown yet.

@@ -1,6 +1,6 @@
 //! How many retries a service may have: a share of its requests, so that a failing service is not also flooded.
 //!
-//! Over a window of ten seconds, retries are at most 20 % of the requests, plus a small [`RESERVE`] without which a quiet
+//! Over a window of ten seconds, retries are at most 20 % of the requests (`retries.budget_percent`), plus a small [`RESERVE`] without which a quiet
 //! service could never retry (Linkerd and Envoy bound theirs alike). Per core and service. The request's way pays nothing
 //! for it: only a retry reads the counter of requests, which is kept for the metrics anyway.
 
@@ -10,8 +10,6 @@ use discovery::ServiceName;
 
 use crate::clock::Millis;
 
-/// Retries, in percent of the requests.
-const SHARE_PERCENT: u64 = 20;
 /// Retries per window that need no requests to pay for them.
 const RESERVE: u64 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -41,14 +39,15 @@ impl Budgets {
         name: &ServiceName,
         now: Millis,
         requests: u64,
+        percent: u32,
         is_known: impl Fn(&ServiceName) -> bool,
     ) -> bool {
         let mut budgets = self.0.borrow_mut();
         if let Some(budget) = budgets.get_mut(name) {
-            return budget.spend(now, requests);
+            return budget.spend(now, requests, percent);
         }
         budgets.retain(|name, _| is_known(name));
-        budgets.entry(name.clone()).or_insert(Budget::new(now, requests)).spend(now, requests)
+        budgets.entry(name.clone()).or_insert(Budget::new(now, requests)).spend(now, requests, percent)
     }
 }
 
@@ -59,8 +58,9 @@ impl Budget {
         Self { start: now, requests_at_start: requests, requests_before: 0, retries: 0 }
     }
 
-    /// Whether one more retry is within the budget; if so it is spent. `requests` is the counter of all requests so far.
-    fn spend(&mut self, now: Millis, requests: u64) -> bool {
+    /// Whether one more retry is within the budget of `percent`; if so it is spent. `requests` is the counter of all
+    /// requests so far.
+    fn spend(&mut self, now: Millis, requests: u64, percent: u32) -> bool {
         let elapsed = now.since(self.start);
         let since_start = requests.saturating_sub(self.requests_at_start);
         if elapsed >= WINDOW {
@@ -73,10 +73,11 @@ impl Budget {
             )]
             let before = (since_start as f64 / windows) as u64;
             *self = Self { requests_before: before, ..Self::new(now, requests) };
-            return self.spend(now, requests);
+            return self.spend(now, requests, percent);
         }
-        let earned = (since_start + self.requests_before) * SHARE_PERCENT / 100;
-        let allowed = self.retries < earned + RESERVE;
+        let earned = (since_start + self.requests_before) * u64::from(percent) / 100;
+        let reserve = if percent == 0 { 0 } else { RESERVE };
+        let allowed = self.retries < earned + reserve;
         self.retries += u64::from(allowed);
         allowed
     }
@@ -87,14 +88,14 @@ mod tests {
     use super::*;
 
     fn spend_all(budget: &mut Budget, now: Millis, requests: u64) -> usize {
-        (0..100_000).take_while(|_| budget.spend(now, requests)).count()
+        (0..100_000).take_while(|_| budget.spend(now, requests, 20)).count()
     }
 
     #[test]
     fn retries_are_a_fifth_of_the_requests_and_a_reserve() {
         let mut budget = Budget::new(Millis(0), 500);
         assert_eq!(spend_all(&mut budget, Millis(9000), 1500), 220);
-        assert!(!budget.spend(Millis(9999), 1500));
+        assert!(!budget.spend(Millis(9999), 1500, 20));
     }
 
     #[test]
@@ -109,11 +110,11 @@ mod tests {
         let budgets = Budgets::default();
         for n in 0..1000 {
             let name: ServiceName = format!("s{n}").parse().unwrap();
-            assert!(budgets.spend(&name, Millis(0), 0, |known| *known == name));
+            assert!(budgets.spend(&name, Millis(0), 0, 20, |known| *known == name));
             assert!(budgets.0.borrow().len() <= 1);
         }
         let name: ServiceName = "s999".parse().unwrap();
-        let spent = (0..100).take_while(|_| budgets.spend(&name, Millis(0), 0, |_| true)).count();
+        let spent = (0..100).take_while(|_| budgets.spend(&name, Millis(0), 0, 20, |_| true)).count();
         assert_eq!(spent, 19, "the budget of a service that is there is kept");
     }
 

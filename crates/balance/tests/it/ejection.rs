@@ -28,7 +28,7 @@ async fn an_instance_that_refuses_is_ejected_and_returns_when_it_answers_again()
 #[tokio::test]
 async fn an_instance_that_never_answers_is_504_twice_and_then_left_alone() {
     let (a, b) = (Upstream::start(|_| Reply::Silence).await, Upstream::named("b").await);
-    let gateway = Gateway::before(&[a.address(), b.address()], &["--response-timeout=1s"]);
+    let gateway = Gateway::before(&[a.address(), b.address()], &["--response-timeout=1s", "--stall-timeout=0s"]);
     let answers = [gateway.get("/mail"), gateway.get("/mail"), gateway.get("/mail"), gateway.get("/mail")];
     let mut answers = futures::future::join_all(answers).await;
     answers.sort_by_key(|answer| answer.status);

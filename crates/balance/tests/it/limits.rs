@@ -31,12 +31,12 @@ async fn a_header_that_is_too_large_is_431_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_too_long_is_414_and_the_connection_goes_on() {
+async fn a_target_that_is_too_long_is_414_and_the_connection_ends() {
     let (_upstream, gateway) = with_mail(&[]).await;
     let mut client = gateway.connect().await;
     let long = format!("GET /mail/{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8192));
     assert_eq!(client.ask(&long).await.code(), (414, "target_too_long".to_owned()));
-    assert_eq!(client.ask("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
+    assert!(client.is_closed().await, "where the next request begins was not read");
 }
 
 #[tokio::test]

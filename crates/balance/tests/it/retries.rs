@@ -70,17 +70,6 @@ async fn post_with_an_idempotency_key_is_retried_with_its_body() {
 }
 
 #[tokio::test]
-async fn post_whose_idempotency_key_the_instance_does_not_see_is_not_retried() {
-    let (a, b) = (killed().await, Upstream::named("b").await);
-    let gateway = Gateway::before(&[a.address(), b.address()], &[]);
-    let request = POST.replace("Host: a", "Host: a\r\nConnection: idempotency-key\r\nIdempotency-Key: k1");
-    let mut statuses = vec![gateway.ask(&request).await.status, gateway.ask(&request).await.status];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 502]);
-    assert_eq!((a.requests().len(), b.requests().len()), (1, 1));
-}
-
-#[tokio::test]
 async fn put_is_retried_while_its_body_was_kept() {
     let (a, b) = (killed().await, Upstream::start(|request| Reply::ok(&request.body)).await);
     let gateway = Gateway::before(&[a.address(), b.address()], &["--replay-max-bytes=10"]);
@@ -91,8 +80,8 @@ async fn put_is_retried_while_its_body_was_kept() {
     assert_eq!(a.requests().len(), 2);
     let (a, b) = (killed().await, Upstream::named("b").await);
     let gateway = Gateway::before(&[a.address(), b.address()], &["--replay-max-bytes=10"]);
-    let mut statuses =
-        vec![gateway.ask(&put("0123456789x")).await.status, gateway.ask(&put("0123456789x")).await.status];
+    let large = "x".repeat(1 << 20);
+    let mut statuses = vec![gateway.ask(&put(&large)).await.status, gateway.ask(&put(&large)).await.status];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 502], "a larger body was sent, and is gone");
     assert_eq!((a.requests().len(), b.requests().len()), (1, 1));

@@ -59,7 +59,8 @@ impl Gateway {
         let options = Options::parse_from(["balance"].iter().chain(defaults).chain(options)).gateway;
         let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), &options).unwrap();
         let addresses = AddressPolicy::new([], [listeners.address()]);
-        let instances = Instances::new(listeners.cores(), addresses.clone(), Duration::from_secs(600));
+        let instances = Instances::new(listeners.cores(), addresses.clone(), Duration::from_secs(600))
+            .with_policy(options.default_policy());
         let (table, metrics) = (TableHandle::new(), DataMetrics::new(&options));
         let workers = Workers::start(listeners, &options, &addresses, &table, &metrics).unwrap();
         Self { workers, instances, table, revision: 0 }

@@ -32,12 +32,29 @@ async fn a_response_that_is_not_http_is_502_and_its_connection_is_not_used_again
 }
 
 #[tokio::test]
-async fn interim_responses_are_dropped() {
+async fn interim_responses_pass_but_for_our_own_part() {
     let reply = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let upstream = Upstream::start(move |_| Reply::raw(reply)).await;
     let gateway = Gateway::before(&[upstream.address()], &[]);
-    let answer = gateway.get("/mail").await;
-    assert_eq!((answer.status, answer.text().as_str(), answer.header("link")), (200, "ok", None));
+    let mut client = gateway.connect().await;
+    client.send("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let hints = client.head_only().await;
+    assert_eq!((hints.status, hints.header("link")), (103, Some("</a>")));
+    assert_eq!(client.answer().await.text(), "ok");
+    let mut old = gateway.connect().await;
+    assert_eq!(old.ask("GET /mail HTTP/1.0\r\n\r\n").await.text(), "ok", "HTTP/1.0 knows no interim responses");
+    let flood = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100);
+    let upstream = Upstream::start(move |_| Reply::raw(&flood)).await;
+    let gateway = Gateway::before(&[upstream.address()], &[]);
+    let mut client = gateway.connect().await;
+    client.send("POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    let last = loop {
+        let answer = client.head_only().await;
+        if answer.status != 103 {
+            break answer;
+        }
+    };
+    assert_eq!(last.status, 502, "an instance that never comes to the point");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use discovery::ServiceName;
+use discovery::{ServiceName, SettingKey};
 use tokio::sync::watch;
 
 /// What one can wait for.
@@ -15,6 +15,8 @@ pub enum Topic {
     Services,
     /// Anything about one service.
     Service(ServiceName),
+    /// One setting of the config centre.
+    Setting(SettingKey),
 }
 
 /// All the bells. Clones share them.

@@ -26,6 +26,17 @@ pub(super) struct InstancePath(pub(super) InstanceKey);
 /// `{service}` of a path.
 pub(super) struct ServicePath(pub(super) ServiceName);
 
+/// The one part of a path that is neither: what is right in it, the handler knows.
+pub(super) struct TextPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for TextPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        decode::<String, S>(parts, state).await.map(Self)
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for InstancePath {
     type Rejection = Problem;
 

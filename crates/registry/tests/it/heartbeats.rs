@@ -87,7 +87,7 @@ async fn another_ttl_means_another_lease_and_the_end_of_the_old_one() {
 #[tokio::test]
 async fn an_etcd_that_grants_no_short_lease_is_not_asked_for_one_again_and_again() {
     let args = ["--heartbeat-interval", "500", "--election-timeout", "5000"].map(str::to_owned).to_vec();
-    let etcd = EtcdCluster::with(EtcdConfig { members: 1, args, tls: None }).await;
+    let etcd = EtcdCluster::with(EtcdConfig { members: 1, args, tls: None, can_be_cut: false }).await;
     let registries = [Registry::start(&etcd).await, Registry::start(&etcd).await];
     // Each of the two replicas finds out once.
     for _ in 0..2 {

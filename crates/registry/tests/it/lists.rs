@@ -6,7 +6,7 @@ use testkit::{
     wait::{SOON, wait_until},
 };
 
-use crate::support::Registry;
+use crate::support::{Registry, metric};
 
 #[tokio::test]
 async fn services_and_instances_are_listed_with_the_revision_and_its_age() {
@@ -81,10 +81,4 @@ async fn metrics_tell_what_heartbeats_came_to_and_how_the_mirror_is() {
     assert_eq!(metric(&registry, "registry_mirror_differences_total").await, 0.0);
     wait_until("every commit is settled", SOON, async || metric(&registry, "registry_unsettled_commits").await == 0.0)
         .await;
-}
-
-async fn metric(registry: &Registry, name: &str) -> f64 {
-    let text = registry.get("/metrics").await.body.as_str().expect("text").to_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }

@@ -116,7 +116,7 @@ async fn heartbeats_do_not_pile_up_while_etcd_is_frozen() {
         assert_unavailable(answer);
     }
     let refused = answers.iter().filter(|answer| answer.code() == "overloaded").count();
-    assert!(refused > AT_ONCE / 2, "only {refused} of {AT_ONCE} were refused at once");
+    assert!(refused > AT_ONCE / 4, "only {refused} of {AT_ONCE} were refused at once");
     assert!(elapsed < 2 * ANSWERED_WITHIN, "{elapsed:?}");
     etcd.thaw(0);
     wait_until("a heartbeat is accepted again", SOON, async || {

@@ -1,7 +1,8 @@
 //! A registry in this process, and questions to it and to its etcd.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use crate::stream::EventStream;
 use clap::Parser;
 use discovery_etcd::{Etcd, EtcdOptions};
 use registry::config::Config;
@@ -75,7 +76,7 @@ impl Registry {
     }
 
     pub(crate) async fn ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
-        self.ask_with(method, path, None, body).await
+        self.ask_within(SOON, method, path, None, body).await
     }
 
     /// [`Registry::ask`] with one header field more.
@@ -86,11 +87,23 @@ impl Registry {
         header: Option<(&str, &str)>,
         body: impl Into<reqwest::Body>,
     ) -> Answer {
+        self.ask_within(SOON, method, path, header, body).await
+    }
+
+    /// [`Registry::ask_with`] more, or less, patience.
+    pub(crate) async fn ask_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        header: Option<(&str, &str)>,
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
-        let response = tokio::time::timeout(SOON, request.send()).await.expect("no request hangs").unwrap();
+        let response = tokio::time::timeout(limit, request.send()).await.expect("no request hangs").unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
@@ -99,10 +112,14 @@ impl Registry {
 
     /// [`Registry::ask`] for a path that a client would tidy up before sending it.
     pub(crate) async fn ask_unchanged(&self, method: &Method, path: &str, body: &str) -> Answer {
+        self.ask_raw(&format!("{method} {path} HTTP/1.1"), body).await
+    }
+
+    /// Asks with a request line, and perhaps header fields, as they are.
+    pub(crate) async fn ask_raw(&self, start: &str, body: &str) -> Answer {
         let authority = self.url.strip_prefix("http://").unwrap();
         let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {length}");
+        let head = format!("{start}\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {length}");
         let answer = exchange(authority, format!("{head}\r\n\r\n{body}").as_bytes()).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
         let mut lines = head.lines();
@@ -110,6 +127,15 @@ impl Registry {
         let headers = lines.filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         Answer { status, headers, body: serde_json::from_str(body).unwrap_or_else(|_| body.into()) }
+    }
+
+    /// Follows a service as an event stream.
+    pub(crate) async fn follow(&self, service: &str, last_event_id: Option<&str>) -> EventStream {
+        let mut request = self.http.get(format!("{}/v1/watch?service={service}", self.url));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        EventStream::new(tokio::time::timeout(SOON, request.send()).await.expect("no request hangs").unwrap())
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -223,4 +249,11 @@ pub(crate) async fn raft_index(etcd: &EtcdCluster) -> u64 {
     })
     .await;
     client.status().await.raft_index().expect("a member answers")
+}
+
+/// One metric of a registry.
+pub(crate) async fn metric(registry: &Registry, name: &str) -> f64 {
+    let text = registry.get("/metrics").await.body.as_str().expect("text").to_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }

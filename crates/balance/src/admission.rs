@@ -1,0 +1,95 @@
+//! The gate: what a request must be to be forwarded, and whom it is for. Nothing is waited for.
+//!
+//! The codec has refused what two parsers could read differently ([`http1`]); what is refused here is understood, but not
+//! for a gateway.
+
+use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
+
+use crate::{
+    choice::{self, Choice},
+    downstream::Downstream,
+    gateway::{Gateway, Rest},
+    identity::RequestId,
+    outgoing::{Facts, Outgoing, Sizes, refusal},
+    refusal::Refusal,
+    routing_table::{RoutingTable, Service},
+    target, unavailable,
+};
+
+/// Gateways on the way so far, ourselves not counted; more can only be a loop.
+const HOPS_MAX: usize = 10;
+
+/// What is done with a request.
+#[derive(Debug)]
+pub(crate) enum Admitted<'t> {
+    /// It is for the gateway itself.
+    Index(Facts, Rest),
+    /// It goes to an instance of this service.
+    Forward(&'t Service, Outgoing, Choice),
+}
+
+/// A request that goes nowhere, with what is needed to say so.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) facts: Facts,
+    pub(crate) rest: Rest,
+}
+
+/// Judges a request's head, finds the service, and writes the request that leaves.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn admit<'t>(
+    gateway: &Gateway,
+    head: &[u8],
+    table: &'t RoutingTable,
+    downstream: &Downstream,
+) -> Result<Admitted<'t>, Box<Refused>> {
+    let limits = &gateway.options.limits;
+    let mut scratch = gateway.scratch.borrow_mut();
+    let request = match parse_request(head, &mut scratch, &gateway.http) {
+        Ok(request) => request,
+        Err(error) => {
+            let facts = Facts::unknown();
+            let rest = Rest::new(BodyDecoder::new(http1::Framing::Empty), &facts);
+            return Err(Box::new(Refused { refusal: refusal(error, limits), facts, rest }));
+        }
+    };
+    let facts = Facts::of(&request, RequestId::settle(&request.fields));
+    let rest = || Rest::new(BodyDecoder::new(request.framing), &facts);
+    let refuse = |refusal| Box::new(Refused { refusal, facts, rest: rest() });
+    check(&request).map_err(refuse)?;
+    let path_and_query = match request.target {
+        Target::Origin(path) => path,
+        Target::Absolute { path_and_query, .. } => path_and_query,
+        Target::Asterisk => b"*",
+    };
+    // The codec lets only visible ASCII pass.
+    let path_and_query = std::str::from_utf8(path_and_query).unwrap_or_default();
+    let target::Target::Service { service: name, rest: asked } = target::parse(path_and_query) else {
+        return Ok(Admitted::Index(facts, rest()));
+    };
+    let service = table.service(name).ok_or_else(|| refuse(unavailable::unknown(name, table)))?;
+    let policy = service.policy();
+    let sizes = Sizes {
+        body_max_bytes: policy.limits.body_max_bytes.unwrap_or(limits.body_max_bytes),
+        replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
+    };
+    let (bytes, prefix) = (gateway.buffers.vec(), service.prefix.as_bytes());
+    let outgoing = Outgoing::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
+    let choice = choice::of(policy, &request, &downstream.client);
+    Ok(Admitted::Forward(service, outgoing.map_err(refuse)?, choice))
+}
+
+fn check(request: &Request<'_>) -> Result<(), Refusal> {
+    if matches!(request.method, Method::Connect | Method::Trace) {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    let hops = request.fields.iter().filter(|field| field.id == Name::Via);
+    if hops.map(|via| via.value.split(|byte| *byte == b',').count()).sum::<usize>() > HOPS_MAX {
+        return Err(Refusal::Loop);
+    }
+    Ok(())
+}

@@ -1,0 +1,299 @@
+//! One attempt: one request at one instance, until the head of its response, or a failure that says how far it got.
+//!
+//! An attempt is polled, not awaited, so that a request may have two of them: one that waits for an instance that has
+//! fallen silent, and one that does not ([`crate::race`]). Dropping it closes its connection.
+
+use std::{
+    fmt, io,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use service_kit::chain;
+
+use crate::{
+    clock::Millis,
+    gateway::Gateway,
+    outgoing::Outgoing,
+    outlier::Outcome,
+    per_core::FailureKind,
+    refusal::Refusal,
+    retry::Progress,
+    routing_table::{Candidate, InFlight},
+    upstream::{ConnectError, Connecting, Upstream, connect},
+    wire::Read,
+};
+
+/// Largest head of a response.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// See the [module](self).
+pub(crate) struct Attempt {
+    pub(crate) candidate: Arc<Candidate>,
+    pub(crate) started: Instant,
+    link: Link,
+    /// How many of [`Outgoing::bytes`] were sent.
+    pub(crate) sent: usize,
+    has_written: bool,
+    /// When it began to wait for the response.
+    waits_since: Option<Millis>,
+    /// Whether it has been given up on, but for luck.
+    pub(crate) is_stalled: bool,
+    /// How much of the response was searched for the end of its head.
+    searched: usize,
+    /// Counts the request among the instance's, until this is dropped.
+    _in_flight: InFlight,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("candidate", &self.candidate.key).finish_non_exhaustive()
+    }
+}
+
+enum Link {
+    Connecting(Connecting),
+    Connected(Upstream),
+}
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) progress: Progress,
+    /// It failed on a connection that had served before, which the instance may just have closed: that says nothing
+    /// about the instance.
+    pub(crate) is_stale: bool,
+}
+
+/// What went wrong. `Display` completes the sentence "10.0.0.5:7070 …".
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error(transparent)]
+    Connect(ConnectError),
+    #[error("closed the connection before it answered")]
+    Closed(#[source] io::Error),
+    #[error("answered what must not be passed on: {0}")]
+    Malformed(&'static str),
+    #[error("did not answer within {0:?}")]
+    Timeout(Duration),
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// An attempt at `candidate`: on a kept connection when there is one and it `may_reuse` it.
+    pub(crate) fn new(
+        gateway: &Gateway,
+        candidate: Arc<Candidate>,
+        in_flight: InFlight,
+        request: &Outgoing,
+        may_reuse: bool,
+        connect_timeout: Duration,
+        cx: &mut Context<'_>,
+    ) -> Self {
+        let must_be_sure = !request.facts.is_repeatable;
+        let mut take = || gateway.pool.take(candidate.serial, must_be_sure, gateway.clock.now(), cx);
+        let kept = if may_reuse { take() } else { None };
+        let link = match kept {
+            Some(upstream) => Link::Connected(upstream),
+            None => Link::Connecting(connect(&candidate, &gateway.addresses, connect_timeout)),
+        };
+        Self {
+            candidate,
+            started: Instant::now(),
+            link,
+            sent: 0,
+            has_written: false,
+            waits_since: None,
+            is_stalled: false,
+            searched: 0,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// Sends what is there of the request and reads what is there of the response. Ready with the length of its head,
+    /// which is then unread at the [upstream](Self::upstream).
+    pub(crate) fn poll(
+        &mut self,
+        gateway: &Gateway,
+        request: &Outgoing,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Failure>> {
+        if let Link::Connecting(connecting) = &mut self.link {
+            let stream = ready!(connecting.as_mut().poll(cx));
+            match stream {
+                Ok(stream) => self.link = Link::Connected(Upstream::new(stream, &gateway.buffers)),
+                Err(error) => return Poll::Ready(Err(self.failure(Kind::Connect(error)))),
+            }
+        }
+        let write_error = self.poll_send(request, cx);
+        if self.has_sent_all(request) && request.is_complete() && self.waits_since.is_none() {
+            self.waits_since = Some(gateway.clock.now());
+        }
+        // Also when writing failed: an instance that refuses a body early answers first and closes then.
+        match (self.poll_head(cx), write_error) {
+            (Poll::Ready(Ok(length)), _) => Poll::Ready(Ok(length)),
+            (Poll::Ready(Err(kind)), _) => Poll::Ready(Err(self.failure(kind))),
+            (Poll::Pending, Some(error)) => Poll::Ready(Err(self.failure(Kind::Closed(error)))),
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn poll_send(&mut self, request: &Outgoing, cx: &mut Context<'_>) -> Option<io::Error> {
+        let Link::Connected(upstream) = &mut self.link else { return None };
+        while self.sent < request.bytes().len() {
+            match upstream.wire.poll_write(cx, &request.bytes()[self.sent..]) {
+                Poll::Ready(Ok(count)) => {
+                    self.sent += count;
+                    self.has_written = true;
+                }
+                Poll::Ready(Err(error)) => return Some(error),
+                Poll::Pending => break,
+            }
+        }
+        None
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Kind>> {
+        let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Poll::Pending };
+        loop {
+            if let Some(length) = http1::find_head_end(wire.unread(), &mut self.searched) {
+                return Poll::Ready(Ok(length));
+            }
+            match ready!(wire.poll_read(cx, HEAD_MAX_BYTES)) {
+                Ok(Read::More) => {}
+                Ok(Read::Full) => return Poll::Ready(Err(Kind::Malformed("the head is too large"))),
+                Ok(Read::End) if wire.unread().is_empty() => {
+                    return Poll::Ready(Err(Kind::Closed(io::ErrorKind::UnexpectedEof.into())));
+                }
+                Ok(Read::End) => return Poll::Ready(Err(Kind::Malformed("the head broke off"))),
+                Err(error) => return Poll::Ready(Err(Kind::Closed(error))),
+            }
+        }
+    }
+
+    /// The head of an interim response was used up; the next one follows.
+    pub(crate) fn search_again(&mut self) {
+        self.searched = 0;
+    }
+
+    /// The connection, once there is one.
+    pub(crate) fn upstream(&mut self) -> Option<&mut Upstream> {
+        match &mut self.link {
+            Link::Connected(upstream) => Some(upstream),
+            Link::Connecting(_) => None,
+        }
+    }
+
+    /// The connection, to be kept or dropped.
+    pub(crate) fn into_upstream(self) -> Option<Upstream> {
+        match self.link {
+            Link::Connected(upstream) => Some(upstream),
+            Link::Connecting(_) => None,
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Connected(_))
+    }
+
+    /// Whether there is a connection, and everything that there is of the request has been sent on it.
+    pub(crate) fn has_sent_all(&self, request: &Outgoing) -> bool {
+        self.is_connected() && self.sent == request.bytes().len()
+    }
+
+    /// Whether it has waited `limit` for a response, or for a connection.
+    pub(crate) fn waits_for(&self, limit: Duration, now: Millis) -> bool {
+        match self.waits_since {
+            Some(since) => now.since(since) >= limit,
+            None => !self.is_connected() && self.started.elapsed() >= limit,
+        }
+    }
+
+    /// Whether the instance has answered anybody since this waits for it.
+    pub(crate) fn instance_lives(&self, gateway: &Gateway) -> bool {
+        self.waits_since.is_some_and(|since| gateway.pool.was_heard_after(self.candidate.serial, since))
+    }
+
+    /// This attempt has failed for that reason.
+    pub(crate) fn failure(&self, kind: Kind) -> Failure {
+        let progress = if self.has_written { Progress::Sent } else { Progress::NothingSent };
+        let is_reused = matches!(&self.link, Link::Connected(upstream) if upstream.is_reused);
+        let is_stale = is_reused && matches!(kind, Kind::Closed(_));
+        Failure { kind, progress, is_stale }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Whether it speaks against the instance, and how.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match &self.kind {
+            Kind::Connect(ConnectError::Connect(_) | ConnectError::Timeout(_) | ConnectError::Resolve(_)) => {
+                Some(Outcome::ConnectFailed)
+            }
+            Kind::Connect(ConnectError::Forbidden(_) | ConnectError::NoResolver(_) | ConnectError::Exhausted(_)) => {
+                None
+            }
+            Kind::Closed(_) if self.is_stale => None,
+            Kind::Closed(_) => Some(Outcome::Broken),
+            Kind::Timeout(_) => Some(Outcome::TimedOut),
+            Kind::Malformed(_) => Some(Outcome::Malformed),
+        }
+    }
+
+    /// How the metrics call it; `None` when the instance has no part in it.
+    pub(crate) fn metric(&self) -> Option<FailureKind> {
+        match self.kind {
+            Kind::Connect(ConnectError::Exhausted(_)) => None,
+            Kind::Connect(_) => Some(FailureKind::Connect),
+            Kind::Closed(_) => Some(FailureKind::Closed),
+            Kind::Timeout(_) => Some(FailureKind::Timeout),
+            Kind::Malformed(_) => Some(FailureKind::Malformed),
+        }
+    }
+
+    /// What the client gets when not the instance but this host is the reason.
+    pub(crate) fn exhaustion(&self) -> Option<Refusal> {
+        let Kind::Connect(ConnectError::Exhausted(error)) = &self.kind else { return None };
+        tracing::warn!(%error, "this host has nothing left for a connection to an instance");
+        Some(Refusal::Overloaded("the gateway's host has no file descriptor, port or memory left for a connection"))
+    }
+
+    /// Whether the instance refuses connections, rather than being silent or far.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(&self.kind, Kind::Connect(ConnectError::Connect(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
+    /// What the client gets when this was the last attempt.
+    pub(crate) fn refusal(self, service: &str, candidate: &Candidate) -> Refusal {
+        let address = candidate.address();
+        let sentence = format!("{service}: {address} {}", self.kind);
+        match self.kind {
+            Kind::Connect(error) => {
+                Refusal::Unreachable(format!("{service} is down: its instance {address} {}", chain(&error)))
+            }
+            Kind::Closed(_) if self.progress == Progress::NothingSent => Refusal::Unreachable(sentence),
+            Kind::Closed(_) => Refusal::UpstreamClosed(format!("{sentence}; it may have carried out the request")),
+            Kind::Malformed(_) => Refusal::UpstreamMalformed(sentence),
+            Kind::Timeout(_) => Refusal::UpstreamTimeout(sentence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exhausted_host_ejects_nobody_and_says_that_it_is_overloaded() {
+        let kind = Kind::Connect(ConnectError::Exhausted(io::Error::other("too many open files")));
+        let failure = Failure { kind, progress: Progress::NothingSent, is_stale: false };
+        assert!(failure.outcome().is_none() && failure.metric().is_none());
+        let problem = failure.exhaustion().unwrap().problem();
+        assert_eq!((problem.status.as_u16(), &*problem.code), (503, "overloaded"));
+    }
+}

@@ -1,0 +1,201 @@
+//! The attempts of a request that are under way: one, mostly; two while one waits for an instance that has fallen silent.
+//!
+//! An instance that was stopped, or whose host has lost its network, still holds its connections and takes what is sent to
+//! it. Nothing tells that from a slow answer but this: it answers nobody else either. So a request that may be carried out
+//! twice, and waits for [`Patience::stall`] at an instance that has answered nothing in the meantime, is sent to another one
+//! *as well*, and the first answer is the answer (a hedged request: Dean and Barroso, "The Tail at Scale", 2013). The first
+//! attempt is not broken off: if the instance was only slow, nothing is lost but the second one's work, and that is bounded
+//! by the budget for retries.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{
+    attempt::{Attempt, Failure, Kind},
+    body::{Body, poll_left},
+    clock::Millis,
+    downstream::{Downstream, Waiting},
+    gateway::Gateway,
+    outgoing::Outgoing,
+    refusal::Refusal,
+    wire::{Stream, Wire},
+};
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct Race {
+    attempts: [Option<Attempt>; 2],
+}
+
+/// How long an attempt is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For the head of the response since the request was sent: by all attempts together.
+    pub(crate) response: Duration,
+    /// The same by one attempt, which is then broken off; `None`: as long as for all.
+    pub(crate) per_try: Option<Duration>,
+    /// At an instance that answers nobody; zero: no matter.
+    pub(crate) stall: Duration,
+    /// At any instance, before another one is asked as well; `None`: as long as it takes.
+    pub(crate) hedge: Option<Duration>,
+    /// Whether the request may be carried out twice.
+    pub(crate) is_repeatable: bool,
+}
+
+/// What comes first.
+pub(crate) enum Event {
+    /// This attempt has a response, whose head has this length; the others are still under way.
+    Answered(Attempt, usize),
+    /// This attempt has failed.
+    Failed(Attempt, Failure),
+    /// The only attempt waits for too long; another one may run beside it.
+    Stalled,
+    /// The client has broken its request.
+    Refused(Refusal),
+    /// The client has left.
+    Left,
+}
+
+// === impl Patience ===
+
+impl Patience {
+    /// When to look whether something is due.
+    fn next_look(&self) -> Option<Duration> {
+        let stall = Some(self.stall).filter(|stall| !stall.is_zero());
+        let all = [self.per_try, stall, self.hedge];
+        if self.is_repeatable { all.into_iter().flatten().min() } else { None }
+    }
+}
+
+// === impl Race ===
+
+impl Race {
+    pub(crate) fn add(&mut self, attempt: Attempt) {
+        if let Some(free) = self.attempts.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(attempt);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.attempts.iter().all(Option::is_none)
+    }
+
+    /// Those that are still under way.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().flatten()
+    }
+
+    /// Waits for what comes first.
+    pub(crate) async fn next<S: Stream>(
+        &mut self,
+        gateway: &Gateway,
+        client: &mut Wire<S>,
+        request: &mut Outgoing,
+        body: &mut Body,
+        downstream: &Downstream,
+        patience: &Patience,
+    ) -> Event {
+        poll_fn(|cx| {
+            if let Poll::Ready(event) = self.poll_attempts(gateway, client, request, body, downstream, cx) {
+                return Poll::Ready(event);
+            }
+            if body.poll_interim(client, cx).is_err() {
+                return Poll::Ready(Event::Left);
+            }
+            if request.is_complete() && poll_left(client, gateway.options.limits.header_max_bytes, cx).is_ready() {
+                return Poll::Ready(Event::Left);
+            }
+            self.look(gateway, request, downstream, patience)
+        })
+        .await
+    }
+
+    /// Moves all attempts forward, and the body with them.
+    fn poll_attempts<S: Stream>(
+        &mut self,
+        gateway: &Gateway,
+        client: &mut Wire<S>,
+        request: &mut Outgoing,
+        body: &mut Body,
+        downstream: &Downstream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
+        loop {
+            for slot in &mut self.attempts {
+                let Some(attempt) = slot else { continue };
+                let Poll::Ready(result) = attempt.poll(gateway, request, cx) else { continue };
+                let Some(attempt) = slot.take() else { continue };
+                return Poll::Ready(match result {
+                    Ok(length) => Event::Answered(attempt, length),
+                    Err(failure) => Event::Failed(attempt, failure),
+                });
+            }
+            if request.is_complete() || !self.all().all(|attempt| attempt.has_sent_all(request)) {
+                return Poll::Pending;
+            }
+            if request.forget_sent() {
+                self.attempts.iter_mut().flatten().for_each(|attempt| attempt.sent = 0);
+            }
+            match body.poll_next(client, request, downstream, &gateway.options, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Refused(refusal)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether somebody has waited for too long.
+    fn look(
+        &mut self,
+        gateway: &Gateway,
+        request: &Outgoing,
+        downstream: &Downstream,
+        patience: &Patience,
+    ) -> Poll<Event> {
+        if downstream.is_over(Waiting::Response) {
+            return self.break_off(|_| true, patience.response);
+        }
+        let Some(next_look) = patience.next_look() else { return Poll::Pending };
+        if !downstream.is_over(Waiting::Try) {
+            downstream.keep_waiting(Waiting::Try, next_look);
+            return Poll::Pending;
+        }
+        downstream.wait(Waiting::Try, next_look);
+        let now = gateway.clock.now();
+        if let Some(per_try) = patience.per_try
+            && let Poll::Ready(event) = self.break_off(|attempt| attempt.waits_for(per_try, now), per_try)
+        {
+            return Poll::Ready(event);
+        }
+        if request.is_complete() && request.is_whole() && self.stalls(gateway, patience, now) {
+            return Poll::Ready(Event::Stalled);
+        }
+        Poll::Pending
+    }
+
+    /// Gives up the first attempt that `is_over`.
+    fn break_off(&mut self, is_over: impl Fn(&Attempt) -> bool, limit: Duration) -> Poll<Event> {
+        let Some(slot) = self.attempts.iter_mut().find(|slot| slot.as_ref().is_some_and(&is_over)) else {
+            return Poll::Pending;
+        };
+        let Some(attempt) = slot.take() else { return Poll::Pending };
+        let failure = attempt.failure(Kind::Timeout(limit));
+        Poll::Ready(Event::Failed(attempt, failure))
+    }
+
+    /// Whether the only attempt has begun to wait for too long.
+    fn stalls(&mut self, gateway: &Gateway, patience: &Patience, now: Millis) -> bool {
+        let mut attempts = self.attempts.iter_mut().flatten();
+        let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
+        let is_silent =
+            !patience.stall.is_zero() && attempt.waits_for(patience.stall, now) && !attempt.instance_lives(gateway);
+        let is_slow = patience.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
+        !attempt.is_stalled && {
+            attempt.is_stalled = is_silent || is_slow;
+            attempt.is_stalled
+        }
+    }
+}

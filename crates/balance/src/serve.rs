@@ -1,0 +1,420 @@
+//! From a request to the head of its response: pick, attempt, judge, maybe another attempt.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use discovery::policy::Policy;
+use http1::{Limits, Method, parse_response};
+use service_kit::chain;
+use tokio::time::Instant;
+
+use crate::{
+    answer::{self, Answer, Own},
+    attempt::{Attempt, Failure, Kind},
+    body::Body,
+    choice::Choice,
+    clock::Millis,
+    downstream::{Downstream, Waiting},
+    gateway::Gateway,
+    outgoing::Outgoing,
+    outlier::{Change, Outcome},
+    per_core::FailureKind,
+    pick::{Ask, Tried, pick},
+    race::{Event, Patience, Race},
+    refusal::Refusal,
+    retry::{self, Progress, Situation},
+    routing_table::{Candidate, InFlight, Service},
+    unavailable,
+    wire::{Stream, Wire},
+};
+
+/// Interim responses that one request may have; more are an instance gone wild.
+const INTERIM_MAX: usize = 16;
+
+const RESPONSE_LIMITS: Limits = Limits { head_max_bytes: 64 * 1024, fields_max: 256, target_max_bytes: 0 };
+
+/// A request with everything that it takes to serve it.
+pub(crate) struct Serving<'a> {
+    gateway: &'a Gateway,
+    pub(crate) service: &'a Service,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) request: Outgoing,
+    pub(crate) body: Body,
+    pub(crate) downstream: &'a Downstream,
+    choice: Choice,
+    tried: Tried,
+    attempts_left: u32,
+    may_reuse: bool,
+    interims: usize,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Served {
+    /// A response is there; its body may follow.
+    Response { status: u16, answer: Answer, attempt: Box<Attempt> },
+    /// The instance has changed the protocol; `words` say so to the client.
+    Tunnel { words: Vec<u8>, attempt: Box<Attempt> },
+    /// The client has left.
+    Left,
+}
+
+impl<'a> Serving<'a> {
+    pub(crate) fn new(
+        gateway: &'a Gateway,
+        service: &'a Service,
+        request: Outgoing,
+        choice: Choice,
+        downstream: &'a Downstream,
+    ) -> Self {
+        let policy = Arc::clone(service.policy());
+        Self {
+            gateway,
+            service,
+            attempts_left: policy.retries.attempts_max,
+            policy,
+            request,
+            body: Body::new(gateway.buffers.vec()),
+            downstream,
+            choice,
+            tried: Tried::default(),
+            may_reuse: true,
+            interims: 0,
+        }
+    }
+
+    /// Serves until an instance answers or trying again is over.
+    ///
+    /// # Errors
+    ///
+    /// What the client gets instead.
+    pub(crate) async fn serve<S: Stream>(&mut self, client: &mut Wire<S>) -> Result<Served, Refusal> {
+        let patience = self.patience();
+        self.downstream.expect_response(true, patience.response);
+        let served = self.race(client, &patience).await;
+        self.downstream.expect_response(false, patience.response);
+        self.downstream.stop(Waiting::Try);
+        self.downstream.stop(Waiting::Body);
+        served
+    }
+
+    async fn race<S: Stream>(&mut self, client: &mut Wire<S>, patience: &Patience) -> Result<Served, Refusal> {
+        let mut race = Race::default();
+        let first = self.attempt().await?;
+        race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
+        self.feed(client)?;
+        loop {
+            let event =
+                race.next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience).await;
+            match event {
+                Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes, &race) {
+                    Settled::Served(served) => return Ok(served),
+                    Settled::Interim(attempt) => race.add(attempt),
+                    Settled::Failed(attempt, failure) => self.again(attempt, failure, &mut race).await?,
+                },
+                Event::Failed(attempt, failure) => self.again(attempt, failure, &mut race).await?,
+                Event::Stalled => {
+                    // One that waits beside it is not worth a place in a queue, or an error.
+                    if self.attempts_left > 0 && self.may_retry() {
+                        let stalled: Vec<_> = race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
+                        stalled.iter().for_each(|candidate| self.tried.add(candidate));
+                        if let Some(second) = self.try_attempt().await {
+                            race.add(second);
+                        }
+                    }
+                }
+                Event::Refused(refusal) => return Err(refusal),
+                Event::Left => return Ok(Served::Left),
+            }
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        let timeouts = &self.policy.timeouts;
+        Patience {
+            response: timeouts.response,
+            per_try: timeouts.per_try,
+            stall: self.gateway.options.timeouts.stall_timeout,
+            hedge: self.policy.hedge.map(|hedge| hedge.after),
+            is_repeatable: self.request.facts.is_repeatable && !self.request.facts.wants_upgrade,
+        }
+    }
+
+    /// Takes in what has come of the body already, so that it leaves together with the head.
+    fn feed<S: Stream>(&mut self, client: &mut Wire<S>) -> Result<(), Refusal> {
+        if !client.unread().is_empty() {
+            let used = self.request.feed(client.unread())?;
+            client.consume(used);
+        }
+        Ok(())
+    }
+
+    /// An attempt at the instance whose turn it is; waits for a place when all instances are busy.
+    async fn attempt(&mut self) -> Result<Option<Attempt>, Refusal> {
+        if let Some(attempt) = self.try_attempt().await {
+            return Ok(Some(attempt));
+        }
+        if !self.has_somebody() {
+            return Ok(None);
+        }
+        // Boxed like everything rare: it would make every request larger.
+        Box::pin(self.attempt_in_turn()).await.map(Some)
+    }
+
+    async fn attempt_in_turn(&mut self) -> Result<Attempt, Refusal> {
+        let breaker = self.policy.breaker;
+        let until = Instant::now() + breaker.queue_timeout;
+        let place = self.gateway.queues.enter(&self.service.name, breaker.queue_max);
+        let place =
+            place.ok_or(Refusal::Overloaded("every instance is busy, and as many requests wait as may wait"))?;
+        while place.wait(until).await {
+            if let Some(attempt) = self.try_attempt().await {
+                return Ok(attempt);
+            }
+        }
+        Err(Refusal::Overloaded("every instance was busy for as long as a request may wait"))
+    }
+
+    /// An attempt without waiting; `None` when nobody is left, or all who are left are busy.
+    async fn try_attempt(&mut self) -> Option<Attempt> {
+        let (candidate, in_flight) = self.book()?;
+        let gateway = self.gateway;
+        self.attempts_left = self.attempts_left.saturating_sub(1);
+        self.request.complete_head(|| candidate.address().to_string());
+        let (request, may_reuse, connect) = (&self.request, self.may_reuse, self.policy.timeouts.connect);
+        let mut booked = Some((candidate, in_flight));
+        poll_fn(|cx| {
+            let attempt = booked.take().map(|(candidate, in_flight)| {
+                Attempt::new(gateway, candidate, in_flight, request, may_reuse, connect, cx)
+            });
+            Poll::Ready(attempt)
+        })
+        .await
+    }
+
+    /// A place at an instance that was not tried and is not busy.
+    fn book(&self) -> Option<(Arc<Candidate>, InFlight)> {
+        let core = self.gateway.core;
+        let sticky = self.choice.sticky.as_deref();
+        let ask = Ask { core, hash: self.choice.hash, sticky, now: self.gateway.clock.now() };
+        let first = pick(self.service, &ask, &self.tried)?.candidate;
+        if let Some(in_flight) = first.begin(core) {
+            return Some((first, in_flight));
+        }
+        let mut avoided = self.tried.clone();
+        avoided.add(&first);
+        loop {
+            let other = pick(self.service, &ask, &avoided)?.candidate;
+            if let Some(in_flight) = other.begin(core) {
+                return Some((other, in_flight));
+            }
+            avoided.add(&other);
+        }
+    }
+
+    /// Whether an instance is left that was not tried.
+    fn has_somebody(&self) -> bool {
+        let ask = Ask { core: self.gateway.core, hash: None, sticky: None, now: self.gateway.clock.now() };
+        pick(self.service, &ask, &self.tried).is_some()
+    }
+
+    /// Judges a failure, and starts another attempt if that may be.
+    ///
+    /// # Errors
+    ///
+    /// It may not: what the client gets.
+    async fn again(&mut self, attempt: Attempt, failure: Failure, race: &mut Race) -> Result<(), Refusal> {
+        let candidate = Arc::clone(&attempt.candidate);
+        let latency = attempt.started.elapsed();
+        drop(attempt);
+        // Another instance would need the same of this host.
+        if let Some(overloaded) = failure.exhaustion() {
+            return Err(overloaded);
+        }
+        self.failed(&candidate, &failure, latency);
+        if failure.is_stale {
+            // Where one kept connection was stale, others may be.
+            self.may_reuse = false;
+        } else {
+            self.tried.add(&candidate);
+        }
+        if !race.is_empty() {
+            return Ok(());
+        }
+        let is_over = self.downstream.is_over(Waiting::Response);
+        let situation = Situation {
+            progress: if is_over { Progress::TimedOut } else { failure.progress },
+            is_repeatable: self.request.facts.is_repeatable,
+            body_is_whole: self.request.is_whole(),
+            attempts_left: self.attempts_left,
+        };
+        let refusal = refusal(self.service, &candidate, failure);
+        if !retry::is_allowed(situation) || !self.may_retry() {
+            return Err(refusal);
+        }
+        match self.attempt().await? {
+            Some(attempt) => race.add(attempt),
+            None => return Err(refusal),
+        }
+        Ok(())
+    }
+
+    fn failed(&self, candidate: &Candidate, failure: &Failure, latency: Duration) {
+        let counters = self.gateway.counters(self.service);
+        if let Some(kind) = failure.metric() {
+            counters.failed(kind);
+        }
+        if let Some(outcome) = failure.outcome() {
+            let reason = || chain(&failure.kind).to_string();
+            self.record(candidate, outcome, latency, reason);
+        }
+    }
+
+    fn record(&self, candidate: &Candidate, outcome: Outcome, latency: Duration, reason: impl FnOnce() -> String) {
+        let (name, address) = (&self.service.name, candidate.address());
+        match candidate.record(outcome, latency, Millis::now(), &self.policy) {
+            Some(Change::Ejected { lasts }) => {
+                self.gateway.counters(self.service).ejected();
+                let reason = reason();
+                tracing::info!(service.name = %name, instance = %address, "instance is ejected for {lasts:?}: it {reason}");
+            }
+            Some(Change::Readmitted) => {
+                tracing::info!(service.name = %name, instance = %address, "instance is back in rotation");
+            }
+            None => {}
+        }
+    }
+
+    fn may_retry(&self) -> bool {
+        let (gateway, service) = (self.gateway, self.service);
+        let (now, turns) = (gateway.clock.now(), gateway.counters(service).turns() as u64);
+        let is_known = |name: &discovery::ServiceName| gateway.table.load().service(name).is_some();
+        let may = gateway.budgets.spend(&service.name, now, turns, self.policy.retries.budget_percent, is_known);
+        if may {
+            gateway.counters(service).retried();
+        }
+        may
+    }
+
+    // === an answer ===
+
+    /// Reads the head of a response, and writes the one for the client.
+    fn settle(&mut self, mut attempt: Attempt, head_bytes: usize, race: &Race) -> Settled {
+        let latency = attempt.started.elapsed();
+        match self.read(&mut attempt, head_bytes) {
+            Ok(Read::Interim) => {
+                attempt.search_again();
+                Settled::Interim(attempt)
+            }
+            Ok(Read::Final(status, answer)) => {
+                self.answered(&attempt, status, latency, race);
+                Settled::Served(Served::Response { status, answer, attempt: Box::new(attempt) })
+            }
+            Ok(Read::Switched(words)) => {
+                self.answered(&attempt, 101, latency, race);
+                Settled::Served(Served::Tunnel { words, attempt: Box::new(attempt) })
+            }
+            Err(what) => {
+                self.gateway.pool.heard(attempt.candidate.serial, self.gateway.clock.now());
+                let failure = attempt.failure(Kind::Malformed(what));
+                Settled::Failed(attempt, failure)
+            }
+        }
+    }
+
+    /// An instance has answered; those that were asked before it have not.
+    fn answered(&self, attempt: &Attempt, status: u16, latency: Duration, race: &Race) {
+        let gateway = self.gateway;
+        gateway.pool.heard(attempt.candidate.serial, gateway.clock.now());
+        self.record(&attempt.candidate, Outcome::Answered { status }, latency, || format!("answered {status} again"));
+        for loser in race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway)) {
+            let waited = loser.started.elapsed();
+            self.gateway.counters(self.service).failed(FailureKind::Timeout);
+            self.record(&loser.candidate, Outcome::TimedOut, waited, || format!("has answered nothing for {waited:?}"));
+        }
+    }
+
+    fn read(&mut self, attempt: &mut Attempt, head_bytes: usize) -> Result<Read, &'static str> {
+        let (gateway, facts) = (self.gateway, self.request.facts);
+        let cookie = self.cookie(&attempt.candidate);
+        let mut scratch = gateway.scratch.borrow_mut();
+        let Some(upstream) = attempt.upstream() else { return Err("it has no connection") };
+        let head = &upstream.wire.unread()[..head_bytes];
+        let method = if facts.is_head { Method::Head } else { Method::Get };
+        let response = parse_response(head, &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
+        let read = match response.status {
+            101 => {
+                let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {
+                    return Err("it switched protocols without being asked");
+                };
+                let mut words = std::mem::take(&mut self.body.interim);
+                answer::switching(&mut words, &response, protocol, &facts);
+                Read::Switched(words)
+            }
+            100..200 => {
+                self.interims += 1;
+                if self.interims > INTERIM_MAX {
+                    return Err("it sent interim responses without end");
+                }
+                // The client's own expectation was met by us; HTTP/1.0 knows no interim responses.
+                if response.status != 100 && !facts.is_http_1_0 {
+                    answer::interim(&mut self.body.interim, &response);
+                }
+                Read::Interim
+            }
+            status => {
+                let is_last = self.downstream.is_draining() || !self.request.is_complete();
+                let bytes = std::mem::take(&mut self.body.interim);
+                let answer = gateway.clock.with_date(|date| {
+                    let own = Own { date, is_last, cookie: cookie.as_deref() };
+                    Answer::new(bytes, &response, &facts, own)
+                });
+                Read::Final(status, answer)
+            }
+        };
+        upstream.wire.consume(head_bytes);
+        Ok(read)
+    }
+
+    /// The cookie that keeps the client at this instance, unless it has it.
+    fn cookie(&self, candidate: &Candidate) -> Option<Vec<u8>> {
+        let sticky = self.policy.load_balancing.sticky.as_ref()?;
+        if self.choice.sticky.as_deref() == Some(&candidate.cookie()[..]) {
+            return None;
+        }
+        let value = String::from_utf8_lossy(candidate.cookie()).into_owned();
+        let age = sticky.max_age.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
+        let (name, path) = (&sticky.cookie, &self.service.name);
+        Some(format!("{name}={value}; Path=/{path}{age}; HttpOnly; SameSite=Lax").into_bytes())
+    }
+}
+
+enum Settled {
+    Served(Served),
+    Interim(Attempt),
+    Failed(Attempt, Failure),
+}
+
+enum Read {
+    Interim,
+    Final(u16, Answer),
+    Switched(Vec<u8>),
+}
+
+fn sentence(error: http1::Refusal) -> &'static str {
+    match error {
+        http1::Refusal::Malformed(what) => what,
+        http1::Refusal::HeadTooLarge | http1::Refusal::TooManyFields => "the head is too large",
+        http1::Refusal::UnsupportedCoding => "Transfer-Encoding: it must be \"chunked\", alone",
+        http1::Refusal::UnsupportedVersion => "the version must be HTTP/1.1 or HTTP/1.0",
+        _ => "the head makes no sense",
+    }
+}
+
+/// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
+fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> Refusal {
+    let nobody_is_registered = service.candidates.all().is_empty();
+    if nobody_is_registered && failure.is_refused() {
+        return unavailable::of(service, Millis::now());
+    }
+    failure.refusal(&service.name, candidate)
+}

@@ -1,0 +1,190 @@
+//! One end of a connection, a client's or an instance's: what has arrived and is not used up yet, and the stream behind it.
+//!
+//! Generic over the stream, so that TLS is another stream and not another path. Reading appends to [`Wire::unread`];
+//! a buffer is borrowed from the core's [`Buffers`] for it and given back as soon as it is empty. Waiting costs no system
+//! call: the runtime remembers that the last read took everything there was.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
+
+/// A byte stream, as TCP gives one.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Wire<S> {
+    stream: S,
+    unread: Option<Buffer>,
+    buffers: Buffers,
+    /// The other side will send nothing more.
+    is_at_end: bool,
+}
+
+/// What reading came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Bytes were added.
+    More,
+    /// The other side has ended its direction, or there never will be more for another reason.
+    End,
+    /// As much waits already as may wait; nothing was read.
+    Full,
+}
+
+// === impl Wire ===
+
+impl<S: Stream> Wire<S> {
+    pub(crate) fn new(stream: S, buffers: Buffers) -> Self {
+        Self { stream, unread: None, buffers, is_at_end: false }
+    }
+
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    pub(crate) fn into_stream(self) -> S {
+        let Self { stream, unread, buffers, .. } = self;
+        unread.into_iter().for_each(|buffer| buffers.put_buffer(buffer));
+        stream
+    }
+
+    /// What has arrived and is not used up.
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.unread.as_ref().map_or(&[], Buffer::filled)
+    }
+
+    /// Uses up `count` of the unread bytes.
+    pub(crate) fn consume(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.unread {
+            buffer.consume(count);
+            if buffer.is_empty() {
+                self.give_back();
+            }
+        }
+    }
+
+    /// Reads once, unless `max_bytes` are unread already (or a whole buffer, if that is more).
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, max_bytes: usize) -> Poll<io::Result<Read>> {
+        if self.is_at_end {
+            return Poll::Ready(Ok(Read::End));
+        }
+        let mut buffer = self.unread.take().unwrap_or_else(|| self.buffers.buffer());
+        let Some(room) = buffer.room(max_bytes) else {
+            self.unread = Some(buffer);
+            return Poll::Ready(Ok(Read::Full));
+        };
+        let mut into = ReadBuf::new(room);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut into);
+        let count = into.filled().len();
+        buffer.advance(count);
+        self.unread = Some(buffer);
+        if self.unread().is_empty() {
+            self.give_back();
+        }
+        ready!(read)?;
+        self.is_at_end = count == 0;
+        Poll::Ready(Ok(if count == 0 { Read::End } else { Read::More }))
+    }
+
+    /// Reads once, a buffer at most.
+    pub(crate) fn poll_read_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
+        self.poll_read(cx, BUFFER_BYTES)
+    }
+
+    /// Writes once.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        wrote(Pin::new(&mut self.stream).poll_write(cx, bytes))
+    }
+
+    /// Writes once, from both.
+    pub(crate) fn poll_write_both(&mut self, cx: &mut Context<'_>, a: &[u8], b: &[u8]) -> Poll<io::Result<usize>> {
+        match (a, b) {
+            ([], one) | (one, []) => self.poll_write(cx, one),
+            _ => {
+                let slices = [IoSlice::new(a), IoSlice::new(b)];
+                wrote(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))
+            }
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn give_back(&mut self) {
+        if let Some(buffer) = self.unread.take() {
+            self.buffers.put_buffer(buffer);
+        }
+    }
+}
+
+/// A stream that takes nothing of something would be asked for ever.
+fn wrote(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    match written {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wire_with_nothing_unread_owns_no_buffer() {
+        let (near, mut far) = duplex(1024);
+        let mut wire = Wire::new(near, Buffers::default());
+        far.write_all(b"hello").await.unwrap();
+        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::More);
+        assert!(wire.unread() == b"hello" && wire.unread.is_some());
+        wire.consume(5);
+        assert!(wire.unread.is_none());
+        poll_fn(|cx| {
+            assert!(wire.poll_read_some(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(wire.unread.is_none(), "waiting needs none either");
+        drop(far);
+        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::End);
+    }
+
+    #[tokio::test]
+    async fn reading_stops_where_enough_waits() {
+        let (near, mut far) = duplex(4 * BUFFER_BYTES);
+        let mut wire = Wire::new(near, Buffers::default());
+        far.write_all(&vec![7; 3 * BUFFER_BYTES]).await.unwrap();
+        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::More);
+        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::Full);
+        assert_eq!(wire.unread().len(), BUFFER_BYTES);
+    }
+
+    #[tokio::test]
+    async fn both_slices_arrive_in_order() {
+        let (near, mut far) = duplex(1024);
+        let mut wire = Wire::new(near, Buffers::default());
+        let mut sent = 0;
+        while sent < 10 {
+            let (a, b): (&[u8], &[u8]) = (b"hello", b"world");
+            let (a, b) = (&a[sent.min(5)..], &b[sent.saturating_sub(5)..]);
+            sent += poll_fn(|cx| wire.poll_write_both(cx, a, b)).await.unwrap();
+        }
+        let mut arrived = [0; 10];
+        far.read_exact(&mut arrived).await.unwrap();
+        assert_eq!(&arrived, b"helloworld");
+    }
+}

@@ -1,0 +1,74 @@
+//! An instance that takes requests and answers nobody, as a stopped process does: its kernel still accepts.
+
+use std::time::{Duration, Instant};
+
+use testkit::{
+    upstream::{Reply, Upstream},
+    wait::{SOON, wait_until},
+};
+
+use crate::support::Gateway;
+
+const GET: &str = "GET /mail HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+
+#[tokio::test]
+async fn a_stalled_instance_costs_no_get_and_is_left_alone() {
+    let (a, b) = (Upstream::start(|_| Reply::Silence).await, Upstream::named("b").await);
+    let gateway = Gateway::before(&[a.address(), b.address()], &["--stall-timeout=200ms"]);
+    for _ in 0..20 {
+        assert_eq!(gateway.ask(GET).await.text(), "b");
+    }
+    assert!((1..=4).contains(&a.requests().len()), "{} requests went to the stalled one", a.requests().len());
+    wait_until("the end of what waited there", SOON, || async { a.connections_open() == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice_however_long_it_waits() {
+    let (a, b) = (Upstream::start(|_| Reply::Silence).await, Upstream::named("b").await);
+    let options = ["--stall-timeout=100ms", "--response-timeout=1500ms"];
+    let gateway = Gateway::before(&[a.address(), b.address()], &options);
+    let mut statuses = vec![gateway.ask(POST).await.status, gateway.ask(POST).await.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 504]);
+    assert_eq!((a.requests().len(), b.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_slow_instance_that_answers_after_all_is_not_given_up() {
+    let mut slow = Upstream::listen().await;
+    let other = Upstream::start(|_| Reply::Silence).await;
+    let gateway = Gateway::before(&[slow.address(), other.address()], &["--stall-timeout=100ms"]);
+    let mut client = gateway.connect().await;
+    client.send(GET).await;
+    let mut conversation = slow.accept().await;
+    conversation.read_request().await.unwrap().unwrap();
+    wait_until("the second attempt", SOON, || async { other.requests().len() == 1 }).await;
+    conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow").await;
+    assert_eq!(client.answer().await.text(), "slow");
+    wait_until("the end of the second attempt", SOON, || async { other.connections_open() == 0 }).await;
+}
+
+#[tokio::test]
+async fn the_only_instance_is_waited_for() {
+    let mut upstream = Upstream::listen().await;
+    let gateway = Gateway::before(&[upstream.address()], &["--stall-timeout=100ms"]);
+    let mut client = gateway.connect().await;
+    client.send(GET).await;
+    let mut conversation = upstream.accept().await;
+    conversation.read_request().await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate").await;
+    assert_eq!(client.answer().await.text(), "late");
+}
+
+#[tokio::test]
+async fn the_deadline_is_that_of_the_request_and_not_of_each_attempt() {
+    let silent = [Upstream::start(|_| Reply::Silence).await, Upstream::start(|_| Reply::Silence).await];
+    let addresses: Vec<_> = silent.iter().map(Upstream::address).collect();
+    let gateway = Gateway::before(&addresses, &["--stall-timeout=300ms", "--response-timeout=1s"]);
+    let started = Instant::now();
+    assert_eq!(gateway.ask(GET).await.code(), (504, "upstream_timeout".to_owned()));
+    assert!(started.elapsed() >= Duration::from_secs(1) && started.elapsed() < Duration::from_secs(10));
+    assert!(silent.iter().all(|upstream| upstream.requests().len() == 1));
+}

@@ -1,0 +1,174 @@
+//! The config centre over HTTP.
+//!
+//! A value is the body itself; its revision is its `ETag`. A writer that sends it back as `If-Match` overwrites only what
+//! it has read, one that sends `If-None-Match: *` only nothing; else the answer is 412, with the `ETag` of what is there
+//! (RFC 9110 section 13.1).
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use discovery::{Revision, SettingKey};
+use discovery_etcd::{Expected, Setting, Write};
+use serde::Serialize;
+use serde_json::{Value, json};
+use service_kit::Problem;
+use tokio::time::Instant;
+
+use super::{
+    Api,
+    heartbeats::Written,
+    path::TextPath,
+    query::{Pairs, Poll, unknown},
+    waiting::index_header,
+};
+use crate::{error, settings::VALUE_MAX_BYTES};
+
+/// What a deletion came to.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    /// Whether there was a setting.
+    existed: bool,
+}
+
+/// `GET /v1/config`
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+    let (revision, settings) = api.settings.list()?;
+    let settings: Vec<_> = settings.iter().map(|(key, at)| json!({ "key": key, "revision": at.0 })).collect();
+    Ok(Json(json!({ "revision": revision.0, "settings": settings })))
+}
+
+/// `GET /v1/config/{key}`
+pub(super) async fn get(
+    State(api): State<Api>,
+    TextPath(key): TextPath,
+    Pairs(pairs): Pairs,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = parse(&key)?;
+    let (mut poll, mut history) = (Poll::default(), None);
+    for (name, value) in &pairs {
+        match name.as_str() {
+            "history" => history = Some(at(value)?),
+            _ if poll.take(name, value)? => {}
+            _ => return Err(unknown(name, "index, wait and history")),
+        }
+    }
+    if let Some(at) = history {
+        return Ok(Json(api.settings.history(key, at).await?).into_response());
+    }
+    let (index, setting) = match poll.seen {
+        None => api.settings.read(key.clone()).await?,
+        Some(seen) => {
+            let place = api.waiting.enter()?;
+            let until = poll.until();
+            tokio::select! {
+                answer = api.settings.wait(&key, seen, until) => answer?,
+                () = place.closed() => api.settings.wait(&key, seen, Instant::now()).await?,
+            }
+        }
+    };
+    Ok(show(&key, index, setting, &headers))
+}
+
+/// `PUT /v1/config/{key}`
+pub(super) async fn put(
+    State(api): State<Api>,
+    TextPath(key): TextPath,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<(HeaderMap, Json<Written>), Problem> {
+    let key = parse(&key)?;
+    let expected = expected(&headers)?;
+    let body = service_kit::json::read(request, VALUE_MAX_BYTES).await?;
+    let value = String::from_utf8(body.into()).map_err(|_| Problem::field("value", "is not UTF-8 text"))?;
+    match api.settings.write(key, value, expected).await? {
+        Write::Done(revision) => {
+            let revision = revision.unwrap_or_default();
+            Ok((etag(revision), Json(Written { revision: revision.0 })))
+        }
+        Write::Differs(found) => Err(differs(found)),
+    }
+}
+
+/// `DELETE /v1/config/{key}`; succeeds as well when there is none, unless one was expected.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    TextPath(key): TextPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (key, expected) = (parse(&key)?, expected(&headers)?);
+    match api.settings.delete(key, expected).await? {
+        Write::Done(gone_at) => Ok(Json(Deleted { existed: gone_at.is_some() }).into_response()),
+        Write::Differs(found) => Err(differs(found)),
+    }
+}
+
+fn parse(key: &str) -> Result<SettingKey, Problem> {
+    key.parse().map_err(error::field)
+}
+
+/// The value with its revision, or 404 with the index from which to wait for it.
+fn show(key: &SettingKey, index: Revision, setting: Option<Setting>, headers: &HeaderMap) -> Response {
+    let Some(setting) = setting else {
+        let problem = Problem::new(StatusCode::NOT_FOUND, "no_such_setting", format!("there is no setting {key}"));
+        return (index_header(index), problem).into_response();
+    };
+    let revision = setting.modified;
+    let mut fields = etag(revision);
+    fields.extend(index_header(revision));
+    let has_it = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|tag| tag.to_str().ok())
+        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == format!("\"{revision}\"")));
+    if has_it {
+        return (StatusCode::NOT_MODIFIED, fields).into_response();
+    }
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&setting.value).is_ok();
+    let media_type = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    (fields, setting.value).into_response()
+}
+
+fn etag(revision: Revision) -> HeaderMap {
+    let tag = HeaderValue::try_from(format!("\"{revision}\"")).expect("digits between quotes");
+    HeaderMap::from_iter([(header::ETAG, tag)])
+}
+
+/// What the writer has seen, by its conditions.
+fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default().trim());
+    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+        (None, None) => Ok(Expected::Anything),
+        (Some("*"), None) => Ok(Expected::Something),
+        (None, Some("*")) => Ok(Expected::Absent),
+        (Some(tag), None) => {
+            let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag).parse();
+            let wrong = "is no ETag that this path gives; send back the one that came with the value";
+            let revision = revision.ok().filter(|revision| *revision > 0);
+            revision.map(|revision| Expected::At(Revision(revision))).ok_or_else(|| Problem::field("If-Match", wrong))
+        }
+        (None, Some(_)) => Err(Problem::field("If-None-Match", "can only be * here: write if there is nothing")),
+        (Some(_), Some(_)) => Err(Problem::field("If-None-Match", "cannot go with If-Match; send one of them")),
+    }
+}
+
+fn differs(found: Option<Revision>) -> Problem {
+    let detail = match found {
+        Some(revision) => format!("the setting was last written at revision {revision}; read it again"),
+        None => "there is no such setting (any more)".to_owned(),
+    };
+    Problem::new(StatusCode::PRECONDITION_FAILED, "revision_differs", detail)
+}
+
+/// `history` and `history=17`.
+fn at(value: &str) -> Result<Option<Revision>, Problem> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let revision = value.parse().ok().filter(|revision| *revision > 0);
+    let wrong = || Problem::field("history", "is not a revision; write it without a value for the present");
+    revision.map(|revision| Some(Revision(revision))).ok_or_else(wrong)
+}

@@ -1,0 +1,117 @@
+//! Consul's HTTP API, as far as clients that discover and programs that register need it.
+//!
+//! | Consul's path | here |
+//! |---|---|
+//! | `GET /v1/catalog/services` | names and tags |
+//! | `GET /v1/catalog/service/{service}` | all instances of one service |
+//! | `GET /v1/health/service/{service}` | the same with their checks; `?passing` leaves the others out |
+//! | `GET /v1/agent/self` | who answers |
+//! | `PUT /v1/agent/service/register` | registers; with a TTL check, because nobody here probes |
+//! | `PUT /v1/agent/service/deregister/{id}` | deregisters |
+//! | `PUT /v1/agent/check/{pass,warn,fail,update}/{check}` | a heartbeat |
+//!
+//! Blocking queries (`?index=N&wait=2m`) and `?tag=` work on all lists. Other parameters (`dc`, `near`, `stale`, …) mean
+//! nothing here and are let pass, but for `filter`, whose absence would be noticed too late: it is refused. Wire formats:
+//! <https://developer.hashicorp.com/consul/api-docs>. Errors are problems as everywhere, with Consul's status codes.
+//!
+//! Consul's agents are where their services are; here any registry is everybody's agent. So ids are looked for among all
+//! services, and an address that is left out is the client's.
+
+mod agent;
+mod catalog;
+mod registration;
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    routing::{get, put},
+};
+use discovery::{Revision, Status};
+use serde_json::Value;
+use service_kit::Problem;
+
+use super::{
+    Api,
+    query::{Filter, Pairs, Poll},
+    waiting::loaded,
+};
+use crate::catalog::{Catalog, Entry, Sync, Topic};
+
+/// The one datacenter that there is.
+const DATACENTER: &str = "dc1";
+
+/// How long a blocking query waits that does not say for how long; Consul's own default.
+const WAIT_DEFAULT: Duration = Duration::from_secs(300);
+
+const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
+const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+
+/// What a list is answered with.
+type Answer = Result<(HeaderMap, Json<Value>), Problem>;
+
+/// Consul's paths.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/catalog/services", get(catalog::services))
+        .route("/v1/catalog/service/{service}", get(catalog::service))
+        .route("/v1/health/service/{service}", get(catalog::health))
+        .route("/v1/agent/self", get(agent::myself))
+        .route("/v1/agent/service/register", put(agent::register))
+        .route("/v1/agent/service/deregister/{id}", put(agent::deregister))
+        .route("/v1/agent/check/pass/{check}", put(agent::pass))
+        .route("/v1/agent/check/warn/{check}", put(agent::warn))
+        .route("/v1/agent/check/fail/{check}", put(agent::fail))
+        .route("/v1/agent/check/update/{check}", put(agent::update))
+}
+
+/// A query as Consul understands it.
+fn read(Pairs(pairs): &Pairs) -> Result<(Filter, Poll), Problem> {
+    let (mut filter, mut poll) = (Filter::default(), Poll::default());
+    for (name, value) in pairs {
+        match name.as_str() {
+            "filter" => {
+                let detail = "filter: expressions are not understood here; filter with tag and passing, or yourself";
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "no_filters", detail));
+            }
+            "passing" | "tag" => drop(filter.take(name, value)?),
+            _ => drop(poll.take(name, value)?),
+        }
+    }
+    poll.wait.get_or_insert(WAIT_DEFAULT);
+    // 0 asks without waiting, as Consul has it.
+    poll.seen = poll.seen.filter(|seen| *seen > Revision::default());
+    Ok((filter, poll))
+}
+
+/// Waits as asked.
+async fn wait(api: &Api, topic: Topic, poll: &Poll) -> Result<(), Problem> {
+    loaded(&api.catalog)?;
+    api.waiting.wait(&api.catalog, topic, poll).await?;
+    Ok(())
+}
+
+/// An index, and how far etcd is away: `Knownleader: false` and a growing `Lastcontact` are how Consul says "this may be
+/// old".
+fn headers(catalog: &Catalog, index: Revision) -> HeaderMap {
+    let sync = catalog.sync();
+    let (known, age_ms) = match sync {
+        Sync::Fresh(age) => ("true", age.as_millis()),
+        Sync::Never | Sync::Stale(_) => ("false", sync.age().unwrap_or_default().as_millis()),
+    };
+    HeaderMap::from_iter([
+        (INDEX, HeaderValue::from(index.0.max(1))),
+        (KNOWN_LEADER, HeaderValue::from_static(known)),
+        (LAST_CONTACT, HeaderValue::from(u64::try_from(age_ms).unwrap_or(u64::MAX))),
+    ])
+}
+
+/// Consul knows `passing`, `warning` and `critical`. What is being drained is in maintenance there, which is critical.
+fn check_status(entry: &Entry) -> &'static str {
+    match entry.status() {
+        Status::Passing => "passing",
+        Status::Draining | Status::Critical => "critical",
+    }
+}

@@ -1,0 +1,103 @@
+//! Registering as with a Consul agent.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Json,
+    extract::{ConnectInfo, State},
+    http::StatusCode,
+};
+use discovery::{FieldError, Host, InstanceId, InstanceKey, Status};
+use serde_json::{Map, Value, json};
+use service_kit::{Problem, json::JsonBody};
+
+use super::{DATACENTER, registration};
+use crate::{
+    error,
+    http::{Api, path::TextPath},
+};
+
+/// A check's id, when the client did not choose one.
+const CHECK_PREFIX: &str = "service:";
+
+/// Who answers.
+pub(super) async fn myself() -> Json<Value> {
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({
+        "Config": {
+            "Datacenter": DATACENTER, "PrimaryDatacenter": DATACENTER, "NodeName": "muster", "NodeID": "",
+            "Server": true, "Revision": "", "Version": version, "BuildDate": "1970-01-01T00:00:00Z",
+        },
+        "Member": { "Name": "muster", "Tags": { "dc": DATACENTER, "role": "consul" }, "Status": 1 },
+        "Meta": {},
+    }))
+}
+
+pub(super) async fn register(
+    State(api): State<Api>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<(), Problem> {
+    let client = Host::from(client.ip().to_canonical());
+    let heartbeat = registration::read(&body, client).map_err(error::field)?;
+    api.registrar.accept(heartbeat).await?;
+    Ok(())
+}
+
+pub(super) async fn deregister(State(api): State<Api>, TextPath(id): TextPath) -> Result<(), Problem> {
+    let key = find(&api, &id)?;
+    api.registrar.deregister(key).await?;
+    Ok(())
+}
+
+pub(super) async fn pass(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
+    report(&api, &check, Status::Passing).await
+}
+
+/// Answers, with a remark: in rotation.
+pub(super) async fn warn(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
+    report(&api, &check, Status::Passing).await
+}
+
+pub(super) async fn fail(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
+    report(&api, &check, Status::Critical).await
+}
+
+/// `{"Status":"passing","Output":"…"}`
+pub(super) async fn update(
+    State(api): State<Api>,
+    TextPath(check): TextPath,
+    JsonBody(body): JsonBody<Map<String, Value>>,
+) -> Result<(), Problem> {
+    let status = registration::text(&body, "Status").map_err(error::field)?.and_then(registration::status_of);
+    let unknown = || error::field(FieldError::new("Status", registration::STATUSES));
+    report(&api, &check, status.ok_or_else(unknown)?).await
+}
+
+async fn report(api: &Api, check: &str, status: Status) -> Result<(), Problem> {
+    let key = find(api, check.strip_prefix(CHECK_PREFIX).unwrap_or(check))?;
+    if api.registrar.report(key, status).await? { Ok(()) } else { Err(nobody(check)) }
+}
+
+/// The instance with this id, of whichever service. Ids are unique for an agent in Consul, and so they must be here for
+/// this to work; `host:port` is.
+fn find(api: &Api, id: &str) -> Result<InstanceKey, Problem> {
+    api.catalog.age()?;
+    let wanted = id.parse::<InstanceId>().map_err(error::field)?;
+    let mut found = api.catalog.with_id(&wanted);
+    match (found.pop(), found.pop()) {
+        (Some(key), None) => Ok(key),
+        (None, _) => Err(nobody(id)),
+        (Some(one), Some(other)) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "ambiguous_id",
+            format!("{one} and {other} have the same id; give each instance its own, or deregister by its full path"),
+        )),
+    }
+}
+
+/// 404, which makes Consul's clients register again.
+fn nobody(id: &str) -> Problem {
+    let shown: String = id.chars().take(160).flat_map(char::escape_default).collect();
+    Problem::new(StatusCode::NOT_FOUND, "no_such_instance", format!("unknown id \"{shown}\"; register it (again)"))
+}

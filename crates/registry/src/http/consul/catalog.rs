@@ -1,0 +1,87 @@
+//! Lists in Consul's words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{Json, extract::State};
+use discovery::{Instance, Registered, ServiceName};
+use serde_json::{Value, json};
+
+use super::{Answer, DATACENTER, check_status, headers, read, wait};
+use crate::{
+    catalog::{Entry, Topic},
+    http::{Api, path::ServicePath, query::Pairs},
+};
+
+/// `{"mail":["blue"],"userlist":[]}`
+pub(super) async fn services(State(api): State<Api>, pairs: Pairs) -> Answer {
+    let (_, poll) = read(&pairs)?;
+    wait(&api, Topic::Services, &poll).await?;
+    let (index, services) = api.catalog.read_all();
+    let tags = |entries: &[std::sync::Arc<Entry>]| -> BTreeSet<String> {
+        entries.iter().flat_map(|entry| entry.registered.instance.tags.iter().cloned()).collect()
+    };
+    let services: BTreeMap<&str, _> =
+        services.iter().map(|service| (service.name.as_str(), tags(&service.instances))).collect();
+    Ok((headers(&api.catalog, index), Json(json!(services))))
+}
+
+/// All instances of a service, however they are.
+pub(super) async fn service(State(api): State<Api>, ServicePath(name): ServicePath, pairs: Pairs) -> Answer {
+    list(&api, name, &pairs, catalog_entry).await
+}
+
+/// The same with their checks.
+pub(super) async fn health(State(api): State<Api>, ServicePath(name): ServicePath, pairs: Pairs) -> Answer {
+    list(&api, name, &pairs, health_entry).await
+}
+
+async fn list(api: &Api, name: ServiceName, pairs: &Pairs, show: fn(&Entry) -> Value) -> Answer {
+    let (filter, poll) = read(pairs)?;
+    wait(api, Topic::Service(name.clone()), &poll).await?;
+    let (index, view) = api.catalog.read(&name);
+    let entries = view.iter().flat_map(|view| &view.instances);
+    let shown: Vec<Value> = entries.filter(|entry| filter.matches(entry)).map(|entry| show(entry)).collect();
+    Ok((headers(&api.catalog, index), Json(Value::from(shown))))
+}
+
+fn catalog_entry(entry: &Entry) -> Value {
+    let Registered { key, instance, created, modified, .. } = &entry.registered;
+    let (id, host) = (id(entry), instance.address.host.to_string());
+    json!({
+        "ID": "", "Node": id, "Address": host, "Datacenter": DATACENTER, "TaggedAddresses": {}, "NodeMeta": {},
+        "CreateIndex": created.0, "ModifyIndex": modified.0,
+        "ServiceID": id, "ServiceName": key.service, "ServiceAddress": host, "ServicePort": instance.address.port,
+        "ServiceTags": instance.tags, "ServiceMeta": instance.meta, "ServiceWeights": weights(instance),
+        "ServiceEnableTagOverride": false,
+    })
+}
+
+fn health_entry(entry: &Entry) -> Value {
+    let Registered { key, instance, created, modified, .. } = &entry.registered;
+    let (id, host) = (id(entry), instance.address.host.to_string());
+    json!({
+        "Node": {
+            "ID": "", "Node": id, "Address": host, "Datacenter": DATACENTER, "TaggedAddresses": {}, "Meta": {},
+        },
+        "Service": {
+            "ID": id, "Service": key.service, "Tags": instance.tags, "Address": host, "Port": instance.address.port,
+            "Meta": instance.meta, "Weights": weights(instance), "EnableTagOverride": false,
+            "CreateIndex": created.0, "ModifyIndex": modified.0,
+        },
+        "Checks": [{
+            "Node": id, "CheckID": format!("service:{id}"), "Name": "heartbeat", "Status": check_status(entry),
+            "Notes": "", "Output": entry.status(), "ServiceID": id, "ServiceName": key.service,
+            "ServiceTags": instance.tags, "Type": "ttl", "Definition": {},
+            "CreateIndex": created.0, "ModifyIndex": modified.0,
+        }],
+    })
+}
+
+/// A nameless instance is named as its service.
+fn id(entry: &Entry) -> String {
+    entry.id().map_or_else(|| entry.registered.key.service.to_string(), ToString::to_string)
+}
+
+fn weights(instance: &Instance) -> Value {
+    json!({ "Passing": instance.weight, "Warning": 1 })
+}

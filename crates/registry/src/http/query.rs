@@ -1,0 +1,155 @@
+//! The part of a path behind `?`.
+//!
+//! Unknown parameters are refused: a mistyped `zon=a` would otherwise be a filter that silently filters nothing. Other
+//! systems' paths are the exception, whose clients send what means nothing here.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use discovery::{Instance, Revision, Status};
+use service_kit::{Problem, duration};
+use url::form_urlencoded;
+
+use crate::catalog::Entry;
+
+/// All parameters, decoded, in their order.
+#[derive(Debug)]
+pub(super) struct Pairs(pub(super) Vec<(String, String)>);
+
+/// Which instances of a service are asked for; all that is given must hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// `passing`: only those that want requests.
+    pub(super) passing: bool,
+    /// `zone=a`
+    pub(super) zone: Option<String>,
+    /// `version=1.4.0`
+    pub(super) version: Option<String>,
+    /// `tag=blue`, any number of times.
+    pub(super) tags: Vec<String>,
+}
+
+/// `index=N&wait=30s`: answer when it is no longer as it was at `N`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Poll {
+    /// What the client has seen; `None`: it wants to know now.
+    pub(super) seen: Option<Revision>,
+    /// For how long at most; `None`: the default of the path.
+    pub(super) wait: Option<Duration>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Pairs {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        Ok(Self(form_urlencoded::parse(query).into_owned().collect()))
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// Takes one parameter; false when it is none of a filter's.
+    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+        match name {
+            "passing" => self.passing = flag("passing", value)?,
+            "zone" => self.zone = Some(value.to_owned()),
+            "version" => self.version = Some(value.to_owned()),
+            "tag" => self.tags.push(value.to_owned()),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Whether the instance is asked for.
+    pub(super) fn matches(&self, entry: &Entry) -> bool {
+        let Instance { zone, version, tags, .. } = &entry.registered.instance;
+        (!self.passing || entry.status() == Status::Passing)
+            && self.zone.as_ref().is_none_or(|wanted| zone.as_ref() == Some(wanted))
+            && self.version.as_ref().is_none_or(|wanted| version.as_ref() == Some(wanted))
+            && self.tags.iter().all(|wanted| tags.contains(wanted))
+    }
+}
+
+// === impl Poll ===
+
+impl Poll {
+    /// Takes one parameter; false when it is none of a poll's.
+    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+        match name {
+            "index" => self.seen = Some(index(value)?),
+            "wait" => self.wait = Some(duration::parse(value).map_err(|reason| Problem::field("wait", reason))?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// A parameter that is there or not: `passing`, `passing=`, `passing=1`, `passing=true`; `0` and `false` are its absence.
+pub(super) fn flag(name: &'static str, value: &str) -> Result<bool, Problem> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(Problem::field(name, "is there or not; write it without a value")),
+    }
+}
+
+/// 422 for a parameter that means nothing here.
+pub(super) fn unknown(name: &str, known: &'static str) -> Problem {
+    // The name is the client's: not every byte of it belongs into an answer.
+    let shown: String = name.chars().take(32).flat_map(char::escape_default).collect();
+    Problem::field(shown, format!("is unknown here; there are {known}"))
+}
+
+fn index(value: &str) -> Result<Revision, Problem> {
+    let index = value.parse().ok().filter(|index| *index >= 0).map(Revision);
+    index.ok_or_else(|| Problem::field("index", "is not a number that an answer gave; send back its \"index\", or 0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery::Registered;
+
+    use super::*;
+
+    fn entry() -> Entry {
+        let mut instance = Instance::at("10.0.0.5:7070".parse().unwrap());
+        instance.zone = Some("a".to_owned());
+        instance.tags = ["blue", "big"].map(str::to_owned).into();
+        let key = "service/mail/a".parse().unwrap();
+        let registered =
+            Registered { key, instance, lease: None, created: Revision::default(), modified: Revision::default() };
+        Entry { registered, overridden: None, changed: Revision::default() }
+    }
+
+    fn filter(pairs: &[(&str, &str)]) -> Filter {
+        let mut filter = Filter::default();
+        assert!(pairs.iter().all(|(name, value)| filter.take(name, value).unwrap()));
+        filter
+    }
+
+    #[test]
+    fn an_instance_is_asked_for_when_all_that_is_given_holds() {
+        let entry = entry();
+        for asked in [&[][..], &[("zone", "a"), ("passing", "")], &[("tag", "blue"), ("tag", "big")]] {
+            assert!(filter(asked).matches(&entry), "{asked:?}");
+        }
+        for not in [&[("zone", "b")][..], &[("tag", "blue"), ("tag", "red")], &[("version", "1")]] {
+            assert!(!filter(not).matches(&entry), "{not:?}");
+        }
+        let drained = Entry { overridden: Some(Status::Draining), ..entry };
+        assert!(!filter(&[("passing", "1")]).matches(&drained));
+    }
+
+    #[test]
+    fn what_is_no_index_no_duration_and_no_flag_is_refused_by_name() {
+        let mut poll = Poll::default();
+        for (name, value) in [("index", "x"), ("index", "-1"), ("index", "99999999999999999999"), ("wait", "5")] {
+            assert_eq!(poll.take(name, value).unwrap_err().errors[0].field, name, "{value}");
+        }
+        assert!(Filter::default().take("passing", "maybe").is_err());
+        assert!(poll.take("index", "7").unwrap() && poll.take("wait", "120000ms").unwrap());
+        assert_eq!(poll, Poll { seen: Some(Revision(7)), wait: Some(Duration::from_secs(120)) });
+    }
+}

@@ -1,0 +1,327 @@
+//! The config centre: settings below `config/`, read and written with their revisions, and waited for.
+//!
+//! Who reads one asks etcd, linearizably: settings are read seldom, and what is read is what the next writer compares
+//! with. Who waits for a change is answered from a mirror that one watch feeds, so that a thousand who wait for the same
+//! setting cost etcd nothing when it changes.
+//!
+//! `config/<service>` is the gateway's policy for a service, and is written only if it is free of mistakes
+//! ([`discovery::policy`]). What is in any other setting is its readers' business.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use discovery::{FieldError, Revision, SettingKey, policy::PolicyDocument};
+use discovery_etcd::{Etcd, EtcdError, Expected, Setting, SettingsChange, Write};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    bounds::Bounds,
+    catalog::{Bells, Topic},
+    error::RegistryError,
+};
+
+/// The longest value, in bytes; also that of a policy.
+pub const VALUE_MAX_BYTES: usize = PolicyDocument::MAX_BYTES;
+
+/// How many earlier values [`Settings::history`] looks for at most.
+pub const HISTORY_MAX: usize = 32;
+
+/// A mirror that has heard nothing for longer than this is not believed. It hears something about every 5 s.
+const FRESH_MAX: Duration = Duration::from_secs(12);
+
+/// Reads, writes and waits. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    etcd: Etcd,
+    bounds: Bounds,
+    bells: Bells,
+    state: Arc<RwLock<State>>,
+}
+
+/// What is known of all settings.
+#[derive(Debug, Default)]
+struct State {
+    settings: BTreeMap<SettingKey, Setting>,
+    /// The index of every setting that is not there; raised by every deletion.
+    floor: Revision,
+    /// Everything up to here is known.
+    revision: Revision,
+    /// When etcd last said anything.
+    heard: Option<Instant>,
+}
+
+/// One value that a setting had.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Past {
+    /// When it was written.
+    pub revision: i64,
+    /// Which value it was, counted from when the setting came into being.
+    pub version: i64,
+    /// The value.
+    pub value: String,
+}
+
+/// What is left of a setting's past.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct History {
+    /// The latest first.
+    pub history: Vec<Past>,
+    /// Whether it reaches back to when the setting came into being. etcd keeps what was not compacted.
+    pub complete: bool,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Knows nothing yet; [`Settings::follow`] feeds it.
+    pub fn new(etcd: Etcd, bounds: Bounds, bells: Bells) -> Self {
+        Self { etcd, bounds, bells, state: Arc::default() }
+    }
+
+    /// Keeps the mirror up to date for as long as it is polled.
+    pub async fn follow(&self) -> Infallible {
+        self.etcd.follow_settings(|change| self.apply(change)).await
+    }
+
+    /// One setting as it is now; with the revision at which that is true.
+    ///
+    /// # Errors
+    ///
+    /// etcd cannot be read; see [`crate::bounds::Bounds::run`].
+    pub async fn read(&self, key: SettingKey) -> Result<(Revision, Option<Setting>), RegistryError> {
+        let etcd = self.etcd.clone();
+        self.bounds.run(move |_| async move { etcd.setting(&key, None).await.map_err(not_read) }).await
+    }
+
+    /// Writes a setting if it is as expected.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Invalid`] for a policy with a mistake; else as [`Settings::read`].
+    pub async fn write(&self, key: SettingKey, value: String, expected: Expected) -> Result<Write, RegistryError> {
+        check(&key, &value)?;
+        let etcd = self.etcd.clone();
+        let work = move |_| async move {
+            let write = etcd.put_setting(&key, &value, expected).await;
+            let write = write.map_err(|source| RegistryError::Etcd { operation: "write the setting", source })?;
+            if let Write::Done(Some(revision)) = write {
+                tracing::info!(%key, %revision, bytes = value.len(), "setting written");
+            }
+            Ok(write)
+        };
+        self.bounds.run(work).await
+    }
+
+    /// Deletes a setting if it is as expected.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::read`].
+    pub async fn delete(&self, key: SettingKey, expected: Expected) -> Result<Write, RegistryError> {
+        let etcd = self.etcd.clone();
+        let work = move |_| async move {
+            let write = etcd.delete_setting(&key, expected).await;
+            let write = write.map_err(|source| RegistryError::Etcd { operation: "delete the setting", source })?;
+            if let Write::Done(Some(revision)) = write {
+                tracing::info!(%key, %revision, "setting deleted");
+            }
+            Ok(write)
+        };
+        self.bounds.run(work).await
+    }
+
+    /// The values that a setting had up to `at` (default: now), as far as etcd keeps them, back to when it came into
+    /// being or to [`HISTORY_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::read`].
+    pub async fn history(&self, key: SettingKey, at: Option<Revision>) -> Result<History, RegistryError> {
+        let etcd = self.etcd.clone();
+        self.bounds.run(move |_| async move { walk_back(&etcd, &key, at).await }).await
+    }
+
+    /// Every setting with the revision of its last write, and the revision up to which that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotLoaded`], [`RegistryError::Stale`].
+    pub fn list(&self) -> Result<(Revision, Vec<(SettingKey, Revision)>), RegistryError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.check_fresh()?;
+        Ok((state.revision, state.settings.iter().map(|(key, setting)| (key.clone(), setting.modified)).collect()))
+    }
+
+    /// Waits until the setting is not as it was at `seen`, at most until `until`; then says how it is, with its index.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotLoaded`], [`RegistryError::Stale`].
+    pub async fn wait(
+        &self,
+        key: &SettingKey,
+        seen: Revision,
+        until: Instant,
+    ) -> Result<(Revision, Option<Setting>), RegistryError> {
+        let mut subscription = self.bells.subscribe(Topic::Setting(key.clone()));
+        loop {
+            {
+                let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+                state.check_fresh()?;
+                let index = state.index(key);
+                if seen < index || seen > index.max(state.revision) || Instant::now() >= until {
+                    return Ok((index, state.settings.get(key).cloned()));
+                }
+            }
+            // That the time is over is seen above.
+            let _ = timeout_at(until, subscription.rung()).await;
+        }
+    }
+
+    fn apply(&self, change: SettingsChange) {
+        let touched = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(change, Instant::now());
+        self.bells.ring(touched.into_iter().map(Topic::Setting));
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Takes in a change; says which settings are not as before.
+    fn apply(&mut self, change: SettingsChange, now: Instant) -> Vec<SettingKey> {
+        self.heard = Some(now);
+        match change {
+            SettingsChange::Listed(revision, settings) => self.list(revision, settings.into_iter().collect()),
+            SettingsChange::Changed(revision, changed) => {
+                self.revision = self.revision.max(revision);
+                let keys = changed.iter().map(|(key, _)| key.clone()).collect();
+                for (key, setting) in changed {
+                    match setting {
+                        Some(setting) => drop(self.settings.insert(key, setting)),
+                        None => {
+                            self.settings.remove(&key);
+                            self.floor = self.floor.max(revision);
+                        }
+                    }
+                }
+                keys
+            }
+        }
+    }
+
+    fn list(&mut self, revision: Revision, settings: BTreeMap<SettingKey, Setting>) -> Vec<SettingKey> {
+        let is_new_history = revision < self.revision || self.floor == Revision::default();
+        let before = std::mem::replace(&mut self.settings, settings);
+        let changed = |key: &&SettingKey| before.get(*key) != self.settings.get(*key);
+        let mut keys: Vec<SettingKey> = before.keys().chain(self.settings.keys()).filter(changed).cloned().collect();
+        keys.dedup();
+        if is_new_history || before.keys().any(|key| !self.settings.contains_key(key)) {
+            self.floor = revision;
+        }
+        self.revision = revision;
+        keys
+    }
+
+    /// The revision of the setting's last event.
+    fn index(&self, key: &SettingKey) -> Revision {
+        self.settings.get(key).map_or(self.floor, |setting| setting.modified)
+    }
+
+    fn check_fresh(&self) -> Result<(), RegistryError> {
+        match self.heard.map(|heard| heard.elapsed()) {
+            None => Err(RegistryError::NotLoaded),
+            Some(silence) if silence > FRESH_MAX => Err(RegistryError::Stale(silence)),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// What may be written: text of bounded length; a policy that has no mistakes.
+fn check(key: &SettingKey, value: &str) -> Result<(), RegistryError> {
+    if value.len() > VALUE_MAX_BYTES {
+        let reason = format!("has {} bytes; {VALUE_MAX_BYTES} are allowed", value.len());
+        return Err(RegistryError::Invalid(FieldError::new("value", reason)));
+    }
+    if key.policy_of().is_some() {
+        PolicyDocument::parse(value.as_bytes()).map_err(RegistryError::Invalid)?;
+    }
+    Ok(())
+}
+
+async fn walk_back(etcd: &Etcd, key: &SettingKey, mut at: Option<Revision>) -> Result<History, RegistryError> {
+    let mut history = Vec::new();
+    loop {
+        let setting = match etcd.setting(key, at).await {
+            Ok((_, setting)) => setting,
+            Err(error) if error.is_compacted() => return Ok(History { history, complete: false }),
+            Err(error) => return Err(not_read(error)),
+        };
+        let Some(Setting { value, modified, version, .. }) = setting else {
+            return Ok(History { history, complete: true });
+        };
+        history.push(Past { revision: modified.0, version, value });
+        if version == 1 || history.len() >= HISTORY_MAX {
+            return Ok(History { history, complete: version == 1 });
+        }
+        at = Some(Revision(modified.0 - 1));
+    }
+}
+
+fn not_read(source: EtcdError) -> RegistryError {
+    RegistryError::Etcd { operation: "read the setting", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(key: &str) -> SettingKey {
+        key.parse().unwrap()
+    }
+
+    fn setting(value: &str, revision: i64) -> Setting {
+        let revision = Revision(revision);
+        Setting { value: value.to_owned(), created: revision, modified: revision, version: 1 }
+    }
+
+    fn listed() -> State {
+        let mut state = State::default();
+        let settings = vec![(key("mail"), setting("{}", 3)), (key("a/b"), setting("x", 5))];
+        state.apply(SettingsChange::Listed(Revision(9), settings), Instant::now());
+        state
+    }
+
+    #[test]
+    fn an_index_is_the_revision_of_the_settings_last_event_and_a_deletion_is_one() {
+        let mut state = listed();
+        assert_eq!((state.index(&key("mail")).0, state.index(&key("none")).0), (3, 9));
+        let change = SettingsChange::Changed(Revision(12), vec![(key("mail"), None)]);
+        assert_eq!(state.apply(change, Instant::now()), [key("mail")]);
+        assert_eq!((state.index(&key("mail")).0, state.index(&key("a/b")).0), (12, 5));
+    }
+
+    #[test]
+    fn a_list_after_a_gap_touches_only_what_differs_and_a_wiped_etcd_starts_anew() {
+        let mut state = listed();
+        let settings = vec![(key("a/b"), setting("x", 5)), (key("c/d"), setting("y", 11))];
+        let touched = state.apply(SettingsChange::Listed(Revision(20), settings), Instant::now());
+        assert_eq!(touched, [key("mail"), key("c/d")]);
+        assert_eq!(state.index(&key("mail")).0, 20);
+        let touched = state.apply(SettingsChange::Listed(Revision(2), Vec::new()), Instant::now());
+        assert_eq!(touched, [key("a/b"), key("c/d")]);
+        assert_eq!(state.index(&key("a/b")).0, 2);
+    }
+
+    #[test]
+    fn a_policy_is_written_only_without_mistakes_and_anything_else_as_it_is() {
+        assert!(check(&key("mail"), "{}").is_ok());
+        let error = check(&key("mail"), r#"{"timeouts":{"response":"5"}}"#).unwrap_err();
+        assert!(matches!(&error, RegistryError::Invalid(field) if field.field == "timeouts.response"), "{error:?}");
+        assert!(check(&key("mail/free"), "any text").is_ok());
+        assert!(check(&key("mail/free"), &"x".repeat(VALUE_MAX_BYTES + 1)).is_err());
+    }
+}
