@@ -17,7 +17,8 @@ use crate::{
     cost::Cost,
     engine::{Clients, Connections, Done, EventLoop, Load, Outcome, Pace, Traffic},
     machine,
-    rows::{CONNECTIONS, SHAPES, Stand},
+    shape::SHAPES,
+    stand::{CONNECTIONS, Stand},
 };
 
 /// Microseconds of processor time for one small GET.

@@ -11,7 +11,8 @@ use crate::{
     machine,
     pin::Cores,
     report,
-    rows::{self, Extent, Stand},
+    rows::{self, Extent},
+    stand::Stand,
 };
 
 /// What a request costs: balance beside nginx and HAProxy, on two cores of this machine.

@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`rows`] | **what is measured**, a function for each row of the table |
+//! | [`stand`], [`shape`], `uniform` | one measurement: of which request, how, and what came of it |
 //! | [`rounds`] | interleaved rounds, medians, ratios |
 //! | [`gateway`] | the three programs, with configurations that do the same |
 //! | [`cost`] | processor time and memory of a process and its children, from `/proc` |
@@ -27,3 +28,6 @@ pub mod pin;
 pub mod report;
 pub mod rounds;
 pub mod rows;
+pub mod shape;
+pub mod stand;
+mod uniform;

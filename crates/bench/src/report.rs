@@ -5,7 +5,9 @@ use crate::{
     gateway::Kind,
     machine,
     rounds::Rounds,
-    rows::{CONNECTIONS, Extent, FixedRate, POPULATIONS, Shape},
+    rows::{Extent, FixedRate, POPULATIONS},
+    shape::Shape,
+    stand::CONNECTIONS,
 };
 
 /// The index of the reference among [`Kind::ALL`].

@@ -60,3 +60,24 @@ async fn a_frozen_instance_fails_no_get_and_is_back_when_it_thaws() {
     assert_eq!(row.replayed().count(), 0, "{row}\nno POST is ever sent twice");
     assert!(ejected.is_some() && back.is_some(), "{row}");
 }
+
+#[tokio::test]
+async fn a_frozen_instance_is_ejected_when_the_first_answer_is_overdue() {
+    let deadline = |name: &str| match name {
+        "balance" => vec![("BALANCE_RESPONSE_TIMEOUT", "500ms".to_owned())],
+        _ => Vec::new(),
+    };
+    let mut rig = Rig::with(deadline).await;
+    let users = rig.users().await;
+    let frozen = rig.signal("witness-2", Signal::SIGSTOP);
+    let ejected = rig.in_rotation("witness-2", false, frozen, LIMIT).await;
+    rig.pass(rig.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
+    let thawed = rig.signal("witness-2", Signal::SIGCONT);
+    let back = rig.in_rotation("witness-2", true, thawed, LIMIT).await;
+    rig.pass(Duration::from_secs(1)).await;
+    let row = rig.row("SIGSTOP with a response timeout of 0.5 s", users).with("ejected", ejected).with("back", back);
+    row.show();
+    assert_eq!(row.replayed().count(), 0, "{row}\nno POST is ever sent twice");
+    assert!(ejected.is_some_and(|took| took <= Duration::from_secs(2)), "{row}");
+    assert!(back.is_some(), "{row}");
+}

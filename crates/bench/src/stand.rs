@@ -1,0 +1,181 @@
+//! Where it is measured: two cores, two upstreams, one gateway at a time.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    engine::{Clients, Connections, EventLoop, Load, Origin, Pace},
+    gateway::{Gateway, Kind, Population, Setting},
+    pin::Cores,
+    shape::{SHAPES, Shape},
+    uniform::Uniform,
+};
+
+/// Connections of users under load, as in most published comparisons: enough to keep a core busy, few enough to fit a cache.
+pub const CONNECTIONS: usize = 32;
+/// Before each measurement: connections are opened, caches and branch predictors are warm.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// One measurement of one gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct Figure {
+    /// Processor time for each completed request, in microseconds.
+    pub cpu_us: f64,
+    /// Completed requests a second.
+    pub per_second: f64,
+}
+
+/// Latencies of one measurement at a fixed rate, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Latencies {
+    /// Half of the requests were as fast.
+    pub p50: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// 99.9 %.
+    pub p999: f64,
+}
+
+/// Where it is measured.
+#[derive(Debug)]
+pub struct Stand {
+    event_loop: EventLoop,
+    upstreams: [std::net::SocketAddr; 2],
+    cores: Cores,
+    folder: tempfile::TempDir,
+    balance: PathBuf,
+}
+
+// === impl Stand ===
+
+impl Stand {
+    /// Two upstreams on this thread, which moves to the load's core; `balance` is the program to measure.
+    ///
+    /// # Errors
+    ///
+    /// No free port, no folder for temporary files, no `balance`.
+    pub fn new(cores: Cores, balance: PathBuf) -> anyhow::Result<Self> {
+        ensure!(balance.is_file(), "{} is not there; build it: cargo build --release -p balance", balance.display());
+        crate::gateway::open_files_max()?;
+        cores.start_gateway(|| ())?;
+        let origin = Origin::listen(2, 12)?;
+        let [one, two] = origin.addresses()?[..] else { anyhow::bail!("two listeners were asked for") };
+        let event_loop = EventLoop::new(Some(origin))?;
+        Ok(Self { event_loop, upstreams: [one, two], cores, folder: tempfile::tempdir()?, balance })
+    }
+
+    /// The event loop, for loads of one's own, and where its upstreams are.
+    pub fn parts(&mut self) -> (&mut EventLoop, std::net::SocketAddr, Cores) {
+        (&mut self.event_loop, self.upstreams[0], self.cores)
+    }
+
+    /// Starts a gateway in front of the two upstreams.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn gateway(&self, kind: Kind, population: Population) -> anyhow::Result<Gateway> {
+        let setting = Setting {
+            upstreams: self.upstreams,
+            folder: self.folder.path(),
+            cores: self.cores,
+            balance: &self.balance,
+            population,
+        };
+        Gateway::start(kind, &setting)
+    }
+
+    /// Processor time for each request under as much load as the gateway takes.
+    ///
+    /// # Errors
+    ///
+    /// The gateway has ended, or a request failed.
+    pub fn cpu(&mut self, gateway: &Gateway, shape: Shape, duration: Duration) -> anyhow::Result<Figure> {
+        let load = load(gateway, Pace::UnderWay(CONNECTIONS), shape.connections);
+        self.measure(gateway, shape, load, duration).map(|(figure, _)| figure)
+    }
+
+    /// Latencies of small requests at `per_second`, each from when it was due.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stand::cpu`].
+    pub fn latencies(
+        &mut self,
+        gateway: &Gateway,
+        per_second: f64,
+        duration: Duration,
+    ) -> anyhow::Result<(Figure, Latencies)> {
+        let load = Load { spin: true, ..load(gateway, Pace::PerSecond(per_second), Connections::Kept) };
+        let (figure, uniform) = self.measure(gateway, SHAPES[0], load, duration)?;
+        #[expect(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
+        let at = |quantile| uniform.latencies_us.value_at_quantile(quantile) as f64;
+        Ok((figure, Latencies { p50: at(0.5), p99: at(0.99), p999: at(0.999) }))
+    }
+
+    /// Resident bytes for each connection that was used once and is idle now; `at_once` of them were used at the same
+    /// time. Starts a gateway of its own, because memory that was used before would be used again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stand::cpu`].
+    pub fn idle_bytes(&mut self, kind: Kind, connections: u64, at_once: u64) -> anyhow::Result<f64> {
+        let gateway = self.gateway(kind, Population::default())?;
+        self.cpu(&gateway, SHAPES[0], WARM_UP)?;
+        let before = gateway.cost()?.resident_bytes;
+        // Connections beyond the queue of a listener are tried again by the kernel after a second.
+        let load = Load {
+            patience: Duration::from_secs(20),
+            connections_max: usize::try_from(connections)?,
+            ..load(&gateway, Pace::InAll(connections, at_once), Connections::Hoarded)
+        };
+        let mut uniform = Uniform::new(SHAPES[0]);
+        let clients = self.event_loop.run_to_end(load, &mut uniform)?;
+        uniform.all_succeeded(&gateway)?;
+        let after = gateway.cost()?.resident_bytes;
+        self.event_loop.close(clients);
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+        Ok(after.saturating_sub(before) as f64 / connections as f64)
+    }
+
+    fn measure(
+        &mut self,
+        gateway: &Gateway,
+        shape: Shape,
+        load: Load,
+        duration: Duration,
+    ) -> anyhow::Result<(Figure, Uniform)> {
+        if let Some(origin) = self.event_loop.origin() {
+            origin.set_body(shape.response_bytes);
+        }
+        let (mut clients, mut uniform) = (Clients::new(load), Uniform::new(shape));
+        self.run_for(WARM_UP, &mut clients, &mut uniform)?;
+        uniform.forget();
+        let (before, started) = (gateway.cost()?.cpu, Instant::now());
+        self.run_for(duration, &mut clients, &mut uniform)?;
+        let (cpu, took) = (gateway.cost()?.cpu - before, started.elapsed());
+        uniform.all_succeeded(gateway)?;
+        #[expect(clippy::cast_precision_loss, reason = "requests far below 2^52")]
+        let completed = uniform.completed as f64;
+        clients.stop();
+        self.event_loop.run(&mut clients, &mut Uniform::new(shape), |clients, _| !clients.is_done())?;
+        self.event_loop.close(clients);
+        ensure!(completed > 0.0, "{} completed no request", gateway.kind.name());
+        let figure = Figure { cpu_us: cpu.as_secs_f64() * 1e6 / completed, per_second: completed / took.as_secs_f64() };
+        Ok((figure, uniform))
+    }
+
+    fn run_for(&mut self, duration: Duration, clients: &mut Clients, uniform: &mut Uniform) -> anyhow::Result<()> {
+        let end = Instant::now() + duration;
+        self.event_loop.run(clients, uniform, |_, now| now < end).context("the event loop cannot wait")
+    }
+}
+
+fn load(gateway: &Gateway, pace: Pace, connections: Connections) -> Load {
+    let patience = Duration::from_secs(5);
+    Load { target: gateway.address, pace, connections, connections_max: CONNECTIONS, patience, spin: false }
+}
