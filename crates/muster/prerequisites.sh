@@ -2,7 +2,7 @@
 # Installs what Muster needs beside a Rust toolchain, with the system's package manager; says what it does.
 #
 #   prerequisites.sh run    etcd, protoc                                  (for `make run`)
-#   prerequisites.sh test   the same, MariaDB, Prometheus, VictoriaMetrics, Python with the packages that tests need,
+#   prerequisites.sh test   the same, MariaDB, dig, Prometheus, VictoriaMetrics, Python with the packages that tests need,
 #                           cargo-nextest, cargo-deny (for `make test`)
 #
 # What is there already is left alone, whatever its version.
@@ -31,12 +31,16 @@ packages_for() {
         apt:victoriametrics) echo victoria-metrics ;;
         apt:python) echo python3 python3-venv ;;
         dnf:python | apk:python) echo python3 ;;
+        apt:dig) echo bind9-dnsutils ;;
         dnf:protoc) echo protobuf-compiler protobuf-devel ;;
         dnf:mariadb) echo mariadb-server ;;
+        dnf:dig) echo bind-utils ;;
         apk:protoc) echo protobuf-dev ;;
         apk:etcd) echo etcd etcd-ctl ;;
         apk:mariadb) echo mariadb ;;
+        apk:dig) echo bind-tools ;;
         apk:cc) echo build-base ;;
+        pacman:dig | brew:dig) echo bind ;;
         pacman:protoc | brew:protoc) echo protobuf ;;
         *:cc) echo gcc ;;
         *) echo "$2" ;;
@@ -52,6 +56,7 @@ need etcd etcd
 need protoc protoc
 if [ "$purpose" = test ]; then
     need mariadb mariadbd
+    need dig dig
     need prometheus prometheus
     need victoriametrics victoria-metrics
     need python python3

@@ -8,6 +8,7 @@ use discovery_etcd::EtcdOptions;
 use service_kit::config::{CommonOptions, ServiceConfig};
 
 use crate::admission::AdmissionOptions;
+use crate::dns::{DnsListen, zone::Zone};
 
 /// Takes HTTP heartbeats and keeps one leased key per instance in etcd.
 #[derive(Debug, Clone, Parser)]
@@ -30,6 +31,13 @@ pub struct Config {
     /// Who may do what.
     #[command(flatten)]
     pub admission: AdmissionOptions,
+    /// Where DNS questions are answered, over UDP and TCP; `off`: nowhere. When the default address is taken, this registry
+    /// does without DNS.
+    #[arg(long, env = "REGISTRY_DNS_LISTEN", default_value_t, value_name = "IP:PORT")]
+    pub dns_listen: DnsListen,
+    /// The domain below which services have names: mail.service.DOMAIN.
+    #[arg(long, env = "REGISTRY_DNS_DOMAIN", default_value = "muster", value_name = "DOMAIN", value_parser = Zone::new)]
+    pub dns_domain: Zone,
     /// How etcd is reached.
     #[command(flatten)]
     pub etcd: EtcdOptions,

@@ -14,6 +14,7 @@
 //! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
+//! | [`dns`] | the same, asked by name |
 //! | [`settings`] | the config centre: what is below `config/`, with revisions |
 //! | [`error`] | the one table from error to status and code |
 //! | [`metrics`] | what is counted |
@@ -27,6 +28,7 @@ pub mod bounds;
 pub mod catalog;
 pub mod config;
 pub mod dialects;
+pub mod dns;
 pub mod error;
 pub mod http;
 pub mod lease_table;
@@ -54,8 +56,9 @@ use self::{
     bounds::{Bounds, Limits},
     catalog::Catalog,
     config::Config,
+    dns::Dns,
     http::{Api, WaitingRoom},
-    metrics::{Gauges, Metrics},
+    metrics::{DnsMetrics, Gauges, Metrics},
     mirror::Mirror,
     registrar::Registrar,
     settings::Settings,
@@ -66,7 +69,7 @@ use self::{
 ///
 /// # Errors
 ///
-/// The address cannot be listened on, or the etcd options name a file that cannot be used.
+/// An address cannot be listened on, or the etcd options name a file that cannot be used.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let listener = serve::bind(config.listen).await?;
     run_on(listener, config, shutdown).await
@@ -76,12 +79,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 ///
 /// # Errors
 ///
-/// The options name a file that cannot be used.
+/// The options name a file that cannot be used, or the address for DNS cannot be had.
 pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let etcd = Etcd::new(&config.etcd)?.speaking(config.dialects.iter().copied());
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
     let mirror = Mirror::new(watch.health());
 
+    let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();
     let bounds = Bounds::new(Limits::default());
     let tokens = Tokens::load(config.admission.tokens_file.as_deref())?;
@@ -93,13 +97,16 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone());
     let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
+    let catalog = Catalog::new(mirror.clone());
+    let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), DnsMetrics::register(&mut metrics));
     let readiness = Readiness::new();
-    let (catalog, waiting) = (Catalog::new(mirror.clone()), WaitingRoom::new(shutdown.clone()));
+    let waiting = WaitingRoom::new(shutdown.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
     let router = app::assemble(access::guard(routes, admission, tokens), readiness.clone(), metrics);
 
     tracing::info!(
         %listen,
+        dns_listen = dns_server.as_ref().and_then(|server| server.local_addr().ok()).map(tracing::field::display),
         etcd_endpoints = config.etcd.etcd_endpoints.join(","),
         "registry serves"
     );
@@ -108,5 +115,6 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         // Until the last request is answered: a heartbeat during the drain is as good as any.
         never = mirror::run(watch, mirror, readiness) => match never {},
         never = settings.follow() => match never {},
+        never = dns::run(dns_server, dns) => match never {},
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use hickory_proto::op::ResponseCode;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
@@ -44,6 +45,43 @@ struct OutcomeLabel {
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     heartbeats: Family<OutcomeLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+/// Counts answers to DNS questions. Clones share the counters.
+#[derive(Debug, Clone, Default)]
+pub struct DnsMetrics {
+    answers: Family<CodeLabel, Counter>,
+}
+
+// === impl DnsMetrics ===
+
+impl DnsMetrics {
+    /// Registers `registry_dns_answers_total{code}`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("registry_dns_answers", "DNS answers by response code", metrics.answers.clone());
+        metrics
+    }
+
+    /// Counts one answer.
+    pub fn count(&self, code: ResponseCode) {
+        let code = match code {
+            ResponseCode::NoError => "noerror",
+            ResponseCode::FormErr => "formerr",
+            ResponseCode::ServFail => "servfail",
+            ResponseCode::NXDomain => "nxdomain",
+            ResponseCode::NotImp => "notimp",
+            ResponseCode::Refused => "refused",
+            _ => "other",
+        };
+        self.answers.get_or_create(&CodeLabel { code }).inc();
+    }
 }
 
 // === impl Metrics ===

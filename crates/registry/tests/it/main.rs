@@ -7,6 +7,7 @@ mod binary;
 mod client;
 mod consul;
 mod dialects;
+mod dns;
 mod faults;
 mod heartbeats;
 mod hostile_input;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::stream::EventStream;
 use clap::Parser;
 use discovery_etcd::{Etcd, EtcdOptions};
-use registry::config::Config;
+use registry::{config::Config, dns::DnsListen};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use testkit::{
@@ -54,9 +54,11 @@ impl Registry {
         Self::launch(vec![format!("http://127.0.0.1:{}", free_ports(1)[0])], |_| {}).await
     }
 
-    async fn launch(endpoints: Vec<String>, configure: impl FnOnce(&mut Config)) -> Self {
+    /// Starts one and waits for nothing.
+    pub(crate) async fn launch(endpoints: Vec<String>, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::try_parse_from(["registry"]).unwrap();
         config.etcd = EtcdOptions::at(endpoints);
+        config.dns_listen = DnsListen::Off;
         configure(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

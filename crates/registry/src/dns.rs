@@ -1,0 +1,192 @@
+//! Who is there, in DNS: for everything that can resolve a name and knows nothing of registries.
+//!
+//! | name (below the domain `muster`) | answers |
+//! |---|---|
+//! | `mail.service.muster` | `A`, `AAAA`: the addresses of the passing instances; `SRV`: with their ports |
+//! | `eu.mail.service.muster` | the same, of those with the tag `eu` |
+//! | `_mail._tcp.service.muster` | `SRV`, as RFC 2782 writes it |
+//! | `0a000005.addr.muster` | the address that the name spells: what a `SRV` record of an IP address points to |
+//! | `muster` | `SOA`, `NS` |
+//!
+//! *Never a false "nobody".* Resolvers cache and clients believe, so an empty answer must be true: it is given only while
+//! the catalog is fresh. Before anything has been read from etcd, and for whatever is not found while etcd is silent, the
+//! answer is `SERVFAIL`, on which a resolver asks the next registry. What is known is told even then: the death of etcd
+//! stops nobody.
+//!
+//! *Time to live.* [`TTL_SECS`] is one second. A lease outlives its instance by seconds anyway, so a second more does
+//! not matter, while it keeps a busy resolver to one question a second for each name. Zero would be legal, and is what
+//! some caches mistreat. Negative answers live as long (RFC 2308).
+//!
+//! *Load.* Answers come in random order; `SRV` records carry the instance's weight (RFC 2782).
+//!
+//! *Bounds.* One datagram is answered before the next one is read, so a flood fills the kernel's buffer and nothing of
+//! ours. Over UDP an answer has at most [`message::UDP_MAX_BYTES`], and `TC` says when that was not enough. TCP has
+//! limits in [`tcp`]. hickory's own server has no limit of connections, and a task for every datagram; so only its codec
+//! is used.
+
+pub mod answer;
+pub mod message;
+pub mod tcp;
+mod udp;
+pub mod zone;
+
+use std::{convert::Infallible, fmt, io, net::SocketAddr, str::FromStr, sync::Arc};
+
+use discovery::{Revision, ServiceName};
+use tokio::net::{TcpListener, UdpSocket};
+
+use self::{answer::View, tcp::Limits, zone::Zone};
+use crate::{
+    catalog::{Catalog, ServiceView},
+    metrics::DnsMetrics,
+};
+
+/// How long an answer about a service may be kept, and that there is none.
+pub const TTL_SECS: u32 = 1;
+
+/// What both transports answer from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Dns {
+    zone: Arc<Zone>,
+    catalog: Catalog,
+    metrics: DnsMetrics,
+}
+
+/// Where questions are answered, if they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsListen {
+    /// Nowhere.
+    Off,
+    /// Here, over UDP and TCP.
+    At(SocketAddr),
+}
+
+/// The address that was asked for cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot answer DNS questions on {address}")]
+pub struct DnsBindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// A bound server: UDP and TCP on the same port.
+#[derive(Debug)]
+pub struct Server {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+/// Binds where it is asked to. The default address is not insisted on: a second registry on the same machine does
+/// without DNS, and says so.
+///
+/// # Errors
+///
+/// Another address than the default one is taken, or may not be had.
+pub async fn bind(listen: DnsListen) -> Result<Option<Server>, DnsBindError> {
+    let DnsListen::At(address) = listen else { return Ok(None) };
+    match Server::bind(address).await {
+        Ok(server) => Ok(Some(server)),
+        Err(error) if listen == DnsListen::default() => {
+            tracing::warn!(%address, %error, "no DNS here: the default address is taken; give another with --dns-listen");
+            Ok(None)
+        }
+        Err(source) => Err(DnsBindError { address, source }),
+    }
+}
+
+/// Answers for as long as it is polled.
+pub(crate) async fn run(server: Option<Server>, dns: Dns) -> Infallible {
+    match server {
+        Some(server) => server.run(dns).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl DnsListen ===
+
+impl Default for DnsListen {
+    /// 127.0.0.1:8600
+    fn default() -> Self {
+        Self::At(([127, 0, 0, 1], 8600).into())
+    }
+}
+
+impl FromStr for DnsListen {
+    type Err = String;
+
+    fn from_str(listen: &str) -> Result<Self, String> {
+        match listen {
+            "off" => Ok(Self::Off),
+            address => match address.parse() {
+                Ok(address) => Ok(Self::At(address)),
+                Err(_) => Err("write IP:PORT, or off".to_owned()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for DnsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+// === impl Dns ===
+
+impl Dns {
+    /// Answers for `zone` with what `catalog` knows.
+    pub(crate) fn new(zone: Zone, catalog: Catalog, metrics: DnsMetrics) -> Self {
+        Self { zone: Arc::new(zone), catalog, metrics }
+    }
+
+    /// The answer to one message; none to what is no question.
+    pub(crate) fn answer(&self, request: &[u8], transport: message::Transport) -> Option<Vec<u8>> {
+        let (answer, code) = message::answer(&self.zone, self, request, transport)?;
+        self.metrics.count(code);
+        Some(answer)
+    }
+}
+
+impl View for Dns {
+    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
+        self.catalog.service(name)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.catalog.sync().is_fresh()
+    }
+
+    fn revision(&self) -> Revision {
+        self.catalog.revision()
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        // Port 0 becomes a port with TCP; UDP takes the same.
+        let udp = UdpSocket::bind(tcp.local_addr()?).await?;
+        Ok(Self { udp, tcp })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.udp.local_addr()
+    }
+
+    async fn run(self, dns: Dns) -> Infallible {
+        tokio::select! {
+            never = udp::run(&self.udp, &dns) => never,
+            never = tcp::run(self.tcp, dns.clone(), Limits::default()) => never,
+        }
+    }
+}
