@@ -84,6 +84,14 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
+    /// Nothing is known about what stands there now.
+    #[error("cannot list what is below {prefix}")]
+    List {
+        /// Below which prefix.
+        prefix: String,
+        /// Why.
+        source: CallError,
+    },
     /// The setting was not read; or it is unknown whether it was written.
     #[error("cannot read or write the setting {key}")]
     Setting {
@@ -149,6 +157,7 @@ impl EtcdError {
             | Self::Align { source, .. }
             | Self::Setting { source, .. }
             | Self::Settings { source }
+            | Self::List { source, .. }
             | Self::Snapshot { source } => source.is_transient(),
         }
     }

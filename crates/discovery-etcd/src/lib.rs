@@ -10,6 +10,7 @@
 //! | `registration`, `lease` | grant and put, change, revoke; writes that may be repeated without harm |
 //! | `claim` | the same, if the key is still as somebody has seen it: how registries agree without a leader |
 //! | `views` | the same instance in other systems' words, under the same lease |
+//! | `foreign` | registrations that somebody else has written, and their copies |
 //! | `keep_alive` | thousands of leases over one stream |
 //! | `snapshot` | everything, at one revision |
 //! | [`watch`](fn@watch) | list, watch from the next revision, notice every gap, list again, for ever |
@@ -47,6 +48,7 @@ mod claim;
 mod decode;
 mod error;
 mod failure;
+mod foreign;
 mod keep_alive;
 mod lane;
 mod lease;
@@ -73,6 +75,7 @@ pub use claim::{Claim, Held};
 pub use decode::Unreadable;
 pub use error::{CallError, EtcdError};
 pub use failure::Failure;
+pub use foreign::{ForeignKey, ForeignList};
 pub use options::{ConfigError, EtcdOptions};
 pub use registration::Registration;
 pub use settings::{Expected, Setting, Write};

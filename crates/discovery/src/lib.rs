@@ -12,6 +12,7 @@ pub mod dialect;
 mod field_error;
 mod health_path;
 pub mod heartbeat;
+pub mod import;
 mod instance;
 mod instance_id;
 mod key;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use discovery::Dialect;
+use discovery::{Dialect, import::Import};
 use discovery_etcd::EtcdOptions;
 use service_kit::config::{CommonOptions, ServiceConfig};
 
@@ -38,6 +38,10 @@ pub struct Config {
     /// The domain below which services have names: mail.service.DOMAIN.
     #[arg(long, env = "REGISTRY_DNS_DOMAIN", default_value = "muster", value_name = "DOMAIN", value_parser = Zone::new)]
     pub dns_domain: Zone,
+    /// Prefixes of keys that other frameworks (Kratos, go-zero, etcd's gRPC naming) have written, separated by commas: what
+    /// is registered there becomes an instance here.
+    #[arg(long = "import", env = "REGISTRY_IMPORT", value_name = "PREFIXES", value_delimiter = ',')]
+    pub imports: Vec<Import>,
     /// How etcd is reached.
     #[command(flatten)]
     pub etcd: EtcdOptions,

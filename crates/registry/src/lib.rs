@@ -14,6 +14,7 @@
 //! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
+//! | [`import`] | what other frameworks have registered, made instances like all others |
 //! | [`dns`] | the same, asked by name |
 //! | [`settings`] | the config centre: what is below `config/`, with revisions |
 //! | [`error`] | the one table from error to status and code |
@@ -31,6 +32,7 @@ pub mod dialects;
 pub mod dns;
 pub mod error;
 pub mod http;
+pub mod import;
 pub mod lease_table;
 pub mod metrics;
 pub mod mirror;
@@ -58,6 +60,7 @@ use self::{
     config::Config,
     dns::Dns,
     http::{Api, WaitingRoom},
+    import::Importer,
     metrics::{DnsMetrics, Gauges, Metrics},
     mirror::Mirror,
     registrar::Registrar,
@@ -85,6 +88,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
     let mirror = Mirror::new(watch.health());
 
+    let importer = Importer::new(etcd.clone(), mirror.clone(), config.imports.clone());
     let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();
     let bounds = Bounds::new(Limits::default());
@@ -116,5 +120,6 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         never = mirror::run(watch, mirror, readiness) => match never {},
         never = settings.follow() => match never {},
         never = dns::run(dns_server, dns) => match never {},
+        never = importer.run() => match never {},
     }
 }

@@ -11,6 +11,7 @@ mod dns;
 mod faults;
 mod heartbeats;
 mod hostile_input;
+mod import;
 mod lists;
 mod outages;
 mod overrides;
