@@ -107,11 +107,11 @@ async fn dig_finds_what_was_registered_over_udp_and_over_tcp() {
     let named = Named::start(&etcd).await;
     named.register("mail/a", r#"{"address":"10.0.0.5:7070","tags":["eu"],"weight":3}"#).await;
     named.register("mail/b", r#"{"address":"10.0.0.6:7071"}"#).await;
-    named.register("mail/c", r#"{"address":"[2001:db8::1]:7072"}"#).await;
+    named.register("mail/c", r#"{"address":"[fd00::1]:7072"}"#).await;
     for transport in ["+notcp", "+tcp"] {
         let short = async |question: &str| named.short(&format!("{transport} {question}")).await;
         assert_eq!(short("mail.service.muster A").await, ["10.0.0.5", "10.0.0.6"]);
-        assert_eq!(short("mail.service.muster AAAA").await, ["2001:db8::1"]);
+        assert_eq!(short("mail.service.muster AAAA").await, ["fd00::1"]);
         assert_eq!(short("eu.mail.service.muster A").await, ["10.0.0.5"]);
         let servers = short("_mail._tcp.service.muster SRV").await;
         assert_eq!(servers[0], "1 1 7071 0a000006.addr.muster.");
