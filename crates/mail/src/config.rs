@@ -9,7 +9,7 @@ use service_kit::{
     duration,
 };
 
-use crate::{message::Subject, sender::Sender, smtp_options::SmtpOptions};
+use crate::{message::Subject, outbox_options::OutboxOptions, sender::Sender, smtp_options::SmtpOptions};
 
 /// Sends e-mail: over SMTP, or as files into a folder.
 #[derive(Debug, Clone, Parser)]
@@ -59,6 +59,12 @@ pub struct Config {
         value_parser = duration::parse
     )]
     pub queue_wait: Duration,
+    /// The outbox of `POST /v1/messages`.
+    #[command(flatten)]
+    pub outbox: OutboxOptions,
+    /// A file of API tokens. Default: whoever can connect may send.
+    #[arg(long = "tokens-file", env = "MAIL_TOKENS_FILE", value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
     /// How this instance is announced.
     #[command(flatten)]
     pub heartbeat: HeartbeatOptions,
@@ -85,7 +91,9 @@ impl ServiceConfig for Config {
     }
 
     fn mistakes(&self) -> Vec<String> {
-        self.smtp.server().err().unwrap_or_default()
+        let mut mistakes = self.smtp.server().err().unwrap_or_default();
+        mistakes.extend(self.outbox.mistakes(&self.from));
+        mistakes
     }
 }
 

@@ -199,6 +199,30 @@ impl DeliveryError {
         }
     }
 
+    /// Whether the other side had not even heard of the message: no session, or no room. Waiting helps, and every other
+    /// message would meet the same.
+    #[must_use]
+    pub fn is_about_the_session(&self) -> bool {
+        match self {
+            Self::Deferred { stage, .. } | Self::TimedOut { stage } | Self::Nonsense { stage, .. } => {
+                *stage == Stage::Session
+            }
+            Self::SessionRefused { .. } | Self::Unreachable { .. } | Self::Store { .. } | Self::Busy => true,
+            Self::Refused { .. } | Self::Lost { .. } | Self::Unknown { .. } => false,
+        }
+    }
+
+    /// What the other side said, or ours where it said nothing: for whoever sent the message, never for a log.
+    #[must_use]
+    pub fn for_caller(&self) -> String {
+        match self {
+            Self::Refused { reply, .. } | Self::Deferred { reply, .. } | Self::SessionRefused { reply } => {
+                reply.for_caller()
+            }
+            _ => service_kit::chain(self).to_string(),
+        }
+    }
+
     /// Whether whatever takes our messages is itself in trouble, as opposed to this one message. A reply about the
     /// message proves that the server works.
     #[must_use]

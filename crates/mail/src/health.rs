@@ -50,11 +50,11 @@ impl Health {
     }
 
     /// Notes how an attempt ended.
-    pub fn note(&self, result: &Result<(), DeliveryError>) {
+    pub fn note<T>(&self, result: &Result<T, DeliveryError>) {
         match result {
             Err(DeliveryError::Busy) => {}
             Err(error) if error.is_about_the_transport() => self.failed(error),
-            Ok(()) | Err(_) => self.worked(),
+            Ok(_) | Err(_) => self.worked(),
         }
     }
 
@@ -131,13 +131,13 @@ mod tests {
         let health = Health::new("smtp", readiness.clone());
         assert_eq!(readiness.reasons(), ["smtp: not tried yet"]);
         let reply = Reply::new(550, "<a@b.c> is unknown");
-        health.note(&Err(DeliveryError::Refused { stage: Stage::Recipient, reply }));
+        health.note::<()>(&Err(DeliveryError::Refused { stage: Stage::Recipient, reply }));
         assert!(readiness.is_ready());
-        health.note(&Err(DeliveryError::Unreachable { cause: "cannot connect".to_owned() }));
+        health.note::<()>(&Err(DeliveryError::Unreachable { cause: "cannot connect".to_owned() }));
         assert_eq!(readiness.reasons(), ["smtp: no session with the SMTP server: cannot connect"]);
-        health.note(&Err(DeliveryError::Busy));
+        health.note::<()>(&Err(DeliveryError::Busy));
         assert!(!readiness.is_ready(), "being busy proves nothing");
-        health.note(&Ok(()));
+        health.note(&Ok::<_, DeliveryError>(()));
         assert!(readiness.is_ready() && health.worked_ago().is_some());
     }
 }

@@ -1,35 +1,51 @@
-//! `POST /`: one message in, one answer out.
+//! HTTP in and out: the plain form for shells, `/v1` for programs.
 //!
-//! ```text
-//! POST / {"address":"a@b.c","message":"hello"}            200 {"message":"success"}
-//! ```
+//! | request | answer |
+//! |---|---|
+//! | `POST /` `{"address","message"}` | 200 `{"message":"success"}`: the SMTP server has it |
+//! | `POST /v1/messages` | 202 `{"id","message_id","recipients","suppressed"}`: it is on our disk |
+//! | `GET /v1/messages?state=&to=&broadcast=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
+//! | `GET /v1/messages/{id}` | 200 the message, each recipient, each attempt |
+//! | `POST /v1/messages/{id}/cancel`, `…/requeue` | 200 the message; 409 when there is nothing left to do |
 //!
-//! `subject` may be added; any other field is refused. 200 means that the SMTP server, or the disk, has the message.
+//! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
+//!
+//! *The plain form* does not pass through the outbox: it promises that the SMTP server has the message, and a queue could
+//! only promise that it is going to. `subject` may be added; any other field is refused. 200 means that the SMTP server, or the disk, has the message.
 //! Every answer about a message that was handed over, or may have been, carries its Message-ID as `x-message-id`. What
 //! else can come is in the table of [`crate::error`]; 400, 413 and 422 are about the request.
 
-use std::sync::Arc;
+mod messages;
+
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
     extract::State,
     http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
-    routing::post,
+    routing::{get, post},
 };
 use discovery::FieldError;
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use service_kit::{
     Problem,
     json::{BodyLimit, JsonBody},
     problem::FieldProblem,
+    tokens::{Action, Caller},
 };
 
 use crate::{
     error,
     mailer::Mailer,
     message::{MailRequest, Message, Subject, TEXT_MAX_BYTES},
+    metrics::OutboxMetrics,
+    outbox::{Outbox, OutboxError},
     sender::Sender,
+    submission::House,
+    userlist::Userlist,
 };
 
 /// The most bytes of a request's body: a text of [`TEXT_MAX_BYTES`] in which every character is escaped as `\uXXXX`, and
@@ -50,6 +66,82 @@ pub struct App {
     pub subject: Subject,
 }
 
+/// Large bodies that are in memory at the same time.
+const LARGE_BODIES_MAX: usize = 8;
+/// When to come again while the outbox cannot be used.
+const OUTBOX_RETRY: Duration = Duration::from_secs(5);
+
+/// What the handlers of `/v1` need.
+#[derive(Debug)]
+pub struct Api {
+    /// Where messages are kept.
+    pub outbox: Outbox,
+    /// What is configured about messages.
+    pub house: House,
+    /// Knows users by name.
+    pub userlist: Userlist,
+    /// Counts.
+    pub metrics: OutboxMetrics,
+    large: Semaphore,
+}
+
+impl Api {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(outbox: Outbox, house: House, userlist: Userlist, metrics: OutboxMetrics) -> Self {
+        Self { outbox, house, userlist, metrics, large: Semaphore::new(LARGE_BODIES_MAX) }
+    }
+
+    /// A place for a large body.
+    fn large_body(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let busy = |_| {
+            let detail = "too many large messages are being taken in at the same time; nothing was accepted";
+            Problem::unavailable("busy", detail, Duration::from_secs(1))
+        };
+        self.large.try_acquire().map_err(busy)
+    }
+}
+
+/// Lets the request pass if its caller may do `action` to mail.
+fn may(action: Action) -> Result<(), Problem> {
+    Caller::current().map_or(Ok(()), |caller| caller.require("mail", action))
+}
+
+/// The routes of `/v1`.
+pub fn v1(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/messages", get(messages::list).post(messages::submit))
+        .route("/v1/messages/{id}", get(messages::get))
+        .route("/v1/messages/{id}/cancel", post(messages::cancel))
+        .route("/v1/messages/{id}/requeue", post(messages::requeue))
+        .with_state(api)
+}
+
+/// The one table from the outbox's errors to answers.
+fn outbox_problem(error: &OutboxError) -> Problem {
+    let code = error.code();
+    match error {
+        OutboxError::Full => {
+            let detail = "the outbox's disk is full; nothing was accepted";
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, code, detail).retry_after(OUTBOX_RETRY)
+        }
+        OutboxError::Silent => {
+            let detail = "the outbox did not answer in time; the change may have been made all the same";
+            Problem::unavailable(code, detail, OUTBOX_RETRY)
+        }
+        OutboxError::Unavailable { .. } | OutboxError::Folder { .. } | OutboxError::Contended => {
+            tracing::warn!(error = %service_kit::chain(error), "the outbox could not do what was asked");
+            Problem::unavailable(code, "the outbox cannot be used now", OUTBOX_RETRY)
+        }
+        OutboxError::KeyReused => {
+            let detail = "this Idempotency-Key came with another body before; use a new key for a new message";
+            Problem::new(StatusCode::CONFLICT, code, detail)
+        }
+        OutboxError::NotFound => Problem::new(StatusCode::NOT_FOUND, code, "nothing has this id or name"),
+        OutboxError::Conflict { reason } => Problem::new(StatusCode::CONFLICT, code, *reason),
+    }
+}
+
 #[derive(Serialize)]
 struct Sent {
     message: &'static str,
@@ -61,6 +153,7 @@ pub fn routes(app: Arc<App>) -> Router {
 }
 
 async fn send(State(app): State<Arc<App>>, JsonBody(request): JsonBody<MailRequest>) -> Result<Response, Problem> {
+    may(Action::Write)?;
     if request.message.len() > TEXT_MAX_BYTES {
         return Err(too_large());
     }

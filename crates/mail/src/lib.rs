@@ -4,35 +4,44 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | the request, and the answer to it | [`http`], [`error`] |
-//! | whom it goes to and comes from, what is sent | [`recipient`], [`sender`], [`message`] |
+//! | the request, and the answer to it | [`http`], [`error`], [`submission`] |
+//! | whom it goes to and comes from, what is sent | [`recipient`], [`party`], [`userlist`], [`sender`], [`message`], [`letter`], [`dkim`] |
+//! | on disk until it is delivered | [`outbox`], [`clock`] |
 //! | its turn, the deadline, the counting | [`mailer`], [`metrics`] |
 //! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
 //! | how that can end | [`delivery`] |
 //! | whether it works at all | [`health`] |
-//! | what can be configured | [`config`], [`smtp_options`] |
+//! | what can be configured | [`config`], [`smtp_options`], [`outbox_options`] |
 //!
-//! The promise: 200 is answered only once the other side is responsible for the message, everything ends in bounded time,
+//! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk; everything ends in bounded time,
 //! and whoever gets another answer learns whether the message may be sent again.
 
+pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod dkim;
 pub mod error;
 pub mod folder;
 pub mod health;
 pub mod http;
+pub mod letter;
 pub mod mailer;
 pub mod message;
 pub mod metrics;
+pub mod outbox;
+pub mod outbox_options;
+pub mod party;
 pub mod recipient;
 pub mod sender;
 pub mod smtp;
 pub mod smtp_options;
+pub mod submission;
 pub mod transport;
+pub mod userlist;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 use discovery::ServiceName;
 use heartbeat::{Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
@@ -41,17 +50,25 @@ use service_kit::{
     health::Readiness,
     serve::{ServeOptions, bind, serve},
     service::Failure,
+    tokens::{self, Tokens, warn_if_open},
 };
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
 use folder::Folder;
 use health::Health;
-use http::App;
+use http::{Api, App};
 use mailer::{Limits, Mailer};
-use metrics::SendMetrics;
+use metrics::{OutboxMetrics, SendMetrics};
+use outbox::{
+    Outbox,
+    dispatcher::{Dispatcher, Pace},
+    sweeper::{self, QueueMetrics},
+};
 use smtp::SmtpTransport;
+use submission::House;
 use transport::Transport;
+use userlist::Userlist;
 
 /// Connections at the same time. Each may hold a text of 256 KiB.
 const CONNECTIONS_MAX: usize = 1024;
@@ -63,8 +80,14 @@ pub struct Service {
     pub transport: Arc<Transport>,
     /// Whether they get there.
     pub health: Health,
-    /// `POST /`, and what every service answers.
+    /// `POST /`, `/v1`, and what every service answers.
     pub router: Router,
+    /// Sends what is in the outbox, once it runs.
+    pub dispatcher: Dispatcher,
+    /// The outbox.
+    pub outbox: Outbox,
+    /// What is measured of it.
+    pub queue: QueueMetrics,
 }
 
 impl Service {
@@ -77,10 +100,26 @@ impl Service {
         let transport = Arc::new(transport(config)?);
         let health = Health::new(transport.name(), readiness.clone());
         let sends = SendMetrics::register(&mut metrics);
-        let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends);
+        let (queue, accepted) = (QueueMetrics::register(&mut metrics), OutboxMetrics::register(&mut metrics));
+        let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone());
         let app = Arc::new(App { mailer, from: config.from.clone(), subject: config.subject.clone() });
-        let router = app::assemble(http::routes(app), readiness, metrics);
-        Ok(Self { transport, health, router })
+        let outbox = Outbox::new(config.outbox.place()?);
+        let api = Api::new(outbox.clone(), house(config)?, Userlist::new(config.outbox.gateway.clone()), accepted);
+        let tokens = Tokens::load(config.tokens_file.as_deref())?;
+        tokens.register(&mut metrics);
+        warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
+        let guarded = http::routes(app).merge(http::v1(Arc::new(api)));
+        let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate));
+        let router = app::assemble(routes, readiness.clone(), metrics);
+        let dispatcher = Dispatcher {
+            outbox: outbox.clone(),
+            transport: Arc::clone(&transport),
+            health: health.clone(),
+            readiness,
+            metrics: sends,
+            pace: pace(config),
+        };
+        Ok(Self { transport, health, router, dispatcher, outbox, queue })
     }
 }
 
@@ -99,8 +138,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         metrics: HeartbeatMetrics::register(&mut metrics),
         ..Details::default()
     };
-    let Service { transport, health, router } = Service::assemble(&config, metrics)?;
+    let Service { transport, health, router, dispatcher, outbox, queue } = Service::assemble(&config, metrics)?;
 
+    dispatcher.readiness.report("outbox", Err("not opened yet".to_owned()));
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
     tracing::info!(%address, transport = transport.name(), "listening");
@@ -108,6 +148,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let finish = CancellationToken::new();
     let watching = health::watch(health, Arc::clone(&transport), config.smtp.check_interval, finish.clone());
     let watching = tokio::spawn(watching);
+    let sending = tokio::spawn(dispatcher.run(finish.clone()));
+    let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
     let serving = tokio::spawn(serve(listener, router, serve_options(&config), finish.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, details);
 
@@ -116,6 +158,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     finish.cancel();
     serving.await?;
     watching.await?;
+    sweeping.await?;
+    sending.await?;
+    outbox.close().await;
     transport.close().await;
     Ok(())
 }
@@ -139,6 +184,21 @@ fn transport(config: &Config) -> Result<Transport, Failure> {
 
 fn limits(config: &Config) -> Limits {
     Limits { sends_max: config.sends_max.into(), queue_wait: config.queue_wait, deadline: config.deadline }
+}
+
+fn house(config: &Config) -> Result<House, Failure> {
+    let dkim = config.outbox.dkim(&config.from)?;
+    Ok(House { from: config.from.clone(), subject: config.subject.clone(), options: config.outbox.clone(), dkim })
+}
+
+fn pace(config: &Config) -> Pace {
+    Pace {
+        sends_max: config.sends_max.into(),
+        deadline: config.deadline,
+        patience: config.outbox.patience,
+        schedule: config.outbox.schedule(),
+        domain: config.outbox.domain_limits(),
+    }
 }
 
 /// Whatever is under way at the end may finish.

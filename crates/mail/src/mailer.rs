@@ -70,7 +70,8 @@ impl Mailer {
         let _place = self.places.try_acquire().map_err(|_| DeliveryError::Busy)?;
         let _turn = self.turn().await?;
         measured.its_turn();
-        self.transport.deliver(message, Instant::now() + self.limits.deadline).await
+        let deadline = Instant::now() + self.limits.deadline;
+        self.transport.deliver(message, deadline, Duration::ZERO).await.map(|_| ())
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, DeliveryError> {
@@ -83,7 +84,7 @@ impl Mailer {
 }
 
 /// One line an outcome, without addresses, text, or the server's words, which repeat addresses.
-fn log(message: &Message, result: &Result<(), DeliveryError>) {
+pub(crate) fn log<T>(message: &Message, result: &Result<T, DeliveryError>) {
     let message_id = message.id();
     let Err(error) = result else {
         tracing::debug!(%message_id, "sent");

@@ -77,14 +77,23 @@ impl Subject {
     /// lettre writes plain text. What is outside ASCII, or looks encoded although it is not, is encoded here, all of it:
     /// lettre passes on what looks encoded, so that `=?utf-8?q?=0d=0a…?=` becomes a line break at the reader's, and loses
     /// spaces between encoded words.
-    fn header(self) -> HeaderValue {
-        const NAME: HeaderName = HeaderName::new_from_ascii_str("Subject");
-        if self.0.is_ascii() && !self.0.contains("=?") {
-            return HeaderValue::new(NAME, self.0);
-        }
-        let encoded = encoded_words(&self.0);
-        HeaderValue::dangerous_new_pre_encoded(NAME, self.0, encoded)
+    pub(crate) fn header(&self) -> HeaderValue {
+        header_value(HeaderName::new_from_ascii_str("Subject"), &self.0)
     }
+
+    /// The line.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A header of one checked line; see [`Subject::header`].
+pub(crate) fn header_value(name: HeaderName, value: &str) -> HeaderValue {
+    if value.is_ascii() && !value.contains("=?") {
+        return HeaderValue::new(name, value.to_owned());
+    }
+    HeaderValue::dangerous_new_pre_encoded(name, value.to_owned(), encoded_words(value))
 }
 
 /// `text` in the Q encoding of RFC 2047, as many words as it takes, one a line. A line of words has at most 76 characters
@@ -127,6 +136,11 @@ impl MessageId {
         Self(format!("<{}@{}>", Uuid::now_v7().simple(), sender.domain()))
     }
 
+    /// One that was made before.
+    pub(crate) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// The part before the `@`: unique, 32 hexadecimal digits that sort by time.
     #[must_use]
     pub fn unique(&self) -> &str {
@@ -158,7 +172,7 @@ impl Message {
             Some(text) => Subject::parse(text)?,
             None => default_subject.clone(),
         };
-        let text = lines(&request.message)?;
+        let text = lines("message", &request.message)?;
         let id = MessageId::new(from);
         let unwritable = |_| FieldError::new("message", "it cannot be written as a mail");
         let envelope = Envelope::new(Some(from.address().clone()), vec![to.address().clone()]).map_err(unwritable)?;
@@ -172,6 +186,11 @@ impl Message {
             .singlepart(SinglePart::plain(text))
             .map_err(unwritable)?;
         Ok(Self { id, envelope, bytes: message.formatted() })
+    }
+
+    /// A message that was written before, to one of its recipients.
+    pub(crate) fn stored(id: MessageId, envelope: Envelope, bytes: Vec<u8>) -> Self {
+        Self { id, envelope, bytes }
     }
 
     /// The Message-ID.
@@ -201,9 +220,9 @@ impl fmt::Debug for Message {
 
 /// `text` with every line end written as CR LF. Done here because lettre leaves a lone CR alone, and inserts its line
 /// ends one by one, which takes seconds for a text of nothing but line ends.
-fn lines(text: &str) -> Result<String, FieldError> {
+pub(crate) fn lines(field: &str, text: &str) -> Result<String, FieldError> {
     if text.trim().is_empty() {
-        return Err(FieldError::new("message", "it is empty; write the text of the mail"));
+        return Err(FieldError::new(field.to_owned(), "it is empty; write the text of the mail"));
     }
     let mut out = String::with_capacity(text.len() + text.len() / 16);
     let mut chars = text.chars().peekable();
@@ -217,7 +236,7 @@ fn lines(text: &str) -> Result<String, FieldError> {
             '\t' => out.push(c),
             c if c.is_control() => {
                 let reason = format!("it holds the control character U+{:04X}; take it out", u32::from(c));
-                return Err(FieldError::new("message", reason));
+                return Err(FieldError::new(field.to_owned(), reason));
             }
             c => out.push(c),
         }
@@ -293,17 +312,17 @@ mod tests {
 
     #[test]
     fn every_kind_of_line_end_becomes_one_line_end() {
-        assert_eq!(lines("a\rb\nc\r\nd\n\re").unwrap(), "a\r\nb\r\nc\r\nd\r\n\r\ne");
+        assert_eq!(lines("message", "a\rb\nc\r\nd\n\re").unwrap(), "a\r\nb\r\nc\r\nd\r\n\r\ne");
     }
 
     #[test]
     fn control_characters_are_refused_and_tabs_are_not() {
         for bad in ["a\0b", "\u{1b}[31m", "\u{7f}", "a\u{85}"] {
-            let error = lines(bad).unwrap_err();
+            let error = lines("message", bad).unwrap_err();
             assert!(error.field == "message" && error.reason.contains("U+00"), "{error}");
         }
-        assert_eq!(lines("a\tb").unwrap(), "a\tb");
-        assert!(lines(" \n").is_err(), "nothing to read is not a mail");
+        assert_eq!(lines("message", "a\tb").unwrap(), "a\tb");
+        assert!(lines("message", " \n").is_err(), "nothing to read is not a mail");
     }
 
     #[test]

@@ -52,6 +52,30 @@ impl SendMetrics {
     }
 }
 
+/// What the outbox takes in: `mail_outbox_accepted_total{replayed}`. What becomes of it is in `mail_sends_total`.
+#[derive(Debug, Clone, Default)]
+pub struct OutboxMetrics(Family<ReplayedLabel, Counter>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplayedLabel {
+    replayed: &'static str,
+}
+
+impl OutboxMetrics {
+    /// Registers it.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("mail_outbox_accepted", "Messages accepted into the outbox", metrics.0.clone());
+        metrics
+    }
+
+    /// Counts one; `replayed` when it had been accepted before.
+    pub fn accepted(&self, replayed: bool) {
+        self.0.get_or_create(&ReplayedLabel { replayed: if replayed { "true" } else { "false" } }).inc();
+    }
+}
+
 /// One message on its way.
 #[derive(Debug)]
 pub struct Measured<'a> {
@@ -67,8 +91,8 @@ impl Measured<'_> {
     }
 
     /// How it ended.
-    pub fn ended(&mut self, result: &Result<(), DeliveryError>) {
-        self.outcome = result.as_ref().map_or_else(DeliveryError::code, |()| "sent");
+    pub fn ended<T>(&mut self, result: &Result<T, DeliveryError>) {
+        self.outcome = result.as_ref().map_or_else(DeliveryError::code, |_| "sent");
     }
 }
 

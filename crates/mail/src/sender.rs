@@ -11,6 +11,11 @@ use crate::recipient;
 pub struct Sender(Mailbox);
 
 impl Sender {
+    /// A sender that has been checked otherwise.
+    pub(crate) fn from_mailbox(mailbox: Mailbox) -> Self {
+        Self(mailbox)
+    }
+
     /// Name and address, for the `From` header.
     #[must_use]
     pub fn mailbox(&self) -> &Mailbox {

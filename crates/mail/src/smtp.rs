@@ -20,7 +20,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{delivery::DeliveryError, message::Message};
+use crate::{
+    delivery::{DeliveryError, Reply},
+    message::Message,
+};
 
 pub use server::{Login, Server, TlsMode};
 
@@ -42,16 +45,24 @@ impl SmtpTransport {
         Self { server, idle: Mutex::default(), idle_max }
     }
 
-    /// Hands `message` over, over a waiting connection or a new one.
+    /// Hands `message` over, over a waiting connection or a new one, and returns the server's last word.
+    ///
+    /// Once the final dot has been sent, that word may take `patience` longer than `deadline`: RFC 5321, section
+    /// 4.5.3.2.6, asks for ten minutes, because giving up early makes duplicates.
     ///
     /// Cancel safe in the sense that matters: when the future is dropped the connection is closed, and without its final
     /// dot the message is not delivered.
     ///
     /// # Errors
-    /// Always before `deadline`; see [`DeliveryError`].
-    pub async fn deliver(&self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+    /// Always before `deadline` and `patience` have passed; see [`DeliveryError`].
+    pub async fn deliver(
+        &self,
+        message: &Message,
+        deadline: Instant,
+        patience: Duration,
+    ) -> Result<Reply, DeliveryError> {
         let mut session = self.session(deadline).await?;
-        let result = session.deliver(message, deadline).await;
+        let result = session.deliver(message, deadline, patience).await;
         if session.may_be_used_again(&result) {
             self.park(session);
         }

@@ -1,8 +1,15 @@
 //! Where messages go: one type, so that nothing above it cares.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use crate::{delivery::DeliveryError, folder::Folder, message::Message, smtp::SmtpTransport};
+use crate::{
+    delivery::{DeliveryError, Reply},
+    folder::Folder,
+    message::Message,
+    smtp::SmtpTransport,
+};
 
 /// Where messages go.
 #[derive(Debug)]
@@ -36,14 +43,21 @@ impl Transport {
         }
     }
 
-    /// Hands `message` over; `Ok` when the other side is responsible for it.
+    /// Hands `message` over; `Ok` when the other side is responsible for it, with its last word.
     ///
     /// # Errors
-    /// At `deadline` at the latest.
-    pub async fn deliver(&self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+    /// At `deadline` at the latest, or `patience` later where the message is complete and the last word is missing.
+    pub async fn deliver(
+        &self,
+        message: &Message,
+        deadline: Instant,
+        patience: Duration,
+    ) -> Result<Reply, DeliveryError> {
         match self {
-            Self::Smtp(smtp) => smtp.deliver(message, deadline).await,
-            Self::Folder(folder) => folder.deliver(message, deadline).await,
+            Self::Smtp(smtp) => smtp.deliver(message, deadline, patience).await,
+            Self::Folder(folder) => {
+                folder.deliver(message, deadline + patience).await.map(|()| Reply::new(250, "written to the folder"))
+            }
         }
     }
 

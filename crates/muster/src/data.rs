@@ -85,6 +85,11 @@ impl DataFolder {
         self.path.join("balance")
     }
 
+    /// Mails that were accepted and are not delivered yet.
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.path.join("outbox.db")
+    }
+
     /// The users.
     pub(crate) fn users(&self) -> PathBuf {
         self.path.join("userlist.db")

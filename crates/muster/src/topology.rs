@@ -110,6 +110,9 @@ impl Settings<'_> {
         if !is_given(&process.environment, "MAIL_SMTP_URL") {
             set_unless_given(&mut process.environment, "MAIL_DIR", self.data.mail());
         }
+        set_unless_given(&mut process.environment, "MAIL_OUTBOX_URL", sqlite_url(&self.data.outbox()));
+        set_unless_given(&mut process.environment, "MAIL_GATEWAY_URL", self.gateway());
+        set_unless_given(&mut process.environment, "MAIL_PUBLIC_URL", format!("{}/mail", self.gateway()));
         process
     }
 
@@ -170,11 +173,16 @@ impl Settings<'_> {
         (0..etcd_member::MEMBERS).map(|i| format!("http://{}", self.ports.address(&etcd_member::name(i)))).collect()
     }
 
-    /// The file in which users are, as a URL; what would end a path in a URL is escaped.
+    /// The file in which users are, as a URL.
     fn users_url(&self) -> String {
-        let path = self.data.users().to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-        format!("sqlite:{path}")
+        sqlite_url(&self.data.users())
     }
+}
+
+/// A file as the URL of a SQLite database; what would end a path in a URL is escaped.
+fn sqlite_url(file: &std::path::Path) -> String {
+    let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite:{path}")
 }
 
 // === impl Process ===

@@ -7,6 +7,7 @@
 use std::{
     fmt::{self, Display},
     iter,
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use std::{
 use lettre::transport::smtp::{
     client::AsyncSmtpConnection,
     commands::{Data, Mail, Rcpt, Rset},
-    response::Severity,
+    response::{Response, Severity},
 };
 use tokio::time::{Instant, timeout};
 
@@ -23,7 +24,7 @@ use super::{
     step::{expect, within},
 };
 use crate::{
-    delivery::{DeliveryError, Stage},
+    delivery::{DeliveryError, Reply, Stage},
     message::Message,
 };
 
@@ -48,8 +49,14 @@ impl Session {
         Ok(Self { connection, messages: 0, resting_since: Instant::now() })
     }
 
-    /// Sends one message; `Ok` when the server has taken it.
-    pub(super) async fn deliver(&mut self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+    /// Sends one message; `Ok` when the server has taken it, with its last word. `patience` is how much longer than
+    /// `deadline` that last word may take once the final dot has been sent.
+    pub(super) async fn deliver(
+        &mut self,
+        message: &Message,
+        deadline: Instant,
+        patience: Duration,
+    ) -> Result<Reply, DeliveryError> {
         self.messages += 1;
         let envelope = message.envelope();
         self.command(Stage::Sender, Mail::new(envelope.from().cloned(), Vec::new()), deadline).await?;
@@ -57,7 +64,7 @@ impl Session {
             self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), deadline).await?;
         }
         self.command(Stage::Data, Data, deadline).await?;
-        self.text(message, deadline).await
+        self.text(message, deadline, patience).await
     }
 
     async fn command<C: Display>(&mut self, stage: Stage, command: C, deadline: Instant) -> Result<(), DeliveryError> {
@@ -67,7 +74,7 @@ impl Session {
     }
 
     /// The message, the final dot and the reply. From the dot on, everything but a reply leaves the outcome unknown.
-    async fn text(&mut self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
+    async fn text(&mut self, message: &Message, deadline: Instant, patience: Duration) -> Result<Reply, DeliveryError> {
         let dot_is_next = AtomicBool::new(false);
         // lettre ends the message with CR LF dot CR LF of its own, right after the iterator has ended.
         let bytes = message.bytes().strip_suffix(b"\r\n").unwrap_or(message.bytes());
@@ -75,15 +82,20 @@ impl Session {
             dot_is_next.store(true, Ordering::Relaxed);
             None
         }));
-        let result = within(deadline, Stage::Text, self.connection.message_iter(parts)).await;
-        if !dot_is_next.load(Ordering::Relaxed) {
+        let mut sending = pin!(self.connection.message_iter(parts));
+        let mut result = within(deadline, Stage::Text, sending.as_mut()).await;
+        let has_ended = || dot_is_next.load(Ordering::Relaxed);
+        if has_ended() && patience > Duration::ZERO && matches!(result, Err(DeliveryError::TimedOut { .. })) {
+            result = within(deadline + patience, Stage::EndOfData, sending).await;
+        }
+        if !has_ended() {
             // It cannot have ended well.
-            return result.map(drop);
+            return result.and(Err(DeliveryError::Unknown { cause: "the server answered too early".to_owned() }));
         }
         match result {
-            Ok(response) => {
-                expect(Severity::PositiveCompletion, &response).map_err(|cause| DeliveryError::Unknown { cause })
-            }
+            Ok(response) => expect(Severity::PositiveCompletion, &response)
+                .map(|()| reply(&response))
+                .map_err(|cause| DeliveryError::Unknown { cause }),
             Err(DeliveryError::Refused { reply, .. }) => Err(DeliveryError::Refused { stage: Stage::EndOfData, reply }),
             Err(DeliveryError::Deferred { reply, .. }) => {
                 Err(DeliveryError::Deferred { stage: Stage::EndOfData, reply })
@@ -107,9 +119,9 @@ impl Session {
 
     /// Whether both sides agree where they are, after a conversation that ended like this: it went well, or the server
     /// refused in so many words. 421 announces that it closes.
-    pub(super) fn may_be_used_again(&self, result: &Result<(), DeliveryError>) -> bool {
+    pub(super) fn may_be_used_again(&self, result: &Result<Reply, DeliveryError>) -> bool {
         let in_step = match result {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(DeliveryError::Refused { reply, .. } | DeliveryError::Deferred { reply, .. }) => reply.code != 421,
             Err(_) => false,
         };
@@ -129,6 +141,10 @@ impl Session {
     pub(super) async fn quit(mut self) {
         let _polite_only = timeout(QUIT_DEADLINE, self.connection.abort()).await;
     }
+}
+
+fn reply(response: &Response) -> Reply {
+    Reply::new(response.code().into(), &response.message().collect::<Vec<_>>().join(" "))
 }
 
 impl fmt::Debug for Session {

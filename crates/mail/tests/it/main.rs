@@ -4,12 +4,16 @@
 mod acceptance;
 mod busy;
 mod connections;
+mod durability;
 mod encryption;
 mod failures;
 mod files;
 mod injection;
 mod input;
+mod messages;
+mod outbox_failures;
 mod process;
 mod program;
 mod service;
 mod third_party;
+mod tokens;

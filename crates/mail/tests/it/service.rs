@@ -8,11 +8,16 @@ use axum::{
     http::{HeaderMap, Request},
 };
 use http_body_util::BodyExt as _;
-use mail::{Service, config::Config, transport::Transport};
+use mail::{Service, config::Config, outbox::Outbox, transport::Transport};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use service_kit::config::ServiceConfig as _;
-use testkit::smtp_sink::SmtpSink;
+use tempfile::TempDir;
+use testkit::{
+    smtp_sink::SmtpSink,
+    wait::{SOON, wait_for},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 /// Cheap to clone; all clones are one service.
@@ -20,6 +25,10 @@ use tower::ServiceExt as _;
 pub(crate) struct Mail {
     router: Router,
     pub(crate) transport: Arc<Transport>,
+    pub(crate) outbox: Outbox,
+    _dir: Arc<TempDir>,
+    /// Ends the workers with the last clone.
+    _working: Option<Arc<DropGuard>>,
 }
 
 /// What came back.
@@ -34,22 +43,38 @@ impl Mail {
     /// A service that sends to `sink`, with a deadline that a hanging server reaches soon and a busy machine does not.
     pub(crate) fn over(sink: &SmtpSink, args: &[&str]) -> Self {
         let url = sink.url();
-        Self::with(&[&["--smtp-url", &url, "--smtp-deadline", "30s"], args].concat())
+        Self::with(&[&["--smtp-url", &url, "--smtp-deadline", "30s"], args].concat(), false)
+    }
+
+    /// The same, with the workers of the outbox, and retries after a moment.
+    pub(crate) fn working(sink: &SmtpSink, args: &[&str]) -> Self {
+        let url = sink.url();
+        let soon = ["--smtp-url", &url, "--smtp-deadline", "30s", "--retry-first", "50ms", "--retry-max", "200ms"];
+        Self::with(&[&soon, args].concat(), true)
     }
 
     /// A service that writes files.
     pub(crate) fn into_folder(folder: &Path) -> Self {
-        Self::with(&["--dir", folder.to_str().unwrap()])
+        Self::with(&["--dir", folder.to_str().unwrap()], true)
     }
 
-    fn with(args: &[&str]) -> Self {
+    fn with(args: &[&str], works: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
+        let args = [&["--outbox-url", &outbox], args].concat();
         // Of two values for one option the test's own, which comes later, counts.
         let command = <Config as clap::CommandFactory>::command().args_override_self(true);
-        let matches = command.try_get_matches_from([&["mail"], args].concat()).unwrap();
+        let matches = command.try_get_matches_from([&["mail"], args.as_slice()].concat()).unwrap();
         let config = <Config as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
         assert_eq!(config.mistakes(), Vec::<String>::new());
-        let Service { transport, health: _, router } = Service::assemble(&config, Registry::default()).unwrap();
-        Self { router, transport }
+        let Service { transport, router, dispatcher, outbox, .. } =
+            Service::assemble(&config, Registry::default()).unwrap();
+        let working = works.then(|| {
+            let stop = CancellationToken::new();
+            tokio::spawn(dispatcher.run(stop.clone()));
+            Arc::new(stop.drop_guard())
+        });
+        Self { router, transport, outbox, _dir: Arc::new(dir), _working: working }
     }
 
     /// `POST /` with an ordinary message.
@@ -69,7 +94,39 @@ impl Mail {
         self.request(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    async fn request(&self, request: Request<Body>) -> Answer {
+    /// `POST /v1/messages`
+    pub(crate) async fn submit(&self, body: &Value) -> Answer {
+        self.request(Request::post("/v1/messages").body(body.to_string().into()).unwrap()).await
+    }
+
+    /// The same with an `Idempotency-Key`.
+    pub(crate) async fn submit_as(&self, key: &str, body: &Value) -> Answer {
+        let request = Request::post("/v1/messages").header("idempotency-key", key);
+        self.request(request.body(body.to_string().into()).unwrap()).await
+    }
+
+    /// An ordinary message into the outbox; its id.
+    pub(crate) async fn accepted(&self, to: &str) -> String {
+        let answer = self.submit(&json!({ "to": to, "subject": to, "text": "hello" })).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the message is in this state; what is known of it.
+    pub(crate) async fn until(&self, id: &str, state: &str) -> Value {
+        wait_for(&format!("{id} {state}"), SOON, || async {
+            let message = self.get(&format!("/v1/messages/{id}")).await.body;
+            (message["state"] == state).then_some(message)
+        })
+        .await
+    }
+
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.request(Request::builder().method(method).uri(path).body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn request(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();

@@ -1,0 +1,198 @@
+//! `/v1/messages`: taken in, looked at, taken back.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, RawQuery, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use lettre::message::Mailbox;
+use serde::Serialize;
+use service_kit::{
+    Problem, json,
+    tokens::{Action, Caller},
+};
+
+use super::{Api, MESSAGE_ID, invalid, may, outbox_problem};
+use crate::{
+    clock::Moment,
+    outbox::{
+        entry::{IdempotencyKey, Kind, State as DeliveryState},
+        query::{Filter, MessageView},
+    },
+    party::Party,
+    recipient,
+    submission::{Lists, Submission},
+    userlist::UserlistError,
+};
+
+/// The most bytes of a request: 10 MiB, the most that the gateway lets through. Base64 takes a third of it.
+pub(super) const BODY_MAX_BYTES: usize = 10 * 1024 * 1024;
+/// Bodies larger than this are read a few at a time.
+const LARGE_BYTES: u64 = 512 * 1024;
+const PAGE_MAX: u32 = 200;
+const PAGE: u32 = 50;
+
+/// Some messages.
+#[derive(Serialize)]
+struct Page {
+    messages: Vec<MessageView>,
+    next_cursor: Option<String>,
+}
+
+/// `POST /v1/messages`
+pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    may(Action::Write)?;
+    let key = idempotency_key(request.headers())?;
+    let body = {
+        let _place = if is_large(request.headers()) { Some(api.large_body()?) } else { None };
+        json::read(request, BODY_MAX_BYTES).await?
+    };
+    let key = key.map(|name| IdempotencyKey { name, fingerprint: fingerprint(&body) });
+    let submission: Submission = json::parse(&body)?;
+    drop(body);
+    let recipients = addresses(&api, submission.lists().map_err(invalid)?).await?;
+    let message = submission.compose(recipients, &api.house, key, Moment::now()).map_err(invalid)?;
+    let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
+    api.metrics.accepted(reception.replayed);
+    let accepted = reception.accepted;
+    let mut response = (StatusCode::ACCEPTED, Json(&accepted)).into_response();
+    let headers = response.headers_mut();
+    for (name, value) in
+        [(header::LOCATION, format!("/v1/messages/{}", accepted.id)), (MESSAGE_ID, accepted.message_id)]
+    {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    if reception.replayed {
+        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// `GET /v1/messages`
+pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    may(Action::Read)?;
+    let filter = filter(&query.unwrap_or_default())?;
+    let limit = filter.limit;
+    let one_more = Filter { limit: limit + 1, ..filter };
+    let mut messages = api.outbox.list(one_more).await.map_err(|error| outbox_problem(&error))?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_last = messages.len() <= limit;
+    messages.truncate(limit);
+    let next_cursor = if is_last { None } else { messages.last().map(|message| message.id.clone()) };
+    Ok(Json(Page { messages, next_cursor }).into_response())
+}
+
+/// `GET /v1/messages/{id}`
+pub(super) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    may(Action::Read)?;
+    shown(&api, &id).await
+}
+
+async fn shown(api: &Api, id: &str) -> Result<Response, Problem> {
+    let message = api.outbox.get(id).await.map_err(|error| outbox_problem(&error))?;
+    Ok(Json(message).into_response())
+}
+
+/// `POST /v1/messages/{id}/cancel`
+pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    may(Action::Write)?;
+    api.outbox.cancel(&id).await.map_err(|error| outbox_problem(&error))?;
+    shown(&api, &id).await
+}
+
+/// `POST /v1/messages/{id}/requeue`
+pub(super) async fn requeue(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    may(Action::Operate)?;
+    let expires = Moment::now() + api.house.options.retry_for;
+    api.outbox.requeue(&id, expires).await.map_err(|error| outbox_problem(&error))?;
+    shown(&api, &id).await
+}
+
+/// The key of a request: 1 to 128 visible ASCII characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            // Two callers may choose the same.
+            let caller = Caller::current();
+            Ok(Some(format!("{}/{key}", caller.as_ref().and_then(Caller::name).unwrap_or_default())))
+        }
+        _ => Err(Problem::field("Idempotency-Key", "it is 1 to 128 visible ASCII characters, for example a UUID")),
+    }
+}
+
+fn fingerprint(body: &[u8]) -> String {
+    ring::digest::digest(&ring::digest::SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A body of unknown length may be large.
+fn is_large(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.is_none_or(|length| length > LARGE_BYTES)
+}
+
+/// Everybody with an address; users are looked up.
+async fn addresses(api: &Api, lists: Lists) -> Result<Vec<(Kind, Mailbox)>, Problem> {
+    let mut recipients = Vec::with_capacity(lists.parties.len());
+    for (kind, party) in lists.parties {
+        let mailbox = match party {
+            Party::Mailbox(mailbox) => mailbox,
+            Party::User(name) => user(api, kind, &name).await?,
+        };
+        recipients.push((kind, mailbox));
+    }
+    Ok(recipients)
+}
+
+async fn user(api: &Api, kind: Kind, name: &str) -> Result<Mailbox, Problem> {
+    let wrong = |reason: &str| Problem::field(kind.as_str(), format!("the user {name:?} {reason}"));
+    match api.userlist.user(name).await {
+        Ok(user) if user.status == "active" => {
+            let address = recipient::check(&user.email).map_err(|_| wrong("has an address that cannot be sent to"))?;
+            Ok(Mailbox::new(None, address))
+        }
+        Ok(user) => Err(wrong(&format!("is {} and gets no mail", user.status))),
+        Err(UserlistError::Unknown | UserlistError::Refused(_)) => Err(wrong("is not known to userlist")),
+        Err(error @ UserlistError::Unavailable(_)) => {
+            let detail = format!("{error}; nothing was accepted");
+            Err(Problem::unavailable("userlist_unavailable", detail, Duration::from_secs(2)))
+        }
+    }
+}
+
+fn filter(query: &str) -> Result<Filter, Problem> {
+    let mut filter = Filter { limit: PAGE, ..Filter::default() };
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "state" => {
+                let reason = "it is one of queued, sending, delivered, failed, cancelled, suppressed";
+                filter.state = Some(DeliveryState::parse(&value).ok_or_else(|| Problem::field("state", reason))?);
+            }
+            "to" => filter.recipient = Some(checked("to", &value)?),
+            "broadcast" => filter.broadcast = Some(checked("broadcast", &value)?),
+            "cursor" => filter.before = Some(checked("cursor", &value)?),
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+                filter.limit = limit.ok_or_else(|| Problem::field("limit", "it is a number from 1 to 200"))?;
+            }
+            other => {
+                let reason = "it is unknown; there are state, to, broadcast, limit and cursor";
+                return Err(Problem::field(other.to_owned(), reason));
+            }
+        }
+    }
+    Ok(filter)
+}
+
+/// A database need not see what cannot match anything.
+fn checked(field: &'static str, value: &str) -> Result<String, Problem> {
+    match value.len() <= 254 && !value.chars().any(char::is_control) {
+        true => Ok(value.to_owned()),
+        false => Err(Problem::field(field, "it is longer than 254 bytes, or holds a control character")),
+    }
+}

@@ -1,0 +1,100 @@
+//! The outbox: what was accepted is on disk, and is sent until it is delivered, refused for good, or four days old.
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | [`entry`] | messages, deliveries, their states |
+//! | [`database`] | SQLite or MySQL, transactions, deadlines |
+//! | [`fault`] | how it can fail |
+//! | [`accept`], `writer` | taking in; many commits for the price of one |
+//! | [`claim`] | which instance sends what |
+//! | [`dispatcher`], [`limiter`] | the workers; what one domain gets |
+//! | [`schedule`], `settle` | when to try again; writing down how it ended |
+//! | [`query`], [`suppression`] | looking, cancelling, trying again; whom to leave alone |
+//! | [`sweeper`] | what is forgotten, and when |
+//!
+//! *Accepted means committed.* The answer 202 is given after the commit has reached the disk (SQLite: write-ahead log with
+//! full synchronisation; MySQL: its default). From then on SIGKILL and a power failure lose nothing.
+//!
+//! *At least once.* SMTP cannot do better: between the server's last word and our writing it down there is a moment in which
+//! we may die. A message can arrive twice when
+//!
+//! 1. the instance is killed after the final dot and before the attempt is written down;
+//! 2. the connection is lost after the final dot, so that nobody knows (`outcome_unknown`);
+//! 3. the instance loses the database for longer than a [claim](claim::CLAIM) while it sends, and another one takes over.
+//!
+//! Each duplicate has the same Message-ID, by which readers and programs recognise it.
+
+pub mod accept;
+pub mod claim;
+pub mod database;
+pub mod dispatcher;
+pub mod entry;
+pub mod fault;
+pub mod limiter;
+pub mod query;
+pub mod schedule;
+mod settle;
+pub mod suppression;
+pub mod sweeper;
+mod writer;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+pub use accept::Reception;
+pub use database::Place;
+pub use fault::OutboxError;
+
+use database::Database;
+use entry::{NewMessage, Settlement};
+use writer::{Change, Changed, Writer};
+
+/// The outbox. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    database: Arc<Database>,
+    writer: Writer,
+    woken: Arc<Notify>,
+}
+
+impl Outbox {
+    /// Opens nothing yet.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        let database = Arc::new(Database::new(place));
+        Self { writer: Writer::start(Arc::clone(&database)), database, woken: Arc::default() }
+    }
+
+    /// Takes a message in; `Ok` when it is on the disk. Goes on when the caller leaves.
+    ///
+    /// # Errors
+    /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
+    pub async fn accept(&self, message: Arc<NewMessage>) -> Result<Reception, OutboxError> {
+        match self.writer.commit(Change::Accept(message)).await? {
+            Changed::Accepted(reception) => {
+                self.wake();
+                Ok(reception)
+            }
+            Changed::Settled => unreachable!("an acceptance is answered with one"),
+        }
+    }
+
+    async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), OutboxError> {
+        self.writer.commit(Change::Settle(settlement)).await.map(|_| ())
+    }
+
+    /// Says that there is something to send.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    /// Closes the database.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}

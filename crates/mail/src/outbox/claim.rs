@@ -1,0 +1,175 @@
+//! Claims: which instance sends what, for how long.
+//!
+//! A delivery is claimed before it is sent, for [`CLAIM`], and the claim is renewed while it is being sent. An instance that
+//! dies lets its claims expire, and another one (or the next process) takes over; one that is alive and cannot reach the
+//! database for that long may find that another one has sent the same message: a duplicate with the same Message-ID.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{AnyConnection, AssertSqlSafe};
+
+use super::{
+    Outbox, OutboxError,
+    entry::{Claimed, State},
+};
+use crate::clock::Moment;
+
+/// How long a claim lasts unless it is renewed: what a killed instance's messages wait.
+pub const CLAIM: Duration = Duration::from_secs(20);
+/// How often claims are renewed.
+pub const RENEWAL: Duration = Duration::from_secs(6);
+
+/// How many rows are looked at for each that is wanted, because limits pass some over.
+const LOOKED_AT: usize = 4;
+
+/// A row that could be claimed.
+pub(super) struct Candidate {
+    pub(super) delivery: i64,
+    pub(super) domain: String,
+    message: String,
+    recipient: String,
+    attempts: i64,
+    expires: Moment,
+}
+
+type Row = (i64, String, String, String, i64, i64);
+
+/// What to look for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) claim: String,
+    pub(super) count: usize,
+    /// Domains at their limit.
+    pub(super) without: Vec<String>,
+    pub(super) now: Moment,
+}
+
+impl Outbox {
+    /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` may pass some over.
+    pub(super) async fn claim(
+        &self,
+        wanted: Wanted,
+        mut choose: impl FnMut(&Candidate) -> bool + Send + 'static,
+    ) -> Result<Vec<Claimed>, OutboxError> {
+        let lock = self.database.place().for_update();
+        let claiming = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let mut chosen = Vec::new();
+                for bulk in [0, 1] {
+                    let rows = due(connection, &wanted, bulk, wanted.count - chosen.len(), lock).await?;
+                    let room = wanted.count - chosen.len();
+                    chosen.extend(rows.into_iter().filter(|row| choose(row)).take(room));
+                    if chosen.len() >= wanted.count {
+                        break;
+                    }
+                }
+                mark(connection, &chosen, &wanted).await?;
+                with_contents(connection, chosen).await
+            })
+        }));
+        claiming.await
+    }
+
+    /// Keeps `deliveries` for another [`CLAIM`].
+    pub(super) async fn renew(&self, claim: &str, deliveries: Vec<i64>, until: Moment) -> Result<(), OutboxError> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let claim = claim.to_owned();
+        let renewing = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql = format!(
+                    "UPDATE deliveries SET claimed_until_ms = ? WHERE id IN ({}) AND claim = ?",
+                    marks(deliveries.len())
+                );
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
+                for delivery in &deliveries {
+                    query = query.bind(*delivery);
+                }
+                query.bind(claim).execute(connection).await?;
+                Ok(())
+            })
+        }));
+        renewing.await
+    }
+}
+
+async fn due(
+    connection: &mut AnyConnection,
+    wanted: &Wanted,
+    bulk: i64,
+    count: usize,
+    lock: &str,
+) -> Result<Vec<Candidate>, OutboxError> {
+    let without = match wanted.without.len() {
+        0 => String::new(),
+        count => format!(" AND domain NOT IN ({})", marks(count)),
+    };
+    let sql = format!(
+        "SELECT id, message, recipient, domain, attempts, expires_ms FROM deliveries \
+         WHERE state = 'queued' AND bulk = ? AND due_ms <= ? AND claimed_until_ms <= ?{without} \
+         ORDER BY due_ms, id LIMIT ?{lock}"
+    );
+    let mut query = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).bind(bulk).bind(wanted.now.0).bind(wanted.now.0);
+    for domain in &wanted.without {
+        query = query.bind(domain);
+    }
+    let limit = i64::try_from(count.saturating_mul(LOOKED_AT)).unwrap_or(i64::MAX);
+    let rows = query.bind(limit).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(candidate).collect())
+}
+
+fn candidate((delivery, message, recipient, domain, attempts, expires): Row) -> Candidate {
+    Candidate { delivery, domain, message, recipient, attempts, expires: Moment(expires) }
+}
+
+async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wanted) -> Result<(), OutboxError> {
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("UPDATE deliveries SET claim = ?, claimed_until_ms = ? WHERE id IN ({})", marks(chosen.len()));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(&wanted.claim).bind((wanted.now + CLAIM).0);
+    for row in chosen {
+        query = query.bind(row.delivery);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// The recipients of one message share its content.
+async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> Result<Vec<Claimed>, OutboxError> {
+    let mut claimed: Vec<Claimed> = Vec::with_capacity(rows.len());
+    let mut last: Option<(String, String, String, Arc<Vec<u8>>)> = None;
+    for row in rows {
+        if last.as_ref().is_none_or(|(id, ..)| *id != row.message) {
+            let found: Option<(String, String, Vec<u8>)> =
+                sqlx::query_as("SELECT message_id, sender, content FROM messages WHERE id = ?")
+                    .bind(&row.message)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            last = found.map(|(message_id, sender, content)| (row.message, message_id, sender, Arc::new(content)));
+        }
+        let Some((_, message_id, sender, content)) = &last else { continue };
+        claimed.push(Claimed {
+            delivery: row.delivery,
+            recipient: row.recipient,
+            domain: row.domain,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            expires: row.expires,
+            message_id: message_id.clone(),
+            sender: sender.clone(),
+            content: Arc::clone(content),
+        });
+    }
+    Ok(claimed)
+}
+
+/// `?, ?, ?`
+pub(super) fn marks(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// What a list of recipients shows for a delivery that is claimed.
+pub(super) fn shown(state: State, claimed_until: Moment, now: Moment) -> State {
+    if state == State::Queued && claimed_until > now { State::Sending } else { state }
+}

@@ -1,0 +1,182 @@
+//! What is in the outbox: a message, and for each of its recipients a delivery with a fate of its own.
+//!
+//! | state | meaning |
+//! |---|---|
+//! | `queued` | waits for its moment, for another attempt, or is being sent right now (`sending`) |
+//! | `delivered` | the SMTP server has taken it, and the responsibility |
+//! | `failed` | refused for good, or given up after `--retry-for` |
+//! | `cancelled` | by somebody, before it was sent |
+//! | `suppressed` | the address is on the suppression list; nothing was sent |
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::Moment, message::MessageId};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not settled yet.
+    Queued,
+    /// Being sent; shown only, never stored.
+    Sending,
+    /// Taken.
+    Delivered,
+    /// Given up.
+    Failed,
+    /// Taken back.
+    Cancelled,
+    /// Never to be sent.
+    Suppressed,
+}
+
+impl State {
+    /// The word in the database and in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Suppressed => "suppressed",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Queued, Self::Sending, Self::Delivered, Self::Failed, Self::Cancelled, Self::Suppressed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+/// Which list of the request a recipient was on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `to`.
+    To,
+    /// `cc`.
+    Cc,
+    /// `bcc`: in no header.
+    Bcc,
+}
+
+impl Kind {
+    /// The field's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::Cc => "cc",
+            Self::Bcc => "bcc",
+        }
+    }
+}
+
+/// A message on its way into the outbox, checked and written.
+pub struct NewMessage {
+    /// Its Message-ID, for ever; the unique part is the message's id here.
+    pub message_id: MessageId,
+    /// For `MAIL FROM`.
+    pub sender: String,
+    /// For lists.
+    pub subject: String,
+    /// Headers and text as they go over the wire.
+    pub content: Vec<u8>,
+    /// Now.
+    pub created: Moment,
+    /// When it is to be sent.
+    pub due: Moment,
+    /// When to stop trying.
+    pub expires: Moment,
+    /// Everybody, each once.
+    pub recipients: Vec<(Kind, String)>,
+    /// The broadcast that it belongs to. Such messages let others go first.
+    pub broadcast: Option<String>,
+    /// How the same request is recognised when it comes again.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+impl NewMessage {
+    /// Its id: 32 hexadecimal digits that sort by time.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.message_id.unique()
+    }
+}
+
+impl std::fmt::Debug for NewMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewMessage").field("id", &self.id()).field("len", &self.content.len()).finish_non_exhaustive()
+    }
+}
+
+/// A client's name for a request (`Idempotency-Key`), and what the request was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// What the client chose; after the caller's name, so that callers cannot meet.
+    pub name: String,
+    /// SHA-256 of the body, in hexadecimal.
+    pub fingerprint: String,
+}
+
+/// The answer to a message that was taken; kept for requests that come again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The message's id.
+    pub id: String,
+    /// Its Message-ID header.
+    pub message_id: String,
+    /// How many recipients it goes to.
+    pub recipients: usize,
+    /// How many of those on its lists are on the suppression list.
+    pub suppressed: usize,
+}
+
+/// A delivery that this instance has claimed.
+pub struct Claimed {
+    pub(super) delivery: i64,
+    pub(super) recipient: String,
+    pub(super) domain: String,
+    pub(super) attempts: u32,
+    pub(super) expires: Moment,
+    pub(super) message_id: String,
+    pub(super) sender: String,
+    pub(super) content: std::sync::Arc<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claimed").field("delivery", &self.delivery).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) struct Settlement {
+    pub(super) delivery: i64,
+    pub(super) claim: String,
+    pub(super) at: Moment,
+    pub(super) took_ms: i64,
+    /// `sent`, or the code of the error.
+    pub(super) outcome: &'static str,
+    /// The server's words, or ours when it had none.
+    pub(super) reply: String,
+    pub(super) next: Next,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Done.
+    Delivered,
+    /// Done, badly.
+    Failed,
+    /// Again, not before this moment.
+    Retry(Moment),
+    /// Again as soon as the server can be reached: it keeps its place in the queue.
+    Postponed,
+}

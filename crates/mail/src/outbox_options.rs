@@ -1,0 +1,200 @@
+//! The outbox, as it is configured.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use service_kit::{Secret, duration};
+use url::Url;
+
+use crate::{
+    dkim::Dkim,
+    outbox::{Place, limiter::DomainLimits, schedule::Schedule},
+    sender::Sender,
+};
+
+/// The part of the configuration that is about the outbox.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OutboxOptions {
+    /// Where accepted messages are kept until they are delivered: sqlite:FILE for one instance (or several on one host),
+    /// or mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL 8, MariaDB 10.6) for any number.
+    #[arg(
+        id = "outbox-url",
+        long = "outbox-url",
+        env = "MAIL_OUTBOX_URL",
+        value_name = "URL",
+        default_value = "sqlite:./data/outbox.db",
+        hide_env_values = true
+    )]
+    pub url: Secret,
+    /// Who else messages of `POST /v1/messages` may come from: addresses, or @DOMAIN for all of a domain, separated by
+    /// commas. The one of --from always may.
+    #[arg(long = "senders", env = "MAIL_SENDERS", value_name = "LIST", value_delimiter = ',')]
+    pub senders: Vec<String>,
+    /// The wait after a first temporary failure. It doubles with each one.
+    #[arg(
+        long = "retry-first",
+        env = "MAIL_RETRY_FIRST",
+        value_name = "DURATION",
+        default_value = "1m",
+        value_parser = duration::parse_positive
+    )]
+    pub retry_first: Duration,
+    /// The longest wait between two attempts.
+    #[arg(
+        long = "retry-max",
+        env = "MAIL_RETRY_MAX",
+        value_name = "DURATION",
+        default_value = "1h",
+        value_parser = duration::parse_positive
+    )]
+    pub retry_max: Duration,
+    /// How long a message is tried before it is given up.
+    #[arg(
+        long = "retry-for",
+        env = "MAIL_RETRY_FOR",
+        value_name = "DURATION",
+        default_value = "4d",
+        value_parser = duration::parse_positive
+    )]
+    pub retry_for: Duration,
+    /// How long the SMTP server may take for its last word about a message of the outbox, after --smtp-deadline.
+    /// Giving up early makes duplicates.
+    #[arg(
+        long = "smtp-patience",
+        env = "MAIL_SMTP_PATIENCE",
+        value_name = "DURATION",
+        default_value = "10m",
+        value_parser = duration::parse
+    )]
+    pub patience: Duration,
+    /// Messages of the outbox to one domain at the same time.
+    #[arg(
+        long = "domain-sends-max",
+        env = "MAIL_DOMAIN_SENDS_MAX",
+        value_name = "NUMBER",
+        default_value = "10",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub domain_sends_max: u16,
+    /// Messages of the outbox to one domain in a second, from this instance; 0.1 is one in ten seconds. Default: no limit.
+    #[arg(long = "domain-rate", env = "MAIL_DOMAIN_RATE", value_name = "NUMBER", value_parser = parse_rate)]
+    pub domain_rate: Option<f64>,
+    /// How long settled messages are kept for looking at.
+    #[arg(
+        long = "keep",
+        env = "MAIL_KEEP",
+        value_name = "DURATION",
+        default_value = "7d",
+        value_parser = duration::parse_positive
+    )]
+    pub keep: Duration,
+    /// The gateway, through which userlist is asked for recipients by name.
+    #[arg(long = "gateway-url", env = "MAIL_GATEWAY_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub gateway: Url,
+    /// Where readers reach this service, for links to leave a list: the gateway's public address and /mail.
+    #[arg(
+        long = "public-url",
+        env = "MAIL_PUBLIC_URL",
+        value_name = "URL",
+        default_value = "http://localhost:8080/mail"
+    )]
+    pub public: Url,
+    /// A private key to sign messages with (DKIM): RSA in PEM (PKCS #1), or the 32 bytes of Ed25519 in base64. Default:
+    /// the SMTP server signs, or nobody does.
+    #[arg(long = "dkim-key-file", env = "MAIL_DKIM_KEY_FILE", value_name = "FILE")]
+    pub dkim_key_file: Option<PathBuf>,
+    /// The name of the key in the DNS, SELECTOR._domainkey.DOMAIN, where DOMAIN is that of --from.
+    #[arg(long = "dkim-selector", env = "MAIL_DKIM_SELECTOR", value_name = "NAME", default_value = "muster")]
+    pub dkim_selector: String,
+}
+
+impl OutboxOptions {
+    /// Where the outbox is.
+    ///
+    /// # Errors
+    /// Says what to write, naming the option, without the URL.
+    pub fn place(&self) -> Result<Place, String> {
+        Place::parse(self.url.expose()).map_err(|reason| format!("--outbox-url (MAIL_OUTBOX_URL): {reason}"))
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule { first: self.retry_first, max: self.retry_max.max(self.retry_first) }
+    }
+
+    /// What one domain gets.
+    #[must_use]
+    pub fn domain_limits(&self) -> DomainLimits {
+        DomainLimits { concurrency: self.domain_sends_max.into(), per_second: self.domain_rate }
+    }
+
+    /// The signer, when there is a key.
+    ///
+    /// # Errors
+    /// Says what to change, naming the option.
+    pub fn dkim(&self, from: &Sender) -> Result<Option<Arc<Dkim>>, String> {
+        let Some(file) = &self.dkim_key_file else { return Ok(None) };
+        let dkim = Dkim::new(from.domain(), &self.dkim_selector, file);
+        dkim.map(Arc::new).map(Some).map_err(|reason| format!("--dkim-key-file (MAIL_DKIM_KEY_FILE): {reason}"))
+    }
+
+    /// What is wrong, one sentence each.
+    pub(crate) fn mistakes(&self, from: &Sender) -> Vec<String> {
+        let mut mistakes: Vec<String> = self.place().err().into_iter().collect();
+        mistakes.extend(self.dkim(from).err());
+        for sender in &self.senders {
+            if !sender.trim().starts_with('@') && sender.parse::<Sender>().is_err() {
+                mistakes.push(format!("--senders (MAIL_SENDERS): {sender:?} is neither an address nor @DOMAIN"));
+            }
+        }
+        mistakes
+    }
+
+    /// Whether messages may come from `address`.
+    #[must_use]
+    pub fn may_send_as(&self, address: &str) -> bool {
+        let address = address.to_ascii_lowercase();
+        let domain = address.rsplit('@').next().unwrap_or_default();
+        self.senders.iter().map(|sender| sender.trim().to_ascii_lowercase()).any(|sender| {
+            match sender.strip_prefix('@') {
+                Some(allowed) => allowed == domain,
+                None => sender == address,
+            }
+        })
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("it must be a number greater than zero; leave it out for no limit".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn options(args: &[&str]) -> OutboxOptions {
+        Config::try_parse_from([&["mail"], args].concat()).unwrap().outbox
+    }
+
+    #[test]
+    fn senders_are_addresses_or_whole_domains() {
+        let options = options(&["--senders", "Shop@example.com,@news.example.com"]);
+        assert!(options.may_send_as("shop@example.com") && options.may_send_as("anybody@news.example.com"));
+        assert!(!options.may_send_as("boss@example.com") && !options.may_send_as("a@evil-news.example.com"));
+    }
+
+    #[test]
+    fn mistakes_name_the_option_and_show_no_password() {
+        let options =
+            options(&["--outbox-url", "mysql://u:hunter2@h", "--senders", "nobody", "--dkim-key-file", "/no"]);
+        let mistakes = options.mistakes(&"a@b.c".parse().unwrap()).join("\n");
+        assert!(["MAIL_OUTBOX_URL", "MAIL_SENDERS", "MAIL_DKIM_KEY_FILE"].iter().all(|name| mistakes.contains(name)));
+        assert!(!mistakes.contains("hunter2") && !format!("{options:?}").contains("hunter2"), "{mistakes}");
+    }
+}

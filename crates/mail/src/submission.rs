@@ -1,0 +1,202 @@
+//! `POST /v1/messages`: what a request asks for, and how it becomes a message in the outbox.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use discovery::FieldError;
+use lettre::message::Mailbox;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    clock::Moment,
+    dkim::Dkim,
+    letter::{self, ATTACHMENTS_MAX, AttachmentRequest, Letter},
+    message::{MessageId, Subject},
+    outbox::entry::{IdempotencyKey, Kind, NewMessage},
+    outbox_options::OutboxOptions,
+    party::{self, Party},
+    sender::Sender,
+};
+
+/// The furthest that `send_at` may be: 30 days. Messages are not a calendar.
+pub const SEND_AT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The body of `POST /v1/messages`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// See [`party`]; at least one.
+    #[serde(default)]
+    pub to: Value,
+    /// The same, for those who are told.
+    #[serde(default)]
+    pub cc: Value,
+    /// The same, for those of whom nobody knows.
+    #[serde(default)]
+    pub bcc: Value,
+    /// Where answers go.
+    #[serde(default)]
+    pub reply_to: Value,
+    /// One of the allowed senders; left out, the configured one.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// One line; left out, the configured one.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Plain text; this, `html` or both.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The same for readers that show html. It is sent as it is.
+    #[serde(default)]
+    pub html: Option<String>,
+    /// See [`letter::header`].
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Files.
+    #[serde(default)]
+    pub attachments: Vec<AttachmentRequest>,
+    /// Not before this moment, in UTC.
+    #[serde(default)]
+    pub send_at: Option<String>,
+}
+
+/// Neither addresses nor text may get into a log.
+impl std::fmt::Debug for Submission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Submission").finish_non_exhaustive()
+    }
+}
+
+/// What is configured about messages.
+#[derive(Debug, Clone)]
+pub struct House {
+    /// Whom messages come from.
+    pub from: Sender,
+    /// For requests without a subject.
+    pub subject: Subject,
+    /// Who else they may come from, and how long they are tried.
+    pub options: OutboxOptions,
+    /// Signs.
+    pub dkim: Option<Arc<Dkim>>,
+}
+
+/// The lists of a request.
+#[derive(Debug)]
+pub struct Lists {
+    /// Each with what list they are on.
+    pub parties: Vec<(Kind, Party)>,
+}
+
+impl Submission {
+    /// Everybody on the lists, in order.
+    ///
+    /// # Errors
+    /// Names the entry and says what to change.
+    pub fn lists(&self) -> Result<Lists, FieldError> {
+        let mut parties = Vec::new();
+        for (kind, value) in [(Kind::To, &self.to), (Kind::Cc, &self.cc), (Kind::Bcc, &self.bcc)] {
+            parties.extend(party::list(kind.as_str(), value)?.into_iter().map(|party| (kind, party)));
+        }
+        match parties.iter().any(|(kind, _)| *kind == Kind::To) {
+            true => Ok(Lists { parties }),
+            false => Err(FieldError::new("to", "it is missing or empty; name at least one recipient")),
+        }
+    }
+
+    /// Writes the message to `recipients`, who are those of [`lists`](Self::lists) with their addresses.
+    ///
+    /// # Errors
+    /// Names the field and says what to change.
+    pub fn compose(
+        self,
+        recipients: Vec<(Kind, Mailbox)>,
+        house: &House,
+        idempotency: Option<IdempotencyKey>,
+        now: Moment,
+    ) -> Result<NewMessage, FieldError> {
+        let due = due(self.send_at.as_deref(), now)?;
+        let from = sender(self.from.as_deref(), house)?;
+        let subject = self.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
+        let reply_to = reply_to(&self.reply_to)?;
+        for (field, body) in [("text", &self.text), ("html", &self.html)] {
+            if body.as_ref().is_some_and(|body| body.len() > letter::BODY_MAX_BYTES) {
+                return Err(FieldError::new(field, "it is longer than 1 MiB; attach it, or send a link"));
+            }
+        }
+        if self.attachments.len() > ATTACHMENTS_MAX {
+            return Err(FieldError::new("attachments", "there are more than 20; send an archive"));
+        }
+        let attachments = self.attachments.iter().enumerate();
+        let attachments = attachments.map(|(index, file)| letter::attachment(index, file)).collect::<Result<_, _>>()?;
+        let listed = |wanted: Kind| {
+            let of_kind = recipients.iter().filter(move |(kind, _)| *kind == wanted);
+            of_kind.map(|(_, mailbox)| mailbox.clone()).collect::<Vec<_>>()
+        };
+        let letter = Letter {
+            to: listed(Kind::To),
+            cc: listed(Kind::Cc),
+            reply_to,
+            subject: subject.clone(),
+            text: self.text,
+            html: self.html,
+            headers: letter::headers(self.headers.iter())?,
+            attachments,
+            date: due,
+            from: from.mailbox().clone(),
+        };
+        let message_id = MessageId::new(&from);
+        let content =
+            letter.write(&message_id, house.dkim.as_deref().filter(|_| from.domain() == house.from.domain()))?;
+        Ok(NewMessage {
+            message_id,
+            sender: from.address().to_string(),
+            subject: subject.as_str().to_owned(),
+            content,
+            created: now,
+            due,
+            expires: due + house.options.retry_for,
+            recipients: once_each(recipients),
+            broadcast: None,
+            idempotency,
+        })
+    }
+}
+
+fn due(send_at: Option<&str>, now: Moment) -> Result<Moment, FieldError> {
+    let Some(text) = send_at else { return Ok(now) };
+    let at = Moment::parse(text).map_err(|reason| FieldError::new("send_at", reason))?;
+    if at > now + SEND_AT_MAX {
+        return Err(FieldError::new("send_at", "it is more than 30 days away"));
+    }
+    Ok(at.max(now))
+}
+
+fn sender(from: Option<&str>, house: &House) -> Result<Sender, FieldError> {
+    let Some(text) = from else { return Ok(house.from.clone()) };
+    let mailbox = party::mailbox("from", text)?;
+    let address = mailbox.email.to_string();
+    let is_ours = address.eq_ignore_ascii_case(house.from.address().as_ref());
+    if !is_ours && !house.options.may_send_as(&address) {
+        return Err(FieldError::new("from", "this service may not send as this address; see --senders"));
+    }
+    Ok(Sender::from_mailbox(mailbox))
+}
+
+fn reply_to(value: &Value) -> Result<Vec<Mailbox>, FieldError> {
+    let mailbox = |party| match party {
+        Party::Mailbox(mailbox) => Ok(mailbox),
+        Party::User(_) => Err(FieldError::new("reply_to", "it names a user; write an address")),
+    };
+    party::list("reply_to", value)?.into_iter().map(mailbox).collect()
+}
+
+/// Nobody gets a message twice because they are on two lists; the first counts.
+fn once_each(recipients: Vec<(Kind, Mailbox)>) -> Vec<(Kind, String)> {
+    let mut seen = HashSet::new();
+    let all = recipients.into_iter().map(|(kind, mailbox)| (kind, mailbox.email.to_string()));
+    all.filter(|(_, address)| seen.insert(address.to_lowercase())).collect()
+}
