@@ -96,7 +96,9 @@ async fn blocking(
 
 fn store(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     create(folder)?;
-    let (unfinished, finished) = (hidden(folder, name), folder.join(name));
+    // A message to two people is one file, written twice at the same time.
+    let unique = format!("{name}.{}", uuid::Uuid::new_v4().simple());
+    let (unfinished, finished) = (hidden(folder, &unique), folder.join(name));
     write(&unfinished, bytes).inspect_err(|_| remove(&unfinished))?;
     fs::rename(&unfinished, &finished).inspect_err(|_| remove(&unfinished))?;
     sync_folder(folder).inspect_err(|_| remove(&finished))

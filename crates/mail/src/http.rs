@@ -7,6 +7,11 @@
 //! | `GET /v1/messages?state=&to=&broadcast=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
 //! | `GET /v1/messages/{id}` | 200 the message, each recipient, each attempt |
 //! | `POST /v1/messages/{id}/cancel`, `…/requeue` | 200 the message; 409 when there is nothing left to do |
+//! | `PUT`, `GET`, `DELETE /v1/templates/{name}`, `GET /v1/templates` | the template, checked with its sample |
+//! | `POST /v1/broadcasts`, `GET …/{id}`, `POST …/{id}/cancel` | 202 `{"id"}`; how far it is |
+//! | `PUT`, `DELETE /v1/suppressions/{address}`, `GET /v1/suppressions` | 204; whom nothing is sent to |
+//! | `POST /v1/bounces` `{"address","type","detail"}` | 204: `hard` and `complaint` end on that list |
+//! | `GET`, `POST /v1/unsubscribe/{token}` | a page with a button; done |
 //!
 //! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
 //!
@@ -15,7 +20,10 @@
 //! Every answer about a message that was handed over, or may have been, carries its Message-ID as `x-message-id`. What
 //! else can come is in the table of [`crate::error`]; 400, 413 and 422 are about the request.
 
+mod broadcasts;
 mod messages;
+mod suppressions;
+mod templates;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +32,7 @@ use axum::{
     extract::State,
     http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use discovery::FieldError;
 use serde::Serialize;
@@ -66,6 +74,8 @@ pub struct App {
     pub subject: Subject,
 }
 
+/// A template with its sample.
+const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
 /// Large bodies that are in memory at the same time.
 const LARGE_BODIES_MAX: usize = 8;
 /// When to come again while the outbox cannot be used.
@@ -114,6 +124,22 @@ pub fn v1(api: Arc<Api>) -> Router {
         .route("/v1/messages/{id}", get(messages::get))
         .route("/v1/messages/{id}/cancel", post(messages::cancel))
         .route("/v1/messages/{id}/requeue", post(messages::requeue))
+        .route("/v1/templates", get(templates::list))
+        .route("/v1/templates/{name}", get(templates::get).put(templates::put).delete(templates::delete))
+        .layer(Extension(BodyLimit(TEMPLATE_MAX_BYTES)))
+        .route("/v1/suppressions", get(suppressions::list))
+        .route("/v1/suppressions/{address}", put(suppressions::put).delete(suppressions::delete))
+        .route("/v1/bounces", post(suppressions::bounce))
+        .route("/v1/broadcasts", get(broadcasts::list).post(broadcasts::create))
+        .route("/v1/broadcasts/{id}", get(broadcasts::get))
+        .route("/v1/broadcasts/{id}/cancel", post(broadcasts::cancel))
+        .with_state(api)
+}
+
+/// What readers reach, who have no token but the one in their link.
+pub fn public(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/unsubscribe/{token}", get(suppressions::ask).post(suppressions::unsubscribe))
         .with_state(api)
 }
 

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | the request, and the answer to it | [`http`], [`error`], [`submission`] |
 //! | whom it goes to and comes from, what is sent | [`recipient`], [`party`], [`userlist`], [`sender`], [`message`], [`letter`], [`dkim`] |
+//! | templates, and one message to each of many | [`templates`], [`broadcaster`] |
 //! | on disk until it is delivered | [`outbox`], [`clock`] |
 //! | its turn, the deadline, the counting | [`mailer`], [`metrics`] |
 //! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
@@ -16,6 +17,7 @@
 //! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk; everything ends in bounded time,
 //! and whoever gets another answer learns whether the message may be sent again.
 
+pub mod broadcaster;
 pub mod clock;
 pub mod config;
 pub mod delivery;
@@ -36,6 +38,7 @@ pub mod sender;
 pub mod smtp;
 pub mod smtp_options;
 pub mod submission;
+pub mod templates;
 pub mod transport;
 pub mod userlist;
 
@@ -54,6 +57,7 @@ use service_kit::{
 };
 use tokio_util::sync::CancellationToken;
 
+use broadcaster::Broadcaster;
 use config::Config;
 use folder::Folder;
 use health::Health;
@@ -84,6 +88,8 @@ pub struct Service {
     pub router: Router,
     /// Sends what is in the outbox, once it runs.
     pub dispatcher: Dispatcher,
+    /// Turns broadcasts into messages, once it runs.
+    pub broadcaster: Broadcaster,
     /// The outbox.
     pub outbox: Outbox,
     /// What is measured of it.
@@ -104,12 +110,14 @@ impl Service {
         let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone());
         let app = Arc::new(App { mailer, from: config.from.clone(), subject: config.subject.clone() });
         let outbox = Outbox::new(config.outbox.place()?);
-        let api = Api::new(outbox.clone(), house(config)?, Userlist::new(config.outbox.gateway.clone()), accepted);
+        let (house, userlist) = (house(config)?, Userlist::new(config.outbox.gateway.clone()));
+        let broadcaster = Broadcaster { outbox: outbox.clone(), userlist: userlist.clone(), house: house.clone() };
+        let api = Arc::new(Api::new(outbox.clone(), house, userlist, accepted));
         let tokens = Tokens::load(config.tokens_file.as_deref())?;
         tokens.register(&mut metrics);
         warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
-        let guarded = http::routes(app).merge(http::v1(Arc::new(api)));
-        let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate));
+        let guarded = http::routes(app).merge(http::v1(Arc::clone(&api)));
+        let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate)).merge(http::public(api));
         let router = app::assemble(routes, readiness.clone(), metrics);
         let dispatcher = Dispatcher {
             outbox: outbox.clone(),
@@ -119,7 +127,7 @@ impl Service {
             metrics: sends,
             pace: pace(config),
         };
-        Ok(Self { transport, health, router, dispatcher, outbox, queue })
+        Ok(Self { transport, health, router, dispatcher, broadcaster, outbox, queue })
     }
 }
 
@@ -138,7 +146,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         metrics: HeartbeatMetrics::register(&mut metrics),
         ..Details::default()
     };
-    let Service { transport, health, router, dispatcher, outbox, queue } = Service::assemble(&config, metrics)?;
+    let Service { transport, health, router, dispatcher, broadcaster, outbox, queue } =
+        Service::assemble(&config, metrics)?;
 
     dispatcher.readiness.report("outbox", Err("not opened yet".to_owned()));
     let listener = bind(config.listen).await?;
@@ -149,6 +158,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let watching = health::watch(health, Arc::clone(&transport), config.smtp.check_interval, finish.clone());
     let watching = tokio::spawn(watching);
     let sending = tokio::spawn(dispatcher.run(finish.clone()));
+    let broadcasting = tokio::spawn(broadcaster.run(finish.clone()));
     let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
     let serving = tokio::spawn(serve(listener, router, serve_options(&config), finish.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, details);
@@ -159,6 +169,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     serving.await?;
     watching.await?;
     sweeping.await?;
+    broadcasting.await?;
     sending.await?;
     outbox.close().await;
     transport.close().await;

@@ -9,6 +9,7 @@
 //! | [`claim`] | which instance sends what |
 //! | [`dispatcher`], [`limiter`] | the workers; what one domain gets |
 //! | [`schedule`], `settle` | when to try again; writing down how it ended |
+//! | [`shelf`], [`broadcast`] | templates; one message to each of many |
 //! | [`query`], [`suppression`] | looking, cancelling, trying again; whom to leave alone |
 //! | [`sweeper`] | what is forgotten, and when |
 //!
@@ -25,6 +26,7 @@
 //! Each duplicate has the same Message-ID, by which readers and programs recognise it.
 
 pub mod accept;
+pub mod broadcast;
 pub mod claim;
 pub mod database;
 pub mod dispatcher;
@@ -34,6 +36,7 @@ pub mod limiter;
 pub mod query;
 pub mod schedule;
 mod settle;
+pub mod shelf;
 pub mod suppression;
 pub mod sweeper;
 mod writer;

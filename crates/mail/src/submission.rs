@@ -20,6 +20,7 @@ use crate::{
     outbox_options::OutboxOptions,
     party::{self, Party},
     sender::Sender,
+    templates::Template,
 };
 
 /// The furthest that `send_at` may be: 30 days. Messages are not a calendar.
@@ -59,6 +60,12 @@ pub struct Submission {
     /// Files.
     #[serde(default)]
     pub attachments: Vec<AttachmentRequest>,
+    /// A template's name, instead of subject, text and html.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// What it is filled with.
+    #[serde(default)]
+    pub data: Value,
     /// Not before this moment, in UTC.
     #[serde(default)]
     pub send_at: Option<String>,
@@ -105,6 +112,19 @@ impl Submission {
             true => Ok(Lists { parties }),
             false => Err(FieldError::new("to", "it is missing or empty; name at least one recipient")),
         }
+    }
+
+    /// Puts a filled template where the request named one.
+    ///
+    /// # Errors
+    /// The request has a text of its own as well, or data that do not fill it.
+    pub fn fill(&mut self, template: &Template) -> Result<(), FieldError> {
+        if self.subject.is_some() || self.text.is_some() || self.html.is_some() {
+            return Err(FieldError::new("template", "it brings subject, text and html; leave them out"));
+        }
+        let filled = template.fill(&self.data)?;
+        (self.subject, self.text, self.html) = (Some(filled.subject), filled.text, filled.html);
+        Ok(())
     }
 
     /// Writes the message to `recipients`, who are those of [`lists`](Self::lists) with their addresses.
@@ -175,7 +195,11 @@ fn due(send_at: Option<&str>, now: Moment) -> Result<Moment, FieldError> {
     Ok(at.max(now))
 }
 
-fn sender(from: Option<&str>, house: &House) -> Result<Sender, FieldError> {
+/// Whom a message comes from.
+///
+/// # Errors
+/// This service may not send as them.
+pub fn sender(from: Option<&str>, house: &House) -> Result<Sender, FieldError> {
     let Some(text) = from else { return Ok(house.from.clone()) };
     let mailbox = party::mailbox("from", text)?;
     let address = mailbox.email.to_string();

@@ -19,6 +19,7 @@ use super::{Api, MESSAGE_ID, invalid, may, outbox_problem};
 use crate::{
     clock::Moment,
     outbox::{
+        OutboxError,
         entry::{IdempotencyKey, Kind, State as DeliveryState},
         query::{Filter, MessageView},
     },
@@ -51,8 +52,9 @@ pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Res
         json::read(request, BODY_MAX_BYTES).await?
     };
     let key = key.map(|name| IdempotencyKey { name, fingerprint: fingerprint(&body) });
-    let submission: Submission = json::parse(&body)?;
+    let mut submission: Submission = json::parse(&body)?;
     drop(body);
+    fill(&api, &mut submission).await?;
     let recipients = addresses(&api, submission.lists().map_err(invalid)?).await?;
     let message = submission.compose(recipients, &api.house, key, Moment::now()).map_err(invalid)?;
     let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
@@ -111,6 +113,20 @@ pub(super) async fn requeue(State(api): State<Arc<Api>>, Path(id): Path<String>)
     let expires = Moment::now() + api.house.options.retry_for;
     api.outbox.requeue(&id, expires).await.map_err(|error| outbox_problem(&error))?;
     shown(&api, &id).await
+}
+
+async fn fill(api: &Api, submission: &mut Submission) -> Result<(), Problem> {
+    let Some(name) = &submission.template else {
+        return match submission.data.is_null() {
+            true => Ok(()),
+            false => Err(Problem::field("data", "it is for a template, and there is none")),
+        };
+    };
+    match api.outbox.template(name).await {
+        Ok(shelved) => submission.fill(&shelved.template).map_err(invalid),
+        Err(OutboxError::NotFound) => Err(Problem::field("template", "there is no template of this name")),
+        Err(error) => Err(outbox_problem(&error)),
+    }
 }
 
 /// The key of a request: 1 to 128 visible ASCII characters.

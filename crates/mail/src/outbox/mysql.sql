@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS messages (
     subject    VARCHAR(2000) NOT NULL,
     content    LONGBLOB NOT NULL,
     created_ms BIGINT NOT NULL,
-    broadcast  VARCHAR(64) NOT NULL DEFAULT ''
+    broadcast  VARCHAR(64) NOT NULL DEFAULT '',
+    KEY messages_broadcast (broadcast)
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- One row a recipient: each has a fate of its own.

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS messages (
     created_ms INTEGER NOT NULL,
     broadcast  TEXT    NOT NULL DEFAULT ''
 ) STRICT;
+CREATE INDEX IF NOT EXISTS messages_broadcast ON messages (broadcast);
 
 -- One row a recipient: each has a fate of its own.
 CREATE TABLE IF NOT EXISTS deliveries (

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
 
 mod acceptance;
+mod broadcasts;
 mod busy;
 mod connections;
 mod durability;
@@ -15,5 +16,6 @@ mod outbox_failures;
 mod process;
 mod program;
 mod service;
+mod shared_outbox;
 mod third_party;
 mod tokens;

@@ -190,3 +190,38 @@ async fn a_full_disk_is_503_and_leaves_no_file() {
     assert!(names().len() == 1 && names()[0].ends_with(".eml"), "{:?}", names());
     assert_eq!(program.terminate().await.0, Some(0));
 }
+
+#[tokio::test]
+async fn a_full_disk_under_the_outbox_is_507_before_anything_is_accepted_and_ends_by_itself() {
+    let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/tmp"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED a_full_disk_under_the_outbox: no mount namespace can be made here (unshare -rm)");
+        return;
+    }
+    let sink = SmtpSink::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"mount -t tmpfs -o size=2m none "$1"; exec "$2" --outbox-url "sqlite:$1/outbox.db" --smtp-url "$3""#;
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, "sh"]).arg(dir.path()).arg(env!("CARGO_BIN_EXE_mail")).arg(sink.url());
+    let program = Program::start_as(&mut command).await;
+    let folder = program.its_path(dir.path());
+    let url = format!("{}/v1/messages", program.url);
+    let submit = async || {
+        let body = json!({ "to": "a@b.c", "text": "x".repeat(100_000) });
+        reqwest::Client::new().post(&url).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(submit().await, 202);
+    wait_until("the first", SOON, || async { sink.messages().len() == 1 }).await;
+    let filler = folder.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while std::io::Write::write(&mut file, &[0; 4096]).is_ok_and(|written| written > 0) {}
+    for _ in 0..3 {
+        let status = submit().await;
+        assert!(matches!(status, 507 | 503), "{status}");
+    }
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(submit().await, 202);
+    wait_until("the second", SOON, || async { sink.messages().len() == 2 }).await;
+    assert_eq!(program.terminate().await.0, Some(0));
+}

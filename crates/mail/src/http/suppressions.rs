@@ -1,0 +1,131 @@
+//! `/v1/suppressions`: whom nothing is sent to; `/v1/bounces`: how others tell us; `/v1/unsubscribe`: how readers do.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+use service_kit::{Problem, json::JsonBody, tokens::Action};
+
+use super::{Api, may, outbox_problem};
+use crate::{outbox::suppression::Reason, recipient};
+
+const PAGE: u32 = 200;
+
+/// The body of `PUT /v1/suppressions/{address}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    #[serde(default)]
+    reason: Option<Reason>,
+    #[serde(default)]
+    detail: String,
+}
+
+/// The body of `POST /v1/bounces`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bounce {
+    address: String,
+    #[serde(rename = "type")]
+    kind: BounceKind,
+    #[serde(default)]
+    detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BounceKind {
+    /// Came back for good.
+    Hard,
+    /// Came back, and might not next time.
+    Soft,
+    /// The reader called it spam.
+    Complaint,
+}
+
+/// `GET /v1/suppressions?cursor=`
+pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    may(Action::Read)?;
+    let mut after = String::new();
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "cursor" if value.len() <= 254 && !value.chars().any(char::is_control) => after = value.into_owned(),
+            other => return Err(Problem::field(other.to_owned(), "there is only cursor, as next_cursor gave it")),
+        }
+    }
+    let mut entries = api.outbox.suppressions(&after, PAGE + 1).await.map_err(|error| outbox_problem(&error))?;
+    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let is_last = entries.len() <= page;
+    entries.truncate(page);
+    let next_cursor = if is_last { None } else { entries.last().map(|entry| entry.address.clone()) };
+    Ok(Json(json!({ "suppressions": entries, "next_cursor": next_cursor })).into_response())
+}
+
+/// `PUT /v1/suppressions/{address}`
+pub(super) async fn put(
+    State(api): State<Arc<Api>>,
+    Path(address): Path<String>,
+    JsonBody(entry): JsonBody<Entry>,
+) -> Result<Response, Problem> {
+    may(Action::Operate)?;
+    suppress(&api, &address, entry.reason.unwrap_or(Reason::Manual), &entry.detail).await
+}
+
+/// `DELETE /v1/suppressions/{address}`
+pub(super) async fn delete(State(api): State<Arc<Api>>, Path(address): Path<String>) -> Result<Response, Problem> {
+    may(Action::Operate)?;
+    api.outbox.unsuppress(&address).await.map_err(|error| outbox_problem(&error))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /v1/bounces`: hard bounces and complaints end on the list; a soft one says nothing about next time.
+pub(super) async fn bounce(
+    State(api): State<Arc<Api>>,
+    JsonBody(bounce): JsonBody<Bounce>,
+) -> Result<Response, Problem> {
+    may(Action::Write)?;
+    match bounce.kind {
+        BounceKind::Hard => suppress(&api, &bounce.address, Reason::Bounce, &bounce.detail).await,
+        BounceKind::Complaint => suppress(&api, &bounce.address, Reason::Complaint, &bounce.detail).await,
+        BounceKind::Soft => {
+            recipient::check(&bounce.address).map_err(|reason| Problem::field("address", reason))?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+    }
+}
+
+async fn suppress(api: &Api, address: &str, reason: Reason, detail: &str) -> Result<Response, Problem> {
+    let address = recipient::check(address).map_err(|reason| Problem::field("address", reason))?;
+    let detail: String = detail.chars().filter(|c| !c.is_control()).take(500).collect();
+    let suppressing = api.outbox.suppress(address.as_ref(), reason, &detail);
+    suppressing.await.map_err(|error| outbox_problem(&error))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `GET /v1/unsubscribe/{token}`: a page with a button. Programs that look at links must not unsubscribe anybody.
+pub(super) async fn ask(Path(_): Path<String>) -> Response {
+    page("<form method=\"post\"><p>No more mail of this kind?</p><button>Unsubscribe</button></form>")
+}
+
+/// `POST /v1/unsubscribe/{token}`: the button, or the reader's mail program (RFC 8058). Needs no token but this one.
+pub(super) async fn unsubscribe(State(api): State<Arc<Api>>, Path(token): Path<String>) -> Result<Response, Problem> {
+    api.outbox.unsubscribe(&token).await.map_err(|error| outbox_problem(&error))?;
+    Ok(page("<p>Done. You will get no more mail of this kind.</p>"))
+}
+
+fn page(body: &str) -> Response {
+    let html = format!("<!doctype html><meta charset=\"utf-8\"><title>Unsubscribe</title>{body}");
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, html).into_response()
+}

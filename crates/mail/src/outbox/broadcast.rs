@@ -1,0 +1,290 @@
+//! Broadcasts, as they are kept: what was asked for, how far it is.
+//!
+//! A page of users becomes messages in the same transaction in which the broadcast's position moves behind that page. So
+//! after SIGKILL it goes on where it stopped: nobody is left out, and nobody is written to twice.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sqlx::AnyConnection;
+
+use super::{
+    Outbox, OutboxError, accept,
+    claim::CLAIM,
+    entry::NewMessage,
+    suppression::{self, Reason},
+};
+use crate::clock::Moment;
+
+/// A broadcast as its sender sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BroadcastView {
+    /// Its id.
+    pub id: String,
+    /// `running`, `done` (all messages are in the outbox), `cancelled` or `failed`.
+    pub state: String,
+    /// Users that userlist said there were, when it was last asked.
+    pub total: i64,
+    /// Messages put into the outbox.
+    pub queued: i64,
+    /// Users who get none: unsubscribed, bounced, on the suppression list, or without what the template needs.
+    pub skipped: i64,
+    /// What went wrong last; it is tried again while the state is `running`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// When it was asked for.
+    pub created_at: Moment,
+    /// When it last moved.
+    pub changed_at: Moment,
+    /// Its messages by state; empty in lists.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub deliveries: BTreeMap<String, i64>,
+}
+
+/// A broadcast that this instance works on.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimed {
+    pub(crate) id: String,
+    pub(crate) body: String,
+    pub(crate) position: String,
+    claim: String,
+}
+
+/// What one page came to.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// With their tokens for leaving.
+    pub(crate) messages: Vec<(NewMessage, String)>,
+    pub(crate) skipped: i64,
+    pub(crate) total: i64,
+    /// Where the next page begins; `None` after the last.
+    pub(crate) position: Option<String>,
+}
+
+type Row = (String, String, i64, i64, i64, String, i64, i64);
+const COLUMNS: &str = "id, state, total, queued, skipped, error, created_ms, changed_ms";
+
+impl Outbox {
+    /// Keeps a new broadcast.
+    ///
+    /// # Errors
+    /// The outbox cannot be used.
+    pub async fn create_broadcast(&self, id: &str, body: String) -> Result<(), OutboxError> {
+        let (id, now) = (id.to_owned(), Moment::now());
+        let creating = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql =
+                    "INSERT INTO broadcasts (id, body, state, created_ms, changed_ms) VALUES (?, ?, 'running', ?, ?)";
+                sqlx::query(sql).bind(id).bind(body).bind(now.0).bind(now.0).execute(connection).await?;
+                Ok(())
+            })
+        }));
+        creating.await
+    }
+
+    /// The broadcast with this id, and how its messages are doing.
+    ///
+    /// # Errors
+    /// There is none; or the outbox cannot be used.
+    pub async fn broadcast(&self, id: &str) -> Result<BroadcastView, OutboxError> {
+        let id = id.to_owned();
+        let getting = self.database.read(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql = format!("SELECT {COLUMNS} FROM broadcasts WHERE id = ?");
+                let row: Option<Row> =
+                    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(&id).fetch_optional(&mut *connection).await?;
+                let mut broadcast = view(row.ok_or(OutboxError::NotFound)?);
+                let counts: Vec<(String, i64)> = sqlx::query_as(
+                    "SELECT d.state, COUNT(*) FROM deliveries d JOIN messages m ON m.id = d.message \
+                     WHERE m.broadcast = ? GROUP BY d.state",
+                )
+                .bind(&id)
+                .fetch_all(connection)
+                .await?;
+                broadcast.deliveries = counts.into_iter().collect();
+                Ok(broadcast)
+            })
+        }));
+        getting.await
+    }
+
+    /// The last 200 broadcasts, the newest first.
+    ///
+    /// # Errors
+    /// The outbox cannot be used.
+    pub async fn broadcasts(&self) -> Result<Vec<BroadcastView>, OutboxError> {
+        let listing = self.database.read(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql = format!("SELECT {COLUMNS} FROM broadcasts ORDER BY id DESC LIMIT 200");
+                let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
+                Ok(rows.into_iter().map(view).collect())
+            })
+        }));
+        listing.await
+    }
+
+    /// Stops a broadcast, and takes back those of its messages that wait.
+    ///
+    /// # Errors
+    /// There is none; or the outbox cannot be used.
+    pub async fn cancel_broadcast(&self, id: &str) -> Result<(), OutboxError> {
+        let (id, now) = (id.to_owned(), Moment::now());
+        let cancelling = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let found: Option<String> = sqlx::query_scalar("SELECT id FROM broadcasts WHERE id = ?")
+                    .bind(&id)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                found.ok_or(OutboxError::NotFound)?;
+                sqlx::query(
+                    "UPDATE broadcasts SET state = 'cancelled', changed_ms = ? WHERE id = ? AND state <> 'failed'",
+                )
+                .bind(now.0)
+                .bind(&id)
+                .execute(&mut *connection)
+                .await?;
+                sqlx::query(
+                    "UPDATE deliveries SET state = 'cancelled', settled_ms = ? WHERE state = 'queued' \
+                     AND claimed_until_ms <= ? AND message IN (SELECT id FROM messages WHERE broadcast = ?)",
+                )
+                .bind(now.0)
+                .bind(now.0)
+                .bind(&id)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        }));
+        cancelling.await
+    }
+
+    /// A running broadcast that nobody works on.
+    pub(crate) async fn claim_broadcast(&self, claim: &str) -> Result<Option<Claimed>, OutboxError> {
+        let (claim, now, lock) = (claim.to_owned(), Moment::now(), self.database.place().for_update());
+        let claiming = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql = format!(
+                    "SELECT id, body, position FROM broadcasts WHERE state = 'running' AND claimed_until_ms <= ? \
+                     ORDER BY id LIMIT 1{lock}"
+                );
+                let row: Option<(String, String, String)> =
+                    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now.0).fetch_optional(&mut *connection).await?;
+                let Some((id, body, position)) = row else { return Ok(None) };
+                sqlx::query("UPDATE broadcasts SET claim = ?, claimed_until_ms = ? WHERE id = ?")
+                    .bind(&claim)
+                    .bind((now + CLAIM).0)
+                    .bind(&id)
+                    .execute(connection)
+                    .await?;
+                Ok(Some(Claimed { id, body, position, claim }))
+            })
+        }));
+        claiming.await
+    }
+
+    /// Puts a page's messages into the outbox and moves on; a conflict when the broadcast is not ours any more.
+    pub(crate) async fn advance(&self, broadcast: &Claimed, step: Step) -> Result<(), OutboxError> {
+        let (broadcast, now) = (broadcast.clone(), Moment::now());
+        let advancing = self.database.write(Box::new(move |connection| {
+            Box::pin(async move { advance(connection, &broadcast, &step, now).await })
+        }));
+        advancing.await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Notes what went wrong. `until`: tried again then; `None`: given up.
+    pub(crate) async fn stumble(
+        &self,
+        broadcast: &Claimed,
+        error: String,
+        until: Option<Moment>,
+    ) -> Result<(), OutboxError> {
+        let broadcast = broadcast.clone();
+        let noting = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let state = if until.is_some() { "running" } else { "failed" };
+                sqlx::query(
+                    "UPDATE broadcasts SET state = ?, error = ?, claimed_until_ms = ? \
+                     WHERE id = ? AND claim = ? AND state = 'running'",
+                )
+                .bind(state)
+                .bind(error)
+                .bind(until.map_or(0, |until| until.0))
+                .bind(&broadcast.id)
+                .bind(&broadcast.claim)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        }));
+        noting.await
+    }
+
+    /// Takes the reader with this token off.
+    ///
+    /// # Errors
+    /// Nobody has it; or the outbox cannot be used.
+    pub async fn unsubscribe(&self, token: &str) -> Result<(), OutboxError> {
+        let (token, now) = (token.to_owned(), Moment::now());
+        let leaving = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let select = sqlx::query_as("SELECT address, broadcast FROM unsubscribe_tokens WHERE token = ?");
+                let row: Option<(String, String)> = select.bind(token).fetch_optional(&mut *connection).await?;
+                let (address, broadcast) = row.ok_or(OutboxError::NotFound)?;
+                let detail = format!("broadcast {broadcast}");
+                suppression::add(connection, &address, Reason::Unsubscribe, &detail, now).await
+            })
+        }));
+        leaving.await
+    }
+}
+
+async fn advance(
+    connection: &mut AnyConnection,
+    broadcast: &Claimed,
+    step: &Step,
+    now: Moment,
+) -> Result<(), OutboxError> {
+    let (mut queued, mut skipped) = (0_i64, step.skipped);
+    for (message, token) in &step.messages {
+        let reception = accept::insert(connection, message).await?;
+        match reception.accepted.recipients {
+            0 => skipped += 1,
+            _ => queued += 1,
+        }
+        let address = message.recipients.first().map(|(_, address)| address.as_str()).unwrap_or_default();
+        let insert = "INSERT INTO unsubscribe_tokens (token, address, broadcast, created_ms) VALUES (?, ?, ?, ?)";
+        sqlx::query(insert).bind(token).bind(address).bind(&broadcast.id).bind(now.0).execute(&mut *connection).await?;
+    }
+    let (state, position) = match &step.position {
+        Some(position) => ("running", position.as_str()),
+        None => ("done", ""),
+    };
+    let done = sqlx::query(
+        "UPDATE broadcasts SET state = ?, position = ?, total = ?, queued = queued + ?, skipped = skipped + ?, \
+         error = '', changed_ms = ?, claimed_until_ms = ? WHERE id = ? AND claim = ? AND state = 'running' AND position = ?",
+    )
+    .bind(state)
+    .bind(position)
+    .bind(step.total)
+    .bind(queued)
+    .bind(skipped)
+    .bind(now.0)
+    .bind((now + CLAIM).0)
+    .bind(&broadcast.id)
+    .bind(&broadcast.claim)
+    .bind(&broadcast.position)
+    .execute(connection)
+    .await?;
+    // Somebody else went on, or it was cancelled: nothing of this page may stay.
+    match done.rows_affected() {
+        0 => Err(OutboxError::Conflict { reason: "the broadcast is not ours any more" }),
+        _ => Ok(()),
+    }
+}
+
+fn view((id, state, total, queued, skipped, error, created, changed): Row) -> BroadcastView {
+    let (created_at, changed_at) = (Moment(created), Moment(changed));
+    BroadcastView { id, state, total, queued, skipped, error, created_at, changed_at, deliveries: BTreeMap::new() }
+}

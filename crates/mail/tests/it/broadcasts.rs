@@ -1,0 +1,213 @@
+//! Templates, suppression, users by name and broadcasts, with a userlist behind a gateway that is a stand-in here.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::IntoResponse as _,
+    routing::get,
+};
+use serde_json::{Value, json};
+use testkit::{
+    smtp_sink::SmtpSink,
+    wait::{SOON, wait_for, wait_until},
+};
+
+use crate::{process::Program, service::Mail};
+
+/// What `GET /userlist/v1/users` and `…/{name}` answer through the gateway.
+struct Gateway {
+    url: String,
+    down: Arc<AtomicBool>,
+}
+
+const USERS: usize = 250;
+
+fn user(index: usize) -> Value {
+    let status = if index == 3 { "unsubscribed" } else { "active" };
+    json!({ "id": index, "name": format!("user{index}"), "email": format!("u{index}@b.c"), "status": status,
+            "tags": [], "attributes": { "city": format!("<Town {index}>") } })
+}
+
+type Parameters = Query<std::collections::HashMap<String, String>>;
+
+async fn page(State(down): State<Arc<AtomicBool>>, Query(query): Parameters) -> axum::response::Response {
+    if down.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    assert_eq!(query["status"], "active");
+    let (start, limit): (usize, usize) =
+        (query.get("cursor").map_or(0, |cursor| cursor.parse().unwrap()), query["limit"].parse().unwrap());
+    let end = USERS.min(start + limit);
+    let next = (end < USERS).then(|| end.to_string());
+    Json(json!({ "users": (start..end).map(user).collect::<Vec<_>>(), "next_cursor": next, "total": USERS }))
+        .into_response()
+}
+
+impl Gateway {
+    async fn start() -> Self {
+        let down = Arc::new(AtomicBool::new(false));
+        let one = async |Path(name): Path<String>| match name.as_str() {
+            "dong" => Json(json!({ "id": 1, "name": "dong", "email": "dong@b.c", "status": "active" })).into_response(),
+            "gone" => Json(json!({ "id": 2, "name": "gone", "email": "g@b.c", "status": "bounced" })).into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        };
+        let router = Router::new()
+            .route("/userlist/v1/users", get(page))
+            .route("/userlist/v1/users/{name}", get(one))
+            .with_state(Arc::clone(&down));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, down }
+    }
+}
+
+async fn upload(mail: &Mail) {
+    let template = json!({
+        "subject": "News for {{ user.name }}",
+        "text": "{{ greeting }} {{ user.attributes.city }} {{ unsubscribe_url }}",
+        "html": "<p>{{ user.attributes.city }}</p>",
+        "sample": { "greeting": "Hello", "unsubscribe_url": "http://x", "user": { "name": "x", "attributes": { "city": "y" } } },
+    });
+    let answer = mail.call("PUT", "/v1/templates/news", &template).await;
+    assert_eq!((answer.status, &answer.body["name"]), (200, &json!("news")), "{answer:?}");
+}
+
+fn link(text: &str) -> String {
+    let start = text.find("/v1/unsubscribe/").unwrap();
+    text[start..].chars().take_while(|c| !c.is_whitespace() && *c != '>').collect()
+}
+
+#[tokio::test]
+async fn a_user_is_written_to_by_name_through_the_gateway() {
+    let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
+    let answer = mail.submit(&json!({ "to": { "user": "dong" }, "text": "hello" })).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    wait_until("the message", SOON, || async { sink.messages().len() == 1 }).await;
+    assert_eq!(sink.messages()[0].recipients, ["dong@b.c"]);
+    for name in ["nobody", "gone"] {
+        let answer = mail.submit(&json!({ "to": { "user": name }, "text": "hello" })).await;
+        assert_eq!((answer.status, answer.field()), (422, "to"), "{answer:?}");
+    }
+    let nowhere = Mail::working(&sink, &["--gateway-url", "http://127.0.0.1:1"]);
+    let answer = nowhere.submit(&json!({ "to": { "user": "dong" }, "text": "hello" })).await;
+    answer.assert(503, "userlist_unavailable");
+}
+
+#[tokio::test]
+async fn a_template_is_checked_at_upload_and_filled_at_sending() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, &[]);
+    let bad = json!({ "subject": "x", "text": "{{ nmae }}", "sample": { "name": "x" } });
+    let answer = mail.call("PUT", "/v1/templates/t", &bad).await;
+    assert_eq!((answer.status, answer.field()), (422, "sample"), "{answer:?}");
+    let good = json!({ "subject": "Hi {{ name }}", "html": "<b>{{ name }}</b>", "sample": { "name": "x" } });
+    assert_eq!(mail.call("PUT", "/v1/templates/t", &good).await.status, 200);
+    let with = |data: Value| json!({ "to": "a@b.c", "template": "t", "data": data });
+    let answer = mail.submit(&with(json!({ "nmae": "x" }))).await;
+    assert_eq!(answer.status, 422, "{answer:?}");
+    mail.submit(&json!({ "to": "a@b.c", "template": "none" })).await.assert(422, "invalid_field");
+    mail.submit(&json!({ "to": "a@b.c", "template": "t", "text": "both" })).await.assert(422, "invalid_field");
+    assert_eq!(mail.submit(&with(json!({ "name": "<i>&" }))).await.status, 202);
+    wait_until("the message", SOON, || async { sink.messages().len() == 1 }).await;
+    let message = &sink.messages()[0];
+    assert!(message.body().contains("<b>&lt;i&gt;&amp;</b>"), "{}", message.body());
+    assert_eq!(message.header("Subject").as_deref(), Some("Hi <i>&"));
+    assert_eq!(mail.call("DELETE", "/v1/templates/t", &Value::Null).await.status, 204);
+    mail.get("/v1/templates/t").await.assert(404, "not_found");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_whom_bounced_until_somebody_takes_them_off_the_list() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, &[]);
+    let bounce = |kind: &str, address: &str| json!({ "address": address, "type": kind, "detail": "550 unknown" });
+    assert_eq!(mail.call("POST", "/v1/bounces", &bounce("hard", "A@b.c")).await.status, 204);
+    assert_eq!(mail.call("POST", "/v1/bounces", &bounce("hard", "a@b.c")).await.status, 204, "twice is once");
+    assert_eq!(mail.call("POST", "/v1/bounces", &bounce("soft", "soft@b.c")).await.status, 204);
+    mail.call("POST", "/v1/bounces", &bounce("hard", "nobody")).await.assert(422, "invalid_field");
+    let answer = mail.submit(&json!({ "to": ["a@B.C", "soft@b.c"], "text": "hello" })).await;
+    assert_eq!((&answer.body["recipients"], &answer.body["suppressed"]), (&json!(1), &json!(1)), "{answer:?}");
+    mail.until(answer.body["id"].as_str().unwrap(), "partial").await;
+    let list = mail.get("/v1/suppressions").await.body;
+    assert_eq!(list["suppressions"][0]["address"], "a@b.c", "{list}");
+    assert_eq!(mail.call("DELETE", "/v1/suppressions/a@b.c", &Value::Null).await.status, 204);
+    let id = mail.accepted("a@b.c").await;
+    mail.until(&id, "delivered").await;
+    assert_eq!(sink.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_everybody_once_except_those_who_left() {
+    let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
+    upload(&mail).await;
+    mail.call("PUT", "/v1/suppressions/u7@b.c", &json!({})).await;
+    gateway.down.store(true, Ordering::SeqCst);
+    let request = json!({ "template": "news", "filter": { "tag": "beta" }, "data": { "greeting": "Hello" } });
+    let answer = mail.call("POST", "/v1/broadcasts", &request).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let path = format!("/v1/broadcasts/{}", answer.body["id"].as_str().unwrap());
+    wait_until("the reason why it waits", SOON, || async {
+        mail.get(&path).await.body["error"].as_str().is_some_and(|error| error.contains("503"))
+    })
+    .await;
+    gateway.down.store(false, Ordering::SeqCst);
+    let done = wait_for("all messages", SOON, || async {
+        let broadcast = mail.get(&path).await.body;
+        (broadcast["deliveries"]["delivered"] == USERS - 2).then_some(broadcast)
+    })
+    .await;
+    assert_eq!(
+        (&done["state"], &done["total"], &done["skipped"]),
+        (&json!("done"), &json!(USERS), &json!(2)),
+        "{done}"
+    );
+    let messages = sink.messages();
+    let recipients: std::collections::HashSet<_> =
+        messages.iter().map(|message| message.recipients[0].clone()).collect();
+    assert_eq!((messages.len(), recipients.len()), (USERS - 2, USERS - 2));
+    assert!(!recipients.contains("u3@b.c") && !recipients.contains("u7@b.c"));
+
+    let message = &messages[0];
+    assert_eq!(message.header("List-Unsubscribe-Post").as_deref(), Some("List-Unsubscribe=One-Click"));
+    let path = link(&message.header("List-Unsubscribe").unwrap());
+    assert_eq!(mail.get(&path).await.status, 200, "looking at it changes nothing");
+    assert_eq!(mail.get("/v1/suppressions").await.body["suppressions"].as_array().map(Vec::len), Some(1));
+    assert_eq!(mail.call("POST", &path, &Value::Null).await.status, 200);
+    let list = mail.get("/v1/suppressions").await.body;
+    assert!(list["suppressions"].as_array().unwrap().iter().any(|entry| entry["reason"] == "unsubscribe"), "{list}");
+    mail.call("POST", "/v1/unsubscribe/none", &Value::Null).await.assert(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_broadcast_goes_on_where_a_killed_instance_stopped() {
+    let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
+    let args = ["--smtp-url", &sink.url(), "--outbox-url", &outbox, "--gateway-url", &gateway.url];
+    let mut first = Program::start(&args).await;
+    let client = reqwest::Client::new();
+    let template = json!({ "subject": "x", "text": "{{ user.name }}", "sample": { "user": { "name": "x" } } });
+    client.put(format!("{}/v1/templates/t", first.url)).json(&template).send().await.unwrap();
+    let broadcast = client.post(format!("{}/v1/broadcasts", first.url)).json(&json!({ "template": "t" }));
+    assert_eq!(broadcast.send().await.unwrap().status().as_u16(), 202);
+    wait_until("the first messages", SOON, || async { !sink.messages().is_empty() }).await;
+    first.process.kill();
+    let _second = Program::start(&args).await;
+    let recipients = || {
+        sink.messages()
+            .into_iter()
+            .map(|message| message.recipients[0].clone())
+            .collect::<std::collections::HashSet<_>>()
+    };
+    wait_until("the rest", SOON * 3, || async { recipients().len() == USERS - 1 }).await;
+    assert!(sink.messages().len() <= USERS - 1 + 10, "at most those in flight came twice: {}", sink.messages().len());
+}
