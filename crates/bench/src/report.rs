@@ -5,7 +5,7 @@ use crate::{
     gateway::Kind,
     machine,
     rounds::Rounds,
-    rows::{Extent, FixedRate, POPULATIONS},
+    rows::{BURST, Extent, FixedRate, POPULATIONS},
     shape::Shape,
     stand::CONNECTIONS,
 };
@@ -69,7 +69,7 @@ pub fn idle(rows: &[Vec<f64>; 2], extent: Extent) {
         extent.idle_connections
     );
     heading("what");
-    let names = [format!("KiB, {CONNECTIONS} used at a time"), "KiB, all used at the same time".to_owned()];
+    let names = [format!("KiB, {CONNECTIONS} used at a time"), format!("KiB, {BURST} used at a time")];
     for (name, row) in names.iter().zip(rows) {
         print!("| {name} |");
         row.iter().for_each(|bytes| print!(" {:.1} |", bytes / 1024.0));

@@ -65,9 +65,13 @@ pub fn fixed_rate(
     Ok(all)
 }
 
+/// As many requests as listeners' queues hold without refusing any.
+pub const BURST: u64 = 2_000;
+
 /// Memory of an idle connection, for each of the three.
 ///
-/// First when few of their requests were under way at the same time, then when all were. What a program needs for a request, and does not give back, is in the second only.
+/// First when few of their requests were under way at the same time, then when [`BURST`] were. What a program needs for
+/// a request, and does not give back, is in the second only.
 ///
 /// # Errors
 ///
@@ -77,7 +81,7 @@ pub fn idle(stand: &mut Stand, extent: Extent) -> anyhow::Result<[Vec<f64>; 2]> 
     let mut row = |at_once| -> anyhow::Result<Vec<f64>> {
         Kind::ALL.into_iter().map(|kind| stand.idle_bytes(kind, connections, at_once)).collect()
     };
-    Ok([row(CONNECTIONS as u64)?, row(connections)?])
+    Ok([row(CONNECTIONS as u64)?, row(BURST)?])
 }
 
 /// The populations that are compared; the first is the reference.

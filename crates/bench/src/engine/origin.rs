@@ -14,6 +14,7 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 use slab::Slab;
+use socket2::{Domain, Socket, Type};
 
 use super::wire;
 
@@ -46,7 +47,7 @@ impl Origin {
     /// No free port.
     pub fn listen(listeners: usize, body_bytes: usize) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listeners = (0..listeners).map(|_| TcpListener::bind(any)).collect::<io::Result<_>>()?;
+        let listeners = (0..listeners).map(|_| listen(any)).collect::<io::Result<_>>()?;
         Ok(Self { listeners, connections: Slab::new(), answer: answer(body_bytes), answered: 0 })
     }
 
@@ -93,6 +94,15 @@ impl Origin {
             }
         }
     }
+}
+
+/// A listener with a long queue: a burst of a gateway's connections must not look like a dead upstream.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 fn answer(body_bytes: usize) -> Rc<[u8]> {
