@@ -13,7 +13,7 @@ use std::{
 pub(crate) type Environment = BTreeMap<OsString, OsString>;
 
 /// Decided here and nowhere else.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     "ADVERTISE",
     "BALANCE_ADMIN_LISTEN",
     "BALANCE_LISTEN",
@@ -26,6 +26,7 @@ const OURS: [&str; 15] = [
     "ETCD_USER",
     "INSTANCE_ID",
     "MAIL_LISTEN",
+    "REGISTRY_DNS_LISTEN",
     "REGISTRY_LISTEN",
     "REGISTRY_URLS",
     "USERLIST_LISTEN",

@@ -13,11 +13,13 @@ use std::{
 };
 
 /// Uses and their usual ports, in the order in which they are settled. Those that people type come first.
-pub(crate) const USUAL: [(&str, u16); 11] = [
+pub(crate) const USUAL: [(&str, u16); 13] = [
     ("balance", 8080),
     ("balance-admin", 8081),
     ("registry-1", 8500),
     ("registry-2", 8501),
+    ("dns-1", 8600),
+    ("dns-2", 8601),
     ("mail-1", 7070),
     ("mail-2", 7071),
     ("userlist-1", 6060),

@@ -99,6 +99,9 @@ impl Settings<'_> {
     fn registry(&self, name: &str) -> Process {
         let mut process = self.process(name, Stage::Registry, &self.programs.registry);
         process.set("REGISTRY_LISTEN", process.address.to_string());
+        let dns = self.ports.address(if name == "registry-1" { "dns-1" } else { "dns-2" });
+        process.set("REGISTRY_DNS_LISTEN", dns.to_string());
+        process.ports.push(dns.port());
         process.set("ETCD_ENDPOINTS", self.etcd_endpoints().join(","));
         process
     }
@@ -249,6 +252,8 @@ mod tests {
         let etcd = Some("http://127.0.0.1:2379,http://127.0.0.1:22379,http://127.0.0.1:32379");
         assert_eq!(variable(&processes["registry-2"], "ETCD_ENDPOINTS"), etcd);
         assert_eq!(processes["balance"].ports, [8080, 8081]);
+        assert_eq!(variable(&processes["registry-2"], "REGISTRY_DNS_LISTEN"), Some("127.0.0.1:8601"));
+        assert_eq!(processes["registry-1"].ports, [8500, 8600]);
     }
 
     #[test]

@@ -213,7 +213,10 @@ fn path(environment: &Environment) -> Option<&std::ffi::OsStr> {
     environment.get(std::ffi::OsStr::new("PATH")).map(std::ffi::OsString::as_os_str)
 }
 
+/// Uses that are no process of their own.
+const SECOND_PORTS: [&str; 3] = ["balance-admin", "dns-1", "dns-2"];
+
 /// The names of all processes, for the console, which is there before anything else is settled.
 fn names() -> Vec<String> {
-    USUAL.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != "balance-admin").collect()
+    USUAL.iter().map(|(name, _)| (*name).to_owned()).filter(|name| !SECOND_PORTS.contains(&name.as_str())).collect()
 }
