@@ -9,7 +9,7 @@
 //! | committed means | write-ahead log, `synchronous = FULL`: flushed | `innodb_flush_log_at_trx_commit = 1`, the default |
 //!
 //! The database need not be there when the service starts: it is opened, and its tables brought up to date, by whatever
-//! uses it first. No call takes longer than [`DEADLINE`]; a connection on which one passed is closed, not used again.
+//! uses it first. No call takes longer than five seconds; a connection on which one passed is closed, not used again.
 
 use std::{fmt, path::PathBuf, sync::Once, time::Duration};
 
