@@ -1,12 +1,14 @@
-//! The operator's side, on a port of its own: `/healthz`, `/readyz`, `/metrics`, and `/v1/table`, the routing table with
-//! the decision for every instance.
+//! The operator's side, on a port of its own.
+//!
+//! `/healthz`, `/readyz` and `/metrics` as everywhere; `/v1/table`, the routing table with the
+//! decision for every instance; `/explain?service=mail`, why it is so for one service.
 
 use std::time::SystemTime;
 
 use axum::{
     Json, Router,
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -14,11 +16,13 @@ use axum::{
 };
 use discovery_etcd::WatchHealth;
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{app, health::Readiness};
+use service_kit::{Problem, app, health::Readiness};
 
 use crate::{
     clock::Millis,
+    explain,
     outlier::Verdict,
     routing_table::{Candidate, RoutingTable, Service, Source, TableHandle, Withheld},
     tombstones::Tombstone,
@@ -33,12 +37,20 @@ const READINESS_BYTES_MAX: usize = 64 * 1024;
 pub struct Admin {
     table: TableHandle,
     watch: WatchHealth,
+    zone: Option<String>,
 }
 
-/// The admin side's router. `registry` holds the metrics.
-pub fn router(table: TableHandle, watch: WatchHealth, readiness: Readiness, registry: Registry) -> Router {
-    let admin = Admin { table, watch };
-    let api = Router::new().route("/v1/table", get(show_table)).with_state(admin.clone());
+/// The admin side's router. `zone` is the gateway's own; `registry` holds the metrics.
+pub fn router(
+    table: TableHandle,
+    watch: WatchHealth,
+    zone: Option<String>,
+    readiness: Readiness,
+    registry: Registry,
+) -> Router {
+    let admin = Admin { table, watch, zone };
+    let api = Router::new().route("/v1/table", get(show_table)).route("/explain", get(show_service));
+    let api = api.with_state(admin.clone());
     app::assemble(api, readiness, registry).layer(middleware::from_fn_with_state(admin, tell_age))
 }
 
@@ -70,6 +82,30 @@ async fn show_table(State(admin): State<Admin>) -> Json<Value> {
     let services: serde_json::Map<String, Value> =
         table.services().into_iter().map(|service| (service.name.to_string(), service_json(service, now))).collect();
     Json(json!({ "table": admin.origin(&table), "services": services }))
+}
+
+/// `?service=mail`.
+#[derive(Debug, Deserialize)]
+struct About {
+    service: String,
+}
+
+async fn show_service(
+    State(admin): State<Admin>,
+    about: Result<Query<About>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Ok(Query(About { service: name })) = about else {
+        let detail = "which service is missing; ask for /explain?service=mail";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "no_service_name", detail));
+    };
+    let (table, now) = (admin.table.load(), Millis::now());
+    let Some(service) = table.service(&name) else {
+        let problem = unavailable::unknown(&name, &table).problem();
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no_such_service", problem.detail));
+    };
+    let mut explanation = explain::service(service, admin.zone.as_deref(), now);
+    explanation["table"] = admin.origin(&table);
+    Ok(Json(explanation))
 }
 
 impl Admin {

@@ -9,7 +9,10 @@ use std::{
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A moment, in milliseconds since shortly after the process started. Fits into an atomic and into half of one.
+/// The moment at which the process started, so that there are moments before it: a snapshot tells of them.
+const AT_START: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A moment, in milliseconds since 30 days before the process started. Fits into an atomic and into half of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
 
@@ -27,7 +30,7 @@ impl Millis {
     /// The moment of the call.
     #[must_use]
     pub fn now() -> Self {
-        Self(millis(START.elapsed()))
+        Self(millis(AT_START + START.elapsed()))
     }
 
     /// How long after `earlier` this is; zero when it is before.
@@ -42,6 +45,15 @@ impl std::ops::Add<Duration> for Millis {
 
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
+    }
+}
+
+impl std::ops::Sub<Duration> for Millis {
+    type Output = Self;
+
+    /// The earliest moment there is, when the duration is longer.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Config {
     /// File that keeps the last known instances, so that the gateway can start without etcd. Not kept by default.
     #[arg(long, env = "BALANCE_SNAPSHOT_FILE", value_name = "FILE")]
     pub snapshot_file: Option<PathBuf>,
+    /// Where this gateway runs: instances that announce the same zone are preferred, while they have the capacity.
+    #[arg(long, env = "BALANCE_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
     /// How long an instance whose lease expired is still used when no other is registered, and while it accepts
     /// connections: so that the death of every registry, or of etcd, does not stop the traffic. `0s`: not at all.
     #[arg(long, env = "BALANCE_LAST_RESORT", default_value = "10m", value_parser = duration::parse)]
@@ -181,7 +184,12 @@ impl GatewayOptions {
             (connections_max < 1, "--connections-max must be at least 1"),
             (self.retries.attempts_max < 1, "--attempts-max must be at least 1"),
         ];
-        rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, rule)| rule.to_owned()).collect()
+        let mut mistakes: Vec<String> =
+            rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, rule)| rule.to_owned()).collect();
+        if let Err(mistake) = self.default_policy().check() {
+            mistakes.push(format!("a default of the services' policies is out of range: {mistake}"));
+        }
+        mistakes
     }
 
     /// How services are treated of which `config/<service>` says nothing else.

@@ -14,6 +14,7 @@
 
 mod decide;
 mod places;
+mod policies;
 mod saved;
 
 use std::{
@@ -22,10 +23,12 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update, policy::Policy};
+use discovery::{FieldError, InstanceKey, Registered, Revision, ServiceName, Status, Update, policy::Policy};
 
 use places::Places;
-pub use saved::Saved;
+use policies::Policies;
+pub(crate) use policies::{Governing, PolicySource};
+pub use saved::{Saved, SavedTombstone};
 
 use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
@@ -45,8 +48,7 @@ pub struct Instances {
     places: Places,
     suspected_places: Places,
     tombstones: Tombstones,
-    /// The policy of a service of which nothing else is said.
-    default_policy: Arc<Policy>,
+    policies: Policies,
     /// The gateway's own zone.
     zone: Option<String>,
     judgements: Judgements,
@@ -63,6 +65,8 @@ pub struct Instances {
     built: HashMap<Box<str>, Arc<Service>>,
     touched: BTreeSet<ServiceName>,
     is_changed: bool,
+    /// Grows with every change that is worth saving.
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -92,7 +96,8 @@ impl Instances {
             places: Places::default(),
             suspected_places: Places::default(),
             tombstones: Tombstones::default(),
-            default_policy: Arc::default(),
+            policies: Policies::default(),
+            version: 0,
             zone: None,
             judgements: Judgements::default(),
             judged_by: addresses.resolved(),
@@ -111,7 +116,7 @@ impl Instances {
     /// Treats services by `policy`, as far as nothing else is said about them.
     #[must_use]
     pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.default_policy = Arc::new(policy);
+        self.policies = Policies::new(policy);
         self
     }
 
@@ -186,6 +191,36 @@ impl Instances {
         };
     }
 
+    /// Takes over the policies, which are all there are; returns what is wrong with some. Those are not in force: the last
+    /// good ones are.
+    pub fn replace_policies(&mut self, all: BTreeMap<ServiceName, String>) -> Vec<(ServiceName, FieldError)> {
+        let gone: Vec<_> = self.policies.services().filter(|service| !all.contains_key(*service)).cloned().collect();
+        let changes = all.into_iter().map(|(service, text)| (service, Some(text)));
+        let changes: Vec<_> = gone.into_iter().map(|service| (service, None)).chain(changes).collect();
+        let set =
+            |(service, text): (ServiceName, _)| self.set_policy(&service, text).err().map(|error| (service, error));
+        changes.into_iter().filter_map(set).collect()
+    }
+
+    /// Takes over what `config/<service>` says, or no longer says.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. It is not in force then: the last good one is.
+    pub fn set_policy(&mut self, service: &ServiceName, text: Option<String>) -> Result<(), FieldError> {
+        let set = self.policies.set(service, text);
+        if set != Ok(false) {
+            self.touched.insert(service.clone());
+        }
+        set.map(drop)
+    }
+
+    /// Another number when something has changed that is worth saving.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Whom to ask whether they are still there; nobody at an address that has turned out to be forbidden.
     pub(crate) fn suspects(&self) -> impl Iterator<Item = &Arc<Candidate>> {
         let candidates = self.suspects.values().map(|suspect| &suspect.candidate);
@@ -225,13 +260,15 @@ impl Instances {
             return None;
         }
         self.is_changed = false;
+        self.version += u64::from(!touched.is_empty());
         for name in touched {
             match self.service(&name) {
                 Some(service) => self.built.insert(name.as_str().into(), Arc::new(service)),
                 None => self.built.remove(name.as_str()),
             };
         }
-        Some(Arc::new(RoutingTable::new(self.source, self.revision, self.built.clone())))
+        let table = RoutingTable::new(self.source, self.revision, self.built.clone());
+        Some(Arc::new(table.with_broken_policies(self.policies.broken())))
     }
 
     fn add(&mut self, registered: Registered, joined: Option<Millis>) {

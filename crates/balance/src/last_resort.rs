@@ -2,21 +2,22 @@
 //!
 //! When every registry dies, or etcd is wiped, all leases end although all instances live; when an instance is killed,
 //! its lease ends and it is dead. etcd tells both alike. So once a second every instance that vanished without a word is
-//! asked by opening a connection. Who refuses is dead at once: nobody listens there. Who is silent gets three chances,
-//! because the network may be at fault. This runs beside the data path, which finds out by itself, too.
+//! asked: at its health path if it has one, otherwise by opening a connection. Who refuses is dead at once: nobody listens
+//! there. Who is silent or says that it is unwell gets three chances, because the network may be at fault. This runs
+//! beside the data path, which finds out by itself, too.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use discovery::InstanceKey;
 use futures::{StreamExt as _, stream};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
+
+use crate::{
+    addresses::AddressPolicy,
+    probe::{self, Answer, Question},
+    routing_table::Candidate,
 };
 
-use crate::{addresses::AddressPolicy, routing_table::Candidate};
-
-/// How long an instance may take to accept a connection.
+/// How long an instance may take to answer.
 const PROBE_MAX: Duration = Duration::from_secs(1);
 /// So many times in a row it may fail to, without refusing.
 const SILENCES_MAX: u32 = 3;
@@ -28,13 +29,6 @@ const PROBES_MAX: usize = 64;
 pub(crate) struct Prober {
     silences: HashMap<u64, u32>,
     addresses: AddressPolicy,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Accepts,
-    Refuses,
-    Silent,
 }
 
 // === impl Prober ===
@@ -57,7 +51,7 @@ impl Prober {
         let mut dead = Vec::new();
         for (suspect, answer) in answers {
             let before = silences.get(&suspect.serial).copied().unwrap_or_default();
-            match judge(answer, before) {
+            match judge(&answer, before) {
                 Some(0) => {}
                 Some(silences) => {
                     self.silences.insert(suspect.serial, silences);
@@ -70,33 +64,19 @@ impl Prober {
 }
 
 /// How often in a row the instance has been silent now; `None`: it is dead.
-fn judge(answer: Answer, silences_before: u32) -> Option<u32> {
+fn judge(answer: &Answer, silences_before: u32) -> Option<u32> {
     match answer {
-        Answer::Accepts => Some(0),
-        Answer::Refuses => None,
-        Answer::Silent => Some(silences_before + 1).filter(|silences| *silences < SILENCES_MAX),
+        Answer::Good => Some(0),
+        Answer::Refused => None,
+        Answer::Silent | Answer::Bad(_) | Answer::Nonsense => {
+            Some(silences_before + 1).filter(|silences| *silences < SILENCES_MAX)
+        }
     }
 }
 
 async fn ask(suspect: &Candidate, addresses: &AddressPolicy) -> Answer {
-    let address = suspect.address();
-    let connect = async {
-        let all: Vec<SocketAddr> = match address.socket_addr() {
-            Some(socket) => vec![socket],
-            None => lookup_host((address.host.to_string(), address.port.get())).await?.collect(),
-        };
-        let allowed: Vec<_> = all.iter().copied().filter(|socket| addresses.check_socket(*socket).is_ok()).collect();
-        if allowed.is_empty() && !all.is_empty() {
-            // Nobody who would ever get a request.
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        TcpStream::connect(&allowed[..]).await
-    };
-    match timeout(PROBE_MAX, connect).await {
-        Ok(Ok(_)) => Answer::Accepts,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Refuses,
-        Ok(Err(_)) | Err(_) => Answer::Silent,
-    }
+    let question = suspect.instance.health.clone().map_or(Question::Connect, Question::Get);
+    probe::ask(suspect.address(), &question, addresses, PROBE_MAX).await
 }
 
 #[cfg(test)]
@@ -105,10 +85,10 @@ mod tests {
 
     #[test]
     fn who_refuses_is_dead_at_once_and_who_is_silent_after_three_times() {
-        assert_eq!(judge(Answer::Refuses, 0), None);
-        assert_eq!(judge(Answer::Silent, 0), Some(1));
-        assert_eq!(judge(Answer::Silent, 2), None);
-        assert_eq!(judge(Answer::Accepts, 2), Some(0));
+        assert_eq!(judge(&Answer::Refused, 0), None);
+        assert_eq!(judge(&Answer::Silent, 0), Some(1));
+        assert_eq!(judge(&Answer::Silent, 2), None);
+        assert_eq!(judge(&Answer::Good, 2), Some(0));
     }
 
     #[tokio::test]
@@ -129,9 +109,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let suspect = Candidate::sample(&format!("localhost:{}", address.port()), 1);
         let etcd = AddressPolicy::new([format!("http://{address}").as_str()], []);
-        assert_eq!(ask(&suspect, &etcd).await, Answer::Refuses);
-        let untouched = timeout(Duration::ZERO, listener.accept()).await;
+        assert_eq!(ask(&suspect, &etcd).await, Answer::Refused);
+        let untouched = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
         assert!(untouched.is_err(), "nobody has knocked");
-        assert_eq!(ask(&suspect, &AddressPolicy::default()).await, Answer::Accepts, "without the policy it is asked");
+        assert_eq!(ask(&suspect, &AddressPolicy::default()).await, Answer::Good, "without the policy it is asked");
     }
 }

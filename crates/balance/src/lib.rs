@@ -21,8 +21,9 @@
 //! | beside it | what it settles |
 //! |---|---|
 //! | [`watcher`], [`instances`], `tombstones`, `last_resort`, [`snapshot`] | who is there, who is not any more and why |
+//! | [`checks`], `probe` | who is well |
 //! | [`routing_table`], [`addresses`] | what a request sees of that; where nothing is ever sent |
-//! | [`admin`], [`metrics`] | what an operator sees |
+//! | [`admin`], `explain`, [`metrics`] | what an operator sees |
 //! | `open_files` | as many connections as the host allows |
 
 pub mod addresses;
@@ -32,12 +33,14 @@ mod answer;
 mod attempt;
 mod body;
 mod buffers;
+pub mod checks;
 mod choice;
 pub mod clock;
 pub mod config;
 mod connection;
 mod connections;
 mod downstream;
+mod explain;
 mod gateway;
 mod headers;
 mod identity;
@@ -52,6 +55,7 @@ mod outlier;
 mod per_core;
 mod pick;
 mod pool;
+mod probe;
 mod queue;
 mod race;
 mod refusal;
@@ -82,6 +86,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressPolicy,
+    checks::Checker,
     config::Config,
     instances::Instances,
     metrics::DataMetrics,
@@ -105,7 +110,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let etcd_endpoints = config.etcd.etcd_endpoints.iter().map(String::as_str);
     let addresses = AddressPolicy::new(etcd_endpoints, [listeners.address(), admin_address]);
     let instances = Instances::new(listeners.cores(), addresses.clone(), config.last_resort)
-        .with_policy(config.gateway.default_policy());
+        .with_policy(config.gateway.default_policy())
+        .in_zone(config.zone.clone());
     let changes = discovery_etcd::watch(etcd, WatchOptions::default());
     let (table, readiness, health) = (TableHandle::new(), Readiness::new(), changes.health());
     let mut watcher = Watcher::new(instances, table.clone(), readiness.clone(), health.clone());
@@ -115,10 +121,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
     let (metrics, mut registry) = (DataMetrics::new(&config.gateway), Registry::default());
     metrics.register(&mut registry, table.clone(), health.clone());
-    let admin = admin::router(table.clone(), health, readiness, registry);
+    let admin = admin::router(table.clone(), health, config.zone, readiness, registry);
 
     let (control_end, cores) = (CancellationToken::new(), listeners.cores());
     let resolving = tokio::spawn(addresses.clone().follow_etcd(control_end.clone()));
+    let checker = Checker::new(table.clone(), addresses.clone(), metrics.checks());
+    let checking = tokio::spawn(checker.run(control_end.clone()));
     let watching = tokio::spawn(watcher.run(changes, control_end.clone()));
     let administering = tokio::spawn(serve(admin_listener, admin, ServeOptions::default(), control_end.clone()));
     let mut workers = Workers::start(listeners, &config.gateway, &addresses, &table, &metrics)?;
@@ -132,6 +140,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     workers.ended().await;
     // Last, so that an operator can watch the drain.
     control_end.cancel();
-    let _ended = tokio::join!(resolving, watching, administering);
+    let _ended = tokio::join!(resolving, checking, watching, administering);
     if was_asked { Ok(()) } else { Err("the workers ended by themselves".into()) }
 }

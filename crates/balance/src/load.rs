@@ -29,6 +29,8 @@ pub(crate) struct Load {
     in_flight_max: AtomicU32,
     /// The average in microseconds (`f32`) above the moment of the last answer in milliseconds (32 bits).
     latency: AtomicU64,
+    /// When it last answered.
+    heard: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +43,12 @@ impl Load {
     /// Of an instance that serves requests from `cores` cores, without a limit.
     pub(crate) fn new(cores: usize) -> Self {
         let cores = (0..cores.max(1)).map(|_| Slot::default()).collect();
-        Self { cores, in_flight_max: AtomicU32::new(u32::MAX), latency: AtomicU64::default() }
+        Self {
+            cores,
+            in_flight_max: AtomicU32::new(u32::MAX),
+            latency: AtomicU64::default(),
+            heard: AtomicU64::default(),
+        }
     }
 
     pub(crate) fn limit(&self, in_flight_max: u32) {
@@ -66,6 +73,18 @@ impl Load {
         self.slot(core).fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Something came from the instance. Written once in a tick of the clock and not once a request.
+    pub(crate) fn hear(&self, now: Millis) {
+        if self.heard.load(Ordering::Relaxed) != now.0 {
+            self.heard.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When the instance last answered a request.
+    pub(crate) fn heard(&self) -> Millis {
+        Millis(self.heard.load(Ordering::Relaxed))
+    }
+
     /// A request was answered after `latency`.
     pub(crate) fn answered(&self, latency: Duration, now: Millis) {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -73,6 +92,11 @@ impl Load {
         let step = |word| Some(Latency::unpack(word).map_or(us, |before| before.followed_by(us, now)));
         let next = |word| step(word).map(|average| Latency { average_us: average, at_ms: low(now) }.pack());
         let _always = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// The average latency; `None` when nobody wants to know, or there was no answer yet.
+    pub(crate) fn latency_us(&self) -> Option<f32> {
+        Latency::unpack(self.latency.load(Ordering::Relaxed)).map(|latency| latency.average_us)
     }
 
     /// What the next request will cost, in microseconds: its own latency, and that of those under way, of which an

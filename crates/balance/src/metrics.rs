@@ -8,11 +8,13 @@
 //! | `balance_attempts_failed_total` | service, reason (`connect`, `closed`, `timeout`, `malformed`) |
 //! | `balance_instances` | service, state (`in_rotation`, `ejected`, `withheld`, `last_resort`) |
 //! | `balance_addresses_refused`: instances whose address must not be used, now | reason |
+//! | `balance_checks_total`: health checks | result (`good`, `bad`) |
 //! | `balance_refusals_total`: answers of the gateway's own | code |
 //! | `balance_connections`: of clients, now | |
 //! | `balance_table_revision`, `balance_table_age_seconds`: since etcd last said anything | |
 //! | `balance_watch_connected`, `balance_watch_comparisons_total`, `balance_watch_differences_total` | |
 //! | `balance_watch_resyncs_total` | cause |
+//! | `balance_policies_broken`: policies in etcd that make no sense, now | |
 //! | `balance_values_unreadable`: keys in etcd that make no sense, now | |
 //!
 //! Only services that are in the routing table become labels, never what a client asks for, so the number of series is
@@ -35,7 +37,12 @@ use crate::{config::GatewayOptions, connections::Connections, refusal::Refusal, 
 pub struct DataMetrics {
     pub(crate) refusals: Refusals,
     pub(crate) connections: Connections,
+    checks: Checks,
 }
+
+/// Counts the health checks, by their result.
+#[derive(Debug, Clone, Default)]
+pub struct Checks(Family<[(&'static str, &'static str); 1], Counter>);
 
 /// Counts the gateway's own answers, by their code.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +57,7 @@ impl DataMetrics {
         let limits = options.limits;
         Self {
             refusals: Refusals::default(),
+            checks: Checks::default(),
             connections: Connections::new(limits.connections_max, limits.connections_per_client_max),
         }
     }
@@ -58,8 +66,25 @@ impl DataMetrics {
     pub fn register(&self, registry: &mut Registry, table: TableHandle, watch: WatchHealth) {
         let help = "Answers that the gateway gave itself, by the code of their problem";
         registry.register("balance_refusals", help, self.refusals.0.clone());
+        registry.register("balance_checks", "Health checks of instances", self.checks.0.clone());
         let connections = self.connections.clone();
         registry.register_collector(Box::new(collect::Collected { table, watch, connections }));
+    }
+}
+
+impl DataMetrics {
+    /// Where health checks are counted.
+    #[must_use]
+    pub fn checks(&self) -> Checks {
+        self.checks.clone()
+    }
+}
+
+// === impl Checks ===
+
+impl Checks {
+    pub(crate) fn count(&self, is_good: bool) {
+        self.0.get_or_create(&[("result", if is_good { "good" } else { "bad" })]).inc();
     }
 }
 

@@ -92,7 +92,6 @@ pub(crate) struct Judgements(Arc<AtomicU64>);
 
 // === impl Outlier ===
 
-#[allow(dead_code, reason = "the probes follow")]
 impl Outlier {
     pub(crate) fn new(judgements: Judgements) -> Self {
         Self { word: AtomicU64::default(), judgements }
@@ -126,6 +125,14 @@ impl Outlier {
             return None;
         }
         let (before, after) = self.change(|state| state.after(outcome, now, policy, seed))?;
+        let change = before.change_to(after, now)?;
+        self.judgements.bump();
+        Some(change)
+    }
+
+    /// It has requests under way and shows no sign of life: as many failures as it takes.
+    pub(crate) fn stalled(&self, now: Millis, policy: &Passive, seed: u64) -> Option<Change> {
+        let (before, after) = self.change(|state| state.stalled(now, policy, seed))?;
         let change = before.change_to(after, now)?;
         self.judgements.bump();
         Some(change)

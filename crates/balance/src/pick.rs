@@ -21,6 +21,7 @@ mod round_robin;
 use std::sync::Arc;
 
 pub(crate) use assess::{Assessment, Kept};
+pub(crate) use draw::share_permille;
 pub(crate) use maglev::Maglev;
 pub(crate) use mix::{hash, mix};
 pub(crate) use round_robin::Turns;
@@ -73,14 +74,20 @@ impl Tried {
 pub(crate) fn pick(service: &Service, ask: &Ask<'_>, tried: &Tried) -> Option<Picked> {
     let shelf = service.shelf();
     let turn = service.cores[ask.core].next_turn();
-    let rules = Rules { service, ask, tried, turn, assessment: service.assess(ask.now) };
+    let rules = Rules { service, ask, tried, turn, is_preview: false, assessment: service.assess(ask.now) };
     if let Some(named) = ask.sticky.and_then(|cookie| shelf.with_cookie(cookie))
         && let Some(picked) = rules.admit(named)
     {
         return Some(Picked { is_sticky: true, ..picked });
     }
-    let (first, second) = rules.lots();
-    rules.draw(first).or_else(|| second.and_then(|lot| rules.draw(lot))).or_else(|| rules.anybody())
+    rules.pick()
+}
+
+/// Whom [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
+pub(crate) fn preview(service: &Service, now: Millis) -> Option<Picked> {
+    let ask = Ask { core: 0, hash: None, sticky: None, now };
+    let (turn, assessment) = (service.cores.first()?.turns(), service.assess(now));
+    Rules { service, ask: &ask, tried: &Tried::default(), turn, is_preview: true, assessment }.pick()
 }
 
 /// What one pick goes by.
@@ -89,10 +96,17 @@ struct Rules<'a> {
     ask: &'a Ask<'a>,
     tried: &'a Tried,
     turn: usize,
+    /// Nobody goes anywhere.
+    is_preview: bool,
     assessment: Assessment,
 }
 
 impl<'a> Rules<'a> {
+    fn pick(&self) -> Option<Picked> {
+        let (first, second) = self.lots();
+        self.draw(first).or_else(|| second.and_then(|lot| self.draw(lot))).or_else(|| self.anybody())
+    }
+
     /// Where to draw from, and where then.
     fn lots(&self) -> (&'a Lot, Option<&'a Lot>) {
         let shelf = self.service.shelf();
@@ -114,7 +128,7 @@ impl<'a> Rules<'a> {
         let outlier = &candidate.standing.outlier;
         let is_probation = match outlier.verdict(self.ask.now) {
             Verdict::Healthy => false,
-            Verdict::Probation if outlier.take_probation(self.ask.now) => true,
+            Verdict::Probation if self.is_preview || outlier.take_probation(self.ask.now) => true,
             Verdict::Probation | Verdict::Ejected { .. } | Verdict::Failing
                 if self.assessment.is_panic && !outlier.refuses() =>
             {

@@ -16,7 +16,10 @@ use http::HeaderValue;
 pub(crate) use candidate::{Candidate, InFlight, Standing};
 pub(crate) use shelf::{Lot, Shelf};
 
-use crate::{addresses::Forbidden, outlier::Judgements, per_core::PerCore, pick::Kept, tombstones::Tombstone};
+use crate::{
+    addresses::Forbidden, instances::Governing, outlier::Judgements, per_core::PerCore, pick::Kept,
+    tombstones::Tombstone,
+};
 
 /// Everything a request needs to know, at one revision of etcd.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct RoutingTable {
     /// The revision of etcd that it mirrors.
     pub revision: Revision,
     services: HashMap<Box<str>, Arc<Service>>,
+    /// How many services have a policy in etcd that makes no sense.
+    pub(crate) policies_broken: usize,
 }
 
 /// Where a table comes from, and thereby what a missing service means.
@@ -53,7 +58,7 @@ pub struct Service {
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
     pub(crate) cores: Arc<[PerCore]>,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) governing: Governing,
     /// What the judgements about its instances add up to.
     pub(crate) assessed: Kept,
     pub(crate) judgements: Judgements,
@@ -84,7 +89,12 @@ pub(crate) enum Why {
 
 impl RoutingTable {
     pub(crate) fn new(source: Source, revision: Revision, services: HashMap<Box<str>, Arc<Service>>) -> Self {
-        Self { source, revision, services }
+        Self { source, revision, services, policies_broken: 0 }
+    }
+
+    pub(crate) fn with_broken_policies(mut self, policies_broken: usize) -> Self {
+        self.policies_broken = policies_broken;
+        self
     }
 
     /// The service of that name, if it has or had instances.
@@ -113,7 +123,7 @@ impl Service {
             withheld: Vec::new(),
             tombstones: Vec::new(),
             cores: (0..cores).map(|_| PerCore::default()).collect(),
-            policy: Arc::default(),
+            governing: Governing::default(),
             assessed: Kept::default(),
             judgements: Judgements::default(),
         }
@@ -121,7 +131,7 @@ impl Service {
 
     /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
     pub(crate) fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+        &self.governing.policy
     }
 
     /// Where to pick from now: the last resort is for when no instance is registered.

@@ -110,6 +110,8 @@ mod tests {
             revision: discovery::Revision(7),
             instances: [("service/mail/a".parse().unwrap(), "10.0.0.5:7070".to_owned())].into(),
             overrides: [("service/mail/b".parse().unwrap(), discovery::Status::Draining)].into(),
+            policies: [("mail".parse().unwrap(), "{}".to_owned())].into(),
+            ..Saved::default()
         }
     }
 

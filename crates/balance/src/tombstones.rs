@@ -9,7 +9,7 @@ use std::{
 };
 
 use discovery::{Address, InstanceKey, ServiceName, Status};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 
@@ -32,7 +32,7 @@ pub struct Tombstone {
 }
 
 /// Why an instance went. `Display` completes the sentence "last instance 10.0.0.5:7070 …".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// It had said that it is leaving.
@@ -102,6 +102,11 @@ impl Tombstones {
                 self.0.remove(&key.service);
             }
         }
+    }
+
+    /// Those of all services, the oldest of each first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Tombstone> {
+        self.0.values().flatten()
     }
 
     /// Those of a service, the oldest first.

@@ -6,7 +6,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use discovery::{InstanceKey, Revision, Update};
-use discovery_etcd::{Change, OverrideUpdate, WatchHealth};
+use discovery_etcd::{Change, OverrideUpdate, PolicyUpdate, WatchHealth};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use service_kit::{chain, health::Readiness};
 use tokio::{
@@ -35,8 +35,8 @@ pub struct Watcher {
     readiness: Readiness,
     health: WatchHealth,
     snapshot: Option<SnapshotFile>,
-    /// What is on disk, as far as is known.
-    saved: Saved,
+    /// The version of the instances that is on disk, as far as is known.
+    saved: u64,
     saving: Option<JoinHandle<()>>,
 }
 
@@ -45,7 +45,7 @@ impl Watcher {
     #[must_use]
     pub fn new(instances: Instances, table: TableHandle, readiness: Readiness, health: WatchHealth) -> Self {
         readiness.report("table", Err("nothing is known yet: etcd has not been reached".to_owned()));
-        Self { instances, table, readiness, health, snapshot: None, saved: Saved::default(), saving: None }
+        Self { instances, table, readiness, health, snapshot: None, saved: 0, saving: None }
     }
 
     /// Keeps the instances in the file at `path`, and starts from what an earlier run left there. A file that cannot be
@@ -58,12 +58,12 @@ impl Watcher {
                 let (revision, number) = (saved.revision, saved.instances.len());
                 let age = Spoken(at.elapsed().unwrap_or_default());
                 tracing::info!(%revision, instances = number, "starting from the snapshot on disk, which is {age} old");
-                self.saved = saved.clone();
-                for key in self.instances.restore(saved, Millis::now()) {
+                for key in self.instances.restore(saved, at.elapsed().unwrap_or_default(), Millis::now()) {
                     tracing::warn!(%key, "the snapshot has a value that makes no sense; it is left out");
                 }
                 self.instances.at(Source::Disk(at), revision);
                 self.publish();
+                self.saved = self.instances.version();
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(error = %chain(&error), "starting without the snapshot"),
@@ -126,6 +126,27 @@ impl Watcher {
                 OverrideUpdate::Unset(key) => self.instances.set_override(key, None),
             }
         }
+        for update in change.policies {
+            let mistakes = match update {
+                PolicyUpdate::Reset(all) => self.instances.replace_policies(all),
+                PolicyUpdate::Set(service, text) => {
+                    let mistake = self.instances.set_policy(&service, Some(text)).err();
+                    tracing::info!(service.name = %service, is_used = mistake.is_none(), "policy changed");
+                    mistake.map(|mistake| (service, mistake)).into_iter().collect()
+                }
+                PolicyUpdate::Unset(service) => {
+                    tracing::info!(service.name = %service, "policy removed: the defaults are in force");
+                    let mistake = self.instances.set_policy(&service, None).err();
+                    mistake.map(|mistake| (service, mistake)).into_iter().collect()
+                }
+            };
+            for (service, mistake) in mistakes {
+                tracing::warn!(
+                    key = service.config_key(),
+                    "a policy is not used, the last good one stays in force: {mistake}"
+                );
+            }
+        }
         self.instances.at(Source::Etcd, change.revision);
     }
 
@@ -168,13 +189,12 @@ impl Watcher {
     /// What there is to be saved: nothing before etcd was reached.
     fn unsaved(&mut self) -> Option<(SnapshotFile, Saved)> {
         let file = self.snapshot.clone()?;
-        let current = self.instances.save();
-        let differs = (&current.instances, &current.overrides) != (&self.saved.instances, &self.saved.overrides);
-        if !differs || self.table.load().source != Source::Etcd {
+        let version = self.instances.version();
+        if version == self.saved || self.table.load().source != Source::Etcd {
             return None;
         }
-        self.saved = current.clone();
-        Some((file, current))
+        self.saved = version;
+        Some((file, self.instances.save(Millis::now())))
     }
 
     fn save_in_background(&mut self) {

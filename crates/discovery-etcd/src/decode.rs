@@ -1,7 +1,8 @@
 //! etcd's keys and values, made sense of.
 
 use discovery::{
-    FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Registered, Revision, SERVICE_PREFIX, Status,
+    CONFIG_PREFIX, FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Registered, Revision, SERVICE_PREFIX,
+    ServiceName, Status,
 };
 use etcd_client::KeyValue;
 
@@ -14,11 +15,12 @@ pub struct Unreadable {
     pub reason: FieldError,
 }
 
-/// One of the two ranges that we list and watch.
+/// One of the ranges that we list and watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Range {
     Instances,
     Overrides,
+    Policies,
 }
 
 /// One key as a list or a watch reports it.
@@ -34,13 +36,14 @@ pub(crate) struct Entry {
 // === impl Range ===
 
 impl Range {
-    pub(crate) const ALL: [Self; 2] = [Self::Instances, Self::Overrides];
+    pub(crate) const ALL: [Self; 3] = [Self::Instances, Self::Overrides, Self::Policies];
 
     /// All keys of the range start with this.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Instances => SERVICE_PREFIX,
             Self::Overrides => OVERRIDE_PREFIX,
+            Self::Policies => CONFIG_PREFIX,
         }
     }
 
@@ -49,6 +52,7 @@ impl Range {
         match self {
             Self::Instances => 0,
             Self::Overrides => 1,
+            Self::Policies => 2,
         }
     }
 
@@ -57,6 +61,7 @@ impl Range {
         match self {
             Self::Instances => 1,
             Self::Overrides => 2,
+            Self::Policies => 3,
         }
     }
 
@@ -64,15 +69,21 @@ impl Range {
     pub(crate) fn of_watch(id: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|range| range.watch_id() == id)
     }
+}
 
-    /// The instance that `key`, in this range, is about.
-    pub(crate) fn instance_key(self, key: &[u8]) -> Result<InstanceKey, Unreadable> {
-        let parsed = match self {
-            Self::Instances => InstanceKey::parse(key),
-            Self::Overrides => InstanceKey::parse_override(key),
-        };
-        parsed.map_err(|reason| unreadable(key, reason))
-    }
+/// The instance that a key of [`Range::Instances`] is about.
+pub(crate) fn instance_key(key: &[u8]) -> Result<InstanceKey, Unreadable> {
+    InstanceKey::parse(key).map_err(|reason| unreadable(key, reason))
+}
+
+/// The instance that a key of [`Range::Overrides`] is about.
+pub(crate) fn override_key(key: &[u8]) -> Result<InstanceKey, Unreadable> {
+    InstanceKey::parse_override(key).map_err(|reason| unreadable(key, reason))
+}
+
+/// The service that a key of [`Range::Policies`] is about; `None` for all the other configuration that lives there.
+pub(crate) fn policy_key(key: &[u8]) -> Option<ServiceName> {
+    std::str::from_utf8(key).ok()?.strip_prefix(CONFIG_PREFIX)?.parse().ok()
 }
 
 // === impl Entry ===
@@ -80,7 +91,7 @@ impl Range {
 impl Entry {
     /// The registration that this is.
     pub(crate) fn registered(&self) -> Result<Registered, Unreadable> {
-        let key = Range::Instances.instance_key(&self.key)?;
+        let key = instance_key(&self.key)?;
         let instance = Instance::parse(&self.value).map_err(|reason| unreadable(&self.key, reason))?;
         Ok(Registered {
             key,
@@ -93,10 +104,15 @@ impl Entry {
 
     /// The operator's word that this is.
     pub(crate) fn overridden(&self) -> Result<(InstanceKey, Status), Unreadable> {
-        let key = Range::Overrides.instance_key(&self.key)?;
+        let key = override_key(&self.key)?;
         let text = String::from_utf8_lossy(&self.value);
         let status = text.trim().parse().map_err(|reason| unreadable(&self.key, reason))?;
         Ok((key, status))
+    }
+
+    /// The policy that this is, as it was written.
+    pub(crate) fn policy(&self) -> Option<(ServiceName, String)> {
+        Some((policy_key(&self.key)?, String::from_utf8_lossy(&self.value).into_owned()))
     }
 }
 

@@ -82,5 +82,5 @@ pub use settings::{Expected, Setting, Write};
 pub use settings_watch::SettingsChange;
 pub use snapshot::Snapshot;
 pub use status::{EtcdStatus, MemberStatus};
-pub use watch::{Change, OverrideUpdate, Watch, WatchOptions, watch};
+pub use watch::{Change, OverrideUpdate, PolicyUpdate, Watch, WatchOptions, watch};
 pub use watch_health::{ResyncCause, WatchHealth, WatchState};

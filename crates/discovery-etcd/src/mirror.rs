@@ -2,22 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use discovery::{FieldError, InstanceKey, Registered, Revision, Status, Update};
+use discovery::{FieldError, InstanceKey, Registered, Revision, ServiceName, Status, Update};
 
 use crate::{
-    decode::{Entry, Range, Unreadable},
+    decode::{Entry, Range, Unreadable, instance_key, override_key, policy_key},
     snapshot::Snapshot,
-    watch::OverrideUpdate,
+    watch::{OverrideUpdate, PolicyUpdate},
 };
 
-/// A copy of both ranges, as of the last list or event.
+/// A copy of all ranges, as of the last list or event.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     instances: BTreeMap<InstanceKey, Registered>,
     overrides: BTreeMap<InstanceKey, Status>,
+    policies: BTreeMap<ServiceName, String>,
     unreadable: BTreeMap<String, FieldError>,
-    /// By range: everything up to here is in. The two watchers run independently of each other.
-    applied: [Revision; 2],
+    /// By range: everything up to here is in. The watchers run independently of each other.
+    applied: [Revision; Range::ALL.len()],
     /// False until the first list.
     known: bool,
 }
@@ -34,6 +35,7 @@ pub(crate) enum Event {
 pub(crate) struct Changes {
     pub(crate) updates: Vec<Update>,
     pub(crate) overrides: Vec<OverrideUpdate>,
+    pub(crate) policies: Vec<PolicyUpdate>,
     pub(crate) unreadable: Vec<Unreadable>,
 }
 
@@ -51,7 +53,7 @@ impl Mirror {
     /// Becomes what a list found. The first list is a change in any case; then, identical data changes nothing.
     pub(crate) fn reset(&mut self, snapshot: Snapshot) -> Changes {
         let first = !std::mem::replace(&mut self.known, true);
-        self.applied = [snapshot.revision; 2];
+        self.applied = [snapshot.revision; Range::ALL.len()];
         let mut changes = Changes::default();
         let instances: BTreeMap<_, _> =
             snapshot.instances.into_iter().map(|registered| (registered.key.clone(), registered)).collect();
@@ -62,6 +64,10 @@ impl Mirror {
         if first || self.overrides != snapshot.overrides {
             changes.overrides.push(OverrideUpdate::Reset(snapshot.overrides.clone()));
             self.overrides = snapshot.overrides;
+        }
+        if first || self.policies != snapshot.policies {
+            changes.policies.push(PolicyUpdate::Reset(snapshot.policies.clone()));
+            self.policies = snapshot.policies;
         }
         let before = std::mem::take(&mut self.unreadable);
         for unreadable in snapshot.unreadable {
@@ -82,6 +88,7 @@ impl Mirror {
             match range {
                 Range::Instances => self.apply_instance(event, &mut changes),
                 Range::Overrides => self.apply_override(event, &mut changes),
+                Range::Policies => self.apply_policy(event, &mut changes),
             }
             let applied = &mut self.applied[range.index()];
             *applied = (*applied).max(event.modified());
@@ -99,7 +106,7 @@ impl Mirror {
             }
             nothing_or_unreadable => {
                 // What can no longer be read can no longer be used.
-                if let Ok(key) = Range::Instances.instance_key(event.key())
+                if let Ok(key) = instance_key(event.key())
                     && self.instances.remove(&key).is_some()
                 {
                     changes.updates.push(Update::Remove(key));
@@ -119,12 +126,29 @@ impl Mirror {
                 }
             }
             nothing_or_unreadable => {
-                if let Ok(key) = Range::Overrides.instance_key(event.key())
+                if let Ok(key) = override_key(event.key())
                     && self.overrides.remove(&key).is_some()
                 {
                     changes.overrides.push(OverrideUpdate::Unset(key));
                 }
                 self.note_unreadable(name, nothing_or_unreadable.and_then(Result::err), changes);
+            }
+        }
+    }
+
+    fn apply_policy(&mut self, event: &Event, changes: &mut Changes) {
+        let Some(service) = policy_key(event.key()) else { return };
+        match event {
+            Event::Put(entry) => {
+                let text = String::from_utf8_lossy(&entry.value).into_owned();
+                if self.policies.insert(service.clone(), text.clone()).as_ref() != Some(&text) {
+                    changes.policies.push(PolicyUpdate::Set(service, text));
+                }
+            }
+            Event::Delete { .. } => {
+                if self.policies.remove(&service).is_some() {
+                    changes.policies.push(PolicyUpdate::Unset(service));
+                }
             }
         }
     }
@@ -141,29 +165,38 @@ impl Mirror {
 
     /// How many keys a complete list has otherwise than we do, leaving out those touched after it was made.
     pub(crate) fn differences(&self, snapshot: &Snapshot, touched: &Touched) -> usize {
-        let untouched = |range: Range, key: &InstanceKey| !touched.contains_key(&touch(range, key));
+        let untouched = |range: Range, key: String| !touched.contains_key(&(range.index(), key.into_bytes()));
         let listed: BTreeMap<_, _> =
             snapshot.instances.iter().map(|registered| (&registered.key, registered)).collect();
         let instances: BTreeSet<_> = listed.keys().copied().chain(self.instances.keys()).collect();
         let overrides: BTreeSet<_> = snapshot.overrides.keys().chain(self.overrides.keys()).collect();
-        let wrong_instances = instances
-            .into_iter()
-            .filter(|key| untouched(Range::Instances, key) && listed.get(*key).copied() != self.instances.get(*key));
+        let wrong_instances = instances.into_iter().filter(|key| {
+            untouched(Range::Instances, key.key()) && listed.get(*key).copied() != self.instances.get(*key)
+        });
         let wrong_overrides = overrides
             .into_iter()
-            .filter(|key| untouched(Range::Overrides, key) && snapshot.overrides.get(*key) != self.overrides.get(*key));
-        wrong_instances.count() + wrong_overrides.count()
+            .filter(|key| untouched(Range::Overrides, key.override_key()))
+            .filter(|key| snapshot.overrides.get(*key) != self.overrides.get(*key));
+        let policies: BTreeSet<_> = snapshot.policies.keys().chain(self.policies.keys()).collect();
+        let wrong_policies = policies
+            .into_iter()
+            .filter(|service| untouched(Range::Policies, service.config_key()))
+            .filter(|service| snapshot.policies.get(*service) != self.policies.get(*service));
+        wrong_instances.count() + wrong_overrides.count() + wrong_policies.count()
     }
 
     /// Becomes what the list found, but for the keys touched after it was made.
     pub(crate) fn adopt(&mut self, mut snapshot: Snapshot, touched: &Touched) -> Changes {
-        let is_touched = |range: Range, key: &InstanceKey| touched.contains_key(&touch(range, key));
-        snapshot.instances.retain(|registered| !is_touched(Range::Instances, &registered.key));
-        snapshot.overrides.retain(|key, _| !is_touched(Range::Overrides, key));
-        let newer = self.instances.values().filter(|registered| is_touched(Range::Instances, &registered.key));
+        let is_touched = |range: Range, key: String| touched.contains_key(&(range.index(), key.into_bytes()));
+        snapshot.instances.retain(|registered| !is_touched(Range::Instances, registered.key.key()));
+        snapshot.overrides.retain(|key, _| !is_touched(Range::Overrides, key.override_key()));
+        snapshot.policies.retain(|service, _| !is_touched(Range::Policies, service.config_key()));
+        let newer = self.instances.values().filter(|registered| is_touched(Range::Instances, registered.key.key()));
         snapshot.instances.extend(newer.cloned());
-        let newer = self.overrides.iter().filter(|(key, _)| is_touched(Range::Overrides, key));
+        let newer = self.overrides.iter().filter(|(key, _)| is_touched(Range::Overrides, key.override_key()));
         snapshot.overrides.extend(newer.map(|(key, status)| (key.clone(), *status)));
+        let newer = self.policies.iter().filter(|(service, _)| is_touched(Range::Policies, service.config_key()));
+        snapshot.policies.extend(newer.map(|(service, text)| (service.clone(), text.clone())));
         let applied = self.applied.map(|applied| applied.max(snapshot.revision));
         let changes = self.reset(snapshot);
         self.applied = applied;
@@ -204,22 +237,15 @@ impl Event {
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.updates.is_empty() && self.overrides.is_empty() && self.unreadable.is_empty()
+        self.updates.is_empty() && self.overrides.is_empty() && self.policies.is_empty() && self.unreadable.is_empty()
     }
 
     /// Whether they come from a list.
     pub(crate) fn has_reset(&self) -> bool {
         self.updates.iter().any(|update| matches!(update, Update::Reset(_)))
             || self.overrides.iter().any(|update| matches!(update, OverrideUpdate::Reset(_)))
+            || self.policies.iter().any(|update| matches!(update, PolicyUpdate::Reset(_)))
     }
-}
-
-fn touch(range: Range, key: &InstanceKey) -> (usize, Vec<u8>) {
-    let key = match range {
-        Range::Instances => key.key(),
-        Range::Overrides => key.override_key(),
-    };
-    (range.index(), key.into_bytes())
 }
 
 /// Remembers that `event` touched its key.

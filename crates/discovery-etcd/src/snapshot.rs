@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use discovery::{InstanceKey, Registered, Revision, Status};
+use discovery::{InstanceKey, Registered, Revision, ServiceName, Status};
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::{
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub instances: Vec<Registered>,
     /// Every operator's word, also about instances that are not there.
     pub overrides: BTreeMap<InstanceKey, Status>,
+    /// The services' policies, as they were written.
+    pub policies: BTreeMap<ServiceName, String>,
     /// Keys and values that make no sense to us.
     pub unreadable: Vec<Unreadable>,
 }
@@ -37,6 +39,10 @@ impl Snapshot {
                 Range::Overrides => entry.overridden().map(|(key, status)| {
                     snapshot.overrides.insert(key, status);
                 }),
+                Range::Policies => {
+                    snapshot.policies.extend(entry.policy());
+                    Ok(())
+                }
             };
             if let Err(unreadable) = read {
                 snapshot.unreadable.push(unreadable);
@@ -65,7 +71,7 @@ impl From<&TxnResponse> for Snapshot {
 impl Etcd {
     /// Lists everything, linearizably: what was committed before this call is in it.
     ///
-    /// One read-only transaction over both prefixes, so that they are of the same revision; etcd logs nothing for it.
+    /// One read-only transaction over all prefixes, so that they are of the same revision; etcd logs nothing for it.
     ///
     /// # Errors
     ///

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Revision, Status, Update};
+use discovery::{InstanceKey, Revision, ServiceName, Status, Update};
 use futures::{
     Stream, StreamExt,
     stream::{BoxStream, unfold},
@@ -57,10 +57,10 @@ pub struct Watch {
 
 /// One step in what is known: one list, or one response of etcd's watch. Apply it as a whole.
 ///
-/// The first one has an [`Update::Reset`] and an [`OverrideUpdate::Reset`]. See [`Update`] for the contract.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The first one has an [`Update::Reset`], an [`OverrideUpdate::Reset`] and a [`PolicyUpdate::Reset`]. See [`Update`] for the contract.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    /// etcd's newest revision when it said this. Goes backwards only with [`ResyncCause::Wiped`].
+    /// Everything up to this revision of etcd is told, with this change. Goes backwards only with [`ResyncCause::Wiped`].
     pub revision: Revision,
     /// Why everything was listed, when this comes from a list.
     pub cause: Option<ResyncCause>,
@@ -68,6 +68,8 @@ pub struct Change {
     pub updates: Vec<Update>,
     /// What changed about overrides, in order.
     pub overrides: Vec<OverrideUpdate>,
+    /// What changed about policies, in order.
+    pub policies: Vec<PolicyUpdate>,
     /// Keys and values that make no sense to us and did not make the same nonsense before. An instance whose value
     /// became unreadable is in `updates` as removed.
     pub unreadable: Vec<Unreadable>,
@@ -84,7 +86,19 @@ pub enum OverrideUpdate {
     Unset(InstanceKey),
 }
 
-/// Watches both ranges of `etcd`. Does nothing until it is polled.
+/// One change to the services' policies, `config/<service>`, as they were written: whoever uses them reads them, and knows
+/// the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyUpdate {
+    /// These services, and no others, have one.
+    Reset(BTreeMap<ServiceName, String>),
+    /// This service has this one now.
+    Set(ServiceName, String),
+    /// This service has none any more.
+    Unset(ServiceName),
+}
+
+/// Watches all ranges of `etcd`. Does nothing until it is polled.
 pub fn watch(etcd: Etcd, options: WatchOptions) -> Watch {
     let health = WatchHealth::default();
     let engine = Engine::new(etcd, options, health.clone());

@@ -15,7 +15,7 @@ use crate::{
     call::Etcd,
     decode::Range,
     failure::Failure,
-    mirror::{Changes, Mirror},
+    mirror::{Changes, Event, Mirror},
     pulse::{Due, Pulse},
     reconcile::{Reconcile, Verdict},
     watch::{Change, WatchOptions},
@@ -48,6 +48,8 @@ struct Connection {
     pulse: Pulse,
     reconcile: Reconcile,
     created: usize,
+    /// What the last answer to a progress request said; the next answer confirms it.
+    told: Revision,
 }
 
 /// What ended the waiting on a connection.
@@ -141,6 +143,7 @@ impl Engine {
                     pulse: Pulse::new(now, options.progress_interval, options.silence_limit),
                     reconcile: Reconcile::new(self.etcd.clone(), options.reconcile_interval, now),
                     created: 0,
+                    told: self.listed,
                 }));
             }
             Err(failure) => {
@@ -193,7 +196,9 @@ impl Engine {
     ) -> Result<Option<Change>, (ResyncCause, String)> {
         let now = Instant::now();
         connection.pulse.heard();
-        let (revision, said) = watch_stream::read(response, self.listed);
+        // The header's revision is etcd's, and may be ahead of what has been sent to us.
+        let (_, said) = watch_stream::read(response, self.listed);
+        let mut revision = self.listed;
         let changes = match said {
             Said::Lost(cause, text) => return Err((cause, text)),
             Said::Created(_) => {
@@ -202,9 +207,14 @@ impl Engine {
             }
             Said::Events(range, events) => {
                 connection.reconcile.note(range, &events);
+                revision = events.iter().map(Event::modified).max().unwrap_or_default();
                 self.mirror.apply(range, &events)
             }
-            Said::Progress(told) => self.compare(connection, told),
+            Said::Progress(told) => {
+                // etcd 3.4 answers a little early (issue 15220): what it said a second ago is true by now.
+                revision = std::mem::replace(&mut connection.told, told);
+                self.compare(connection, told)
+            }
         };
         let connected = connection.created == Range::ALL.len();
         if connected {
@@ -284,8 +294,8 @@ impl Engine {
         if changes.is_empty() {
             return None;
         }
-        let Changes { updates, overrides, unreadable } = changes;
-        Some(Change { revision, cause, updates, overrides, unreadable })
+        let Changes { updates, overrides, policies, unreadable } = changes;
+        Some(Change { revision, cause, updates, overrides, policies, unreadable })
     }
 }
 

@@ -36,11 +36,11 @@ pub struct WatchHealth(Arc<Mutex<WatchState>>);
 /// How a watch is at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchState {
-    /// Both ranges are being watched, as far as is known. False before the first connection and between two.
+    /// All ranges are being watched, as far as is known. False before the first connection and between two.
     pub connected: bool,
     /// When etcd last said anything: a list, an event, or that nothing happened. `None`: never yet.
     pub last_response: Option<Instant>,
-    /// The newest revision that is known.
+    /// Everything up to this revision has been told. On a quiet cluster up to two seconds behind etcd's own.
     pub revision: Revision,
     /// How often everything was listed anew, by cause.
     pub resyncs: BTreeMap<ResyncCause, u64>,

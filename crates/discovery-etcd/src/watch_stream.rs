@@ -24,7 +24,7 @@ pub(crate) enum Said {
     Lost(ResyncCause, String),
 }
 
-/// Opens watchers for both ranges from `revision` on.
+/// Opens watchers for all ranges from `revision` on.
 ///
 /// # Errors
 ///
@@ -34,9 +34,11 @@ pub(crate) async fn open(member: &Member, revision: Revision) -> Result<WatchStr
         .attempt(&|client| {
             let mut watches = client.watch();
             async move {
-                let [first, second] = Range::ALL;
+                let [first, others @ ..] = Range::ALL;
                 let mut stream = watches.watch(first.prefix(), Some(options(first, revision))).await?;
-                stream.watch(second.prefix(), Some(options(second, revision))).await?;
+                for other in others {
+                    stream.watch(other.prefix(), Some(options(other, revision))).await?;
+                }
                 Ok(stream)
             }
         })

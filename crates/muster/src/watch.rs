@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn change(updates: Vec<Update>, overrides: Vec<OverrideUpdate>, cause: Option<ResyncCause>) -> Change {
-        Change { revision: Revision(7), cause, updates, overrides, unreadable: Vec::new() }
+        Change { revision: Revision(7), cause, updates, overrides, ..Change::default() }
     }
 
     #[test]

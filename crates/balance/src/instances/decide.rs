@@ -34,11 +34,12 @@ impl Instances {
         let before = self.built.get(name.as_str());
         let cores = before.map(|before| Arc::clone(&before.cores));
         let fresh = Service::empty(name.clone(), self.cores);
-        let policy = Arc::clone(&self.default_policy);
+        let governing = self.policies.of(name);
+        let policy = &governing.policy;
         for candidate in candidates.iter().chain(&last_resort) {
             candidate.standing.load.limit(policy.breaker.in_flight_max);
         }
-        let shelf = |candidates, before| Shelf::new(candidates, &policy, self.zone.as_deref(), before);
+        let shelf = |candidates, before| Shelf::new(candidates, policy, self.zone.as_deref(), before);
         Some(Service {
             candidates: shelf(candidates, before.map(|before| &before.candidates)),
             last_resort: shelf(last_resort, before.map(|before| &before.last_resort)),
@@ -46,7 +47,7 @@ impl Instances {
             tombstones,
             cores: cores.unwrap_or_else(|| Arc::clone(&fresh.cores)),
             judgements: self.judgements.clone(),
-            policy,
+            governing: governing.clone(),
             ..fresh
         })
     }

@@ -1,16 +1,18 @@
-//! What of [`Instances`] is worth keeping on disk, and back.
+use std::{collections::BTreeMap, time::Duration};
 
-use std::collections::BTreeMap;
-
-use discovery::{Instance, InstanceKey, LeaseId, Registered, Revision, Status, Update};
+use discovery::{Address, Instance, InstanceKey, LeaseId, Registered, Revision, ServiceName, Status, Update};
 use serde::{Deserialize, Serialize};
 
 use super::Instances;
-use crate::clock::Millis;
+use crate::{
+    clock::Millis,
+    tombstones::{Cause, Tombstone},
+};
 
-/// The registered instances and the operator's words, as they are written to disk.
+/// What is known, as it is written to disk.
 ///
-/// The values are those of etcd, so that a person can read the file, and a later version understands it.
+/// The values are those of etcd, so that a person can read the file, and a later version understands it. What an older
+/// version did not write is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     /// The revision of etcd that this mirrors.
@@ -20,43 +22,85 @@ pub struct Saved {
     /// What an operator says about an instance.
     #[serde(default)]
     pub overrides: BTreeMap<InstanceKey, Status>,
+    /// What `config/<service>` said last that made sense.
+    #[serde(default)]
+    pub policies: BTreeMap<ServiceName, String>,
+    /// Instances whose lease expired and that may be alive nevertheless, like `instances`.
+    #[serde(default)]
+    pub suspects: BTreeMap<InstanceKey, String>,
+    /// Those that went, the oldest of each service first.
+    #[serde(default)]
+    pub tombstones: Vec<SavedTombstone>,
+}
+
+/// A tombstone as it is written to disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedTombstone {
+    key: InstanceKey,
+    address: Address,
+    cause: Cause,
+    /// How long before the file was written.
+    ago_ms: u64,
 }
 
 // === impl Instances ===
 
 impl Instances {
-    /// What is known now.
+    /// What is known at `now`.
     #[must_use]
-    pub fn save(&self) -> Saved {
+    pub fn save(&self, now: Millis) -> Saved {
         let value = |(key, known): (&InstanceKey, &super::Known)| (key.clone(), known.registered.instance.to_string());
+        let suspect =
+            |(key, suspect): (&InstanceKey, &super::Suspect)| (key.clone(), suspect.candidate.instance.to_string());
+        let tombstone = |grave: &Tombstone| SavedTombstone {
+            key: grave.key.clone(),
+            address: grave.address.clone(),
+            cause: grave.cause,
+            ago_ms: u64::try_from(now.since(grave.at).as_millis()).unwrap_or(u64::MAX),
+        };
         Saved {
             revision: self.revision,
             instances: self.registered.iter().map(value).collect(),
             overrides: self.overrides.clone(),
+            policies: self.policies.save(),
+            suspects: self.suspects.iter().map(suspect).collect(),
+            tombstones: self.tombstones.all().map(tombstone).collect(),
         }
     }
 
-    /// Takes over what an earlier run knew. Values that cannot be read (any more) are left out, and returned.
+    /// Takes over what an earlier run knew, `age` ago. Values that cannot be read (any more) are left out, and returned.
     ///
     /// The instances count as leased: if the first list from etcd no longer has one, it expired meanwhile, for all that
     /// we know, and may still answer.
-    pub fn restore(&mut self, saved: Saved, now: Millis) -> Vec<InstanceKey> {
+    pub fn restore(&mut self, saved: Saved, age: Duration, now: Millis) -> Vec<InstanceKey> {
         let mut unreadable = Vec::new();
-        let mut all = Vec::new();
-        for (key, value) in saved.instances {
-            match Instance::parse(value.as_bytes()) {
-                Ok(instance) => all.push(Registered {
-                    key,
-                    instance,
-                    lease: Some(LeaseId(0)),
-                    created: Revision::default(),
-                    modified: Revision::default(),
-                }),
-                Err(_) => unreadable.push(key),
-            }
+        let mut read = |values: BTreeMap<InstanceKey, String>| -> Vec<Registered> {
+            let parsed = values.into_iter().filter_map(|(key, value)| match Instance::parse(value.as_bytes()) {
+                Ok(instance) => Some(leased(key, instance)),
+                Err(_) => {
+                    unreadable.push(key);
+                    None
+                }
+            });
+            parsed.collect()
+        };
+        let (registered, suspects) = (read(saved.instances), read(saved.suspects));
+        // Whoever was a suspect was registered before.
+        self.apply(Update::Reset(registered.iter().chain(&suspects).cloned().collect()), now);
+        self.apply(Update::Reset(registered), now);
+        for SavedTombstone { key, address, cause, ago_ms } in saved.tombstones {
+            let at = now - Duration::from_millis(ago_ms).saturating_add(age);
+            self.touched.extend(self.tombstones.add(Tombstone { key: key.clone(), address, at, cause }));
+            self.touched.insert(key.service);
         }
-        self.apply(Update::Reset(all), now);
         self.replace_overrides(saved.overrides);
+        // What was saved made sense to whoever saved it; if it no longer does, the default is in force.
+        self.replace_policies(saved.policies);
         unreadable
     }
+}
+
+fn leased(key: InstanceKey, instance: Instance) -> Registered {
+    let (created, modified) = (Revision::default(), Revision::default());
+    Registered { key, instance, lease: Some(LeaseId(0)), created, modified }
 }

@@ -188,11 +188,25 @@ fn what_is_saved_is_restored() {
     add(&mut before, "service/mail/b", "http://10.0.0.2:1?weight=3");
     before.set_override("service/mail/a".parse().unwrap(), Some(Status::Draining));
     before.at(Source::Etcd, Revision(9));
-    let json = serde_json::to_string(&before.save()).unwrap();
+    add(&mut before, "service/mail/gone", "10.0.0.3:1");
+    remove(&mut before, "service/mail/gone", 5_000);
+    before.set_policy(&"mail".parse().unwrap(), Some(r#"{"retries":{"attempts_max":7}}"#.into())).unwrap();
+    let json = serde_json::to_string(&before.save(Millis(6_000))).unwrap();
     let mut after = instances();
-    assert!(after.restore(serde_json::from_str(&json).unwrap(), Millis(0)).is_empty());
+    let saved: Saved = serde_json::from_str(&json).unwrap();
+    assert_eq!(saved.revision, Revision(9));
+    assert!(after.restore(saved, Duration::from_secs(10), Millis(100_000)).is_empty());
     assert_eq!(places(&mut after), places(&mut before));
-    assert_eq!(before.save().revision, Revision(9));
+    assert_eq!(after.suspects().count(), 1, "who vanished is asked, still");
+    let service = after.service(&"mail".parse().unwrap()).unwrap();
+    assert_eq!(service.policy().retries.attempts_max, 7);
+    assert_eq!(
+        service.tombstones.last().unwrap().at,
+        Millis(89_000),
+        "one second before it was saved, ten seconds ago"
+    );
+    let older = r#"{"revision":1,"instances":{"service/mail/a":"10.0.0.1:1"}}"#;
+    assert!(instances().restore(serde_json::from_str(older).unwrap(), Duration::ZERO, Millis(0)).is_empty());
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl Collector for Collected {
         per_service(encoder, &services)?;
         durations(encoder, &services)?;
         instances(encoder, &services)?;
+        gauge(encoder, "balance_policies_broken", "Policies in etcd that make no sense", table.policies_broken)?;
         gauge(encoder, "balance_connections", "Connections of clients", self.connections.total())?;
         self.watch(encoder, table.revision.0)
     }

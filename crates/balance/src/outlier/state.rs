@@ -33,7 +33,6 @@ pub(super) struct State {
 
 // === impl State ===
 
-#[allow(dead_code, reason = "the probes follow")]
 impl State {
     pub(super) fn verdict(self, now: Millis) -> Verdict {
         match self {
@@ -82,6 +81,13 @@ impl State {
             Outcome::ConnectFailed => Self { refused: true, ..self }.eject(now, policy, seed),
         };
         (after != self).then_some(after)
+    }
+
+    /// `None` when it is ejected already.
+    pub(super) fn stalled(self, now: Millis, policy: &Passive, seed: u64) -> Option<Self> {
+        let is_ejected = matches!(self.verdict(now), Verdict::Ejected { .. }) && !self.on_probation;
+        let silences = u64::from(policy.consecutive_failures).max(self.silences);
+        (!is_ejected).then(|| Self { silences, refused: false, ..self }.eject(now, policy, seed))
     }
 
     pub(super) fn checked(self, is_passing: bool) -> Option<Self> {

@@ -1,11 +1,14 @@
 //! One lot, one policy, a few draws.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use discovery::policy::Strategy;
 
 use super::{Picked, Rules, mix};
-use crate::routing_table::{Candidate, Lot};
+use crate::{
+    clock::Millis,
+    routing_table::{Candidate, Lot},
+};
 
 /// So many draws, before everybody is looked at. With at most half of the instances unhealthy (otherwise the judgements are
 /// disregarded) that happens to one request in 4,096.
@@ -56,15 +59,8 @@ impl<'a> Rules<'a> {
 
     /// Whether it is left out this time because it has just joined.
     fn is_spared(&self, candidate: &Candidate, n: u64) -> bool {
-        let window = self.service.policy().load_balancing.slow_start;
-        let Some(joined) = candidate.standing.joined.filter(|_| !window.is_zero()) else { return false };
-        let age = self.ask.now.since(joined);
-        if age >= window {
-            return false;
-        }
-        let share = age.as_millis() * 1000 / window.as_millis().max(1);
-        let share = u64::try_from(share).unwrap_or(1000).max(SHARE_MIN);
-        self.chance(n + 300) % 1000 >= share
+        let share = share_permille(candidate, self.service.policy().load_balancing.slow_start, self.ask.now);
+        share.is_some_and(|share| self.chance(n + 300) % 1000 >= share)
     }
 
     /// The first that may have it, starting with whose turn it is.
@@ -72,6 +68,13 @@ impl<'a> Rules<'a> {
         let (before, after) = lot.all().split_at(lot.at_turn(self.turn).min(lot.all().len()));
         after.iter().chain(before).find_map(|candidate| self.admit(candidate))
     }
+}
+
+/// The part of its share that an instance gets which joined others less than `window` ago, in thousandths; `None`: all.
+pub(crate) fn share_permille(candidate: &Candidate, window: Duration, now: Millis) -> Option<u64> {
+    let age = now.since(candidate.standing.joined?);
+    let share = age.as_millis() * 1000 / window.as_millis().max(1);
+    (age < window).then(|| u64::try_from(share).unwrap_or(1000).max(SHARE_MIN))
 }
 
 /// The one with the lower cost; the first of equals, so that an idle service is served by weight.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    instances::Governing,
     outlier::{Judgements, Outcome},
     routing_table::{InFlight, Shelf, Standing},
 };
@@ -24,8 +25,8 @@ fn service_with(policy: Policy, given: &[Given<'_>]) -> Service {
     let judgements = Judgements::default();
     let candidates = given.iter().map(|one| candidate(*one, None, &judgements)).collect();
     let candidates = Shelf::new(candidates, &policy, Some("east"), None);
-    let policy = Arc::new(policy);
-    Service { candidates, policy, judgements, ..Service::empty("mail".parse().unwrap(), 1) }
+    let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
+    Service { candidates, governing, judgements, ..Service::empty("mail".parse().unwrap(), 1) }
 }
 
 fn service(given: &[(&str, u64)]) -> Service {
@@ -268,7 +269,7 @@ fn an_instance_that_joins_others_gets_its_share_gradually() {
     let mut service = service_with(policy, &[("a:1", 1, "")]);
     let joining = candidate(("new:1", 1, ""), Some(Millis(1000)), &service.judgements);
     let all = vec![Arc::clone(&service.candidates.all()[0]), joining];
-    service.candidates = Shelf::new(all, &service.policy, None, None);
+    service.candidates = Shelf::new(all, service.policy(), None, None);
     let share = |ms: u64| picks(&service, Ask { now: Millis(ms), ..ASK }, 10_000).get("new:1").copied().unwrap_or(0);
     // Of two draws the second may hit it, too: p/2 + …
     let (at_once, half_way, later) = (share(1000), share(6000), share(11_000));

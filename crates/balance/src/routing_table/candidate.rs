@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use discovery::{
     Address, Instance, InstanceKey,
@@ -32,6 +35,8 @@ pub(crate) struct Standing {
     pub(crate) joined: Option<Millis>,
     /// [`Candidate::cookie`].
     cookie: [u8; 16],
+    /// What the last health check said. Written and read off the request's way.
+    last_check: Mutex<Option<Box<str>>>,
 }
 
 /// A request that is under way at an instance; dropping it ends it.
@@ -61,6 +66,9 @@ impl Candidate {
     pub(crate) fn record(&self, outcome: Outcome, latency: Duration, now: Millis, policy: &Policy) -> Option<Change> {
         if policy.load_balancing.policy == Strategy::PeakEwma && outcome != Outcome::ConnectFailed {
             self.standing.load.answered(latency, now);
+        }
+        if matches!(outcome, Outcome::Answered { .. } | Outcome::Malformed) {
+            self.standing.load.hear(now);
         }
         self.standing.outlier.record(outcome, now, &policy.health.passive, self.serial)
     }
@@ -92,7 +100,17 @@ impl Standing {
         let digits = format!("{:016x}", pick::hash(key.key().as_bytes()));
         let mut cookie = [b'0'; 16];
         cookie.copy_from_slice(digits.as_bytes());
-        Self { outlier: Outlier::new(judgements), load: Load::new(cores), joined, cookie }
+        let last_check = Mutex::default();
+        Self { outlier: Outlier::new(judgements), load: Load::new(cores), joined, cookie, last_check }
+    }
+
+    /// What the last health check said; `None`: there was none.
+    pub(crate) fn last_check(&self) -> Option<Box<str>> {
+        self.last_check.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_last_check(&self, said: &str) {
+        *self.last_check.lock().unwrap_or_else(PoisonError::into_inner) = Some(said.into());
     }
 }
 

@@ -5,14 +5,17 @@
 
 mod support;
 
+mod active_checks;
 mod client_leaves;
 mod cores;
 mod drain;
 mod ejection;
 mod etcd;
+mod explain;
 mod framing;
 mod header_fields;
 mod limits;
+mod policies;
 mod program;
 mod retries;
 mod routing;

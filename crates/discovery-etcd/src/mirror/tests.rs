@@ -35,6 +35,24 @@ fn the_first_list_is_a_change_even_when_it_is_empty() {
 }
 
 #[test]
+fn policies_are_followed_and_other_configuration_is_left_alone() {
+    let mail = || "mail".parse::<discovery::ServiceName>().unwrap();
+    let listed = Snapshot { policies: [(mail(), "{}".to_owned())].into(), ..list(5, &[]) };
+    let mut mirror = Mirror::default();
+    let first = mirror.reset(listed.clone());
+    assert_eq!(first.policies, [PolicyUpdate::Reset(listed.policies.clone())]);
+    assert!(mirror.reset(listed.clone()).is_empty());
+    let changes = mirror.apply(Range::Policies, &[put("config/mail", "{}", 6), put("config/mail/smtp", "x", 7)]);
+    assert!(changes.is_empty(), "the same words, and somebody else's");
+    let changes = mirror.apply(Range::Policies, &[put("config/mail", "nonsense", 8), delete("config/Mail", 9)]);
+    assert_eq!(changes.policies, [PolicyUpdate::Set(mail(), "nonsense".to_owned())], "its reader judges it");
+    assert_eq!(mirror.differences(&listed, &Touched::new()), 1);
+    let changes = mirror.apply(Range::Policies, &[delete("config/mail", 10)]);
+    assert_eq!(changes.policies, [PolicyUpdate::Unset(mail())]);
+    assert_eq!(mirror.adopt(listed.clone(), &Touched::new()).policies, [PolicyUpdate::Reset(listed.policies)]);
+}
+
+#[test]
 fn identical_data_changes_nothing() {
     let mut mirror = mirror(list(5, &[("service/mail/a", "a:1", 4)]));
     assert!(mirror.reset(list(9, &[("service/mail/a", "a:1", 4)])).is_empty());

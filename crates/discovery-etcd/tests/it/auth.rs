@@ -34,7 +34,7 @@ fn enable(cluster: &EtcdCluster) {
     cluster.etcdctl(&["user", "add", &format!("root:{PASSWORD}")]);
     cluster.etcdctl(&["user", "grant-role", "root", "root"]);
     cluster.etcdctl(&["role", "add", "muster"]);
-    for prefix in ["service/", "override/"] {
+    for prefix in ["service/", "override/", "config/"] {
         cluster.etcdctl(&["role", "grant-permission", "muster", "--prefix=true", "readwrite", prefix]);
     }
     cluster.etcdctl(&["user", "add", &format!("muster:{PASSWORD}")]);

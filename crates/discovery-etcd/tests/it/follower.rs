@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Registered, Revision, Status, Update};
-use discovery_etcd::{Change, Etcd, OverrideUpdate, ResyncCause, WatchHealth, WatchOptions, watch};
+use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update};
+use discovery_etcd::{Change, Etcd, OverrideUpdate, PolicyUpdate, ResyncCause, WatchHealth, WatchOptions, watch};
 use futures::StreamExt;
 use testkit::wait::{SOON, wait_until};
 use tokio::task::JoinHandle;
@@ -24,6 +24,7 @@ pub(crate) struct Follower {
 pub(crate) struct Seen {
     pub(crate) instances: BTreeMap<InstanceKey, Registered>,
     pub(crate) overrides: BTreeMap<InstanceKey, Status>,
+    pub(crate) policies: BTreeMap<ServiceName, String>,
     pub(crate) changes: Vec<Change>,
     pub(crate) broken: Option<String>,
 }
@@ -68,7 +69,9 @@ impl Follower {
         wait_until("agreement of table and list", SOON, || async {
             let Ok(listed) = etcd.snapshot().await else { return false };
             let seen = self.seen();
-            listed.instances.iter().eq(seen.instances.values()) && listed.overrides == seen.overrides
+            listed.instances.iter().eq(seen.instances.values())
+                && listed.overrides == seen.overrides
+                && listed.policies == seen.policies
         })
         .await;
     }
@@ -132,6 +135,17 @@ impl Seen {
                 }
             }
         }
+        for update in &change.policies {
+            match update.clone() {
+                PolicyUpdate::Reset(all) => self.policies = all,
+                PolicyUpdate::Set(service, text) => {
+                    self.policies.insert(service, text);
+                }
+                PolicyUpdate::Unset(service) => {
+                    self.policies.remove(&service);
+                }
+            }
+        }
         if !rules.is_empty() {
             self.broken = Some(format!("{rules:?} by {change:?}"));
         }
@@ -145,7 +159,8 @@ impl Seen {
         if first && !matches!(change.updates.as_slice(), [Update::Reset(_)]) {
             rules.push("the first update is a reset");
         }
-        if change.updates.is_empty() && change.overrides.is_empty() && change.unreadable.is_empty() {
+        let is_empty = change.updates.is_empty() && change.overrides.is_empty() && change.policies.is_empty();
+        if is_empty && change.unreadable.is_empty() {
             rules.push("a change changes something");
         }
         let before = self.changes.last().map_or(Revision::default(), |change| change.revision);

@@ -169,3 +169,44 @@ async fn under_constant_change_the_comparison_with_a_list_finds_nothing() {
     assert_eq!((state.differences, follower.resets()), (0, 1), "{state:?}");
     follower.agrees_with(&etcd).await;
 }
+
+#[tokio::test]
+async fn policies_are_told_as_they_were_written() {
+    let cluster = EtcdCluster::start(1).await;
+    cluster.etcdctl(&["put", "config/mail", "{}"]);
+    cluster.etcdctl(&["put", "config/mail/smtp", "free words"]);
+    let follower = Follower::start(etcd(&cluster));
+    follower.is_connected().await;
+    let mail = || "mail".parse::<discovery::ServiceName>().unwrap();
+    assert_eq!(follower.seen().policies, [(mail(), "{}".to_owned())].into());
+    cluster.etcdctl(&["put", "config/mail", "nonsense"]);
+    let is = |text: Option<&'static str>| {
+        let seen = follower.seen().policies.get(&mail()).cloned();
+        async move { seen.as_deref() == text }
+    };
+    wait_until("the new words", SOON, || is(Some("nonsense"))).await;
+    cluster.etcdctl(&["del", "config/mail"]);
+    wait_until("none", SOON, || is(None)).await;
+    assert_eq!(follower.health.state().unreadable, 0, "whoever uses a policy reads it");
+}
+
+#[tokio::test]
+async fn the_revision_never_runs_ahead_of_what_was_told() {
+    let cluster = EtcdCluster::start(1).await;
+    let follower = Follower::start(etcd(&cluster));
+    follower.is_connected().await;
+    let mut raw = raw(&cluster, 0).await;
+    for n in 0..300 {
+        // Every other write is about us.
+        raw.put(format!("other/{n}"), "x", None).await.unwrap();
+        raw.put(format!("service/mail/{}", n % 7), format!("a:{}", n + 1), None).await.unwrap();
+        let told = follower.health.state().revision;
+        // What the follower has by now was told before; a key modified up to `told` must be as it was then, or newer.
+        let now = etcd(&cluster).snapshot().await.unwrap();
+        let seen = follower.seen();
+        let missing = now.instances.iter().find(|one| {
+            one.modified <= told && seen.instances.get(&one.key).is_none_or(|has| has.modified < one.modified)
+        });
+        assert_eq!(missing, None, "told up to {told}");
+    }
+}

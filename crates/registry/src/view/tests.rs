@@ -13,7 +13,7 @@ fn registered(key: &str, lease: i64, revision: i64) -> Registered {
 }
 
 fn change(revision: i64, updates: Vec<Update>) -> Change {
-    Change { revision: Revision(revision), cause: None, updates, overrides: Vec::new(), unreadable: Vec::new() }
+    Change { revision: Revision(revision), cause: None, updates, ..Change::default() }
 }
 
 fn lease(view: &View, key: &str) -> Option<i64> {

@@ -1,0 +1,114 @@
+//! Active health checks: instances are asked regularly, and the suspicious ones sooner.
+//!
+//! | who is asked | when | what follows |
+//! |---|---|---|
+//! | everybody | every `health.active.interval`, each at a moment of its own | `fall` bad answers in a row take it out, `rise` good ones take it back |
+//! | who fails the checks, or is ejected | every half second | a good answer ends the ejection early, and a real request decides |
+//! | who has requests under way and has answered none for 300 ms | at once, with little patience | no answer ejects it: a process that was stopped is noticed in less than a second |
+//!
+//! The last line asks whether anybody is awake, so that an instance which is only slow stays. What is asked is in
+//! [`crate::probe`]. This runs beside the data path, on the control runtime; it tells the verdict by the instance's one
+//! atomic word. So that ten thousand instances do not become ten thousand connections at once, at most [`AT_ONCE_MAX`]
+//! are asked at the same time and [`PER_ROUND_MAX`] in a round: then the interval grows.
+
+mod schedule;
+
+use std::{sync::Arc, time::Duration};
+
+use service_kit::duration;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    addresses::AddressPolicy,
+    clock::Millis,
+    metrics::Checks,
+    outlier::Change,
+    probe::{self, Answer},
+    routing_table::{RoutingTable, TableHandle},
+};
+use schedule::{Due, Event, Schedule};
+
+/// How often it is looked who is due.
+const ROUND: Duration = Duration::from_millis(100);
+/// Checks at the same time.
+const AT_ONCE_MAX: usize = 64;
+/// Checks begun in one round: 500 a second.
+const PER_ROUND_MAX: usize = 50;
+
+/// What [`Checker::run`] works with.
+#[derive(Debug)]
+pub struct Checker {
+    table: TableHandle,
+    addresses: AddressPolicy,
+    counted: Checks,
+    schedule: Schedule,
+    seen: Option<Arc<RoutingTable>>,
+}
+
+// === impl Checker ===
+
+impl Checker {
+    /// Asks the instances in `table`, at no address that `addresses` forbids.
+    #[must_use]
+    pub fn new(table: TableHandle, addresses: AddressPolicy, counted: Checks) -> Self {
+        Self { table, addresses, counted, schedule: Schedule::default(), seen: None }
+    }
+
+    /// Asks until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asked = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = rounds.tick() => self.begin(&mut asked),
+                Some(answered) = asked.join_next() => {
+                    if let Ok((due, answer)) = answered {
+                        self.take_in(&due, &answer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, asked: &mut JoinSet<(Due, Answer)>) {
+        let table = self.table.load();
+        if self.seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &table)) {
+            self.schedule.follow(&table, Millis::now());
+            self.seen = Some(table);
+        }
+        let room = AT_ONCE_MAX.saturating_sub(asked.len()).min(PER_ROUND_MAX);
+        for due in self.schedule.due(Millis::now(), room) {
+            let addresses = self.addresses.clone();
+            asked.spawn(async move {
+                let answer = probe::ask(due.candidate.address(), &due.question, &addresses, due.patience).await;
+                (due, answer)
+            });
+        }
+    }
+
+    fn take_in(&mut self, due: &Due, answer: &Answer) {
+        self.counted.count(*answer == Answer::Good);
+        let (name, instance) = (&due.candidate.key.service, due.candidate.address());
+        let event = self.schedule.answered(due, answer, Millis::now());
+        match event {
+            Some(Event::Failing) => {
+                tracing::info!(service.name = %name, %instance, "instance is out of rotation: its health check {answer}");
+            }
+            Some(Event::Passing) => {
+                tracing::info!(service.name = %name, %instance, "instance passes its health check again");
+            }
+            Some(Event::Stalled(Change::Ejected { lasts })) => {
+                let lasts = duration::format(lasts);
+                tracing::info!(service.name = %name, %instance, "instance is ejected for {lasts}: it does not answer at all");
+            }
+            Some(Event::Stalled(Change::Readmitted)) | None => {}
+        }
+    }
+}

@@ -1,0 +1,158 @@
+use std::collections::{BTreeSet, HashMap};
+
+use discovery::{Revision, policy::PolicyDocument};
+
+use super::*;
+use crate::{
+    instances::Governing,
+    outlier::Outcome,
+    routing_table::{Service, Shelf, Source},
+};
+
+fn policy(json: &str) -> Policy {
+    PolicyDocument::parse(json.as_bytes()).unwrap().over(&Policy::default()).unwrap()
+}
+
+/// A table with so many instances of `mail`, all with a health path.
+fn table(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, RoutingTable) {
+    let candidate = |n: usize| {
+        let mut candidate = Candidate::sample(&format!("10.0.0.1:{}", n + 1), 1);
+        candidate.instance.health = Some("/healthz".parse().unwrap());
+        Arc::new(candidate)
+    };
+    let all: Vec<_> = (0..instances).map(candidate).collect();
+    let candidates = Shelf::new(all.clone(), &policy, None, None);
+    let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
+    let service = Service { candidates, governing, ..Service::empty("mail".parse().unwrap(), 1) };
+    let services = HashMap::from([("mail".into(), Arc::new(service))]);
+    (all, RoutingTable::new(Source::Etcd, Revision(1), services))
+}
+
+fn schedule(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, Schedule) {
+    let (all, table) = table(instances, policy);
+    let mut schedule = Schedule::default();
+    schedule.follow(&table, Millis(0));
+    (all, schedule)
+}
+
+/// What happened when.
+type At<T> = Vec<(u64, T)>;
+
+/// Answers everybody who is asked until `end`, in steps of 100 ms; the moments and events.
+fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &Answer) -> (At<Due>, At<Event>) {
+    let (mut asked, mut events) = (Vec::new(), Vec::new());
+    for now in (from..end).step_by(100) {
+        for due in schedule.due(Millis(now), 50) {
+            events.extend(schedule.answered(&due, answer, Millis(now)).map(|event| (now, event)));
+            asked.push((now, due));
+        }
+    }
+    (asked, events)
+}
+
+#[test]
+fn everybody_is_asked_once_in_an_interval_at_a_moment_of_his_own() {
+    let (_, mut schedule) = schedule(100, Policy::default());
+    let (asked, events) = run(&mut schedule, 0, 2100, &Answer::Good);
+    let who: BTreeSet<_> = asked.iter().map(|(_, due)| due.candidate.serial).collect();
+    let busiest = (0..21).map(|step| asked.iter().filter(|(at, _)| *at == step * 100).count()).max().unwrap();
+    assert!(asked.len().abs_diff(100) <= 10, "{}", asked.len());
+    assert!(who.len() == 100 && busiest < 20 && events.is_empty(), "{} {busiest}", who.len());
+    assert!(asked.iter().all(|(_, due)| due.question == Question::Get("/healthz".parse().unwrap())));
+}
+
+#[test]
+fn three_bad_answers_take_an_instance_out_and_two_good_ones_take_it_back_soon() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    let (asked, events) = run(&mut schedule, 0, 6100, &Answer::Silent);
+    let [(out, Event::Failing)] = events[..] else { panic!("{events:?}") };
+    assert_eq!((asked.iter().filter(|(at, _)| *at <= out).count(), all[0].standing.outlier.is_unhealthy()), (3, true));
+    let (_, events) = run(&mut schedule, 6100, 20_000, &Answer::Good);
+    let [(back, Event::Passing)] = events[..] else { panic!("{events:?}") };
+    assert!(back <= 6100 + 1100, "asked every half second: {back}");
+    assert!(!all[0].standing.outlier.is_unhealthy());
+}
+
+#[test]
+fn an_ejected_instance_is_asked_every_half_second_and_a_good_answer_lets_a_request_decide() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    let outlier = &all[0].standing.outlier;
+    run(&mut schedule, 0, 2000, &Answer::Good);
+    for round in 0..5 {
+        outlier.record(Outcome::ConnectFailed, Millis(2000 + round), &Policy::default().health.passive, 7);
+        outlier.take_probation(Millis(60_000));
+    }
+    outlier.record(Outcome::ConnectFailed, Millis(4000), &Policy::default().health.passive, 7);
+    let (asked, _) = run(&mut schedule, 4100, 7100, &Answer::Refused);
+    assert!((5..=7).contains(&asked.len()), "{}", asked.len());
+    assert!(matches!(outlier.verdict(Millis(7100)), Verdict::Ejected { .. }));
+    run(&mut schedule, 7100, 7700, &Answer::Good);
+    assert_eq!(outlier.verdict(Millis(7700)), Verdict::Probation);
+}
+
+#[test]
+fn who_has_requests_under_way_and_is_silent_is_ejected_in_less_than_a_second() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    run(&mut schedule, 0, 2000, &Answer::Good);
+    let _under_way = all[0].begin(0).unwrap();
+    let (asked, events) = run(&mut schedule, 2000, 3000, &Answer::Silent);
+    let stalled: Vec<_> = asked.iter().filter(|(_, due)| due.occasion == Occasion::Stalled).collect();
+    assert_eq!((stalled[0].0, &stalled[0].1.question), (2300, &Question::Ping), "then 250 ms for the answer");
+    assert!(stalled[0].1.patience <= Duration::from_millis(250));
+    assert!(matches!(events[..], [(2300, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
+}
+
+#[test]
+fn who_is_awake_but_slow_stays() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    run(&mut schedule, 0, 2000, &Answer::Good);
+    let _under_way = all[0].begin(0).unwrap();
+    let (asked, events) = run(&mut schedule, 2000, 6000, &Answer::Good);
+    let stalled = asked.iter().filter(|(_, due)| due.occasion == Occasion::Stalled).count();
+    assert!(events.is_empty() && (1..=2).contains(&stalled), "{stalled} questions in four seconds");
+}
+
+#[test]
+fn who_answers_others_is_not_suspicious() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    let _under_way = all[0].begin(0).unwrap();
+    for now in (0..3000).step_by(100) {
+        let fine = Outcome::Answered { status: 200 };
+        all[0].record(fine, Duration::ZERO, Millis(now), &Policy::default());
+        assert!(schedule.due(Millis(now), 50).iter().all(|due| due.occasion == Occasion::Regular));
+    }
+}
+
+#[test]
+fn what_is_asked_follows_the_policy() {
+    let question = |json: &str, has_path: bool| {
+        let (mut all, _) = table(1, Policy::default());
+        let mut candidate = Arc::into_inner(all.remove(0)).unwrap_or_else(|| Candidate::sample("10.0.0.1:1", 1));
+        candidate.instance.health = has_path.then(|| "/healthz".parse().unwrap());
+        Entry::new(Arc::new(candidate), Arc::new(policy(json)), Millis(0)).question(Occasion::Regular)
+    };
+    let get = |path: &str| Question::Get(path.parse().unwrap());
+    assert_eq!(question("{}", true), get("/healthz"));
+    assert_eq!(question("{}", false), Question::Connect);
+    assert_eq!(question(r#"{"health":{"active":{"kind":"tcp"}}}"#, true), Question::Connect);
+    assert_eq!(question(r#"{"health":{"active":{"path":"/up"}}}"#, true), get("/up"));
+    let (_, mut off) = schedule(10, policy(r#"{"health":{"active":{"kind":"off"}}}"#));
+    assert!(off.due(Millis(100_000), 50).is_empty());
+}
+
+#[test]
+fn when_the_checks_are_switched_off_their_verdict_is_gone() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    run(&mut schedule, 0, 10_000, &Answer::Silent);
+    assert!(all[0].standing.outlier.is_unhealthy());
+    schedule.follow(&RoutingTable::default(), Millis(10_000));
+    assert!(!all[0].standing.outlier.is_unhealthy());
+}
+
+#[test]
+fn with_too_many_to_ask_everybody_is_asked_in_the_end() {
+    let (_, mut schedule) = schedule(3000, Policy::default());
+    let (asked, _) = run(&mut schedule, 0, 8000, &Answer::Good);
+    let who: BTreeSet<_> = asked.iter().map(|(_, due)| due.candidate.serial).collect();
+    assert_eq!(who.len(), 3000, "at 500 a second");
+}

@@ -1,0 +1,139 @@
+//! `/explain?service=mail`: every instance of a service with the verdict and the reasons, the policy that is in force and
+//! where it comes from, and who would be picked now. For a person who asks why a request went where it went.
+
+use serde_json::{Value, json};
+
+use crate::{
+    clock::{Millis, Spoken},
+    instances::{Governing, PolicySource},
+    outlier::Verdict,
+    pick::{self, Assessment},
+    routing_table::{Candidate, Service, Withheld},
+    unavailable,
+};
+
+/// The explanation, at `now`.
+pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Value {
+    let assessment = service.assess(now);
+    let uses_last_resort = std::ptr::eq(service.shelf(), &service.last_resort);
+    let one = |candidate: &Candidate, is_suspect: bool| {
+        let place = Place { service, assessment, zone, is_suspect, uses_last_resort };
+        place.explain(candidate, now)
+    };
+    let registered = service.candidates.all().iter().map(|candidate| one(candidate, false));
+    let suspects = service.last_resort.all().iter().map(|candidate| one(candidate, true));
+    let instances: Vec<Value> = registered.chain(service.withheld.iter().map(withheld)).chain(suspects).collect();
+    let pick = pick::preview(service, now);
+    json!({
+        "service": service.name,
+        "pick_now": pick.as_ref().map(|picked| picked.candidate.key.to_string()),
+        "why_nobody": pick.is_none().then(|| unavailable::of(service, now).problem().detail),
+        "panic": assessment.is_panic,
+        "zone": zone,
+        "own_zone_permille": service.shelf().zones().map(|_| assessment.near_permille),
+        "policy": policy(&service.governing),
+        "instances": instances,
+        "gone": service.tombstones.iter().map(|grave| json!({
+            "key": grave.key,
+            "address": grave.address,
+            "why": format!("{} {} ago", grave.cause, Spoken(now.since(grave.at))),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn policy(governing: &Governing) -> Value {
+    let source = match governing.source {
+        PolicySource::Default => "default",
+        PolicySource::Etcd => "etcd",
+    };
+    json!({
+        "source": source,
+        "not_in_force": governing.mistake.as_ref().map(ToString::to_string),
+        "effective": *governing.policy,
+    })
+}
+
+fn withheld(withheld: &Withheld) -> Value {
+    json!({
+        "key": withheld.key,
+        "address": withheld.address,
+        "verdict": "withheld",
+        "why": [format!("it {}", unavailable::reason(withheld.why))],
+    })
+}
+
+/// What the instances of one shelf have in common.
+struct Place<'a> {
+    service: &'a Service,
+    assessment: Assessment,
+    zone: Option<&'a str>,
+    is_suspect: bool,
+    uses_last_resort: bool,
+}
+
+impl Place<'_> {
+    fn explain(&self, candidate: &Candidate, now: Millis) -> Value {
+        let (verdict, mut why) = self.judge(candidate, now);
+        why.extend(self.remarks(candidate, now));
+        let (load, instance) = (&candidate.standing.load, &candidate.instance);
+        json!({
+            "key": candidate.key,
+            "address": instance.address,
+            "verdict": verdict,
+            "why": why,
+            "weight": instance.weight,
+            "zone": instance.zone,
+            "in_flight": load.in_flight(),
+            "latency_ms": load.latency_us().map(|us| (us / 100.0).round() / 10.0),
+        })
+    }
+
+    fn judge(&self, candidate: &Candidate, now: Millis) -> (&'static str, Vec<String>) {
+        let mut why = Vec::new();
+        if self.is_suspect {
+            why.push("its lease expired, and it may still answer".to_owned());
+            if !self.uses_last_resort {
+                why.push("others are registered".to_owned());
+                return ("last_resort", why);
+            }
+        }
+        let verdict = match candidate.standing.outlier.verdict(now) {
+            Verdict::Healthy if self.is_suspect => "last_resort_in_use",
+            Verdict::Healthy => "in_rotation",
+            Verdict::Ejected { until } => {
+                let what =
+                    if candidate.standing.outlier.refuses() { "refused a connection" } else { "failed requests" };
+                why.push(format!("it {what}; the next try is in {} ms", until.since(now).as_millis()));
+                "ejected"
+            }
+            Verdict::Probation => {
+                why.push("its ejection is over; the next request decides".to_owned());
+                "probation"
+            }
+            Verdict::Failing => {
+                why.push("it fails its health checks".to_owned());
+                "failing"
+            }
+        };
+        if self.assessment.is_panic && matches!(verdict, "ejected" | "probation" | "failing") {
+            why.push("most instances are judged so, which is not believed: it is used nevertheless".to_owned());
+        }
+        (verdict, why)
+    }
+
+    fn remarks(&self, candidate: &Candidate, now: Millis) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let load_balancing = &self.service.policy().load_balancing;
+        if let Some(share) = pick::share_permille(candidate, load_balancing.slow_start, now) {
+            remarks.push(format!("it has just joined: {} % of its share", share / 10));
+        }
+        if candidate.standing.load.is_full() {
+            remarks.push("it has as many requests under way as breaker.in_flight_max allows".to_owned());
+        }
+        if self.service.shelf().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
+            remarks.push("it is in another zone".to_owned());
+        }
+        remarks.extend(candidate.standing.last_check().map(|check| format!("health check: {check}")));
+        remarks
+    }
+}

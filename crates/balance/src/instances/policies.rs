@@ -1,0 +1,155 @@
+//! Which policy a service has, and where it comes from.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use discovery::{
+    FieldError, ServiceName,
+    policy::{Policy, PolicyDocument},
+};
+
+/// A policy as it is in force.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Governing {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) source: PolicySource,
+    /// What is wrong with the newest words in etcd, which are therefore not in force.
+    pub(crate) mistake: Option<FieldError>,
+}
+
+/// Where a policy comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum PolicySource {
+    /// Nothing is said about the service: the gateway's flags, and its own defaults.
+    #[default]
+    Default,
+    /// `config/<service>`, over the gateway's defaults.
+    Etcd,
+}
+
+/// The policies of all services.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    default: Arc<Policy>,
+    given: BTreeMap<ServiceName, Given>,
+}
+
+#[derive(Debug)]
+struct Given {
+    /// The newest words, good or not.
+    text: String,
+    /// The last good ones, for the snapshot.
+    good: Option<String>,
+    governing: Governing,
+}
+
+// === impl Policies ===
+
+impl Policies {
+    pub(super) fn new(default: Policy) -> Self {
+        Self { default: Arc::new(default), given: BTreeMap::new() }
+    }
+
+    pub(super) fn of(&self, service: &ServiceName) -> Governing {
+        let default = || Governing { policy: Arc::clone(&self.default), ..Governing::default() };
+        self.given.get(service).map_or_else(default, |given| given.governing.clone())
+    }
+
+    /// The services of which something is said.
+    pub(super) fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.given.keys()
+    }
+
+    /// How many have words that make no sense.
+    pub(super) fn broken(&self) -> usize {
+        self.given.values().filter(|given| given.governing.mistake.is_some()).count()
+    }
+
+    /// Takes in what `config/<service>` says now, `None` for nothing any more; false when that is no news.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. The last good words stay in force.
+    pub(super) fn set(&mut self, service: &ServiceName, text: Option<String>) -> Result<bool, FieldError> {
+        let Some(text) = text else { return Ok(self.given.remove(service).is_some()) };
+        let before = self.given.remove(service);
+        if let Some(before) = before.as_ref().filter(|before| before.text == text) {
+            let same = Given { text, good: before.good.clone(), governing: before.governing.clone() };
+            self.given.insert(service.clone(), same);
+            return Ok(false);
+        }
+        match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
+            Ok(policy) => {
+                let governing = Governing { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
+                self.given.insert(service.clone(), Given { good: Some(text.clone()), text, governing });
+                Ok(true)
+            }
+            Err(mistake) => {
+                let good = before.as_ref().and_then(|before| before.good.clone());
+                let default = || Governing { policy: Arc::clone(&self.default), ..Governing::default() };
+                let governing = before.map_or_else(default, |before| before.governing);
+                let governing = Governing { mistake: Some(mistake.clone()), ..governing };
+                self.given.insert(service.clone(), Given { text, good, governing });
+                Err(mistake)
+            }
+        }
+    }
+
+    /// The last good words of each service.
+    pub(super) fn save(&self) -> BTreeMap<ServiceName, String> {
+        let good = |(service, given): (&ServiceName, &Given)| Some((service.clone(), given.good.clone()?));
+        self.given.iter().filter_map(good).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn mail() -> ServiceName {
+        "mail".parse().unwrap()
+    }
+
+    fn connect(policies: &Policies) -> Duration {
+        policies.of(&mail()).policy.timeouts.connect
+    }
+
+    #[test]
+    fn what_is_said_goes_over_the_default_and_is_taken_back() {
+        let mut default = Policy::default();
+        default.timeouts.connect = Duration::from_secs(7);
+        let mut policies = Policies::new(default);
+        assert_eq!(connect(&policies), Duration::from_secs(7));
+        let text = r#"{"timeouts":{"connect":"2s"}}"#;
+        assert_eq!(policies.set(&mail(), Some(text.into())), Ok(true));
+        assert_eq!((connect(&policies), policies.of(&mail()).source), (Duration::from_secs(2), PolicySource::Etcd));
+        assert_eq!(policies.set(&mail(), Some(text.into())), Ok(false));
+        assert_eq!(policies.set(&mail(), None), Ok(true));
+        assert_eq!((connect(&policies), policies.of(&mail()).source), (Duration::from_secs(7), PolicySource::Default));
+    }
+
+    #[test]
+    fn a_broken_policy_leaves_the_last_good_one_in_force_and_is_said_once() {
+        let mut policies = Policies::default();
+        policies.set(&mail(), Some(r#"{"timeouts":{"connect":"2s"}}"#.into())).unwrap();
+        let broken = || Some(r#"{"timeouts":{"connect":"2"}}"#.to_owned());
+        assert_eq!(policies.set(&mail(), broken()).unwrap_err().field, "timeouts.connect");
+        assert_eq!(policies.set(&mail(), broken()), Ok(false), "once");
+        let governing = policies.of(&mail());
+        assert_eq!((connect(&policies), governing.source), (Duration::from_secs(2), PolicySource::Etcd));
+        assert!(governing.mistake.is_some() && policies.broken() == 1);
+        assert_eq!(policies.save()[&mail()], r#"{"timeouts":{"connect":"2s"}}"#, "the good one is saved");
+        policies.set(&mail(), Some("{}".into())).unwrap();
+        assert_eq!((policies.broken(), connect(&policies)), (0, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_policy_that_was_never_good_leaves_the_default_in_force() {
+        let mut policies = Policies::default();
+        assert!(policies.set(&mail(), Some("nonsense".into())).is_err());
+        let governing = policies.of(&mail());
+        assert_eq!((governing.source, governing.mistake.is_some()), (PolicySource::Default, true));
+        assert!(policies.save().is_empty());
+    }
+}

@@ -1,0 +1,171 @@
+//! Asking an instance whether it is there, and whether it is well.
+//!
+//! | question | a good answer |
+//! |---|---|
+//! | [`Question::Connect`] | it accepts a connection. A frozen process does, too: the kernel accepts for it |
+//! | [`Question::Get`] | 2xx or 3xx to `GET path` |
+//! | [`Question::Ping`] | any response at all to `OPTIONS *`, which RFC 9110, section 9.3.7, calls a "ping": somebody is awake |
+//!
+//! Each on a connection of its own, at no address that is forbidden, within a limit for the whole.
+
+use std::{fmt, io, net::SocketAddr, time::Duration};
+
+use axum::body::Bytes;
+use discovery::{Address, HealthPath};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use crate::addresses::AddressPolicy;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Question {
+    Connect,
+    Get(HealthPath),
+    Ping,
+}
+
+/// What comes back. `Display` is for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is there, and well as far as was asked.
+    Good,
+    /// It says that it is unwell.
+    Bad(StatusCode),
+    /// It broke off, or spoke nonsense.
+    Nonsense,
+    /// Nobody listens there.
+    Refused,
+    /// It could not be reached, or did not answer in time.
+    Silent,
+}
+
+/// Asks at `address`, for at most `limit`.
+pub(crate) async fn ask(address: &Address, question: &Question, policy: &AddressPolicy, limit: Duration) -> Answer {
+    let asking = async {
+        let stream = match connect(address, policy).await {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Answer::Refused,
+            Err(_) => return Answer::Silent,
+        };
+        match question {
+            Question::Connect => Answer::Good,
+            Question::Get(path) => {
+                talk(stream, address, Method::GET, path.as_str()).await.map_or(Answer::Nonsense, grade)
+            }
+            Question::Ping => {
+                talk(stream, address, Method::OPTIONS, "*").await.map_or(Answer::Nonsense, |_| Answer::Good)
+            }
+        }
+    };
+    timeout(limit, asking).await.unwrap_or(Answer::Silent)
+}
+
+async fn connect(address: &Address, policy: &AddressPolicy) -> io::Result<TcpStream> {
+    let all: Vec<SocketAddr> = match address.socket_addr() {
+        Some(socket) => vec![socket],
+        None => lookup_host((address.host.to_string(), address.port.get())).await?.collect(),
+    };
+    let allowed: Vec<_> = all.iter().copied().filter(|socket| policy.check_socket(*socket).is_ok()).collect();
+    if allowed.is_empty() && !all.is_empty() {
+        // Nobody who would ever get a request.
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let stream = TcpStream::connect(&allowed[..]).await?;
+    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
+        && policy.is_loop(local, peer)
+    {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
+/// The status of the response; `None`: there is none.
+async fn talk(stream: TcpStream, address: &Address, method: Method, target: &str) -> Option<StatusCode> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse::<Uri>().ok()?;
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::try_from(address.to_string()).ok()?);
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("muster-balance-health-check"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let mut response = std::pin::pin!(sender.send_request(request));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        response = &mut response => response.ok().map(|response| response.status()),
+        _ = &mut connection => response.await.ok().map(|response| response.status()),
+    }
+}
+
+fn grade(status: StatusCode) -> Answer {
+    if status.is_success() || status.is_redirection() { Answer::Good } else { Answer::Bad(status) }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good => f.write_str("passed"),
+            Self::Bad(status) => write!(f, "failed: it answered {status}"),
+            Self::Nonsense => f.write_str("failed: it broke off, or does not speak HTTP/1.1"),
+            Self::Refused => f.write_str("failed: nobody listens there"),
+            Self::Silent => f.write_str("failed: no answer in time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::upstream::{Reply, Upstream};
+
+    use super::*;
+
+    async fn asked(upstream: &Upstream, question: &Question) -> Answer {
+        let address = upstream.address().try_into().unwrap();
+        ask(&address, question, &AddressPolicy::default(), Duration::from_secs(1)).await
+    }
+
+    #[tokio::test]
+    async fn every_question_has_its_good_answer() {
+        let get = Question::Get("/healthz?deep=1".parse().unwrap());
+        let well = Upstream::named("mail").await;
+        for question in [&Question::Connect, &get, &Question::Ping] {
+            assert_eq!(asked(&well, question).await, Answer::Good, "{question:?}");
+        }
+        let asked_for: Vec<_> =
+            well.requests().into_iter().map(|one| format!("{} {}", one.method, one.target)).collect();
+        assert_eq!((asked_for, well.violations()), (vec!["GET /healthz?deep=1".into(), "OPTIONS *".into()], vec![]));
+        let unwell = Upstream::start(|_| Reply::status(500, &[], "x")).await;
+        assert_eq!(asked(&unwell, &get).await, Answer::Bad(StatusCode::INTERNAL_SERVER_ERROR));
+        assert_eq!(asked(&unwell, &Question::Ping).await, Answer::Good, "it is there");
+        let resetting = Upstream::start(|_| Reply::Reset).await;
+        assert_eq!(asked(&resetting, &get).await, Answer::Nonsense);
+    }
+
+    #[tokio::test]
+    async fn who_accepts_and_never_answers_is_silent() {
+        let silent = Upstream::start(|_| Reply::Silence).await;
+        assert_eq!(asked(&silent, &Question::Connect).await, Answer::Good);
+        assert_eq!(asked(&silent, &Question::Ping).await, Answer::Silent);
+    }
+
+    #[tokio::test]
+    async fn nobody_listens_at_a_closed_port_and_nobody_is_asked_at_a_forbidden_one() {
+        let mut upstream = Upstream::named("mail").await;
+        let address = Address { host: "localhost".parse().unwrap(), ..upstream.address().try_into().unwrap() };
+        let forbidden = AddressPolicy::new([format!("http://{}", upstream.address()).as_str()], []);
+        let limit = Duration::from_secs(1);
+        assert_eq!(ask(&address, &Question::Ping, &forbidden, limit).await, Answer::Refused);
+        assert_eq!(upstream.connections_accepted(), 0, "nobody has knocked");
+        assert_eq!(ask(&address, &Question::Ping, &AddressPolicy::default(), limit).await, Answer::Good);
+        upstream.down().await;
+        assert_eq!(asked(&upstream, &Question::Connect).await, Answer::Refused);
+    }
+}
