@@ -12,6 +12,7 @@
 //! | `GET /v1/prometheus/targets` | every instance, for Prometheus |
 //! | `GET /v1/config` | every setting with its revision |
 //! | `GET`, `PUT`, `DELETE` `/v1/config/{key…}` | one setting; waits for a change if asked to |
+//! | `GET /openapi.json` | all of this, for programs |
 //! | `/v1/catalog/…`, `/v1/health/…`, `/v1/agent/…` | the same for Consul's clients: [`consul`] |
 //!
 //! Handlers read the request, call the [`Registrar`] or look into the [`Catalog`], and write the answer; no decision is
@@ -31,6 +32,7 @@ mod watch;
 
 use axum::{
     Router,
+    http::{HeaderName, header::CONTENT_TYPE},
     routing::{get, post, put},
 };
 
@@ -63,6 +65,12 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/config", get(config::list))
         .route("/v1/config/{*key}", get(config::get).put(config::put).delete(config::delete))
         .merge(consul::routes())
+        .route("/openapi.json", get(openapi))
         .merge(path::with_an_empty_name())
         .with_state(api)
+}
+
+/// What is served here, for programs (OpenAPI 3.1). Written by hand; a test compares it with the routes above.
+async fn openapi() -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(CONTENT_TYPE, "application/json")], include_str!("../openapi.json"))
 }

@@ -1,0 +1,37 @@
+//! The curl lines of doc/api.md work as they are.
+
+use std::process::Command;
+
+use testkit::etcd::EtcdCluster;
+
+use crate::{python::succeed, support::Registry};
+
+/// The commands in the section about the registry, in their order.
+fn commands() -> Vec<&'static str> {
+    let document = include_str!("../../../../doc/api.md");
+    let (_, section) = document.split_once("\n## The registry").expect("a section about the registry");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    blocks.flat_map(str::lines).filter(|line| line.starts_with("curl ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_commands_work_when_pasted() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let address = registry.url.strip_prefix("http://").unwrap();
+    let commands = commands();
+    assert!(commands.len() >= 8, "{commands:?}");
+    for command in commands {
+        let line = command.replace("localhost:8500", address);
+        let mut shell = Command::new("sh");
+        // 28 is curl's word for a time that is over: a stream, or a wait, that was answered with nothing for so long.
+        let patient = if command.contains("wait=") || command.contains("-N") { "[ $? = 28 ]" } else { "false" };
+        shell.args([
+            "-c",
+            &format!("curl() {{ command curl -sS --fail-with-body --max-time 3 \"$@\"; }}\n{line} || {patient}"),
+        ]);
+        let output = succeed(shell, std::time::Duration::from_secs(20)).await;
+        assert!(!output.is_empty() || command.contains("-X") || command.contains("wait="), "{command}");
+    }
+}
