@@ -104,3 +104,21 @@ async fn linger<S: Stream>(mut stream: S) {
     };
     let _best_effort = timeout(LINGER_MAX, drain).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// What a connection costs while it waits, but for the socket and its registration with the runtime.
+    fn future_bytes<F: Future>(_: impl FnOnce(TcpStream, Rc<Gateway>, Rc<Downstream>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_waiting_connection_is_small() {
+        let bytes = future_bytes(serve::<TcpStream>);
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
+    }
+}

@@ -88,7 +88,8 @@ impl Gateway {
         match admitted {
             Ok(Admitted::Index(facts, rest)) => self.answer_index(client, &facts, rest, &table, downstream).await,
             Ok(Admitted::Forward(service, request, ask)) => {
-                let serving = Serving::new(self, service, request, ask, downstream);
+                // Boxed: a connection that waits for its next request needs nothing of it.
+                let serving = Box::new(Serving::new(self, service, request, ask, downstream));
                 self.forward(client, serving).await
             }
             Err(refused) => {
@@ -99,7 +100,7 @@ impl Gateway {
     }
 
     /// Forwards a request, and its response back.
-    async fn forward<S: Stream>(&self, client: &mut Wire<S>, mut serving: Serving<'_>) -> Next {
+    async fn forward<S: Stream>(&self, client: &mut Wire<S>, mut serving: Box<Serving<'_>>) -> Next {
         let (started, service) = (Instant::now(), serving.service);
         let served = serving.serve(client).await;
         self.counters(service).responded(status(&served), started.elapsed());
@@ -112,11 +113,11 @@ impl Gateway {
     async fn deliver<S: Stream>(
         &self,
         client: &mut Wire<S>,
-        serving: Serving<'_>,
+        serving: Box<Serving<'_>>,
         served: Result<Served, Refusal>,
     ) -> Next {
         let downstream = serving.downstream;
-        let Serving { mut request, mut body, policy, .. } = serving;
+        let Serving { mut request, mut body, policy, .. } = *serving;
         let (mut answer, mut attempt) = match served {
             Ok(Served::Response { answer, attempt, .. }) => (answer, attempt),
             Ok(Served::Tunnel { words, attempt }) => return self.tunnel(client, words, attempt, downstream).await,
@@ -139,7 +140,7 @@ impl Gateway {
             stream_idle: policy.timeouts.stream_idle,
         };
         let end = relay.run(client).await;
-        self.finish(end, answer, *attempt, request)
+        self.finish(end, answer, attempt, request)
     }
 
     /// Keeps what can be used again.
@@ -170,7 +171,7 @@ impl Gateway {
         &self,
         client: &mut Wire<S>,
         words: Vec<u8>,
-        mut attempt: Box<Attempt>,
+        mut attempt: Attempt,
         downstream: &Downstream,
     ) -> Next {
         if write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await {

@@ -45,15 +45,16 @@ pub(crate) struct Serving<'a> {
     attempts_left: u32,
     may_reuse: bool,
     interims: usize,
+    race: Race,
 }
 
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Served {
     /// A response is there; its body may follow.
-    Response { status: u16, answer: Answer, attempt: Box<Attempt> },
+    Response { status: u16, answer: Answer, attempt: Attempt },
     /// The instance has changed the protocol; `words` say so to the client.
-    Tunnel { words: Vec<u8>, attempt: Box<Attempt> },
+    Tunnel { words: Vec<u8>, attempt: Attempt },
     /// The client has left.
     Left,
 }
@@ -79,6 +80,7 @@ impl<'a> Serving<'a> {
             tried: Tried::default(),
             may_reuse: true,
             interims: 0,
+            race: Race::default(),
         }
     }
 
@@ -90,35 +92,34 @@ impl<'a> Serving<'a> {
     pub(crate) async fn serve<S: Stream>(&mut self, client: &mut Wire<S>) -> Result<Served, Refusal> {
         let patience = self.patience();
         self.downstream.expect_response(true, patience.response);
-        let served = self.race(client, &patience).await;
+        let served = self.run(client, &patience).await;
         self.downstream.expect_response(false, patience.response);
         self.downstream.stop(Waiting::Try);
         self.downstream.stop(Waiting::Body);
         served
     }
 
-    async fn race<S: Stream>(&mut self, client: &mut Wire<S>, patience: &Patience) -> Result<Served, Refusal> {
-        let mut race = Race::default();
+    async fn run<S: Stream>(&mut self, client: &mut Wire<S>, patience: &Patience) -> Result<Served, Refusal> {
         let first = self.attempt().await?;
-        race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
+        self.race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
         self.feed(client)?;
         loop {
             let event =
-                race.next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience).await;
+                self.race.next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience).await;
             match event {
-                Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes, &race) {
+                Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes) {
                     Settled::Served(served) => return Ok(served),
-                    Settled::Interim(attempt) => race.add(attempt),
-                    Settled::Failed(attempt, failure) => self.again(attempt, failure, &mut race).await?,
+                    Settled::Interim(attempt) => self.race.add(attempt),
+                    Settled::Failed(attempt, failure) => self.again(attempt, failure).await?,
                 },
-                Event::Failed(attempt, failure) => self.again(attempt, failure, &mut race).await?,
+                Event::Failed(attempt, failure) => self.again(attempt, failure).await?,
                 Event::Stalled => {
                     // One that waits beside it is not worth a place in a queue, or an error.
                     if self.attempts_left > 0 && self.may_retry() {
-                        let stalled: Vec<_> = race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
+                        let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
                         stalled.iter().for_each(|candidate| self.tried.add(candidate));
                         if let Some(second) = self.try_attempt().await {
-                            race.add(second);
+                            self.race.add(second);
                         }
                     }
                 }
@@ -222,7 +223,7 @@ impl<'a> Serving<'a> {
     /// # Errors
     ///
     /// It may not: what the client gets.
-    async fn again(&mut self, attempt: Attempt, failure: Failure, race: &mut Race) -> Result<(), Refusal> {
+    async fn again(&mut self, attempt: Attempt, failure: Failure) -> Result<(), Refusal> {
         let candidate = Arc::clone(&attempt.candidate);
         let latency = attempt.started.elapsed();
         drop(attempt);
@@ -237,7 +238,7 @@ impl<'a> Serving<'a> {
         } else {
             self.tried.add(&candidate);
         }
-        if !race.is_empty() {
+        if !self.race.is_empty() {
             return Ok(());
         }
         let is_over = self.downstream.is_over(Waiting::Response);
@@ -252,7 +253,7 @@ impl<'a> Serving<'a> {
             return Err(refusal);
         }
         match self.attempt().await? {
-            Some(attempt) => race.add(attempt),
+            Some(attempt) => self.race.add(attempt),
             None => return Err(refusal),
         }
         Ok(())
@@ -298,7 +299,7 @@ impl<'a> Serving<'a> {
     // === an answer ===
 
     /// Reads the head of a response, and writes the one for the client.
-    fn settle(&mut self, mut attempt: Attempt, head_bytes: usize, race: &Race) -> Settled {
+    fn settle(&mut self, mut attempt: Attempt, head_bytes: usize) -> Settled {
         let latency = attempt.started.elapsed();
         match self.read(&mut attempt, head_bytes) {
             Ok(Read::Interim) => {
@@ -306,12 +307,12 @@ impl<'a> Serving<'a> {
                 Settled::Interim(attempt)
             }
             Ok(Read::Final(status, answer)) => {
-                self.answered(&attempt, status, latency, race);
-                Settled::Served(Served::Response { status, answer, attempt: Box::new(attempt) })
+                self.answered(&attempt, status, latency);
+                Settled::Served(Served::Response { status, answer, attempt })
             }
             Ok(Read::Switched(words)) => {
-                self.answered(&attempt, 101, latency, race);
-                Settled::Served(Served::Tunnel { words, attempt: Box::new(attempt) })
+                self.answered(&attempt, 101, latency);
+                Settled::Served(Served::Tunnel { words, attempt })
             }
             Err(what) => {
                 self.gateway.pool.heard(attempt.candidate.serial, self.gateway.clock.now());
@@ -322,11 +323,11 @@ impl<'a> Serving<'a> {
     }
 
     /// An instance has answered; those that were asked before it have not.
-    fn answered(&self, attempt: &Attempt, status: u16, latency: Duration, race: &Race) {
+    fn answered(&self, attempt: &Attempt, status: u16, latency: Duration) {
         let gateway = self.gateway;
         gateway.pool.heard(attempt.candidate.serial, gateway.clock.now());
         self.record(&attempt.candidate, Outcome::Answered { status }, latency, || format!("answered {status} again"));
-        for loser in race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway)) {
+        for loser in self.race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway)) {
             let waited = loser.started.elapsed();
             self.gateway.counters(self.service).failed(FailureKind::Timeout);
             self.record(&loser.candidate, Outcome::TimedOut, waited, || format!("has answered nothing for {waited:?}"));
