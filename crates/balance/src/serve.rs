@@ -104,8 +104,10 @@ impl<'a> Serving<'a> {
         self.race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
         self.feed(client)?;
         loop {
-            let event =
-                self.race.next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience).await;
+            let event = self
+                .race
+                .next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience)
+                .await;
             match event {
                 Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes) {
                     Settled::Served(served) => return Ok(served),
