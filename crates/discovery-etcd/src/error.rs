@@ -106,6 +106,14 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
+    /// It is not known whether the key is held, or what is written there.
+    #[error("cannot take, read or write {key}")]
+    Office {
+        /// Which key.
+        key: String,
+        /// Why.
+        source: CallError,
+    },
     /// Nothing is known about what is registered now.
     #[error("cannot list what is registered")]
     Snapshot {
@@ -158,6 +166,7 @@ impl EtcdError {
             | Self::Setting { source, .. }
             | Self::Settings { source }
             | Self::List { source, .. }
+            | Self::Office { source, .. }
             | Self::Snapshot { source } => source.is_transient(),
         }
     }

@@ -11,6 +11,7 @@
 //! | `claim` | the same, if the key is still as somebody has seen it: how registries agree without a leader |
 //! | `views` | the same instance in other systems' words, under the same lease |
 //! | `foreign` | registrations that somebody else has written, and their copies |
+//! | `election` | a key that one process holds: one of many does a job |
 //! | `keep_alive` | thousands of leases over one stream |
 //! | `snapshot` | everything, at one revision |
 //! | [`watch`](fn@watch) | list, watch from the next revision, notice every gap, list again, for ever |
@@ -46,6 +47,7 @@ mod call;
 mod cas;
 mod claim;
 mod decode;
+mod election;
 mod error;
 mod failure;
 mod foreign;

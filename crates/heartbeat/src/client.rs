@@ -1,14 +1,20 @@
 //! One request to one registry, with a deadline, and what its answer means.
 
-use std::{sync::Arc, time::Duration};
-
-use discovery::heartbeat::{FullHeartbeat, HeartbeatReply};
-use reqwest::{
-    RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use url::Position;
+use axum::{
+    body::Bytes,
+    http::{
+        HeaderMap, HeaderValue, Method, Request, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+    },
+};
+use discovery::heartbeat::{FullHeartbeat, HeartbeatReply};
+use service_kit::client::{ClientError, HttpClient};
+use url::{Position, Url};
 
 use crate::{Credentials, HeartbeatError, RegistryUrl, Unreadable};
 
@@ -19,29 +25,22 @@ const DETAIL_MAX_CHARS: usize = 200;
 /// The bounds of `Retry-After`: nobody sends us into a busy loop, and nobody keeps us away until the lease has ended.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(250);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
-/// Shorter than the 30 s after which a registry closes an idle connection, so that it is we who close it.
-const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// The HTTP side of a heartbeat.
+/// The HTTP side of a heartbeat. It follows no redirects and knows no proxies: heartbeats go where they are sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    http: reqwest::Client,
+    /// Made when first needed, again and again while a file for it is missing.
+    http: OnceLock<HttpClient>,
+    is_tls: bool,
     credentials: Credentials,
 }
 
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(credentials: Credentials) -> Self {
-        let http = reqwest::Client::builder()
-            // Heartbeats stay on the private network, whatever proxy the environment names, and go where they are sent.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_idle_timeout(IDLE_MAX)
-            .user_agent(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .expect("a client without TLS and without proxies has nothing that could fail");
-        Self { http, credentials }
+    /// For these registries.
+    pub(crate) fn new(credentials: Credentials, registries: &[RegistryUrl]) -> Self {
+        Self { http: OnceLock::new(), is_tls: registries.iter().any(RegistryUrl::is_tls), credentials }
     }
 
     /// Sends a heartbeat to `url` of `registry`.
@@ -53,13 +52,10 @@ impl Client {
         deadline: Duration,
     ) -> Result<HeartbeatReply, HeartbeatError> {
         let body = serde_json::to_vec(heartbeat).expect("a struct of strings and numbers always becomes JSON");
-        let request =
-            self.prove(self.http.put(url.clone()), "PUT", &url, &body).map_err(HeartbeatError::Credentials)?;
-        let request = request.header(CONTENT_TYPE, "application/json").body(body);
-        let (status, _, body) = exchange(registry, request, deadline).await?;
+        let body = self.exchange(registry, Method::PUT, &url, body.into(), deadline).await?;
         serde_json::from_slice(&body).map_err(|error| HeartbeatError::Nonsense {
             registry: registry.clone(),
-            reason: format!("{} with a body that is no reply to a heartbeat ({error})", status.as_u16()),
+            reason: format!("success with a body that is no reply to a heartbeat ({error})"),
         })
     }
 
@@ -70,59 +66,59 @@ impl Client {
         url: Url,
         deadline: Duration,
     ) -> Result<(), HeartbeatError> {
-        let request =
-            self.prove(self.http.delete(url.clone()), "DELETE", &url, b"").map_err(HeartbeatError::Credentials)?;
-        match exchange(registry, request, deadline).await {
+        match self.exchange(registry, Method::DELETE, &url, Bytes::new(), deadline).await {
             Ok(_) | Err(HeartbeatError::Refused { status: 404 | 410, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Adds the token or the signature.
-    fn prove(&self, request: RequestBuilder, method: &str, url: &Url, body: &[u8]) -> Result<RequestBuilder, Unproven> {
-        let target = &url[Position::BeforePath..Position::AfterQuery];
-        match self.credentials.authorization(method, target, body) {
-            Ok(Some(value)) => Ok(request.header(AUTHORIZATION, value)),
-            Ok(None) => Ok(request),
-            Err(unreadable) => Err(Arc::new(unreadable)),
+    /// Sends a request and reads the whole answer within `deadline`. Only 2xx is a success.
+    async fn exchange(
+        &self,
+        registry: &RegistryUrl,
+        method: Method,
+        url: &Url,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, HeartbeatError> {
+        let http = self.http().map_err(HeartbeatError::Credentials)?;
+        let request = self.request(method, url, body).map_err(HeartbeatError::Credentials)?;
+        match http.send(request, deadline, BODY_MAX_BYTES).await {
+            Err(ClientError::TimedOut(after)) => Err(HeartbeatError::TimedOut { registry: registry.clone(), after }),
+            Err(error) => Err(HeartbeatError::Unreachable { registry: registry.clone(), source: Arc::new(error) }),
+            Ok(answer) if answer.status.is_success() => Ok(answer.body),
+            Ok(answer) => Err(classify(registry.clone(), answer.status, &answer.headers, &answer.body)),
         }
+    }
+
+    fn http(&self) -> Result<&HttpClient, Unproven> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let made = self.credentials.client(self.is_tls)?;
+        Ok(self.http.get_or_init(|| made))
+    }
+
+    /// With the token or the signature.
+    fn request(&self, method: Method, url: &Url, body: Bytes) -> Result<Request<Bytes>, Unproven> {
+        let target = &url[Position::BeforePath..Position::AfterQuery];
+        let authorization = self.credentials.authorization(method.as_str(), target, &body)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = url.as_str().parse().expect("a URL without a fragment is a URI");
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION"))));
+        if let Some(value) = authorization {
+            // A token with a line break in it is no token that anybody would take.
+            let value = HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer"));
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(request)
     }
 }
 
 type Unproven = Arc<Unreadable>;
-
-/// Sends `request` and reads the whole answer within `deadline`. Only 2xx is a success.
-async fn exchange(
-    registry: &RegistryUrl,
-    request: RequestBuilder,
-    deadline: Duration,
-) -> Result<(StatusCode, HeaderMap, Vec<u8>), HeartbeatError> {
-    let answer = async {
-        let response = request.send().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok((status, headers, read(response).await?))
-    };
-    match tokio::time::timeout(deadline, answer).await {
-        Err(_) => Err(HeartbeatError::TimedOut { registry: registry.clone(), after: deadline }),
-        Ok(Err(error)) => Err(unreachable(registry, error)),
-        Ok(Ok((status, headers, body))) if status.is_success() => Ok((status, headers, body)),
-        Ok(Ok((status, headers, body))) => Err(classify(registry.clone(), status, &headers, &body)),
-    }
-}
-
-fn unreachable(registry: &RegistryUrl, error: reqwest::Error) -> HeartbeatError {
-    HeartbeatError::Unreachable { registry: registry.clone(), source: Arc::new(error.without_url()) }
-}
-
-/// The body, up to [`BODY_MAX_BYTES`].
-async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while body.len() < BODY_MAX_BYTES {
-        let Some(chunk) = response.chunk().await? else { break };
-        body.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX_BYTES - body.len())]);
-    }
-    Ok(body)
-}
 
 /// What an answer that is not a success asks of us. Anything unexpected (a redirect, say) is a matter of configuration.
 fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HeartbeatError {

@@ -1,12 +1,21 @@
 //! How an instance proves to a registry that it may announce itself.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use service_kit::{Secret, signature::SigningKey};
+use service_kit::{
+    Secret,
+    client::{ClientTls, ClientTlsError, HttpClient},
+    signature::SigningKey,
+};
 
 /// A token, or a key to sign with; none for a registry that asks for none.
 ///
-/// The file is read for every heartbeat, so that a renewed token counts at once: one small file every two seconds.
+/// The token or key is read for every heartbeat, so that a renewed one counts at once: one small file every two seconds.
+/// Certificates are read once.
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct Credentials {
     /// A file with the API token that the registry asks for.
@@ -15,21 +24,49 @@ pub struct Credentials {
     /// A file with NAME:KEY to sign requests to the registry with, instead of a token.
     #[arg(long, env = "REGISTRY_KEY_FILE", value_name = "FILE")]
     pub registry_key_file: Option<PathBuf>,
+    /// The certificate authority (PEM) to trust for https registries. Default: those of the system.
+    #[arg(long, env = "REGISTRY_CA_FILE", value_name = "FILE")]
+    pub registry_ca_file: Option<PathBuf>,
+    /// The certificate chain (PEM) to show to registries that ask for one.
+    #[arg(long, env = "REGISTRY_CERT_FILE", value_name = "FILE", requires = "registry_cert_key_file")]
+    pub registry_cert_file: Option<PathBuf>,
+    /// The private key (PEM) of that certificate.
+    #[arg(long, env = "REGISTRY_CERT_KEY_FILE", value_name = "FILE", requires = "registry_cert_file")]
+    pub registry_cert_key_file: Option<PathBuf>,
 }
 
 // === impl Credentials ===
 
 impl Credentials {
+    /// What sends requests; `is_tls`: there are https registries.
+    pub(crate) fn client(&self, is_tls: bool) -> Result<HttpClient, Arc<Unreadable>> {
+        if !is_tls {
+            return Ok(HttpClient::plain());
+        }
+        let identity = self.registry_cert_file.clone().zip(self.registry_cert_key_file.clone());
+        let tls = ClientTls { ca_file: self.registry_ca_file.clone(), identity };
+        HttpClient::new(&tls).map_err(|ClientTlsError { path, reason }| unreadable(&path, io::Error::other(reason)))
+    }
+
     /// The value of `Authorization` for one request, if there is to be one.
-    pub(crate) fn authorization(&self, method: &str, target: &str, body: &[u8]) -> Result<Option<String>, Unreadable> {
+    pub(crate) fn authorization(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> Result<Option<String>, Arc<Unreadable>> {
         if let Some(path) = &self.registry_token_file {
-            let token = Secret::from_file(path).map_err(|source| Unreadable { path: path.clone(), source })?;
+            let token = Secret::from_file(path).map_err(|source| unreadable(path, source))?;
             return Ok(Some(format!("Bearer {}", token.expose().trim())));
         }
         let Some(path) = &self.registry_key_file else { return Ok(None) };
-        let key = SigningKey::from_file(path).map_err(|source| Unreadable { path: path.clone(), source })?;
+        let key = SigningKey::from_file(path).map_err(|source| unreadable(path, source))?;
         Ok(Some(key.authorization(method, target, body)))
     }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> Arc<Unreadable> {
+    Arc::new(Unreadable { path: path.to_owned(), source })
 }
 
 /// A file with a token or key that cannot be used.
@@ -50,7 +87,7 @@ mod tests {
     fn a_renewed_token_counts_for_the_next_request() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        let credentials = Credentials { registry_token_file: Some(path.clone()), registry_key_file: None };
+        let credentials = Credentials { registry_token_file: Some(path.clone()), ..Credentials::default() };
         let header = || credentials.authorization("PUT", "/", b"");
         assert!(header().is_err(), "there is no file");
         for token in ["muster_1", "muster_2"] {

@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use service_kit::client::ClientError;
+
 use crate::{AdvertiseError, RegistryUrl, credentials::Unreadable};
 
 /// Why a heartbeat did not register anything.
@@ -17,7 +19,7 @@ pub enum HeartbeatError {
         /// Which one.
         registry: RegistryUrl,
         /// What broke.
-        source: Arc<reqwest::Error>,
+        source: Arc<ClientError>,
     },
     /// It did not answer in time: frozen, overloaded, or behind a network that drops packets.
     #[error("registry {registry} did not answer within {} ms", .after.as_millis())]

@@ -1,11 +1,12 @@
 use std::{fmt, str::FromStr};
 
 use discovery::{FieldError, InstanceId, ServiceName};
-use reqwest::Url;
+use url::Url;
 
 /// Where a registry listens: `http://HOST:PORT`, with a path in front if a proxy puts it under one.
 ///
-/// Plain HTTP only: heartbeats belong on a private network. User and password are refused, because the URL is logged.
+/// `https://` works alike. User and password are refused, because the URL is logged; tokens are in
+/// [`Credentials`](crate::Credentials).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryUrl(Url);
 
@@ -23,6 +24,11 @@ impl RegistryUrl {
             instance.as_str(),
         ]);
         url
+    }
+
+    /// Whether it is reached over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.0.scheme() == "https"
     }
 
     /// Host (an IPv6 address without brackets) and port, for looking up where heartbeats go.
@@ -49,8 +55,8 @@ impl FromStr for RegistryUrl {
             Ok(url) => url,
             Err(error) => return refuse(&format!("{error}; write for example http://10.0.0.2:8500")),
         };
-        if url.scheme() != "http" {
-            return refuse("only plain http is spoken to registries; write http://HOST:PORT");
+        if !matches!(url.scheme(), "http" | "https") {
+            return refuse("only http and https are spoken to registries; write http://HOST:PORT");
         }
         if !url.username().is_empty() || url.password().is_some() {
             return refuse("a registry takes no user or password; write http://HOST:PORT");
@@ -107,8 +113,7 @@ mod tests {
             ("10.0.0.2:8500", "write http://10.0.0.2:8500"),
             ("http://", "write for example"),
             ("http://a:99999", "write for example"),
-            ("https://a", "only plain http"),
-            ("ftp://a", "only plain http"),
+            ("ftp://a", "only http and https"),
             ("http://user:secret@a", "no user or password"),
             ("http://a?x=1", "no meaning"),
             ("http://a#x", "no meaning"),

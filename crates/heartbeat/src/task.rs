@@ -78,7 +78,7 @@ impl Task {
         let (state, state_seen) = watch::channel(ledger.state().clone());
         let task = Self {
             service,
-            client: Client::new(options.credentials.clone()),
+            client: Client::new(options.credentials.clone(), &urls),
             // A random one first, so that instances with the same configuration share the registries between them.
             registries: Registries::new(urls.len(), rand::rng().random_range(0..=usize::MAX)),
             ledger,

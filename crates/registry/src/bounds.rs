@@ -80,6 +80,11 @@ impl Bounds {
         }
     }
 
+    /// Whether more than a quarter of what is taken on at once is under way.
+    pub fn is_busy(&self) -> bool {
+        self.under_way() > self.limits.at_once_max / 4
+    }
+
     /// How many calls are under way.
     pub fn under_way(&self) -> usize {
         self.limits.at_once_max - self.slots.available_permits()

@@ -5,10 +5,16 @@ use std::net::SocketAddr;
 use clap::Parser;
 use discovery::{Dialect, import::Import};
 use discovery_etcd::EtcdOptions;
-use service_kit::config::{CommonOptions, ServiceConfig};
+use service_kit::{
+    config::{CommonOptions, ServiceConfig},
+    tls::TlsOptions,
+};
 
-use crate::admission::AdmissionOptions;
-use crate::dns::{DnsListen, zone::Zone};
+use crate::{
+    admission::AdmissionOptions,
+    alerts::AlertOptions,
+    dns::{DnsListen, zone::Zone},
+};
 
 /// Takes HTTP heartbeats and keeps one leased key per instance in etcd.
 #[derive(Debug, Clone, Parser)]
@@ -42,6 +48,12 @@ pub struct Config {
     /// is registered there becomes an instance here.
     #[arg(long = "import", env = "REGISTRY_IMPORT", value_name = "PREFIXES", value_delimiter = ',')]
     pub imports: Vec<Import>,
+    /// Whom to tell.
+    #[command(flatten)]
+    pub alerts: AlertOptions,
+    /// Certificates for https.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// How etcd is reached.
     #[command(flatten)]
     pub etcd: EtcdOptions,
@@ -56,8 +68,12 @@ impl ServiceConfig for Config {
         self.listen
     }
 
+    fn speaks_tls(&self) -> bool {
+        self.tls.is_on()
+    }
+
     fn mistakes(&self) -> Vec<String> {
-        self.etcd.mistakes()
+        [self.etcd.mistakes(), self.tls.mistakes()].concat()
     }
 }
 

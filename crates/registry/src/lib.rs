@@ -17,6 +17,7 @@
 //! | [`import`] | what other frameworks have registered, made instances like all others |
 //! | [`dns`] | the same, asked by name |
 //! | [`settings`] | the config centre: what is below `config/`, with revisions |
+//! | [`alerts`] | telling people about services that are gone, by one replica of all |
 //! | [`error`] | the one table from error to status and code |
 //! | [`metrics`] | what is counted |
 //!
@@ -25,6 +26,7 @@
 //! next heartbeat is taken by another.
 
 pub mod admission;
+pub mod alerts;
 pub mod bounds;
 pub mod catalog;
 pub mod config;
@@ -41,6 +43,8 @@ pub mod settings;
 pub mod token_command;
 pub mod view;
 
+use std::convert::Infallible;
+
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -55,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     admission::{Admission, access},
+    alerts::Alerts,
     bounds::{Bounds, Limits},
     catalog::Catalog,
     config::Config,
@@ -96,12 +101,14 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     tokens.register(&mut metrics);
     let listen = listener.local_addr()?;
     tokens::warn_if_open(&tokens, listen, "--tokens-file (REGISTRY_TOKENS_FILE)");
+    let tls = config.tls.load()?;
+    let catalog = Catalog::new(mirror.clone());
+    let alerts = Alerts::new(&config.alerts, etcd.clone(), catalog.clone(), listen.to_string(), &mut metrics)?;
     let admission = Admission::new(&config.admission, listen, mirror.clone(), &mut metrics);
     let counted = Metrics::register(&mut metrics);
     let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone());
     let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
-    let catalog = Catalog::new(mirror.clone());
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), DnsMetrics::register(&mut metrics));
     let readiness = Readiness::new();
     let waiting = WaitingRoom::new(shutdown.clone());
@@ -115,11 +122,19 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         "registry serves"
     );
     tokio::select! {
-        () = serve::serve(listener, router, ServeOptions::default(), shutdown) => Ok(()),
+        () = serve::serve_with(listener, router, ServeOptions::default(), tls, shutdown) => Ok(()),
         // Until the last request is answered: a heartbeat during the drain is as good as any.
         never = mirror::run(watch, mirror, readiness) => match never {},
         never = settings.follow() => match never {},
         never = dns::run(dns_server, dns) => match never {},
         never = importer.run() => match never {},
+        never = run_alerts(alerts) => match never {},
+    }
+}
+
+async fn run_alerts(alerts: Option<Alerts>) -> Infallible {
+    match alerts {
+        Some(alerts) => alerts.run().await,
+        None => std::future::pending().await,
     }
 }

@@ -112,7 +112,7 @@ impl Registrar {
         let (Committed { revision, .. }, status) = result?;
         Ok(HeartbeatReply {
             ttl_ms: ttl.as_millis(),
-            next_heartbeat_ms: u64::try_from(ttl.heartbeat_interval().as_millis()).expect("less than an hour"),
+            next_heartbeat_ms: self.next_heartbeat_ms(ttl),
             status,
             revision: revision.0,
         })
@@ -153,6 +153,14 @@ impl Registrar {
         let ordered = self.mirror.look().overridden(&key);
         self.dialects.follow(&key, lease, ordered.is_some(), !matches!(outcome, Outcome::KeptAlive)).await;
         Ok(Some(outcome))
+    }
+
+    /// When the instance should come again: every two fifths of its TTL. While many are under way, as when all come back
+    /// at once, each is told another moment in the second half of that, so that they spread out.
+    fn next_heartbeat_ms(&self, ttl: Ttl) -> u64 {
+        let interval = ttl.heartbeat_interval();
+        let share = if self.bounds.is_busy() { rand::random_range(0.5..1.0) } else { 1.0 };
+        u64::try_from(interval.mul_f64(share).as_millis()).expect("less than an hour")
     }
 
     /// Ends a registration at once; the revision from which on it is gone.

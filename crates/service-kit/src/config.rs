@@ -40,6 +40,11 @@ pub trait ServiceConfig: Parser {
     /// Where `/healthz` is served.
     fn health_address(&self) -> SocketAddr;
 
+    /// Whether it is served over TLS.
+    fn speaks_tls(&self) -> bool {
+        false
+    }
+
     /// What no single option can see: rules that tie options together. One sentence each, naming the options.
     fn mistakes(&self) -> Vec<String> {
         Vec::new()

@@ -10,6 +10,8 @@
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
 //! | [`serve`] | the HTTP server: header deadline, bounded connections, drain |
+//! | [`tls`] | certificates from files, renewed without a restart |
+//! | [`client`] | a small HTTP client, plain or over TLS |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
 //! | [`tokens`], [`signature`] | who may do what: bearer tokens and signed requests |
@@ -22,6 +24,7 @@
 
 pub mod app;
 pub mod backoff;
+pub mod client;
 pub mod config;
 pub mod duration;
 pub mod error_chain;
@@ -37,6 +40,7 @@ pub mod service;
 pub mod shutdown;
 pub mod signature;
 pub mod telemetry;
+pub mod tls;
 pub mod tokens;
 
 pub use error_chain::chain;

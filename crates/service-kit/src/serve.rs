@@ -23,14 +23,17 @@ use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+use crate::tls::Tls;
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +81,17 @@ pub struct BindError {
 /// Serves `router` until `shutdown` is cancelled and everything under way has finished. Handlers find the client's
 /// address as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: CancellationToken) {
+    serve_with(listener, router, options, None, shutdown).await;
+}
+
+/// [`serve`] over TLS, if there is any. A handshake has [`ServeOptions::header_deadline`], too.
+pub async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    options: ServeOptions,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(options.connections_max));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
@@ -93,10 +107,16 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             continue;
         };
         let service = Routed { router: router.clone(), client };
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let conversation = Conversation { http: http.clone(), service, watcher: graceful.watcher() };
+        let acceptor = tls.as_ref().map(Tls::acceptor);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%client, error = %crate::chain(&error), "connection ended early");
+            match acceptor {
+                None => conversation.hold(stream).await,
+                Some(acceptor) => match tokio::time::timeout(options.header_deadline, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => conversation.hold(stream).await,
+                    Ok(Err(error)) => tracing::debug!(%client, error = %crate::chain(&error), "no TLS handshake"),
+                    Err(_) => tracing::debug!(%client, "the TLS handshake took too long"),
+                },
             }
             drop(slot);
         });
@@ -107,6 +127,24 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
             drain_deadline_ms = options.drain_deadline.as_millis(),
             "requests were still under way at the end"
         );
+    }
+}
+
+/// One connection's part of the server.
+struct Conversation {
+    http: http1::Builder,
+    service: Routed,
+    watcher: Watcher,
+}
+
+impl Conversation {
+    /// Serves until the client leaves, or the server drains.
+    async fn hold<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let client = self.service.client;
+        let connection = self.http.serve_connection(TokioIo::new(stream), self.service);
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(%client, error = %crate::chain(&error), "connection ended early");
+        }
     }
 }
 

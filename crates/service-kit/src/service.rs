@@ -43,7 +43,7 @@ where
         Err(code) => return code,
     };
     if config.common().healthcheck {
-        return health::check(config.health_address());
+        return health::check(config.health_address(), config.speaks_tls());
     }
     if let Err(mistake) = telemetry::init(&config.common().log, config.common().log_format) {
         config::report(name, &[format!("--log (RUST_LOG) = \"{}\": {mistake}", config.common().log)]);

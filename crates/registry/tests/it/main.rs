@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a failure with a line number, also in its helpers")]
 
 mod admission;
+mod alerts;
 mod bad_input;
 mod binary;
 mod client;
@@ -11,6 +12,7 @@ mod dns;
 mod documentation;
 mod faults;
 mod heartbeats;
+mod high_availability;
 mod hostile_input;
 mod import;
 mod lists;

@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
 
 mod serve;
+mod tls;
 mod tokens;

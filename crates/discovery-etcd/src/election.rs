@@ -1,0 +1,69 @@
+//! One of many does a job: a key that one process holds by a lease, and a memo for who comes after it.
+//!
+//! Whoever writes the key first holds it until it lets go or its lease ends; then somebody else may. That one process
+//! believes it still holds what another has just taken is bounded, not excluded (it was frozen, say): right for jobs
+//! where twice is a nuisance, wrong where twice is damage. A holder that keeps its lease alive right before it acts makes
+//! the gap small.
+
+use discovery::{LeaseId, Revision, Ttl};
+use etcd_client::{PutOptions, TxnOp};
+
+use crate::{call::Etcd, cas::Outcome, error::EtcdError};
+
+// === impl Etcd ===
+
+impl Etcd {
+    /// Takes `key` for `holder` if nobody has it; the lease that holds it, for [`Etcd::keep_alive`].
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Office`]; then it may be held until the lease ends.
+    pub async fn take_office(&self, key: &str, holder: &str, ttl: Ttl) -> Result<Option<LeaseId>, EtcdError> {
+        let failed = |source| EtcdError::Office { key: key.to_owned(), source };
+        let deadline = self.deadline();
+        if self.read(key, deadline).await.map_err(failed)?.is_some() {
+            return Ok(None);
+        }
+        let guard = self.grant(ttl, deadline).await.map_err(failed)?;
+        let lease = guard.lease();
+        let put = TxnOp::put(key, holder, Some(PutOptions::new().with_lease(lease.0)));
+        match self.swap(key, None, vec![put], deadline).await.map_err(failed)? {
+            Outcome::Done(_) => Ok(Some(guard.keep())),
+            // By an attempt of ours whose answer got lost.
+            Outcome::Changed(Some(current)) if current.lease == Some(lease) => Ok(Some(guard.keep())),
+            Outcome::Changed(_) => Ok(None),
+        }
+    }
+
+    /// Lets go at once.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Office`]; it ends with its lease then.
+    pub async fn leave_office(&self, key: &str, lease: LeaseId) -> Result<(), EtcdError> {
+        let left = self.revoke(lease, self.deadline()).await;
+        left.map(drop).map_err(|source| EtcdError::Office { key: key.to_owned(), source })
+    }
+
+    /// Reads the text under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Office`].
+    pub async fn memo(&self, key: &str) -> Result<Option<String>, EtcdError> {
+        let found = self.read(key, self.deadline()).await;
+        let found = found.map_err(|source| EtcdError::Office { key: key.to_owned(), source })?;
+        Ok(found.map(|current| String::from_utf8_lossy(&current.value).into_owned()))
+    }
+
+    /// Writes `text` under `key`, for good.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Office`]; it may be written or not.
+    pub async fn put_memo(&self, key: &str, text: &str) -> Result<Revision, EtcdError> {
+        let written = self.write(key, text, None, Vec::new(), None, self.deadline()).await;
+        let written = written.map_err(|source| EtcdError::Office { key: key.to_owned(), source })?;
+        Ok(written.revision)
+    }
+}

@@ -1,0 +1,175 @@
+//! What a registry costs: `cargo run --release -p registry --example scale -- 1000 10000 50000`.
+//!
+//! For each number of instances it starts an etcd and a registry (the program beside this one, so build it with the same
+//! profile first: `cargo build --release -p registry`), registers the instances, sends each one's heartbeat every two
+//! seconds for ten seconds, and prints a row. CPU times are the processes' own, from /proc, so that what
+//! else runs on the machine does not count; latencies are the client's and suffer from it.
+
+#![expect(clippy::print_stdout, reason = "the table is what was asked for")]
+
+use std::{
+    fs,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use discovery_etcd::{Etcd, EtcdOptions};
+use testkit::{etcd::EtcdCluster, ports::free_ports, process::Process};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until},
+};
+
+/// Connections of the client, each with its share of the instances.
+const CONNECTIONS: usize = 64;
+/// Heartbeats of each instance while it is measured: ten seconds.
+const ROUNDS: u32 = 5;
+/// How often each instance says that it is there.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(Default)]
+struct Seen {
+    done: AtomicU64,
+    failed: AtomicU64,
+    micros: Mutex<Vec<u32>>,
+}
+
+#[tokio::main]
+async fn main() {
+    let sizes: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![1000, 10_000, 50_000] } else { sizes };
+    println!(
+        "| instances | heartbeats/s | failed | registry CPU/heartbeat | p50 | p99 | memory/instance | etcd CPU/heartbeat | raft entries/heartbeat |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for size in sizes {
+        measure(size).await;
+    }
+}
+
+async fn measure(size: usize) {
+    let etcd = EtcdCluster::start(1).await;
+    let etcd_pid = listener_pid(&etcd.endpoint(0));
+    let port = free_ports(1)[0];
+    let program = std::env::current_exe().expect("a program").with_file_name("../registry");
+    let mut command = Command::new(program);
+    command.env_clear().env("REGISTRY_LISTEN", format!("127.0.0.1:{port}")).env("ETCD_ENDPOINTS", etcd.endpoint(0));
+    command.env("REGISTRY_CLIENT_RATE", "0").env("REGISTRY_INSTANCES_MAX", "1000000").env("RUST_LOG", "warn");
+    command.env("REGISTRY_DNS_LISTEN", "off");
+    let registry = Process::start(&mut command, &etcd.dir().join("registry.log")).expect("build the registry first");
+    let status = Etcd::new(&EtcdOptions::at(etcd.endpoints())).expect("an endpoint");
+    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    sleep(Duration::from_secs(2)).await;
+    let empty = memory(registry.id());
+    let registering = Arc::new(Seen::default());
+    beat(port, size, 1, Duration::ZERO, &registering).await;
+    sleep(Duration::from_secs(2)).await;
+    let warm = Arc::new(Seen::default());
+    beat(port, size, 1, INTERVAL, &warm).await;
+    let (cpu, etcd_cpu) = (cpu(registry.id()), etcd_pid.map_or(0.0, self::cpu));
+    let entries = status.status().await.raft_index().unwrap_or(0);
+    let (seen, started) = (Arc::new(Seen::default()), Instant::now());
+    beat(port, size, ROUNDS, INTERVAL, &seen).await;
+    let elapsed = started.elapsed().as_secs_f64();
+    let done = seen.done.load(Ordering::Relaxed) as f64;
+    let spent = self::cpu(registry.id()) - cpu;
+    let etcd_spent = etcd_pid.map_or(0.0, self::cpu) - etcd_cpu;
+    let grown = status.status().await.raft_index().unwrap_or(0).saturating_sub(entries);
+    let mut micros = seen.micros.lock().expect("nobody panicked").clone();
+    micros.sort_unstable();
+    let share = |part: f64| micros.get((micros.len() as f64 * part) as usize).copied().unwrap_or(0);
+    let failed = seen.failed.load(Ordering::Relaxed) + registering.failed.load(Ordering::Relaxed);
+    println!(
+        "| {size} | {:.0} | {failed} | {:.1} µs | {:.1} ms | {:.1} ms | {} B | {:.1} µs | {:.4} |",
+        done / elapsed,
+        spent * 1e6 / done,
+        f64::from(share(0.5)) / 1e3,
+        f64::from(share(0.99)) / 1e3,
+        memory(registry.id()).saturating_sub(empty) / size as u64,
+        etcd_spent * 1e6 / done,
+        grown as f64 / done,
+    );
+}
+
+/// Sends `rounds` heartbeats of each of `size` instances, evenly spread over `interval`.
+async fn beat(port: u16, size: usize, rounds: u32, interval: Duration, seen: &Arc<Seen>) {
+    let tasks: Vec<_> = (0..CONNECTIONS.min(size))
+        .map(|connection| tokio::spawn(share(port, (connection, size), rounds, interval, Arc::clone(seen))))
+        .collect();
+    for task in tasks {
+        task.await.expect("it ends");
+    }
+}
+
+/// One connection's share.
+async fn share(port: u16, (first, size): (usize, usize), rounds: u32, interval: Duration, seen: Arc<Seen>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the registry listens");
+    stream.set_nodelay(true).expect("a TCP socket");
+    let started = Instant::now();
+    let own: Vec<usize> = (first..size).step_by(CONNECTIONS).collect();
+    for round in 0..rounds {
+        for (index, instance) in own.iter().enumerate() {
+            let part = (f64::from(round)) + index as f64 / own.len() as f64;
+            sleep_until(started + interval.mul_f64(part)).await;
+            let sent = Instant::now();
+            let is_taken = exchange(&mut stream, *instance).await;
+            let counter = if is_taken { &seen.done } else { &seen.failed };
+            counter.fetch_add(1, Ordering::Relaxed);
+            let micros = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
+            seen.micros.lock().expect("nobody panicked").push(micros);
+        }
+    }
+}
+
+/// One heartbeat; the TTL is long, so that a machine that cannot keep up still measures heartbeats and not expiry.
+async fn exchange(stream: &mut TcpStream, instance: usize) -> bool {
+    let (high, low) = (instance / 250, instance % 250 + 1);
+    let body = format!(r#"{{"address":"10.{}.{}.{low}:7070","ttl_ms":600000}}"#, high / 250, high % 250);
+    let path = format!("/v1/services/s{}/instances/i{instance}", instance % 100);
+    let head = format!("PUT {path} HTTP/1.1\r\nHost: registry\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes()).await.expect("the registry is there");
+    let mut answer = Vec::with_capacity(512);
+    loop {
+        let mut part = [0; 512];
+        let count = stream.read(&mut part).await.expect("the registry is there");
+        answer.extend_from_slice(&part[..count]);
+        // Every answer to a heartbeat is one JSON object, and so ends.
+        if count == 0 || (answer.ends_with(b"}") && answer.windows(4).any(|four| four == b"\r\n\r\n")) {
+            return answer.starts_with(b"HTTP/1.1 200");
+        }
+    }
+}
+
+/// The CPU seconds that a process has used.
+fn cpu(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    // Hundredths of a second on every Linux.
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// The resident memory of a process, in bytes.
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// The process whose command line has this URL: etcd names its own.
+fn listener_pid(url: &str) -> Option<u32> {
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"etcd"))
+            && String::from_utf8_lossy(&line).contains(url)
+    };
+    pids.into_iter().find(has)
+}

@@ -1,0 +1,117 @@
+//! Which replica sends: the one that holds `alert/sender` in etcd.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use discovery::{LeaseId, ServiceName, Ttl};
+use discovery_etcd::{Etcd, EtcdError};
+use service_kit::chain;
+use tokio::time::Instant;
+
+/// Held by the replica that sends; its value says which one that is.
+pub const SENDER_KEY: &str = "alert/sender";
+
+/// The services that people believe to be down, as a JSON list.
+pub const TOLD_KEY: &str = "alert/told";
+
+/// How often the key is kept alive, or looked for: two failures are survived, as with heartbeats.
+const INTERVAL: Duration = Duration::from_millis(1500);
+
+/// This replica's claim to the office.
+#[derive(Debug)]
+pub struct Office {
+    etcd: Etcd,
+    holder: String,
+    held: Option<Held>,
+    next: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    lease: LeaseId,
+    /// When etcd last said so.
+    confirmed: Instant,
+}
+
+// === impl Office ===
+
+impl Office {
+    /// For a replica called `holder`; holds nothing yet.
+    #[must_use]
+    pub fn new(etcd: Etcd, holder: String) -> Self {
+        Self { etcd, holder, held: None, next: None }
+    }
+
+    /// Whether this replica sends.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.is_some_and(|held| held.confirmed.elapsed() < Ttl::default().get())
+    }
+
+    /// Keeps the office, or tries to get it, when it is time to. When it was just won: what people have been told.
+    pub async fn attend(&mut self, now: Instant) -> Option<BTreeSet<ServiceName>> {
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next = Some(now + INTERVAL);
+        if self.held.is_some() && self.confirm().await {
+            return None;
+        }
+        if self.is_held() {
+            // etcd did not answer, but the lease runs on.
+            return None;
+        }
+        let won = self.win().await;
+        won.unwrap_or_else(|error| {
+            tracing::debug!(error = %chain(&error), "cannot ask for the office of the alerts' sender");
+            None
+        })
+    }
+
+    /// Makes sure right now.
+    pub async fn confirm(&mut self) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        match self.etcd.keep_alive(held.lease).await {
+            Ok(_) => {
+                held.confirmed = Instant::now();
+                true
+            }
+            Err(EtcdError::LeaseNotFound { .. }) => {
+                self.held = None;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Remembers what people believe.
+    pub async fn write_down(&self, told_down: &BTreeSet<ServiceName>) {
+        let text = serde_json::to_string(told_down).expect("a list of strings always becomes JSON");
+        if let Err(error) = self.etcd.put_memo(TOLD_KEY, &text).await {
+            tracing::warn!(error = %chain(&error), "what was told is not written down; a successor would tell it again");
+        }
+    }
+
+    async fn win(&mut self) -> Result<Option<BTreeSet<ServiceName>>, EtcdError> {
+        self.held = None;
+        let asked = Instant::now();
+        let Some(lease) = self.etcd.take_office(SENDER_KEY, &self.holder, Ttl::default()).await? else {
+            return Ok(None);
+        };
+        let told = self.etcd.memo(TOLD_KEY).await?;
+        self.held = Some(Held { lease, confirmed: asked });
+        tracing::info!(holder = self.holder, "this replica sends the alerts");
+        Ok(Some(told.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()))
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        // A successor need not wait for the lease to end.
+        if let Some(held) = self.held
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let etcd = self.etcd.clone();
+            runtime.spawn(async move { etcd.leave_office(SENDER_KEY, held.lease).await });
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Delivers a message: to the webhook, and to a `mail` instance found in our own catalog.
+//!
+//! Each way is tried on its own, again and again with growing pauses, for as long as [`ATTEMPTS_MAX`] takes: about ten
+//! minutes. What is not taken by then is logged as lost, because the next message matters more.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use axum::{
+    body::Bytes,
+    http::{Request, Uri, header},
+};
+use discovery::{ServiceName, Status};
+use serde_json::{Value, json};
+use service_kit::{backoff::Backoff, chain, client::HttpClient};
+
+use super::{AlertOptions, message::Message};
+use crate::catalog::Catalog;
+
+/// How often each way is tried.
+const ATTEMPTS_MAX: usize = 24;
+/// How long one attempt may take: a `mail` may need its time to hand the message over.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How much of an answer is looked at.
+const ANSWER_MAX_BYTES: usize = 4096;
+
+/// Knows where messages go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Post(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    webhook: Option<Uri>,
+    mail: Option<String>,
+    client: HttpClient,
+    catalog: Catalog,
+    sender: String,
+}
+
+// === impl Post ===
+
+impl Post {
+    /// By `options`; `sender` is how this replica signs.
+    #[must_use]
+    pub fn new(options: &AlertOptions, client: HttpClient, catalog: Catalog, sender: String) -> Self {
+        let (webhook, mail) = (options.alert_webhook.clone(), options.alert_mail.clone());
+        Self(Arc::new(Inner { webhook, mail, client, catalog, sender }))
+    }
+
+    /// Delivers by every way there is; gives the message back when all have ended.
+    pub async fn deliver(&self, message: Message) -> Message {
+        let by_webhook = async {
+            if let Some(uri) = &self.0.webhook {
+                let body = message.to_json(&self.0.sender);
+                persist("webhook", || self.post(uri.clone(), &body)).await;
+            }
+        };
+        let by_mail = async {
+            if let Some(address) = &self.0.mail {
+                let subject = format!("[muster] {}", message.subject());
+                let body = json!({ "address": address, "subject": subject, "message": message.text() });
+                persist("mail", || self.mail(&body)).await;
+            }
+        };
+        tokio::join!(by_webhook, by_mail);
+        message
+    }
+
+    /// Hands the message to the first instance of `mail` that takes it.
+    async fn mail(&self, body: &Value) -> Result<(), String> {
+        let mail: ServiceName = "mail".parse().expect("a service's name");
+        let service = self.0.catalog.service(&mail);
+        let entries = service.iter().flat_map(|service| &service.instances);
+        let passing = entries.filter(|entry| entry.status() == Status::Passing);
+        let mut failure = "no instance of mail is registered and passing".to_owned();
+        for entry in passing {
+            let url = format!("http://{}/", entry.registered.instance.address);
+            let Ok(uri) = url.parse() else { continue };
+            match self.post(uri, body).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn post(&self, uri: Uri, body: &Value) -> Result<(), String> {
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let request = Request::post(uri).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Bytes::from(body.to_string())).map_err(|error| error.to_string())?;
+        // Neither path nor query in an error: a webhook's are its password.
+        match self.0.client.send(request, DEADLINE, ANSWER_MAX_BYTES).await {
+            Ok(answer) if answer.status.is_success() => Ok(()),
+            Ok(answer) => Err(format!("{authority} answered {}", answer.status.as_u16())),
+            Err(error) => Err(format!("{authority}: {}", chain(&error))),
+        }
+    }
+}
+
+/// Tries until it succeeds, or has been tried often enough.
+async fn persist<F: Future<Output = Result<(), String>>>(way: &'static str, attempt: impl Fn() -> F) {
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+    for attempts in 1..=ATTEMPTS_MAX {
+        match attempt().await {
+            Ok(()) => return,
+            Err(reason) if attempts == ATTEMPTS_MAX => tracing::error!(way, reason, "an alert is lost"),
+            Err(reason) => {
+                tracing::warn!(way, reason, attempts, "an alert was not taken; trying again");
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+        }
+    }
+}
