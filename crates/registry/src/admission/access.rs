@@ -7,7 +7,7 @@
 //! | `…/override` | any but GET | `{service}:operate` |
 //! | `/v1/config/{service}…` | any but GET | `{service}:config` |
 //! | `/v1/agent/self`, `/openapi.json` | GET | `read` for some service |
-//! | any with a service in path or query | GET, HEAD | `{service}:read` |
+//! | any with a service in its path, and `/v1/watch?service={service}` | GET, HEAD | `{service}:read` |
 //! | any other | GET, HEAD | `*:read` |
 //! | any other | any other | `*:operate` |
 //!
@@ -68,7 +68,7 @@ async fn authorize(mut request: Request, next: Next) -> Response {
     };
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     let service = match request.extract_parts::<RawPathParams>().await {
-        Ok(parameters) => service_of(&parameters, request.uri().query()),
+        Ok(parameters) => service_in_path(&parameters).or_else(|| watched(&route, request.uri().query())),
         // What is not text is refused by whoever reads it.
         Err(_) => None,
     };
@@ -82,17 +82,18 @@ async fn authorize(mut request: Request, next: Next) -> Response {
     }
 }
 
-/// The service that a request is about: in its path, or as `service=` in its query.
-fn service_of(parameters: &RawPathParams, query: Option<&str>) -> Option<String> {
-    let named = |names: &[&str]| parameters.iter().find(|(name, _)| names.contains(name)).map(|(_, value)| value);
-    if let Some(service) = named(&["service", "name", "n"]) {
-        return Some(service.to_owned());
-    }
-    if let Some(key) = named(&["key"]) {
-        return key.trim_start_matches('/').split('/').next().map(str::to_owned);
-    }
-    let services: Vec<&str> = query?.split('&').filter_map(|part| part.strip_prefix("service=")).collect();
-    // Twice is a riddle: whoever needs all scopes may ask it.
+/// The service that a request is about, if its path says so.
+fn service_in_path(parameters: &RawPathParams) -> Option<String> {
+    let named = |wanted: &str| parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let of_key = || named("key")?.trim_start_matches('/').split('/').next();
+    named("service").or_else(of_key).map(str::to_owned)
+}
+
+/// The service that is watched. Only this path reads it from the query: for any other, a query that names one service
+/// must not open the list of all. Twice, or in disguise, is a riddle that needs the right to read everything.
+fn watched(route: &str, query: Option<&str>) -> Option<String> {
+    let query = query.filter(|query| route == "/v1/watch" && !query.contains(['%', '+']))?;
+    let services: Vec<&str> = query.split('&').filter_map(|part| part.strip_prefix("service=")).collect();
     if let [service] = services[..] { Some(service.to_owned()) } else { None }
 }
 
@@ -116,6 +117,18 @@ fn needed(method: &Method, route: &str, service: Option<String>) -> Needed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_names_the_service_of_a_watch_and_of_nothing_else() {
+        let found = |route, query| watched(route, Some(query));
+        assert_eq!(found("/v1/watch", "service=mail").as_deref(), Some("mail"));
+        for route in ["/v1/services", "/v1/prometheus/targets", "/v1/config", "/v1/catalog/services"] {
+            assert_eq!(found(route, "service=mail"), None, "{route}");
+        }
+        for query in ["", "service=a&service=b", "service=a&%73ervice=b", "service=%61", "x=service=a"] {
+            assert_eq!(found("/v1/watch", query), None, "{query}");
+        }
+    }
 
     #[test]
     fn every_path_needs_its_scope_and_an_unknown_one_the_most() {
