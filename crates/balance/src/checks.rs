@@ -7,9 +7,9 @@
 //! | who has requests under way and has answered none for 300 ms | at once, with little patience | no answer ejects it: a process that was stopped is noticed in less than a second |
 //!
 //! The last line asks whether anybody is awake, so that an instance which is only slow stays. What is asked is in
-//! [`crate::probe`]. This runs beside the data path, on the control runtime; it tells the verdict by the instance's one
-//! atomic word. So that ten thousand instances do not become ten thousand connections at once, at most [`AT_ONCE_MAX`]
-//! are asked at the same time and [`PER_ROUND_MAX`] in a round: then the interval grows.
+//! `probe`. This runs beside the data path, on the control runtime; it tells the verdict by the instance's one
+//! atomic word. So that ten thousand instances do not become ten thousand connections at once, at most 64
+//! are asked at the same time and 500 in a second: then the interval grows.
 
 mod schedule;
 

@@ -40,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) id: RequestId,
     /// Whether it may be carried out twice without harm.
     pub(crate) is_repeatable: bool,
+    /// Whether it is a GET or HEAD, which only ask.
+    pub(crate) is_safe: bool,
     /// Whether the response has no body, whatever it says.
     pub(crate) is_head: bool,
     /// Whether the client speaks HTTP/1.0, which has no chunks and no interim responses.
@@ -66,6 +68,7 @@ impl Facts {
         Self {
             id,
             is_repeatable: retry::is_repeatable(&request.method, &request.fields),
+            is_safe: matches!(request.method, Method::Get | Method::Head),
             is_head: request.method == Method::Head,
             is_http_1_0: request.version == Version::Http10,
             keep_alive: request.keep_alive,
@@ -79,6 +82,7 @@ impl Facts {
         Self {
             id: RequestId::new(),
             is_repeatable: false,
+            is_safe: false,
             is_head: false,
             is_http_1_0: false,
             keep_alive: false,

@@ -93,6 +93,8 @@ impl<'a> Serving<'a> {
         let patience = self.patience();
         self.downstream.expect_response(true, patience.response);
         let served = self.run(client, &patience).await;
+        // Whoever has lost is let go now, and not when the response is over.
+        self.race = Race::default();
         self.downstream.expect_response(false, patience.response);
         self.downstream.stop(Waiting::Try);
         self.downstream.stop(Waiting::Body);
@@ -137,7 +139,7 @@ impl<'a> Serving<'a> {
             response: timeouts.response,
             per_try: timeouts.per_try,
             stall: self.gateway.options.timeouts.stall_timeout,
-            hedge: self.policy.hedge.map(|hedge| hedge.after),
+            hedge: self.policy.hedge.filter(|_| self.request.facts.is_safe).map(|hedge| hedge.after),
             is_repeatable: self.request.facts.is_repeatable && !self.request.facts.wants_upgrade,
         }
     }
