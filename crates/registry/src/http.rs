@@ -13,7 +13,7 @@
 //! | `GET /v1/config` | every setting with its revision |
 //! | `GET`, `PUT`, `DELETE` `/v1/config/{key…}` | one setting; waits for a change if asked to |
 //! | `GET /openapi.json` | all of this, for programs |
-//! | `/v1/catalog/…`, `/v1/health/…`, `/v1/agent/…` | the same for Consul's clients: [`consul`] |
+//! | `/v1/catalog/…`, `/v1/health/…`, `/v1/agent/…` | the same for Consul's clients: `consul` |
 //!
 //! Handlers read the request, call the [`Registrar`] or look into the [`Catalog`], and write the answer; no decision is
 //! made here. Errors become problems in [`crate::error`].

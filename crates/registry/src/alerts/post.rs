@@ -1,6 +1,6 @@
 //! Delivers a message: to the webhook, and to a `mail` instance found in our own catalog.
 //!
-//! Each way is tried on its own, again and again with growing pauses, for as long as [`ATTEMPTS_MAX`] takes: about ten
+//! Each way is tried on its own, again and again with growing pauses, for as long as `ATTEMPTS_MAX` takes: about ten
 //! minutes. What is not taken by then is logged as lost, because the next message matters more.
 
 use std::{future::Future, sync::Arc, time::Duration};
