@@ -135,10 +135,12 @@ impl<'a> Serving<'a> {
 
     fn patience(&self) -> Patience {
         let timeouts = &self.policy.timeouts;
+        // Whoever has little time for the whole must not spend it all at one instance.
+        let stall = self.gateway.options.timeouts.stall_timeout.min(timeouts.response / 3);
         Patience {
             response: timeouts.response,
             per_try: timeouts.per_try,
-            stall: self.gateway.options.timeouts.stall_timeout,
+            stall,
             hedge: self.policy.hedge.filter(|_| self.request.facts.is_safe).map(|hedge| hedge.after),
             is_repeatable: self.request.facts.is_repeatable && !self.request.facts.wants_upgrade,
         }
