@@ -212,9 +212,11 @@ impl Attempt {
         }
     }
 
-    /// Whether the instance has answered anybody since this waits for it.
-    pub(crate) fn instance_lives(&self, gateway: &Gateway) -> bool {
-        self.waits_since.is_some_and(|since| gateway.pool.was_heard_after(self.candidate.serial, since))
+    /// Whether the instance has answered anybody within the last `limit`. Not since this waits for it: it may have been
+    /// stopped a moment later.
+    pub(crate) fn instance_lives(&self, gateway: &Gateway, limit: Duration) -> bool {
+        let now = gateway.clock.now();
+        self.waits_since.is_some() && gateway.pool.was_heard_within(self.candidate.serial, limit, now)
     }
 
     /// This attempt has failed for that reason.

@@ -62,7 +62,9 @@ pub(crate) struct Tried(Vec<u64>);
 
 impl Tried {
     pub(crate) fn add(&mut self, candidate: &Candidate) {
-        self.0.push(candidate.serial);
+        if !self.contains(candidate) {
+            self.0.push(candidate.serial);
+        }
     }
 
     fn contains(&self, candidate: &Candidate) -> bool {

@@ -24,6 +24,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Known {
     unused: Vec<Unused>,
+    /// Zero: never.
     heard: Millis,
 }
 
@@ -75,9 +76,9 @@ impl Pool {
         self.instances.borrow_mut().entry(serial).or_default().heard = now;
     }
 
-    /// Whether the instance has answered something after `moment`.
-    pub(crate) fn was_heard_after(&self, serial: u64, moment: Millis) -> bool {
-        self.instances.borrow().get(&serial).is_some_and(|known| known.heard > moment)
+    /// Whether the instance has answered something within the last `limit`.
+    pub(crate) fn was_heard_within(&self, serial: u64, limit: Duration, now: Millis) -> bool {
+        self.instances.borrow().get(&serial).is_some_and(|known| known.heard + limit > now)
     }
 
     /// Closes those that were not used for too long.

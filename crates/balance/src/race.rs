@@ -88,6 +88,11 @@ impl Race {
         self.attempts.iter().flatten()
     }
 
+    /// Nothing came of a [`Event::Stalled`] for now; it is told again.
+    pub(crate) fn look_again(&mut self) {
+        self.attempts.iter_mut().flatten().for_each(|attempt| attempt.is_stalled = false);
+    }
+
     /// Waits for what comes first.
     pub(crate) async fn next<S: Stream>(
         &mut self,
@@ -190,8 +195,9 @@ impl Race {
     fn stalls(&mut self, gateway: &Gateway, patience: &Patience, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
-        let is_silent =
-            !patience.stall.is_zero() && attempt.waits_for(patience.stall, now) && !attempt.instance_lives(gateway);
+        let is_silent = !patience.stall.is_zero()
+            && attempt.waits_for(patience.stall, now)
+            && !attempt.instance_lives(gateway, patience.stall);
         let is_slow = patience.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
         !attempt.is_stalled && {
             attempt.is_stalled = is_silent || is_slow;

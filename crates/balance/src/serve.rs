@@ -117,19 +117,25 @@ impl<'a> Serving<'a> {
                     Settled::Failed(attempt, failure) => self.again(attempt, failure).await?,
                 },
                 Event::Failed(attempt, failure) => self.again(attempt, failure).await?,
-                Event::Stalled => {
-                    // One that waits beside it is not worth a place in a queue, or an error.
-                    if self.attempts_left > 0 && self.may_retry() {
-                        let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
-                        stalled.iter().for_each(|candidate| self.tried.add(candidate));
-                        if let Some(second) = self.try_attempt().await {
-                            self.race.add(second);
-                        }
-                    }
-                }
+                Event::Stalled => self.hedge().await,
                 Event::Refused(refusal) => return Err(refusal),
                 Event::Left => return Ok(Served::Left),
             }
+        }
+    }
+
+    /// Asks another instance as well. What is not to be had, a place or a budget, may be there when it is looked again;
+    /// nothing is waited for, and nothing is an error.
+    async fn hedge(&mut self) {
+        let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
+        stalled.iter().for_each(|candidate| self.tried.add(candidate));
+        if self.attempts_left == 0 || !self.has_somebody() {
+            return;
+        }
+        let second = if self.may_retry() { self.try_attempt().await } else { None };
+        match second {
+            Some(second) => self.race.add(second),
+            None => self.race.look_again(),
         }
     }
 
@@ -333,7 +339,8 @@ impl<'a> Serving<'a> {
         let gateway = self.gateway;
         gateway.pool.heard(attempt.candidate.serial, gateway.clock.now());
         self.record(&attempt.candidate, Outcome::Answered { status }, latency, || format!("answered {status} again"));
-        for loser in self.race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway)) {
+        let stall = self.patience().stall;
+        for loser in self.race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway, stall)) {
             let waited = loser.started.elapsed();
             self.gateway.counters(self.service).failed(FailureKind::Timeout);
             self.record(&loser.candidate, Outcome::TimedOut, waited, || format!("has answered nothing for {waited:?}"));
