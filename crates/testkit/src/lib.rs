@@ -10,6 +10,8 @@ mod listening;
 mod peer_network;
 pub mod ports;
 pub mod process;
+pub mod python;
 pub mod smtp_sink;
+pub mod transcript;
 pub mod upstream;
 pub mod wait;

@@ -142,6 +142,11 @@ impl SmtpSink {
         self.shared.log().messages.clone()
     }
 
+    /// How many there are of [`messages`](Self::messages), without a copy of each.
+    pub fn messages_taken(&self) -> usize {
+        self.shared.log().messages.len()
+    }
+
     /// The command lines received so far, passwords included.
     pub fn commands(&self) -> Vec<String> {
         self.shared.log().commands.clone()

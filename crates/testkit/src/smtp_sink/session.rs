@@ -10,7 +10,7 @@ use tokio::{
 use super::{Behaviour, Shared, SinkTls, Step};
 
 /// The most bytes in a message, far above what any test sends.
-const MESSAGE_MAX_BYTES: usize = 16 << 20;
+const MESSAGE_MAX_BYTES: usize = 64 << 20;
 
 /// A message as it was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
