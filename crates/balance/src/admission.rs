@@ -59,7 +59,7 @@ pub(crate) fn admit<'t>(
     };
     let facts = Facts::of(&request, RequestId::settle(&request.fields));
     let rest = || Rest::new(BodyDecoder::new(request.framing), &facts);
-    let refuse = |refusal| Box::new(Refused { refusal, facts, rest: rest() });
+    let refuse = |refusal| Box::new(Refused { refusal, facts: facts.clone(), rest: rest() });
     check(&request).map_err(refuse)?;
     let path_and_query = match request.target {
         Target::Origin(path) => path,
@@ -69,7 +69,8 @@ pub(crate) fn admit<'t>(
     // The codec lets only visible ASCII pass.
     let path_and_query = std::str::from_utf8(path_and_query).unwrap_or_default();
     let target::Target::Service { service: name, rest: asked } = target::parse(path_and_query) else {
-        return Ok(Admitted::Index(facts, rest()));
+        let rest = rest();
+        return Ok(Admitted::Index(facts, rest));
     };
     let service = table.service(name).ok_or_else(|| refuse(unavailable::unknown(name, table)))?;
     let policy = service.policy();
@@ -78,9 +79,12 @@ pub(crate) fn admit<'t>(
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
     };
     let (bytes, prefix) = (gateway.buffers.vec(), service.prefix.as_bytes());
+    if matches!(request.framing, http1::Framing::Length(length) if length > sizes.body_max_bytes) {
+        return Err(refuse(Refusal::BodyTooLarge { max_bytes: sizes.body_max_bytes }));
+    }
     let outgoing = Outgoing::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
     let choice = choice::of(policy, &request, &downstream.client);
-    Ok(Admitted::Forward(service, outgoing.map_err(refuse)?, choice))
+    Ok(Admitted::Forward(service, outgoing, choice))
 }
 
 fn check(request: &Request<'_>) -> Result<(), Refusal> {

@@ -25,6 +25,8 @@ pub(crate) struct Answer {
     is_chunked: bool,
     /// Whether the connection to the client ends with it.
     pub(crate) is_last: bool,
+    /// Whether nothing but the end of the connection tells the client where it ends.
+    pub(crate) is_unframed: bool,
     /// Whether the instance's connection can carry another request after it.
     pub(crate) keeps_upstream: bool,
 }
@@ -46,7 +48,8 @@ impl Answer {
     pub(crate) fn new(mut bytes: Vec<u8>, response: &Response<'_>, facts: &Facts, own: Own<'_>) -> Self {
         let ends_with_connection = matches!(response.framing, Framing::UntilClose | Framing::Chunked);
         let is_chunked = ends_with_connection && !facts.is_http_1_0;
-        let is_last = own.is_last || !facts.keep_alive || (ends_with_connection && facts.is_http_1_0);
+        let is_unframed = ends_with_connection && facts.is_http_1_0;
+        let is_last = own.is_last || !facts.keep_alive || is_unframed;
         write::status_line(&mut bytes, response.status, response.reason);
         fields(&mut bytes, &response.fields);
         if is_chunked {
@@ -65,7 +68,7 @@ impl Answer {
         write::end(&mut bytes);
         let keeps_upstream = response.keep_alive && response.framing != Framing::UntilClose;
         let body = BodyDecoder::new(response.framing);
-        Self { bytes, written: 0, ready: 0, body, is_chunked, is_last, keeps_upstream }
+        Self { bytes, written: 0, ready: 0, body, is_chunked, is_last, is_unframed, keeps_upstream }
     }
 
     /// Takes in what the instance has sent of the body, unless some of it waits to be written; returns how much was used
@@ -173,7 +176,7 @@ pub(crate) fn switching(bytes: &mut Vec<u8>, response: &Response<'_>, protocol: 
 
 fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>) {
     for field in fields.iter().filter(|field| headers::passes_to_client(field, fields)) {
-        write::field(bytes, field.name, field.value);
+        field.write(bytes);
     }
 }
 

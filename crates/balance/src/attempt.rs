@@ -52,6 +52,15 @@ impl fmt::Debug for Attempt {
     }
 }
 
+/// How an attempt begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) at: Instant,
+    /// Whether a kept connection will do.
+    pub(crate) may_reuse: bool,
+    pub(crate) connect_timeout: Duration,
+}
+
 enum Link {
     Connecting(Connecting),
     Connected(Upstream),
@@ -83,26 +92,25 @@ pub(crate) enum Kind {
 // === impl Attempt ===
 
 impl Attempt {
-    /// An attempt at `candidate`: on a kept connection when there is one and it `may_reuse` it.
+    /// An attempt at `candidate`: on a kept connection when there is one and that will do.
     pub(crate) fn new(
         gateway: &Gateway,
         candidate: Arc<Candidate>,
         in_flight: InFlight,
         request: &Outgoing,
-        may_reuse: bool,
-        connect_timeout: Duration,
+        start: Start,
         cx: &mut Context<'_>,
     ) -> Self {
         let must_be_sure = !request.facts.is_repeatable;
         let mut take = || gateway.pool.take(candidate.serial, must_be_sure, gateway.clock.now(), cx);
-        let kept = if may_reuse { take() } else { None };
+        let kept = if start.may_reuse { take() } else { None };
         let link = match kept {
             Some(upstream) => Link::Connected(upstream),
-            None => Link::Connecting(connect(&candidate, &gateway.addresses, connect_timeout)),
+            None => Link::Connecting(connect(&candidate, &gateway.addresses, start.connect_timeout)),
         };
         Self {
             candidate,
-            started: Instant::now(),
+            started: start.at,
             link,
             sent: 0,
             has_written: false,
@@ -214,9 +222,8 @@ impl Attempt {
 
     /// Whether the instance has answered anybody within the last `limit`. Not since this waits for it: it may have been
     /// stopped a moment later.
-    pub(crate) fn instance_lives(&self, gateway: &Gateway, limit: Duration) -> bool {
-        let now = gateway.clock.now();
-        self.waits_since.is_some() && gateway.pool.was_heard_within(self.candidate.serial, limit, now)
+    pub(crate) fn instance_lives(&self, limit: Duration) -> bool {
+        self.waits_since.is_some() && self.candidate.standing.load.heard() + limit > Millis::now()
     }
 
     /// This attempt has failed for that reason.

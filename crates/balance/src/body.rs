@@ -59,8 +59,9 @@ impl Body {
             let used = request.feed(client.unread())?;
             client.consume(used);
             if used > 0 {
-                self.waits_since = None;
-                downstream.body_moved(options.timeouts.response_timeout);
+                let since = self.waits_since.take();
+                self.waited += since.map_or(Duration::ZERO, |since| downstream.now().since(since));
+                downstream.body_moved();
                 return Poll::Ready(Ok(()));
             }
             if request.facts.expects_continue && !std::mem::replace(&mut self.is_continued, true) {
@@ -127,6 +128,101 @@ pub(crate) fn poll_left<S: Stream>(client: &mut Wire<S>, max_bytes: usize, cx: &
             // It may have left since; that will show when the response is written.
             Ok(Read::Full) => return Poll::Pending,
             Ok(Read::End) | Err(_) => return Poll::Ready(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{rc::Rc, task::Waker};
+
+    use http1::{Limits, Scratch, find_head_end, parse_request};
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+    use crate::{
+        buffers::Buffers,
+        clock::Clock,
+        headers::Client,
+        identity::RequestId,
+        outgoing::{Facts, Sizes},
+    };
+
+    /// A POST whose head is there, and whose body of a megabyte is to come.
+    struct Upload {
+        client: DuplexStream,
+        wire: Wire<DuplexStream>,
+        request: Outgoing,
+        body: Body,
+        clock: Rc<Clock>,
+        downstream: Downstream,
+        options: GatewayOptions,
+    }
+
+    impl Upload {
+        fn at(min_bytes_per_s: u64) -> Self {
+            let head = b"POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+            let mut scratch = Scratch::default();
+            let end = find_head_end(head, &mut 0).unwrap();
+            let parsed = parse_request(&head[..end], &mut scratch, &Limits::default()).unwrap();
+            let facts = Facts::of(&parsed, RequestId::settle(&parsed.fields));
+            let sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
+            let from = Client::new("10.0.0.9".parse().unwrap(), false);
+            let request = Outgoing::new(Vec::new(), &parsed, b"/", b"/mail", &from, facts, sizes);
+            let (client, near) = duplex(1 << 16);
+            let mut options = GatewayOptions::default();
+            options.limits.body_min_bytes_per_s = min_bytes_per_s;
+            let clock = Rc::new(Clock::default());
+            let downstream = Downstream::new(from, Rc::clone(&clock));
+            let wire = Wire::new(near, Buffers::default());
+            Self { client, wire, request, body: Body::new(Vec::new()), clock, downstream, options }
+        }
+
+        /// A second passes in which the gateway waits, and then `bytes` arrive.
+        async fn second(&mut self, bytes: usize) -> Result<(), Refusal> {
+            self.poll()?;
+            self.clock.set_to(self.clock.now() + Duration::from_secs(1));
+            self.client.write_all(&vec![b'x'; bytes]).await.unwrap();
+            self.poll()
+        }
+
+        fn poll(&mut self) -> Result<(), Refusal> {
+            let Self { wire, request, body, downstream, options, .. } = self;
+            let mut cx = Context::from_waker(Waker::noop());
+            loop {
+                match body.poll_next(wire, request, downstream, options, &mut cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(refusal)) => return Err(refusal),
+                    Poll::Pending => return Ok(()),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_drips_without_a_pause_is_refused_after_the_grace() {
+        let mut upload = Upload::at(100);
+        for second in 1..=10 {
+            assert_eq!(upload.second(10).await, Ok(()), "second {second} is within the grace");
+        }
+        // 110 bytes have come by the end of the next second, 100 were owed then; and 200 a second later.
+        assert_eq!(upload.second(10).await, Ok(()));
+        assert_eq!(upload.second(10).await, Err(Refusal::BodyTooSlow { min_bytes_per_s: 100 }));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_fast_enough_is_never_refused() {
+        let mut upload = Upload::at(100);
+        for _ in 0..1000 {
+            assert_eq!(upload.second(100).await, Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_a_client_may_drip_for_ever() {
+        let mut upload = Upload::at(0);
+        for _ in 0..1000 {
+            assert_eq!(upload.second(1).await, Ok(()));
         }
     }
 }

@@ -30,7 +30,12 @@ impl Millis {
     /// The moment of the call.
     #[must_use]
     pub fn now() -> Self {
-        Self(millis(AT_START + START.elapsed()))
+        Self::of(Instant::now())
+    }
+
+    /// That moment.
+    pub(crate) fn of(instant: Instant) -> Self {
+        Self(millis(AT_START + instant.saturating_duration_since(*START)))
     }
 
     /// How long after `earlier` this is; zero when it is before.

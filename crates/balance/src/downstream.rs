@@ -41,8 +41,8 @@ pub(crate) struct Downstream {
     phase: Cell<Phase>,
     /// Until when, by [`Waiting`]; zero: not waiting.
     deadlines: [Cell<Millis>; Waiting::COUNT],
-    /// Whether [`Waiting::Response`] is stopped only while the client is slow with the body.
-    expects_response: Cell<bool>,
+    /// How long an instance that owes a response may take for it, once the client is no longer slow with the body.
+    response_limit: Cell<Option<Duration>>,
     is_draining: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Its place in [`Downstreams`].
@@ -91,7 +91,7 @@ impl Downstream {
             clock,
             phase: Cell::new(Phase::Idle),
             deadlines: Default::default(),
-            expects_response: Cell::default(),
+            response_limit: Cell::default(),
             is_draining: Cell::default(),
             waker: RefCell::default(),
             place: Cell::default(),
@@ -129,21 +129,20 @@ impl Downstream {
         deadline != Millis(0) && deadline <= self.clock.now()
     }
 
-    /// From now on, or no longer, an instance owes a response.
-    pub(crate) fn expect_response(&self, expects: bool, limit: Duration) {
-        self.expects_response.set(expects);
-        if expects {
-            self.wait(Waiting::Response, limit);
-        } else {
-            self.stop(Waiting::Response);
+    /// From now on an instance owes a response, `limit` after the last piece of the request; `None`: it does no longer.
+    pub(crate) fn expect_response(&self, limit: Option<Duration>) {
+        self.response_limit.set(limit);
+        match limit {
+            Some(limit) => self.wait(Waiting::Response, limit),
+            None => self.stop(Waiting::Response),
         }
     }
 
     /// A piece of the request's body went to the instance: its time to answer starts again.
-    pub(crate) fn body_moved(&self, response_limit: Duration) {
+    pub(crate) fn body_moved(&self) {
         self.stop(Waiting::Body);
-        if self.expects_response.get() {
-            self.wait(Waiting::Response, response_limit);
+        if let Some(limit) = self.response_limit.get() {
+            self.wait(Waiting::Response, limit);
         }
     }
 
@@ -283,15 +282,15 @@ mod tests {
     fn a_slow_client_does_not_use_up_the_time_of_the_instance() {
         let (downstream, clock) = downstream();
         let limit = Duration::from_secs(1);
-        downstream.expect_response(true, limit);
+        downstream.expect_response(Some(limit));
         downstream.body_stalled(Duration::from_secs(30));
         clock.set_to(Millis(20_000));
         assert!(!downstream.is_over(Waiting::Response));
-        downstream.body_moved(limit);
+        downstream.body_moved();
         clock.set_to(Millis(21_100));
         assert!(downstream.is_over(Waiting::Response));
-        downstream.expect_response(false, limit);
-        downstream.body_moved(limit);
+        downstream.expect_response(None);
+        downstream.body_moved();
         assert!(!downstream.waits_in_vain(Millis(u64::MAX)), "nobody owes a response any more");
     }
 

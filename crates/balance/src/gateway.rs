@@ -3,13 +3,7 @@
 //! head → target → service → pick → attempt → (another attempt) → response. One [`Gateway`] per core; everything it owns is
 //! that core's alone, and the one thing it shares, the routing table, is a snapshot that it only reads.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    rc::Rc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use http1::{BodyDecoder, Limits, Scratch};
 use tokio::time::timeout;
@@ -101,11 +95,14 @@ impl Gateway {
 
     /// Forwards a request, and its response back.
     async fn forward<S: Stream>(&self, client: &mut Wire<S>, mut serving: Box<Serving<'_>>) -> Next {
-        let (started, service) = (Instant::now(), serving.service);
+        let service = serving.service;
         let served = serving.serve(client).await;
-        self.counters(service).responded(status(&served), started.elapsed());
+        self.counters(service).responded(status(&served), serving.lasted());
+        let had_a_place = !matches!(served, Err(Refusal::Busy(_)));
         let next = self.deliver(client, serving, served).await;
-        self.queues.one_left(&service.name);
+        if had_a_place {
+            self.queues.one_left(&service.name);
+        }
         next
     }
 
@@ -123,8 +120,7 @@ impl Gateway {
             Ok(Served::Tunnel { words, attempt }) => return self.tunnel(client, words, attempt, downstream).await,
             Ok(Served::Left) => return Next::Close,
             Err(refusal) => {
-                let facts = request.facts;
-                let (bytes, rest) = request.into_parts();
+                let (facts, bytes, rest) = request.into_parts();
                 self.buffers.put_vec(bytes);
                 let words = body.into_interim();
                 return self.refuse(client, words, &refusal, &facts, Rest::new(rest, &facts), downstream).await;
@@ -148,7 +144,7 @@ impl Gateway {
         let is_request_sent = request.is_complete() && attempt.has_sent_all(&request);
         let (is_last, keeps_upstream) = (answer.is_last, answer.keeps_upstream);
         self.buffers.put_vec(answer.into_bytes());
-        self.buffers.put_vec(request.into_parts().0);
+        self.buffers.put_vec(request.into_parts().1);
         if end != End::Complete {
             return Next::Close;
         }

@@ -44,7 +44,7 @@ pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&
     let mut told = Told::default();
     for field in fields.iter() {
         if passes_to_instance(&field, client, &mut told) && !fields.is_named_by_connection(field.name) {
-            write::field(out, field.name, field.value);
+            field.write(out);
         }
     }
     forwarded_for(out, fields, client);

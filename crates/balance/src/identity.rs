@@ -13,15 +13,13 @@ use http1::{Fields, Name, One, write};
 use rand::RngExt as _;
 use service_kit::request::{is_acceptable, parse_traceparent};
 
-/// Longest id that is kept; [`is_acceptable`] says so.
-const ID_MAX_BYTES: usize = 128;
 const OWN_BYTES: usize = 32;
 
-/// A request's id, without an allocation.
-#[derive(Clone, Copy)]
-pub(crate) struct RequestId {
-    bytes: [u8; ID_MAX_BYTES],
-    length: u8,
+/// A request's id. One of our own is made without an allocation.
+#[derive(Clone)]
+pub(crate) enum RequestId {
+    Own([u8; OWN_BYTES]),
+    Given(Box<[u8]>),
 }
 
 // === impl RequestId ===
@@ -29,32 +27,28 @@ pub(crate) struct RequestId {
 impl RequestId {
     /// 32 hexadecimal digits that nobody else has.
     pub(crate) fn new() -> Self {
-        let mut bytes = [0; ID_MAX_BYTES];
+        let mut bytes = [0; OWN_BYTES];
         let random = rand::rng().random::<u128>().to_be_bytes();
         for (pair, byte) in bytes.chunks_exact_mut(2).zip(random) {
             pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
             pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
         }
-        #[expect(clippy::cast_possible_truncation, reason = "it is 32")]
-        Self { bytes, length: OWN_BYTES as u8 }
+        Self::Own(bytes)
     }
 
     /// The client's, if it is there once and acceptable; a new one otherwise.
     pub(crate) fn settle(fields: &Fields<'_>) -> Self {
         match fields.get(Name::XRequestId) {
-            One::One(given) if is_acceptable(given) => Self::of(given).unwrap_or_else(Self::new),
+            One::One(given) if is_acceptable(given) => Self::Given(given.into()),
             _ => Self::new(),
         }
     }
 
-    fn of(given: &[u8]) -> Option<Self> {
-        let mut bytes = [0; ID_MAX_BYTES];
-        bytes.get_mut(..given.len())?.copy_from_slice(given);
-        Some(Self { bytes, length: u8::try_from(given.len()).ok()? })
-    }
-
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
+        match self {
+            Self::Own(digits) => digits,
+            Self::Given(id) => id,
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -17,6 +17,9 @@ use crate::{
     retry,
 };
 
+/// Room for a usual head, so that a new buffer does not grow step by step.
+const HEAD_BYTES: usize = 1024;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -35,7 +38,7 @@ pub(crate) struct Outgoing {
 }
 
 /// What must be remembered of a request when its head is gone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) id: RequestId,
     /// Whether it may be carried out twice without harm.
@@ -101,10 +104,6 @@ fn upgrade<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
 
 impl Outgoing {
     /// Writes the head into `bytes`, which are empty. `rest` is what the instance is asked for, `prefix` what was cut off.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::BodyTooLarge`], by the declared length.
     pub(crate) fn new(
         mut bytes: Vec<u8>,
         request: &Request<'_>,
@@ -113,11 +112,9 @@ impl Outgoing {
         client: &Client,
         facts: Facts,
         sizes: Sizes,
-    ) -> Result<Self, Refusal> {
+    ) -> Self {
+        bytes.reserve(HEAD_BYTES);
         let Sizes { body_max_bytes, replay_max_bytes } = sizes;
-        if matches!(request.framing, Framing::Length(length) if length > body_max_bytes) {
-            return Err(Refusal::BodyTooLarge { max_bytes: body_max_bytes });
-        }
         let slash: &[u8] = if rest.first() == Some(&b'/') { b"" } else { b"/" };
         write::request_line(&mut bytes, request.method.as_bytes(), &[slash, rest]);
         // Absolute-form: the target's authority goes before the Host field (RFC 9112, section 3.2.2).
@@ -143,7 +140,7 @@ impl Outgoing {
             write::field(&mut bytes, b"Connection", b"upgrade");
             write::field(&mut bytes, b"Upgrade", protocol);
         }
-        Ok(Self {
+        Self {
             bytes,
             is_whole: true,
             lacks_host: host.is_none(),
@@ -154,7 +151,7 @@ impl Outgoing {
             body_bytes: 0,
             replay_max_bytes,
             facts,
-        })
+        }
     }
 
     /// Ends the head, before the first attempt: `address` is the instance's, for a client that named no host.
@@ -229,9 +226,9 @@ impl Outgoing {
         forgets
     }
 
-    /// The buffer, for the next request, and what is left of the body.
-    pub(crate) fn into_parts(self) -> (Vec<u8>, BodyDecoder) {
-        (self.bytes, self.body)
+    /// What is remembered of the head, the buffer for the next request, and what is left of the body.
+    pub(crate) fn into_parts(self) -> (Facts, Vec<u8>, BodyDecoder) {
+        (self.facts, self.bytes, self.body)
     }
 }
 
@@ -265,7 +262,7 @@ mod tests {
         let parsed = parse_request(&request[..end], &mut scratch, &Limits::default()).unwrap();
         let client = Client::new("10.0.0.9".parse().unwrap(), false);
         let facts = Facts::of(&parsed, RequestId::settle(&parsed.fields));
-        let mut outgoing = Outgoing::new(Vec::new(), &parsed, b"?q", b"/mail", &client, facts, SIZES).unwrap();
+        let mut outgoing = Outgoing::new(Vec::new(), &parsed, b"?q", b"/mail", &client, facts, SIZES);
         outgoing.complete_head(|| "10.0.0.5:7070".to_owned());
         (outgoing, end)
     }

@@ -175,7 +175,7 @@ impl Race {
         {
             return Poll::Ready(event);
         }
-        if request.is_complete() && request.is_whole() && self.stalls(gateway, patience, now) {
+        if request.is_complete() && request.is_whole() && self.stalls(patience, now) {
             return Poll::Ready(Event::Stalled);
         }
         Poll::Pending
@@ -192,12 +192,12 @@ impl Race {
     }
 
     /// Whether the only attempt has begun to wait for too long.
-    fn stalls(&mut self, gateway: &Gateway, patience: &Patience, now: Millis) -> bool {
+    fn stalls(&mut self, patience: &Patience, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
         let is_silent = !patience.stall.is_zero()
             && attempt.waits_for(patience.stall, now)
-            && !attempt.instance_lives(gateway, patience.stall);
+            && !attempt.instance_lives(patience.stall);
         let is_slow = patience.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
         !attempt.is_stalled && {
             attempt.is_stalled = is_silent || is_slow;

@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     UpstreamTimeout(String),
     /// Too many connections.
     Overloaded(&'static str),
+    /// The instances have as much to do as they may have. The connection goes on: a new one would be more work for everybody.
+    Busy(&'static str),
 }
 
 /// When to ask again: an instance that comes back is known within a heartbeat.
@@ -120,7 +122,7 @@ impl Refusal {
             Self::DiscoveryUnknown(detail) => unavailable("discovery_unknown", detail),
             Self::NoInstance(detail) => unavailable("no_instance", detail),
             Self::Unreachable(detail) => unavailable("instance_unreachable", detail),
-            Self::Overloaded(detail) => unavailable("overloaded", detail),
+            Self::Overloaded(detail) | Self::Busy(detail) => unavailable("overloaded", detail),
             Self::UpstreamClosed(detail) => bad_gateway("upstream_closed", detail),
             Self::UpstreamMalformed(detail) => bad_gateway("upstream_malformed", detail),
             Self::UpstreamTimeout(detail) => {
@@ -153,7 +155,8 @@ impl Refusal {
             | Self::Unreachable(_)
             | Self::UpstreamClosed(_)
             | Self::UpstreamMalformed(_)
-            | Self::UpstreamTimeout(_) => false,
+            | Self::UpstreamTimeout(_)
+            | Self::Busy(_) => false,
         }
     }
 }

@@ -44,8 +44,13 @@ pub(crate) struct Relay<'a> {
 // === impl Relay ===
 
 impl Relay<'_> {
-    /// Relays until the end.
+    /// Relays until the end. A client that would take any end of its connection for the end of the response has its
+    /// connection reset when that is not so (RFC 9112, section 8), whatever becomes of this task or process.
     pub(crate) async fn run<S: Stream>(mut self, client: &mut Wire<S>) -> End {
+        let is_unframed = self.answer.is_unframed;
+        if is_unframed {
+            client.stream().resets_on_drop(true);
+        }
         let end = poll_fn(|cx| {
             if let Poll::Ready(end) = self.poll_response(client, cx) {
                 return Poll::Ready(end);
@@ -55,6 +60,9 @@ impl Relay<'_> {
         .await;
         self.downstream.stop(Waiting::Client);
         self.downstream.stop(Waiting::ResponseBody);
+        if is_unframed && end == End::Complete {
+            client.stream().resets_on_drop(false);
+        }
         end
     }
 

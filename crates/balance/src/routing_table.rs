@@ -9,7 +9,7 @@ mod shelf;
 
 use std::{cell::RefCell, collections::HashMap, ops::Deref, rc::Rc, sync::Arc, time::SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use discovery::{Address, InstanceKey, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
@@ -150,8 +150,8 @@ pub struct TableHandle(Arc<ArcSwap<RoutingTable>>);
 /// One core's view of it: reading is a comparison of two pointers, and holding the result touches no shared counter.
 #[derive(Debug)]
 pub(crate) struct CoreTable {
-    shared: TableHandle,
-    cached: RefCell<Rc<Held>>,
+    newest: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
+    held: RefCell<Rc<Held>>,
 }
 
 /// A table that a core holds on to: counted by the core for its requests, and once among the cores.
@@ -179,18 +179,18 @@ impl TableHandle {
 
 impl CoreTable {
     pub(crate) fn new(shared: TableHandle) -> Self {
-        let cached = RefCell::new(Rc::new(Held(shared.load())));
-        Self { shared, cached }
+        let held = RefCell::new(Rc::new(Held(shared.load())));
+        Self { newest: RefCell::new(Cache::new(shared.0)), held }
     }
 
     /// The table in force.
     pub(crate) fn load(&self) -> Rc<Held> {
-        let current = self.shared.0.load();
-        let mut cached = self.cached.borrow_mut();
-        if !Arc::ptr_eq(&current, &cached.0) {
-            *cached = Rc::new(Held(Arc::clone(&current)));
+        let mut newest = self.newest.borrow_mut();
+        let (newest, mut held) = (newest.load(), self.held.borrow_mut());
+        if !Arc::ptr_eq(newest, &held.0) {
+            *held = Rc::new(Held(Arc::clone(newest)));
         }
-        Rc::clone(&cached)
+        Rc::clone(&held)
     }
 }
 

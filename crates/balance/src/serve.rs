@@ -1,15 +1,21 @@
 //! From a request to the head of its response: pick, attempt, judge, maybe another attempt.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+mod response;
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use discovery::policy::Policy;
-use http1::{Limits, Method, parse_response};
+use response::Settled;
 use service_kit::chain;
-use tokio::time::Instant;
 
 use crate::{
-    answer::{self, Answer, Own},
-    attempt::{Attempt, Failure, Kind},
+    answer::Answer,
+    attempt::{Attempt, Failure, Start},
     body::Body,
     choice::Choice,
     clock::Millis,
@@ -17,7 +23,6 @@ use crate::{
     gateway::Gateway,
     outgoing::Outgoing,
     outlier::{Change, Outcome},
-    per_core::FailureKind,
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     refusal::Refusal,
@@ -27,19 +32,18 @@ use crate::{
     wire::{Stream, Wire},
 };
 
-/// Interim responses that one request may have; more are an instance gone wild.
-const INTERIM_MAX: usize = 16;
-
-const RESPONSE_LIMITS: Limits = Limits { head_max_bytes: 64 * 1024, fields_max: 256, target_max_bytes: 0 };
-
 /// A request with everything that it takes to serve it.
 pub(crate) struct Serving<'a> {
     gateway: &'a Gateway,
     pub(crate) service: &'a Service,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy: &'a Policy,
     pub(crate) request: Outgoing,
     pub(crate) body: Body,
     pub(crate) downstream: &'a Downstream,
+    /// When its head had come.
+    started: Instant,
+    /// When the response's had, if it has.
+    answered_at: Option<Instant>,
     choice: Choice,
     tried: Tried,
     attempts_left: u32,
@@ -67,7 +71,7 @@ impl<'a> Serving<'a> {
         choice: Choice,
         downstream: &'a Downstream,
     ) -> Self {
-        let policy = Arc::clone(service.policy());
+        let policy = &**service.policy();
         Self {
             gateway,
             service,
@@ -76,12 +80,19 @@ impl<'a> Serving<'a> {
             request,
             body: Body::new(gateway.buffers.vec()),
             downstream,
+            started: Instant::now(),
+            answered_at: None,
             choice,
             tried: Tried::default(),
             may_reuse: true,
             interims: 0,
             race: Race::default(),
         }
+    }
+
+    /// How long the client has waited for the head of its response, or still waits.
+    pub(crate) fn lasted(&self) -> Duration {
+        self.answered_at.unwrap_or_else(Instant::now) - self.started
     }
 
     /// Serves until an instance answers or trying again is over.
@@ -91,18 +102,18 @@ impl<'a> Serving<'a> {
     /// What the client gets instead.
     pub(crate) async fn serve<S: Stream>(&mut self, client: &mut Wire<S>) -> Result<Served, Refusal> {
         let patience = self.patience();
-        self.downstream.expect_response(true, patience.response);
+        self.downstream.expect_response(Some(patience.response));
         let served = self.run(client, &patience).await;
         // Whoever has lost is let go now, and not when the response is over.
         self.race = Race::default();
-        self.downstream.expect_response(false, patience.response);
+        self.downstream.expect_response(None);
         self.downstream.stop(Waiting::Try);
         self.downstream.stop(Waiting::Body);
         served
     }
 
     async fn run<S: Stream>(&mut self, client: &mut Wire<S>, patience: &Patience) -> Result<Served, Refusal> {
-        let first = self.attempt().await?;
+        let first = self.attempt(self.started).await?;
         self.race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
         self.feed(client)?;
         loop {
@@ -132,7 +143,7 @@ impl<'a> Serving<'a> {
         if self.attempts_left == 0 || !self.has_somebody() {
             return;
         }
-        let second = if self.may_retry() { self.try_attempt().await } else { None };
+        let second = if self.may_retry() { self.try_attempt(Instant::now()).await } else { None };
         match second {
             Some(second) => self.race.add(second),
             None => self.race.look_again(),
@@ -161,9 +172,9 @@ impl<'a> Serving<'a> {
         Ok(())
     }
 
-    /// An attempt at the instance whose turn it is; waits for a place when all instances are busy.
-    async fn attempt(&mut self) -> Result<Option<Attempt>, Refusal> {
-        if let Some(attempt) = self.try_attempt().await {
+    /// An attempt at the instance whose turn it is, as of `now`; waits for a place when all instances are busy.
+    async fn attempt(&mut self, now: Instant) -> Result<Option<Attempt>, Refusal> {
+        if let Some(attempt) = self.try_attempt(now).await {
             return Ok(Some(attempt));
         }
         if !self.has_somebody() {
@@ -175,30 +186,29 @@ impl<'a> Serving<'a> {
 
     async fn attempt_in_turn(&mut self) -> Result<Attempt, Refusal> {
         let breaker = self.policy.breaker;
-        let until = Instant::now() + breaker.queue_timeout;
-        let place = self.gateway.queues.enter(&self.service.name, breaker.queue_max);
-        let place =
-            place.ok_or(Refusal::Overloaded("every instance is busy, and as many requests wait as may wait"))?;
-        while place.wait(until).await {
-            if let Some(attempt) = self.try_attempt().await {
+        let place = self.gateway.queues.enter(&self.service.name, breaker.queue_max, breaker.queue_timeout);
+        let place = place.ok_or(Refusal::Busy("every instance is busy, and as many requests wait as may wait"))?;
+        while place.wait().await {
+            if let Some(attempt) = self.try_attempt(Instant::now()).await {
                 return Ok(attempt);
             }
         }
-        Err(Refusal::Overloaded("every instance was busy for as long as a request may wait"))
+        Err(Refusal::Busy("every instance was busy for as long as a request may wait"))
     }
 
     /// An attempt without waiting; `None` when nobody is left, or all who are left are busy.
-    async fn try_attempt(&mut self) -> Option<Attempt> {
+    async fn try_attempt(&mut self, at: Instant) -> Option<Attempt> {
         let (candidate, in_flight) = self.book()?;
         let gateway = self.gateway;
         self.attempts_left = self.attempts_left.saturating_sub(1);
         self.request.complete_head(|| candidate.address().to_string());
-        let (request, may_reuse, connect) = (&self.request, self.may_reuse, self.policy.timeouts.connect);
+        let (request, may_reuse) = (&self.request, self.may_reuse);
+        let start = Start { at, may_reuse, connect_timeout: self.policy.timeouts.connect };
         let mut booked = Some((candidate, in_flight));
         poll_fn(|cx| {
-            let attempt = booked.take().map(|(candidate, in_flight)| {
-                Attempt::new(gateway, candidate, in_flight, request, may_reuse, connect, cx)
-            });
+            let attempt = booked
+                .take()
+                .map(|(candidate, in_flight)| Attempt::new(gateway, candidate, in_flight, request, start, cx));
             Poll::Ready(attempt)
         })
         .await
@@ -237,13 +247,13 @@ impl<'a> Serving<'a> {
     /// It may not: what the client gets.
     async fn again(&mut self, attempt: Attempt, failure: Failure) -> Result<(), Refusal> {
         let candidate = Arc::clone(&attempt.candidate);
-        let latency = attempt.started.elapsed();
+        let started = attempt.started;
         drop(attempt);
         // Another instance would need the same of this host.
         if let Some(overloaded) = failure.exhaustion() {
             return Err(overloaded);
         }
-        self.failed(&candidate, &failure, latency);
+        self.failed(&candidate, &failure, started);
         if failure.is_stale {
             // Where one kept connection was stale, others may be.
             self.may_reuse = false;
@@ -264,27 +274,34 @@ impl<'a> Serving<'a> {
         if !retry::is_allowed(situation) || !self.may_retry() {
             return Err(refusal);
         }
-        match self.attempt().await? {
+        match self.attempt(Instant::now()).await? {
             Some(attempt) => self.race.add(attempt),
             None => return Err(refusal),
         }
         Ok(())
     }
 
-    fn failed(&self, candidate: &Candidate, failure: &Failure, latency: Duration) {
+    fn failed(&self, candidate: &Candidate, failure: &Failure, started: Instant) {
         let counters = self.gateway.counters(self.service);
         if let Some(kind) = failure.metric() {
             counters.failed(kind);
         }
         if let Some(outcome) = failure.outcome() {
             let reason = || chain(&failure.kind).to_string();
-            self.record(candidate, outcome, latency, reason);
+            self.record(candidate, outcome, (started, Instant::now()), reason);
         }
     }
 
-    fn record(&self, candidate: &Candidate, outcome: Outcome, latency: Duration, reason: impl FnOnce() -> String) {
+    /// Takes in how an attempt ended that lasted from the one moment to the other.
+    fn record(
+        &self,
+        candidate: &Candidate,
+        outcome: Outcome,
+        (started, now): (Instant, Instant),
+        reason: impl FnOnce() -> String,
+    ) {
         let (name, address) = (&self.service.name, candidate.address());
-        match candidate.record(outcome, latency, Millis::now(), &self.policy) {
+        match candidate.record(outcome, now - started, Millis::of(now), self.policy) {
             Some(Change::Ejected { lasts }) => {
                 self.gateway.counters(self.service).ejected();
                 let reason = reason();
@@ -306,121 +323,6 @@ impl<'a> Serving<'a> {
             gateway.counters(service).retried();
         }
         may
-    }
-
-    // === an answer ===
-
-    /// Reads the head of a response, and writes the one for the client.
-    fn settle(&mut self, mut attempt: Attempt, head_bytes: usize) -> Settled {
-        let latency = attempt.started.elapsed();
-        match self.read(&mut attempt, head_bytes) {
-            Ok(Read::Interim) => {
-                attempt.search_again();
-                Settled::Interim(attempt)
-            }
-            Ok(Read::Final(status, answer)) => {
-                self.answered(&attempt, status, latency);
-                Settled::Served(Served::Response { status, answer, attempt })
-            }
-            Ok(Read::Switched(words)) => {
-                self.answered(&attempt, 101, latency);
-                Settled::Served(Served::Tunnel { words, attempt })
-            }
-            Err(what) => {
-                self.gateway.pool.heard(attempt.candidate.serial, self.gateway.clock.now());
-                let failure = attempt.failure(Kind::Malformed(what));
-                Settled::Failed(attempt, failure)
-            }
-        }
-    }
-
-    /// An instance has answered; those that were asked before it have not.
-    fn answered(&self, attempt: &Attempt, status: u16, latency: Duration) {
-        let gateway = self.gateway;
-        gateway.pool.heard(attempt.candidate.serial, gateway.clock.now());
-        self.record(&attempt.candidate, Outcome::Answered { status }, latency, || format!("answered {status} again"));
-        let stall = self.patience().stall;
-        for loser in self.race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(gateway, stall)) {
-            let waited = loser.started.elapsed();
-            self.gateway.counters(self.service).failed(FailureKind::Timeout);
-            self.record(&loser.candidate, Outcome::TimedOut, waited, || format!("has answered nothing for {waited:?}"));
-        }
-    }
-
-    fn read(&mut self, attempt: &mut Attempt, head_bytes: usize) -> Result<Read, &'static str> {
-        let (gateway, facts) = (self.gateway, self.request.facts);
-        let cookie = self.cookie(&attempt.candidate);
-        let mut scratch = gateway.scratch.borrow_mut();
-        let Some(upstream) = attempt.upstream() else { return Err("it has no connection") };
-        let head = &upstream.wire.unread()[..head_bytes];
-        let method = if facts.is_head { Method::Head } else { Method::Get };
-        let response = parse_response(head, &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
-        let read = match response.status {
-            101 => {
-                let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {
-                    return Err("it switched protocols without being asked");
-                };
-                let mut words = std::mem::take(&mut self.body.interim);
-                answer::switching(&mut words, &response, protocol, &facts);
-                Read::Switched(words)
-            }
-            100..200 => {
-                self.interims += 1;
-                if self.interims > INTERIM_MAX {
-                    return Err("it sent interim responses without end");
-                }
-                // The client's own expectation was met by us; HTTP/1.0 knows no interim responses.
-                if response.status != 100 && !facts.is_http_1_0 {
-                    answer::interim(&mut self.body.interim, &response);
-                }
-                Read::Interim
-            }
-            status => {
-                let is_last = self.downstream.is_draining() || !self.request.is_complete();
-                let bytes = std::mem::take(&mut self.body.interim);
-                let answer = gateway.clock.with_date(|date| {
-                    let own = Own { date, is_last, cookie: cookie.as_deref() };
-                    Answer::new(bytes, &response, &facts, own)
-                });
-                Read::Final(status, answer)
-            }
-        };
-        upstream.wire.consume(head_bytes);
-        Ok(read)
-    }
-
-    /// The cookie that keeps the client at this instance, unless it has it.
-    fn cookie(&self, candidate: &Candidate) -> Option<Vec<u8>> {
-        let sticky = self.policy.load_balancing.sticky.as_ref()?;
-        if self.choice.sticky.as_deref() == Some(&candidate.cookie()[..]) {
-            return None;
-        }
-        let value = String::from_utf8_lossy(candidate.cookie()).into_owned();
-        let age = sticky.max_age.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
-        let (name, path) = (&sticky.cookie, &self.service.name);
-        Some(format!("{name}={value}; Path=/{path}{age}; HttpOnly; SameSite=Lax").into_bytes())
-    }
-}
-
-enum Settled {
-    Served(Served),
-    Interim(Attempt),
-    Failed(Attempt, Failure),
-}
-
-enum Read {
-    Interim,
-    Final(u16, Answer),
-    Switched(Vec<u8>),
-}
-
-fn sentence(error: http1::Refusal) -> &'static str {
-    match error {
-        http1::Refusal::Malformed(what) => what,
-        http1::Refusal::HeadTooLarge | http1::Refusal::TooManyFields => "the head is too large",
-        http1::Refusal::UnsupportedCoding => "Transfer-Encoding: it must be \"chunked\", alone",
-        http1::Refusal::UnsupportedVersion => "the version must be HTTP/1.1 or HTTP/1.0",
-        _ => "the head makes no sense",
     }
 }
 

@@ -3,9 +3,9 @@
 //! A change of etcd's is applied as a whole, whatever else is waiting is applied with it, and then one table goes into
 //! force. While etcd is out of reach nothing changes: the last table serves, and its age is visible.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use discovery::{InstanceKey, Revision, Update};
+use discovery::{InstanceKey, Registered, Revision, ServiceName, Update};
 use discovery_etcd::{Change, OverrideUpdate, PolicyUpdate, WatchHealth};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use service_kit::{chain, health::Readiness};
@@ -26,6 +26,9 @@ use crate::{
 
 /// How often the last resort is asked, and how often the snapshot is written at most.
 const ROUND: Duration = Duration::from_secs(1);
+/// So many instances that come or go at once are told by their keys; of more only the number, or a network that breaks would
+/// drown its own cause in the log.
+const NAMED_MAX: usize = 16;
 
 /// What [`Watcher::run`] works with.
 #[derive(Debug)]
@@ -90,10 +93,7 @@ impl Watcher {
                     }
                 }
                 Some(dead) = found_dead.recv() => {
-                    for (key, serial) in dead {
-                        tracing::info!(%key, "instance is gone: its lease had expired, and it accepts no connections");
-                        self.instances.found_dead(&key, serial);
-                    }
+                    self.bury(&dead);
                 }
                 _ = rounds.tick() => {
                     self.instances.tick(Millis::now());
@@ -115,8 +115,8 @@ impl Watcher {
         for unreadable in &change.unreadable {
             tracing::warn!(key = unreadable.key, "a key in etcd makes no sense and is left out: {}", unreadable.reason);
         }
+        self.tell(&change.updates, change.revision);
         for update in change.updates {
-            self.tell(&update, change.revision);
             self.instances.apply(update, now);
         }
         for update in change.overrides {
@@ -150,21 +150,53 @@ impl Watcher {
         self.instances.at(Source::Etcd, change.revision);
     }
 
-    fn tell(&self, update: &Update, revision: Revision) {
-        let added = match update {
-            Update::Reset(all) => {
-                tracing::info!(%revision, instances = all.len(), "reset");
-                &all[..]
+    fn bury(&mut self, dead: &Dead) {
+        if dead.len() > NAMED_MAX {
+            tracing::info!(
+                instances = dead.len(),
+                "they are gone: their leases had expired, and they accept no connections"
+            );
+        }
+        for (key, serial) in dead {
+            if dead.len() <= NAMED_MAX {
+                tracing::info!(%key, "instance is gone: its lease had expired, and it accepts no connections");
             }
-            Update::Add(new) => {
-                tracing::info!(key = %new.key, value = %new.instance, "instance added or changed");
-                std::slice::from_ref(new)
+            self.instances.found_dead(key, *serial);
+        }
+    }
+
+    /// Says what is new: of each instance, or of each service when they are many.
+    fn tell(&self, updates: &[Update], revision: Revision) {
+        let are_many = updates.len() > NAMED_MAX;
+        if are_many {
+            for (service, (added, removed)) in crowds(updates) {
+                tracing::info!(service.name = %service, %revision, added, removed, "many instances changed at once");
             }
-            Update::Remove(key) => {
-                tracing::info!(%key, "instance removed");
-                &[]
-            }
-        };
+        }
+        for update in updates {
+            let added = match update {
+                Update::Reset(all) => {
+                    tracing::info!(%revision, instances = all.len(), "reset");
+                    &all[..]
+                }
+                Update::Add(new) => {
+                    if !are_many {
+                        tracing::info!(key = %new.key, value = %new.instance, "instance added or changed");
+                    }
+                    std::slice::from_ref(new)
+                }
+                Update::Remove(key) => {
+                    if !are_many {
+                        tracing::info!(%key, "instance removed");
+                    }
+                    &[]
+                }
+            };
+            self.warn_of_forbidden(added);
+        }
+    }
+
+    fn warn_of_forbidden(&self, added: &[Registered]) {
         for new in added {
             if let Err(forbidden) = self.instances.check_address(new) {
                 tracing::warn!(key = %new.key, address = %new.instance.address, "instance is not used: it {forbidden}");
@@ -217,6 +249,19 @@ impl Watcher {
     }
 }
 
+/// How many instances of each service come, or change, and how many go.
+fn crowds(updates: &[Update]) -> BTreeMap<&ServiceName, (usize, usize)> {
+    let mut crowds = BTreeMap::<_, (usize, usize)>::new();
+    for update in updates {
+        match update {
+            Update::Reset(_) => {}
+            Update::Add(new) => crowds.entry(&new.key.service).or_default().0 += 1,
+            Update::Remove(key) => crowds.entry(&key.service).or_default().1 += 1,
+        }
+    }
+    crowds
+}
+
 fn save(file: &SnapshotFile, saved: Saved) {
     if let Err(error) = file.save(saved) {
         tracing::warn!(error = %chain(&error), "the snapshot is out of date");
@@ -239,4 +284,19 @@ fn spawn_prober(mut prober: Prober) -> (mpsc::Sender<Suspects>, mpsc::Receiver<D
         }
     });
     (suspects, found_dead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_and_goes_with_many_others_is_counted_by_service() {
+        let key = |service: &str, n: usize| format!("service/{service}/{n}").parse().unwrap();
+        let mut updates: Vec<Update> = (0..10_000).map(|n| Update::Remove(key("crowd", n))).collect();
+        updates.push(Update::Remove(key("mail", 1)));
+        let mail: ServiceName = "mail".parse().unwrap();
+        let crowd: ServiceName = "crowd".parse().unwrap();
+        assert_eq!(crowds(&updates), [(&crowd, (0, 10_000)), (&mail, (0, 1))].into());
+    }
 }

@@ -8,16 +8,34 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
 
 /// A byte stream, as TCP gives one.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Whether dropping it from now on is an error for the other side, instead of the end of what was sent.
+    fn resets_on_drop(&self, resets: bool);
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+impl Stream for TcpStream {
+    fn resets_on_drop(&self, resets: bool) {
+        // Fails only when the other side is gone.
+        let _gone = SockRef::from(self).set_linger(resets.then_some(Duration::ZERO));
+    }
+}
+
+#[cfg(test)]
+impl Stream for tokio::io::DuplexStream {
+    fn resets_on_drop(&self, _: bool) {}
+}
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -46,6 +46,8 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// The value without the white space around it. May be empty.
     pub value: &'a [u8],
+    /// The whole line as [`write::field`](crate::write::field) would write it, if that is how it came.
+    canonical: Option<&'a [u8]>,
 }
 
 /// What is there of a field that should be there once.
@@ -178,6 +180,18 @@ impl Slot {
         Self { name_at, name_len, value_at, value_len, id }
     }
 
+    fn field<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        Field { id: self.id, name: self.name(head), value: self.value(head), canonical: self.canonical(head) }
+    }
+
+    /// Exactly one space before the value and nothing behind it. That the line ends with CR LF is known.
+    fn canonical<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        let (from, colon) = (self.name_at as usize, (self.name_at + self.name_len) as usize);
+        let (value_at, end) = (self.value_at as usize, (self.value_at + self.value_len) as usize);
+        let is_canonical = value_at == colon + 2 && head[colon + 1] == b' ' && ends_line(head, end);
+        is_canonical.then(|| &head[from..end + 2])
+    }
+
     fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         &head[self.name_at as usize..][..self.name_len as usize]
     }
@@ -228,7 +242,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Field<'a>> {
         let slot = self.slots.next()?;
-        Some(Field { id: slot.id, name: slot.name(self.head), value: slot.value(self.head) })
+        Some(slot.field(self.head))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -247,6 +261,17 @@ impl<'a> IntoIterator for &Fields<'a> {
     }
 }
 
+impl Field<'_> {
+    /// Appends the line in the one form that [`write::field`](crate::write::field) gives to all. A line that came in this
+    /// form, as nearly all do, is copied as a whole.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self.canonical {
+            Some(line) => out.extend_from_slice(line),
+            None => crate::write::field(out, self.name, self.value),
+        }
+    }
+}
+
 /// Names and lengths only: values are cookies and passwords.
 impl fmt::Debug for Field<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -257,5 +282,31 @@ impl fmt::Debug for Field<'_> {
 impl fmt::Debug for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_written_in_one_form_however_it_came() {
+        for (line, value) in [
+            ("A: b", "b"),
+            ("A:b", "b"),
+            ("A:  b", "b"),
+            ("A:\tb", "b"),
+            ("A: b ", "b"),
+            ("A: ", ""),
+            ("A:", ""),
+            ("A: b c\td", "b c\td"),
+        ] {
+            let head = format!("{line}\r\nB: c\r\n\r\n");
+            let mut scratch = Scratch::default();
+            let fields = Fields::parse(head.as_bytes(), 0, &mut scratch, &Limits::default()).unwrap();
+            let mut written = Vec::new();
+            fields.iter().for_each(|field| field.write(&mut written));
+            assert_eq!(String::from_utf8(written).unwrap(), format!("A: {value}\r\nB: c\r\n"), "{line:?}");
+        }
     }
 }

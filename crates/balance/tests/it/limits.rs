@@ -102,3 +102,20 @@ async fn one_client_can_be_kept_to_its_share() {
     assert_eq!(a.ask("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
     assert_eq!(gateway.connect().await.answer().await.code(), (503, "overloaded".to_owned()));
 }
+
+#[tokio::test]
+async fn who_is_shed_is_told_at_once_and_keeps_the_connection() {
+    let upstream = Upstream::start(|_| Reply::Silence).await;
+    let mut gateway = Gateway::before(&[upstream.address()], &[]);
+    gateway.set_policy("mail", r#"{"breaker":{"in_flight_max":1,"queue_max":0}}"#);
+    let mut first = gateway.connect().await;
+    first.send("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    wait_until("the first at the instance", SOON, || async { upstream.connections_open() == 1 }).await;
+    let mut shed = gateway.connect().await;
+    for request in
+        ["GET /mail HTTP/1.1\r\nHost: a\r\n\r\n", "POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"]
+    {
+        let answer = shed.ask(request).await;
+        assert_eq!((answer.code(), answer.header("connection")), ((503, "overloaded".to_owned()), None));
+    }
+}

@@ -6,7 +6,11 @@ use testkit::{
     upstream::{Reply, Upstream},
     wait::SOON,
 };
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::support::Gateway;
 
@@ -172,4 +176,38 @@ async fn pipelined_requests_are_answered_in_order() {
         assert_eq!(client.answer().await.text(), format!("/{n}"));
     }
     assert!(timeout(SOON, async { upstream.connections_accepted() }).await.unwrap() == 1);
+}
+
+/// What an HTTP/1.0 client has read of a response that begins with `he`, and how its connection ended.
+async fn read_by_an_old_client(rest: Option<&str>) -> (Vec<u8>, std::io::Result<usize>) {
+    let mut upstream = Upstream::listen().await;
+    let gateway = Gateway::before(&[upstream.address()], &[]);
+    let mut client = TcpStream::connect(gateway.address()).await.unwrap();
+    client.write_all(b"GET /mail HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut conversation = upstream.accept().await;
+    conversation.read_request().await.unwrap().unwrap();
+    conversation.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n").await;
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n\r\nhe") {
+        assert!(timeout(SOON, client.read_buf(&mut read)).await.unwrap().unwrap() > 0, "{read:?}");
+    }
+    if let Some(rest) = rest {
+        conversation.write(rest).await;
+    }
+    drop(conversation);
+    let end = loop {
+        match timeout(SOON, client.read_buf(&mut read)).await.unwrap() {
+            Ok(1..) => {}
+            end => break end,
+        }
+    };
+    (read, end)
+}
+
+#[tokio::test]
+async fn an_old_client_is_reset_when_its_response_breaks_off_and_not_told_that_it_is_whole() {
+    let (_read, end) = read_by_an_old_client(None).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let (read, end) = read_by_an_old_client(Some("3\r\nllo\r\n0\r\n\r\n")).await;
+    assert!(read.ends_with(b"\r\n\r\nhello") && end.unwrap() == 0);
 }

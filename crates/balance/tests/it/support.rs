@@ -94,6 +94,12 @@ impl Gateway {
         self.publish();
     }
 
+    /// The text of `config/<service>` in etcd is this.
+    pub(crate) fn set_policy(&mut self, service: &str, json: &str) {
+        self.instances.set_policy(&service.parse().unwrap(), Some(json.to_owned())).unwrap();
+        self.publish();
+    }
+
     pub(crate) fn publish(&mut self) {
         self.revision += 1;
         self.instances.at(Source::Etcd, Revision(self.revision));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use testkit::{
     chaos_proxy::ChaosProxy,
     upstream::{Reply, Upstream},
+    wait::{SOON, wait_until},
 };
 
 use crate::support::Gateway;
@@ -19,10 +20,22 @@ async fn an_instance_that_does_not_answer_is_504_at_the_deadline() {
     assert!(started.elapsed() >= Duration::from_millis(500));
     let sentence = format!("mail: {} did not answer within 500ms", upstream.address());
     assert_eq!(answer.problem().1, sentence);
-    testkit::wait::wait_until("the end of the request", testkit::wait::SOON, || async {
-        upstream.connections_open() == 0
-    })
-    .await;
+    wait_until("the end of the request", SOON, || async { upstream.connections_open() == 0 }).await;
+}
+
+#[tokio::test]
+async fn the_deadline_of_the_service_counts_also_after_a_body_that_came_in_pieces() {
+    let upstream = Upstream::start(|_| Reply::Silence).await;
+    // The gateway's own is the default, which is much longer.
+    let mut gateway = Gateway::before(&[upstream.address()], &[]);
+    gateway.set_policy("mail", r#"{"timeouts":{"response":"500ms"}}"#);
+    let mut client = gateway.connect().await;
+    client.send("POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").await;
+    wait_until("the first piece at the instance", SOON, async || upstream.connections_open() == 1).await;
+    client.send("b").await;
+    let (code, sentence) = client.answer().await.problem();
+    assert_eq!(code, "upstream_timeout");
+    assert!(sentence.ends_with("did not answer within 500ms"), "{sentence}");
 }
 
 #[tokio::test]
@@ -110,7 +123,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
         }
         conversation.closed().await;
     };
-    tokio::time::timeout(testkit::wait::SOON, feeding).await.expect("the instance is let go");
+    tokio::time::timeout(SOON, feeding).await.expect("the instance is let go");
 }
 
 #[tokio::test]

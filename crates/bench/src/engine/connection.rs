@@ -146,6 +146,7 @@ impl Connection {
             None => self.input.extend_from_slice(bytes),
             Some(extent) => {
                 self.input.extend_from_slice(&bytes[..extent.head]);
+                self.closes |= extent.closes;
                 self.body_left = Some((extent.head + extent.body).saturating_sub(bytes.len()));
             }
         }

@@ -13,6 +13,8 @@ pub struct Extent {
     pub head: usize,
     /// Bytes of the body.
     pub body: usize,
+    /// Whether its sender will close the connection after it.
+    pub closes: bool,
 }
 
 /// A message that this module cannot delimit.
@@ -28,7 +30,7 @@ pub fn extent(bytes: &[u8]) -> Result<Option<Extent>, Malformed> {
     let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else {
         return if bytes.len() > HEAD_MAX_BYTES { Err(Malformed) } else { Ok(None) };
     };
-    let mut body = 0;
+    let (mut body, mut closes) = (0, false);
     for line in bytes[..head].split(|byte| *byte == b'\n').skip(1) {
         // The first letter is enough for most lines.
         match line.first() {
@@ -36,13 +38,15 @@ pub fn extent(bytes: &[u8]) -> Result<Option<Extent>, Malformed> {
                 if let Some(value) = field(line, b"content-length:") {
                     body =
                         std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).ok_or(Malformed)?;
+                } else if let Some(value) = field(line, b"connection:") {
+                    closes |= value.trim_ascii().eq_ignore_ascii_case(b"close");
                 }
             }
             Some(b't' | b'T') if field(line, b"transfer-encoding:").is_some() => return Err(Malformed),
             _ => {}
         }
     }
-    Ok(Some(Extent { head, body }))
+    Ok(Some(Extent { head, body, closes }))
 }
 
 /// The status of a response whose first bytes are there.
@@ -76,7 +80,7 @@ mod tests {
     #[test]
     fn a_message_ends_after_its_length() {
         let message = b"HTTP/1.1 200 OK\r\nX: 1\r\ncontent-LENGTH: 5\r\n\r\nhello";
-        assert_eq!(extent(message), Ok(Some(Extent { head: message.len() - 5, body: 5 })));
+        assert_eq!(extent(message), Ok(Some(Extent { head: message.len() - 5, body: 5, closes: false })));
         assert_eq!(status(message), Ok(200));
         assert_eq!(header(message, "x"), Some("1"));
         assert_eq!(header(message, "y"), None);
@@ -84,7 +88,13 @@ mod tests {
 
     #[test]
     fn a_message_without_length_has_no_body() {
-        assert_eq!(extent(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Some(Extent { head: 27, body: 0 })));
+        assert_eq!(extent(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Some(Extent { head: 27, body: 0, closes: false })));
+    }
+
+    #[test]
+    fn a_message_may_be_the_last_one() {
+        let extent = extent(b"HTTP/1.1 503 -\r\nConnection: Close\r\nContent-Length: 1\r\n\r\n1").unwrap().unwrap();
+        assert!(extent.closes && extent.body == 1);
     }
 
     #[test]
