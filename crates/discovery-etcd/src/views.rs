@@ -14,8 +14,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use discovery::{
-    Dialect, Instance, InstanceKey, LeaseId,
-    dialect::{self, ViewKey, ViewValue},
+    Instance, InstanceKey, LeaseId,
+    dialect::{self, Dialects, ViewKey, ViewValue},
 };
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 
@@ -30,9 +30,15 @@ use crate::{
 };
 
 /// Which dialects are spoken. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Views {
-    dialects: Arc<[Dialect]>,
+    dialects: Arc<Dialects>,
+}
+
+impl Default for Views {
+    fn default() -> Self {
+        Self { dialects: Arc::new(Dialects::none()) }
+    }
 }
 
 // === impl Views ===
@@ -93,8 +99,8 @@ fn operation(ViewKey { key, value }: ViewKey, lease: LeaseId) -> TxnOp {
 impl Etcd {
     /// From now on, whatever this handle registers, updates or deregisters is written in these dialects, too.
     #[must_use]
-    pub fn speaking(mut self, dialects: impl IntoIterator<Item = Dialect>) -> Self {
-        self.views = Views { dialects: dialects.into_iter().collect() };
+    pub fn speaking(mut self, dialects: impl Into<Dialects>) -> Self {
+        self.views = Views { dialects: Arc::new(dialects.into()) };
         self
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | [`Grpc`](Dialect::Grpc) | `grpc/mail/<id>` | JSON | `clientv3/naming` dialling `etcd:///grpc/mail` |
 //! | [`Traefik`](Dialect::Traefik) | `traefik/http/services/mail/loadbalancer/servers/<n>/url` | URL | Traefik's etcd provider |
-//! | [`SkyDns`](Dialect::SkyDns) | `/skydns/muster/service/mail/<label>` | JSON | `CoreDNS`' etcd plugin |
+//! | [`SkyDns`](Dialect::SkyDns) | `/skydns/muster/service/mail/<label>`, below the [domain](Dialects::under) | JSON | `CoreDNS`' etcd plugin |
 //! | [`GoMicro`](Dialect::GoMicro) | `/micro/registry/mail/<id>` | JSON | go-micro's etcd registry |
 //!
 //! None of these readers knows a status: whatever they find gets traffic. So only a passing instance is written; one
@@ -38,6 +38,14 @@ pub enum Dialect {
     GoMicro,
 }
 
+/// The dialects that are spoken, and what they need to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialects {
+    spoken: Vec<Dialect>,
+    /// The labels of the domain, turned round: `com/example`.
+    skydns_domain: String,
+}
+
 /// One key of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewKey {
@@ -62,10 +70,10 @@ pub enum ViewValue {
 ///
 /// [`ViewValue::Absent`] at all of them unless the instance is passing. Nothing at all for a nameless instance: that
 /// was written by somebody else.
-pub fn view(dialects: &[Dialect], key: &InstanceKey, instance: &Instance) -> Vec<ViewKey> {
+pub fn view(dialects: &Dialects, key: &InstanceKey, instance: &Instance) -> Vec<ViewKey> {
     let Some(id) = &key.instance else { return Vec::new() };
     let mut view: Vec<ViewKey> =
-        dialects.iter().flat_map(|dialect| dialect.passing(&key.service, id, instance)).collect();
+        dialects.spoken.iter().flat_map(|dialect| dialects.passing(*dialect, &key.service, id, instance)).collect();
     if instance.status != Status::Passing {
         remove(&mut view);
     }
@@ -73,19 +81,19 @@ pub fn view(dialects: &[Dialect], key: &InstanceKey, instance: &Instance) -> Vec
 }
 
 /// The view of an instance that is not there, or should not be seen: what the service keeps is not mentioned.
-pub fn absent(dialects: &[Dialect], key: &InstanceKey) -> Vec<ViewKey> {
+pub fn absent(dialects: &Dialects, key: &InstanceKey) -> Vec<ViewKey> {
     let mut view = of_anything(dialects, key);
     remove(&mut view);
     view
 }
 
 /// Every key that a view of the instance may have, those that the service keeps included.
-pub fn keys(dialects: &[Dialect], key: &InstanceKey) -> Vec<String> {
+pub fn keys(dialects: &Dialects, key: &InstanceKey) -> Vec<String> {
     of_anything(dialects, key).into_iter().map(|one| one.key).collect()
 }
 
 /// The keys are the same whatever the instance says, so any instance will do.
-fn of_anything(dialects: &[Dialect], key: &InstanceKey) -> Vec<ViewKey> {
+fn of_anything(dialects: &Dialects, key: &InstanceKey) -> Vec<ViewKey> {
     let anywhere = Instance::at("0.0.0.0:1".parse().expect("an address"));
     view(dialects, key, &anywhere)
 }
@@ -115,15 +123,6 @@ impl Dialect {
             Self::GoMicro => "go-micro",
         }
     }
-
-    fn passing(self, service: &ServiceName, id: &InstanceId, instance: &Instance) -> Vec<ViewKey> {
-        match self {
-            Self::Grpc => vec![grpc::write(service, id, instance)],
-            Self::Traefik => traefik::write(service, id, instance),
-            Self::SkyDns => vec![skydns::write(service, id, instance)],
-            Self::GoMicro => vec![go_micro::write(service, id, instance)],
-        }
-    }
 }
 
 impl FromStr for Dialect {
@@ -140,6 +139,45 @@ impl FromStr for Dialect {
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+// === impl Dialects ===
+
+impl Dialects {
+    /// No instance is written in any.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::from([])
+    }
+
+    /// The names in `SkyDNS` end with `domain` (`muster`, `discovery.example.com`) instead of `muster`.
+    #[must_use]
+    pub fn under(mut self, domain: &str) -> Self {
+        let labels: Vec<&str> = domain.trim_end_matches('.').rsplit('.').collect();
+        self.skydns_domain = labels.join("/");
+        self
+    }
+
+    /// Whether none is spoken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spoken.is_empty()
+    }
+
+    fn passing(&self, dialect: Dialect, service: &ServiceName, id: &InstanceId, instance: &Instance) -> Vec<ViewKey> {
+        match dialect {
+            Dialect::Grpc => vec![grpc::write(service, id, instance)],
+            Dialect::Traefik => traefik::write(service, id, instance),
+            Dialect::SkyDns => vec![skydns::write(&self.skydns_domain, service, id, instance)],
+            Dialect::GoMicro => vec![go_micro::write(service, id, instance)],
+        }
+    }
+}
+
+impl<T: IntoIterator<Item = Dialect>> From<T> for Dialects {
+    fn from(spoken: T) -> Self {
+        Self { spoken: spoken.into_iter().collect(), skydns_domain: "muster".to_owned() }
     }
 }
 

@@ -17,6 +17,7 @@ mod instance;
 mod instance_id;
 mod key;
 pub mod policy;
+pub mod proof;
 mod registered;
 mod scheme;
 mod service;

@@ -8,18 +8,30 @@ use std::{
 use axum::{
     body::Bytes,
     http::{
-        HeaderMap, HeaderValue, Method, Request, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
         header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
     },
 };
-use discovery::heartbeat::{FullHeartbeat, HeartbeatReply};
-use service_kit::client::{ClientError, HttpClient};
+use discovery::{
+    SettingKey,
+    heartbeat::{FullHeartbeat, HeartbeatReply},
+};
+use service_kit::client::{Answer, ClientError, HttpClient};
 use url::{Position, Url};
 
-use crate::{Credentials, HeartbeatError, RegistryUrl, Unreadable};
+use crate::{
+    Credentials, HeartbeatError, RegistryUrl, Unreadable,
+    setting::{Question, Said},
+};
 
 /// A reply is 100 bytes, a problem perhaps 500: more is not read, whoever sends it.
 const BODY_MAX_BYTES: usize = 16 * 1024;
+/// The longest value of a setting.
+const VALUE_MAX_BYTES: usize = 64 * 1024;
+/// What to wait for a change of a setting from, also of one that is not there.
+const INDEX: HeaderName = HeaderName::from_static("x-muster-index");
+/// Up to where the registry knows etcd's history.
+const REVISION: HeaderName = HeaderName::from_static("x-muster-revision");
 /// How much of a registry's complaint is kept for a log line.
 const DETAIL_MAX_CHARS: usize = 200;
 /// The bounds of `Retry-After`: nobody sends us into a busy loop, and nobody keeps us away until the lease has ended.
@@ -72,6 +84,25 @@ impl Client {
         }
     }
 
+    /// Asks `registry` for a setting. That there is none is an answer, too, if it comes from a registry.
+    pub(crate) async fn get_setting(
+        &self,
+        registry: &RegistryUrl,
+        key: &SettingKey,
+        question: Question,
+    ) -> Result<Said, HeartbeatError> {
+        let mut url = registry.setting(key);
+        url.set_query(question.query().as_deref());
+        let bounds = (question.deadline(), VALUE_MAX_BYTES + 1);
+        let answer = self.send(registry, Method::GET, &url, Bytes::new(), bounds).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND if answer.headers.contains_key(INDEX) => {}
+            status => return Err(classify(registry.clone(), status, &answer.headers, &answer.body)),
+        }
+        said(&answer).map_err(|reason| HeartbeatError::Nonsense { registry: registry.clone(), reason })
+    }
+
     /// Sends a request and reads the whole answer within `deadline`. Only 2xx is a success.
     async fn exchange(
         &self,
@@ -81,13 +112,28 @@ impl Client {
         body: Bytes,
         deadline: Duration,
     ) -> Result<Bytes, HeartbeatError> {
+        let answer = self.send(registry, method, url, body, (deadline, BODY_MAX_BYTES)).await?;
+        match answer.status.is_success() {
+            true => Ok(answer.body),
+            false => Err(classify(registry.clone(), answer.status, &answer.headers, &answer.body)),
+        }
+    }
+
+    /// Sends a request; reads the answer within a deadline, and its body up to a number of bytes.
+    async fn send(
+        &self,
+        registry: &RegistryUrl,
+        method: Method,
+        url: &Url,
+        body: Bytes,
+        (deadline, max_bytes): (Duration, usize),
+    ) -> Result<Answer, HeartbeatError> {
         let http = self.http().map_err(HeartbeatError::Credentials)?;
         let request = self.request(method, url, body).map_err(HeartbeatError::Credentials)?;
-        match http.send(request, deadline, BODY_MAX_BYTES).await {
+        match http.send(request, deadline, max_bytes).await {
             Err(ClientError::TimedOut(after)) => Err(HeartbeatError::TimedOut { registry: registry.clone(), after }),
             Err(error) => Err(HeartbeatError::Unreachable { registry: registry.clone(), source: Arc::new(error) }),
-            Ok(answer) if answer.status.is_success() => Ok(answer.body),
-            Ok(answer) => Err(classify(registry.clone(), answer.status, &answer.headers, &answer.body)),
+            Ok(answer) => Ok(answer),
         }
     }
 
@@ -119,6 +165,22 @@ impl Client {
 }
 
 type Unproven = Arc<Unreadable>;
+
+/// Reads 200 with a value, or 404 without one.
+fn said(answer: &Answer) -> Result<Said, String> {
+    let number = |name| answer.headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
+    let (Some(index), Some(revision)) = (number(INDEX), number(REVISION)) else {
+        return Err("a setting without an index and a revision".to_owned());
+    };
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(Said { index, revision, value: None });
+    }
+    if answer.body.len() > VALUE_MAX_BYTES {
+        return Err("a setting of more than 64 KiB".to_owned());
+    }
+    let value = std::str::from_utf8(&answer.body).map_err(|_| "a setting that is not UTF-8 text".to_owned())?;
+    Ok(Said { index, revision, value: Some(value.into()) })
+}
 
 /// What an answer that is not a success asks of us. Anything unexpected (a redirect, say) is a matter of configuration.
 fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HeartbeatError {

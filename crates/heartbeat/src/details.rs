@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use discovery::{Address, HealthPath, Instance, Scheme, Status, Ttl, Weight, heartbeat::FullHeartbeat};
 
-use crate::{HeartbeatMetrics, HeartbeatOptions};
+use crate::{AddressProof, HeartbeatMetrics, HeartbeatOptions};
 
 /// What a service knows about itself when it starts, beyond its address. The default says nothing and is `passing`.
 ///
@@ -26,6 +26,8 @@ pub struct Details {
     pub status: Status,
     /// Where heartbeats are counted; the default counts for nobody.
     pub metrics: HeartbeatMetrics,
+    /// What answers registries that ask for a proof of address; the default answers nobody.
+    pub proof: AddressProof,
 }
 
 /// Everything that a heartbeat says apart from address and status.
@@ -45,7 +47,8 @@ impl Announcement {
 
     /// The heartbeat of an instance at `address` that is doing like `status`.
     pub(crate) fn heartbeat(&self, address: Address, status: Status) -> FullHeartbeat {
-        let Details { scheme, weight, version, health, tags, meta, status: _, metrics: _ } = self.details.clone();
+        let Details { scheme, weight, version, health, tags, meta, status: _, metrics: _, proof: _ } =
+            self.details.clone();
         let zone = self.zone.clone();
         FullHeartbeat::new(&Instance { address, scheme, weight, zone, version, health, status, tags, meta }, self.ttl)
     }

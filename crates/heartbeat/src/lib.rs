@@ -11,9 +11,11 @@
 //! | which registry is asked next | `registries`, likewise |
 //! | one request, with a deadline | `client` |
 //! | what proves who we are | [`Credentials`] |
+//! | that we listen where we say, for registries that ask | [`AddressProof`] |
 //! | what changed, worth a log line | `ledger`, likewise pure |
 //! | the loop that ties them | `task` |
 //! | leaving: draining → DELETE → let go | `leave` |
+//! | the service's own configuration, from the same registries | [`setting`] |
 //!
 //! ```no_run
 //! # async fn f(service: discovery::ServiceName, options: heartbeat::HeartbeatOptions) -> std::io::Result<()> {
@@ -41,9 +43,11 @@ mod ledger;
 mod metrics;
 mod news;
 mod options;
+mod proof;
 mod registries;
 mod registry_url;
 mod schedule;
+pub mod setting;
 mod state;
 mod task;
 
@@ -54,5 +58,6 @@ pub use error::HeartbeatError;
 pub use handle::Heartbeat;
 pub use metrics::HeartbeatMetrics;
 pub use options::HeartbeatOptions;
+pub use proof::AddressProof;
 pub use registry_url::RegistryUrl;
 pub use state::State;

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use discovery::{FieldError, InstanceId, ServiceName};
+use discovery::{FieldError, InstanceId, ServiceName, SettingKey};
 use url::Url;
 
 /// Where a registry listens: `http://HOST:PORT`, with a path in front if a proxy puts it under one.
@@ -23,6 +23,15 @@ impl RegistryUrl {
             "instances",
             instance.as_str(),
         ]);
+        url
+    }
+
+    /// `…/v1/config/{key}`.
+    pub(crate) fn setting(&self, key: &SettingKey) -> Url {
+        let mut url = self.0.clone();
+        let mut path = url.path_segments_mut().expect("an http URL has a path");
+        path.pop_if_empty().extend(["v1", "config"]).extend(key.as_str().split('/'));
+        drop(path);
         url
     }
 
@@ -93,6 +102,12 @@ mod tests {
         ] {
             assert_eq!(parse(registry).unwrap().instance(&service, &id).as_str(), expected);
         }
+    }
+
+    #[test]
+    fn the_segments_of_a_setting_stay_segments() {
+        let key = "mail/limits.v2".parse().unwrap();
+        assert_eq!(parse("http://a/proxy").unwrap().setting(&key).as_str(), "http://a/proxy/v1/config/mail/limits.v2");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //!   shortens.
 //! - **Failed** (nobody there, busy, broken): soon, then less often, at most every 2 s. With a lease of 5 s running out
 //!   there is no time for more patience, and an instance must not be absent long after the registries are back.
+//! - **Asked to wait** (429 or 503 with `Retry-After`): not before that, and spread over as long again, so that a registry
+//!   that had to turn many away at once does not see them all again at once.
 //! - **Refused** (a configuration mistake): every 2 s, 4 s, 8 s, 10 s, and so on for ever: it may be the registry's
 //!   configuration that gets mended.
 
@@ -25,6 +27,11 @@ const FAILED_MAX: Duration = Duration::from_secs(2);
 const REFUSED_MAX: Duration = Duration::from_secs(10);
 /// Between the end of one heartbeat and the next, even if the status changes all the time.
 const GAP: Duration = Duration::from_millis(50);
+
+/// The longest that a registry is left alone because it asked for it, but for [`SPREAD_MIN`].
+const HELD_MAX: Duration = Duration::from_secs(2);
+/// The least time over which those who were asked to wait are spread.
+const SPREAD_MIN: Duration = Duration::from_millis(250);
 
 /// How a heartbeat went, as far as the next one depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +113,19 @@ impl Schedule {
     }
 }
 
+/// How long to leave a registry alone that asked for `retry_after`; `draw` is uniform in `0.0..=1.0`.
+pub(crate) fn held(retry_after: Duration, draw: f64) -> Duration {
+    let spread = retry_after.min(HELD_MAX.saturating_sub(retry_after)).max(SPREAD_MIN);
+    retry_after + spread.mul_f64(draw.clamp(0.0, 1.0))
+}
+
 /// How long a reply is good for, held within what a TTL can be.
 pub(crate) fn granted(reply: &HeartbeatReply) -> Duration {
     Duration::from_millis(reply.ttl_ms).clamp(Ttl::MIN.get(), Ttl::MAX.get())
 }
+
+#[cfg(test)]
+mod crowd;
 
 #[cfg(test)]
 mod tests {
@@ -177,6 +193,16 @@ mod tests {
         assert_eq!(waits, [ms(500), ms(1000), ms(2000), ms(2000), ms(2000), ms(2000)]);
         schedule.next(Verdict::Accepted { next: ms(2000) }, now, now, 0.0);
         assert_eq!(schedule.next(Verdict::Failed, now, now, 0.0) - now, ms(250), "short again after a success");
+    }
+
+    #[test]
+    fn who_is_asked_to_wait_waits_at_least_that_long_and_never_until_the_lease_has_ended() {
+        for (asked_ms, latest_ms) in [(250, 500), (500, 1000), (1000, 2000), (1500, 2000), (1900, 2150), (2000, 2250)] {
+            assert_eq!(held(ms(asked_ms), 0.0), ms(asked_ms));
+            assert_eq!(held(ms(asked_ms), 1.0), ms(latest_ms));
+        }
+        // A heartbeat that is due after 2 s and answered with 503, and the next one, within the TTL of 5 s.
+        assert!(ms(2000) + held(ms(2000), 1.0) < Ttl::default().get());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use discovery::{Address, InstanceId, ServiceName, Status};
+use discovery::{Address, InstanceId, InstanceKey, ServiceName, Status};
 use rand::RngExt as _;
 use tokio::{
     sync::{oneshot, watch},
@@ -17,7 +17,7 @@ use crate::{
     ledger::{Accepted, Change, Ledger},
     news,
     registries::Registries,
-    schedule::{Schedule, Verdict},
+    schedule::{self, Schedule, Verdict},
 };
 
 /// The wish to leave.
@@ -126,6 +126,9 @@ impl Task {
         let whole = self.schedule.heartbeat_deadline(self.registries.len());
         let limits = Limits { attempt: self.schedule.attempt_deadline(), whole };
         let identity = self.identify().await.map_err(HeartbeatError::Advertise)?;
+        // First of all: a registry may ask for it while it takes the heartbeat.
+        let key = InstanceKey::new(self.service.clone(), identity.instance.clone());
+        self.announcement.details.proof.announce(key);
         self.replace_announced(&identity, limits.attempt).await;
         self.say(identity, status, limits).await
     }
@@ -212,7 +215,10 @@ impl Task {
         let now = Instant::now();
         tracing::debug!(service = %self.service, error = %service_kit::chain(error), "heartbeat not taken");
         match error {
-            HeartbeatError::Busy { retry_after, .. } => self.registries.asked_to_wait(index, now, now + *retry_after),
+            HeartbeatError::Busy { retry_after, .. } => {
+                let until = now + schedule::held(*retry_after, rand::rng().random_range(0.0..=1.0));
+                self.registries.asked_to_wait(index, now, until);
+            }
             _ => self.registries.failed(index, now),
         }
     }

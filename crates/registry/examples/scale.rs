@@ -4,6 +4,9 @@
 //! profile first: `cargo build --release -p registry`), registers the instances, sends each one's heartbeat every two
 //! seconds for ten seconds, and prints a row. CPU times are the processes' own, from /proc, so that what
 //! else runs on the machine does not count; latencies are the client's and suffer from it.
+//!
+//! `--threads 1` gives the registry one worker thread, `--members 3` gives etcd three members, `--log info` has the
+//! registry open its request spans as it does by default.
 
 #![expect(clippy::print_stdout, reason = "the table is what was asked for")]
 
@@ -17,7 +20,9 @@ use std::{
     time::Duration,
 };
 
+use clap::Parser;
 use discovery_etcd::{Etcd, EtcdOptions};
+use measure::{cpu, etcd_pids};
 use testkit::{etcd::EtcdCluster, ports::free_ports, process::Process};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,12 +30,30 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+mod measure;
+
 /// Connections of the client, each with its share of the instances.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
 /// Heartbeats of each instance while it is measured: ten seconds.
 const ROUNDS: u32 = 5;
 /// How often each instance says that it is there.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(Parser)]
+struct Options {
+    /// Numbers of instances.
+    #[arg(default_values_t = [1000, 10_000, 50_000])]
+    instances: Vec<usize>,
+    /// How many members etcd has.
+    #[arg(long, default_value_t = 1)]
+    members: usize,
+    /// Worker threads of the registry; as many as there are cores, if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// What the registry logs.
+    #[arg(long, default_value = "warn")]
+    log: String,
+}
 
 #[derive(Default)]
 struct Seen {
@@ -41,53 +64,49 @@ struct Seen {
 
 #[tokio::main]
 async fn main() {
-    let sizes: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let sizes = if sizes.is_empty() { vec![1000, 10_000, 50_000] } else { sizes };
+    let options = Options::parse();
     println!(
-        "| instances | heartbeats/s | failed | registry CPU/heartbeat | p50 | p99 | memory/instance | etcd CPU/heartbeat | raft entries/heartbeat |"
+        "| instances | registered/s | heartbeats/s | failed | registry CPU/heartbeat | p50 | p99 | memory/instance | etcd CPU/heartbeat | raft entries/heartbeat |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for size in sizes {
-        measure(size).await;
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for &size in &options.instances {
+        measure(&options, size).await;
     }
 }
 
-async fn measure(size: usize) {
-    let etcd = EtcdCluster::start(1).await;
-    let etcd_pid = listener_pid(&etcd.endpoint(0));
+async fn measure(options: &Options, size: usize) {
+    let etcd = EtcdCluster::start(options.members).await;
+    let etcd_pids = etcd_pids(&etcd.endpoints());
+    let etcd_cpu = || etcd_pids.iter().map(|&pid| cpu(pid)).sum::<f64>();
     let port = free_ports(1)[0];
-    let program = std::env::current_exe().expect("a program").with_file_name("../registry");
-    let mut command = Command::new(program);
-    command.env_clear().env("REGISTRY_LISTEN", format!("127.0.0.1:{port}")).env("ETCD_ENDPOINTS", etcd.endpoint(0));
-    command.env("REGISTRY_CLIENT_RATE", "0").env("REGISTRY_INSTANCES_MAX", "1000000").env("RUST_LOG", "warn");
-    command.env("REGISTRY_DNS_LISTEN", "off");
-    let registry = Process::start(&mut command, &etcd.dir().join("registry.log")).expect("build the registry first");
+    let registry = start(options, port, &etcd);
     let status = Etcd::new(&EtcdOptions::at(etcd.endpoints())).expect("an endpoint");
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         sleep(Duration::from_millis(50)).await;
     }
     sleep(Duration::from_secs(2)).await;
     let empty = memory(registry.id());
-    let registering = Arc::new(Seen::default());
+    let (registering, began) = (Arc::new(Seen::default()), Instant::now());
     beat(port, size, 1, Duration::ZERO, &registering).await;
+    let registered = size as f64 / began.elapsed().as_secs_f64();
     sleep(Duration::from_secs(2)).await;
     let warm = Arc::new(Seen::default());
     beat(port, size, 1, INTERVAL, &warm).await;
-    let (cpu, etcd_cpu) = (cpu(registry.id()), etcd_pid.map_or(0.0, self::cpu));
+    let (cpu_before, etcd_before) = (cpu(registry.id()), etcd_cpu());
     let entries = status.status().await.raft_index().unwrap_or(0);
     let (seen, started) = (Arc::new(Seen::default()), Instant::now());
     beat(port, size, ROUNDS, INTERVAL, &seen).await;
     let elapsed = started.elapsed().as_secs_f64();
     let done = seen.done.load(Ordering::Relaxed) as f64;
-    let spent = self::cpu(registry.id()) - cpu;
-    let etcd_spent = etcd_pid.map_or(0.0, self::cpu) - etcd_cpu;
+    let spent = cpu(registry.id()) - cpu_before;
+    let etcd_spent = etcd_cpu() - etcd_before;
     let grown = status.status().await.raft_index().unwrap_or(0).saturating_sub(entries);
     let mut micros = seen.micros.lock().expect("nobody panicked").clone();
     micros.sort_unstable();
     let share = |part: f64| micros.get((micros.len() as f64 * part) as usize).copied().unwrap_or(0);
     let failed = seen.failed.load(Ordering::Relaxed) + registering.failed.load(Ordering::Relaxed);
     println!(
-        "| {size} | {:.0} | {failed} | {:.1} µs | {:.1} ms | {:.1} ms | {} B | {:.1} µs | {:.4} |",
+        "| {size} | {registered:.0} | {:.0} | {failed} | {:.1} µs | {:.1} ms | {:.1} ms | {} B | {:.1} µs | {:.4} |",
         done / elapsed,
         spent * 1e6 / done,
         f64::from(share(0.5)) / 1e3,
@@ -96,6 +115,19 @@ async fn measure(size: usize) {
         etcd_spent * 1e6 / done,
         grown as f64 / done,
     );
+}
+
+fn start(options: &Options, port: u16, etcd: &EtcdCluster) -> Process {
+    let program = std::env::current_exe().expect("a program").with_file_name("../registry");
+    let mut command = Command::new(program);
+    command.env_clear().env("REGISTRY_LISTEN", format!("127.0.0.1:{port}"));
+    command.env("ETCD_ENDPOINTS", etcd.endpoints().join(",")).env("RUST_LOG", &options.log);
+    command.env("REGISTRY_CLIENT_RATE", "0").env("REGISTRY_INSTANCES_MAX", "1000000").env("REGISTRY_DNS_LISTEN", "off");
+    if let Some(threads) = options.threads {
+        // tokio's own setting.
+        command.env("TOKIO_WORKER_THREADS", threads.to_string());
+    }
+    Process::start(&mut command, &etcd.dir().join("registry.log")).expect("build the registry first")
 }
 
 /// Sends `rounds` heartbeats of each of `size` instances, evenly spread over `interval`.
@@ -147,29 +179,9 @@ async fn exchange(stream: &mut TcpStream, instance: usize) -> bool {
     }
 }
 
-/// The CPU seconds that a process has used.
-fn cpu(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    // Hundredths of a second on every Linux.
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 /// The resident memory of a process, in bytes.
 fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-/// The process whose command line has this URL: etcd names its own.
-fn listener_pid(url: &str) -> Option<u32> {
-    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let has = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"etcd"))
-            && String::from_utf8_lossy(&line).contains(url)
-    };
-    pids.into_iter().find(has)
 }

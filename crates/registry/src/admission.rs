@@ -4,8 +4,8 @@
 //! request ─▶ rate (this client)  ─▶ token or signature ─▶ scope of the path ─▶ handler
 //!            429 rate_limited        401                   403 out_of_scope      │ a heartbeat
 //!                                                                                ▼
-//!            scope of its service ─▶ address allowed? ─▶ the sender's own? ─▶ room for one more? ─▶ etcd
-//!            403                     422                 422                  429
+//!            scope of its service ─▶ address allowed? ─▶ the sender's own? ─▶ room for one more? ─▶ is it there? ─▶ etcd
+//!            403                     422                 422                  429                   422
 //! ```
 //!
 //! | room | what it settles |
@@ -15,6 +15,7 @@
 //! | [`rate`] | a token bucket for each client, in bounded memory |
 //! | [`networks`] | which addresses may be announced; some never are |
 //! | [`names`] | host names: resolved and held to the same rules, or refused |
+//! | [`proof`] | asking the address whether the instance listens there |
 //! | [`quotas`] | instances a service, services a token |
 //! | [`denied`] | every refusal, as an error and as a problem |
 //!
@@ -27,6 +28,7 @@ pub mod denied;
 pub mod names;
 pub mod networks;
 pub mod options;
+pub mod proof;
 pub mod quotas;
 pub mod rate;
 
@@ -35,7 +37,7 @@ use std::{
     sync::Arc,
 };
 
-use discovery::{Address, Host, InstanceKey};
+use discovery::{Address, Host, Instance, InstanceKey};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -44,7 +46,7 @@ use prometheus_client::{
 use service_kit::tokens::{Action, Caller};
 
 pub use self::{denied::Denied, options::AdmissionOptions};
-use self::{denied::Reason, names::Names, networks::Networks, quotas::Quotas, rate::Rates};
+use self::{denied::Reason, names::Names, networks::Networks, proof::Proof, quotas::Quotas, rate::Rates};
 use crate::mirror::Mirror;
 
 tokio::task_local! {
@@ -61,6 +63,8 @@ struct Inner {
     networks: Networks,
     names: Names,
     source_match: bool,
+    /// If it is asked for.
+    proof: Option<Proof>,
     quotas: Quotas,
     rates: Rates,
     mirror: Mirror,
@@ -83,6 +87,7 @@ impl Admission {
             networks: Networks::new(&options.allow_networks, listen.ip()),
             names: Names::new(options.allow_names),
             source_match: options.source_match,
+            proof: options.prove_address.then(Proof::default),
             quotas: Quotas::new(options.instances_max, options.services_per_token_max),
             rates: Rates::new(options.client_rate),
             mirror,
@@ -90,14 +95,25 @@ impl Admission {
         }))
     }
 
-    /// Whether the sender of this request may announce `key` at `address`.
+    /// Whether the sender of this request may announce `instance` as `key`.
     ///
     /// # Errors
     ///
     /// Which rule forbids it.
-    pub async fn admit(&self, key: &InstanceKey, address: &Address) -> Result<(), Denied> {
-        let decided = self.decide(key, address).await;
+    pub async fn admit(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
+        let decided = self.decide(key, instance).await;
         decided.inspect_err(|denied| self.count(denied))
+    }
+
+    /// Whether an instance at `address` may be taken over from another framework's registration. Who wrote that into etcd
+    /// is not known, and its program knows nothing of us: there is no sender to compare with and nobody to prove anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Address`], [`Denied::Name`].
+    pub async fn admit_import(&self, address: &Address) -> Result<(), Denied> {
+        let ips = self.addresses(address).await?;
+        self.0.networks.check(address, &ips)
     }
 
     /// Whether the sender of this request may do `action` to `key`'s service. Our own tasks may.
@@ -111,12 +127,12 @@ impl Admission {
         required.inspect_err(|denied| self.count(denied))
     }
 
-    async fn decide(&self, key: &InstanceKey, address: &Address) -> Result<(), Denied> {
+    async fn decide(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
         if let Some(caller) = Caller::current() {
             let required = caller.require(key.service.as_str(), Action::Register);
             required.map_err(|problem| Denied::Scope(Box::new(problem)))?;
         }
-        let inner = &*self.0;
+        let (inner, address) = (&*self.0, &instance.address);
         let held = inner.mirror.look().held(key);
         let is_known = held.is_some();
         if held.and_then(|held| held.instance).is_some_and(|instance| instance.address == *address) {
@@ -125,12 +141,15 @@ impl Admission {
         let ips = self.addresses(address).await?;
         inner.networks.check(address, &ips)?;
         self.check_source(address, &ips)?;
-        if is_known {
-            return Ok(());
+        if !is_known {
+            let caller = Caller::current();
+            let token = caller.as_ref().and_then(Caller::name);
+            inner.quotas.check(&inner.mirror.look(), &key.service, token)?;
         }
-        let caller = Caller::current();
-        let token = caller.as_ref().and_then(Caller::name);
-        inner.quotas.check(&inner.mirror.look(), &key.service, token)
+        match &inner.proof {
+            Some(proof) => proof.ask(key, instance, &ips).await,
+            None => Ok(()),
+        }
     }
 
     /// Every IP address that the announced one stands for; empty for a name that is taken as it is.

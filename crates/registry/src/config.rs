@@ -44,6 +44,10 @@ pub struct Config {
     /// The domain below which services have names: mail.service.DOMAIN.
     #[arg(long, env = "REGISTRY_DNS_DOMAIN", default_value = "muster", value_name = "DOMAIN", value_parser = Zone::new)]
     pub dns_domain: Zone,
+    /// Most answers a second over UDP to one client address, with twice as many at once: beyond that, clients are sent to
+    /// TCP. 0 for no limit.
+    #[arg(long, env = "REGISTRY_DNS_CLIENT_RATE", value_name = "N", default_value_t = 1000)]
+    pub dns_client_rate: u32,
     /// Prefixes of keys that other frameworks (Kratos, go-zero, etcd's gRPC naming) have written, separated by commas: what
     /// is registered there becomes an instance here.
     #[arg(long = "import", env = "REGISTRY_IMPORT", value_name = "PREFIXES", value_delimiter = ',')]
@@ -73,7 +77,7 @@ impl ServiceConfig for Config {
     }
 
     fn mistakes(&self) -> Vec<String> {
-        [self.etcd.mistakes(), self.tls.mistakes()].concat()
+        [self.etcd.mistakes(), self.tls.mistakes(), self.admission.mistakes()].concat()
     }
 }
 

@@ -19,6 +19,11 @@
 //!
 //! *Load.* Answers come in random order; `SRV` records carry the instance's weight (RFC 2782).
 //!
+//! *Rate.* Whoever forges the address of a victim could have us send it long answers to short questions. So one client (an
+//! IPv4 address, an IPv6 /64) gets `--dns-client-rate` answers a second over UDP, and for what is beyond that an empty one
+//! with `TC`, no longer than the question: a real client comes again over TCP, where its address cannot be forged. It is
+//! what BIND's response rate limiting calls to slip, without the drops. The table is bounded ([`Rates`]).
+//!
 //! *Bounds.* One datagram is answered before the next one is read, so a flood fills the kernel's buffer and nothing of
 //! ours. Over UDP an answer has at most [`message::UDP_MAX_BYTES`], and `TC` says when that was not enough. TCP has
 //! limits in [`tcp`]. hickory's own server has no limit of connections, and a task for every datagram; so only its codec
@@ -30,13 +35,23 @@ pub mod tcp;
 mod udp;
 pub mod zone;
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, str::FromStr, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use discovery::{Revision, ServiceName};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    time::Instant,
+};
 
 use self::{answer::View, tcp::Limits, zone::Zone};
 use crate::{
+    admission::rate::Rates,
     catalog::{Catalog, ServiceView},
     metrics::DnsMetrics,
 };
@@ -49,6 +64,8 @@ pub const TTL_SECS: u32 = 1;
 pub(crate) struct Dns {
     zone: Arc<Zone>,
     catalog: Catalog,
+    /// How many answers each client gets over UDP.
+    rates: Arc<Rates>,
     metrics: DnsMetrics,
 }
 
@@ -137,9 +154,19 @@ impl fmt::Display for DnsListen {
 // === impl Dns ===
 
 impl Dns {
-    /// Answers for `zone` with what `catalog` knows.
-    pub(crate) fn new(zone: Zone, catalog: Catalog, metrics: DnsMetrics) -> Self {
-        Self { zone: Arc::new(zone), catalog, metrics }
+    /// Answers for `zone` with what `catalog` knows; over UDP, `client_rate` times a second to each client.
+    pub(crate) fn new(zone: Zone, catalog: Catalog, client_rate: u32, metrics: DnsMetrics) -> Self {
+        Self { zone: Arc::new(zone), catalog, rates: Arc::new(Rates::new(client_rate)), metrics }
+    }
+
+    /// The answer to a datagram; one with nothing in it for a client that asks too often.
+    fn answer_datagram(&self, request: &[u8], client: IpAddr) -> Option<Vec<u8>> {
+        if self.rates.take(client, Instant::now()).is_ok() {
+            return self.answer(request, message::Transport::Udp);
+        }
+        let answer = message::truncated(request)?;
+        self.metrics.truncated.inc();
+        Some(answer)
     }
 
     /// The answer to one message; none to what is no question.

@@ -8,6 +8,9 @@
 //! within a second, one that loses its lease is gone at once, one whose key is deleted while its lease lives on within a
 //! second. Reading costs etcd no log entry, and nothing is written while nothing changes. Every replica does this; of two
 //! that write the same, etcd lets one through. An instance that has registered itself is left alone.
+//!
+//! Its address is held to the same networks as any other. Nobody sends it, so there is no source to match; and its program
+//! knows nothing of proofs, so it is not asked for one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +23,7 @@ use discovery_etcd::{Etcd, EtcdError, ForeignList, Held};
 use service_kit::chain;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::mirror::Mirror;
+use crate::{admission::Admission, mirror::Mirror};
 
 /// How often foreign keys are listed.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,9 +33,12 @@ pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Importer {
     etcd: Etcd,
     mirror: Mirror,
+    admission: Admission,
     imports: Vec<Import>,
     /// Keys that make no sense, so that each is told of once.
     unreadable: BTreeSet<Vec<u8>>,
+    /// Instances with an address that may not be announced, likewise.
+    refused: BTreeSet<InstanceKey>,
     /// Whether the last look failed, so that it is told once.
     failing: bool,
 }
@@ -50,9 +56,10 @@ enum Step {
 // === impl Importer ===
 
 impl Importer {
-    /// Imports from these prefixes; from none, if there is none.
-    pub fn new(etcd: Etcd, mirror: Mirror, imports: Vec<Import>) -> Self {
-        Self { etcd, mirror, imports, unreadable: BTreeSet::new(), failing: false }
+    /// Imports from these prefixes what `admission` lets pass; from none, if there is none.
+    pub fn new(etcd: Etcd, mirror: Mirror, admission: Admission, imports: Vec<Import>) -> Self {
+        let (unreadable, refused) = (BTreeSet::new(), BTreeSet::new());
+        Self { etcd, mirror, admission, imports, unreadable, refused, failing: false }
     }
 
     /// Goes on for as long as it is polled.
@@ -73,13 +80,16 @@ impl Importer {
     }
 
     async fn look(&mut self) -> Result<(), EtcdError> {
+        let mut seen = BTreeSet::new();
         for import in self.imports.clone() {
             let listed = self.etcd.list_foreign(&import.prefix()).await?;
             let wanted = self.read(&import, &listed);
+            seen.extend(wanted.keys().cloned());
             for step in self.plan(&import, wanted, listed.revision) {
                 self.take(step).await?;
             }
         }
+        self.refused.retain(|key| seen.contains(key));
         Ok(())
     }
 
@@ -133,9 +143,15 @@ impl Importer {
         steps
     }
 
-    async fn take(&self, step: Step) -> Result<(), EtcdError> {
+    async fn take(&mut self, step: Step) -> Result<(), EtcdError> {
         match step {
             Step::Adopt { key, instance, lease, seen } => {
+                if let Err(denied) = self.admission.admit_import(&instance.address).await {
+                    if self.refused.insert(key.clone()) {
+                        tracing::warn!(%key, %instance, error = %chain(&denied), "not imported");
+                    }
+                    return Ok(());
+                }
                 if self.etcd.adopt(&key, &instance, lease, seen).await? {
                     tracing::info!(%key, %instance, "instance imported");
                 }

@@ -45,6 +45,7 @@ pub mod view;
 
 use std::convert::Infallible;
 
+use discovery::dialect::Dialects;
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -89,11 +90,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 ///
 /// The options name a file that cannot be used, or the address for DNS cannot be had.
 pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
-    let etcd = Etcd::new(&config.etcd)?.speaking(config.dialects.iter().copied());
+    let dialects = Dialects::from(config.dialects.iter().copied()).under(&config.dns_domain.to_string());
+    let etcd = Etcd::new(&config.etcd)?.speaking(dialects);
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
     let mirror = Mirror::new(watch.health());
 
-    let importer = Importer::new(etcd.clone(), mirror.clone(), config.imports.clone());
     let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();
     let bounds = Bounds::new(Limits::default());
@@ -105,11 +106,13 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let catalog = Catalog::new(mirror.clone());
     let alerts = Alerts::new(&config.alerts, etcd.clone(), catalog.clone(), listen.to_string(), &mut metrics)?;
     let admission = Admission::new(&config.admission, listen, mirror.clone(), &mut metrics);
+    let importer = Importer::new(etcd.clone(), mirror.clone(), admission.clone(), config.imports.clone());
     let counted = Metrics::register(&mut metrics);
     let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone());
     let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
-    let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), DnsMetrics::register(&mut metrics));
+    let counted = DnsMetrics::register(&mut metrics);
+    let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
     let readiness = Readiness::new();
     let waiting = WaitingRoom::new(shutdown.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });

@@ -56,16 +56,20 @@ struct CodeLabel {
 #[derive(Debug, Clone, Default)]
 pub struct DnsMetrics {
     answers: Family<CodeLabel, Counter>,
+    /// Answers without content, to clients that ask too often.
+    pub(crate) truncated: Counter,
 }
 
 // === impl DnsMetrics ===
 
 impl DnsMetrics {
-    /// Registers `registry_dns_answers_total{code}`.
+    /// Registers `registry_dns_answers_total{code}` and `registry_dns_truncated_total`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("registry_dns_answers", "DNS answers by response code", metrics.answers.clone());
+        let help = "DNS questions of clients that ask too often, which were sent to TCP";
+        registry.register("registry_dns_truncated", help, metrics.truncated.clone());
         metrics
     }
 

@@ -98,7 +98,7 @@ impl Registrar {
     /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
     /// nevertheless; the same heartbeat again is harmless.
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
-        self.admission.admit(&heartbeat.key, &heartbeat.instance.address).await?;
+        self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
         let (this, ttl) = (self.clone(), heartbeat.ttl);
         let work = move |deadline| async move {
             let committed = this.commit(&heartbeat, deadline).await?;

@@ -54,6 +54,17 @@ struct State {
     heard: Option<Instant>,
 }
 
+/// A setting as it is, or that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The setting.
+    pub setting: Option<Setting>,
+    /// What to wait for a change from: the revision of its last event.
+    pub index: Revision,
+    /// Up to where etcd's history is known to who says this. It goes backwards only when etcd has lost its history.
+    pub revision: Revision,
+}
+
 /// One value that a setting had.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Past {
@@ -87,14 +98,17 @@ impl Settings {
         self.etcd.follow_settings(|change| self.apply(change)).await
     }
 
-    /// One setting as it is now; with the revision at which that is true.
+    /// One setting as it is now.
     ///
     /// # Errors
     ///
     /// etcd cannot be read; see [`crate::bounds::Bounds::run`].
-    pub async fn read(&self, key: SettingKey) -> Result<(Revision, Option<Setting>), RegistryError> {
+    pub async fn read(&self, key: SettingKey) -> Result<Found, RegistryError> {
         let etcd = self.etcd.clone();
-        self.bounds.run(move |_| async move { etcd.setting(&key, None).await.map_err(not_read) }).await
+        let work = move |_| async move { etcd.setting(&key, None).await.map_err(not_read) };
+        let (revision, setting) = self.bounds.run(work).await?;
+        let index = setting.as_ref().map_or(revision, |setting| setting.modified);
+        Ok(Found { setting, index, revision })
     }
 
     /// Writes a setting if it is as expected.
@@ -156,17 +170,12 @@ impl Settings {
         Ok((state.revision, state.settings.iter().map(|(key, setting)| (key.clone(), setting.modified)).collect()))
     }
 
-    /// Waits until the setting is not as it was at `seen`, at most until `until`; then says how it is, with its index.
+    /// Waits until the setting is not as it was at `seen`, at most until `until`; then says how it is.
     ///
     /// # Errors
     ///
     /// [`RegistryError::NotLoaded`], [`RegistryError::Stale`].
-    pub async fn wait(
-        &self,
-        key: &SettingKey,
-        seen: Revision,
-        until: Instant,
-    ) -> Result<(Revision, Option<Setting>), RegistryError> {
+    pub async fn wait(&self, key: &SettingKey, seen: Revision, until: Instant) -> Result<Found, RegistryError> {
         let mut subscription = self.bells.subscribe(Topic::Setting(key.clone()));
         loop {
             {
@@ -174,7 +183,8 @@ impl Settings {
                 state.check_fresh()?;
                 let index = state.index(key);
                 if seen < index || seen > index.max(state.revision) || Instant::now() >= until {
-                    return Ok((index, state.settings.get(key).cloned()));
+                    let setting = state.settings.get(key).cloned();
+                    return Ok(Found { setting, index, revision: state.revision });
                 }
             }
             // That the time is over is seen above.

@@ -5,6 +5,8 @@
 //! whose parent id becomes ours. Both are in the request's log span, and the id is in the response and in every error
 //! body. An id that could not be written into a log or a header safely is replaced.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue},
@@ -12,7 +14,7 @@ use axum::{
     response::Response,
 };
 use tracing::Instrument as _;
-use uuid::Uuid;
+use uuid::Builder;
 
 /// The header that carries the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -74,13 +76,13 @@ impl RequestContext {
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let id = text(REQUEST_ID)
-            .filter(|id| is_acceptable(id.as_bytes()))
-            .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
-        let span_id = &Uuid::new_v4().simple().to_string()[..16];
+        let id = text(REQUEST_ID).filter(|id| is_acceptable(id.as_bytes())).map_or_else(new_id, str::to_owned);
+        // Neither is all zeros, which would not be an id. The thread's generator, because asking the kernel for each of
+        // them costs more than a small request does otherwise.
+        let span_id = rand::random_range(1..=u64::MAX);
         let traceparent = match text(TRACEPARENT).and_then(parse_traceparent) {
-            Some((trace_id, flags)) => format!("00-{trace_id}-{span_id}-{flags}"),
-            None => format!("00-{}-{span_id}-00", Uuid::new_v4().simple()),
+            Some((trace_id, flags)) => format!("00-{trace_id}-{span_id:016x}-{flags}"),
+            None => format!("00-{:032x}-{span_id:016x}-00", rand::random_range(1..=u128::MAX)),
         };
         Self { id, traceparent }
     }
@@ -90,6 +92,13 @@ impl RequestContext {
     pub fn trace_id(&self) -> &str {
         self.traceparent.split('-').nth(1).unwrap_or_default()
     }
+}
+
+/// A request id of our own, a UUID of version 7: later ones sort behind earlier ones.
+fn new_id() -> String {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since_epoch.as_millis()).unwrap_or_default();
+    Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid().simple().to_string()
 }
 
 /// Whether a request id that somebody sent may be kept: 1 to 128 of `[A-Za-z0-9._:-]`.
@@ -139,6 +148,16 @@ mod tests {
         let context = RequestContext::of(&headers("traceparent", given));
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(context.traceparent.ends_with("-01") && context.traceparent != given);
+    }
+
+    #[test]
+    fn ids_of_our_own_differ_and_sort_by_time_and_begin_a_trace_that_others_understand() {
+        let contexts: Vec<_> = (0..100).map(|_| RequestContext::of(&HeaderMap::new())).collect();
+        let ids: std::collections::BTreeSet<_> = contexts.iter().map(|context| &context.id).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(ids.iter().all(|id| id.len() == 32 && is_acceptable(id.as_bytes()) && &id[12..13] == "7"));
+        assert!(contexts[0].id[..12] <= contexts[99].id[..12]);
+        assert!(contexts.iter().all(|context| parse_traceparent(&context.traceparent).is_some()));
     }
 
     #[test]

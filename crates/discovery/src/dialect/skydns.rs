@@ -29,7 +29,8 @@ struct Record {
     ttl: u32,
 }
 
-pub(super) fn write(service: &ServiceName, id: &InstanceId, instance: &Instance) -> ViewKey {
+/// `domain` is a path: `com/example` for `example.com`.
+pub(super) fn write(domain: &str, service: &ServiceName, id: &InstanceId, instance: &Instance) -> ViewKey {
     let record = Record {
         host: instance.address.host.to_string(),
         port: instance.address.port.get(),
@@ -38,7 +39,7 @@ pub(super) fn write(service: &ServiceName, id: &InstanceId, instance: &Instance)
         ttl: TTL_SECS,
     };
     let value = serde_json::to_string(&record).expect("text and numbers are JSON");
-    ViewKey::leased(format!("/skydns/muster/service/{service}/{}", label(id)), value)
+    ViewKey::leased(format!("/skydns/{domain}/service/{service}/{}", label(id)), value)
 }
 
 /// A DNS label for an id: what is readable of it, and a hash, because `a.b` and `a-b` are two instances.

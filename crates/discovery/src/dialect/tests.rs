@@ -16,7 +16,8 @@ fn mail(address: &str) -> Instance {
 
 /// What stands in etcd when each of these is registered.
 fn written(dialects: &[Dialect], instances: &[(&str, Instance)]) -> BTreeMap<String, String> {
-    let views = instances.iter().flat_map(|(id, instance)| view(dialects, &key(&format!("service/{id}")), instance));
+    let dialects = Dialects::from(dialects.iter().copied());
+    let views = instances.iter().flat_map(|(id, instance)| view(&dialects, &key(&format!("service/{id}")), instance));
     views
         .filter_map(|one| match one.value {
             ViewValue::Leased(value) | ViewValue::Kept(value) => Some((one.key, value)),
@@ -61,7 +62,7 @@ fn traefik_builds_a_route_and_its_servers_from_the_keys() {
 #[test]
 fn traefik_keeps_service_and_router_when_the_last_instance_goes() {
     let mut etcd = written(&[Dialect::Traefik], &[("mail/a", mail("10.0.0.5:7070"))]);
-    for gone in absent(&[Dialect::Traefik], &key("service/mail/a")) {
+    for gone in absent(&Dialects::from([Dialect::Traefik]), &key("service/mail/a")) {
         assert_eq!(gone.value, ViewValue::Absent);
         etcd.remove(&gone.key);
     }
@@ -132,8 +133,8 @@ fn an_instance_that_wants_no_traffic_is_in_no_view() {
         assert!(written(&Dialect::ALL, &[("mail/a", away.clone())]).is_empty());
         let names = |view: Vec<ViewKey>| view.into_iter().map(|one| one.key).collect::<BTreeSet<_>>();
         assert_eq!(
-            names(view(&Dialect::ALL, &key("service/mail/a"), &away)),
-            names(absent(&Dialect::ALL, &key("service/mail/a")))
+            names(view(&Dialect::ALL.into(), &key("service/mail/a"), &away)),
+            names(absent(&Dialect::ALL.into(), &key("service/mail/a")))
         );
     }
 }
@@ -148,8 +149,8 @@ fn whatever_an_instance_says_its_keys_are_those_that_are_removed_with_it() {
         ..mail("mail.example:1")
     };
     let removed: BTreeSet<String> =
-        absent(&Dialect::ALL, &key("service/mail/a")).into_iter().map(|one| one.key).collect();
-    for one in view(&Dialect::ALL, &key("service/mail/a"), &said) {
+        absent(&Dialect::ALL.into(), &key("service/mail/a")).into_iter().map(|one| one.key).collect();
+    for one in view(&Dialect::ALL.into(), &key("service/mail/a"), &said) {
         let kept = matches!(one.value, ViewValue::Kept(_));
         assert_eq!(removed.contains(&one.key), !kept, "{}", one.key);
     }
@@ -160,7 +161,7 @@ fn no_two_instances_share_a_key_of_their_own() {
     let ids = ["a", "A", "a.b", "a-b", "a:b", "a_b", "10.0.0.5:7070"];
     let keys: Vec<String> = ids
         .iter()
-        .flat_map(|id| absent(&Dialect::ALL, &key(&format!("service/mail/{id}"))))
+        .flat_map(|id| absent(&Dialect::ALL.into(), &key(&format!("service/mail/{id}"))))
         .map(|one| one.key)
         .collect();
     assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
@@ -169,7 +170,7 @@ fn no_two_instances_share_a_key_of_their_own() {
 
 #[test]
 fn a_nameless_instance_has_no_view() {
-    assert!(view(&Dialect::ALL, &key("service/mail"), &mail("10.0.0.5:7070")).is_empty());
+    assert!(view(&Dialect::ALL.into(), &key("service/mail"), &mail("10.0.0.5:7070")).is_empty());
 }
 
 #[test]
@@ -178,4 +179,16 @@ fn dialects_are_known_by_name() {
         assert_eq!(dialect.to_string().parse::<Dialect>().unwrap(), dialect);
     }
     assert_eq!("gRPC".parse::<Dialect>().unwrap_err().field, "dialects");
+}
+
+#[test]
+fn skydns_names_end_with_the_configured_domain() {
+    let keys = |domain| keys(&Dialects::from([Dialect::SkyDns]).under(domain), &key("service/mail/a"));
+    for (domain, expected) in [
+        ("muster", "/skydns/muster/service/mail/a-"),
+        ("discovery.example.com", "/skydns/com/example/discovery/service/mail/a-"),
+        ("example.com.", "/skydns/com/example/service/mail/a-"),
+    ] {
+        assert!(keys(domain)[0].starts_with(expected), "{domain}: {:?}", keys(domain));
+    }
 }

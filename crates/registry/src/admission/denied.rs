@@ -6,6 +6,8 @@
 //! | an address outside of the allowed networks, or one that nobody may announce | 422 | `address_not_allowed` |
 //! | a name that does not resolve, or is not taken | 422 | `name_not_allowed` |
 //! | the address of somebody else than the sender | 422 | `address_not_yours` |
+//! | nobody at the address says that it is that instance | 422 | `address_not_proven` |
+//! | too many addresses are being asked at once | 429 | `too_many_proofs` |
 //! | the service, or the token, has enough | 429 | `too_many_instances`, `too_many_services` |
 //! | the client asks too often | 429 | `rate_limited` |
 
@@ -18,6 +20,9 @@ use service_kit::Problem;
 
 /// How long a client should wait that found no room.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// How long one should wait whose address could not be asked.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,17 @@ pub enum Denied {
         /// Where the request came from.
         client: IpAddr,
     },
+    /// Nobody at the address says that it is that instance.
+    #[error("{address} has not proven that it is the instance: {reason}")]
+    Unproven {
+        /// What was announced.
+        address: Address,
+        /// What happened, and what to change.
+        reason: String,
+    },
+    /// The address could not be asked, because too many others are.
+    #[error("too many instances are asked for a proof of their address at once; come again")]
+    Busy,
     /// The service has as many instances as it may have.
     #[error("{service} has {max} instances already, and more are not allowed here")]
     Instances {
@@ -86,6 +102,8 @@ pub enum Reason {
     Name,
     /// [`Denied::Source`]
     Source,
+    /// [`Denied::Unproven`], [`Denied::Busy`]
+    Proof,
     /// [`Denied::Instances`]
     Instances,
     /// [`Denied::Services`]
@@ -105,6 +123,7 @@ impl Denied {
             Self::Address { .. } => Reason::Address,
             Self::Name { .. } => Reason::Name,
             Self::Source { .. } => Reason::Source,
+            Self::Unproven { .. } | Self::Busy => Reason::Proof,
             Self::Instances { .. } => Reason::Instances,
             Self::Services { .. } => Reason::Services,
             Self::Rate { .. } => Reason::Rate,
@@ -127,6 +146,8 @@ impl From<&Denied> for Problem {
             Denied::Address { .. } => address("address_not_allowed"),
             Denied::Name { .. } => address("name_not_allowed"),
             Denied::Source { .. } => address("address_not_yours"),
+            Denied::Unproven { .. } => address("address_not_proven"),
+            Denied::Busy => enough("too_many_proofs", BUSY_RETRY_AFTER),
             Denied::Instances { .. } => enough("too_many_instances", FULL_RETRY_AFTER),
             Denied::Services { .. } => enough("too_many_services", FULL_RETRY_AFTER),
             Denied::Rate { retry_after, .. } => enough("rate_limited", *retry_after),

@@ -24,6 +24,10 @@ pub struct AdmissionOptions {
     /// Take an address only from the client that has it. Not behind a proxy.
     #[arg(long, env = "REGISTRY_SOURCE_MATCH")]
     pub source_match: bool,
+    /// Ask the address of an instance that is new, or has moved, whether it is that instance: GET /.well-known/muster there,
+    /// which the heartbeat crate answers. Only http instances can.
+    #[arg(long, env = "REGISTRY_PROVE_ADDRESS")]
+    pub prove_address: bool,
     /// Most requests a second of one client address, with twice as many at once; 0 for no limit.
     #[arg(long, env = "REGISTRY_CLIENT_RATE", value_name = "N", default_value_t = 2000)]
     pub client_rate: u32,
@@ -33,6 +37,19 @@ pub struct AdmissionOptions {
     /// Most services that one token may have instances of.
     #[arg(long, env = "REGISTRY_SERVICES_PER_TOKEN_MAX", value_name = "N", default_value_t = 100)]
     pub services_per_token_max: usize,
+}
+
+// === impl AdmissionOptions ===
+
+impl AdmissionOptions {
+    /// What no single option can see.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<String> {
+        let is_blind = self.prove_address && self.allow_names == AllowNames::Any;
+        let mistake =
+            "--prove-address needs to know which addresses a name stands for; give --allow-names resolve or refuse";
+        is_blind.then(|| mistake.to_owned()).into_iter().collect()
+    }
 }
 
 fn parse_network(text: &str) -> Result<IpNet, String> {

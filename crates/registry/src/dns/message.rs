@@ -61,6 +61,17 @@ pub(super) fn answer(
     Some((fit(message, max_bytes.into(), transport)?, code))
 }
 
+/// "Ask again over TCP", for a question that is not answered here: never longer than the question.
+pub(super) fn truncated(request: &[u8]) -> Option<Vec<u8>> {
+    let request =
+        Message::from_vec(request).ok().filter(|message| message.metadata.message_type == MessageType::Query)?;
+    let mut response = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
+    response.metadata.recursion_desired = request.metadata.recursion_desired;
+    response.metadata.truncation = true;
+    response.add_queries(request.queries.into_iter().take(1));
+    response.to_vec().ok()
+}
+
 /// How long the answer may be, in bytes.
 fn max_bytes(request: &Message, transport: Transport) -> u16 {
     match transport {

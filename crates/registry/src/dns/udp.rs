@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use tokio::{net::UdpSocket, time::sleep};
 
-use super::{Dns, message::Transport};
+use super::Dns;
 
 /// A question is a header, a name of at most 255 bytes, and some options. What is longer is cut off, and then makes no
 /// sense. In bytes.
@@ -25,7 +25,7 @@ pub(super) async fn run(socket: &UdpSocket, dns: &Dns) -> Infallible {
                 continue;
             }
         };
-        let answer = dns.answer(&buffer[..length], Transport::Udp);
+        let answer = dns.answer_datagram(&buffer[..length], client.ip());
         if let Some(answer) = answer
             && let Err(error) = socket.send_to(&answer, client).await
         {

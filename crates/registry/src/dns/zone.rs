@@ -1,6 +1,9 @@
 //! Which name means what.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use discovery::ServiceName;
 use hickory_proto::rr::{
@@ -43,6 +46,13 @@ pub enum Place {
     Address(IpAddr),
 }
 
+impl fmt::Display for Zone {
+    /// The domain without a dot at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.apex.to_ascii().trim_end_matches('.'))
+    }
+}
+
 // === impl Zone ===
 
 impl Zone {
@@ -57,6 +67,11 @@ impl Zone {
         // A tag, a service and `service` are to fit below it.
         if apex.is_root() || apex.len() > 100 {
             return Err(format!("{domain:?} is no domain name of 1 to 100 characters"));
+        }
+        // Also a path in etcd, for the dialect of SkyDNS.
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !apex.iter().all(|label| label.iter().all(is_plain)) {
+            return Err(format!("{domain:?} has a label with something else than a-z, 0-9, '-' and '_'"));
         }
         Ok(Self { apex })
     }
@@ -149,6 +164,16 @@ mod tests {
 
     fn service(service: &str, tag: Option<&str>, srv_only: bool) -> Place {
         Place::Service { service: service.parse().unwrap(), tag: tag.map(Into::into), srv_only }
+    }
+
+    #[test]
+    fn a_domain_is_shown_as_it_is_written_and_none_is_a_path_of_its_own() {
+        for (domain, shown) in [("muster", "muster"), ("Discovery.Example.com.", "discovery.example.com")] {
+            assert_eq!(Zone::new(domain).unwrap().to_string(), shown);
+        }
+        for bad in ["", ".", "a/b", "a..b", "a b", "x/../y.com", "\\/.com"] {
+            assert!(Zone::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use axum::{
     Json,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use discovery::{Revision, SettingKey};
-use discovery_etcd::{Expected, Setting, Write};
+use discovery_etcd::{Expected, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 use service_kit::Problem;
@@ -24,7 +24,13 @@ use super::{
     query::{Pairs, Poll, unknown},
     waiting::index_header,
 };
-use crate::{error, settings::VALUE_MAX_BYTES};
+use crate::{
+    error,
+    settings::{Found, VALUE_MAX_BYTES},
+};
+
+/// Up to which revision of etcd an answer is known to be true.
+const REVISION: HeaderName = HeaderName::from_static("x-muster-revision");
 
 /// What a deletion came to.
 #[derive(Debug, Serialize)]
@@ -59,7 +65,7 @@ pub(super) async fn get(
     if let Some(at) = history {
         return Ok(Json(api.settings.history(key, at).await?).into_response());
     }
-    let (index, setting) = match poll.seen {
+    let found = match poll.seen {
         None => api.settings.read(key.clone()).await?,
         Some(seen) => {
             let place = api.waiting.enter()?;
@@ -70,7 +76,7 @@ pub(super) async fn get(
             }
         }
     };
-    Ok(show(&key, index, setting, &headers))
+    Ok(show(&key, found, &headers))
 }
 
 /// `PUT /v1/config/{key}`
@@ -110,15 +116,17 @@ fn parse(key: &str) -> Result<SettingKey, Problem> {
     key.parse().map_err(error::field)
 }
 
-/// The value with its revision, or 404 with the index from which to wait for it.
-fn show(key: &SettingKey, index: Revision, setting: Option<Setting>, headers: &HeaderMap) -> Response {
+/// The value with its revision, or 404 with the index from which to wait for it. Both say up to which revision that is
+/// known, so that a client can tell a deletion from an etcd that has lost its history.
+fn show(key: &SettingKey, Found { setting, index, revision: known }: Found, headers: &HeaderMap) -> Response {
+    let mut fields = index_header(index);
+    fields.insert(REVISION, HeaderValue::from(known.0));
     let Some(setting) = setting else {
         let problem = Problem::new(StatusCode::NOT_FOUND, "no_such_setting", format!("there is no setting {key}"));
-        return (index_header(index), problem).into_response();
+        return (fields, problem).into_response();
     };
     let revision = setting.modified;
-    let mut fields = etag(revision);
-    fields.extend(index_header(revision));
+    fields.extend(etag(revision));
     let has_it = headers
         .get(header::IF_NONE_MATCH)
         .and_then(|tag| tag.to_str().ok())

@@ -6,7 +6,7 @@ use heartbeat::{Details, Heartbeat, HeartbeatOptions};
 use registry::admission::names::AllowNames;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service_kit::tokens::NewToken;
+use service_kit::{signature::SigningKey, tokens::NewToken};
 use testkit::{etcd::EtcdCluster, wait::SOON};
 
 use crate::support::{Answer, Registry, instance_path, keys};
@@ -107,6 +107,31 @@ async fn a_service_registers_with_its_token_or_with_its_signature() {
         heartbeat.deregister().await;
         assert!(!keys(&etcd).contains(&format!("service/{service}/127.0.0.1:7070")));
     }
+}
+
+#[tokio::test]
+async fn a_recorded_heartbeat_counts_once_at_each_replica_and_keeps_nobody_for_longer_than_a_ttl() {
+    let etcd = EtcdCluster::start(1).await;
+    let signer = NewToken::random("signer", &["mail:register".parse().unwrap()], true).unwrap();
+    let file = TokensFile::with(&[&signer]);
+    let start = || Registry::start_with(&etcd, |config| config.admission.tokens_file = Some(file.path.clone()));
+    let (first, second) = (start().await, start().await);
+    let key = SigningKey::parse(&signer.secret.clone().into()).unwrap();
+    let path = instance_path("mail/a");
+    let body = json!({"address": "10.0.0.5:7070", "ttl_ms": 2000}).to_string();
+    let recorded = key.authorization("PUT", &path, body.as_bytes());
+    let send = async |registry: &Registry| {
+        let header = Some(("authorization", recorded.as_str()));
+        registry.ask_with(Method::PUT, &path, header, body.clone()).await.status.as_u16()
+    };
+    assert_eq!((send(&first).await, send(&first).await), (200, 401));
+    let farewell = key.authorization("DELETE", &path, b"");
+    let gone = first.ask_with(Method::DELETE, &path, Some(("authorization", &farewell)), "").await;
+    assert_eq!((gone.status.as_u16(), keys(&etcd).len()), (200, 0));
+    // This is what doc/security.md says about replays: it is back, for one TTL.
+    assert_eq!((send(&second).await, send(&second).await), (200, 401));
+    testkit::wait::wait_until("it is gone", SOON, async || keys(&etcd).is_empty()).await;
+    assert_eq!((send(&first).await, send(&second).await), (401, 401));
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use reqwest::Method;
 use serde_json::json;
 use testkit::{
     etcd::EtcdCluster,
+    python::{python, succeed},
     wait::{SOON, wait_until},
 };
 
 use crate::{
-    python::{python, succeed},
     scraper::Scraper,
     support::{Registry, instance_path, keys, value},
 };

@@ -126,3 +126,21 @@ async fn everything_comes_back_in_every_dialect_after_etcd_was_wiped() {
     .await;
     assert_eq!(views(&etcd), 4);
 }
+
+#[tokio::test]
+async fn skydns_names_are_below_the_domain_of_the_registrys_own_dns() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start_with(&etcd, |config| {
+        config.dialects = vec![Dialect::SkyDns];
+        config.dns_domain = registry::dns::zone::Zone::new("discovery.example.com").unwrap();
+    })
+    .await;
+    registry.heartbeat("mail/a", r#"{"address":"10.0.0.5:7070"}"#).await.accepted();
+    let views: Vec<String> = keys(&etcd).into_iter().filter(|key| key.starts_with("/skydns/")).collect();
+    assert!(
+        matches!(&views[..], [one] if one.starts_with("/skydns/com/example/discovery/service/mail/a-")),
+        "{views:?}"
+    );
+    registry.delete("/v1/services/mail/instances/a").await.accepted();
+    assert_eq!(keys(&etcd), [""; 0]);
+}

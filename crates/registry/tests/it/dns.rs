@@ -7,7 +7,7 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RecordType},
 };
-use registry::dns::DnsListen;
+use registry::{config::Config, dns::DnsListen};
 use reqwest::Method;
 use testkit::{
     etcd::EtcdCluster,
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Registry, instance_path};
+use crate::support::{Registry, instance_path, metric};
 
 /// A registry that answers DNS questions on a port of its own.
 struct Named {
@@ -36,8 +36,16 @@ impl Named {
     }
 
     async fn launch(endpoints: Vec<String>) -> Self {
+        Self::launch_at_rate(endpoints, 0).await
+    }
+
+    async fn launch_at_rate(endpoints: Vec<String>, rate: u32) -> Self {
         let dns = SocketAddr::from(([127, 0, 0, 1], free_ports(1)[0]));
-        let registry = Registry::launch(endpoints, |config| config.dns_listen = DnsListen::At(dns)).await;
+        let configure = |config: &mut Config| {
+            config.dns_listen = DnsListen::At(dns);
+            config.dns_client_rate = rate;
+        };
+        let registry = Registry::launch(endpoints, configure).await;
         wait_until("it answers over TCP", SOON, async || TcpStream::connect(dns).await.is_ok()).await;
         Self { registry, dns }
     }
@@ -276,6 +284,36 @@ async fn a_flood_of_nonsense_costs_no_memory_and_does_not_silence_it() {
     assert_eq!(named.code("0a000005.addr.muster.").await, ResponseCode::NoError);
     let grown = resident_kib().saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_too_often_over_udp_is_sent_to_tcp_and_gets_nothing_longer_than_its_question() {
+    const RATE: u32 = 5;
+    let etcd = EtcdCluster::start(1).await;
+    let named = Named::launch_at_rate(etcd.endpoints(), RATE).await;
+    named.registry.wait_until_ready().await;
+    named.register("mail/a", r#"{"address":"10.0.0.5:7070"}"#).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let question = question("mail.service.muster.", RecordType::A);
+    let (mut full, mut truncated, mut bytes) = (0, 0, [0; 4096]);
+    let started = std::time::Instant::now();
+    for _ in 0..200 {
+        socket.send_to(&question, named.dns).await.unwrap();
+        let (length, _) = timeout(SOON, socket.recv_from(&mut bytes)).await.expect("an answer").unwrap();
+        let answer = Message::from_vec(&bytes[..length]).unwrap();
+        assert_eq!((answer.metadata.id, answer.metadata.message_type), (4711, MessageType::Response));
+        match answer.metadata.truncation {
+            false => full += 1,
+            true => {
+                truncated += 1;
+                assert!(answer.answers.is_empty() && length <= question.len(), "{length} bytes");
+            }
+        }
+    }
+    let most = 2 * RATE + RATE * (started.elapsed().as_secs() as u32 + 1);
+    assert!(full >= 2 * RATE && full <= most && truncated > 0, "{full} answered, {truncated} sent to TCP");
+    assert_eq!(named.short("mail.service.muster").await, ["10.0.0.5"], "dig goes on over TCP by itself");
+    assert!(metric(&named.registry, "registry_dns_truncated_total").await >= f64::from(truncated));
 }
 
 #[tokio::test]

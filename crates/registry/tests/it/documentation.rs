@@ -2,15 +2,13 @@
 
 use std::process::Command;
 
-use testkit::etcd::EtcdCluster;
+use testkit::{etcd::EtcdCluster, python::succeed, transcript::section};
 
-use crate::{python::succeed, support::Registry};
+use crate::support::Registry;
 
 /// The commands in the section about the registry, in their order.
 fn commands() -> Vec<&'static str> {
-    let document = include_str!("../../../../doc/api.md");
-    let (_, section) = document.split_once("\n## The registry").expect("a section about the registry");
-    let section = section.split("\n## ").next().unwrap_or_default();
+    let section = section(include_str!("../../../../doc/api.md"), "The registry");
     let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
     blocks.flat_map(str::lines).filter(|line| line.starts_with("curl ")).collect()
 }

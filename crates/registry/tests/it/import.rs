@@ -93,3 +93,17 @@ async fn two_replicas_import_without_writing_against_each_other() {
     let entries = raft_index(&etcd).await - before;
     assert!((4..=6).contains(&entries), "two originals, two copies, at most one race each: {entries}");
 }
+
+#[tokio::test]
+async fn an_imported_address_is_held_to_the_same_networks() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start_with(&etcd, both).await;
+    let lease = grant(&etcd);
+    put(&etcd, &lease, "/microservices/mail/k1", &KRATOS.replace("10.0.0.5", "169.254.169.254"));
+    put(&etcd, &lease, "/microservices/mail/k2", &KRATOS.replace("k1", "k2").replace("10.0.0.5", "8.8.8.8"));
+    put(&etcd, &lease, "/microservices/mail/k3", &KRATOS.replace("k1", "k3"));
+    wait_for_count(&registry, "mail", 1).await;
+    assert!(registry.instances("mail").await.contains_key("k3"));
+    put(&etcd, &lease, "/microservices/mail/k1", KRATOS);
+    wait_for_count(&registry, "mail", 2).await;
+}

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use testkit::etcd::EtcdCluster;
-
-use crate::{
+use testkit::{
+    etcd::EtcdCluster,
     python::{python, succeed},
-    support::Registry,
 };
+
+use crate::support::Registry;
 
 /// Where routes are written down.
 const SOURCES: [&str; 2] = [include_str!("../../src/http.rs"), include_str!("../../src/http/consul.rs")];
