@@ -121,7 +121,7 @@ impl Broadcaster {
 
     async fn stumble(&self, claimed: &Claimed, error: &UserlistError) {
         let until = match error {
-            UserlistError::Unavailable(_) => Some(Moment::now() + PAUSE),
+            UserlistError::Unavailable(_) | UserlistError::Changed => Some(Moment::now() + PAUSE),
             UserlistError::Unknown | UserlistError::Refused(_) => None,
         };
         tracing::warn!(broadcast = claimed.id, %error, is_given_up = until.is_none(), "the broadcast stops");
@@ -129,7 +129,7 @@ impl Broadcaster {
     }
 
     fn step(&self, id: &str, broadcast: &Broadcast, page: Page) -> Step {
-        let mut step = Step { total: total(&page), position: position(page.next_cursor), ..Step::default() };
+        let mut step = Step { total: total(&page), position: page.next(), ..Step::default() };
         for user in page.users {
             match self.message(id, broadcast, &user) {
                 Some(message) => step.messages.push(message),
@@ -195,12 +195,4 @@ fn selection(request: &BroadcastRequest) -> Selection {
 
 fn total(page: &Page) -> i64 {
     page.total.and_then(|total| i64::try_from(total).ok()).unwrap_or(0)
-}
-
-fn position(cursor: Option<Value>) -> Option<String> {
-    match cursor? {
-        Value::Null => None,
-        Value::String(cursor) => Some(cursor),
-        other => Some(other.to_string()),
-    }
 }

@@ -31,7 +31,7 @@ pub struct Config {
     /// Which SMTP server.
     #[command(flatten)]
     pub smtp: SmtpOptions,
-    /// The longest that handing over a message may take, from the connection to the server's last word. Then the
+    /// The longest that handing over a message of POST / may take, from the connection to the server's last word. Then the
     /// connection is closed.
     #[arg(
         long = "smtp-deadline",

@@ -19,7 +19,7 @@ use service_kit::{backoff::Backoff, health::Readiness};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{delivery::DeliveryError, transport::Transport};
+use crate::{allowance::Allowance, delivery::DeliveryError, transport::Transport};
 
 /// How long one check may take.
 const CHECK_DEADLINE: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ pub async fn watch(health: Health, transport: Arc<Transport>, interval: Duration
 
 /// Checks once and returns the pause before the next time.
 async fn check(health: &Health, transport: &Transport, interval: Duration, backoff: &mut Backoff) -> Duration {
-    let result = transport.check(Instant::now() + CHECK_DEADLINE).await;
+    let result = transport.check(Allowance::until(Instant::now() + CHECK_DEADLINE)).await;
     health.note(&result);
     match result {
         Err(DeliveryError::SessionRefused { .. }) => backoff.next_wait(),

@@ -12,6 +12,7 @@
 //! | `PUT`, `DELETE /v1/suppressions/{address}`, `GET /v1/suppressions` | 204; whom nothing is sent to |
 //! | `POST /v1/bounces` `{"address","type","detail"}` | 204: `hard` and `complaint` end on that list |
 //! | `GET`, `POST /v1/unsubscribe/{token}` | a page with a button; done |
+//! | `GET /openapi.json` | all of this for programs |
 //!
 //! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
 //!
@@ -22,6 +23,7 @@
 
 mod broadcasts;
 mod messages;
+mod segment;
 mod suppressions;
 mod templates;
 
@@ -30,9 +32,9 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json, Router,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::{get, post, put},
+    routing::{MethodRouter, get, post, put},
 };
 use discovery::FieldError;
 use serde::Serialize;
@@ -76,7 +78,7 @@ pub struct App {
 
 /// A template with its sample.
 const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
-/// Large bodies that are in memory at the same time.
+/// Large messages that are being taken in at the same time: what bounds the memory for them.
 const LARGE_BODIES_MAX: usize = 8;
 /// When to come again while the outbox cannot be used.
 const OUTBOX_RETRY: Duration = Duration::from_secs(5);
@@ -117,30 +119,58 @@ fn may(action: Action) -> Result<(), Problem> {
     Caller::current().map_or(Ok(()), |caller| caller.require("mail", action))
 }
 
+/// What the routes are, for programs: OpenAPI 3.1, served at `/openapi.json`.
+pub const DESCRIPTION: &str = include_str!("../openapi.json");
+
+type Table<S> = Vec<(&'static str, MethodRouter<S>)>;
+
 /// The routes of `/v1`.
-pub fn v1(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v1/messages", get(messages::list).post(messages::submit))
-        .route("/v1/messages/{id}", get(messages::get))
-        .route("/v1/messages/{id}/cancel", post(messages::cancel))
-        .route("/v1/messages/{id}/requeue", post(messages::requeue))
-        .route("/v1/templates", get(templates::list))
-        .route("/v1/templates/{name}", get(templates::get).put(templates::put).delete(templates::delete))
-        .layer(Extension(BodyLimit(TEMPLATE_MAX_BYTES)))
-        .route("/v1/suppressions", get(suppressions::list))
-        .route("/v1/suppressions/{address}", put(suppressions::put).delete(suppressions::delete))
-        .route("/v1/bounces", post(suppressions::bounce))
-        .route("/v1/broadcasts", get(broadcasts::list).post(broadcasts::create))
-        .route("/v1/broadcasts/{id}", get(broadcasts::get))
-        .route("/v1/broadcasts/{id}/cancel", post(broadcasts::cancel))
-        .with_state(api)
+fn table() -> Table<Arc<Api>> {
+    let template = get(templates::get).put(templates::put).delete(templates::delete);
+    vec![
+        ("/v1/messages", get(messages::list).post(messages::submit)),
+        ("/v1/messages/{id}", get(messages::get)),
+        ("/v1/messages/{id}/cancel", post(messages::cancel)),
+        ("/v1/messages/{id}/requeue", post(messages::requeue)),
+        ("/v1/templates", get(templates::list)),
+        ("/v1/templates/{name}", template.layer(Extension(BodyLimit(TEMPLATE_MAX_BYTES)))),
+        ("/v1/suppressions", get(suppressions::list)),
+        ("/v1/suppressions/{address}", put(suppressions::put).delete(suppressions::delete)),
+        ("/v1/bounces", post(suppressions::bounce)),
+        ("/v1/broadcasts", get(broadcasts::list).post(broadcasts::create)),
+        ("/v1/broadcasts/{id}", get(broadcasts::get)),
+        ("/v1/broadcasts/{id}/cancel", post(broadcasts::cancel)),
+    ]
 }
 
-/// What readers reach, who have no token but the one in their link.
+/// What readers reach, who have no token but the one in their link; and the description, which holds no secret.
+fn public_table() -> Table<Arc<Api>> {
+    let describe = async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION);
+    vec![
+        ("/v1/unsubscribe/{token}", get(suppressions::ask).post(suppressions::unsubscribe)),
+        ("/openapi.json", get(describe)),
+    ]
+}
+
+/// The paths of all routes, as they stand in the description.
+#[must_use]
+pub fn paths() -> Vec<&'static str> {
+    let tables = table().into_iter().chain(public_table());
+    tables.map(|(path, _)| path).chain(["/"]).collect()
+}
+
+fn router(table: Table<Arc<Api>>, api: Arc<Api>) -> Router {
+    table.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods)).with_state(api)
+}
+
+/// The routes of `/v1` that ask for a token.
+pub fn v1(api: Arc<Api>) -> Router {
+    router(table(), api)
+}
+
+/// Those that do not.
 pub fn public(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v1/unsubscribe/{token}", get(suppressions::ask).post(suppressions::unsubscribe))
-        .with_state(api)
+    router(public_table(), api)
 }
 
 /// The one table from the outbox's errors to answers.

@@ -7,8 +7,9 @@
 //! | the request, and the answer to it | [`http`], [`error`], [`submission`] |
 //! | whom it goes to and comes from, what is sent | [`recipient`], [`party`], [`userlist`], [`sender`], [`message`], [`letter`], [`dkim`] |
 //! | templates, and one message to each of many | [`templates`], [`broadcaster`] |
+//! | who left, told to userlist | [`messenger`] |
 //! | on disk until it is delivered | [`outbox`], [`clock`] |
-//! | its turn, the deadline, the counting | [`mailer`], [`metrics`] |
+//! | its turn, the deadlines, the counting | [`mailer`], [`allowance`], [`metrics`] |
 //! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
 //! | how that can end | [`delivery`] |
 //! | whether it works at all | [`health`] |
@@ -17,6 +18,7 @@
 //! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk; everything ends in bounded time,
 //! and whoever gets another answer learns whether the message may be sent again.
 
+pub mod allowance;
 pub mod broadcaster;
 pub mod clock;
 pub mod config;
@@ -29,6 +31,7 @@ pub mod http;
 pub mod letter;
 pub mod mailer;
 pub mod message;
+pub mod messenger;
 pub mod metrics;
 pub mod outbox;
 pub mod outbox_options;
@@ -46,7 +49,7 @@ use std::sync::Arc;
 
 use axum::{Router, middleware::from_fn_with_state};
 use discovery::ServiceName;
-use heartbeat::{Details, Heartbeat, HeartbeatMetrics};
+use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
@@ -63,6 +66,7 @@ use folder::Folder;
 use health::Health;
 use http::{Api, App};
 use mailer::{Limits, Mailer};
+use messenger::Messenger;
 use metrics::{OutboxMetrics, SendMetrics};
 use outbox::{
     Outbox,
@@ -90,6 +94,8 @@ pub struct Service {
     pub dispatcher: Dispatcher,
     /// Turns broadcasts into messages, once it runs.
     pub broadcaster: Broadcaster,
+    /// Tells userlist who left, once it runs.
+    pub messenger: Messenger,
     /// The outbox.
     pub outbox: Outbox,
     /// What is measured of it.
@@ -110,7 +116,9 @@ impl Service {
         let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone());
         let app = Arc::new(App { mailer, from: config.from.clone(), subject: config.subject.clone() });
         let outbox = Outbox::new(config.outbox.place()?);
-        let (house, userlist) = (house(config)?, Userlist::new(config.outbox.gateway.clone()));
+        let house = house(config)?;
+        let userlist = Userlist::new(config.outbox.gateway.clone(), config.outbox.userlist_token_file.clone());
+        let messenger = Messenger { outbox: outbox.clone(), userlist: userlist.clone() };
         let broadcaster = Broadcaster { outbox: outbox.clone(), userlist: userlist.clone(), house: house.clone() };
         let api = Arc::new(Api::new(outbox.clone(), house, userlist, accepted));
         let tokens = Tokens::load(config.tokens_file.as_deref())?;
@@ -127,7 +135,7 @@ impl Service {
             metrics: sends,
             pace: pace(config),
         };
-        Ok(Self { transport, health, router, dispatcher, broadcaster, outbox, queue })
+        Ok(Self { transport, health, router, dispatcher, broadcaster, messenger, outbox, queue })
     }
 }
 
@@ -139,14 +147,16 @@ impl Service {
 /// The address cannot be bound.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let mut metrics = Registry::default();
+    let proof = AddressProof::default();
     let details = Details {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         // Not /readyz: see `health` for why an instance stays in rotation when its transport fails.
         health: Some("/healthz".parse()?),
         metrics: HeartbeatMetrics::register(&mut metrics),
+        proof: proof.clone(),
         ..Details::default()
     };
-    let Service { transport, health, router, dispatcher, broadcaster, outbox, queue } =
+    let Service { transport, health, router, dispatcher, broadcaster, messenger, outbox, queue } =
         Service::assemble(&config, metrics)?;
 
     dispatcher.readiness.report("outbox", Err("not opened yet".to_owned()));
@@ -159,9 +169,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let watching = tokio::spawn(watching);
     let sending = tokio::spawn(dispatcher.run(finish.clone()));
     let broadcasting = tokio::spawn(broadcaster.run(finish.clone()));
+    let telling = tokio::spawn(messenger.run(finish.clone()));
     let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
+    let router = router.merge(proof.routes());
     let serving = tokio::spawn(serve(listener, router, serve_options(&config), finish.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, details);
+    heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
 
     shutdown.cancelled().await;
     heartbeat.deregister().await;
@@ -170,6 +183,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     watching.await?;
     sweeping.await?;
     broadcasting.await?;
+    telling.await?;
     sending.await?;
     outbox.close().await;
     transport.close().await;
@@ -205,8 +219,9 @@ fn house(config: &Config) -> Result<House, Failure> {
 fn pace(config: &Config) -> Pace {
     Pace {
         sends_max: config.sends_max.into(),
-        deadline: config.deadline,
+        step_max: config.smtp.step_max,
         patience: config.outbox.patience,
+        grace: config.deadline,
         schedule: config.outbox.schedule(),
         domain: config.outbox.domain_limits(),
     }

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    allowance::Allowance,
     delivery::{DeliveryError, Verdict},
     health::Health,
     message::Message,
@@ -71,7 +72,7 @@ impl Mailer {
         let _turn = self.turn().await?;
         measured.its_turn();
         let deadline = Instant::now() + self.limits.deadline;
-        self.transport.deliver(message, deadline, Duration::ZERO).await.map(|_| ())
+        self.transport.deliver(message, Allowance::until(deadline)).await.map(|_| ())
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, DeliveryError> {

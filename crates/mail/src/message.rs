@@ -9,7 +9,7 @@
 //!   which SMTP servers disagree about, becomes a line end, and other control characters are refused;
 //! - all bytes are ASCII (quoted-printable or base64 where the text is not), so that no server has to offer 8BITMIME.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use discovery::FieldError;
 use lettre::{
@@ -158,7 +158,7 @@ impl fmt::Display for MessageId {
 pub struct Message {
     id: MessageId,
     envelope: Envelope,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl Message {
@@ -185,11 +185,11 @@ impl Message {
             .date_now()
             .singlepart(SinglePart::plain(text))
             .map_err(unwritable)?;
-        Ok(Self { id, envelope, bytes: message.formatted() })
+        Ok(Self { id, envelope, bytes: Arc::new(message.formatted()) })
     }
 
-    /// A message that was written before, to one of its recipients.
-    pub(crate) fn stored(id: MessageId, envelope: Envelope, bytes: Vec<u8>) -> Self {
+    /// A message that was written before, to one of its recipients; all of them share its bytes.
+    pub(crate) fn stored(id: MessageId, envelope: Envelope, bytes: Arc<Vec<u8>>) -> Self {
         Self { id, envelope, bytes }
     }
 

@@ -11,6 +11,7 @@
 //! | [`schedule`], `settle` | when to try again; writing down how it ended |
 //! | [`shelf`], [`broadcast`] | templates; one message to each of many |
 //! | [`query`], [`suppression`] | looking, cancelling, trying again; whom to leave alone |
+//! | [`farewell`] | what userlist is still to be told |
 //! | [`sweeper`] | what is forgotten, and when |
 //!
 //! *Accepted means committed.* The answer 202 is given after the commit has reached the disk (SQLite: write-ahead log with
@@ -31,6 +32,7 @@ pub mod claim;
 pub mod database;
 pub mod dispatcher;
 pub mod entry;
+pub mod farewell;
 pub mod fault;
 pub mod limiter;
 pub mod query;

@@ -25,6 +25,17 @@ pub struct OutboxOptions {
         hide_env_values = true
     )]
     pub url: Secret,
+    /// The most bytes of a request to `POST /v1/messages`; base64 makes attachments larger by a third. The gateway lets 10 MiB
+    /// through by default (--body-max-bytes); MySQL takes what its `max_allowed_packet` says. Each of up to 8 large requests at
+    /// the same time takes up to six times as much memory.
+    #[arg(
+        long = "message-max-bytes",
+        env = "MAIL_MESSAGE_MAX_BYTES",
+        value_name = "NUMBER",
+        default_value = "10485760",
+        value_parser = clap::value_parser!(u32).range(65_536..=104_857_600)
+    )]
+    pub message_max_bytes: u32,
     /// Who else messages of `POST /v1/messages` may come from: addresses, or @DOMAIN for all of a domain, separated by
     /// commas. The one of --from always may.
     #[arg(long = "senders", env = "MAIL_SENDERS", value_name = "LIST", value_delimiter = ',')]
@@ -56,8 +67,8 @@ pub struct OutboxOptions {
         value_parser = duration::parse_positive
     )]
     pub retry_for: Duration,
-    /// How long the SMTP server may take for its last word about a message of the outbox, after --smtp-deadline.
-    /// Giving up early makes duplicates.
+    /// How long the SMTP server may take for its last word about a message of the outbox, after the final dot. Giving up
+    /// early makes duplicates; RFC 5321 asks for ten minutes.
     #[arg(
         long = "smtp-patience",
         env = "MAIL_SMTP_PATIENCE",
@@ -90,6 +101,9 @@ pub struct OutboxOptions {
     /// The gateway, through which userlist is asked for recipients by name.
     #[arg(long = "gateway-url", env = "MAIL_GATEWAY_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub gateway: Url,
+    /// A file with the API token for userlist, of the scopes userlist:read and userlist:write. Default: userlist asks for none.
+    #[arg(long = "userlist-token-file", env = "MAIL_USERLIST_TOKEN_FILE", value_name = "FILE")]
+    pub userlist_token_file: Option<PathBuf>,
     /// Where readers reach this service, for links to leave a list: the gateway's public address and /mail.
     #[arg(
         long = "public-url",
@@ -114,6 +128,11 @@ impl OutboxOptions {
     /// Says what to write, naming the option, without the URL.
     pub fn place(&self) -> Result<Place, String> {
         Place::parse(self.url.expose()).map_err(|reason| format!("--outbox-url (MAIL_OUTBOX_URL): {reason}"))
+    }
+
+    /// See the option.
+    pub(crate) fn message_max_bytes(&self) -> usize {
+        usize::try_from(self.message_max_bytes).unwrap_or(usize::MAX)
     }
 
     /// When to try again.

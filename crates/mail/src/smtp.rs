@@ -4,7 +4,7 @@
 //! from outside, and then its pool parks the connection as it is; the next message reads the late reply to the one before
 //! as its own, and can be called accepted when it was refused. It also waits without bound for the reply to QUIT before
 //! it reports a refusal, and cannot say whether the final dot was sent. So lettre's connection and commands are used, and
-//! the conversation is led in `session`, step by step.
+//! the conversation is led in `session`, step by step, each with a deadline of its own ([`crate::allowance`]).
 //!
 //! A connection is parked only after a conversation that came to its end. Dropping a future anywhere closes it.
 
@@ -18,9 +18,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
 use crate::{
+    allowance::Allowance,
     delivery::{DeliveryError, Reply},
     message::Message,
 };
@@ -47,22 +46,14 @@ impl SmtpTransport {
 
     /// Hands `message` over, over a waiting connection or a new one, and returns the server's last word.
     ///
-    /// Once the final dot has been sent, that word may take `patience` longer than `deadline`: RFC 5321, section
-    /// 4.5.3.2.6, asks for ten minutes, because giving up early makes duplicates.
-    ///
     /// Cancel safe in the sense that matters: when the future is dropped the connection is closed, and without its final
     /// dot the message is not delivered.
     ///
     /// # Errors
-    /// Always before `deadline` and `patience` have passed; see [`DeliveryError`].
-    pub async fn deliver(
-        &self,
-        message: &Message,
-        deadline: Instant,
-        patience: Duration,
-    ) -> Result<Reply, DeliveryError> {
-        let mut session = self.session(deadline).await?;
-        let result = session.deliver(message, deadline, patience).await;
+    /// Always when `allowance` says; see [`DeliveryError`].
+    pub async fn deliver(&self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
+        let mut session = self.session(allowance).await?;
+        let result = session.deliver(message, allowance).await;
         if session.may_be_used_again(&result) {
             self.park(session);
         }
@@ -72,9 +63,9 @@ impl SmtpTransport {
     /// Whether mail could be sent now: opens a session, logs in, leaves.
     ///
     /// # Errors
-    /// Always before `deadline`; see [`DeliveryError`].
-    pub async fn check(&self, deadline: Instant) -> Result<(), DeliveryError> {
-        let session = Session::open(&self.server, deadline).await?;
+    /// Always when `allowance` says; see [`DeliveryError`].
+    pub async fn check(&self, allowance: Allowance) -> Result<(), DeliveryError> {
+        let session = Session::open(&self.server, allowance).await?;
         session.quit().await;
         self.close_old().await;
         Ok(())
@@ -90,17 +81,17 @@ impl SmtpTransport {
 
     /// A waiting session that still answers, or a new one. The server may have closed a waiting one, so it is asked first,
     /// while nothing of the message has been sent. Where one is dead the others are, too.
-    async fn session(&self, deadline: Instant) -> Result<Session, DeliveryError> {
+    async fn session(&self, allowance: Allowance) -> Result<Session, DeliveryError> {
         self.close_old().await;
         let waiting = self.idle().pop();
         if let Some(mut session) = waiting {
-            if session.is_alive(deadline).await {
+            if session.is_alive(allowance).await {
                 return Ok(session);
             }
             tracing::debug!("the SMTP server has closed a waiting connection");
             self.idle().clear();
         }
-        Session::open(&self.server, deadline).await
+        Session::open(&self.server, allowance).await
     }
 
     async fn close_old(&self) {

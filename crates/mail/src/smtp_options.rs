@@ -56,6 +56,16 @@ pub struct SmtpOptions {
         value_parser = duration::parse
     )]
     pub idle: Duration,
+    /// The longest that the server may take for one step of a message of the outbox: a reply, or 64 KiB of the text. RFC
+    /// 5321 asks for five minutes, for two after DATA, for three for the text.
+    #[arg(
+        long = "smtp-step-max",
+        env = "MAIL_SMTP_STEP_MAX",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = duration::parse_positive
+    )]
+    pub step_max: Duration,
     /// How often the server is asked whether it would take mail, when no message has shown it.
     #[arg(
         long = "smtp-check-interval",

@@ -150,7 +150,7 @@ impl Submission {
         if self.attachments.len() > ATTACHMENTS_MAX {
             return Err(FieldError::new("attachments", "there are more than 20; send an archive"));
         }
-        let attachments = self.attachments.iter().enumerate();
+        let attachments = self.attachments.into_iter().enumerate();
         let attachments = attachments.map(|(index, file)| letter::attachment(index, file)).collect::<Result<_, _>>()?;
         let listed = |wanted: Kind| {
             let of_kind = recipients.iter().filter(move |(kind, _)| *kind == wanted);

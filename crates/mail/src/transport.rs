@@ -1,11 +1,8 @@
 //! Where messages go: one type, so that nothing above it cares.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use crate::{
-    delivery::{DeliveryError, Reply},
+    allowance::Allowance,
+    delivery::{DeliveryError, Reply, Stage},
     folder::Folder,
     message::Message,
     smtp::SmtpTransport,
@@ -46,17 +43,13 @@ impl Transport {
     /// Hands `message` over; `Ok` when the other side is responsible for it, with its last word.
     ///
     /// # Errors
-    /// At `deadline` at the latest, or `patience` later where the message is complete and the last word is missing.
-    pub async fn deliver(
-        &self,
-        message: &Message,
-        deadline: Instant,
-        patience: Duration,
-    ) -> Result<Reply, DeliveryError> {
+    /// When `allowance` says at the latest.
+    pub async fn deliver(&self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
         match self {
-            Self::Smtp(smtp) => smtp.deliver(message, deadline, patience).await,
+            Self::Smtp(smtp) => smtp.deliver(message, allowance).await,
             Self::Folder(folder) => {
-                folder.deliver(message, deadline + patience).await.map(|()| Reply::new(250, "written to the folder"))
+                let deadline = allowance.ends_from_now(Stage::EndOfData);
+                folder.deliver(message, deadline).await.map(|()| Reply::new(250, "written to the folder"))
             }
         }
     }
@@ -64,11 +57,11 @@ impl Transport {
     /// Whether a message could be handed over now.
     ///
     /// # Errors
-    /// At `deadline` at the latest.
-    pub async fn check(&self, deadline: Instant) -> Result<(), DeliveryError> {
+    /// When `allowance` says at the latest.
+    pub async fn check(&self, allowance: Allowance) -> Result<(), DeliveryError> {
         match self {
-            Self::Smtp(smtp) => smtp.check(deadline).await,
-            Self::Folder(folder) => folder.check(deadline).await,
+            Self::Smtp(smtp) => smtp.check(allowance).await,
+            Self::Folder(folder) => folder.check(allowance.ends_from_now(Stage::Session)).await,
         }
     }
 

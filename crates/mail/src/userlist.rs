@@ -3,12 +3,12 @@
 //! So there is nothing here about instances: the gateway finds one that is alive, tries another one when it is not, and
 //! says 503 with a reason when there is none.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use service_kit::request;
+use serde_json::{Value, json};
+use service_kit::{Secret, request};
 use url::Url;
 
 /// For one question, the gateway's attempts included.
@@ -19,11 +19,18 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Userlist {
     client: reqwest::Client,
     gateway: Url,
+    token_file: Option<PathBuf>,
 }
 
 /// Somebody whom userlist knows, as far as mail is concerned.
 #[derive(Clone, PartialEq, Deserialize)]
 pub struct User {
+    /// Their number, where userlist says it, and the version of what it knows.
+    #[serde(default)]
+    pub id: Option<i64>,
+    /// See `id`.
+    #[serde(default)]
+    pub version: Option<i64>,
     /// Their name.
     pub name: String,
     /// Their address.
@@ -60,6 +67,18 @@ pub struct Page {
     pub total: Option<u64>,
 }
 
+impl Page {
+    /// Where the next page begins; `None` after the last.
+    #[must_use]
+    pub fn next(&self) -> Option<String> {
+        match self.next_cursor.as_ref()? {
+            Value::Null => None,
+            Value::String(cursor) => Some(cursor.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
 /// Which users: parameters of `GET /v1/users`, as they are (`{"status":"active","tag":"beta"}`).
 pub type Selection = BTreeMap<String, String>;
 
@@ -69,6 +88,9 @@ pub enum UserlistError {
     /// Nobody has that name.
     #[error("userlist knows nobody of that name")]
     Unknown,
+    /// The user is another version than the one that was read.
+    #[error("the user has been changed meanwhile")]
+    Changed,
     /// The gateway or userlist cannot be reached, or says to come again.
     #[error("userlist cannot be asked: {0}")]
     Unavailable(String),
@@ -78,11 +100,12 @@ pub enum UserlistError {
 }
 
 impl Userlist {
-    /// Connects to nobody yet.
+    /// Connects to nobody yet. `token_file` has the API token that userlist asks for, and is read for every question, so
+    /// that a renewed one counts at once.
     #[must_use]
-    pub fn new(gateway: Url) -> Self {
+    pub fn new(gateway: Url, token_file: Option<PathBuf>) -> Self {
         let client = reqwest::Client::builder().timeout(DEADLINE).connect_timeout(DEADLINE / 4).no_proxy().build();
-        Self { client: client.unwrap_or_default(), gateway }
+        Self { client: client.unwrap_or_default(), gateway, token_file }
     }
 
     /// The user of that name.
@@ -108,28 +131,76 @@ impl Userlist {
         self.get("userlist/v1/users", &query).await
     }
 
+    /// Gives `user` another status, if they are still what they were when they were read.
+    ///
+    /// # Errors
+    /// [`UserlistError::Changed`]; they are gone; or userlist cannot be asked.
+    pub async fn set_status(&self, user: &User, status: &str) -> Result<(), UserlistError> {
+        let path = match user.id {
+            Some(id) => format!("userlist/v1/users/by-id/{id}"),
+            None => format!("userlist/v1/users/{}", utf8_percent_encode(&user.name, NON_ALPHANUMERIC)),
+        };
+        let mut asking = self.client.patch(self.url(&path)).json(&json!({ "status": status }));
+        if let (Some(id), Some(version)) = (user.id, user.version) {
+            asking = asking.header("if-match", format!("\"{id}-{version}\""));
+        }
+        self.answer(asking).await.map(|_| ())
+    }
+
     async fn get<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, UserlistError> {
-        let mut url = self.gateway.clone();
-        url.set_path(&format!("{}/{path}", self.gateway.path().trim_end_matches('/')));
+        let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut asking = self.client.get(url);
+        self.answer(self.client.get(url)).await?.json().await.map_err(|error| lost(&error))
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.gateway.clone();
+        url.set_path(&format!("{}/{path}", self.gateway.path().trim_end_matches('/')));
+        url
+    }
+
+    /// The answer, when it is a good one.
+    async fn answer(&self, mut asking: reqwest::RequestBuilder) -> Result<reqwest::Response, UserlistError> {
         if let Some(context) = request::current() {
             asking = asking.header("x-request-id", context.id).header("traceparent", context.traceparent);
         }
-        // reqwest's errors hold the URL, and that holds a name.
-        let lost = |error: reqwest::Error| UserlistError::Unavailable(error.without_url().to_string());
-        let response = asking.send().await.map_err(lost)?;
+        if let Some(file) = &self.token_file {
+            let token = Secret::from_file(file).map_err(|error| {
+                tracing::error!(file = %file.display(), %error, "the token for userlist cannot be read");
+                UserlistError::Unavailable("mail has no token for it".to_owned())
+            })?;
+            asking = asking.bearer_auth(token.expose().trim());
+        }
+        let response = asking.send().await.map_err(|error| lost(&error))?;
         match response.status().as_u16() {
-            200 => response.json().await.map_err(lost),
+            200 => Ok(response),
             404 => Err(UserlistError::Unknown),
-            status @ (400 | 401 | 403 | 422) => Err(UserlistError::Refused(format!("it answers {status}"))),
+            412 => Err(UserlistError::Changed),
+            // Our own mistake, which says nothing about the user, and which somebody will mend.
+            status @ (401 | 403) => {
+                let wanted = "--userlist-token-file (MAIL_USERLIST_TOKEN_FILE) must name a token with userlist:read and userlist:write";
+                tracing::error!(status, "userlist refuses us: {wanted}");
+                Err(UserlistError::Unavailable(format!("it answers {status}")))
+            }
+            status @ (400 | 422) => Err(UserlistError::Refused(format!("it answers {status}"))),
             status => Err(UserlistError::Unavailable(format!("the gateway answers {status}"))),
         }
     }
+}
+
+/// Without the URL, which holds a name; so without reqwest's own words, which hold it.
+fn lost(error: &reqwest::Error) -> UserlistError {
+    let what = match error {
+        error if error.is_timeout() => "it did not answer in time",
+        error if error.is_connect() => "the gateway cannot be reached",
+        error if error.is_decode() => "its answer cannot be read",
+        _ => "the connection was lost",
+    };
+    UserlistError::Unavailable(what.to_owned())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 use uuid::Uuid;
 
-use super::{Api, invalid, may, outbox_problem};
+use super::{Api, invalid, may, outbox_problem, segment::Segment};
 use crate::{
     broadcaster::{Broadcast, BroadcastRequest},
     outbox::OutboxError,
@@ -54,13 +54,13 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Proble
 }
 
 /// `GET /v1/broadcasts/{id}`
-pub(super) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     Ok(Json(api.outbox.broadcast(&id).await.map_err(|error| outbox_problem(&error))?).into_response())
 }
 
 /// `POST /v1/broadcasts/{id}/cancel`
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn cancel(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     api.outbox.cancel_broadcast(&id).await.map_err(|error| outbox_problem(&error))?;
     Ok(Json(api.outbox.broadcast(&id).await.map_err(|error| outbox_problem(&error))?).into_response())

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, Request, State},
+    extract::{RawQuery, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -15,7 +15,7 @@ use service_kit::{
     tokens::{Action, Caller},
 };
 
-use super::{Api, MESSAGE_ID, invalid, may, outbox_problem};
+use super::{Api, MESSAGE_ID, invalid, may, outbox_problem, segment::Segment};
 use crate::{
     clock::Moment,
     outbox::{
@@ -29,10 +29,8 @@ use crate::{
     userlist::UserlistError,
 };
 
-/// The most bytes of a request: 10 MiB, the most that the gateway lets through. Base64 takes a third of it.
-pub(super) const BODY_MAX_BYTES: usize = 10 * 1024 * 1024;
-/// Bodies larger than this are read a few at a time.
-const LARGE_BYTES: u64 = 512 * 1024;
+/// Messages larger than this are taken in a few at a time, from the first byte of the request to the commit.
+const LARGE_BYTES: usize = 512 * 1024;
 const PAGE_MAX: u32 = 200;
 const PAGE: u32 = 50;
 
@@ -47,10 +45,10 @@ struct Page {
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;
-    let body = {
-        let _place = if is_large(request.headers()) { Some(api.large_body()?) } else { None };
-        json::read(request, BODY_MAX_BYTES).await?
-    };
+    let place = if is_large(request.headers()) { Some(api.large_body()?) } else { None };
+    let body = json::read(request, api.house.options.message_max_bytes()).await?;
+    // Its length may not have been known before.
+    let _place = place.filter(|_| body.len() > LARGE_BYTES);
     let key = key.map(|name| IdempotencyKey { name, fingerprint: fingerprint(&body) });
     let mut submission: Submission = json::parse(&body)?;
     drop(body);
@@ -90,7 +88,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 }
 
 /// `GET /v1/messages/{id}`
-pub(super) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     shown(&api, &id).await
 }
@@ -101,14 +99,14 @@ async fn shown(api: &Api, id: &str) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/messages/{id}/cancel`
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn cancel(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Write)?;
     api.outbox.cancel(&id).await.map_err(|error| outbox_problem(&error))?;
     shown(&api, &id).await
 }
 
 /// `POST /v1/messages/{id}/requeue`
-pub(super) async fn requeue(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn requeue(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     let expires = Moment::now() + api.house.options.retry_for;
     api.outbox.requeue(&id, expires).await.map_err(|error| outbox_problem(&error))?;
@@ -148,7 +146,7 @@ fn fingerprint(body: &[u8]) -> String {
 
 /// A body of unknown length may be large.
 fn is_large(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     length.is_none_or(|length| length > LARGE_BYTES)
 }
 
@@ -174,7 +172,7 @@ async fn user(api: &Api, kind: Kind, name: &str) -> Result<Mailbox, Problem> {
         }
         Ok(user) => Err(wrong(&format!("is {} and gets no mail", user.status))),
         Err(UserlistError::Unknown | UserlistError::Refused(_)) => Err(wrong("is not known to userlist")),
-        Err(error @ UserlistError::Unavailable(_)) => {
+        Err(error @ (UserlistError::Unavailable(_) | UserlistError::Changed)) => {
             let detail = format!("{error}; nothing was accepted");
             Err(Problem::unavailable("userlist_unavailable", detail, Duration::from_secs(2)))
         }

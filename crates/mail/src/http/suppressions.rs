@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 
-use super::{Api, may, outbox_problem};
+use super::{Api, may, outbox_problem, segment::Segment};
 use crate::{outbox::suppression::Reason, recipient};
 
 const PAGE: u32 = 200;
@@ -70,7 +70,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 /// `PUT /v1/suppressions/{address}`
 pub(super) async fn put(
     State(api): State<Arc<Api>>,
-    Path(address): Path<String>,
+    Segment(address): Segment,
     JsonBody(entry): JsonBody<Entry>,
 ) -> Result<Response, Problem> {
     may(Action::Operate)?;
@@ -78,7 +78,7 @@ pub(super) async fn put(
 }
 
 /// `DELETE /v1/suppressions/{address}`
-pub(super) async fn delete(State(api): State<Arc<Api>>, Path(address): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn delete(State(api): State<Arc<Api>>, Segment(address): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     api.outbox.unsuppress(&address).await.map_err(|error| outbox_problem(&error))?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -109,12 +109,12 @@ async fn suppress(api: &Api, address: &str, reason: Reason, detail: &str) -> Res
 }
 
 /// `GET /v1/unsubscribe/{token}`: a page with a button. Programs that look at links must not unsubscribe anybody.
-pub(super) async fn ask(Path(_): Path<String>) -> Response {
+pub(super) async fn ask(Segment(_): Segment) -> Response {
     page("<form method=\"post\"><p>No more mail of this kind?</p><button>Unsubscribe</button></form>")
 }
 
 /// `POST /v1/unsubscribe/{token}`: the button, or the reader's mail program (RFC 8058). Needs no token but this one.
-pub(super) async fn unsubscribe(State(api): State<Arc<Api>>, Path(token): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn unsubscribe(State(api): State<Arc<Api>>, Segment(token): Segment) -> Result<Response, Problem> {
     api.outbox.unsubscribe(&token).await.map_err(|error| outbox_problem(&error))?;
     Ok(page("<p>Done. You will get no more mail of this kind.</p>"))
 }

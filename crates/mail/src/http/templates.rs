@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 
-use super::{Api, invalid, may, outbox_problem};
+use super::{Api, invalid, may, outbox_problem, segment::Segment};
 use crate::templates::Template;
 
 /// `PUT /v1/templates/{name}`
 pub(super) async fn put(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     JsonBody(template): JsonBody<Template>,
 ) -> Result<Response, Problem> {
     may(Action::Operate)?;
@@ -27,11 +27,11 @@ pub(super) async fn put(
     }
     template.check().map_err(invalid)?;
     api.outbox.put_template(&name, &template).await.map_err(|error| outbox_problem(&error))?;
-    get(State(api), Path(name)).await
+    get(State(api), Segment(name)).await
 }
 
 /// `GET /v1/templates/{name}`
-pub(super) async fn get(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn get(State(api): State<Arc<Api>>, Segment(name): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     Ok(Json(api.outbox.template(&name).await.map_err(|error| outbox_problem(&error))?).into_response())
 }
@@ -44,7 +44,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Proble
 }
 
 /// `DELETE /v1/templates/{name}`
-pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn delete(State(api): State<Arc<Api>>, Segment(name): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     api.outbox.delete_template(&name).await.map_err(|error| outbox_problem(&error))?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -31,6 +31,7 @@ use super::{
     schedule::Schedule,
 };
 use crate::{
+    allowance::Allowance,
     clock::Moment,
     delivery::{DeliveryError, Reply},
     health::Health,
@@ -45,18 +46,21 @@ const POLL: Duration = Duration::from_millis(500);
 /// How long the server is left alone after it could not be reached: at first, and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long asking it may take.
-const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a step of asking it may take at first. It doubles with each failure up to that of a message: a server that is
+/// back is noticed soon, and one that keeps everybody waiting at the door is not taken for one that is down for ever.
+const CHECK_STEP: Duration = Duration::from_secs(5);
 
 /// How much is sent, and how long it may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Deliveries under way at the same time.
     pub sends_max: usize,
-    /// From the connection to the final dot.
-    pub deadline: Duration,
-    /// From then to the server's last word.
+    /// The longest that one step up to the final dot takes; see [`Allowance`].
+    pub step_max: Duration,
+    /// From the dot to the server's last word.
     pub patience: Duration,
+    /// How long what is under way at the end may go on.
+    pub grace: Duration,
     /// When to try again.
     pub schedule: Schedule,
     /// What one domain gets.
@@ -104,13 +108,13 @@ struct Work {
 }
 
 impl Dispatcher {
-    /// Works until `shutdown`; then what is under way may finish, for as long as one message may take.
+    /// Works until `shutdown`; then what is under way may finish, for [`Pace::grace`].
     pub async fn run(self, shutdown: CancellationToken) {
         let mut work = Work::new(self.pace.domain);
         let renewing = tokio::spawn(renew(self.outbox.clone(), work.claim.clone(), work.under_way.clone()));
         shutdown.run_until_cancelled(self.work(&mut work)).await;
         let finishing = async { while work.attempts.join_next().await.is_some() {} };
-        if timeout(self.pace.deadline, finishing).await.is_err() {
+        if timeout(self.pace.grace, finishing).await.is_err() {
             tracing::warn!(
                 broken_off = work.attempts.len(),
                 "messages under way are sent again after their claims expire"
@@ -189,7 +193,8 @@ impl Dispatcher {
         if work.pause.is_none_or(|until| Instant::now() < until) {
             return;
         }
-        let result = self.transport.check(Instant::now() + CHECK_DEADLINE).await;
+        let step = CHECK_STEP.saturating_mul(1 << work.backoff.failures().min(10)).min(self.pace.step_max);
+        let result = self.transport.check(Allowance::by_step(step, step)).await;
         self.health.note(&result);
         match result {
             Ok(()) => {
@@ -283,7 +288,7 @@ async fn hand_over(dispatcher: &Dispatcher, claimed: &Claimed) -> Result<Reply, 
     let mut measured = dispatcher.metrics.start();
     measured.its_turn();
     let pace = dispatcher.pace;
-    let result = dispatcher.transport.deliver(&message, Instant::now() + pace.deadline, pace.patience).await;
+    let result = dispatcher.transport.deliver(&message, Allowance::by_step(pace.step_max, pace.patience)).await;
     measured.ended(&result);
     dispatcher.health.note(&result);
     mailer::log(&message, &result);
@@ -297,8 +302,7 @@ fn message(claimed: &Claimed) -> Result<Message, DeliveryError> {
     let (sender, recipient) = (address(&claimed.sender)?, address(&claimed.recipient)?);
     let envelope = Envelope::new(Some(sender), vec![recipient])
         .map_err(|_| DeliveryError::Store { source: std::io::ErrorKind::InvalidData.into() })?;
-    let content = claimed.content.as_ref().clone();
-    Ok(Message::stored(MessageId::stored(claimed.message_id.clone()), envelope, content))
+    Ok(Message::stored(MessageId::stored(claimed.message_id.clone()), envelope, Arc::clone(&claimed.content)))
 }
 
 async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {

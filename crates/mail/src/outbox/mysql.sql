@@ -83,3 +83,13 @@ CREATE TABLE IF NOT EXISTS unsubscribe_tokens (
     broadcast  VARCHAR(64) NOT NULL,
     created_ms BIGINT NOT NULL
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What userlist is still to be told.
+CREATE TABLE IF NOT EXISTS farewells (
+    address    VARCHAR(254) NOT NULL PRIMARY KEY,
+    status     VARCHAR(16) NOT NULL,
+    attempts   BIGINT NOT NULL DEFAULT 0,
+    due_ms     BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    KEY farewells_due (due_ms)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

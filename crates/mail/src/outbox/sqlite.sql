@@ -83,3 +83,13 @@ CREATE TABLE IF NOT EXISTS unsubscribe_tokens (
     broadcast  TEXT    NOT NULL,
     created_ms INTEGER NOT NULL
 ) STRICT;
+
+-- What userlist is still to be told.
+CREATE TABLE IF NOT EXISTS farewells (
+    address    TEXT    NOT NULL PRIMARY KEY,
+    status     TEXT    NOT NULL,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    due_ms     INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS farewells_due ON farewells (due_ms);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Outbox, OutboxError};
+use super::{Outbox, OutboxError, farewell};
 use crate::clock::Moment;
 
 /// Why nothing is sent there.
@@ -67,7 +67,7 @@ pub(super) async fn among(connection: &mut AnyConnection, addresses: &[&str]) ->
     Ok(query.fetch_all(connection).await?.into_iter().collect())
 }
 
-/// Puts an address on the list; the first reason stays.
+/// Puts an address on the list; the first reason stays. Userlist is told of what the address's owner, or its server, said.
 pub(super) async fn add(
     connection: &mut AnyConnection,
     address: &str,
@@ -76,6 +76,7 @@ pub(super) async fn add(
     now: Moment,
 ) -> Result<(), OutboxError> {
     let key = key(address);
+    farewell::keep(connection, &key, reason, now).await?;
     if !among(connection, &[address]).await?.is_empty() {
         return Ok(());
     }
@@ -102,7 +103,7 @@ impl Outbox {
         adding.await
     }
 
-    /// Takes an address off the list.
+    /// Takes an address off the list. Userlist is not told any more what it has not been told.
     ///
     /// # Errors
     /// It is not on it; or the outbox cannot be used.
@@ -110,6 +111,7 @@ impl Outbox {
         let key = key(address);
         let removing = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
+                farewell::drop_entry(connection, &key).await?;
                 let done =
                     sqlx::query("DELETE FROM suppressions WHERE address = ?").bind(key).execute(connection).await?;
                 if done.rows_affected() == 0 { Err(OutboxError::NotFound) } else { Ok(()) }

@@ -17,11 +17,12 @@ const SWEPT_EVERY: Duration = Duration::from_secs(600);
 /// Messages that are deleted in one transaction: others want to write, too.
 const TOGETHER: i64 = 200;
 
-/// `mail_outbox_queued`, `mail_outbox_oldest_age_seconds`.
+/// `mail_outbox_queued`, `mail_outbox_oldest_age_seconds`, `mail_userlist_untold`.
 #[derive(Debug, Clone, Default)]
 pub struct QueueMetrics {
     queued: Gauge,
     oldest_age: Gauge,
+    farewells: Gauge,
 }
 
 impl QueueMetrics {
@@ -34,6 +35,11 @@ impl QueueMetrics {
             "mail_outbox_oldest_age_seconds",
             "How long the oldest unsettled delivery that is due has been waiting since it was taken in",
             metrics.oldest_age.clone(),
+        );
+        registry.register(
+            "mail_userlist_untold",
+            "Addresses of which userlist is still to be told that they left or bounced",
+            metrics.farewells.clone(),
         );
         metrics
     }
@@ -49,6 +55,9 @@ pub async fn run(outbox: Outbox, metrics: QueueMetrics, keep: Duration, shutdown
                 metrics.queued.set(queued);
                 let age = oldest.map_or(0, |oldest| Moment::now().since(oldest).as_secs());
                 metrics.oldest_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+            }
+            if let Ok(farewells) = outbox.farewells().await {
+                metrics.farewells.set(farewells);
             }
             if rounds.is_multiple_of(SWEPT_EVERY.as_secs() / MEASURED_EVERY.as_secs()) {
                 let _next_time = outbox.forget(Moment::now() - keep).await;

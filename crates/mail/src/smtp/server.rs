@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::{step::within, wire::Wire};
-use crate::delivery::{DeliveryError, Stage};
+use crate::{
+    allowance::Allowance,
+    delivery::{DeliveryError, Stage},
+};
 
 /// Time for one address of the server to accept a connection; then the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,31 +68,32 @@ impl Server {
     }
 
     /// Connects, greets, encrypts, logs in.
-    pub(super) async fn connect(&self, deadline: Instant) -> Result<AsyncSmtpConnection, DeliveryError> {
+    pub(super) async fn connect(&self, allowance: Allowance) -> Result<AsyncSmtpConnection, DeliveryError> {
+        let session = || allowance.ends_from_now(Stage::Session);
         let hello = self.hello.clone().map_or_else(ClientId::default, ClientId::Domain);
         let mut connection = match (self.tls_mode, &self.tls) {
             (TlsMode::Tls, Some(tls)) => {
                 let address = (self.host.as_str(), self.port);
                 let (timeout, tls) = (Some(CONNECT_TIMEOUT), Some(tls.clone()));
                 let opening = AsyncSmtpConnection::connect_tokio1(address, timeout, &hello, tls, None);
-                within(deadline, Stage::Session, opening).await?
+                within(session(), Stage::Session, opening).await?
             }
             _ => {
-                let wire = Box::new(Wire::new(self.connect_tcp(deadline).await?));
+                let wire = Box::new(Wire::new(self.connect_tcp(session()).await?));
                 let opening = AsyncSmtpConnection::connect_with_transport(wire, &hello);
-                within(deadline, Stage::Session, opening).await?
+                within(session(), Stage::Session, opening).await?
             }
         };
         match (self.tls_mode, &self.tls) {
             (TlsMode::Opportunistic, Some(_)) if !connection.can_starttls() => {}
             (TlsMode::Opportunistic | TlsMode::Starttls, Some(tls)) => {
-                within(deadline, Stage::Session, connection.starttls(tls.clone(), &hello)).await?;
+                within(session(), Stage::Session, connection.starttls(tls.clone(), &hello)).await?;
             }
             _ => {}
         }
         if let Some(login) = &self.login {
             let credentials = Credentials::new(login.user.expose().to_owned(), login.password.expose().to_owned());
-            within(deadline, Stage::Session, connection.auth(DEFAULT_MECHANISMS, &credentials)).await?;
+            within(session(), Stage::Session, connection.auth(DEFAULT_MECHANISMS, &credentials)).await?;
         }
         Ok(connection)
     }

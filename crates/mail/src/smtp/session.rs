@@ -1,6 +1,6 @@
 //! One connection to the server, and one conversation at a time over it.
 //!
-//! Every step has the same deadline and the same end: the reply that belongs there, or a [`DeliveryError`] that says where
+//! Every step has a deadline of its own ([`Allowance`]) and the same end: the reply that belongs there, or a [`DeliveryError`] that says where
 //! and why. What a step expects is checked exactly (2xx, and 354 after DATA): a server whose replies are off by one, for
 //! whatever reason, can then never make a message look accepted.
 
@@ -8,7 +8,7 @@ use std::{
     fmt::{self, Display},
     iter,
     pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use super::{
     step::{expect, within},
 };
 use crate::{
+    allowance::{Allowance, TEXT_BLOCK_BYTES},
     delivery::{DeliveryError, Reply, Stage},
     message::Message,
 };
@@ -44,50 +45,54 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects, greets, encrypts, logs in.
-    pub(super) async fn open(server: &Server, deadline: Instant) -> Result<Self, DeliveryError> {
-        let connection = server.connect(deadline).await?;
+    pub(super) async fn open(server: &Server, allowance: Allowance) -> Result<Self, DeliveryError> {
+        let connection = server.connect(allowance).await?;
         Ok(Self { connection, messages: 0, resting_since: Instant::now() })
     }
 
-    /// Sends one message; `Ok` when the server has taken it, with its last word. `patience` is how much longer than
-    /// `deadline` that last word may take once the final dot has been sent.
-    pub(super) async fn deliver(
-        &mut self,
-        message: &Message,
-        deadline: Instant,
-        patience: Duration,
-    ) -> Result<Reply, DeliveryError> {
+    /// Sends one message; `Ok` when the server has taken it, with its last word.
+    pub(super) async fn deliver(&mut self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
         self.messages += 1;
         let envelope = message.envelope();
-        self.command(Stage::Sender, Mail::new(envelope.from().cloned(), Vec::new()), deadline).await?;
+        self.command(Stage::Sender, Mail::new(envelope.from().cloned(), Vec::new()), allowance).await?;
         for recipient in envelope.to() {
-            self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), deadline).await?;
+            self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), allowance).await?;
         }
-        self.command(Stage::Data, Data, deadline).await?;
-        self.text(message, deadline, patience).await
+        self.command(Stage::Data, Data, allowance).await?;
+        self.text(message, allowance).await
     }
 
-    async fn command<C: Display>(&mut self, stage: Stage, command: C, deadline: Instant) -> Result<(), DeliveryError> {
-        let response = within(deadline, stage, self.connection.command(command)).await?;
+    async fn command<C: Display>(
+        &mut self,
+        stage: Stage,
+        command: C,
+        allowance: Allowance,
+    ) -> Result<(), DeliveryError> {
+        let response = within(allowance.ends_from_now(stage), stage, self.connection.command(command)).await?;
         let expected = if stage == Stage::Data { Severity::PositiveIntermediate } else { Severity::PositiveCompletion };
         expect(expected, &response).map_err(|cause| DeliveryError::Nonsense { stage, cause })
     }
 
     /// The message, the final dot and the reply. From the dot on, everything but a reply leaves the outcome unknown.
-    async fn text(&mut self, message: &Message, deadline: Instant, patience: Duration) -> Result<Reply, DeliveryError> {
-        let dot_is_next = AtomicBool::new(false);
+    async fn text(&mut self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
+        let progress = Progress::new(allowance);
         // lettre ends the message with CR LF dot CR LF of its own, right after the iterator has ended.
         let bytes = message.bytes().strip_suffix(b"\r\n").unwrap_or(message.bytes());
-        let parts = iter::once(bytes).chain(iter::from_fn(|| {
-            dot_is_next.store(true, Ordering::Relaxed);
-            None
-        }));
-        let mut sending = pin!(self.connection.message_iter(parts));
-        let mut result = within(deadline, Stage::Text, sending.as_mut()).await;
-        let has_ended = || dot_is_next.load(Ordering::Relaxed);
-        if has_ended() && patience > Duration::ZERO && matches!(result, Err(DeliveryError::TimedOut { .. })) {
-            result = within(deadline + patience, Stage::EndOfData, sending).await;
-        }
+        let mut blocks = bytes.chunks(TEXT_BLOCK_BYTES);
+        let blocks = iter::from_fn(|| {
+            let block = blocks.next();
+            progress.begins(if block.is_some() { Stage::Text } else { Stage::EndOfData });
+            block
+        });
+        let mut sending = pin!(self.connection.message_iter(blocks));
+        let result = loop {
+            let (stage, ends) = progress.now();
+            match within(ends, stage, sending.as_mut()).await {
+                Err(DeliveryError::TimedOut { .. }) if progress.now().1 > ends => {}
+                result => break result,
+            }
+        };
+        let has_ended = || progress.now().0 == Stage::EndOfData;
         if !has_ended() {
             // It cannot have ended well.
             return result.and(Err(DeliveryError::Unknown { cause: "the server answered too early".to_owned() }));
@@ -111,8 +116,8 @@ impl Session {
     }
 
     /// Whether the server still answers; forgets whatever the conversation before left.
-    pub(super) async fn is_alive(&mut self, deadline: Instant) -> bool {
-        let soon = deadline.min(Instant::now() + ALIVE_DEADLINE);
+    pub(super) async fn is_alive(&mut self, allowance: Allowance) -> bool {
+        let soon = allowance.ends_from_now(Stage::Session).min(Instant::now() + ALIVE_DEADLINE);
         let reset = within(soon, Stage::Session, self.connection.command(Rset)).await;
         reset.is_ok_and(|response| expect(Severity::PositiveCompletion, &response).is_ok())
     }
@@ -140,6 +145,26 @@ impl Session {
     /// Says goodbye, for at most a second.
     pub(super) async fn quit(mut self) {
         let _polite_only = timeout(QUIT_DEADLINE, self.connection.abort()).await;
+    }
+}
+
+/// Which block is on its way, and until when it may be. lettre asks for a block when the one before it has been written.
+struct Progress {
+    allowance: Allowance,
+    now: Mutex<(Stage, Instant)>,
+}
+
+impl Progress {
+    fn new(allowance: Allowance) -> Self {
+        Self { allowance, now: Mutex::new((Stage::Text, allowance.ends_from_now(Stage::Text))) }
+    }
+
+    fn begins(&self, stage: Stage) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = (stage, self.allowance.ends_from_now(stage));
+    }
+
+    fn now(&self) -> (Stage, Instant) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

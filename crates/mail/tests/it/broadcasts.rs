@@ -8,7 +8,7 @@ use std::sync::{
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::IntoResponse as _,
     routing::get,
 };
@@ -99,6 +99,28 @@ async fn a_user_is_written_to_by_name_through_the_gateway() {
     let nowhere = Mail::working(&sink, &["--gateway-url", "http://127.0.0.1:1"]);
     let answer = nowhere.submit(&json!({ "to": { "user": "dong" }, "text": "hello" })).await;
     answer.assert(503, "userlist_unavailable");
+}
+
+#[tokio::test]
+async fn userlist_is_asked_with_a_token_that_may_be_renewed_and_a_wrong_one_condemns_nobody() {
+    let guarded = async |headers: HeaderMap| match headers.get("authorization") {
+        Some(token) if token == "Bearer right" => Json(user(1)).into_response(),
+        _ => StatusCode::UNAUTHORIZED.into_response(),
+    };
+    let router = Router::new().route("/userlist/v1/users/user1", get(guarded));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
+    let file = dir.path().join("token");
+    let mail = Mail::working(&sink, &["--gateway-url", &url, "--userlist-token-file", file.to_str().unwrap()]);
+    let message = json!({ "to": { "user": "user1" }, "text": "hello" });
+    mail.submit(&message).await.assert(503, "userlist_unavailable");
+    std::fs::write(&file, "wrong\n").unwrap();
+    mail.submit(&message).await.assert(503, "userlist_unavailable");
+    std::fs::write(&file, "right\n").unwrap();
+    assert_eq!(mail.submit(&message).await.status, 202);
+    wait_until("the message", SOON, || async { sink.messages().len() == 1 }).await;
 }
 
 #[tokio::test]

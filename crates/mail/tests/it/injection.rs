@@ -2,6 +2,13 @@
 
 use std::{ops::RangeInclusive, sync::OnceLock};
 
+use clap::Parser as _;
+use mail::{
+    clock::Moment,
+    config::Config,
+    party::Party,
+    submission::{House, Submission},
+};
 use mail_parser::{HeaderName, MessageParser};
 use proptest::{collection::vec, prelude::*};
 use serde_json::json;
@@ -156,4 +163,87 @@ proptest! {
         prop_assert_eq!(answer.status, 200, "{:?}", answer);
         check_received(sink.messages().last().unwrap(), "a@b.c", &message, Some(&subject));
     }
+
+    #[test]
+    fn no_field_of_a_full_message_adds_a_header_a_recipient_or_a_part(
+        name in hostile(0..=4),
+        address in address(),
+        reply_to in prop::option::of(hostile(0..=4)),
+        subject in hostile(0..=6),
+        text in hostile(0..=8),
+        html in prop::option::of(hostile(0..=8)),
+        header in (prop_oneof![2 => Just("X-Tag".to_owned()), 1 => hostile(1..=3)], hostile(0..=4)),
+        filename in prop::option::of(hostile(0..=4)),
+    ) {
+        let Fixture { runtime, mail, .. } = fixture();
+        let attachments: Vec<_> =
+            filename.iter().map(|name| json!({ "filename": name, "content": "aGVsbG8=" })).collect();
+        let request = json!({
+            "to": { "email": address, "name": name }, "reply_to": reply_to, "subject": subject, "text": text, "html": html,
+            "headers": { header.0.clone(): header.1 }, "attachments": attachments,
+        });
+        match composed(&request) {
+            Ok((recipients, data)) => check_composed(&recipients, &data, &Wanted {
+                text: &text,
+                header: &header.0,
+                parts: 1 + usize::from(html.is_some()) + attachments.len(),
+                attachments: attachments.len(),
+                reply_to: reply_to.is_some(),
+            }),
+            Err(field) => {
+                // What refuses here refuses over HTTP, under the same name.
+                let answer = runtime.block_on(mail.submit(&request));
+                prop_assert_eq!((answer.status, answer.field()), (422, field.as_str()), "{:?}", answer);
+            }
+        }
+    }
+}
+
+/// What a full message may hold.
+struct Wanted<'a> {
+    text: &'a str,
+    header: &'a str,
+    parts: usize,
+    attachments: usize,
+    reply_to: bool,
+}
+
+/// What would be stored for a request: recipients and bytes; or the field that is refused.
+fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), String> {
+    let submission: Submission = serde_json::from_value(request.clone()).unwrap();
+    let lists = submission.lists().map_err(|error| error.field)?;
+    let mailbox = |(kind, party)| match party {
+        Party::Mailbox(mailbox) => (kind, mailbox),
+        Party::User(_) => unreachable!("none is asked for"),
+    };
+    let recipients = lists.parties.into_iter().map(mailbox).collect();
+    let config = Config::try_parse_from(["mail"]).unwrap();
+    let house = House { from: config.from, subject: config.subject, options: config.outbox, dkim: None };
+    let message = submission.compose(recipients, &house, None, Moment::now()).map_err(|error| error.field)?;
+    Ok((message.recipients.into_iter().map(|(_, address)| address).collect(), message.content))
+}
+
+fn check_composed(recipients: &[String], data: &[u8], wanted: &Wanted<'_>) {
+    assert_eq!(recipients.len(), 1);
+    assert!(data.is_ascii(), "no server has to offer 8BITMIME");
+    let text = std::str::from_utf8(data).unwrap();
+    assert!(text.split("\r\n").all(|line| line.len() <= 998 && !line.contains(['\r', '\n', '\0'])), "{text}");
+    let parsed = MessageParser::default().parse(data).unwrap();
+    let names: Vec<String> = parsed.headers().iter().map(|header| header.name().to_ascii_lowercase()).collect();
+    let mut allowed: Vec<String> = OURS.iter().map(|name| name.to_ascii_lowercase()).collect();
+    allowed.push(wanted.header.to_ascii_lowercase());
+    if wanted.reply_to {
+        allowed.push("reply-to".to_owned());
+    }
+    for name in &names {
+        assert!(allowed.contains(name), "{name} in\n{text}");
+        assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} in\n{text}");
+    }
+    let to: Vec<_> = parsed.to().unwrap().iter().filter_map(|to| to.address()).collect();
+    assert_eq!(to, recipients, "{text}");
+    assert_eq!(parsed.attachment_count(), wanted.attachments, "{text}");
+    let leaves = parsed.parts.iter().filter(|part| !part.is_multipart()).count();
+    assert_eq!(leaves, wanted.parts, "{text}");
+    let lines = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n").trim_end_matches('\n').to_owned();
+    assert_eq!(lines(&parsed.body_text(0).unwrap()), lines(wanted.text));
 }

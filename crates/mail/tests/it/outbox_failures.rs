@@ -70,7 +70,7 @@ async fn a_connection_dropped_at_any_step_is_tried_again_with_the_same_message_i
 
 #[tokio::test]
 async fn a_server_that_hangs_at_any_step_holds_nothing_up_for_ever() {
-    let args = ["--smtp-deadline", "1s", "--smtp-patience", "500ms"];
+    let args = ["--smtp-step-max", "1s", "--smtp-patience", "500ms"];
     join_all(STEPS.map(|step| async move {
         let (message, sink) = once(step, Behaviour::Hang, &args, "delivered").await;
         assert_eq!(outcomes(&message).len(), 2, "{step:?}: {message}");
@@ -82,7 +82,7 @@ async fn a_server_that_hangs_at_any_step_holds_nothing_up_for_ever() {
 #[tokio::test]
 async fn a_last_word_that_comes_late_is_waited_for_and_makes_no_duplicate() {
     let sink = SmtpSink::start().await;
-    let mail = Mail::working(&sink, &["--smtp-deadline", "1s", "--smtp-patience", "1m"]);
+    let mail = Mail::working(&sink, &["--smtp-step-max", "1s", "--smtp-patience", "1m"]);
     sink.once(Step::EndOfData, Behaviour::Hold);
     let id = mail.accepted("a@b.c").await;
     wait_until("the final dot", SOON, || async { sink.held() == 1 }).await;

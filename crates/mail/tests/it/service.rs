@@ -67,12 +67,13 @@ impl Mail {
         let matches = command.try_get_matches_from([&["mail"], args.as_slice()].concat()).unwrap();
         let config = <Config as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
         assert_eq!(config.mistakes(), Vec::<String>::new());
-        let Service { transport, router, dispatcher, broadcaster, outbox, .. } =
+        let Service { transport, router, dispatcher, broadcaster, messenger, outbox, .. } =
             Service::assemble(&config, Registry::default()).unwrap();
         let working = works.then(|| {
             let stop = CancellationToken::new();
             tokio::spawn(dispatcher.run(stop.clone()));
             tokio::spawn(broadcaster.run(stop.clone()));
+            tokio::spawn(messenger.run(stop.clone()));
             Arc::new(stop.drop_guard())
         });
         Self { router, transport, outbox, _dir: Arc::new(dir), _working: working }

@@ -1,0 +1,90 @@
+//! An hour without the SMTP server, on a clock that is moved forward.
+
+use std::time::Duration;
+
+use testkit::{
+    smtp_sink::{Behaviour, SmtpSink, Step},
+    wait::{SOON, wait_until},
+};
+use tokio::time::{advance, pause, resume, sleep};
+
+use crate::service::Mail;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const PIECE: Duration = Duration::from_secs(30);
+
+/// How a server can be down.
+#[derive(Debug, Clone, Copy)]
+enum Down {
+    NobodyListens,
+    SaysSo,
+    AcceptsAndIsSilent,
+}
+
+/// Moves the clock of everything in this runtime, then lets the sockets and the database catch up.
+async fn pass(duration: Duration) {
+    pause();
+    advance(duration).await;
+    resume();
+    sleep(Duration::from_millis(15)).await;
+}
+
+async fn an_hour(down: Down) {
+    let mut sink = SmtpSink::start().await;
+    match down {
+        Down::NobodyListens => sink.down().await,
+        Down::SaysSo => sink.always(Step::Greeting, Behaviour::reply("421 4.3.2 down for maintenance")),
+        Down::AcceptsAndIsSilent => sink.always(Step::Greeting, Behaviour::Hang),
+    }
+    let mail = Mail::working(&sink, &["--sends-max", "1"]);
+    let (mut passed, mut expected) = (Duration::ZERO, Vec::new());
+    while passed < HOUR {
+        let to = format!("a{}@b.c", expected.len());
+        mail.accepted(&to).await;
+        expected.push(to);
+        pass(PIECE).await;
+        passed += PIECE;
+    }
+    let knocked = sink.connections_accepted();
+    assert!(knocked < expected.len() * 2, "{down:?}: {knocked} connections in an hour");
+    assert!(sink.messages().is_empty());
+    sink.behave();
+    if matches!(down, Down::NobodyListens) {
+        sink.up();
+    }
+    // The longest pause between two looks, and the deadline of the one that hangs. Once the queue moves the clock is left
+    // alone: a database cannot do in no time what it has five seconds for.
+    for _ in 0..12 {
+        if !sink.messages().is_empty() {
+            break;
+        }
+        pass(PIECE).await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    wait_until("the drain", SOON, || async { sink.messages().len() >= expected.len() }).await;
+    let order: Vec<String> = sink.messages().iter().map(|message| message.recipients[0].clone()).collect();
+    assert_eq!(order, expected, "{down:?}: everything, once, in order");
+    let attempts: i64 = mail.get("/v1/messages?limit=200").await.body["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["recipients"][0]["attempts"].as_i64().unwrap())
+        .sum();
+    let attempts = usize::try_from(attempts).unwrap();
+    assert!(attempts <= expected.len() + 5, "{down:?}: an outage is not paid for by every message: {attempts}");
+}
+
+#[tokio::test]
+async fn an_hour_in_which_nobody_listens_loses_nothing_and_the_queue_drains_in_order() {
+    an_hour(Down::NobodyListens).await;
+}
+
+#[tokio::test]
+async fn an_hour_in_which_the_server_says_that_it_is_down_loses_nothing() {
+    an_hour(Down::SaysSo).await;
+}
+
+#[tokio::test]
+async fn an_hour_in_which_the_server_accepts_and_is_silent_loses_nothing() {
+    an_hour(Down::AcceptsAndIsSilent).await;
+}
