@@ -27,7 +27,7 @@ pub mod transfer;
 pub mod user;
 
 use discovery::{HealthPath, ServiceName, Status};
-use heartbeat::{Details, Heartbeat, HeartbeatMetrics};
+use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
@@ -68,21 +68,25 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     tokens.register(&mut metrics);
     // Before anybody can ask: a service without a check is ready.
     say(&store, &readiness, |_| {});
+    let proof = AddressProof::default();
     let announced = Details {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         health: Some("/readyz".parse::<HealthPath>()?),
         // Until the database has been opened.
         status: Status::Critical,
         metrics: HeartbeatMetrics::register(&mut metrics),
+        proof: proof.clone(),
         ..Details::default()
     };
-    let router = app::assemble(http::routes(store.clone(), tokens), readiness.clone(), metrics);
+    let routes = http::routes(store.clone(), tokens).merge(proof.routes());
+    let router = app::assemble(routes, readiness.clone(), metrics);
     tracing::info!(%address, %database, "listening");
 
     let (stop_serving, close) = (CancellationToken::new(), CancellationToken::new());
     let keeping = tokio::spawn(keeper.run(close.clone()));
     let serving = tokio::spawn(serve(listener, router, ServeOptions::default(), stop_serving.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, announced);
+    heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
 
     let reporting = report(store, readiness, |status| heartbeat.set_status(status));
     shutdown.run_until_cancelled(reporting).await;

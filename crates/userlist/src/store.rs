@@ -21,6 +21,9 @@
 //! | … during a `create`, or under a condition | tried again; when it is refused then, nobody knows because of whom: [`StoreError::OutcomeUnknown`] |
 //! | the deadline passed | [`StoreError::Unavailable`], or [`StoreError::OutcomeUnknown`] for one of those that was sent |
 //!
+//! A search that no index helps reads the whole table. Few of them do so at the same time, and each is ended in the database
+//! as well when its deadline has passed, so that they are in nobody's way.
+//!
 //! Queries run as tasks of their own. A client that goes away in the middle does not cost a connection, and what is
 //! logged about a query has the request's id but not the request's path, which can hold a name.
 
@@ -54,7 +57,10 @@ use std::{
 
 use prometheus_client::registry::Registry;
 use service_kit::request;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 use tracing::Instrument as _;
 
 use self::{
@@ -71,6 +77,9 @@ use crate::{
     user::User,
 };
 
+/// One connection of so many may read the whole table at the same time; the others are for what takes microseconds.
+const SCANS_SHARE: usize = 4;
+
 /// The users. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -79,6 +88,7 @@ pub struct Store {
     metrics: StoreMetrics,
     deadline: Duration,
     emails: Emails,
+    scans: Arc<Semaphore>,
 }
 
 // === impl Store ===
@@ -94,7 +104,8 @@ impl Store {
         let metrics = StoreMetrics::register(registry);
         let suspicion = Arc::new(Notify::new());
         let keeper = Keeper::new(database, Arc::clone(&suspicion), metrics.clone());
-        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline, emails }, keeper)
+        let scans = Arc::new(Semaphore::new((limits.connections as usize / SCANS_SHARE).max(1)));
+        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline, emails, scans }, keeper)
     }
 
     /// Why the database cannot be used now; none when it can.
@@ -125,27 +136,50 @@ impl Store {
         self.observed(Query::get, async { getting.await?.value.ok_or(StoreError::NoSuchUser) }).await
     }
 
-    /// A part of a list.
+    /// A part of a list. One that has to search waits until few others do, and is given up at the deadline.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database does not answer, or not soon enough.
     pub async fn list(&self, page: &Page) -> Result<Vec<User>, StoreError> {
         let statement = sql::page(page);
-        let listing = self.perform(Access::Read, move |connection| {
+        let listing = self.scan(statement.is_scan, move |connection| {
             let statement = statement.clone();
             Box::pin(async move { connection.rows(statement).await?.into_iter().map(sql::user).collect() })
         });
-        self.observed(Query::list, async { Ok(listing.await?.value) }).await
+        self.observed(Query::list, listing).await
     }
 
     /// How many users there are, by reading all rows or an index of them.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// The database does not answer, or not soon enough.
     pub async fn count(&self, filter: &Filter) -> Result<i64, StoreError> {
         let statement = sql::count(filter);
-        let counting = self.perform(Access::Read, move |connection| connection.number(statement.clone()));
-        self.observed(Query::count, async { Ok(counting.await?.value) }).await
+        let counting = self.scan(true, move |connection| connection.number(statement.clone()));
+        self.observed(Query::count, counting).await
+    }
+
+    /// Searches can keep every core and every connection busy; so only some of them do at the same time. Waiting for a turn
+    /// and reading have one deadline.
+    async fn scan<T: Send + 'static>(&self, is_scan: bool, work: impl Work<T>) -> Result<T, StoreError> {
+        let asked = Instant::now();
+        let turn = if is_scan { Some(self.turn().await?) } else { None };
+        let left = self.deadline.saturating_sub(asked.elapsed());
+        let scanning = self.perform_within(left, Access::Read, move |connection| {
+            // Kept by the query itself, which goes on when its client has gone.
+            let _kept = &turn;
+            work(connection)
+        });
+        Ok(scanning.await?.value)
+    }
+
+    /// Waits for half of the deadline at most, as for a connection: whoever begins to read later could not end in time, and
+    /// would only keep the next one waiting.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        match timeout(self.deadline / 2, Arc::clone(&self.scans).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(Fault::Contended("too many searches at the same time".to_owned()).into()),
+        }
     }
 
     async fn perform<T: Send + 'static>(&self, access: Access, work: impl Work<T>) -> Result<Answered<T>, StoreError> {

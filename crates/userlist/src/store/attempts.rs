@@ -105,16 +105,9 @@ impl Attempts {
     async fn attempt<T>(&self, work: &impl Work<T>, doubt: &Doubt) -> Result<T, Fault> {
         let mut pause = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
-            let mut connection = self.opened.session.connection(self.access).await?;
-            doubt.is_sent.store(true, Relaxed);
-            let result = work(&mut *connection).await;
-            doubt.is_sent.store(false, Relaxed);
-            match result {
-                Ok(value) => {
-                    connection.release();
-                    return Ok(value);
-                }
-                Err(Fault::Contended(_)) => connection.release(),
+            match self.once(work, doubt).await {
+                Ok(value) => return Ok(value),
+                Err(Fault::Contended(_)) => {}
                 Err(Fault::Lost(_)) => {
                     doubt.was_lost.store(true, Relaxed);
                     self.suspicion.notify_one();
@@ -123,6 +116,18 @@ impl Attempts {
             }
             sleep(pause.next_wait()).await;
         }
+    }
+
+    async fn once<T>(&self, work: &impl Work<T>, doubt: &Doubt) -> Result<T, Fault> {
+        let mut connection = self.opened.session.connection(self.access).await?;
+        doubt.is_sent.store(true, Relaxed);
+        let result = match work(&mut *connection).await {
+            Ok(value) => connection.settle().await.map(|()| value),
+            Err(fault @ Fault::Contended(_)) => connection.settle().await.and(Err(fault)),
+            Err(fault) => Err(fault),
+        };
+        doubt.is_sent.store(false, Relaxed);
+        result
     }
 }
 

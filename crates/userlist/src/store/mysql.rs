@@ -6,6 +6,8 @@
 //!   than a second is asked first; one that breaks during a statement is thrown away.
 //! - **A frozen server** keeps connections open and says nothing. Everything here has a deadline, and a connection on
 //!   which one passed is closed at once, not given back: the pool would wait for it to become clean.
+//! - **A statement whose client has gone** goes on to its end all the same. So the server is told to end those that take
+//!   longer than a request may wait for them.
 //! - **Locks for migrations.** sqlx's `GET_LOCK(…, -1)` means "for ever" to MySQL and nothing to MariaDB (it answers
 //!   NULL), and sqlx does not look at the answer. So the lock is taken here.
 
@@ -61,7 +63,7 @@ struct MysqlSession {
 
 type Prepared = sqlx::query::Query<'static, MySql, MySqlArguments>;
 
-/// Closes its connection when it is dropped, unless it was released.
+/// Closes its connection when it is dropped, unless it was settled.
 struct Leased(Option<PoolConnection<MySql>>);
 
 // === impl Mysql ===
@@ -86,6 +88,7 @@ impl Mysql {
 
     fn pool(&self) -> MySqlPool {
         let ping_deadline = self.limits.attempt() / 2;
+        let session: Arc<str> = format!("{SESSION}; {}", self.statement_limit()).into();
         MySqlPoolOptions::new()
             .max_connections(self.limits.connections)
             .acquire_timeout(self.limits.attempt())
@@ -101,10 +104,22 @@ impl Mysql {
                     Ok(matches!(alive, Ok(Ok(()))))
                 })
             })
-            .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(|_| ()) })
+            .after_connect(move |connection, _| {
+                let session = sqlx::raw_sql(AssertSqlSafe(session.to_string()));
+                Box::pin(async move { session.execute(connection).await.map(|_| ()) })
             })
             .connect_lazy_with(self.options.clone())
+    }
+
+    /// MySQL and MariaDB have two variables for it, and each reads over the comment that is for the other: "Comment Syntax"
+    /// in both manuals. MySQL's is about SELECT alone. Migrations have a connection without it.
+    fn statement_limit(&self) -> String {
+        let (seconds, millis) = (self.limits.deadline.as_secs_f64(), self.limits.deadline.as_millis());
+        format!(
+            "SET SESSION autocommit = 1 /*M! , max_statement_time = {:.3} */ /*!50708 , max_execution_time = {} */",
+            seconds.max(0.001),
+            millis.max(1)
+        )
     }
 }
 
@@ -118,7 +133,7 @@ impl Database for Mysql {
             let session = MysqlSession { server: self.clone(), pool: self.pool(), checks: Mutex::new(None) };
             let mut leased = session.connection(Access::Write).await?;
             within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *leased, Timestamp::now())).await?;
-            leased.release();
+            leased.settle().await?;
             within(self.limits.attempt(), unlock_migrations(&mut connection)).await?;
             within(self.limits.attempt(), check(&mut connection)).await?;
             *session.checks.lock().await = Some(connection);
@@ -278,8 +293,10 @@ impl Connection for Leased {
         Box::pin(self.command("ROLLBACK"))
     }
 
-    fn release(mut self: Box<Self>) {
+    /// Everything is committed already: see [`SESSION`].
+    fn settle(mut self: Box<Self>) -> Answer<'static, ()> {
         drop(self.0.take());
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

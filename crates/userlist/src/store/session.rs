@@ -1,7 +1,7 @@
 //! What a database must be able to do: the contract between [`Store`](super::Store) and each kind of database.
 //!
-//! A statement is committed by itself before it returns, except between [`Connection::begin`] and
-//! [`Connection::commit`]. What is asked is in `sql`, once for all kinds. Text is compared byte for byte.
+//! What a request did is committed when its connection is settled, and may be seen by others before; between
+//! [`Connection::begin`] and [`Connection::commit`] it is seen all at once. What is asked is in `sql`, once for all kinds. Text is compared byte for byte.
 
 use std::{fmt, sync::Arc};
 
@@ -41,7 +41,7 @@ pub(crate) enum Access {
 /// A connection for the statements of one request.
 ///
 /// Dropped, it is thrown away, because a statement may be under way on it, it may be broken, or a transaction may be
-/// open; only [`Connection::release`] keeps it for the next request.
+/// open; only [`Connection::settle`] keeps it for the next request.
 pub(crate) trait Connection: Send {
     /// The rows that a statement gives.
     fn rows(&mut self, statement: Statement) -> Answer<'_, Vec<Row>>;
@@ -62,8 +62,9 @@ pub(crate) trait Connection: Send {
     /// Ends it without a trace.
     fn roll_back(&mut self) -> Answer<'_, ()>;
 
-    /// Keeps the connection for the next request.
-    fn release(self: Box<Self>);
+    /// Keeps the connection for the next request, and waits until what was done on it is on the disk. A fault means what
+    /// it means for [`Connection::commit`].
+    fn settle(self: Box<Self>) -> Answer<'static, ()>;
 }
 
 /// Why a database did not answer, sorted by what can be done about it.

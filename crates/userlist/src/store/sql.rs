@@ -109,7 +109,7 @@ pub(super) fn remove_version(user: &User) -> Statement {
 }
 
 pub(super) fn page(page: &Page) -> Statement {
-    let column = column(page.sort.key);
+    let column = column(page.sort.key, &page.filter);
     let (direction, than) = if page.sort.is_descending { ("DESC", "<") } else { ("ASC", ">") };
     let (mut conditions, mut values) = conditions(&page.filter);
     if let Some(Position { key, id }) = &page.after {
@@ -136,13 +136,13 @@ pub(super) fn page(page: &Page) -> Statement {
     };
     values.push(Value::Number(i64::from(page.rows)));
     let sql = format!("SELECT {COLUMNS} FROM users{} ORDER BY {order} LIMIT ?", all_of(&conditions));
-    Statement { sql: sql.into(), values, is_frequent: true }
+    Statement { sql: sql.into(), values, is_frequent: true, is_scan: page.filter.is_scan() }
 }
 
 pub(super) fn count(filter: &Filter) -> Statement {
     let (conditions, values) = conditions(filter);
     let sql = format!("SELECT COUNT(*) FROM users{}", all_of(&conditions));
-    Statement { sql: sql.into(), values, is_frequent: true }
+    Statement { sql: sql.into(), values, is_frequent: true, is_scan: true }
 }
 
 fn conditions(filter: &Filter) -> (Vec<String>, Vec<Value>) {
@@ -162,12 +162,16 @@ fn all_of(conditions: &[String]) -> String {
     if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
 }
 
-fn column(key: SortKey) -> &'static str {
-    match key {
-        SortKey::Id => "id",
-        SortKey::Name => "name",
-        SortKey::Email => "email_key",
-        SortKey::UpdatedAt => "updated_at",
+/// What to sort by; as an expression where the index is not to be used. None of the columns is ever null.
+fn column(key: SortKey, filter: &Filter) -> &'static str {
+    match (key, filter.is_selective()) {
+        (SortKey::Id, _) => "id",
+        (SortKey::Name, false) => "name",
+        (SortKey::Name, true) => "COALESCE(name, '')",
+        (SortKey::Email, false) => "email_key",
+        (SortKey::Email, true) => "COALESCE(email_key, '')",
+        (SortKey::UpdatedAt, false) => "updated_at",
+        (SortKey::UpdatedAt, true) => "COALESCE(updated_at, 0)",
     }
 }
 

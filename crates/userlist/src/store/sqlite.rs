@@ -3,20 +3,23 @@
 //! What is particular about it:
 //!
 //! - **One writer at a time**, over all processes that have the file open. Within this one, writers queue for a single
-//!   connection, in order; SQLite's own waiting polls, and is left for the other processes.
+//!   connection, in order, and share flushes (`writer`); SQLite's own waiting polls, and is left for the other processes.
 //! - **Success is on the disk**: the write-ahead log with `synchronous = FULL` is flushed before a statement is answered
 //!   ("PRAGMA synchronous"). A statement that returns rows is read to its end, because SQLite commits there.
 //! - **Several processes may start on one new file.** sqlx takes no lock for SQLite's migrations, so they run inside one
 //!   `BEGIN IMMEDIATE`, and whoever comes second finds them done.
 //! - **The file may be taken away** while it is open, and writes would go on into a file without a name. The check
 //!   compares what the path leads to with what was opened.
+//! - **Nobody ends a statement** but SQLite itself, so one that may read the whole table looks at the clock.
+
+mod writer;
 
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
@@ -30,6 +33,7 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 
+use self::writer::Writer;
 use super::{
     fault::{self, within},
     session::{Access, Answer, Connection, Database, Fault, Session},
@@ -43,6 +47,8 @@ use crate::{config::Limits, user::Timestamp};
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a starting process waits for another one that starts.
 const MIGRATION_LOCK_DEADLINE: Duration = Duration::from_secs(5);
+/// How many steps of SQLite's virtual machine lie between two looks at the clock: less than a millisecond of work.
+const CLOCK_STEPS: i32 = 10_000;
 
 /// A file that may not be there yet.
 #[derive(Debug, Clone)]
@@ -58,7 +64,9 @@ struct SqliteSession {
     identity: Identity,
     limits: Limits,
     readers: SqlitePool,
-    writer: SqlitePool,
+    /// One connection.
+    writers: SqlitePool,
+    writer: Writer,
     /// For [`Session::check`] alone.
     checks: Mutex<Option<SqliteConnection>>,
 }
@@ -71,6 +79,10 @@ type Prepared = sqlx::query::Query<'static, Driver, SqliteArguments>;
 struct Leased {
     connection: Option<PoolConnection<Driver>>,
     is_in_transaction: bool,
+    /// How long a scan may take.
+    deadline: Duration,
+    /// Whether a clock is set that would end the statements of others.
+    is_timed: bool,
 }
 
 // === impl Sqlite ===
@@ -116,18 +128,19 @@ impl Database for Sqlite {
             let identity = identify(&self.file).await?;
             within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
             check(&mut connection).await?;
-            let session = SqliteSession {
+            let writers = self.pool(1);
+            let mut leased = Leased::from(&writers, self.limits).await?;
+            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut leased, Timestamp::now())).await?;
+            drop(leased);
+            Ok(Arc::new(SqliteSession {
                 file: self.file.clone(),
                 identity,
                 limits: self.limits,
                 readers: self.pool(self.limits.connections),
-                writer: self.pool(1),
+                writer: Writer::start(writers.clone(), self.limits),
+                writers,
                 checks: Mutex::new(Some(connection)),
-            };
-            let mut writer = session.connection(Access::Write).await?;
-            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *writer, Timestamp::now())).await?;
-            writer.release();
-            Ok(Arc::new(session) as Arc<dyn Session>)
+            }) as Arc<dyn Session>)
         })
     }
 }
@@ -163,13 +176,10 @@ async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
 impl Session for SqliteSession {
     fn connection(&self, access: Access) -> Answer<'_, Box<dyn Connection>> {
         Box::pin(async move {
-            let pool = match access {
-                Access::Read => &self.readers,
-                Access::Write => &self.writer,
-            };
-            let connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
-            let leased = Leased { connection: Some(connection), is_in_transaction: false };
-            Ok(Box::new(leased) as Box<dyn Connection>)
+            Ok(match access {
+                Access::Read => Box::new(Leased::from(&self.readers, self.limits).await?),
+                Access::Write => self.writer.turn().await?,
+            })
         })
     }
 
@@ -190,7 +200,7 @@ impl Session for SqliteSession {
     fn close(&self) -> futures::future::BoxFuture<'_, ()> {
         Box::pin(async move {
             self.readers.close().await;
-            self.writer.close().await;
+            self.writers.close().await;
             // The last connection folds the write-ahead log into the file; it fails only where nothing is lost.
             if let Some(connection) = self.checks.lock().await.take() {
                 let _ = connection.close().await;
@@ -204,14 +214,18 @@ impl Session for SqliteSession {
 impl Connection for Leased {
     fn rows(&mut self, statement: Statement) -> Answer<'_, Vec<Row>> {
         Box::pin(async move {
+            self.set_clock(statement.is_scan).await?;
             let rows = prepared(statement).try_map(|row| Row::from_row(&row)).fetch_all(self.get()).await;
+            self.stop_clock().await?;
             rows.map_err(|error| failed(&error))
         })
     }
 
     fn number(&mut self, statement: Statement) -> Answer<'_, i64> {
         Box::pin(async move {
+            self.set_clock(statement.is_scan).await?;
             let row = prepared(statement).try_map(|row: SqliteRow| row.try_get(0)).fetch_one(self.get()).await;
+            self.stop_clock().await?;
             row.map_err(|error| failed(&error))
         })
     }
@@ -244,16 +258,44 @@ impl Connection for Leased {
 
     /// Dropping does it: a connection to a file cannot be lost, and one on which a statement is still running is waited
     /// for by the pool, as long as `busy_timeout` at most.
-    fn release(self: Box<Self>) {}
+    fn settle(self: Box<Self>) -> Answer<'static, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 impl Leased {
+    async fn from(pool: &SqlitePool, limits: Limits) -> Result<Self, Fault> {
+        let connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
+        let deadline = limits.deadline;
+        Ok(Self { connection: Some(connection), is_in_transaction: false, deadline, is_timed: false })
+    }
+
     fn get(&mut self) -> &mut SqliteConnection {
         self.connection.as_mut().expect("it is taken out only when it is dropped")
     }
 
     async fn command(&mut self, sql: &'static str) -> Result<(), Fault> {
         sqlx::raw_sql(sql).execute(self.get()).await.map(|_| ()).map_err(|error| failed(&error))
+    }
+
+    async fn set_clock(&mut self, is_scan: bool) -> Result<(), Fault> {
+        if is_scan {
+            self.is_timed = true;
+            let until = Instant::now() + self.deadline;
+            let mut handle = self.get().lock_handle().await.map_err(|error| failed(&error))?;
+            handle.set_progress_handler(CLOCK_STEPS, move || Instant::now() < until);
+        }
+        Ok(())
+    }
+
+    async fn stop_clock(&mut self) -> Result<(), Fault> {
+        if self.is_timed {
+            let mut handle = self.get().lock_handle().await.map_err(|error| failed(&error))?;
+            handle.remove_progress_handler();
+            drop(handle);
+            self.is_timed = false;
+        }
+        Ok(())
     }
 
     async fn end(&mut self, sql: &'static str) -> Result<(), Fault> {
@@ -265,8 +307,8 @@ impl Leased {
 
 impl Drop for Leased {
     fn drop(&mut self) {
-        // Closing it rolls back; in the pool, the transaction would stay open.
-        if self.is_in_transaction {
+        // Closing it rolls back; in the pool, the transaction would stay open, and the clock would end what comes next.
+        if self.is_in_transaction || self.is_timed {
             drop(self.connection.take().map(PoolConnection::detach));
         }
     }
@@ -295,6 +337,7 @@ fn by_number(error: &dyn sqlx::error::DatabaseError) -> Option<Fault> {
     let say = |text: &str| format!("{text} (SQLite error {number})");
     Some(match number & 0xff {
         5 | 6 => Fault::Contended(say("another process holds its lock")),
+        9 => Fault::Contended(say("the statement took too long")),
         8 => Fault::ReadOnly(say("its file is read-only")),
         10 => Fault::Lost(say("its disk fails")),
         11 | 26 => Fault::Unusable(say("its file is damaged, or no SQLite database")),

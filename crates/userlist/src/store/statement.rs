@@ -9,6 +9,8 @@ pub(crate) struct Statement {
     pub(crate) values: Vec<Value>,
     /// Whether it comes again and again, so that preparing it pays.
     pub(crate) is_frequent: bool,
+    /// Whether it may read all rows, so that the database should give it up at the deadline.
+    pub(crate) is_scan: bool,
 }
 
 /// A value of a statement.
@@ -42,7 +44,7 @@ pub(crate) enum Unique {
 
 impl Statement {
     pub(crate) fn new(sql: impl Into<Cow<'static, str>>) -> Self {
-        Self { sql: sql.into(), values: Vec::new(), is_frequent: true }
+        Self { sql: sql.into(), values: Vec::new(), is_frequent: true, is_scan: false }
     }
 
     pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {

@@ -2,33 +2,11 @@
 
 use std::process::Command;
 
+use testkit::transcript::{Step, section, steps};
+
 use crate::service::Service;
 
 const DOCUMENT: &str = include_str!("../../../../doc/api.md");
-
-/// The section about this service.
-fn section() -> &'static str {
-    let start = DOCUMENT.find("\n## userlist").expect("the section");
-    let rest = &DOCUMENT[start + 4..];
-    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
-}
-
-/// Commands of `console` blocks, each with what is below it.
-fn steps() -> Vec<(&'static str, String)> {
-    let mut steps: Vec<(&str, String)> = Vec::new();
-    let blocks = section().split("```console\n").skip(1).filter_map(|block| block.split("```").next());
-    for line in blocks.flat_map(str::lines) {
-        match (line.strip_prefix("$ "), steps.last_mut()) {
-            (Some(command), _) => steps.push((command, String::new())),
-            (None, Some((_, output))) => {
-                output.push_str(line);
-                output.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    steps
-}
 
 /// Without what is different every time: times and request ids.
 fn fold(output: &str) -> String {
@@ -46,9 +24,9 @@ fn fold(output: &str) -> String {
 async fn what_the_documentation_shows_is_what_happens() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(&format!("sqlite:{}/users.db", folder.path().display())).await;
-    let steps = steps();
+    let steps = steps(section(DOCUMENT, "userlist"));
     assert!(steps.len() >= 6, "put, patch, find, a condition, import, export");
-    for (command, expected) in steps {
+    for Step { command, output: expected } in steps {
         let here = command.replace("localhost:6060", service.client.address("").trim_start_matches("http://"));
         let run = move || Command::new("sh").args(["-c", &here.replace("curl ", "curl -s ")]).output().unwrap();
         let output = tokio::task::spawn_blocking(run).await.unwrap();

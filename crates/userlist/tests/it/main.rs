@@ -11,6 +11,7 @@ mod outage;
 mod plain;
 mod process;
 mod rest;
+mod searches;
 mod service;
 mod start;
 mod tokens;

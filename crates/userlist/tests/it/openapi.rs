@@ -1,15 +1,9 @@
 //! The description for programs, and what the service does.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::Method;
-
-use testkit::process::Process;
+use testkit::python::{python, succeed};
 
 use crate::service::Service;
 
@@ -56,22 +50,12 @@ async fn every_code_of_an_error_is_in_the_documentation() {
     }
 }
 
-/// What `crates/muster/prerequisites.sh test` installs.
-fn schemathesis() -> Command {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
-    let program = target.join("python/bin/schemathesis");
-    assert!(program.exists(), "{} is missing; crates/muster/prerequisites.sh test installs it", program.display());
-    Command::new(program)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_made_up_from_the_description_find_no_500_and_no_undescribed_answer() {
     let (service, _folder) = start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = schemathesis();
+    let mut command = python("schemathesis");
     command
-        .args(["run", "--url", &service.client.address(""), "--max-examples", "8", "--seed", "1", "--workers", "2"])
+        .args(["run", "--url", &service.client.address(""), "--max-examples", "3", "--seed", "1", "--workers", "2"])
         .args([
             "--checks",
             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
@@ -85,12 +69,8 @@ async fn requests_made_up_from_the_description_find_no_500_and_no_undescribed_an
             "--suppress-health-check",
             "all",
         ])
-        .arg(service.client.address("/openapi.json"))
-        .current_dir(folder.path());
-    let mut process = Process::start(&mut command, &folder.path().join("output")).unwrap();
-    let ended = tokio::task::spawn_blocking(move || (process.wait(Duration::from_secs(120)), process.output()));
-    let (status, output) = ended.await.unwrap();
-    assert!(status.is_some_and(|status| status.success()), "{output}");
+        .arg(service.client.address("/openapi.json"));
+    let output = succeed(command, Duration::from_secs(120)).await;
     assert!(output.contains("Tested"), "{output}");
     let metrics: String = reqwest::get(service.client.address("/metrics")).await.unwrap().text().await.unwrap();
     assert!(
