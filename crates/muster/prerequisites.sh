@@ -97,7 +97,7 @@ if [ "$purpose" = test ]; then
         have "$tool" || { say "installing $tool (once)"; cargo install --locked "$tool"; }
     done
 
-    # Clients of others that tests run against the registry, in an environment of their own.
+    # Programs of others that tests run against our services, in an environment of their own.
     environment=${CARGO_TARGET_DIR:-target}/python
     wanted=crates/registry/tests/python/requirements.txt
     if ! cmp -s "$wanted" "$environment/installed.txt"; then

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use discovery::{InstanceId, ServiceName};
 use service_kit::{config::EXIT_USAGE, duration};
 
-use crate::{drain, ls, registries::RegistryOptions, tether, up, watch};
+use crate::{drain, explain, ls, registries::RegistryOptions, tether, up, watch};
 
 /// Muster: service discovery on etcd.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Ls(LsOptions),
     /// Prints every change of the instances as it happens, until Ctrl-C.
     Watch(watch::WatchOptions),
+    /// Says why the gateway sends the requests of a service where it sends them.
+    Explain(explain::ExplainOptions),
     /// Takes an instance out of rotation without ending it, or puts it back.
     Drain(DrainOptions),
     /// Becomes another program that ends with this one's parent.
@@ -145,6 +147,7 @@ pub fn main() -> ExitCode {
             Command::Up(options) => up::run(&options).await,
             Command::Ls(options) => ls::run(&options).await.map(|()| ExitCode::SUCCESS),
             Command::Watch(options) => watch::run(&options).await.map(|()| ExitCode::SUCCESS),
+            Command::Explain(options) => explain::run(&options).await.map(|()| ExitCode::SUCCESS),
             Command::Drain(options) => drain::run(&options).await.map(|()| ExitCode::SUCCESS),
             Command::Tethered(_) => unreachable!("it was dealt with above"),
         }

@@ -20,7 +20,7 @@
 //! | `console`, `log_prefix`, `etcd_log` | `etcd-1 │ …`, without ever waiting for a slow terminal |
 //! | `greeting`, `table` | what runs where, and what to try |
 //!
-//! `ls` and `drain` ask a registry (`registries`); `watch` follows etcd itself.
+//! `ls` and `drain` ask a registry (`registries`); `explain` asks the gateway; `watch` follows etcd itself.
 
 mod board;
 mod child;
@@ -32,6 +32,7 @@ mod environment;
 mod etcd_log;
 mod etcd_member;
 mod etcd_rejoin;
+mod explain;
 mod greeting;
 mod leftovers;
 mod log_prefix;

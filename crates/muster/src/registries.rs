@@ -37,7 +37,8 @@ pub(crate) struct Registries {
     client: Client,
 }
 
-fn url(text: &str) -> Result<Url, String> {
+/// An address that can be asked.
+pub(crate) fn url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text.trim()).map_err(|error| format!("{error}; write for example {DEFAULT}"))?;
     if url.scheme() != "http" || url.host_str().is_none() {
         return Err(format!("it must start with http:// and a host; write for example {DEFAULT}"));
@@ -100,7 +101,7 @@ impl Registries {
 }
 
 /// `http://127.0.0.1:8500/: 503 etcd cannot commit`
-async fn refusal(url: &Url, response: Response) -> String {
+pub(crate) async fn refusal(url: &Url, response: Response) -> String {
     let status = response.status();
     let body = response.text().await.unwrap_or_default();
     let detail =

@@ -1,4 +1,4 @@
-//! `muster ls`, `watch` and `drain`.
+//! `muster ls`, `watch`, `explain` and `drain`.
 
 use std::process::{Command, Output};
 
@@ -96,6 +96,41 @@ async fn without_any_registry_every_reason_is_said() {
         assert!(error.contains("no registry answers") && error.contains("503 etcd cannot commit"), "{error}");
         assert!(error.contains(&gone.address().to_string()), "{error}");
     }
+}
+
+#[tokio::test]
+async fn explain_tells_what_the_gateway_says_also_when_that_is_no() {
+    let gateway = Upstream::start(|request| match request.target.as_str() {
+        "/explain?service=mail" => Reply::ok(
+            r#"{"service":"mail","pick_now":"service/mail/a","policy":{"source":"default","effective":{}},"instances":[
+                {"key":"service/mail/a","address":"10.0.0.5:7070","verdict":"in_rotation","why":[],"in_flight":0}],
+                "gone":[],"table":{"source":"etcd","age_ms":5}}"#,
+        ),
+        _ => Reply::status(
+            404,
+            &[],
+            r#"{"code":"no_such_service","detail":"no instance of \"web\" was ever registered"}"#,
+        ),
+    })
+    .await;
+    let text = printed(&muster(&["explain", "mail", "--admin", &url(&gateway)]).await);
+    assert!(text.starts_with("mail: the next request would go to a\npolicy: default\n"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("a         10.0.0.5:7070  in rotation")), "{text}");
+    let json = printed(&muster(&["explain", "mail", "--json", "--admin", &url(&gateway)]).await);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["instances"][0]["verdict"], "in_rotation");
+    let output = muster(&["explain", "web", "--admin", &url(&gateway)]).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("404 no instance of \"web\""), "{error}");
+}
+
+#[tokio::test]
+async fn explain_without_a_gateway_says_where_it_looked() {
+    let mut gateway = registry().await;
+    gateway.down().await;
+    let output = muster(&["explain", "mail", "--admin", &url(&gateway)]).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    let address = gateway.address().to_string();
+    assert!(output.status.code() == Some(1) && error.contains(&address) && error.contains("--admin"), "{error}");
 }
 
 #[tokio::test]

@@ -1,0 +1,247 @@
+//! `muster explain`: why the gateway sends the requests of a service where it sends them.
+//!
+//! The gateway's admin side says it at `/explain`; this finds the admin side and makes it readable.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, bail};
+use discovery::ServiceName;
+use reqwest::{Client, Url};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    registries::{refusal, url},
+    state::State,
+    table,
+};
+
+/// How long the gateway may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Where a gateway's admin side is when nobody says.
+const DEFAULT: &str = "http://127.0.0.1:8081";
+/// A table that etcd has not confirmed for longer than this shows what was, not what is.
+const OLD: Duration = Duration::from_secs(3);
+
+/// Options of `muster explain`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ExplainOptions {
+    /// The gateway's admin side, as http://host:port. By default that of the `muster up` whose data folder is --data,
+    /// otherwise <http://127.0.0.1:8081>.
+    #[arg(long, env = "BALANCE_ADMIN_URL", value_parser = url, value_name = "URL")]
+    admin: Option<Url>,
+    /// The data folder of a running `muster up`, for its addresses.
+    #[arg(long, env = "MUSTER_DATA", default_value = "data", value_name = "FOLDER")]
+    data: PathBuf,
+    /// Prints JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    /// The service.
+    service: ServiceName,
+}
+
+/// `GET /explain`; fields that this program does not know are left alone.
+#[derive(Debug, Deserialize)]
+struct Explanation {
+    service: String,
+    pick_now: Option<String>,
+    why_nobody: Option<String>,
+    #[serde(default)]
+    panic: bool,
+    policy: Policy,
+    instances: Vec<Instance>,
+    #[serde(default)]
+    gone: Vec<Gone>,
+    table: Table,
+}
+
+#[derive(Debug, Deserialize)]
+struct Policy {
+    source: String,
+    not_in_force: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Instance {
+    key: String,
+    address: Value,
+    verdict: String,
+    #[serde(default)]
+    why: Vec<String>,
+    in_flight: Option<u32>,
+    latency_ms: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gone {
+    key: String,
+    why: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Table {
+    source: String,
+    age_ms: Option<u64>,
+    #[serde(default)]
+    etcd: Value,
+}
+
+/// Prints the explanation.
+#[expect(clippy::print_stdout, reason = "the explanation is what was asked for")]
+pub(crate) async fn run(options: &ExplainOptions) -> anyhow::Result<()> {
+    let answer = ask(&options.admin()?, &options.service).await?;
+    if options.json {
+        println!("{answer:#}");
+        return Ok(());
+    }
+    let explanation = Explanation::deserialize(&answer).context("the gateway's explanation makes no sense")?;
+    print!("{}", text(&explanation));
+    Ok(())
+}
+
+async fn ask(admin: &Url, service: &ServiceName) -> anyhow::Result<Value> {
+    let mut full = admin.join("explain").context("cannot make the address of the explanation")?;
+    full.query_pairs_mut().append_pair("service", service);
+    let client = Client::builder().no_proxy().timeout(PATIENCE).build().context("cannot make an HTTP client")?;
+    let response = client.get(full).send().await.map_err(reqwest::Error::without_url);
+    let response =
+        response.with_context(|| format!("no gateway answers at {admin}; say with --admin where one does"))?;
+    if !response.status().is_success() {
+        bail!("{}", refusal(admin, response).await);
+    }
+    let bytes = response.bytes().await.with_context(|| format!("{admin} broke off its answer"))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{admin} answered something that is not JSON"))
+}
+
+/// What a person reads, top to bottom: who would be picked, by which rules, why each is in or out, who left.
+fn text(explanation: &Explanation) -> String {
+    let name = &explanation.service;
+    let mut text = match (&explanation.pick_now, &explanation.why_nobody) {
+        (Some(key), _) => format!("{name}: the next request would go to {}\n", instance(key)),
+        (None, Some(why)) => format!("{name}: nobody would be picked: {why}\n"),
+        (None, None) => format!("{name}: nobody would be picked\n"),
+    };
+    text += &match explanation.policy.source.as_str() {
+        "etcd" => format!("policy: config/{name} in etcd\n"),
+        source => format!("policy: {source}\n"),
+    };
+    if let Some(mistake) = &explanation.policy.not_in_force {
+        text += &format!("! a newer policy is not in force: {mistake}\n");
+    }
+    if explanation.panic {
+        text += "! most instances are judged unhealthy, which is not believed: all are used\n";
+    }
+    text += &explanation.table.remark();
+    if !explanation.instances.is_empty() {
+        let rows: Vec<_> = explanation.instances.iter().map(row).collect();
+        text +=
+            &format!("\n{}", table::layout(["INSTANCE", "ADDRESS", "VERDICT", "IN FLIGHT", "LATENCY", "WHY"], &rows));
+    }
+    if !explanation.gone.is_empty() {
+        text += "\ngone:\n";
+        text += &explanation
+            .gone
+            .iter()
+            .map(|gone| format!("  {} {}\n", instance(&gone.key), gone.why))
+            .collect::<String>();
+    }
+    text
+}
+
+fn row(one: &Instance) -> [String; 6] {
+    let or_nothing = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        instance(&one.key).to_owned(),
+        one.address.as_str().map_or_else(|| one.address.to_string(), str::to_owned),
+        one.verdict.replace('_', " "),
+        or_nothing(one.in_flight.map(|count| count.to_string())),
+        or_nothing(one.latency_ms.map(|ms| format!("{ms} ms"))),
+        one.why.join("; "),
+    ]
+}
+
+/// `service/mail/10.0.0.5:7070` → `10.0.0.5:7070`.
+fn instance(key: &str) -> &str {
+    key.splitn(3, '/').nth(2).unwrap_or("(nameless)")
+}
+
+// === impl Table ===
+
+impl Table {
+    /// A word about it when it does not come from etcd, or is old.
+    fn remark(&self) -> String {
+        let age = self.age_ms.map(Duration::from_millis);
+        let is_fresh = self.source == "etcd" && age.is_some_and(|age| age <= OLD);
+        if is_fresh {
+            return String::new();
+        }
+        let old = age.map_or_else(String::new, |age| format!(", {} s old", age.as_secs()));
+        let why = self.etcd["last_error"].as_str().map_or_else(String::new, |error| format!(": {error}"));
+        match self.source.as_str() {
+            "nothing" => format!("! the gateway has not heard from etcd yet{why}\n"),
+            "etcd" => format!("! the table is from etcd{old}; etcd is not heard{why}\n"),
+            source => format!("! the table is from {source}{old}; etcd is not heard{why}\n"),
+        }
+    }
+}
+
+// === impl ExplainOptions ===
+
+impl ExplainOptions {
+    fn admin(&self) -> anyhow::Result<Url> {
+        if let Some(admin) = &self.admin {
+            return Ok(admin.clone());
+        }
+        let running = State::read(&self.data).filter(State::is_running).map(|state| state.admin);
+        let text = running.unwrap_or_else(|| DEFAULT.to_owned());
+        url(&text).map_err(|error| anyhow::anyhow!("{}: {error}", State::path(&self.data).display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn explained(explanation: Value) -> String {
+        text(&serde_json::from_value(explanation).unwrap())
+    }
+
+    #[test]
+    fn every_instance_is_a_line_with_its_verdict_and_the_reason() {
+        let text = explained(json!({
+            "service": "mail", "pick_now": "service/mail/a", "why_nobody": null, "panic": false,
+            "policy": { "source": "etcd", "not_in_force": "retries.attempts_max: 99 is out of range", "effective": {} },
+            "instances": [
+                { "key": "service/mail/a", "address": "10.0.0.5:7070", "verdict": "in_rotation", "why": [],
+                  "in_flight": 3, "latency_ms": 1.5 },
+                { "key": "service/mail/b", "address": "10.0.0.6:7070", "verdict": "withheld",
+                  "why": ["it is draining by an operator's word"] },
+            ],
+            "gone": [{ "key": "service/mail/c", "address": "10.0.0.7:7070", "why": "lost its heartbeat 12 s ago" }],
+            "table": { "source": "etcd", "age_ms": 20, "revision": 7, "etcd": { "connected": true, "last_error": null } },
+        }));
+        let expected = "mail: the next request would go to a\n\
+                        policy: config/mail in etcd\n\
+                        ! a newer policy is not in force: retries.attempts_max: 99 is out of range\n\n\
+                        INSTANCE  ADDRESS        VERDICT      IN FLIGHT  LATENCY  WHY\n\
+                        a         10.0.0.5:7070  in rotation  3          1.5 ms\n\
+                        b         10.0.0.6:7070  withheld     -          -        it is draining by an operator's word\n\n\
+                        gone:\n  c lost its heartbeat 12 s ago\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn when_nobody_is_there_and_the_table_is_old_that_is_said() {
+        let text = explained(json!({
+            "service": "mail", "pick_now": null, "why_nobody": "mail is down: last instance a deregistered 3 s ago",
+            "policy": { "source": "default" }, "instances": [],
+            "table": { "source": "disk", "age_ms": 61_000, "etcd": { "last_error": "connection refused" } },
+        }));
+        let expected = "mail: nobody would be picked: mail is down: last instance a deregistered 3 s ago\n\
+                        policy: default\n\
+                        ! the table is from disk, 61 s old; etcd is not heard: connection refused\n";
+        assert_eq!(text, expected);
+    }
+}
