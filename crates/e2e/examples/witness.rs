@@ -3,6 +3,9 @@
 //!
 //! Each request is one line, `METHOD NUMBER`, appended to a file before it is answered: what was received survives the
 //! death of the process. The number is the `x-number` that the client sent. `x-sleep-ms` delays the answer.
+//!
+//! With `WITNESS_WORKERS` its capacity is known, whatever the machine: so many requests are worked on at the same time, for
+//! `WITNESS_WORK` each, and the others wait in the order in which they came.
 
 use std::{fs::File, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -18,10 +21,12 @@ use prometheus_client::registry::Registry;
 use service_kit::{
     app,
     config::{CommonOptions, ServiceConfig},
+    duration,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
     service::{self, Failure},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// How a witness is started.
@@ -33,6 +38,12 @@ struct Config {
     /// Where they are written down. Appended to, so that it outlives the process.
     #[arg(long, env = "WITNESS_RECORD")]
     record: PathBuf,
+    /// How many requests it works on at the same time.
+    #[arg(long, env = "WITNESS_WORKERS", default_value_t = Semaphore::MAX_PERMITS)]
+    workers: usize,
+    /// How long each of them takes.
+    #[arg(long, env = "WITNESS_WORK", default_value = "0s", value_parser = duration::parse)]
+    work: Duration,
     #[command(flatten)]
     heartbeat: HeartbeatOptions,
     #[command(flatten)]
@@ -43,6 +54,8 @@ struct Config {
 struct Witness {
     record: File,
     name: String,
+    workers: Semaphore,
+    work: Duration,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +65,7 @@ fn main() -> ExitCode {
 async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let record = File::options().create(true).append(true).open(&config.record)?;
     let name = config.heartbeat.instance_id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let witness = Arc::new(Witness { record, name });
+    let witness = Arc::new(Witness { record, name, workers: Semaphore::new(config.workers), work: config.work });
     let api = Router::new().route("/", any(receive)).route("/{*rest}", any(receive)).with_state(witness);
     let router = app::assemble(api, Readiness::new(), Registry::default());
 
@@ -82,6 +95,11 @@ async fn receive(
         Ok(()) => StatusCode::OK,
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
+    if !witness.work.is_zero() {
+        let worker = witness.workers.acquire().await;
+        tokio::time::sleep(witness.work).await;
+        drop(worker);
+    }
     if let Ok(sleep_ms) = text("x-sleep-ms").parse() {
         tokio::time::sleep(Duration::from_millis(sleep_ms)).await;
     }

@@ -7,16 +7,18 @@
 //! | [`load`] | requests at a constant rate, and what became of them |
 //! | [`rig`] | what faults are tried on: three witnesses behind the gateway, which write down what reached them |
 //! | [`users`], [`fault_row`] | requests that are due by the clock, and what their senders noticed of a fault |
+//! | [`table_watch`] | whether an instance was ever missing from the gateway's table |
+//! | [`latency`] | what a share of all requests did not exceed |
 //! | [`scale`] | a little in `make test`, everything in `make faults` |
-//! | [`transcript`] | console sessions in the documentation: read, run, compared |
 //!
 //! The tests are in `tests/it`, a module for each story.
 
 pub mod binaries;
 pub mod fault_row;
+pub mod latency;
 pub mod load;
 pub mod rig;
 pub mod scale;
 pub mod suite;
-pub mod transcript;
+pub mod table_watch;
 pub mod users;

@@ -13,6 +13,8 @@ use reqwest::{Client, Request};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::latency::quantile;
+
 /// How long one request may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -119,16 +121,7 @@ impl Seen {
     /// The latency that `share` (0.0 to 1.0) of the answered requests did not exceed.
     #[must_use]
     pub fn latency(&self, share: f64) -> Duration {
-        let mut sorted = self.latencies.clone();
-        sorted.sort_unstable();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "an index"
-        )]
-        let index = (sorted.len().saturating_sub(1) as f64 * share.clamp(0.0, 1.0)) as usize;
-        sorted.get(index).copied().unwrap_or_default()
+        quantile(self.latencies.iter().copied(), share)
     }
 }
 

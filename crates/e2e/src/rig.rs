@@ -24,6 +24,7 @@ use crate::{
     binaries,
     fault_row::FaultRow,
     scale::Scale,
+    table_watch::TableWatch,
     users::{Answer, Users},
 };
 
@@ -213,13 +214,24 @@ impl Rig {
         let records = WITNESSES.map(|name| self.folder.path().join(format!("{name}.record")));
         let text: String = records.iter().map(|record| std::fs::read_to_string(record).unwrap_or_default()).collect();
         let number = |line: &str| line.split_once(' ')?.1.parse().ok();
-        FaultRow::new(fault, answers, text.lines().filter_map(number))
+        FaultRow::new(fault, self.scale, answers, text.lines().filter_map(number))
+    }
+
+    /// Watches over the witnesses in the gateway's table.
+    #[must_use]
+    pub fn table_watch(&self) -> TableWatch {
+        TableWatch::start(self.client.clone(), format!("http://{}/v1/table", self.admin), "witness", &WITNESSES)
     }
 
     /// What the admin side says at `path`; `None` when it does not answer.
     pub async fn admin(&self, path: &str) -> Option<Value> {
         let response = self.client.get(format!("http://{}{path}", self.admin)).send().await.ok()?;
         response.json().await.ok()
+    }
+
+    /// The gateway's metrics, as text; `None` when its admin side does not answer.
+    pub async fn metrics(&self) -> Option<String> {
+        self.client.get(format!("http://{}/metrics", self.admin)).send().await.ok()?.text().await.ok()
     }
 
     /// What the gateway does with the witness `name`: `in_rotation`, `ejected`, …; `None` when it does not know it.

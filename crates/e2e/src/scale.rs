@@ -1,6 +1,9 @@
 //! How much is tried: a little in `make test`, everything in `make faults`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use crate::users::Users;
 
@@ -46,13 +49,13 @@ impl Scale {
     }
 }
 
-/// Requests a second with 32 under way, over two seconds.
-async fn capacity(target: SocketAddr) -> f64 {
+/// What is answered with 200 in a second with 32 requests under way, over two seconds.
+pub async fn capacity(target: SocketAddr) -> f64 {
     const MEASURED: Duration = Duration::from_secs(2);
-    let users = Users::under_way(target, 32);
+    let (users, until) = (Users::under_way(target, 32), Instant::now() + MEASURED);
     tokio::time::sleep(MEASURED).await;
-    let count = users.count();
-    let _answers = users.stop();
+    let answers = users.stop();
+    let count = answers.iter().filter(|answer| answer.outcome.is_ok() && answer.at <= until).count();
     #[expect(clippy::cast_precision_loss, reason = "requests far below 2^52")]
     let capacity = count as f64 / MEASURED.as_secs_f64();
     capacity

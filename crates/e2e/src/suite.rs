@@ -67,6 +67,7 @@ impl Suite {
             free_ports(PARTS.len() + 1).into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
         let registries = format!("http://{},http://{}", addresses[0], addresses[1]);
         let endpoints = etcd.endpoints().join(",");
+        let gateway = format!("http://{}", addresses[PARTS.len() - 1]);
         let part = |(name, listen): (&'static str, SocketAddr)| {
             let mut environment = vec![("LOG_FORMAT", "text".to_owned()), ("RUST_LOG", "info".to_owned())];
             environment.extend(match kind(name) {
@@ -77,6 +78,9 @@ impl Suite {
                     ("MAIL_LISTEN", listen.to_string()),
                     ("REGISTRY_URLS", registries.clone()),
                     ("MAIL_DIR", path(&folder, "mail")),
+                    ("MAIL_OUTBOX_URL", format!("sqlite:{}", path(&folder, "outbox.db"))),
+                    ("MAIL_GATEWAY_URL", gateway.clone()),
+                    ("MAIL_PUBLIC_URL", format!("{gateway}/mail")),
                 ],
                 "userlist" => vec![
                     ("USERLIST_LISTEN", listen.to_string()),

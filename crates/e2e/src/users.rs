@@ -117,10 +117,10 @@ impl Users {
         lock(&self.answers).len()
     }
 
-    /// What became of the requests that were due since `since`.
+    /// What became of the requests that were due in `from..to` and are over.
     #[must_use]
-    pub fn since(&self, since: Instant) -> Vec<Answer> {
-        lock(&self.answers).iter().filter(|answer| answer.due >= since).cloned().collect()
+    pub fn between(&self, from: Instant, to: Instant) -> Vec<Answer> {
+        lock(&self.answers).iter().filter(|answer| answer.due >= from && answer.due < to).cloned().collect()
     }
 
     /// Sends no more, waits for the last answers, and returns what became of all, in the order in which they were over.

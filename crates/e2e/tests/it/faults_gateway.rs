@@ -10,8 +10,10 @@ use testkit::wait::{SOON, wait_until};
 
 /// Requests that are being answered when the signal comes.
 const SLOW: usize = 20;
-/// A gateway that starts from its snapshot serves within that, on a machine that is busy with other tests.
-const SERVES_MAX: Duration = Duration::from_secs(5);
+/// A gateway that starts from its snapshot serves within that: the aim, and on a machine that is busy with other tests.
+const SERVES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// Of the slowest request, 1.5 s, some is over when the signal comes; and the door stays open for a moment.
+const ENDS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 
 #[tokio::test]
 async fn a_gateway_that_is_told_to_end_finishes_what_it_accepted() {
@@ -31,11 +33,8 @@ async fn a_gateway_that_is_told_to_end_finishes_what_it_accepted() {
     let row = rig.row("SIGTERM of the gateway under load", users);
     let was_accepted = |sent: Option<Instant>| sent.is_some_and(|sent| sent < told);
     let cut = row.answers.iter().filter(|answer| answer.outcome.is_err() && was_accepted(answer.sent)).count();
-    let note = format!("failed of those that were sent before: {cut} (the others found nobody, as they should)");
-    let row = row.with("ended", Some(ended)).with_note(note);
-    row.show();
-    assert_eq!(cut, 0, "{row}");
-    assert_eq!(row.replayed().count() + row.lost().count(), 0, "{row}");
+    let row = row.within("ended", Some(ended), ENDS[0], ENDS[1]);
+    row.none("of those that were sent before failed (the others found nobody, as they should)", cut).check();
 }
 
 #[tokio::test]
@@ -54,10 +53,9 @@ async fn a_gateway_that_starts_without_etcd_serves_its_snapshot_and_says_so() {
     let serves = started.elapsed();
     let users = rig.users().await;
     rig.pass(Duration::from_secs(2)).await;
-    let row = rig.row("gateway started with etcd down", users).with("served", Some(serves));
-    row.check(None);
-    assert!(serves <= SERVES_MAX, "{row}");
+    let row = rig.row("gateway started with etcd down", users);
     let ready = rig.admin("/readyz").await.unwrap();
-    assert_eq!(ready["table"]["source"], "disk", "{ready}");
-    assert!(ready["table"]["age_ms"].as_u64().is_some(), "{ready}");
+    let says_so = ready["table"]["source"] == "disk" && ready["table"]["age_ms"].is_u64();
+    let row = row.within("served", Some(serves), SERVES[0], SERVES[1]).with_note("/readyz tells the age".to_owned());
+    row.holds(&format!("it must say how old its table is: {ready}"), says_so).nobody_failed(None).check();
 }

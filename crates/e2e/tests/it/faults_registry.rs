@@ -6,11 +6,13 @@ use e2e::rig::Rig;
 
 const REGISTRIES: [&str; 2] = ["registry-1", "registry-2"];
 const LIMIT: Duration = Duration::from_secs(20);
+/// Everything is registered again, once there are registries: the aim, and on a machine that is busy with other tests.
+const RECONCILED: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 
 #[tokio::test]
 async fn all_registries_are_dead_until_every_lease_has_expired() {
     let mut rig = Rig::start().await;
-    let users = rig.users().await;
+    let (users, table) = (rig.users().await, rig.table_watch());
     for name in REGISTRIES {
         rig.kill(name);
     }
@@ -24,7 +26,8 @@ async fn all_registries_are_dead_until_every_lease_has_expired() {
     let reconciled = rig.all_registered(back, LIMIT).await;
     rig.all_in_rotation().await;
     rig.pass(Duration::from_secs(1)).await;
-    let row = rig.row(&format!("all registries dead for {} s", outage.as_secs()), users).with("reconciled", reconciled);
-    row.check(None);
-    assert!(reconciled.is_some(), "{row}");
+    let removals = table.stop().await;
+    let row = rig.row(&format!("all registries dead for {} s", outage.as_secs()), users);
+    let row = row.within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]).without_removals(&removals);
+    row.nobody_failed(None).check();
 }

@@ -3,12 +3,14 @@
 #![expect(clippy::print_stdout, reason = "what was measured is shown")]
 
 mod architecture;
+mod broadcasts;
 mod configuration;
 mod curl_session;
 mod faults_crowd;
 mod faults_etcd;
 mod faults_gateway;
 mod faults_instance;
+mod faults_overload;
 mod faults_registry;
 mod faults_under_load;
 mod muster_up;

@@ -2,10 +2,8 @@
 
 use std::process::Command;
 
-use e2e::{
-    suite::Suite,
-    transcript::{Step, fold, steps},
-};
+use e2e::suite::Suite;
+use testkit::transcript::{Step, fold, steps};
 
 const README: &str = include_str!("../../../../README.md");
 
