@@ -214,6 +214,7 @@ async fn a_service_and_a_token_have_only_so_much_room_and_who_is_there_keeps_it(
     assert_eq!(beat("mail/c").await, (429, "too_many_instances".to_owned()));
     assert_eq!(beat("mail/a").await.0, 200, "who is there stays");
     assert_eq!(beat("web/a").await.0, 200);
+    shown("web", 1).await;
     assert_eq!(beat("shop/a").await, (429, "too_many_services".to_owned()));
     for key in ["mail/a", "mail/b"] {
         let path = instance_path(key);
