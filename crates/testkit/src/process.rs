@@ -41,10 +41,29 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal; false when the process has ended.
+    /// Sends a signal; false when the process has ended. After SIGSTOP it has stopped, with all its threads.
     pub fn signal(&mut self, signal: Signal) -> bool {
         // A reaped id may belong to somebody else by now; until it is reaped, it is ours.
-        self.is_running() && kill(self.pid(), signal).is_ok()
+        let is_sent = self.is_running() && kill(self.pid(), signal).is_ok();
+        if is_sent && signal == Signal::SIGSTOP {
+            self.wait_until_stopped();
+        }
+        is_sent
+    }
+
+    /// The kernel stops each thread when it next looks at it. One that waits for a disk has a second for that.
+    fn wait_until_stopped(&self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while self.thread_states().iter().any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X')) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The state of each thread, as `/proc/PID/task/TID/stat` has it behind the name in parentheses (proc(5)).
+    fn thread_states(&self) -> Vec<char> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
     }
 
     /// Whether it still runs (or is stopped by a signal).
@@ -100,6 +119,7 @@ mod tests {
         let mut process = Process::start(Command::new("sleep").arg("60"), &dir.path().join("output")).unwrap();
         let pid = process.pid();
         assert!(process.signal(Signal::SIGSTOP));
+        assert_eq!(process.thread_states(), ['T']);
         assert!(process.is_running());
         drop(process);
         assert!(kill(pid, None).is_err(), "its id is no longer in use");
