@@ -12,7 +12,7 @@
 //! | AUTH | | 5 min |
 //! | MAIL FROM; RCPT TO | 5 min each | 5 min each |
 //! | DATA | 2 min | 2 min |
-//! | each [block](TEXT_BLOCK_BYTES) of the text | 3 min | 3 min |
+//! | each [block](crate::content::BLOCK_BYTES) of the text | 3 min | 3 min |
 //! | the last word, after the final dot | 10 min | `--smtp-patience`, 10 min |
 //!
 //! A large message over a slow line therefore has as much time as it needs, as long as it moves.
@@ -21,11 +21,9 @@ use tokio::time::{Duration, Instant};
 
 use crate::delivery::Stage;
 
-/// A block of the text, in bytes: what must be on its way within three minutes, which 365 bytes a second do.
-pub const TEXT_BLOCK_BYTES: usize = 64 * 1024;
-
 const LONG: Duration = Duration::from_secs(5 * 60);
 const DATA: Duration = Duration::from_secs(2 * 60);
+/// A block of 64 KiB is on its way within that with 365 bytes a second.
 const BLOCK: Duration = Duration::from_secs(3 * 60);
 
 /// See the module.

@@ -147,6 +147,12 @@ pub enum DeliveryError {
         /// What the file system said.
         source: io::Error,
     },
+    /// The message cannot be read to its end where it is kept; the other side has not got it.
+    #[error("the message could not be read: {cause}")]
+    Unreadable {
+        /// What is wrong there.
+        cause: String,
+    },
     /// As many messages as allowed are under way, and none ended in time.
     #[error("too many messages are being sent at the same time")]
     Busy,
@@ -177,6 +183,7 @@ impl DeliveryError {
             | Self::Nonsense { .. }
             | Self::TimedOut { .. }
             | Self::Store { .. }
+            | Self::Unreadable { .. }
             | Self::Busy => Verdict::Temporary,
         }
     }
@@ -195,6 +202,7 @@ impl DeliveryError {
             Self::Unknown { .. } => "outcome_unknown",
             Self::Store { source } if is_full(source) => "storage_full",
             Self::Store { .. } => "storage_failed",
+            Self::Unreadable { .. } => "content_unreadable",
             Self::Busy => "busy",
         }
     }
@@ -208,7 +216,7 @@ impl DeliveryError {
                 *stage == Stage::Session
             }
             Self::SessionRefused { .. } | Self::Unreachable { .. } | Self::Store { .. } | Self::Busy => true,
-            Self::Refused { .. } | Self::Lost { .. } | Self::Unknown { .. } => false,
+            Self::Refused { .. } | Self::Lost { .. } | Self::Unknown { .. } | Self::Unreadable { .. } => false,
         }
     }
 
@@ -228,7 +236,7 @@ impl DeliveryError {
     #[must_use]
     pub fn is_about_the_transport(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Busy => false,
+            Self::Refused { .. } | Self::Unreadable { .. } | Self::Busy => false,
             Self::Deferred { stage, .. } => *stage == Stage::Session,
             Self::SessionRefused { .. }
             | Self::Unreachable { .. }

@@ -46,7 +46,7 @@ pub fn problem(error: &DeliveryError, id: &MessageId) -> Problem {
             let detail = format!("the SMTP server asks to try again later at {stage}: {}", reply.for_caller());
             Problem::unavailable(code, detail, DEFERRED_RETRY)
         }
-        DeliveryError::Unreachable { .. } | DeliveryError::Lost { .. } => {
+        DeliveryError::Unreachable { .. } | DeliveryError::Lost { .. } | DeliveryError::Unreadable { .. } => {
             Problem::unavailable(code, format!("{error}; nothing was delivered"), DOWN_RETRY)
         }
         DeliveryError::Store { source } => {
@@ -82,6 +82,7 @@ mod tests {
             (DeliveryError::Deferred { stage, reply: reply() }, 503, true),
             (DeliveryError::Unreachable { cause: cause() }, 503, true),
             (DeliveryError::Lost { stage, cause: cause() }, 503, true),
+            (DeliveryError::Unreadable { cause: cause() }, 503, true),
             (DeliveryError::Store { source: std::io::ErrorKind::StorageFull.into() }, 503, true),
             (DeliveryError::Busy, 503, true),
             (DeliveryError::TimedOut { stage }, 504, false),

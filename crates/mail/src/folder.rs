@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{delivery::DeliveryError, message::Message};
+use crate::{content::Content, delivery::DeliveryError, message::Message};
 
 /// What a check writes and takes away again: as much as a small message.
 const CHECK_BYTES: usize = 4096;
@@ -60,8 +60,8 @@ impl Folder {
     /// `deadline`: it may still do what it was asked.
     pub async fn deliver(&self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
         let (folder, name) = (self.path.clone(), format!("{}.eml", message.id().unique()));
-        let bytes = message.bytes().to_vec();
-        blocking(deadline, move || store(&folder, &name, &bytes)).await
+        let content = message.content().clone();
+        blocking(deadline, move || store(&folder, &name, &content)).await
     }
 
     /// Whether a message could be written now.
@@ -73,7 +73,7 @@ impl Folder {
         blocking(deadline, move || {
             create(&folder)?;
             let file = hidden(&folder, &format!("check-{}", uuid::Uuid::new_v4().simple()));
-            let written = write(&file, &[b'.'; CHECK_BYTES]);
+            let written = write(&file, &vec![b'.'; CHECK_BYTES].into());
             let removed = fs::remove_file(&file);
             written.and(removed)
         })
@@ -94,12 +94,12 @@ async fn blocking(
     }
 }
 
-fn store(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn store(folder: &Path, name: &str, content: &Content) -> io::Result<()> {
     create(folder)?;
     // A message to two people is one file, written twice at the same time.
     let unique = format!("{name}.{}", uuid::Uuid::new_v4().simple());
     let (unfinished, finished) = (hidden(folder, &unique), folder.join(name));
-    write(&unfinished, bytes).inspect_err(|_| remove(&unfinished))?;
+    write(&unfinished, content).inspect_err(|_| remove(&unfinished))?;
     fs::rename(&unfinished, &finished).inspect_err(|_| remove(&unfinished))?;
     sync_folder(folder).inspect_err(|_| remove(&finished))
 }
@@ -132,9 +132,11 @@ fn create(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write(path: &Path, content: &Content) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
+    for block in content.blocks() {
+        file.write_all(&block?)?;
+    }
     file.sync_all()
 }
 
@@ -153,11 +155,15 @@ mod tests {
 
     use super::*;
 
+    fn hello() -> Content {
+        b"hello".to_vec().into()
+    }
+
     #[test]
     fn a_file_is_complete_private_and_alone() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b");
-        store(&folder, "1.eml", b"hello").unwrap();
+        store(&folder, "1.eml", &hello()).unwrap();
         let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["1.eml"]);
         assert_eq!(fs::read(folder.join("1.eml")).unwrap(), b"hello");
@@ -169,7 +175,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         // A folder that is not empty is in the way.
         fs::create_dir_all(dir.path().join("1.eml/x")).unwrap();
-        store(dir.path(), "1.eml", b"hello").unwrap_err();
+        store(dir.path(), "1.eml", &hello()).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -26,8 +26,9 @@ mod messages;
 mod segment;
 mod suppressions;
 mod templates;
+mod upload;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -78,8 +79,8 @@ pub struct App {
 
 /// A template with its sample.
 const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
-/// Large messages that are being taken in at the same time: what bounds the memory for them.
-const LARGE_BODIES_MAX: usize = 8;
+/// Large messages that are being taken in at the same time: what bounds the threads and the disk for them.
+const LARGE_BODIES_MAX: usize = 32;
 /// When to come again while the outbox cannot be used.
 const OUTBOX_RETRY: Duration = Duration::from_secs(5);
 
@@ -196,6 +197,17 @@ fn outbox_problem(error: &OutboxError) -> Problem {
         OutboxError::NotFound => Problem::new(StatusCode::NOT_FOUND, code, "nothing has this id or name"),
         OutboxError::Conflict { reason } => Problem::new(StatusCode::CONFLICT, code, *reason),
     }
+}
+
+/// The folder for large messages cannot be used; nothing was accepted.
+pub(crate) fn spool_problem(error: &io::Error) -> Problem {
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        let detail = "the disk for large messages is full; nothing was accepted";
+        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "spool_full", detail).retry_after(OUTBOX_RETRY);
+    }
+    tracing::warn!(%error, "the folder for large messages (--spool-dir) cannot be used");
+    let detail = "the folder for large messages cannot be used; nothing was accepted";
+    Problem::unavailable("spool_unavailable", detail, OUTBOX_RETRY)
 }
 
 #[derive(Serialize)]

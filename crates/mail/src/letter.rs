@@ -3,17 +3,23 @@
 //! What [`crate::message`] says holds here, too: no input adds a header, a recipient or a part that it was not asked for.
 //! Headers that a request may set are a safe set: `X-…`, and a few that mean something to readers and nothing to servers.
 
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+};
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use discovery::FieldError;
 use lettre::message::{
-    Attachment, Mailbox, MultiPart, SinglePart,
-    header::{ContentType, HeaderName, HeaderValue},
+    Attachment, Body, Mailbox, MultiPart, SinglePart,
+    header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
 };
-use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Moment,
-    dkim::Dkim,
+    content::{BLOCK_BYTES, Content, SpoolDir},
+    dkim::{BodyHash, Dkim},
     message::{self, MessageId, Subject},
 };
 
@@ -39,23 +45,37 @@ const SAFE_HEADERS: [&str; 10] = [
     "References",
 ];
 
-/// A file that comes with a message, as a request holds it.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AttachmentRequest {
+/// Bytes of a file on one line: 76 characters of base64, the most that RFC 2045, section 6.8, allows.
+const LINE_BYTES: usize = 57;
+
+/// A file that comes with a message, as a request names it.
+#[derive(Debug, Clone)]
+pub struct FileRequest {
     /// What the reader sees; no path.
     pub filename: String,
     /// `application/pdf`; left out, `application/octet-stream`.
-    #[serde(default)]
     pub content_type: Option<String>,
-    /// The bytes, in base64.
-    pub content: String,
+    /// Its bytes.
+    pub content: Content,
 }
 
-impl std::fmt::Debug for AttachmentRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AttachmentRequest").field("len", &self.content.len()).finish_non_exhaustive()
-    }
+/// A file with a name and a type that were checked.
+pub struct LetterFile {
+    /// The part of the message, with a mark where the bytes belong.
+    part: SinglePart,
+    mark: String,
+    content: Content,
+}
+
+/// Why a letter could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LetterError {
+    /// Something of the request is wrong.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The folder for large contents cannot be used.
+    #[error("the folder for large messages cannot be used")]
+    Spool(#[from] io::Error),
 }
 
 /// Everything about a message that readers see.
@@ -76,24 +96,24 @@ pub struct Letter {
     pub html: Option<String>,
     /// Checked by [`header`].
     pub headers: Vec<HeaderValue>,
-    /// Checked by [`attachment`].
-    pub attachments: Vec<SinglePart>,
+    /// Checked by [`file`].
+    pub files: Vec<LetterFile>,
     /// When it is sent.
     pub date: Moment,
 }
 
-impl std::fmt::Debug for Letter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Letter").finish_non_exhaustive()
     }
 }
 
 impl Letter {
-    /// Writes it: ASCII, lines ended by CR LF.
+    /// Writes it: ASCII, lines ended by CR LF. Files go from their place in the spool to the letter's, block by block.
     ///
     /// # Errors
-    /// Names the field that is wrong and says what to change.
-    pub fn write(self, id: &MessageId, dkim: Option<&Dkim>) -> Result<Vec<u8>, FieldError> {
+    /// Names the field that is wrong and says what to change; or the spool cannot be used.
+    pub fn write(self, id: &MessageId, dkim: Option<&Dkim>, spool: &SpoolDir) -> Result<Content, LetterError> {
         let unwritable = |_| FieldError::new("text", "it cannot be written as a mail");
         let mut builder = lettre::Message::builder().from(self.from);
         for mailbox in self.to {
@@ -113,33 +133,128 @@ impl Letter {
         let text = self.text.as_deref().map(|text| message::lines("text", text)).transpose()?.map(SinglePart::plain);
         let html = self.html.as_deref().map(|html| message::lines("html", html)).transpose()?.map(SinglePart::html);
         let body = match (text, html) {
-            (Some(text), Some(html)) => Body::Many(MultiPart::alternative().singlepart(text).singlepart(html)),
-            (Some(one), None) | (None, Some(one)) => Body::One(one),
-            (None, None) => return Err(FieldError::new("text", "it is missing; write text, html or both")),
+            (Some(text), Some(html)) => Bodies::Many(MultiPart::alternative().singlepart(text).singlepart(html)),
+            (Some(one), None) | (None, Some(one)) => Bodies::One(one),
+            (None, None) => return Err(FieldError::new("text", "it is missing; write text, html or both").into()),
         };
-        let mut message = match (body, self.attachments) {
-            (Body::One(part), attachments) if attachments.is_empty() => builder.singlepart(part),
-            (Body::Many(parts), attachments) if attachments.is_empty() => builder.multipart(parts),
-            (body, attachments) => {
+        let (mut parts, mut places) = (Vec::new(), Vec::new());
+        for file in self.files {
+            parts.push(file.part);
+            places.push((file.mark, file.content));
+        }
+        let message = match (body, parts) {
+            (Bodies::One(part), parts) if parts.is_empty() => builder.singlepart(part),
+            (Bodies::Many(bodies), parts) if parts.is_empty() => builder.multipart(bodies),
+            (body, parts) => {
                 let mixed = MultiPart::mixed();
                 let first = match body {
-                    Body::One(part) => mixed.singlepart(part),
-                    Body::Many(parts) => mixed.multipart(parts),
+                    Bodies::One(part) => mixed.singlepart(part),
+                    Bodies::Many(bodies) => mixed.multipart(bodies),
                 };
-                builder.multipart(attachments.into_iter().fold(first, MultiPart::singlepart))
+                builder.multipart(parts.into_iter().fold(first, MultiPart::singlepart))
             }
         }
         .map_err(unwritable)?;
-        if let Some(dkim) = dkim {
-            dkim.sign(&mut message);
-        }
-        Ok(message.formatted())
+        let frame = String::from_utf8(message.formatted())
+            .map_err(|_| FieldError::new("text", "it cannot be written as a mail"))?;
+        Ok(Written::new(&frame, places).spooled(dkim, self.date, spool)?)
     }
 }
 
-enum Body {
+impl fmt::Debug for LetterFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LetterFile").field("content", &self.content).finish_non_exhaustive()
+    }
+}
+
+enum Bodies {
     One(SinglePart),
     Many(MultiPart),
+}
+
+/// A letter, with its files where they are.
+struct Written<'f> {
+    headers: &'f str,
+    body: Vec<Piece<'f>>,
+}
+
+enum Piece<'f> {
+    Text(&'f str),
+    File(Content),
+}
+
+impl<'f> Written<'f> {
+    /// Cuts the `frame` where the marks are: lettre wrote it with a mark in the place of each file, in their order.
+    fn new(frame: &'f str, places: Vec<(String, Content)>) -> Self {
+        let (headers, mut rest) =
+            frame.split_once("\r\n\r\n").map_or((frame, ""), |(head, _)| frame.split_at(head.len() + 2));
+        let mut body = Vec::with_capacity(2 * places.len() + 1);
+        for (mark, content) in places {
+            let (before, after) = rest.split_once(&mark).expect("lettre writes a part's body as it was given");
+            body.extend([Piece::Text(before), Piece::File(content)]);
+            rest = after;
+        }
+        body.push(Piece::Text(rest));
+        Self { headers, body }
+    }
+
+    fn spooled(&self, dkim: Option<&Dkim>, at: Moment, spool: &SpoolDir) -> io::Result<Content> {
+        let mut out = spool.begin();
+        if let Some(dkim) = dkim {
+            out.write_all(self.signature(dkim, at)?.as_bytes())?;
+        }
+        out.write_all(self.headers.as_bytes())?;
+        self.each(|bytes| out.write_all(bytes))?;
+        out.finish()
+    }
+
+    /// Goes over the body once more before it is written, because the signature comes first.
+    fn signature(&self, dkim: &Dkim, at: Moment) -> io::Result<String> {
+        let (mut hash, mut line_end) = (BodyHash::new(), Some(b"\r\n"));
+        self.each(|bytes| {
+            // The empty line after the headers is not of the body.
+            hash.update(match line_end.take() {
+                Some(line_end) => bytes.strip_prefix(line_end).unwrap_or(bytes),
+                None => bytes,
+            });
+            Ok(())
+        })?;
+        dkim.sign(self.headers, hash, at).map_err(|_| io::Error::other("the system gives no random numbers"))
+    }
+
+    fn each(&self, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        for piece in &self.body {
+            match piece {
+                Piece::Text(text) => tell(text.as_bytes())?,
+                Piece::File(content) => in_base64(content, &mut tell)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lines of base64, with CR LF between them.
+fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    const WHOLE_LINES: usize = BLOCK_BYTES / LINE_BYTES * LINE_BYTES;
+    let (mut bytes, mut lines) = (Vec::with_capacity(WHOLE_LINES), String::new());
+    let mut reader = content.reader();
+    loop {
+        bytes.clear();
+        reader.by_ref().take(u64::try_from(WHOLE_LINES).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Between what was told before and this.
+        let goes_on = !lines.is_empty();
+        lines.clear();
+        for (index, line) in bytes.chunks(LINE_BYTES).enumerate() {
+            if goes_on || index > 0 {
+                lines.push_str("\r\n");
+            }
+            BASE64_STANDARD.encode_string(line, &mut lines);
+        }
+        tell(lines.as_bytes())?;
+    }
 }
 
 /// Checks a header that a request sets.
@@ -178,11 +293,11 @@ pub fn headers<'a>(
     given.map(|(name, value)| header(name, value)).collect()
 }
 
-/// Checks one attachment. What it was in JSON is gone afterwards: it may be large.
+/// Checks one file.
 ///
 /// # Errors
 /// Names the field and says what to change.
-pub fn attachment(index: usize, request: AttachmentRequest) -> Result<SinglePart, FieldError> {
+pub fn file(index: usize, request: FileRequest) -> Result<LetterFile, FieldError> {
     let wrong = |field: &str, reason: &str| FieldError::new(format!("attachments[{index}].{field}"), reason);
     let name = request.filename.trim();
     let is_bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | '"');
@@ -197,10 +312,10 @@ pub fn attachment(index: usize, request: AttachmentRequest) -> Result<SinglePart
     // A part of many parts would be taken apart by the reader.
     let kind = ContentType::parse(kind).ok().filter(|_| is_plain && !is_composite(kind));
     let kind = kind.ok_or_else(|| wrong("content_type", "it is no media type; write for example application/pdf"))?;
-    let bytes = BASE64_STANDARD
-        .decode(request.content)
-        .map_err(|_| wrong("content", "it is not base64 with the standard alphabet and padding"))?;
-    Ok(Attachment::new(name.to_owned()).body(bytes, kind))
+    // Nobody can guess it, so that it stands nowhere else.
+    let mark = Uuid::new_v4().simple().to_string();
+    let body = Body::dangerous_pre_encoded(mark.clone().into_bytes(), ContentTransferEncoding::Base64);
+    Ok(LetterFile { part: Attachment::new(name.to_owned()).body(body, kind), mark, content: request.content })
 }
 
 fn is_composite(kind: &str) -> bool {
@@ -239,22 +354,34 @@ mod tests {
 
     #[test]
     fn an_attachment_is_a_file_and_not_a_path_or_a_message() {
-        let request = |filename: &str, kind: Option<&str>, content: &str| AttachmentRequest {
+        let request = |filename: &str, kind: Option<&str>| FileRequest {
             filename: filename.to_owned(),
             content_type: kind.map(str::to_owned),
-            content: content.to_owned(),
+            content: Content::from(b"hello".to_vec()),
         };
-        assert!(attachment(0, request("büro.pdf", Some("application/pdf"), "aGVsbG8=")).is_ok());
+        assert!(file(0, request("büro.pdf", Some("application/pdf"))).is_ok());
         for (bad, field) in [
-            (request("", None, ""), "attachments[3].filename"),
-            (request("../a", None, ""), "attachments[3].filename"),
-            (request("a\r\nb", None, ""), "attachments[3].filename"),
-            (request("a", Some("nothing"), ""), "attachments[3].content_type"),
-            (request("a", Some("multipart/mixed; boundary=x"), ""), "attachments[3].content_type"),
-            (request("a", Some("text/plain\r\nX: y"), ""), "attachments[3].content_type"),
-            (request("a", None, "not base64!"), "attachments[3].content"),
+            (request("", None), "attachments[3].filename"),
+            (request("../a", None), "attachments[3].filename"),
+            (request("a\r\nb", None), "attachments[3].filename"),
+            (request("a", Some("nothing")), "attachments[3].content_type"),
+            (request("a", Some("multipart/mixed; boundary=x")), "attachments[3].content_type"),
+            (request("a", Some("text/plain\r\nX: y")), "attachments[3].content_type"),
         ] {
-            assert_eq!(attachment(3, bad).unwrap_err().field, field);
+            assert_eq!(file(3, bad).unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn lines_of_base64_are_whole_wherever_a_block_ends() {
+        for len in [0, 1, 56, 57, 58, 114, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 1] {
+            let bytes = vec![b'x'; len];
+            let mut text = Vec::new();
+            in_base64(&Content::from(bytes.clone()), |lines| text.write_all(lines)).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let lines: Vec<&str> = text.split("\r\n").collect();
+            assert!(lines[..lines.len() - 1].iter().all(|line| line.len() == 76), "{len}");
+            assert_eq!(BASE64_STANDARD.decode(lines.concat()).unwrap(), bytes, "{len}");
         }
     }
 }

@@ -4,10 +4,11 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | the request, and the answer to it | [`http`], [`error`], [`submission`] |
+//! | the request, and the answer to it | [`http`], [`error`], [`intake`], [`submission`] |
 //! | whom it goes to and comes from, what is sent | [`recipient`], [`party`], [`userlist`], [`sender`], [`message`], [`letter`], [`dkim`] |
 //! | templates, and one message to each of many | [`templates`], [`broadcaster`] |
 //! | who left, told to userlist | [`messenger`] |
+//! | its bytes, many or few | [`content`] |
 //! | on disk until it is delivered | [`outbox`], [`clock`] |
 //! | its turn, the deadlines, the counting | [`mailer`], [`allowance`], [`metrics`] |
 //! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
@@ -22,12 +23,14 @@ pub mod allowance;
 pub mod broadcaster;
 pub mod clock;
 pub mod config;
+pub mod content;
 pub mod delivery;
 pub mod dkim;
 pub mod error;
 pub mod folder;
 pub mod health;
 pub mod http;
+pub mod intake;
 pub mod letter;
 pub mod mailer;
 pub mod message;
@@ -115,7 +118,7 @@ impl Service {
         let (queue, accepted) = (QueueMetrics::register(&mut metrics), OutboxMetrics::register(&mut metrics));
         let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone());
         let app = Arc::new(App { mailer, from: config.from.clone(), subject: config.subject.clone() });
-        let outbox = Outbox::new(config.outbox.place()?);
+        let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?);
         let house = house(config)?;
         let userlist = Userlist::new(config.outbox.gateway.clone(), config.outbox.userlist_token_file.clone());
         let messenger = Messenger { outbox: outbox.clone(), userlist: userlist.clone() };
@@ -213,7 +216,8 @@ fn limits(config: &Config) -> Limits {
 
 fn house(config: &Config) -> Result<House, Failure> {
     let dkim = config.outbox.dkim(&config.from)?;
-    Ok(House { from: config.from.clone(), subject: config.subject.clone(), options: config.outbox.clone(), dkim })
+    let (from, subject, options) = (config.from.clone(), config.subject.clone(), config.outbox.clone());
+    Ok(House { from, subject, spool: options.spool()?, options, dkim })
 }
 
 fn pace(config: &Config) -> Pace {

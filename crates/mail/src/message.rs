@@ -9,7 +9,7 @@
 //!   which SMTP servers disagree about, becomes a line end, and other control characters are refused;
 //! - all bytes are ASCII (quoted-printable or base64 where the text is not), so that no server has to offer 8BITMIME.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use discovery::FieldError;
 use lettre::{
@@ -22,7 +22,7 @@ use lettre::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{recipient::Recipient, sender::Sender};
+use crate::{content::Content, recipient::Recipient, sender::Sender};
 
 /// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
 pub const TEXT_MAX_BYTES: usize = 256 * 1024;
@@ -158,7 +158,7 @@ impl fmt::Display for MessageId {
 pub struct Message {
     id: MessageId,
     envelope: Envelope,
-    bytes: Arc<Vec<u8>>,
+    content: Content,
 }
 
 impl Message {
@@ -185,12 +185,12 @@ impl Message {
             .date_now()
             .singlepart(SinglePart::plain(text))
             .map_err(unwritable)?;
-        Ok(Self { id, envelope, bytes: Arc::new(message.formatted()) })
+        Ok(Self { id, envelope, content: message.formatted().into() })
     }
 
-    /// A message that was written before, to one of its recipients; all of them share its bytes.
-    pub(crate) fn stored(id: MessageId, envelope: Envelope, bytes: Arc<Vec<u8>>) -> Self {
-        Self { id, envelope, bytes }
+    /// A message that was written before, to one of its recipients; all of them share its content.
+    pub(crate) fn stored(id: MessageId, envelope: Envelope, content: Content) -> Self {
+        Self { id, envelope, content }
     }
 
     /// The Message-ID.
@@ -207,14 +207,14 @@ impl Message {
 
     /// Headers and encoded text, ASCII, lines ended by CR LF, the last one too.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn content(&self) -> &Content {
+        &self.content
     }
 }
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("id", &self.id).field("len", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Message").field("id", &self.id).field("len", &self.content.len()).finish_non_exhaustive()
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
         };
         let from: Sender = "Muster <muster@example.com>".parse().unwrap();
         let message = Message::compose(&request, &from, &Subject::parse("default").unwrap())?;
-        Ok(String::from_utf8(message.bytes().to_vec()).unwrap())
+        Ok(String::from_utf8(message.content().in_memory().unwrap().to_vec()).unwrap())
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | [`database`] | SQLite or MySQL, transactions, deadlines |
 //! | [`fault`] | how it can fail |
 //! | [`accept`], `writer` | taking in; many commits for the price of one |
+//! | [`blocks`] | what is too large for one row |
 //! | [`claim`] | which instance sends what |
 //! | [`dispatcher`], [`limiter`] | the workers; what one domain gets |
 //! | [`schedule`], `settle` | when to try again; writing down how it ended |
@@ -27,6 +28,7 @@
 //! Each duplicate has the same Message-ID, by which readers and programs recognise it.
 
 pub mod accept;
+pub mod blocks;
 pub mod broadcast;
 pub mod claim;
 pub mod database;
@@ -47,6 +49,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::content::SpoolDir;
+
 pub use accept::Reception;
 pub use database::Place;
 pub use fault::OutboxError;
@@ -61,28 +65,36 @@ pub struct Outbox {
     database: Arc<Database>,
     writer: Writer,
     woken: Arc<Notify>,
+    spool: SpoolDir,
 }
 
 impl Outbox {
-    /// Opens nothing yet.
+    /// Opens nothing yet. Large messages pass through `spool`.
     #[must_use]
-    pub fn new(place: Place) -> Self {
+    pub fn new(place: Place, spool: SpoolDir) -> Self {
         let database = Arc::new(Database::new(place));
-        Self { writer: Writer::start(Arc::clone(&database)), database, woken: Arc::default() }
+        Self { writer: Writer::start(Arc::clone(&database)), database, woken: Arc::default(), spool }
     }
 
-    /// Takes a message in; `Ok` when it is on the disk. Goes on when the caller leaves.
+    /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all blocks of a large one are stored, it goes
+    /// on when the caller leaves.
     ///
     /// # Errors
     /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
     pub async fn accept(&self, message: Arc<NewMessage>) -> Result<Reception, OutboxError> {
-        match self.writer.commit(Change::Accept(message)).await? {
-            Changed::Accepted(reception) => {
-                self.wake();
-                Ok(reception)
-            }
-            Changed::Settled => unreachable!("an acceptance is answered with one"),
+        self.store_blocks(&message).await?;
+        let result = match self.writer.commit(Change::Accept(Arc::clone(&message))).await {
+            Ok(Changed::Accepted(reception)) => Ok(reception),
+            Ok(Changed::Settled) => unreachable!("an acceptance is answered with one"),
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(reception) if !reception.replayed => self.wake(),
+            // Certainly not taken in. After other errors that is not certain.
+            Ok(_) | Err(OutboxError::KeyReused) => self.discard_blocks(&message).await,
+            Err(_) => {}
         }
+        result
     }
 
     async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), OutboxError> {

@@ -1,11 +1,16 @@
 //! The outbox, as it is configured.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use service_kit::{Secret, duration};
 use url::Url;
 
 use crate::{
+    content::SpoolDir,
     dkim::Dkim,
     outbox::{Place, limiter::DomainLimits, schedule::Schedule},
     sender::Sender,
@@ -26,8 +31,7 @@ pub struct OutboxOptions {
     )]
     pub url: Secret,
     /// The most bytes of a request to `POST /v1/messages`; base64 makes attachments larger by a third. The gateway lets 10 MiB
-    /// through by default (--body-max-bytes); MySQL takes what its `max_allowed_packet` says. Each of up to 8 large requests at
-    /// the same time takes up to six times as much memory.
+    /// through by default (--body-max-bytes).
     #[arg(
         long = "message-max-bytes",
         env = "MAIL_MESSAGE_MAX_BYTES",
@@ -36,6 +40,11 @@ pub struct OutboxOptions {
         value_parser = clap::value_parser!(u32).range(65_536..=104_857_600)
     )]
     pub message_max_bytes: u32,
+    /// A folder on a disk, in which messages of more than 512 KiB lie while they are taken in and handed over. Each of up to 32
+    /// that are taken in at the same time needs twice its size there. Default: the folder of a SQLite outbox; with MySQL, the
+    /// system's folder for temporary files.
+    #[arg(long = "spool-dir", env = "MAIL_SPOOL_DIR", value_name = "FOLDER")]
+    pub spool_dir: Option<PathBuf>,
     /// Who else messages of `POST /v1/messages` may come from: addresses, or @DOMAIN for all of a domain, separated by
     /// commas. The one of --from always may.
     #[arg(long = "senders", env = "MAIL_SENDERS", value_name = "LIST", value_delimiter = ',')]
@@ -128,6 +137,18 @@ impl OutboxOptions {
     /// Says what to write, naming the option, without the URL.
     pub fn place(&self) -> Result<Place, String> {
         Place::parse(self.url.expose()).map_err(|reason| format!("--outbox-url (MAIL_OUTBOX_URL): {reason}"))
+    }
+
+    /// Where large messages lie while they pass through.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place).
+    pub fn spool(&self) -> Result<SpoolDir, String> {
+        Ok(match (&self.spool_dir, self.place()?) {
+            (Some(folder), _) => SpoolDir::new(folder.clone()),
+            (None, Place::Sqlite(file)) => SpoolDir::new(file.parent().map(Path::to_owned).unwrap_or_default()),
+            (None, Place::Mysql(_)) => SpoolDir::of_the_system(),
+        })
     }
 
     /// See the option.

@@ -115,3 +115,40 @@ impl SmtpTransport {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lettre::address::Envelope;
+    use testkit::smtp_sink::SmtpSink;
+
+    use super::*;
+    use crate::{
+        content::Content,
+        message::MessageId,
+        smtp::server::{Server, TlsMode},
+    };
+
+    fn message(content: Content) -> Message {
+        let address = || "a@b.c".parse().unwrap();
+        let envelope = Envelope::new(Some(address()), vec![address()]).unwrap();
+        Message::stored(MessageId::stored("<1@b.c>".to_owned()), envelope, content)
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_to_its_end_is_broken_off_before_the_final_dot() {
+        let sink = SmtpSink::start().await;
+        let (host, port) = (sink.address().ip().to_string(), sink.address().port());
+        let server = Server { host, port, tls_mode: TlsMode::None, tls: None, login: None, hello: None };
+        let transport = SmtpTransport::new(server, Duration::from_secs(60));
+        let allowance = Allowance::by_step(Duration::from_secs(20), Duration::from_secs(20));
+        for len in [1_000, 1_000_000] {
+            let result = transport.deliver(&message(Content::broken(len)), allowance).await;
+            assert!(matches!(result, Err(DeliveryError::Unreadable { .. })), "{result:?}");
+        }
+        transport.deliver(&message(b"Subject: whole\r\n\r\nx\r\n".to_vec().into()), allowance).await.unwrap();
+        let subjects: Vec<_> = sink.messages().iter().map(|message| message.header("Subject")).collect();
+        assert_eq!(subjects, [Some("whole".to_owned())], "nothing else has arrived");
+    }
+}

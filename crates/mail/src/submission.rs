@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::{
     clock::Moment,
+    content::SpoolDir,
     dkim::Dkim,
-    letter::{self, ATTACHMENTS_MAX, AttachmentRequest, Letter},
+    letter::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
     message::{MessageId, Subject},
     outbox::entry::{IdempotencyKey, Kind, NewMessage},
     outbox_options::OutboxOptions,
@@ -57,9 +58,9 @@ pub struct Submission {
     /// See [`letter::header`].
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Files.
-    #[serde(default)]
-    pub attachments: Vec<AttachmentRequest>,
+    /// Files. Their contents are read apart from the rest; see [`crate::intake`].
+    #[serde(skip)]
+    pub attachments: Vec<FileRequest>,
     /// A template's name, instead of subject, text and html.
     #[serde(default)]
     pub template: Option<String>,
@@ -89,6 +90,8 @@ pub struct House {
     pub options: OutboxOptions,
     /// Signs.
     pub dkim: Option<Arc<Dkim>>,
+    /// Where large messages lie while they are written.
+    pub spool: SpoolDir,
 }
 
 /// The lists of a request.
@@ -130,28 +133,28 @@ impl Submission {
     /// Writes the message to `recipients`, who are those of [`lists`](Self::lists) with their addresses.
     ///
     /// # Errors
-    /// Names the field and says what to change.
+    /// Names the field and says what to change; or the spool cannot be used.
     pub fn compose(
         self,
         recipients: Vec<(Kind, Mailbox)>,
         house: &House,
         idempotency: Option<IdempotencyKey>,
         now: Moment,
-    ) -> Result<NewMessage, FieldError> {
+    ) -> Result<NewMessage, LetterError> {
         let due = due(self.send_at.as_deref(), now)?;
         let from = sender(self.from.as_deref(), house)?;
         let subject = self.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
         let reply_to = reply_to(&self.reply_to)?;
         for (field, body) in [("text", &self.text), ("html", &self.html)] {
             if body.as_ref().is_some_and(|body| body.len() > letter::BODY_MAX_BYTES) {
-                return Err(FieldError::new(field, "it is longer than 1 MiB; attach it, or send a link"));
+                return Err(FieldError::new(field, "it is longer than 1 MiB; attach it, or send a link").into());
             }
         }
         if self.attachments.len() > ATTACHMENTS_MAX {
-            return Err(FieldError::new("attachments", "there are more than 20; send an archive"));
+            return Err(FieldError::new("attachments", "there are more than 20; send an archive").into());
         }
-        let attachments = self.attachments.into_iter().enumerate();
-        let attachments = attachments.map(|(index, file)| letter::attachment(index, file)).collect::<Result<_, _>>()?;
+        let files = self.attachments.into_iter().enumerate();
+        let files = files.map(|(index, file)| letter::file(index, file)).collect::<Result<_, _>>()?;
         let listed = |wanted: Kind| {
             let of_kind = recipients.iter().filter(move |(kind, _)| *kind == wanted);
             of_kind.map(|(_, mailbox)| mailbox.clone()).collect::<Vec<_>>()
@@ -164,13 +167,13 @@ impl Submission {
             text: self.text,
             html: self.html,
             headers: letter::headers(self.headers.iter())?,
-            attachments,
+            files,
             date: due,
             from: from.mailbox().clone(),
         };
         let message_id = MessageId::new(&from);
-        let content =
-            letter.write(&message_id, house.dkim.as_deref().filter(|_| from.domain() == house.from.domain()))?;
+        let dkim = house.dkim.as_deref().filter(|_| from.domain() == house.from.domain());
+        let content = letter.write(&message_id, dkim, &house.spool)?;
         Ok(NewMessage {
             message_id,
             sender: from.address().to_string(),

@@ -20,7 +20,7 @@ use axum::{
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde_json::{Map, Value, error::Category};
 
 use crate::Problem;
 
@@ -89,6 +89,17 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })?;
     deserializer.end().map_err(|error| explain(".", error))?;
     Ok(value)
+}
+
+/// Makes a `T` of the fields of an object that was parsed already, naming the field that is wrong.
+///
+/// # Errors
+/// 422 when they have another shape.
+pub fn of_fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        let path = error.path().to_string();
+        explain(&path, error.into_inner())
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
@@ -170,6 +181,18 @@ mod tests {
         ] {
             let (status, _, found) = problem(body);
             assert_eq!((status, found.as_str()), (422, field), "{body}");
+        }
+    }
+
+    #[test]
+    fn fields_that_were_parsed_before_are_held_to_the_same_shape() {
+        for (fields, field) in [
+            ("{\"name\":1,\"port\":1}", "name"),
+            ("{\"name\":\"a\"}", "port"),
+            ("{\"name\":\"a\",\"port\":1,\"color\":2}", "color"),
+        ] {
+            let problem = of_fields::<Sample>(serde_json::from_str(fields).unwrap()).unwrap_err();
+            assert_eq!((problem.status.as_u16(), problem.errors[0].field.as_str()), (422, field), "{fields}");
         }
     }
 

@@ -54,7 +54,9 @@ impl Process {
     /// The kernel stops each thread when it next looks at it. One that waits for a disk has a second for that.
     fn wait_until_stopped(&self) {
         let deadline = Instant::now() + Duration::from_secs(1);
-        while self.thread_states().iter().any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X')) && Instant::now() < deadline {
+        while self.thread_states().iter().any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
+            && Instant::now() < deadline
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

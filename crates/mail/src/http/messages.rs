@@ -15,9 +15,12 @@ use service_kit::{
     tokens::{Action, Caller},
 };
 
-use super::{Api, MESSAGE_ID, invalid, may, outbox_problem, segment::Segment};
+use super::{Api, MESSAGE_ID, invalid, may, outbox_problem, segment::Segment, spool_problem, upload};
 use crate::{
     clock::Moment,
+    content::IN_MEMORY_MAX_BYTES,
+    intake::{self, Intake},
+    letter::LetterError,
     outbox::{
         OutboxError,
         entry::{IdempotencyKey, Kind, State as DeliveryState},
@@ -29,8 +32,9 @@ use crate::{
     userlist::UserlistError,
 };
 
-/// Messages larger than this are taken in a few at a time, from the first byte of the request to the commit.
-const LARGE_BYTES: usize = 512 * 1024;
+/// Bodies larger than this are taken in a few at a time, from the first byte of the request to the commit, and pass over
+/// the disk. Smaller ones are read at once.
+const LARGE_BYTES: usize = IN_MEMORY_MAX_BYTES;
 const PAGE_MAX: u32 = 200;
 const PAGE: u32 = 50;
 
@@ -45,16 +49,21 @@ struct Page {
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;
-    let place = if is_large(request.headers()) { Some(api.large_body()?) } else { None };
-    let body = json::read(request, api.house.options.message_max_bytes()).await?;
-    // Its length may not have been known before.
-    let _place = place.filter(|_| body.len() > LARGE_BYTES);
-    let key = key.map(|name| IdempotencyKey { name, fingerprint: fingerprint(&body) });
-    let mut submission: Submission = json::parse(&body)?;
-    drop(body);
+    let is_large = is_large(request.headers());
+    let _place = if is_large { Some(api.large_body()?) } else { None };
+    let Intake { mut submission, fingerprint } = receive(&api, request, is_large).await?;
+    let key = key.map(|name| IdempotencyKey { name, fingerprint });
     fill(&api, &mut submission).await?;
     let recipients = addresses(&api, submission.lists().map_err(invalid)?).await?;
-    let message = submission.compose(recipients, &api.house, key, Moment::now()).map_err(invalid)?;
+    let compose = {
+        let api = Arc::clone(&api);
+        move || submission.compose(recipients, &api.house, key, Moment::now())
+    };
+    let message = if is_large { not_holding_up_others(compose).await? } else { compose() };
+    let message = message.map_err(|error| match error {
+        LetterError::Field(error) => invalid(error),
+        LetterError::Spool(error) => spool_problem(&error),
+    })?;
     let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
     api.metrics.accepted(reception.replayed);
     let accepted = reception.accepted;
@@ -140,8 +149,23 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn fingerprint(body: &[u8]) -> String {
-    ring::digest::digest(&ring::digest::SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+/// A small body as a whole, a large one as it comes in.
+async fn receive(api: &Arc<Api>, request: Request, is_large: bool) -> Result<Intake, Problem> {
+    let (max_bytes, spool) = (api.house.options.message_max_bytes(), api.house.spool.clone());
+    if is_large {
+        return upload::receive(request, max_bytes, move |body| intake::read(body, &spool)).await;
+    }
+    let body = json::read(request, max_bytes).await?;
+    intake::read(&body[..], &spool)
+}
+
+/// Runs what reads and writes files where it may take its time.
+async fn not_holding_up_others<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let panicked = |error| {
+        tracing::error!(%error, "the message could not be written");
+        Problem::internal()
+    };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
 }
 
 /// A body of unknown length may be large.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use sqlx::AnyConnection;
 
 use super::{
-    OutboxError,
+    OutboxError, blocks,
     entry::{Accepted, NewMessage, State},
     suppression,
 };
@@ -30,6 +30,9 @@ pub(super) async fn insert(connection: &mut AnyConnection, message: &NewMessage)
     }
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
     let suppressed = suppression::among(connection, &addresses).await?;
+    if message.content.in_memory().is_none() {
+        blocks::attach(connection, message).await?;
+    }
     insert_message(connection, message).await?;
     insert_deliveries(connection, message, &suppressed).await?;
     let accepted = Accepted {
@@ -88,7 +91,7 @@ async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) ->
     .bind(message.message_id.to_string())
     .bind(&message.sender)
     .bind(&message.subject)
-    .bind(message.content.as_slice())
+    .bind(message.content.in_memory().unwrap_or_default())
     .bind(message.created.0)
     .bind(message.broadcast.as_deref().unwrap_or_default())
     .execute(connection)

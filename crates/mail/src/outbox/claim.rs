@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
+    blocks::Stored,
     entry::{Claimed, State},
 };
 use crate::clock::Moment;
@@ -139,7 +140,7 @@ async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wan
 /// The recipients of one message share its content.
 async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> Result<Vec<Claimed>, OutboxError> {
     let mut claimed: Vec<Claimed> = Vec::with_capacity(rows.len());
-    let mut last: Option<(String, String, String, Arc<Vec<u8>>)> = None;
+    let mut last: Option<(String, String, String, Arc<Stored>)> = None;
     for row in rows {
         if last.as_ref().is_none_or(|(id, ..)| *id != row.message) {
             let found: Option<(String, String, Vec<u8>)> =
@@ -147,7 +148,10 @@ async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> 
                     .bind(&row.message)
                     .fetch_optional(&mut *connection)
                     .await?;
-            last = found.map(|(message_id, sender, content)| (row.message, message_id, sender, Arc::new(content)));
+            last = found.map(|(message_id, sender, content)| {
+                let content = Arc::new(Stored::new(&row.message, content));
+                (row.message, message_id, sender, content)
+            });
         }
         let Some((_, message_id, sender, content)) = &last else { continue };
         claimed.push(Claimed {

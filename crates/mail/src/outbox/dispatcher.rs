@@ -284,7 +284,9 @@ async fn attempt(dispatcher: Dispatcher, claim: String, claimed: Claimed) -> Fin
 }
 
 async fn hand_over(dispatcher: &Dispatcher, claimed: &Claimed) -> Result<Reply, DeliveryError> {
-    let message = message(claimed)?;
+    let message = message(&dispatcher.outbox, claimed).await.inspect_err(|error| {
+        tracing::warn!(message_id = claimed.message_id, error = %service_kit::chain(error), "a message of the outbox cannot be sent");
+    })?;
     let mut measured = dispatcher.metrics.start();
     measured.its_turn();
     let pace = dispatcher.pace;
@@ -296,13 +298,16 @@ async fn hand_over(dispatcher: &Dispatcher, claimed: &Claimed) -> Result<Reply, 
 }
 
 /// The stored message, addressed to this one recipient.
-fn message(claimed: &Claimed) -> Result<Message, DeliveryError> {
-    let damaged = |_| DeliveryError::Store { source: std::io::ErrorKind::InvalidData.into() };
+async fn message(outbox: &Outbox, claimed: &Claimed) -> Result<Message, DeliveryError> {
+    let damaged = |_| DeliveryError::Unreadable { cause: "its addresses are damaged".to_owned() };
     let address = |text: &str| text.parse::<Address>().map_err(damaged);
     let (sender, recipient) = (address(&claimed.sender)?, address(&claimed.recipient)?);
     let envelope = Envelope::new(Some(sender), vec![recipient])
-        .map_err(|_| DeliveryError::Store { source: std::io::ErrorKind::InvalidData.into() })?;
-    Ok(Message::stored(MessageId::stored(claimed.message_id.clone()), envelope, Arc::clone(&claimed.content)))
+        .map_err(|_| DeliveryError::Unreadable { cause: "its addresses are damaged".to_owned() })?;
+    let content = outbox.gather(&claimed.content).await;
+    let content =
+        content.map_err(|error| DeliveryError::Unreadable { cause: service_kit::chain(&error).to_string() })?;
+    Ok(Message::stored(MessageId::stored(claimed.message_id.clone()), envelope, content.clone()))
 }
 
 async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {

@@ -10,7 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Moment, message::MessageId};
+use super::blocks::Stored;
+use crate::{clock::Moment, content::Content, message::MessageId};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ pub struct NewMessage {
     /// For lists.
     pub subject: String,
     /// Headers and text as they go over the wire.
-    pub content: Vec<u8>,
+    pub content: Content,
     /// Now.
     pub created: Moment,
     /// When it is to be sent.
@@ -145,7 +146,7 @@ pub struct Claimed {
     pub(super) expires: Moment,
     pub(super) message_id: String,
     pub(super) sender: String,
-    pub(super) content: std::sync::Arc<Vec<u8>>,
+    pub(super) content: std::sync::Arc<Stored>,
 }
 
 impl std::fmt::Debug for Claimed {

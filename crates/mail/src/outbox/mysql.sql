@@ -11,6 +11,20 @@ CREATE TABLE IF NOT EXISTS messages (
     KEY messages_broadcast (broadcast)
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- A content that is too large for one row, block by block; `messages.content` is empty then. Blocks are stored before the
+-- message is: those without one belong to a request that came to nothing.
+CREATE TABLE IF NOT EXISTS content_blocks (
+    message  VARCHAR(64) NOT NULL,
+    position BIGINT NOT NULL,
+    bytes    MEDIUMBLOB NOT NULL,
+    PRIMARY KEY (message, position)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS large_contents (
+    message VARCHAR(64) NOT NULL PRIMARY KEY,
+    length  BIGINT NOT NULL
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- One row a recipient: each has a fate of its own.
 CREATE TABLE IF NOT EXISTS deliveries (
     id               BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,

@@ -11,6 +11,19 @@ CREATE TABLE IF NOT EXISTS messages (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS messages_broadcast ON messages (broadcast);
 
+-- A content that is too large for one row, block by block; `messages.content` is empty then. Blocks are stored before the
+-- message is: those without one belong to a request that came to nothing.
+CREATE TABLE IF NOT EXISTS content_blocks (
+    message  TEXT    NOT NULL,
+    position INTEGER NOT NULL,
+    bytes    BLOB    NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS content_blocks_message ON content_blocks (message, position);
+CREATE TABLE IF NOT EXISTS large_contents (
+    message TEXT    NOT NULL PRIMARY KEY,
+    length  INTEGER NOT NULL
+) STRICT;
+
 -- One row a recipient: each has a fate of its own.
 CREATE TABLE IF NOT EXISTS deliveries (
     id               INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outbox, OutboxError, accept::KEY_KEPT_FOR, claim::marks};
+use super::{Outbox, OutboxError, accept::KEY_KEPT_FOR, blocks::ORPHANED_AFTER, claim::marks};
 use crate::clock::Moment;
 
 /// How often the queue is measured.
@@ -61,6 +61,7 @@ pub async fn run(outbox: Outbox, metrics: QueueMetrics, keep: Duration, shutdown
             }
             if rounds.is_multiple_of(SWEPT_EVERY.as_secs() / MEASURED_EVERY.as_secs()) {
                 let _next_time = outbox.forget(Moment::now() - keep).await;
+                let _next_time = outbox.sweep_blocks(Moment::now() - ORPHANED_AFTER).await;
             }
             rounds += 1;
             sleep(MEASURED_EVERY).await;
@@ -142,6 +143,8 @@ async fn forget_some(connection: &mut AnyConnection, before: Moment) -> Result<u
     for statement in [
         "DELETE FROM attempts WHERE delivery IN (SELECT id FROM deliveries WHERE message IN",
         "DELETE FROM deliveries WHERE message IN",
+        // Its blocks are nobody's then, and are swept away a few at a time.
+        "DELETE FROM large_contents WHERE message IN",
         "DELETE FROM messages WHERE id IN",
     ] {
         let closing = if statement.starts_with("DELETE FROM attempts") { "))" } else { ")" };

@@ -6,12 +6,14 @@
 
 use std::{
     fmt::{self, Display},
-    iter,
+    io, iter,
+    panic::{AssertUnwindSafe, resume_unwind},
     pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use lettre::transport::smtp::{
     client::AsyncSmtpConnection,
     commands::{Data, Mail, Rcpt, Rset},
@@ -24,7 +26,7 @@ use super::{
     step::{expect, within},
 };
 use crate::{
-    allowance::{Allowance, TEXT_BLOCK_BYTES},
+    allowance::Allowance,
     delivery::{DeliveryError, Reply, Stage},
     message::Message,
 };
@@ -75,22 +77,39 @@ impl Session {
 
     /// The message, the final dot and the reply. From the dot on, everything but a reply leaves the outcome unknown.
     async fn text(&mut self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
+        let unreadable = |error: &io::Error| DeliveryError::Unreadable { cause: error.to_string() };
         let progress = Progress::new(allowance);
         // lettre ends the message with CR LF dot CR LF of its own, right after the iterator has ended.
-        let bytes = message.bytes().strip_suffix(b"\r\n").unwrap_or(message.bytes());
-        let mut blocks = bytes.chunks(TEXT_BLOCK_BYTES);
+        let content = message.content().without_last_line_end().map_err(|error| unreadable(&error))?;
+        let mut blocks = content.blocks();
         let blocks = iter::from_fn(|| {
             let block = blocks.next();
             progress.begins(if block.is_some() { Stage::Text } else { Stage::EndOfData });
-            block
+            // To lettre the end of the iterator is the end of the message, and it has no word for a message that breaks off.
+            // Unwinding is the one way out of it before the dot; no panic is reported.
+            block.map(|block| block.unwrap_or_else(|error| resume_unwind(Box::new(error))))
         });
-        let mut sending = pin!(self.connection.message_iter(blocks));
+        let sending = AssertUnwindSafe(self.connection.message_iter(blocks)).catch_unwind();
+        let sending = sending.map(|ended| match ended {
+            Ok(Ok(response)) => Ok(Ok(response)),
+            Ok(Err(error)) => Err(error),
+            Err(payload) => Ok(Err(payload)),
+        });
+        let mut sending = pin!(sending);
         let result = loop {
             let (stage, ends) = progress.now();
             match within(ends, stage, sending.as_mut()).await {
                 Err(DeliveryError::TimedOut { .. }) if progress.now().1 > ends => {}
                 result => break result,
             }
+        };
+        let result = match result {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(payload)) => match payload.downcast::<io::Error>() {
+                Ok(error) => return Err(unreadable(&error)),
+                Err(panic) => resume_unwind(panic),
+            },
+            Err(error) => Err(error),
         };
         let has_ended = || progress.now().0 == Stage::EndOfData;
         if !has_ended() {

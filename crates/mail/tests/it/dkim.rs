@@ -45,6 +45,8 @@ fn messages() -> Vec<Value> {
         json!({ "to": "a@b.c", "subject": "Dots", "text": ".\n..\n.a  b\t \n\n.\n \n\n" }),
         json!({ "to": "a@b.c", "subject": "Parts", "text": "x", "headers": { "X-Tag": "ä" },
                 "attachments": [{ "filename": "büro.txt", "content": BASE64_STANDARD.encode("x\r\n".repeat(500)) }] }),
+        json!({ "to": "a@b.c", "subject": "Large", "text": "x",
+                "attachments": [{ "filename": "a", "content": BASE64_STANDARD.encode(vec![b'.'; 1_000_000]) }] }),
     ]
 }
 

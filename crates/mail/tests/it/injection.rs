@@ -4,10 +4,7 @@ use std::{ops::RangeInclusive, sync::OnceLock};
 
 use clap::Parser as _;
 use mail::{
-    clock::Moment,
-    config::Config,
-    party::Party,
-    submission::{House, Submission},
+    clock::Moment, config::Config, content::SpoolDir, intake, letter::LetterError, party::Party, submission::House,
 };
 use mail_parser::{HeaderName, MessageParser};
 use proptest::{collection::vec, prelude::*};
@@ -210,7 +207,8 @@ struct Wanted<'a> {
 
 /// What would be stored for a request: recipients and bytes; or the field that is refused.
 fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), String> {
-    let submission: Submission = serde_json::from_value(request.clone()).unwrap();
+    let spool = SpoolDir::of_the_system();
+    let submission = intake::read(request.to_string().as_bytes(), &spool).unwrap().submission;
     let lists = submission.lists().map_err(|error| error.field)?;
     let mailbox = |(kind, party)| match party {
         Party::Mailbox(mailbox) => (kind, mailbox),
@@ -218,9 +216,13 @@ fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), Strin
     };
     let recipients = lists.parties.into_iter().map(mailbox).collect();
     let config = Config::try_parse_from(["mail"]).unwrap();
-    let house = House { from: config.from, subject: config.subject, options: config.outbox, dkim: None };
-    let message = submission.compose(recipients, &house, None, Moment::now()).map_err(|error| error.field)?;
-    Ok((message.recipients.into_iter().map(|(_, address)| address).collect(), message.content))
+    let house = House { from: config.from, subject: config.subject, options: config.outbox, dkim: None, spool };
+    let message = submission.compose(recipients, &house, None, Moment::now()).map_err(|error| match error {
+        LetterError::Field(error) => error.field,
+        LetterError::Spool(error) => panic!("{error}"),
+    })?;
+    let content = message.content.in_memory().expect("it is small").to_vec();
+    Ok((message.recipients.into_iter().map(|(_, address)| address).collect(), content))
 }
 
 fn check_composed(recipients: &[String], data: &[u8], wanted: &Wanted<'_>) {

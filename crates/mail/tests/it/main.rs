@@ -15,6 +15,7 @@ mod farewells;
 mod files;
 mod injection;
 mod input;
+mod large;
 mod messages;
 mod openapi;
 mod outage;

@@ -1,0 +1,365 @@
+//! The body of `POST /v1/messages`, read as it comes in.
+//!
+//! What a message says is small and kept as JSON; what it carries can be large and goes past: the base64 of a file is
+//! decoded into the [spool](crate::content) while it is being read, whichever field comes first. So a request takes the same
+//! memory whatever is attached to it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Read, Write as _},
+    ops::Range,
+    rc::Rc,
+};
+
+use axum::http::StatusCode;
+use base64::{DecodeError, prelude::BASE64_STANDARD, read::DecoderReader};
+use ring::digest::{Context, SHA256};
+use serde_json::{Map, Value};
+use service_kit::{Problem, json};
+use struson::{
+    reader::{JsonReader as _, JsonReaderPosition, JsonStreamReader, ReaderError, ValueType},
+    serde::DeserializerError,
+};
+
+use crate::{
+    content::{BLOCK_BYTES, Spool, SpoolDir},
+    http::spool_problem,
+    letter::FileRequest,
+    submission::Submission,
+};
+
+/// The most bytes of a request without the contents of its files: 16 MiB, which text and html of 1 MiB each fit in when every
+/// character is escaped.
+const LETTER_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a request asks for.
+#[derive(Debug)]
+pub struct Intake {
+    /// The message.
+    pub submission: Submission,
+    /// SHA-256 of the body, in hexadecimal: what the request is recognised by when it comes again.
+    pub fingerprint: String,
+}
+
+/// Reads a whole body. It may take its time, and writes to a disk what is large.
+///
+/// # Errors
+/// 400 when it is no JSON, 413 when there is too much of it beside the files, 422 with the field that is wrong; 503 and 507
+/// when the spool cannot be used.
+pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
+    let meter =
+        Rc::new(Meter { hash: RefCell::new(Context::new(&SHA256)), allowance: Cell::new(Some(LETTER_MAX_BYTES)) });
+    let mut reading = Reading {
+        json: JsonStreamReader::new(Metered { body, meter: Rc::clone(&meter) }),
+        meter: Rc::clone(&meter),
+        spool: spool.begin(),
+        spooled: 0,
+    };
+    let (fields, files) = reading.message()?;
+    let Reading { json, spool, .. } = reading;
+    // To the end of the body: only then has everything been counted and hashed.
+    json.consume_trailing_whitespace().map_err(|error| problem(&error))?;
+    let mut submission: Submission = json::of_fields(fields)?;
+    let content = spool.finish().map_err(|error| spool_problem(&error))?;
+    let with_content = |file: FileFields| FileRequest {
+        filename: file.filename,
+        content_type: file.content_type,
+        content: content.part(file.range),
+    };
+    submission.attachments = files.into_iter().map(with_content).collect();
+    let mut fingerprint = String::with_capacity(64);
+    for byte in meter.hash.borrow().clone().finish().as_ref() {
+        let _infallible = write!(fingerprint, "{byte:02x}");
+    }
+    Ok(Intake { submission, fingerprint })
+}
+
+/// A file of the request; its bytes are in the spool.
+struct FileFields {
+    filename: String,
+    content_type: Option<String>,
+    range: Range<u64>,
+}
+
+struct Reading<R: Read> {
+    json: JsonStreamReader<Metered<R>>,
+    meter: Rc<Meter>,
+    spool: Spool,
+    spooled: u64,
+}
+
+impl<R: Read> Reading<R> {
+    fn message(&mut self) -> Result<(Map<String, Value>, Vec<FileFields>), Problem> {
+        match self.json.peek().map_err(|error| problem(&error))? {
+            ValueType::Object => {}
+            ValueType::Array => {
+                return Err(Problem::field("body", "it is a list; send a JSON object, {\"name\": value, …}"));
+            }
+            _ => return Err(Problem::field("body", "it is no JSON object; send {\"name\": value, …}")),
+        }
+        let (mut fields, mut files) = (Map::new(), None);
+        self.json.begin_object().map_err(|error| problem(&error))?;
+        while self.json.has_next().map_err(|error| problem(&error))? {
+            let name = self.json.next_name_owned().map_err(|error| problem(&error))?;
+            if fields.contains_key(&name) || (files.is_some() && name == ATTACHMENTS) {
+                return Err(Problem::field(name, "it is there twice; leave one out"));
+            }
+            match name.as_str() {
+                ATTACHMENTS => files = Some(self.files()?),
+                _ => {
+                    let value = self.value()?;
+                    fields.insert(name, value);
+                }
+            }
+        }
+        self.json.end_object().map_err(|error| problem(&error))?;
+        Ok((fields, files.unwrap_or_default()))
+    }
+
+    fn files(&mut self) -> Result<Vec<FileFields>, Problem> {
+        self.expect(ValueType::Array, ATTACHMENTS, "it is a list of files")?;
+        self.json.begin_array().map_err(|error| problem(&error))?;
+        let mut files = Vec::new();
+        while self.json.has_next().map_err(|error| problem(&error))? {
+            let file = self.file(&format!("{ATTACHMENTS}[{}]", files.len()))?;
+            files.push(file);
+        }
+        self.json.end_array().map_err(|error| problem(&error))?;
+        Ok(files)
+    }
+
+    fn file(&mut self, path: &str) -> Result<FileFields, Problem> {
+        self.expect(ValueType::Object, path, "it is an object, {\"filename\", \"content_type\", \"content\"}")?;
+        self.json.begin_object().map_err(|error| problem(&error))?;
+        let (mut texts, mut range) = (BTreeMap::new(), None);
+        while self.json.has_next().map_err(|error| problem(&error))? {
+            let name = self.json.next_name_owned().map_err(|error| problem(&error))?;
+            let field = format!("{path}.{name}");
+            if texts.contains_key(&name) || (range.is_some() && name == "content") {
+                return Err(Problem::field(field, "it is there twice; leave one out"));
+            }
+            match name.as_str() {
+                "content" => range = Some(self.content(&field)?),
+                "filename" | "content_type" => {
+                    let text = match self.value()? {
+                        Value::String(text) => Some(text),
+                        Value::Null if name == "content_type" => None,
+                        _ => return Err(Problem::field(field, "it is a text")),
+                    };
+                    texts.insert(name, text);
+                }
+                _ => return Err(Problem::field(field, "it is unknown; there are filename, content_type and content")),
+            }
+        }
+        self.json.end_object().map_err(|error| problem(&error))?;
+        let missing = |name: &str| Problem::field(format!("{path}.{name}"), format!("missing field `{name}`"));
+        Ok(FileFields {
+            filename: texts.remove("filename").flatten().ok_or_else(|| missing("filename"))?,
+            content_type: texts.remove("content_type").flatten(),
+            range: range.ok_or_else(|| missing("content"))?,
+        })
+    }
+
+    /// Base64, decoded into the spool.
+    fn content(&mut self, field: &str) -> Result<Range<u64>, Problem> {
+        self.expect(ValueType::String, field, "it is a text in base64")?;
+        let left = self.meter.allowance.take();
+        let start = self.spooled;
+        let text = self.json.next_string_reader().map_err(|error| problem(&error))?;
+        let mut bytes = DecoderReader::new(text, &BASE64_STANDARD);
+        let mut block = vec![0; BLOCK_BYTES];
+        loop {
+            let count = match bytes.read(&mut block) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unreadable(field, &error)),
+            };
+            self.spool.write_all(&block[..count]).map_err(|error| spool_problem(&error))?;
+            self.spooled += u64::try_from(count).unwrap_or(u64::MAX);
+        }
+        self.meter.allowance.set(left);
+        Ok(start..self.spooled)
+    }
+
+    fn value(&mut self) -> Result<Value, Problem> {
+        self.json.deserialize_next().map_err(|error| match error {
+            DeserializerError::ReaderError(error) => problem(&error),
+            other => malformed(&other.to_string()),
+        })
+    }
+
+    fn expect(&mut self, wanted: ValueType, field: &str, reason: &str) -> Result<(), Problem> {
+        match self.json.peek().map_err(|error| problem(&error))? {
+            found if found == wanted => Ok(()),
+            _ => Err(Problem::field(field.to_owned(), reason)),
+        }
+    }
+}
+
+const ATTACHMENTS: &str = "attachments";
+
+/// What was read so far.
+struct Meter {
+    hash: RefCell<Context>,
+    /// What is left for everything but files; `None` while the content of one is being read.
+    allowance: Cell<Option<usize>>,
+}
+
+/// Counts and hashes what is read.
+struct Metered<R> {
+    body: R,
+    meter: Rc<Meter>,
+}
+
+/// There is more than the allowance.
+#[derive(Debug, thiserror::Error)]
+#[error("everything but the contents of attachments is larger than {LETTER_MAX_BYTES} bytes")]
+struct TooLarge;
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.body.read(out)?;
+        self.meter.hash.borrow_mut().update(&out[..count]);
+        if let Some(left) = self.meter.allowance.get() {
+            self.meter.allowance.set(Some(left.checked_sub(count).ok_or_else(|| io::Error::other(TooLarge))?));
+        }
+        Ok(count)
+    }
+}
+
+/// What is wrong with a text in base64: its alphabet, or the JSON around it.
+fn unreadable(field: &str, error: &io::Error) -> Problem {
+    match error.get_ref() {
+        Some(cause) if cause.is::<DecodeError>() => {
+            Problem::field(field.to_owned(), "it is not base64 with the standard alphabet and padding")
+        }
+        _ => malformed(&error.to_string()),
+    }
+}
+
+fn problem(error: &ReaderError) -> Problem {
+    match error {
+        ReaderError::IoError { error, .. } if error.get_ref().is_some_and(|cause| cause.is::<TooLarge>()) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", TooLarge.to_string())
+        }
+        ReaderError::SyntaxError(error) => malformed(&format!("{}{}", error.kind, place(&error.location))),
+        ReaderError::MaxNestingDepthExceeded { location, .. } => {
+            malformed(&format!("it is nested too deeply{}", place(location)))
+        }
+        ReaderError::IoError { error, .. } => malformed(&error.to_string()),
+        other => malformed(&other.to_string()),
+    }
+}
+
+fn place(location: &JsonReaderPosition) -> String {
+    let line = |position| {
+        let struson::reader::LinePosition { line, column } = position;
+        format!(" at line {} column {}", line + 1, column + 1)
+    };
+    location.line_pos.map(line).unwrap_or_default()
+}
+
+fn malformed(cause: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+
+    use super::*;
+
+    fn taken(body: &str) -> Result<Intake, Problem> {
+        read(body.as_bytes(), &SpoolDir::of_the_system())
+    }
+
+    fn field(body: &str) -> (u16, String) {
+        let problem = taken(body).unwrap_err();
+        let field = problem.errors.first().map_or(problem.code.into_owned(), |error| error.field.clone());
+        (problem.status.as_u16(), field)
+    }
+
+    #[test]
+    fn files_are_found_wherever_they_stand_and_the_rest_is_as_it_was() {
+        let bytes = b"\xfb\xff/\0".repeat(1000);
+        // Some encoders escape the slash.
+        let content = base64::prelude::BASE64_STANDARD.encode(&bytes).replace('/', "\\/");
+        let file = |name: &str| format!(r#"{{"content":"{content}","filename":"{name}","content_type":null}}"#);
+        for (before, after) in [("", r#","subject":"x","to":"a@b.c""#), (r#""subject":"x","to":"a@b.c","#, "")] {
+            let body = format!(r#" {{{before}"attachments":[{},{}]{after}}} "#, file("a"), file("b"));
+            let submission = taken(&body).unwrap().submission;
+            assert_eq!((submission.subject.as_deref(), &submission.to), (Some("x"), &Value::from("a@b.c")));
+            assert_eq!(submission.attachments.len(), 2);
+            for (file, name) in submission.attachments.iter().zip(["a", "b"]) {
+                let mut content = Vec::new();
+                file.content.reader().read_to_end(&mut content).unwrap();
+                assert!(file.filename == name && content == bytes);
+            }
+        }
+        let none = taken(r#"{"to":"a@b.c","attachments":[{"filename":"empty","content":""}]}"#).unwrap().submission;
+        assert!(none.attachments[0].content.is_empty());
+    }
+
+    #[test]
+    fn the_same_bytes_have_the_same_fingerprint_however_they_come_in() {
+        /// One byte at a time.
+        struct Drops<'b>(&'b [u8]);
+        impl Read for Drops<'_> {
+            fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.len().min(out.len()).min(1);
+                self.0.read(&mut out[..count])
+            }
+        }
+        let body = r#"{"to":"a@b.c","attachments":[{"filename":"a","content":"aGVsbG8="}]}   "#;
+        let whole = taken(body).unwrap().fingerprint;
+        let drops = read(Drops(body.as_bytes()), &SpoolDir::of_the_system()).unwrap().fingerprint;
+        assert!(whole == drops && whole.len() == 64);
+        assert_ne!(taken(body.trim_end()).unwrap().fingerprint, whole);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, status, named) in [
+            ("", 400, "malformed_json"),
+            ("{", 400, "malformed_json"),
+            ("{\"to\":\"a@b.c\"", 400, "malformed_json"),
+            ("{\"to\":\"a@b.c\",}", 400, "malformed_json"),
+            ("{\"to\":\"a@b.c\"} x", 400, "malformed_json"),
+            ("{\"to\":\"\x07\"}", 400, "malformed_json"),
+            ("{\"attachments\":[{\"content\":\"aGVs", 400, "malformed_json"),
+            ("{\"attachments\":[{\"content\":\"\\q\"}]}", 400, "malformed_json"),
+            ("[]", 422, "body"),
+            ("17", 422, "body"),
+            ("{\"subject\":1}", 422, "subject"),
+            ("{\"color\":1}", 422, "color"),
+            ("{\"to\":1,\"to\":2}", 422, "to"),
+            ("{\"attachments\":null}", 422, "attachments"),
+            ("{\"attachments\":[],\"attachments\":[]}", 422, "attachments"),
+            ("{\"attachments\":[1]}", 422, "attachments[0]"),
+            ("{\"attachments\":[{\"filename\":\"a\"}]}", 422, "attachments[0].content"),
+            ("{\"attachments\":[{\"content\":\"\"}]}", 422, "attachments[0].filename"),
+            ("{\"attachments\":[{\"filename\":1}]}", 422, "attachments[0].filename"),
+            ("{\"attachments\":[{\"filename\":\"a\",\"content\":1}]}", 422, "attachments[0].content"),
+            ("{\"attachments\":[{\"filename\":\"a\",\"content\":\"a b\"}]}", 422, "attachments[0].content"),
+            ("{\"attachments\":[{\"filename\":\"a\",\"content\":\"aGVsbG8\"}]}", 422, "attachments[0].content"),
+            ("{\"attachments\":[{\"content\":\"\",\"content\":\"\"}]}", 422, "attachments[0].content"),
+            ("{\"attachments\":[{\"color\":\"\"}]}", 422, "attachments[0].color"),
+        ] {
+            assert_eq!(field(body), (status, named.to_owned()), "{body}");
+        }
+        let deep = format!("{{\"data\":{}", "[".repeat(1000));
+        assert_eq!(field(&deep), (400, "malformed_json".to_owned()));
+    }
+
+    #[test]
+    fn only_files_may_be_large() {
+        let large = "x".repeat(LETTER_MAX_BYTES);
+        assert_eq!(field(&format!(r#"{{"text":"{large}"}}"#)), (413, "body_too_large".to_owned()));
+        let content = "AAAA".repeat(LETTER_MAX_BYTES / 4 + 1);
+        let body = format!(r#"{{"attachments":[{{"filename":"a","content":"{content}"}}],"text":"x"}}"#);
+        assert!(taken(&body).unwrap().submission.attachments[0].content.in_memory().is_none());
+    }
+}
