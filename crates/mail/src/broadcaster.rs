@@ -9,18 +9,19 @@
 //! the template, is skipped and counted. Each message carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so
 //! that mail programs show a button. While userlist cannot be asked the broadcast waits and says why.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use discovery::FieldError;
 use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     clock::Moment,
+    letter::LetterError,
     outbox::{
         Outbox, OutboxError,
         broadcast::{Claimed, Step},
@@ -73,7 +74,7 @@ pub struct Broadcaster {
     /// Knows the users.
     pub userlist: Userlist,
     /// What is configured about messages.
-    pub house: House,
+    pub house: Arc<House>,
 }
 
 impl Broadcaster {
@@ -94,7 +95,7 @@ impl Broadcaster {
 
     /// Page after page, until there is no more, or something is wrong.
     async fn work(&self, mut claimed: Claimed) {
-        let Ok(broadcast) = serde_json::from_str::<Broadcast>(&claimed.body) else {
+        let Ok(broadcast) = serde_json::from_str::<Broadcast>(&claimed.body).map(Arc::new) else {
             let _next_time = self.outbox.stumble(&claimed, "it cannot be read".to_owned(), None).await;
             return;
         };
@@ -103,13 +104,24 @@ impl Broadcaster {
                 Ok(page) => page,
                 Err(error) => return self.stumble(&claimed, &error).await,
             };
-            let step = self.step(&claimed.id, &broadcast, page);
+            let (house, id) = (Arc::clone(&self.house), claimed.id.clone());
+            let composing = {
+                let broadcast = Arc::clone(&broadcast);
+                spawn_blocking(move || step(&house, &id, &broadcast, page))
+            };
+            let step = match composing.await.map_err(io::Error::other).flatten() {
+                Ok(step) => step,
+                // Nobody is passed over for that.
+                Err(error) => return self.pause(&claimed, &format!("the folder for large messages: {error}")).await,
+            };
             let position = step.position.clone();
             match self.outbox.advance(&claimed, step).await {
                 Ok(()) => {}
                 Err(OutboxError::Conflict { .. }) => return,
-                // The page comes again when the claim has expired.
-                Err(_) => return sleep(PAUSE).await,
+                Err(error) => {
+                    let reason = service_kit::chain(&error).to_string();
+                    return self.pause(&claimed, &reason).await;
+                }
             }
             let Some(position) = position else {
                 tracing::info!(broadcast = claimed.id, "all messages of the broadcast are in the outbox");
@@ -128,55 +140,71 @@ impl Broadcaster {
         let _next_time = self.outbox.stumble(claimed, error.to_string(), until).await;
     }
 
-    fn step(&self, id: &str, broadcast: &Broadcast, page: Page) -> Step {
-        let mut step = Step { total: total(&page), position: page.next(), ..Step::default() };
-        for user in page.users {
-            match self.message(id, broadcast, &user) {
-                Some(message) => step.messages.push(message),
-                None => step.skipped += 1,
-            }
-        }
-        step
+    /// The page comes again when the pause is over, or the claim has expired.
+    async fn pause(&self, claimed: &Claimed, error: &str) {
+        tracing::warn!(broadcast = claimed.id, error, "a page of the broadcast could not be taken in; trying again");
+        let _next_time = self.outbox.stumble(claimed, error.to_owned(), Some(Moment::now() + PAUSE)).await;
+        sleep(PAUSE).await;
     }
+}
 
-    /// The message to one user; none to those who want none, or whom the template does not fit.
-    fn message(&self, id: &str, broadcast: &Broadcast, user: &User) -> Option<(NewMessage, String)> {
-        if user.status != "active" {
-            return None;
+/// Messages to the users of one page.
+fn step(house: &House, id: &str, broadcast: &Broadcast, page: Page) -> io::Result<Step> {
+    let mut step = Step { total: total(&page), position: page.next(), ..Step::default() };
+    for user in page.users {
+        match message(house, id, broadcast, &user)? {
+            Some(message) => step.messages.push(message),
+            None => step.skipped += 1,
         }
-        let address = recipient::check(&user.email).ok()?;
-        let token = Uuid::new_v4().simple().to_string();
-        let submission = self.submission(broadcast, user, &token).ok()?;
-        let recipients = vec![(Kind::To, Mailbox::new(None, address))];
-        let mut message = submission.compose(recipients, &self.house, None, Moment::now()).ok()?;
-        message.broadcast = Some(id.to_owned());
-        Some((message, token))
     }
+    Ok(step)
+}
 
-    fn submission(&self, broadcast: &Broadcast, user: &User, token: &str) -> Result<Submission, FieldError> {
-        let base = self.house.options.public.as_str().trim_end_matches('/');
-        let link = format!("{base}/v1/unsubscribe/{token}");
-        let data = data(&broadcast.request, user, &link);
-        let filled = broadcast.template.fill(&data)?;
-        Ok(Submission {
-            to: Value::Null,
-            cc: Value::Null,
-            bcc: Value::Null,
-            reply_to: Value::Null,
-            from: broadcast.request.from.clone(),
-            subject: Some(filled.subject),
-            text: filled.text,
-            html: filled.html,
-            headers: BTreeMap::from([
-                ("List-Unsubscribe".to_owned(), format!("<{link}>")),
-                ("List-Unsubscribe-Post".to_owned(), "List-Unsubscribe=One-Click".to_owned()),
-            ]),
-            attachments: Vec::new(),
-            send_at: None,
-            template: None,
-            data: Value::Null,
-        })
+/// The message to one user; none to those who want none, or whom the template does not fit.
+fn message(house: &House, id: &str, broadcast: &Broadcast, user: &User) -> io::Result<Option<(NewMessage, String)>> {
+    let token = Uuid::new_v4().simple().to_string();
+    let (Ok(address), Ok(submission)) = (recipient::check(&user.email), submission(house, broadcast, user, &token))
+    else {
+        return Ok(None);
+    };
+    if user.status != "active" {
+        return Ok(None);
     }
+    let recipients = vec![(Kind::To, Mailbox::new(None, address))];
+    match submission.compose(recipients, house, None, Moment::now()) {
+        Ok(mut message) => {
+            message.broadcast = Some(id.to_owned());
+            Ok(Some((message, token)))
+        }
+        Err(LetterError::Field(_)) => Ok(None),
+        Err(LetterError::Spool(error)) => Err(error),
+        Err(error @ LetterError::Unsigned) => Err(io::Error::other(error)),
+    }
+}
+
+fn submission(house: &House, broadcast: &Broadcast, user: &User, token: &str) -> Result<Submission, FieldError> {
+    let base = house.options.public.as_str().trim_end_matches('/');
+    let link = format!("{base}/v1/unsubscribe/{token}");
+    let data = data(&broadcast.request, user, &link);
+    let filled = broadcast.template.fill(&data)?;
+    Ok(Submission {
+        to: Value::Null,
+        cc: Value::Null,
+        bcc: Value::Null,
+        reply_to: Value::Null,
+        from: broadcast.request.from.clone(),
+        subject: Some(filled.subject),
+        text: filled.text,
+        html: filled.html,
+        headers: BTreeMap::from([
+            ("List-Unsubscribe".to_owned(), format!("<{link}>")),
+            ("List-Unsubscribe-Post".to_owned(), "List-Unsubscribe=One-Click".to_owned()),
+        ]),
+        attachments: Vec::new(),
+        send_at: None,
+        template: None,
+        data: Value::Null,
+    })
 }
 
 /// What the template is filled with for one user.

@@ -1,7 +1,8 @@
 //! The bytes of a message or of a file: in memory while they are few, on the disk when they are many.
 //!
 //! What is large passes through a [`Spool`]: a file without a name, which is gone with the process however that ends. Reading
-//! goes block by block, so that a message takes the same memory whatever it weighs.
+//! goes block by block, so that a message takes the same memory whatever it weighs, and waits for the disk outside of the
+//! threads that everybody else needs.
 
 use std::{
     borrow::Cow,
@@ -15,6 +16,10 @@ use std::{
 };
 
 use tempfile::{SpooledData, SpooledTempFile};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
 
 /// What is longer than this, in bytes, is on the disk: 512 KiB. Nearly all mail is shorter, and never touches a file.
 pub const IN_MEMORY_MAX_BYTES: usize = 512 * 1024;
@@ -62,10 +67,19 @@ impl SpoolDir {
         Self(folder.into())
     }
 
-    /// The system's folder for temporary files: `TMPDIR`, or `/tmp`.
+    /// The system's folder for temporary files: `TMPDIR`, or `/var/tmp`, because `/tmp` is in memory on many systems.
     #[must_use]
     pub fn of_the_system() -> Self {
-        Self::new(std::env::temp_dir())
+        Self::new(std::env::var_os("TMPDIR").unwrap_or_else(|| "/var/tmp".into()).into())
+    }
+
+    /// Whether a large content could be written now.
+    ///
+    /// # Errors
+    /// It could not.
+    pub fn check(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.0)?;
+        tempfile::tempfile_in(&self.0)?.write_all(b"x")
     }
 
     /// Something new. It becomes a file only if it grows large.
@@ -156,7 +170,7 @@ impl Content {
             }
             Source::File(file) => {
                 let mut block = vec![0; len];
-                file.read_exact_at(&mut block, start)?;
+                waiting(|| file.read_exact_at(&mut block, start))?;
                 Ok(Cow::Owned(block))
             }
         }
@@ -181,6 +195,14 @@ impl Content {
         let before = self.len().saturating_sub(2);
         let ends = *self.block(before, 2)? == *b"\r\n";
         Ok(if ends { self.part(0..before) } else { self.clone() })
+    }
+}
+
+/// Lets others go on while `work` waits for a disk.
+fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
+        _ => work(),
     }
 }
 

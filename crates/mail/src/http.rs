@@ -80,7 +80,7 @@ pub struct App {
 /// A template with its sample.
 const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
 /// Large messages that are being taken in at the same time: what bounds the threads and the disk for them.
-const LARGE_BODIES_MAX: usize = 32;
+const LARGE_BODIES_MAX: usize = 16;
 /// When to come again while the outbox cannot be used.
 const OUTBOX_RETRY: Duration = Duration::from_secs(5);
 
@@ -90,7 +90,7 @@ pub struct Api {
     /// Where messages are kept.
     pub outbox: Outbox,
     /// What is configured about messages.
-    pub house: House,
+    pub house: Arc<House>,
     /// Knows users by name.
     pub userlist: Userlist,
     /// Counts.
@@ -101,7 +101,7 @@ pub struct Api {
 impl Api {
     /// Puts it together.
     #[must_use]
-    pub fn new(outbox: Outbox, house: House, userlist: Userlist, metrics: OutboxMetrics) -> Self {
+    pub fn new(outbox: Outbox, house: Arc<House>, userlist: Userlist, metrics: OutboxMetrics) -> Self {
         Self { outbox, house, userlist, metrics, large: Semaphore::new(LARGE_BODIES_MAX) }
     }
 

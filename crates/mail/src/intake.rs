@@ -8,7 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt::Write as _,
-    io::{self, Read, Write as _},
+    io::{self, BufWriter, Read, Write as _},
     ops::Range,
     rc::Rc,
 };
@@ -19,20 +19,25 @@ use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 use service_kit::{Problem, json};
 use struson::{
-    reader::{JsonReader as _, JsonReaderPosition, JsonStreamReader, ReaderError, ValueType},
+    reader::{JsonReader as _, JsonReaderPosition, JsonStreamReader, ReaderError, ReaderSettings, ValueType},
     serde::DeserializerError,
 };
 
 use crate::{
     content::{BLOCK_BYTES, Spool, SpoolDir},
     http::spool_problem,
-    letter::FileRequest,
+    letter::{self, ATTACHMENTS_MAX, FileRequest},
     submission::Submission,
 };
 
-/// The most bytes of a request without the contents of its files: 16 MiB, which text and html of 1 MiB each fit in when every
-/// character is escaped.
-const LETTER_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// The most bytes of `text`, or `html`: a text of 1 MiB in which every character is escaped.
+const TEXT_MAX_BYTES: usize = 6 * letter::BODY_MAX_BYTES;
+/// The most bytes of `data`, from which a text of 1 MiB at most is made.
+const DATA_MAX_BYTES: usize = 1024 * 1024;
+/// The most bytes of any other field, as it stands in JSON: far more than fifty recipients take.
+const FIELD_MAX_BYTES: usize = 128 * 1024;
+/// The most fields, far more than there are.
+const FIELDS_MAX: usize = 32;
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -50,11 +55,12 @@ pub struct Intake {
 /// when the spool cannot be used.
 pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
     let meter =
-        Rc::new(Meter { hash: RefCell::new(Context::new(&SHA256)), allowance: Cell::new(Some(LETTER_MAX_BYTES)) });
+        Rc::new(Meter { hash: RefCell::new(Context::new(&SHA256)), allowance: Cell::new(Some(FIELD_MAX_BYTES)) });
+    let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
     let mut reading = Reading {
-        json: JsonStreamReader::new(Metered { body, meter: Rc::clone(&meter) }),
+        json: JsonStreamReader::new_custom(Metered { body, meter: Rc::clone(&meter) }, settings),
         meter: Rc::clone(&meter),
-        spool: spool.begin(),
+        spool: BufWriter::with_capacity(BLOCK_BYTES, spool.begin()),
         spooled: 0,
     };
     let (fields, files) = reading.message()?;
@@ -62,6 +68,7 @@ pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
     // To the end of the body: only then has everything been counted and hashed.
     json.consume_trailing_whitespace().map_err(|error| problem(&error))?;
     let mut submission: Submission = json::of_fields(fields)?;
+    let spool = spool.into_inner().map_err(|error| spool_problem(error.error()))?;
     let content = spool.finish().map_err(|error| spool_problem(&error))?;
     let with_content = |file: FileFields| FileRequest {
         filename: file.filename,
@@ -86,7 +93,7 @@ struct FileFields {
 struct Reading<R: Read> {
     json: JsonStreamReader<Metered<R>>,
     meter: Rc<Meter>,
-    spool: Spool,
+    spool: BufWriter<Spool>,
     spooled: u64,
 }
 
@@ -106,10 +113,13 @@ impl<R: Read> Reading<R> {
             if fields.contains_key(&name) || (files.is_some() && name == ATTACHMENTS) {
                 return Err(Problem::field(name, "it is there twice; leave one out"));
             }
+            if fields.len() == FIELDS_MAX {
+                return Err(Problem::field(name, "it is one field more than any message has"));
+            }
             match name.as_str() {
                 ATTACHMENTS => files = Some(self.files()?),
                 _ => {
-                    let value = self.value()?;
+                    let value = self.value(&name)?;
                     fields.insert(name, value);
                 }
             }
@@ -123,6 +133,9 @@ impl<R: Read> Reading<R> {
         self.json.begin_array().map_err(|error| problem(&error))?;
         let mut files = Vec::new();
         while self.json.has_next().map_err(|error| problem(&error))? {
+            if files.len() == ATTACHMENTS_MAX {
+                return Err(Problem::field(ATTACHMENTS, "there are more than 20; send an archive"));
+            }
             let file = self.file(&format!("{ATTACHMENTS}[{}]", files.len()))?;
             files.push(file);
         }
@@ -143,7 +156,7 @@ impl<R: Read> Reading<R> {
             match name.as_str() {
                 "content" => range = Some(self.content(&field)?),
                 "filename" | "content_type" => {
-                    let text = match self.value()? {
+                    let text = match self.value(&field)? {
                         Value::String(text) => Some(text),
                         Value::Null if name == "content_type" => None,
                         _ => return Err(Problem::field(field, "it is a text")),
@@ -165,11 +178,12 @@ impl<R: Read> Reading<R> {
     /// Base64, decoded into the spool.
     fn content(&mut self, field: &str) -> Result<Range<u64>, Problem> {
         self.expect(ValueType::String, field, "it is a text in base64")?;
-        let left = self.meter.allowance.take();
+        self.meter.allowance.set(None);
         let start = self.spooled;
         let text = self.json.next_string_reader().map_err(|error| problem(&error))?;
         let mut bytes = DecoderReader::new(text, &BASE64_STANDARD);
-        let mut block = vec![0; BLOCK_BYTES];
+        // As much as the decoder hands out at once.
+        let mut block = [0; 1024];
         loop {
             let count = match bytes.read(&mut block) {
                 Ok(0) => break,
@@ -180,15 +194,35 @@ impl<R: Read> Reading<R> {
             self.spool.write_all(&block[..count]).map_err(|error| spool_problem(&error))?;
             self.spooled += u64::try_from(count).unwrap_or(u64::MAX);
         }
-        self.meter.allowance.set(left);
+        self.meter.allowance.set(Some(FIELD_MAX_BYTES));
         Ok(start..self.spooled)
     }
 
-    fn value(&mut self) -> Result<Value, Problem> {
-        self.json.deserialize_next().map_err(|error| match error {
+    fn value(&mut self, field: &str) -> Result<Value, Problem> {
+        let max_bytes = match field {
+            "text" | "html" => TEXT_MAX_BYTES,
+            "data" => DATA_MAX_BYTES,
+            _ => FIELD_MAX_BYTES,
+        };
+        // A list of numbers takes sixteen times as much memory as it has bytes.
+        let is_nested = |found| matches!(found, ValueType::Array | ValueType::Object);
+        if max_bytes == TEXT_MAX_BYTES && self.json.peek().is_ok_and(is_nested) {
+            return Err(Problem::field(field.to_owned(), "it is a text"));
+        }
+        self.meter.allowance.set(Some(max_bytes));
+        let value = self.json.deserialize_next().map_err(|error| match error {
+            DeserializerError::ReaderError(ReaderError::IoError { error, .. }) if is_too_large(&error) => {
+                Problem::field(field.to_owned(), format!("it has more than {max_bytes} bytes"))
+            }
             DeserializerError::ReaderError(error) => problem(&error),
+            // A number that nothing can hold, for example.
+            DeserializerError::InvalidNumber(reason) | DeserializerError::Custom(reason) => {
+                Problem::field(field.to_owned(), reason)
+            }
             other => malformed(&other.to_string()),
-        })
+        });
+        self.meter.allowance.set(Some(FIELD_MAX_BYTES));
+        value
     }
 
     fn expect(&mut self, wanted: ValueType, field: &str, reason: &str) -> Result<(), Problem> {
@@ -204,7 +238,7 @@ const ATTACHMENTS: &str = "attachments";
 /// What was read so far.
 struct Meter {
     hash: RefCell<Context>,
-    /// What is left for everything but files; `None` while the content of one is being read.
+    /// What is left for the field that is being read; `None`: the content of a file may have any size.
     allowance: Cell<Option<usize>>,
 }
 
@@ -216,8 +250,12 @@ struct Metered<R> {
 
 /// There is more than the allowance.
 #[derive(Debug, thiserror::Error)]
-#[error("everything but the contents of attachments is larger than {LETTER_MAX_BYTES} bytes")]
+#[error("there are more than {FIELD_MAX_BYTES} bytes between two fields")]
 struct TooLarge;
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<TooLarge>())
+}
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
@@ -242,7 +280,7 @@ fn unreadable(field: &str, error: &io::Error) -> Problem {
 
 fn problem(error: &ReaderError) -> Problem {
     match error {
-        ReaderError::IoError { error, .. } if error.get_ref().is_some_and(|cause| cause.is::<TooLarge>()) => {
+        ReaderError::IoError { error, .. } if is_too_large(error) => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", TooLarge.to_string())
         }
         ReaderError::SyntaxError(error) => malformed(&format!("{}{}", error.kind, place(&error.location))),
@@ -271,6 +309,7 @@ mod tests {
     use base64::Engine as _;
 
     use super::*;
+    use crate::content::IN_MEMORY_MAX_BYTES;
 
     fn taken(body: &str) -> Result<Intake, Problem> {
         read(body.as_bytes(), &SpoolDir::of_the_system())
@@ -356,10 +395,25 @@ mod tests {
 
     #[test]
     fn only_files_may_be_large() {
-        let large = "x".repeat(LETTER_MAX_BYTES);
-        assert_eq!(field(&format!(r#"{{"text":"{large}"}}"#)), (413, "body_too_large".to_owned()));
-        let content = "AAAA".repeat(LETTER_MAX_BYTES / 4 + 1);
+        let large = "x".repeat(TEXT_MAX_BYTES + 2048);
+        assert_eq!(field(&format!(r#"{{"text":"{large}"}}"#)), (422, "text".to_owned()));
+        assert_eq!(field(&format!(r#"{{"to":"{}"}}"#, &large[..FIELD_MAX_BYTES + 2048])), (422, "to".to_owned()));
+        assert_eq!(field(&format!(r#"{{{}"to":1}}"#, " ".repeat(2 * FIELD_MAX_BYTES))).0, 413);
+        assert_eq!(field(&format!(r#"{{"{large}":1}}"#)).0, 413);
+        assert_eq!(field(r#"{"text":[0,0]}"#), (422, "text".to_owned()));
+        let many: Vec<String> = (0..=FIELDS_MAX).map(|index| format!(r#""{index}":1"#)).collect();
+        assert_eq!(field(&format!("{{{}}}", many.join(","))), (422, "32".to_owned()));
+        let files = [r#"{"filename":"a","content":""}"#; ATTACHMENTS_MAX + 1].join(",");
+        assert_eq!(field(&format!(r#"{{"attachments":[{files}]}}"#)), (422, "attachments".to_owned()));
+        let content = "AAAA".repeat(IN_MEMORY_MAX_BYTES / 3 + 1);
         let body = format!(r#"{{"attachments":[{{"filename":"a","content":"{content}"}}],"text":"x"}}"#);
         assert!(taken(&body).unwrap().submission.attachments[0].content.in_memory().is_none());
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_numbers() {
+        let data = taken(r#"{"data":{"a":1e100,"b":-0.5,"c":18446744073709551615}}"#).unwrap().submission.data;
+        assert_eq!(data, serde_json::json!({ "a": 1e100, "b": -0.5, "c": u64::MAX }));
+        assert_eq!(field(r#"{"data":184467440737095516150}"#), (422, "data".to_owned()));
     }
 }

@@ -76,6 +76,9 @@ pub enum LetterError {
     /// The folder for large contents cannot be used.
     #[error("the folder for large messages cannot be used")]
     Spool(#[from] io::Error),
+    /// The system gives no random numbers, which a signature needs.
+    #[error("the message could not be signed")]
+    Unsigned,
 }
 
 /// Everything about a message that readers see.
@@ -96,7 +99,7 @@ pub struct Letter {
     pub html: Option<String>,
     /// Checked by [`header`].
     pub headers: Vec<HeaderValue>,
-    /// Checked by [`file`].
+    /// Checked by [`file()`].
     pub files: Vec<LetterFile>,
     /// When it is sent.
     pub date: Moment,
@@ -157,7 +160,7 @@ impl Letter {
         .map_err(unwritable)?;
         let frame = String::from_utf8(message.formatted())
             .map_err(|_| FieldError::new("text", "it cannot be written as a mail"))?;
-        Ok(Written::new(&frame, places).spooled(dkim, self.date, spool)?)
+        Written::new(&frame, places).spooled(dkim, self.date, spool)
     }
 }
 
@@ -198,18 +201,18 @@ impl<'f> Written<'f> {
         Self { headers, body }
     }
 
-    fn spooled(&self, dkim: Option<&Dkim>, at: Moment, spool: &SpoolDir) -> io::Result<Content> {
+    fn spooled(&self, dkim: Option<&Dkim>, at: Moment, spool: &SpoolDir) -> Result<Content, LetterError> {
         let mut out = spool.begin();
         if let Some(dkim) = dkim {
             out.write_all(self.signature(dkim, at)?.as_bytes())?;
         }
         out.write_all(self.headers.as_bytes())?;
         self.each(|bytes| out.write_all(bytes))?;
-        out.finish()
+        Ok(out.finish()?)
     }
 
     /// Goes over the body once more before it is written, because the signature comes first.
-    fn signature(&self, dkim: &Dkim, at: Moment) -> io::Result<String> {
+    fn signature(&self, dkim: &Dkim, at: Moment) -> Result<String, LetterError> {
         let (mut hash, mut line_end) = (BodyHash::new(), Some(b"\r\n"));
         self.each(|bytes| {
             // The empty line after the headers is not of the body.
@@ -219,7 +222,7 @@ impl<'f> Written<'f> {
             });
             Ok(())
         })?;
-        dkim.sign(self.headers, hash, at).map_err(|_| io::Error::other("the system gives no random numbers"))
+        dkim.sign(self.headers, hash, at).map_err(|_| LetterError::Unsigned)
     }
 
     fn each(&self, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -119,10 +119,10 @@ impl Service {
         let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone());
         let app = Arc::new(App { mailer, from: config.from.clone(), subject: config.subject.clone() });
         let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?);
-        let house = house(config)?;
+        let house = Arc::new(house(config)?);
         let userlist = Userlist::new(config.outbox.gateway.clone(), config.outbox.userlist_token_file.clone());
         let messenger = Messenger { outbox: outbox.clone(), userlist: userlist.clone() };
-        let broadcaster = Broadcaster { outbox: outbox.clone(), userlist: userlist.clone(), house: house.clone() };
+        let broadcaster = Broadcaster { outbox: outbox.clone(), userlist: userlist.clone(), house: Arc::clone(&house) };
         let api = Arc::new(Api::new(outbox.clone(), house, userlist, accepted));
         let tokens = Tokens::load(config.tokens_file.as_deref())?;
         tokens.register(&mut metrics);
@@ -163,6 +163,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         Service::assemble(&config, metrics)?;
 
     dispatcher.readiness.report("outbox", Err("not opened yet".to_owned()));
+    if let Err(error) = config.outbox.spool()?.check() {
+        tracing::warn!(%error, "large messages cannot be taken in: the folder for them (--spool-dir) cannot be used");
+    }
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
     tracing::info!(%address, transport = transport.name(), "listening");

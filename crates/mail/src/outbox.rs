@@ -82,19 +82,20 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
     pub async fn accept(&self, message: Arc<NewMessage>) -> Result<Reception, OutboxError> {
-        self.store_blocks(&message).await?;
-        let result = match self.writer.commit(Change::Accept(Arc::clone(&message))).await {
-            Ok(Changed::Accepted(reception)) => Ok(reception),
-            Ok(Changed::Settled) => unreachable!("an acceptance is answered with one"),
-            Err(error) => Err(error),
-        };
+        let result = self.take_in(&message).await;
         match &result {
             Ok(reception) if !reception.replayed => self.wake(),
-            // Certainly not taken in. After other errors that is not certain.
-            Ok(_) | Err(OutboxError::KeyReused) => self.discard_blocks(&message).await,
-            Err(_) => {}
+            Ok(_) | Err(_) => self.discard_blocks(&message),
         }
         result
+    }
+
+    async fn take_in(&self, message: &Arc<NewMessage>) -> Result<Reception, OutboxError> {
+        self.store_blocks(message).await?;
+        match self.writer.commit(Change::Accept(Arc::clone(message))).await? {
+            Changed::Accepted(reception) => Ok(reception),
+            Changed::Settled => unreachable!("an acceptance is answered with one"),
+        }
     }
 
     async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), OutboxError> {

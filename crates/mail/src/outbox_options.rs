@@ -40,9 +40,9 @@ pub struct OutboxOptions {
         value_parser = clap::value_parser!(u32).range(65_536..=104_857_600)
     )]
     pub message_max_bytes: u32,
-    /// A folder on a disk, in which messages of more than 512 KiB lie while they are taken in and handed over. Each of up to 32
-    /// that are taken in at the same time needs twice its size there. Default: the folder of a SQLite outbox; with MySQL, the
-    /// system's folder for temporary files.
+    /// A folder on a disk, in which messages of more than 512 KiB lie while they are taken in and handed over. It needs room for
+    /// twice each of up to 16 that are taken in, and once each of --sends-max that are handed over. Default: the folder of a
+    /// SQLite outbox; with MySQL, TMPDIR or /var/tmp.
     #[arg(long = "spool-dir", env = "MAIL_SPOOL_DIR", value_name = "FOLDER")]
     pub spool_dir: Option<PathBuf>,
     /// Who else messages of `POST /v1/messages` may come from: addresses, or @DOMAIN for all of a domain, separated by
@@ -146,7 +146,10 @@ impl OutboxOptions {
     pub fn spool(&self) -> Result<SpoolDir, String> {
         Ok(match (&self.spool_dir, self.place()?) {
             (Some(folder), _) => SpoolDir::new(folder.clone()),
-            (None, Place::Sqlite(file)) => SpoolDir::new(file.parent().map(Path::to_owned).unwrap_or_default()),
+            (None, Place::Sqlite(file)) => {
+                let folder = file.parent().filter(|folder| *folder != Path::new(""));
+                SpoolDir::new(folder.unwrap_or(Path::new(".")).to_owned())
+            }
             (None, Place::Mysql(_)) => SpoolDir::of_the_system(),
         })
     }

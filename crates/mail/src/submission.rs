@@ -130,6 +130,13 @@ impl Submission {
         Ok(())
     }
 
+    /// About how many bytes the message has.
+    pub(crate) fn weight(&self) -> u64 {
+        let texts =
+            [&self.text, &self.html].into_iter().flatten().map(|text| u64::try_from(text.len()).unwrap_or(u64::MAX));
+        texts.chain(self.attachments.iter().map(|file| file.content.len())).sum()
+    }
+
     /// Writes the message to `recipients`, who are those of [`lists`](Self::lists) with their addresses.
     ///
     /// # Errors

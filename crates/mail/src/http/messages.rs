@@ -11,11 +11,12 @@ use axum::{
 use lettre::message::Mailbox;
 use serde::Serialize;
 use service_kit::{
-    Problem, json,
+    Problem,
     tokens::{Action, Caller},
 };
+use tokio::sync::SemaphorePermit;
 
-use super::{Api, MESSAGE_ID, invalid, may, outbox_problem, segment::Segment, spool_problem, upload};
+use super::{Api, MESSAGE_ID, invalid, may, outbox_problem, segment::Segment, spool_problem, upload::Upload};
 use crate::{
     clock::Moment,
     content::IN_MEMORY_MAX_BYTES,
@@ -35,6 +36,8 @@ use crate::{
 /// Bodies larger than this are taken in a few at a time, from the first byte of the request to the commit, and pass over
 /// the disk. Smaller ones are read at once.
 const LARGE_BYTES: usize = IN_MEMORY_MAX_BYTES;
+/// What a message up to this weight costs to write is less than a change of threads.
+const LIGHT_BYTES: u64 = 64 * 1024;
 const PAGE_MAX: u32 = 200;
 const PAGE: u32 = 50;
 
@@ -49,20 +52,20 @@ struct Page {
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;
-    let is_large = is_large(request.headers());
-    let _place = if is_large { Some(api.large_body()?) } else { None };
-    let Intake { mut submission, fingerprint } = receive(&api, request, is_large).await?;
+    let (_place, Intake { mut submission, fingerprint }) = receive(&api, request).await?;
     let key = key.map(|name| IdempotencyKey { name, fingerprint });
     fill(&api, &mut submission).await?;
     let recipients = addresses(&api, submission.lists().map_err(invalid)?).await?;
+    let is_light = submission.weight() <= LIGHT_BYTES;
     let compose = {
         let api = Arc::clone(&api);
         move || submission.compose(recipients, &api.house, key, Moment::now())
     };
-    let message = if is_large { not_holding_up_others(compose).await? } else { compose() };
+    let message = if is_light { compose() } else { not_holding_up_others(compose).await? };
     let message = message.map_err(|error| match error {
         LetterError::Field(error) => invalid(error),
         LetterError::Spool(error) => spool_problem(&error),
+        LetterError::Unsigned => Problem::internal(),
     })?;
     let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
     api.metrics.accepted(reception.replayed);
@@ -149,14 +152,17 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// A small body as a whole, a large one as it comes in.
-async fn receive(api: &Arc<Api>, request: Request, is_large: bool) -> Result<Intake, Problem> {
-    let (max_bytes, spool) = (api.house.options.message_max_bytes(), api.house.spool.clone());
-    if is_large {
-        return upload::receive(request, max_bytes, move |body| intake::read(body, &spool)).await;
+/// A small body as a whole, a large one as it comes in, with the place that it takes until it is accepted.
+async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<'_>>, Intake), Problem> {
+    let says_large = length(request.headers()).is_some_and(|length| length > LARGE_BYTES);
+    let mut upload = Upload::new(request, api.house.options.message_max_bytes());
+    let small = if says_large { None } else { upload.small(LARGE_BYTES).await? };
+    if let Some(body) = small {
+        return intake::read(&body[..], &api.house.spool).map(|intake| (None, intake));
     }
-    let body = json::read(request, max_bytes).await?;
-    intake::read(&body[..], &spool)
+    let (place, spool) = (api.large_body()?, api.house.spool.clone());
+    let intake = upload.read(move |body| intake::read(body, &spool)).await?;
+    Ok((Some(place), intake))
 }
 
 /// Runs what reads and writes files where it may take its time.
@@ -168,10 +174,9 @@ async fn not_holding_up_others<T: Send + 'static>(work: impl FnOnce() -> T + Sen
     tokio::task::spawn_blocking(work).await.map_err(panicked)
 }
 
-/// A body of unknown length may be large.
-fn is_large(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    length.is_none_or(|length| length > LARGE_BYTES)
+/// What the head says about the body.
+fn length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Everybody with an address; users are looked up.

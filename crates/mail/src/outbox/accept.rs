@@ -23,15 +23,19 @@ pub struct Reception {
     pub replayed: bool,
 }
 
-/// Takes `message` in, unless it has come before.
-pub(super) async fn insert(connection: &mut AnyConnection, message: &NewMessage) -> Result<Reception, OutboxError> {
+/// Takes `message` in, unless it has come before. `lock` is what [`Place::lock`](super::Place) says.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    message: &NewMessage,
+    lock: &str,
+) -> Result<Reception, OutboxError> {
     if let Some(accepted) = known(connection, message).await? {
         return Ok(Reception { accepted, replayed: true });
     }
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
     let suppressed = suppression::among(connection, &addresses).await?;
     if message.content.in_memory().is_none() {
-        blocks::attach(connection, message).await?;
+        blocks::attach(connection, message, lock).await?;
     }
     insert_message(connection, message).await?;
     insert_deliveries(connection, message, &suppressed).await?;

@@ -10,7 +10,7 @@
 
 use std::{io, io::Write as _, time::Duration};
 
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use super::{Outbox, OutboxError, entry::NewMessage};
@@ -22,8 +22,10 @@ const STORED_BYTES: usize = 256 * 1024;
 const TOGETHER: usize = 4;
 /// When blocks without a message are taken for forgotten. Storing the largest message takes minutes.
 pub const ORPHANED_AFTER: Duration = Duration::from_secs(3600);
-/// Forgotten contents that are deleted in a round.
-const SWEPT_MAX: i64 = 100;
+/// Forgotten contents that are looked for at once.
+const SWEPT_TOGETHER: usize = 100;
+/// Blocks that are deleted in one transaction.
+const DELETED_TOGETHER: i64 = 64;
 
 /// The content of a message that was taken in. The deliveries of one claim share it.
 #[derive(Debug)]
@@ -60,6 +62,9 @@ impl Outbox {
         if message.content.in_memory().is_some() {
             return Ok(());
         }
+        if !self.database.has_room(message.content.len()) {
+            return Err(OutboxError::Full);
+        }
         let mut position = 0;
         loop {
             let content = message.content.clone();
@@ -91,14 +96,29 @@ impl Outbox {
         storing.await
     }
 
-    /// Deletes the blocks of a message that is not taken in. What is left is swept away later.
-    pub(super) async fn discard_blocks(&self, message: &NewMessage) {
-        if message.content.in_memory().is_some() {
-            return;
+    /// Has the blocks of a message deleted unless it was taken in; nobody waits for that. What is left is swept away later.
+    pub(super) fn discard_blocks(&self, message: &NewMessage) {
+        if message.content.in_memory().is_none() {
+            let (outbox, id) = (self.clone(), message.id().to_owned());
+            tokio::spawn(async move {
+                if let Err(error) = outbox.delete_blocks(&id).await {
+                    tracing::warn!(message = id, %error, "what was stored of a message that was not accepted is left");
+                }
+            });
         }
-        let message = message.id().to_owned();
-        let deleting = self.database.write(Box::new(move |connection| Box::pin(delete(connection, message))));
-        let _swept_later = deleting.await;
+    }
+
+    /// A few in a transaction, from the end: the first one marks what is left to do.
+    async fn delete_blocks(&self, message: &str) -> Result<(), OutboxError> {
+        let lock = self.database.place().lock();
+        loop {
+            let message = message.to_owned();
+            let deleting =
+                self.database.write(Box::new(move |connection| Box::pin(delete_last(connection, message, lock))));
+            if !deleting.await? {
+                return Ok(());
+            }
+        }
     }
 
     /// The content of a message.
@@ -146,42 +166,57 @@ impl Outbox {
         reading.await
     }
 
-    /// Deletes blocks that have had no message since before `oldest`, those of one message at a time: others want to write,
-    /// too. Says of how many messages.
+    /// Deletes blocks that have had no message since before `oldest`. Says of how many messages.
     ///
     /// # Errors
     /// The outbox cannot be used.
     pub async fn sweep_blocks(&self, oldest: Moment) -> Result<usize, OutboxError> {
         // An id begins with the milliseconds at which it was made (UUID version 7).
         let before = format!("{:012x}", oldest.0.max(0));
+        let (mut swept, mut after) = (0, String::new());
+        loop {
+            let orphans = self.orphans(after, before.clone()).await?;
+            for message in &orphans {
+                match self.delete_blocks(message).await {
+                    Ok(()) => swept += 1,
+                    // Others may go all the same, and this one next time.
+                    Err(error) => tracing::warn!(message, %error, "a forgotten content could not be deleted"),
+                }
+            }
+            match orphans.last() {
+                Some(last) if orphans.len() == SWEPT_TOGETHER => after = last.clone(),
+                _ => return Ok(swept),
+            }
+        }
+    }
+
+    async fn orphans(&self, after: String, before: String) -> Result<Vec<String>, OutboxError> {
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let query = sqlx::query_scalar(
-                    "SELECT DISTINCT b.message FROM content_blocks b WHERE b.message < ? AND NOT EXISTS \
-                     (SELECT 1 FROM messages m WHERE m.id = b.message) LIMIT ?",
+                    "SELECT b.message FROM content_blocks b WHERE b.position = 0 AND b.message > ? AND b.message < ? \
+                     AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = b.message) ORDER BY b.message LIMIT ?",
                 );
-                let found: Vec<String> = query.bind(before).bind(SWEPT_MAX).fetch_all(connection).await?;
-                Ok(found)
+                let limit = i64::try_from(SWEPT_TOGETHER).unwrap_or(i64::MAX);
+                Ok(query.bind(after).bind(before).bind(limit).fetch_all(connection).await?)
             })
         }));
-        let orphans = looking.await?;
-        let count = orphans.len();
-        for message in orphans {
-            self.database.write(Box::new(move |connection| Box::pin(delete(connection, message)))).await?;
-        }
-        Ok(count)
+        looking.await
     }
 }
 
-/// Looks whether all blocks of `message` are there, and notes how long they are together.
-pub(super) async fn attach(connection: &mut AnyConnection, message: &NewMessage) -> Result<(), OutboxError> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM content_blocks WHERE message = ?")
-        .bind(message.id())
-        .fetch_one(&mut *connection)
-        .await?;
-    let length = message.content.len();
-    if u64::try_from(count) != Ok(length.div_ceil(u64::try_from(STORED_BYTES).unwrap_or(u64::MAX))) {
-        return Err(OutboxError::Unavailable { reason: "blocks of a message have disappeared".to_owned() });
+/// Looks whether all blocks of `message` are there and keeps them from being deleted; notes how long they are together.
+pub(super) async fn attach(
+    connection: &mut AnyConnection,
+    message: &NewMessage,
+    lock: &str,
+) -> Result<(), OutboxError> {
+    let sql = format!("SELECT position FROM content_blocks WHERE message = ?{lock}");
+    let blocks: Vec<i64> =
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(message.id()).fetch_all(&mut *connection).await?;
+    let (count, length) = (u64::try_from(blocks.len()).unwrap_or(u64::MAX), message.content.len());
+    if count != length.div_ceil(u64::try_from(STORED_BYTES).unwrap_or(u64::MAX)) {
+        return Err(OutboxError::Contended);
     }
     sqlx::query("INSERT INTO large_contents (message, length) VALUES (?, ?)")
         .bind(message.id())
@@ -191,9 +226,23 @@ pub(super) async fn attach(connection: &mut AnyConnection, message: &NewMessage)
     Ok(())
 }
 
-async fn delete(connection: &mut AnyConnection, message: String) -> Result<(), OutboxError> {
-    sqlx::query("DELETE FROM content_blocks WHERE message = ?").bind(message).execute(connection).await?;
-    Ok(())
+/// Deletes the last blocks of a message that was not taken in. Whether there was something to delete.
+async fn delete_last(connection: &mut AnyConnection, message: String, lock: &str) -> Result<bool, OutboxError> {
+    // Whoever is taking the message in at this moment has locked it.
+    let sql = format!("SELECT position FROM content_blocks WHERE message = ? ORDER BY position DESC LIMIT 1{lock}");
+    let last: Option<i64> =
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(&message).fetch_optional(&mut *connection).await?;
+    let taken_in: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM messages WHERE id = ?")
+        .bind(&message)
+        .fetch_one(&mut *connection)
+        .await?;
+    let Some(last) = last.filter(|_| taken_in == 0) else { return Ok(false) };
+    sqlx::query("DELETE FROM content_blocks WHERE message = ? AND position > ?")
+        .bind(&message)
+        .bind(last - DELETED_TOGETHER)
+        .execute(connection)
+        .await?;
+    Ok(true)
 }
 
 fn read(content: &Content, first: i64) -> io::Result<Vec<Vec<u8>>> {

@@ -3,7 +3,7 @@
 //! A page of users becomes messages in the same transaction in which the broadcast's position moves behind that page. So
 //! after SIGKILL it goes on where it stopped: nobody is left out, and nobody is written to twice.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use sqlx::AnyConnection;
@@ -184,13 +184,24 @@ impl Outbox {
 
     /// Puts a page's messages into the outbox and moves on; a conflict when the broadcast is not ours any more.
     pub(crate) async fn advance(&self, broadcast: &Claimed, step: Step) -> Result<(), OutboxError> {
-        let (broadcast, now) = (broadcast.clone(), Moment::now());
+        let (broadcast, now, step) = (broadcast.clone(), Moment::now(), Arc::new(step));
+        let result = self.take_page(broadcast, now, Arc::clone(&step)).await;
+        match &result {
+            Ok(()) => self.wake(),
+            Err(_) => step.messages.iter().for_each(|(message, _)| self.discard_blocks(message)),
+        }
+        result
+    }
+
+    async fn take_page(&self, broadcast: Claimed, now: Moment, step: Arc<Step>) -> Result<(), OutboxError> {
+        for (message, _) in &step.messages {
+            self.store_blocks(message).await?;
+        }
+        let lock = self.database.place().lock();
         let advancing = self.database.write(Box::new(move |connection| {
-            Box::pin(async move { advance(connection, &broadcast, &step, now).await })
+            Box::pin(async move { advance(connection, &broadcast, &step, now, lock).await })
         }));
-        advancing.await?;
-        self.wake();
-        Ok(())
+        advancing.await
     }
 
     /// Notes what went wrong. `until`: tried again then; `None`: given up.
@@ -245,10 +256,11 @@ async fn advance(
     broadcast: &Claimed,
     step: &Step,
     now: Moment,
+    lock: &str,
 ) -> Result<(), OutboxError> {
     let (mut queued, mut skipped) = (0_i64, step.skipped);
     for (message, token) in &step.messages {
-        let reception = accept::insert(connection, message).await?;
+        let reception = accept::insert(connection, message, lock).await?;
         match reception.accepted.recipients {
             0 => skipped += 1,
             _ => queued += 1,

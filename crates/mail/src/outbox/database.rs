@@ -11,9 +11,15 @@
 //! The database need not be there when the service starts: it is opened, and its tables brought up to date, by whatever
 //! uses it first. No call takes longer than five seconds; a connection on which one passed is closed, not used again.
 
-use std::{fmt, path::PathBuf, sync::Once, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Once,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
+use nix::sys::statvfs::statvfs;
 use sqlx::{
     AnyConnection, ConnectOptions as _, Connection as _,
     any::{AnyConnectOptions, AnyPoolOptions},
@@ -29,6 +35,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// How long another process may hold SQLite's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECTIONS: u32 = 8;
+/// What is left on a disk for small messages, and for writing down what became of all others, in bytes.
+const ROOM_BYTES: u64 = 1024 * 1024;
 
 // Waits for a lock no longer than the call does, and stores text whole or not at all.
 const MYSQL_SESSION: &str = "SET SESSION autocommit = 1, innodb_lock_wait_timeout = 2, time_zone = '+00:00', \
@@ -84,6 +92,14 @@ impl Place {
         match self {
             Self::Sqlite(_) => "",
             Self::Mysql(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// Rows that are read to be relied on keep others waiting.
+    pub(super) fn lock(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Mysql(_) => " FOR UPDATE",
         }
     }
 
@@ -180,6 +196,18 @@ impl Database {
 
     pub(super) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Whether there is room for something large. SQLite writes everything twice, into its log and then into its table, and on
+    /// a disk that is full it cannot even delete.
+    pub(super) fn has_room(&self, len: u64) -> bool {
+        let Place::Sqlite(file) = &self.place else { return true };
+        let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        // Where the question has no answer, the database will say it.
+        statvfs(folder).map_or(true, |disk| {
+            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+            free >= len.saturating_mul(2).saturating_add(ROOM_BYTES)
+        })
     }
 
     /// Reads; sees what was committed before.

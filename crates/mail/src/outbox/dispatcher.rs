@@ -284,16 +284,22 @@ async fn attempt(dispatcher: Dispatcher, claim: String, claimed: Claimed) -> Fin
 }
 
 async fn hand_over(dispatcher: &Dispatcher, claimed: &Claimed) -> Result<Reply, DeliveryError> {
-    let message = message(&dispatcher.outbox, claimed).await.inspect_err(|error| {
-        tracing::warn!(message_id = claimed.message_id, error = %service_kit::chain(error), "a message of the outbox cannot be sent");
-    })?;
     let mut measured = dispatcher.metrics.start();
-    measured.its_turn();
-    let pace = dispatcher.pace;
-    let result = dispatcher.transport.deliver(&message, Allowance::by_step(pace.step_max, pace.patience)).await;
+    let result = match message(&dispatcher.outbox, claimed).await {
+        Ok(message) => {
+            measured.its_turn();
+            let pace = dispatcher.pace;
+            let result = dispatcher.transport.deliver(&message, Allowance::by_step(pace.step_max, pace.patience)).await;
+            dispatcher.health.note(&result);
+            mailer::log(&message, &result);
+            result
+        }
+        Err(error) => {
+            tracing::warn!(message_id = claimed.message_id, %error, "a message of the outbox cannot be sent");
+            Err(error)
+        }
+    };
     measured.ended(&result);
-    dispatcher.health.note(&result);
-    mailer::log(&message, &result);
     result
 }
 

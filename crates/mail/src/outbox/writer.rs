@@ -124,12 +124,13 @@ fn answer(answers: impl Iterator<Item = (Job, Result<Changed, OutboxError>)>) {
 
 /// All of them, or none.
 async fn apply(database: &Database, changes: Vec<Change>) -> Result<Vec<Changed>, OutboxError> {
+    let lock = database.place().lock();
     database
         .write(Box::new(move |connection| {
             Box::pin(async move {
                 let mut results = Vec::with_capacity(changes.len());
                 for change in &changes {
-                    results.push(one(connection, change).await?);
+                    results.push(one(connection, change, lock).await?);
                 }
                 Ok(results)
             })
@@ -137,9 +138,9 @@ async fn apply(database: &Database, changes: Vec<Change>) -> Result<Vec<Changed>
         .await
 }
 
-async fn one(connection: &mut AnyConnection, change: &Change) -> Result<Changed, OutboxError> {
+async fn one(connection: &mut AnyConnection, change: &Change, lock: &str) -> Result<Changed, OutboxError> {
     match change {
-        Change::Accept(message) => accept::insert(connection, message).await.map(Changed::Accepted),
+        Change::Accept(message) => accept::insert(connection, message, lock).await.map(Changed::Accepted),
         Change::Settle(settlement) => settle::settle(connection, settlement).await.map(|()| Changed::Settled),
     }
 }

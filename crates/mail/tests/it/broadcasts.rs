@@ -34,23 +34,29 @@ fn user(index: usize) -> Value {
             "tags": [], "attributes": { "city": format!("<Town {index}>") } })
 }
 
+type Shown = State<(Arc<AtomicBool>, usize)>;
 type Parameters = Query<std::collections::HashMap<String, String>>;
 
-async fn page(State(down): State<Arc<AtomicBool>>, Query(query): Parameters) -> axum::response::Response {
+async fn page(State((down, users)): Shown, Query(query): Parameters) -> axum::response::Response {
     if down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     assert_eq!(query["status"], "active");
     let (start, limit): (usize, usize) =
         (query.get("cursor").map_or(0, |cursor| cursor.parse().unwrap()), query["limit"].parse().unwrap());
-    let end = USERS.min(start + limit);
-    let next = (end < USERS).then(|| end.to_string());
-    Json(json!({ "users": (start..end).map(user).collect::<Vec<_>>(), "next_cursor": next, "total": USERS }))
+    let end = users.min(start + limit);
+    let next = (end < users).then(|| end.to_string());
+    Json(json!({ "users": (start..end).map(user).collect::<Vec<_>>(), "next_cursor": next, "total": users }))
         .into_response()
 }
 
 impl Gateway {
     async fn start() -> Self {
+        Self::of(USERS).await
+    }
+
+    /// In front of so many users.
+    async fn of(users: usize) -> Self {
         let down = Arc::new(AtomicBool::new(false));
         let one = async |Path(name): Path<String>| match name.as_str() {
             "dong" => Json(json!({ "id": 1, "name": "dong", "email": "dong@b.c", "status": "active" })).into_response(),
@@ -60,7 +66,7 @@ impl Gateway {
         let router = Router::new()
             .route("/userlist/v1/users", get(page))
             .route("/userlist/v1/users/{name}", get(one))
-            .with_state(Arc::clone(&down));
+            .with_state((Arc::clone(&down), users));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -207,6 +213,30 @@ async fn a_broadcast_reaches_everybody_once_except_those_who_left() {
     let list = mail.get("/v1/suppressions").await.body;
     assert!(list["suppressions"].as_array().unwrap().iter().any(|entry| entry["reason"] == "unsubscribe"), "{list}");
     mail.call("POST", "/v1/unsubscribe/none", &Value::Null).await.assert(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_broadcast_of_large_letters_waits_for_their_folder_and_reaches_everybody() {
+    let (sink, gateway, dir) = (SmtpSink::start().await, Gateway::of(10).await, tempfile::tempdir().unwrap());
+    let spool = dir.path().join("spool");
+    // Something is in the way of the folder.
+    std::fs::write(&spool, "").unwrap();
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway.url, "--spool-dir", spool.to_str().unwrap()]);
+    let text = "{{ user.name }}{% for _ in lines %}{% for line in lines %}{{ line }}{% endfor %}{% endfor %}";
+    let template = json!({ "subject": "x", "text": text, "sample": { "user": { "name": "x" }, "lines": ["x"] } });
+    let uploaded = mail.call("PUT", "/v1/templates/t", &template).await;
+    assert_eq!(uploaded.status, 200, "{uploaded:?}");
+    let request = json!({ "template": "t", "data": { "lines": vec!["ü".repeat(1000); 17] } });
+    let answer = mail.call("POST", "/v1/broadcasts", &request).await;
+    let path = format!("/v1/broadcasts/{}", answer.body["id"].as_str().unwrap());
+    wait_until("the reason why it waits", SOON, || async {
+        mail.get(&path).await.body["error"].as_str().is_some_and(|error| error.contains("folder"))
+    })
+    .await;
+    std::fs::remove_file(&spool).unwrap();
+    wait_until("all messages", SOON, || async { mail.get(&path).await.body["deliveries"]["delivered"] == 9 }).await;
+    assert_eq!(mail.get(&path).await.body["skipped"], 1);
+    assert!(sink.messages().iter().all(|message| message.data.len() > 700_000));
 }
 
 #[tokio::test]

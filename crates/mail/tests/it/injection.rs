@@ -219,7 +219,7 @@ fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), Strin
     let house = House { from: config.from, subject: config.subject, options: config.outbox, dkim: None, spool };
     let message = submission.compose(recipients, &house, None, Moment::now()).map_err(|error| match error {
         LetterError::Field(error) => error.field,
-        LetterError::Spool(error) => panic!("{error}"),
+        other => panic!("{other}"),
     })?;
     let content = message.content.in_memory().expect("it is small").to_vec();
     Ok((message.recipients.into_iter().map(|(_, address)| address).collect(), content))
