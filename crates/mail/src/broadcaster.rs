@@ -162,14 +162,14 @@ fn step(house: &House, id: &str, broadcast: &Broadcast, page: Page) -> io::Resul
 
 /// The message to one user; none to those who want none, or whom the template does not fit.
 fn message(house: &House, id: &str, broadcast: &Broadcast, user: &User) -> io::Result<Option<(NewMessage, String)>> {
+    if user.status != "active" {
+        return Ok(None);
+    }
     let token = Uuid::new_v4().simple().to_string();
     let (Ok(address), Ok(submission)) = (recipient::check(&user.email), submission(house, broadcast, user, &token))
     else {
         return Ok(None);
     };
-    if user.status != "active" {
-        return Ok(None);
-    }
     let recipients = vec![(Kind::To, Mailbox::new(None, address))];
     match submission.compose(recipients, house, None, Moment::now()) {
         Ok(mut message) => {

@@ -38,6 +38,8 @@ const DATA_MAX_BYTES: usize = 1024 * 1024;
 const FIELD_MAX_BYTES: usize = 128 * 1024;
 /// The most fields, far more than there are.
 const FIELDS_MAX: usize = 32;
+/// The field with the files.
+const ATTACHMENTS: &str = "attachments";
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
     let (fields, files) = reading.message()?;
     let Reading { json, spool, .. } = reading;
     // To the end of the body: only then has everything been counted and hashed.
-    json.consume_trailing_whitespace().map_err(|error| problem(&error))?;
+    json.consume_trailing_whitespace().map_err(Refused::from)?;
     let mut submission: Submission = json::of_fields(fields)?;
     let spool = spool.into_inner().map_err(|error| spool_problem(error.error()))?;
     let content = spool.finish().map_err(|error| spool_problem(&error))?;
@@ -81,6 +83,27 @@ pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
         let _infallible = write!(fingerprint, "{byte:02x}");
     }
     Ok(Intake { submission, fingerprint })
+}
+
+/// Why a body is refused.
+struct Refused(Problem);
+
+impl Refused {
+    fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self(Problem::field(field, reason))
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(Refused(problem): Refused) -> Self {
+        problem
+    }
 }
 
 /// A file of the request; its bytes are in the spool.
@@ -98,23 +121,23 @@ struct Reading<R: Read> {
 }
 
 impl<R: Read> Reading<R> {
-    fn message(&mut self) -> Result<(Map<String, Value>, Vec<FileFields>), Problem> {
-        match self.json.peek().map_err(|error| problem(&error))? {
+    fn message(&mut self) -> Result<(Map<String, Value>, Vec<FileFields>), Refused> {
+        match self.json.peek()? {
             ValueType::Object => {}
             ValueType::Array => {
-                return Err(Problem::field("body", "it is a list; send a JSON object, {\"name\": value, …}"));
+                return Err(Refused::field("body", "it is a list; send a JSON object, {\"name\": value, …}"));
             }
-            _ => return Err(Problem::field("body", "it is no JSON object; send {\"name\": value, …}")),
+            _ => return Err(Refused::field("body", "it is no JSON object; send {\"name\": value, …}")),
         }
         let (mut fields, mut files) = (Map::new(), None);
-        self.json.begin_object().map_err(|error| problem(&error))?;
-        while self.json.has_next().map_err(|error| problem(&error))? {
-            let name = self.json.next_name_owned().map_err(|error| problem(&error))?;
+        self.json.begin_object()?;
+        while self.json.has_next()? {
+            let name = self.json.next_name_owned()?;
             if fields.contains_key(&name) || (files.is_some() && name == ATTACHMENTS) {
-                return Err(Problem::field(name, "it is there twice; leave one out"));
+                return Err(Refused::field(name, "it is there twice; leave one out"));
             }
             if fields.len() == FIELDS_MAX {
-                return Err(Problem::field(name, "it is one field more than any message has"));
+                return Err(Refused::field(name, "it is one field more than any message has"));
             }
             match name.as_str() {
                 ATTACHMENTS => files = Some(self.files()?),
@@ -124,34 +147,34 @@ impl<R: Read> Reading<R> {
                 }
             }
         }
-        self.json.end_object().map_err(|error| problem(&error))?;
+        self.json.end_object()?;
         Ok((fields, files.unwrap_or_default()))
     }
 
-    fn files(&mut self) -> Result<Vec<FileFields>, Problem> {
+    fn files(&mut self) -> Result<Vec<FileFields>, Refused> {
         self.expect(ValueType::Array, ATTACHMENTS, "it is a list of files")?;
-        self.json.begin_array().map_err(|error| problem(&error))?;
+        self.json.begin_array()?;
         let mut files = Vec::new();
-        while self.json.has_next().map_err(|error| problem(&error))? {
+        while self.json.has_next()? {
             if files.len() == ATTACHMENTS_MAX {
-                return Err(Problem::field(ATTACHMENTS, "there are more than 20; send an archive"));
+                return Err(Refused::field(ATTACHMENTS, "there are more than 20; send an archive"));
             }
             let file = self.file(&format!("{ATTACHMENTS}[{}]", files.len()))?;
             files.push(file);
         }
-        self.json.end_array().map_err(|error| problem(&error))?;
+        self.json.end_array()?;
         Ok(files)
     }
 
-    fn file(&mut self, path: &str) -> Result<FileFields, Problem> {
+    fn file(&mut self, path: &str) -> Result<FileFields, Refused> {
         self.expect(ValueType::Object, path, "it is an object, {\"filename\", \"content_type\", \"content\"}")?;
-        self.json.begin_object().map_err(|error| problem(&error))?;
+        self.json.begin_object()?;
         let (mut texts, mut range) = (BTreeMap::new(), None);
-        while self.json.has_next().map_err(|error| problem(&error))? {
-            let name = self.json.next_name_owned().map_err(|error| problem(&error))?;
+        while self.json.has_next()? {
+            let name = self.json.next_name_owned()?;
             let field = format!("{path}.{name}");
             if texts.contains_key(&name) || (range.is_some() && name == "content") {
-                return Err(Problem::field(field, "it is there twice; leave one out"));
+                return Err(Refused::field(field, "it is there twice; leave one out"));
             }
             match name.as_str() {
                 "content" => range = Some(self.content(&field)?),
@@ -159,14 +182,14 @@ impl<R: Read> Reading<R> {
                     let text = match self.value(&field)? {
                         Value::String(text) => Some(text),
                         Value::Null if name == "content_type" => None,
-                        _ => return Err(Problem::field(field, "it is a text")),
+                        _ => return Err(Refused::field(field, "it is a text")),
                     };
                     texts.insert(name, text);
                 }
-                _ => return Err(Problem::field(field, "it is unknown; there are filename, content_type and content")),
+                _ => return Err(Refused::field(field, "it is unknown; there are filename, content_type and content")),
             }
         }
-        self.json.end_object().map_err(|error| problem(&error))?;
+        self.json.end_object()?;
         let missing = |name: &str| Problem::field(format!("{path}.{name}"), format!("missing field `{name}`"));
         Ok(FileFields {
             filename: texts.remove("filename").flatten().ok_or_else(|| missing("filename"))?,
@@ -176,11 +199,11 @@ impl<R: Read> Reading<R> {
     }
 
     /// Base64, decoded into the spool.
-    fn content(&mut self, field: &str) -> Result<Range<u64>, Problem> {
+    fn content(&mut self, field: &str) -> Result<Range<u64>, Refused> {
         self.expect(ValueType::String, field, "it is a text in base64")?;
         self.meter.allowance.set(None);
         let start = self.spooled;
-        let text = self.json.next_string_reader().map_err(|error| problem(&error))?;
+        let text = self.json.next_string_reader()?;
         let mut bytes = DecoderReader::new(text, &BASE64_STANDARD);
         // As much as the decoder hands out at once.
         let mut block = [0; 1024];
@@ -189,7 +212,7 @@ impl<R: Read> Reading<R> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(field, &error)),
+                Err(error) => return Err(unreadable(field, &error).into()),
             };
             self.spool.write_all(&block[..count]).map_err(|error| spool_problem(&error))?;
             self.spooled += u64::try_from(count).unwrap_or(u64::MAX);
@@ -198,7 +221,7 @@ impl<R: Read> Reading<R> {
         Ok(start..self.spooled)
     }
 
-    fn value(&mut self, field: &str) -> Result<Value, Problem> {
+    fn value(&mut self, field: &str) -> Result<Value, Refused> {
         let max_bytes = match field {
             "text" | "html" => TEXT_MAX_BYTES,
             "data" => DATA_MAX_BYTES,
@@ -207,33 +230,31 @@ impl<R: Read> Reading<R> {
         // A list of numbers takes sixteen times as much memory as it has bytes.
         let is_nested = |found| matches!(found, ValueType::Array | ValueType::Object);
         if max_bytes == TEXT_MAX_BYTES && self.json.peek().is_ok_and(is_nested) {
-            return Err(Problem::field(field.to_owned(), "it is a text"));
+            return Err(Refused::field(field, "it is a text"));
         }
         self.meter.allowance.set(Some(max_bytes));
         let value = self.json.deserialize_next().map_err(|error| match error {
             DeserializerError::ReaderError(ReaderError::IoError { error, .. }) if is_too_large(&error) => {
-                Problem::field(field.to_owned(), format!("it has more than {max_bytes} bytes"))
+                Refused::field(field, format!("it has more than {max_bytes} bytes"))
             }
-            DeserializerError::ReaderError(error) => problem(&error),
+            DeserializerError::ReaderError(error) => error.into(),
             // A number that nothing can hold, for example.
             DeserializerError::InvalidNumber(reason) | DeserializerError::Custom(reason) => {
-                Problem::field(field.to_owned(), reason)
+                Refused::field(field, reason)
             }
-            other => malformed(&other.to_string()),
+            other => malformed(&other.to_string()).into(),
         });
         self.meter.allowance.set(Some(FIELD_MAX_BYTES));
         value
     }
 
-    fn expect(&mut self, wanted: ValueType, field: &str, reason: &str) -> Result<(), Problem> {
-        match self.json.peek().map_err(|error| problem(&error))? {
+    fn expect(&mut self, wanted: ValueType, field: &str, reason: &str) -> Result<(), Refused> {
+        match self.json.peek()? {
             found if found == wanted => Ok(()),
-            _ => Err(Problem::field(field.to_owned(), reason)),
+            _ => Err(Refused::field(field, reason)),
         }
     }
 }
-
-const ATTACHMENTS: &str = "attachments";
 
 /// What was read so far.
 struct Meter {
@@ -275,6 +296,12 @@ fn unreadable(field: &str, error: &io::Error) -> Problem {
             Problem::field(field.to_owned(), "it is not base64 with the standard alphabet and padding")
         }
         _ => malformed(&error.to_string()),
+    }
+}
+
+impl From<ReaderError> for Refused {
+    fn from(error: ReaderError) -> Self {
+        Self(problem(&error))
     }
 }
 
