@@ -9,9 +9,6 @@ use std::{
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The moment at which the process started, so that there are moments before it: a snapshot tells of them.
-const AT_START: Duration = Duration::from_secs(30 * 24 * 3600);
-
 /// A moment, in milliseconds since 30 days before the process started. Fits into an atomic and into half of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
@@ -27,6 +24,9 @@ pub(crate) struct Clock {
 // === impl Millis ===
 
 impl Millis {
+    /// When the process started: not the first moment there is, because a snapshot tells of earlier ones.
+    pub(crate) const START: Self = Self(30 * 24 * 3600 * 1000);
+
     /// The moment of the call.
     #[must_use]
     pub fn now() -> Self {
@@ -35,7 +35,7 @@ impl Millis {
 
     /// That moment.
     pub(crate) fn of(instant: Instant) -> Self {
-        Self(millis(AT_START + instant.saturating_duration_since(*START)))
+        Self::START + instant.saturating_duration_since(*START)
     }
 
     /// How long after `earlier` this is; zero when it is before.

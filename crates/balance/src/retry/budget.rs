@@ -47,7 +47,8 @@ impl Budgets {
             return budget.spend(now, requests, percent);
         }
         budgets.retain(|name, _| is_known(name));
-        budgets.entry(name.clone()).or_insert(Budget::new(now, requests)).spend(now, requests, percent)
+        // Whatever was asked before the first retry has paid for it, too: an instance that freezes under load needs hundreds at once.
+        budgets.entry(name.clone()).or_insert(Budget::new(Millis::START, 0)).spend(now, requests, percent)
     }
 }
 
@@ -116,6 +117,18 @@ mod tests {
         let name: ServiceName = "s999".parse().unwrap();
         let spent = (0..100).take_while(|_| budgets.spend(&name, Millis(0), 0, 20, |_| true)).count();
         assert_eq!(spent, 19, "the budget of a service that is there is kept");
+    }
+
+    #[test]
+    fn the_first_retries_of_a_service_are_paid_for_by_what_was_asked_before() {
+        let name: ServiceName = "mail".parse().unwrap();
+        let first = |after, requests| {
+            let budgets = Budgets::default();
+            let now = Millis::START + Duration::from_secs(after);
+            (0..100_000).take_while(|_| budgets.spend(&name, now, requests, 20, |_| true)).count()
+        };
+        assert_eq!(first(5, 1000), 220);
+        assert_eq!(first(1000, 100_000), 220, "a thousand in ten seconds, on average");
     }
 
     #[test]
