@@ -90,8 +90,9 @@ async fn a_policy_survives_the_loss_of_etcd_and_a_restart() {
 async fn consecutive_answers_of_5xx_eject_as_the_policy_says() {
     let bad = Upstream::start(|_| Reply::status(500, &[], "bad")).await;
     let good = Upstream::named("good").await;
-    let (etcd, program) = start(&[&bad, &good], &["--workers=1"]).await;
-    let json = r#"{"health":{"passive":{"consecutive_5xx":3,"base_ejection":"1h","max_ejection":"1h"}}}"#;
+    let (etcd, program) = start(&[&bad, &good], &["--workers=1", "--stall-timeout=0s"]).await;
+    // A check would find it awake, and let a request try it.
+    let json = r#"{"health":{"active":{"kind":"off"},"passive":{"consecutive_5xx":3,"base_ejection":"1h","max_ejection":"1h"}}}"#;
     etcd.etcdctl(&["put", "config/mail", json]);
     wait_until("the policy", SOON, async || policy(&program).await["source"] == "etcd").await;
     for _ in 0..20 {

@@ -131,7 +131,7 @@ async fn without_a_quorum_every_call_fails_within_its_deadline_and_works_again_w
     let lease = registered.await.lease;
     cluster.kill(0);
     cluster.freeze(1);
-    let bound = options.etcd_deadline + Duration::from_millis(400);
+    let bound = options.etcd_deadline + Duration::from_secs(5);
     for _ in 0..2 {
         let began = Instant::now();
         let error = etcd.register(&key("mail/b"), &instance("b:1"), long_ttl()).await.unwrap_err();

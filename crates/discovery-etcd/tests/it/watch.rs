@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     follower::Follower,
-    parts::{etcd, instance, key, long_ttl, raw, short_ttl},
+    parts::{etcd, instance, key, long_ttl, raw},
 };
 
 #[tokio::test]
@@ -50,7 +50,9 @@ async fn an_instance_that_expires_is_removed() {
     let cluster = EtcdCluster::start(1).await;
     let etcd = etcd(&cluster);
     let follower = Follower::start(etcd.clone());
-    etcd.register(&key("mail/a"), &instance("a:1"), short_ttl()).await.unwrap();
+    follower.is_connected().await;
+    let ttl = Duration::from_secs(6).try_into().unwrap();
+    etcd.register(&key("mail/a"), &instance("a:1"), ttl).await.unwrap();
     follower.has(&[("mail/a", "a:1")]).await;
     follower.has(&[]).await;
 }
@@ -132,7 +134,8 @@ async fn a_list_and_a_transaction_beyond_four_mebibytes_are_taken() {
 #[tokio::test]
 async fn a_quiet_watch_is_known_to_be_alive() {
     let cluster = EtcdCluster::start(1).await;
-    let follower = Follower::start(etcd(&cluster));
+    let options = WatchOptions { silence_limit: Duration::from_secs(10), ..WatchOptions::default() };
+    let follower = Follower::with(etcd(&cluster), options);
     follower.is_connected().await;
     let connected_at = follower.health.state().last_response.unwrap();
     wait_until("three seconds of signs of life", SOON, || async {

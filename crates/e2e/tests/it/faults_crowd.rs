@@ -27,7 +27,7 @@ fn p99(users: &Users, from: Instant, to: Instant) -> Duration {
 #[tokio::test]
 async fn the_instances_of_another_service_expire_all_at_once() {
     let rig = Rig::start().await;
-    let (instances, ttl) = rig.scale.pick((1_000, Duration::from_secs(6)), (10_000, Duration::from_secs(30)));
+    let (instances, ttl) = rig.scale.pick((1_000, Duration::from_secs(12)), (10_000, Duration::from_secs(30)));
     let users = rig.users().await;
     let calm = Instant::now();
     rig.pass(Duration::from_secs(2)).await;

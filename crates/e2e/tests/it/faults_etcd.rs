@@ -7,10 +7,14 @@ use e2e::{
     table_watch::TableWatch,
     users::Users,
 };
-use testkit::etcd::{EtcdCluster, EtcdConfig};
+use testkit::{
+    etcd::{EtcdCluster, EtcdConfig},
+    wait::{wait_for, wait_until},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
-/// In that time each of three instances is picked many times, at any rate that is tried here.
+/// In that time each of three instances is picked many times, at any rate that is tried here. A machine that is busy with
+/// other tests may hold one up for longer, so that it is ejected for a second.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Everything is registered as before, once etcd is whole again: the aim, and on a machine that is busy with other tests.
@@ -26,9 +30,9 @@ async fn nobody_noticed(rig: &Rig, fault: &str, users: Users, table: TableWatch,
     rig.pass(Duration::from_secs(1)).await;
     let removals = table.stop().await;
     let row = rig.row(fault, users).within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]);
-    let idle = row.idle_windows(&WITNESSES, WINDOW);
+    let idle = row.idle_windows(&WITNESSES, rig.scale.pick(3 * WINDOW, WINDOW));
     row.without_removals(&removals)
-        .none("seconds without an answer of one that lived", idle)
+        .none("windows without an answer of one that lived", idle)
         .nobody_failed(None)
         .check();
 }
@@ -65,8 +69,7 @@ async fn the_leader_is_cut_off_from_the_others_and_still_reached_by_its_clients(
     let leader = rig.etcd.leader().await;
     rig.etcd.cut_off(leader);
     rig.pass(rig.scale.pick(Duration::from_secs(7), Duration::from_secs(20))).await;
-    let next = rig.etcd.leaders().await;
-    assert!(next.iter().any(|member| *member != leader), "the others must have elected one of them: {next:?}");
+    wait_until("another leader", LIMIT, async || rig.etcd.leaders().await.iter().any(|one| *one != leader)).await;
     rig.etcd.heal();
     nobody_noticed(&rig, "etcd leader partitioned", users, table, Instant::now()).await;
 }
@@ -90,13 +93,18 @@ async fn everything_in_etcd_is_lost() {
     let mut rig = Rig::start().await;
     let (users, table) = (rig.users().await, rig.table_watch());
     let revision = async |rig: &Rig| rig.admin("/v1/table").await.and_then(|table| table["table"]["revision"].as_i64());
-    let before = revision(&rig).await;
+    // So that the old revision is ahead also of a new etcd in which everybody has registered again.
+    for limit in 1..=20 {
+        let policy = format!(r#"{{"breaker":{{"in_flight_max":{limit}}}}}"#);
+        rig.etcd.etcdctl(&["put", "config/nobody", &policy]);
+    }
+    let before = wait_for("the revision", LIMIT, async || revision(&rig).await.filter(|now| *now > 20)).await;
     rig.etcd.wipe().await;
     let wiped = Instant::now();
     let mut noticed = None;
     while noticed.is_none() && wiped.elapsed() < LIMIT {
         let now = revision(&rig).await;
-        noticed = (now < before).then(|| wiped.elapsed());
+        noticed = now.is_some_and(|now| now < before).then(|| wiped.elapsed());
         rig.pass(Duration::from_millis(10)).await;
     }
     let complete = rig.all_registered(wiped, LIMIT).await;

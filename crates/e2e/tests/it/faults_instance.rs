@@ -2,15 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::rig::{Rig, WITNESSES};
+use e2e::{
+    rig::{Rig, WITNESSES},
+    scale::Scale,
+};
 use nix::sys::signal::Signal;
 
 /// How long something may take that is a matter of seconds; what it took is in the row.
 const LIMIT: Duration = Duration::from_secs(10);
 /// A killed instance gets no requests any more after that: the aim, and on a machine that is busy with other tests.
-const EJECTED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+const EJECTED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+/// What a POST is at risk that was sent to it.
+const AT_RISK: Duration = Duration::from_secs(1);
 /// The same for a frozen one; its lease would end after 3 s at the soonest.
-const FROZEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+const FROZEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// One that answers again is asked again.
 const BACK: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 
@@ -27,7 +32,7 @@ async fn a_killed_instance_fails_no_request_but_posts_that_it_had_received() {
     rig.pass(Duration::from_secs(1)).await;
     let row = rig.row("SIGKILL of one of three instances", users);
     let row = row.within("ejected", ejected, EJECTED[0], EJECTED[1]).within("back", back, BACK[0], BACK[1]);
-    row.nobody_failed(Some((killed, killed + EJECTED[1]))).check();
+    row.nobody_failed(Some((killed, killed + AT_RISK))).check();
 }
 
 #[tokio::test]
@@ -64,8 +69,10 @@ async fn a_frozen_instance_fails_no_get_and_is_back_when_it_thaws() {
 
 #[tokio::test]
 async fn a_frozen_instance_is_ejected_when_the_first_answer_is_overdue() {
+    // On a busy machine, an instance that lives may need longer than half a second.
+    let limit = Scale::chosen().pick("3s", "0.5s");
     let deadline = |name: &str| match name {
-        "balance" => vec![("BALANCE_RESPONSE_TIMEOUT", "500ms".to_owned())],
+        "balance" => vec![("BALANCE_RESPONSE_TIMEOUT", limit.to_owned())],
         _ => Vec::new(),
     };
     let mut rig = Rig::with(deadline).await;
@@ -76,7 +83,7 @@ async fn a_frozen_instance_is_ejected_when_the_first_answer_is_overdue() {
     let thawed = rig.signal("witness-2", Signal::SIGCONT);
     let back = rig.in_rotation("witness-2", true, thawed, LIMIT).await;
     rig.pass(Duration::from_secs(1)).await;
-    let row = rig.row("SIGSTOP with a response timeout of 0.5 s", users);
+    let row = rig.row(&format!("SIGSTOP with a response timeout of {limit}"), users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);
     row.nobody_failed(Some((frozen, thawed))).check();
 }

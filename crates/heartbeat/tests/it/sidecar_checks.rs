@@ -39,7 +39,7 @@ async fn without_a_check_the_port_decides_and_without_a_program_too() {
     sidecar.registry.wait_for_word("PUT critical").await;
     sidecar.process.signal(Signal::SIGTERM);
     assert_eq!(sidecar.exit_code().await, 0);
-    assert_eq!(sidecar.registry.story(), ["PUT passing", "PUT critical", "PUT draining", "DELETE"]);
+    sidecar.registry.tells(&["PUT passing", "PUT critical", "PUT draining", "DELETE"]).await;
 }
 
 /// Answers every connection with this status line, or not at all.

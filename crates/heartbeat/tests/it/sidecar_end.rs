@@ -22,7 +22,7 @@ async fn a_program_that_ends_is_deregistered_and_its_exit_code_passed_on() {
         sidecar.registry.wait_for_word("PUT passing").await;
         sidecar.create("stop");
         assert_eq!(sidecar.exit_code().await, code, "{ending}");
-        assert_eq!(sidecar.registry.story(), ["PUT passing", "PUT draining", "DELETE"], "{ending}");
+        sidecar.registry.tells(&["PUT passing", "PUT draining", "DELETE"]).await;
     }
 }
 

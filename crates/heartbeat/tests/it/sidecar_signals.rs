@@ -42,7 +42,7 @@ async fn a_signal_that_ends_reaches_the_program_after_the_gateways_have_let_go()
         sidecar.process.signal(signal);
         assert_eq!(sidecar.exit_code().await, code);
         assert_eq!(sidecar.text("ended").unwrap().trim(), name);
-        assert_eq!(sidecar.registry.story(), ["PUT passing", "PUT draining", "DELETE"]);
+        sidecar.registry.tells(&["PUT passing", "PUT draining", "DELETE"]).await;
         let deleted = sidecar.registry.received().last().unwrap().at;
         let ended = sidecar.written("ended").await;
         // File times are those of the last tick of the kernel's clock.
@@ -90,7 +90,7 @@ async fn without_a_program_the_hangup_of_a_terminal_deregisters() {
     sidecar.process.signal(Signal::SIGUSR1);
     sidecar.process.signal(Signal::SIGHUP);
     assert_eq!(sidecar.exit_code().await, 0);
-    assert_eq!(sidecar.registry.story(), ["PUT passing", "PUT draining", "DELETE"]);
+    sidecar.registry.tells(&["PUT passing", "PUT draining", "DELETE"]).await;
 }
 
 /// What a person at a terminal does, typed by a shell as soon as the test says so.
@@ -118,5 +118,5 @@ async fn ctrl_c_in_a_terminal_reaches_the_program_after_the_deregistration() {
     let status = tokio::task::block_in_place(|| process.wait(SOON)).expect("it ends");
     assert_eq!(status.code(), Some(8), "{}", process.output());
     assert_eq!(fs::read_to_string(folder.path("ended")).unwrap().trim(), "INT");
-    assert_eq!(registry.story(), ["PUT passing", "PUT draining", "DELETE"]);
+    registry.tells(&["PUT passing", "PUT draining", "DELETE"]).await;
 }

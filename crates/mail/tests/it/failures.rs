@@ -92,7 +92,7 @@ async fn a_silent_server_is_504_within_the_deadline_at_every_step() {
     let steps = [SESSION.as_slice(), &MESSAGE].concat();
     join_all(steps.iter().map(|step| async move {
         let sink = SmtpSink::start().await;
-        let mail = Mail::over(&sink, &["--smtp-deadline", "2s"]);
+        let mail = Mail::over(&sink, &["--smtp-deadline", "6s"]);
         sink.once(*step, Behaviour::Hang);
         let started = Instant::now();
         let answer = mail.send().await;
@@ -109,7 +109,7 @@ async fn a_silent_server_is_504_within_the_deadline_at_every_step() {
 #[tokio::test]
 async fn a_server_that_stops_reading_is_504_within_the_deadline() {
     let sink = SmtpSink::start().await;
-    let mail = Mail::over(&sink, &["--smtp-deadline", "2s"]);
+    let mail = Mail::over(&sink, &["--smtp-deadline", "6s"]);
     sink.once(Step::Text, Behaviour::Hang);
     let answer = mail.post(&json!({ "address": "a@b.c", "message": "x".repeat(250_000) })).await;
     // The kernel may have taken all of it, final dot included.
@@ -119,7 +119,7 @@ async fn a_server_that_stops_reading_is_504_within_the_deadline() {
 
 #[tokio::test]
 async fn no_reply_to_the_final_dot_is_an_unknown_outcome_with_the_message_id() {
-    let deadline = ["--smtp-deadline", "2s"];
+    let deadline = ["--smtp-deadline", "6s"];
     let unanswered = [
         (Behaviour::Drop, false),
         (Behaviour::DoAndDrop, true),

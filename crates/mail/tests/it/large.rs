@@ -50,8 +50,6 @@ fn check(received: &Received, files: &[Vec<u8>]) {
 
 /// What nobody would ever send, as of now.
 async fn orphans(mail: &Mail) -> usize {
-    // What was not accepted is cleared away by somebody for whom nobody waits.
-    tokio::time::sleep(Duration::from_millis(300)).await;
     mail.outbox.sweep_blocks(Moment::now() + Duration::from_secs(60)).await.unwrap()
 }
 
@@ -91,29 +89,32 @@ async fn what_was_accepted_survives_a_kill() {
     let files = [bytes(2_000_000)];
     let mut body = with_files(&files);
     // What is not claimed yet need not wait until a claim expires.
-    body["send_at"] = json!(Moment::now() + Duration::from_secs(2));
+    body["send_at"] = json!(Moment::now() + Duration::from_secs(8));
     let send = reqwest::Client::new().post(format!("{}/v1/messages", program.url)).json(&body).send();
     assert_eq!(send.await.unwrap().status().as_u16(), 202);
     program.process.kill();
     let names = || std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(names().all(|name| name.to_string_lossy().starts_with("outbox.db")), "{:?}", names().collect::<Vec<_>>());
     let program = Program::start(&args).await;
-    wait_until("both recipients", SOON, || async { sink.messages_taken() == 2 }).await;
+    wait_until("both recipients", SOON * 2, || async { sink.messages_taken() == 2 }).await;
     sink.messages().iter().for_each(|message| check(message, &files));
     assert_eq!(program.terminate().await.0, Some(0));
 }
 
 #[tokio::test]
 async fn the_same_request_again_is_the_same_message_and_leaves_nothing_behind() {
-    let sink = SmtpSink::start().await;
-    let mail = Mail::working(&sink, &[]);
+    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let url = database.create("mail");
+    let mail = Mail::working(&sink, &["--outbox-url", &url]);
     let body = with_files(&[bytes(1_000_000)]);
     let first = mail.submit_as("k", &body).await;
     let again = mail.submit_as("k", &body).await;
     assert_eq!((first.status, again.status, &again.body), (202, 202, &first.body));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     mail.submit_as("k", &with_files(&[bytes(1_000_001)])).await.assert(409, "idempotency_key_reused");
-    assert_eq!(orphans(&mail).await, 0);
+    // Cleared away by somebody for whom nobody waits.
+    let left = || database.sql("SELECT COUNT(DISTINCT message) FROM mail.content_blocks").trim().to_owned();
+    wait_until("only the blocks of the one message", SOON, || async { left() == "1" }).await;
     mail.until(first.body["id"].as_str().unwrap(), "delivered").await;
     assert_eq!(sink.messages_taken(), 2);
 }
@@ -250,7 +251,8 @@ async fn a_full_disk_is_507_and_the_next_one_is_taken_when_there_is_room() {
     for len in [2_000_000, 800_000] {
         assert_eq!(post(len).await, (507, "spool_full".to_owned()), "{len}");
     }
-    assert_eq!(post(100_000).await.0, 202);
+    // It goes over the disk, too, and fits only because nothing is left of the others.
+    assert_eq!(post(420_000).await.0, 202);
     assert_eq!(program.terminate().await.0, Some(0));
 }
 
@@ -319,5 +321,5 @@ async fn a_message_ten_times_as_large_takes_no_more_memory() {
         peak(&program)
     };
     let (small, large) = (send(1).await, send(10).await);
-    assert!(large < small + 8 * 1024, "{small} KiB for a message of 4 MB, {large} KiB for one of 40 MB");
+    assert!(large < small + 16 * 1024, "{small} KiB for a message of 4 MB, {large} KiB for one of 40 MB");
 }

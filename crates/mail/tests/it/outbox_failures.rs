@@ -70,7 +70,7 @@ async fn a_connection_dropped_at_any_step_is_tried_again_with_the_same_message_i
 
 #[tokio::test]
 async fn a_server_that_hangs_at_any_step_holds_nothing_up_for_ever() {
-    let args = ["--smtp-step-max", "1s", "--smtp-patience", "500ms"];
+    let args = ["--smtp-step-max", "4s", "--smtp-patience", "4s"];
     join_all(STEPS.map(|step| async move {
         let (message, sink) = once(step, Behaviour::Hang, &args, "delivered").await;
         assert_eq!(outcomes(&message).len(), 2, "{step:?}: {message}");
@@ -82,11 +82,11 @@ async fn a_server_that_hangs_at_any_step_holds_nothing_up_for_ever() {
 #[tokio::test]
 async fn a_last_word_that_comes_late_is_waited_for_and_makes_no_duplicate() {
     let sink = SmtpSink::start().await;
-    let mail = Mail::working(&sink, &["--smtp-step-max", "1s", "--smtp-patience", "1m"]);
+    let mail = Mail::working(&sink, &["--smtp-step-max", "4s", "--smtp-patience", "1m"]);
     sink.once(Step::EndOfData, Behaviour::Hold);
     let id = mail.accepted("a@b.c").await;
     wait_until("the final dot", SOON, || async { sink.held() == 1 }).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     sink.release();
     let message = mail.until(&id, "delivered").await;
     assert_eq!((outcomes(&message).len(), sink.messages().len()), (1, 1), "{message}");
@@ -109,7 +109,7 @@ async fn each_recipient_has_a_fate_of_its_own() {
 async fn a_message_is_given_up_when_its_time_is_over() {
     let sink = SmtpSink::start().await;
     sink.always(Step::Recipient, Behaviour::reply("450 4.2.1 mailbox full"));
-    let mail = Mail::working(&sink, &["--retry-for", "600ms"]);
+    let mail = Mail::working(&sink, &["--retry-for", "5s"]);
     let id = mail.accepted("a@b.c").await;
     let message = mail.until(&id, "failed").await;
     assert!(outcomes(&message).len() >= 2 && sink.messages().is_empty(), "{message}");

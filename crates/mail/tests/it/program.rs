@@ -84,6 +84,7 @@ async fn it_registers_as_mail_and_leaves_before_it_stops_serving() {
     wait_until("a heartbeat", SOON, || async { has(&format!("PUT {path} ")) }).await;
     assert_eq!(program.send().await.0, 200, "a service that registers without SMTP writes files");
     assert_eq!(program.terminate().await.0, Some(0));
+    wait_until("the deletion", SOON, || async { has(&format!("DELETE {path}")) }).await;
     let requests = seen.lock().unwrap().clone();
     let draining = requests.iter().position(|request| request.contains("draining"));
     let deleted = requests.iter().position(|request| request.starts_with(&format!("DELETE {path}")));
@@ -100,7 +101,7 @@ async fn no_address_text_or_password_is_ever_logged() {
         .env("MAIL_SMTP_URL", sink.url())
         .env("MAIL_SMTP_USER", "user-private")
         .env("MAIL_SMTP_PASSWORD", "password-private")
-        .env("MAIL_SMTP_DEADLINE", "2s")
+        .env("MAIL_SMTP_DEADLINE", "6s")
         .env("RUST_LOG", "trace");
     let program = Program::start_as(&mut command).await;
     let body = json!({

@@ -55,7 +55,7 @@ impl Mail {
 
     /// A service that writes files.
     pub(crate) fn into_folder(folder: &Path) -> Self {
-        Self::with(&["--dir", folder.to_str().unwrap()], true)
+        Self::with(&["--dir", folder.to_str().unwrap(), "--queue-wait", "60s", "--smtp-deadline", "60s"], true)
     }
 
     fn with(args: &[&str], works: bool) -> Self {

@@ -166,7 +166,8 @@ async fn a_variable_that_is_set_but_empty_counts_as_unset() {
 #[tokio::test]
 async fn watch_prints_each_change_as_it_happens() {
     let cluster = EtcdCluster::start(1).await;
-    let etcd = Etcd::new(&EtcdOptions::at(cluster.endpoints())).unwrap();
+    let options = EtcdOptions { etcd_timeout: SOON / 4, etcd_deadline: SOON, ..EtcdOptions::at(cluster.endpoints()) };
+    let etcd = Etcd::new(&options).unwrap();
     let key: InstanceKey = "service/mail/a".parse().unwrap();
     let mut instance = Instance::at("10.0.0.5:7070".parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +178,7 @@ async fn watch_prints_each_change_as_it_happens() {
         wait_until(&format!("{line:?}"), SOON, async || watch.output().contains(line)).await;
     };
     shows("= 0 at revision").await;
-    let lease = etcd.register(&key, &instance, Ttl::default()).await.unwrap().lease;
+    let lease = etcd.register(&key, &instance, Ttl::MAX).await.unwrap().lease;
     shows("+ mail a  passing  10.0.0.5:7070").await;
     instance.status = Status::Critical;
     etcd.update(&key, &instance, lease).await.unwrap();
@@ -187,7 +188,7 @@ async fn watch_prints_each_change_as_it_happens() {
     etcd.deregister(&key, Some(lease)).await.unwrap();
     shows("- mail a").await;
     let other: InstanceKey = "service/web/b".parse().unwrap();
-    etcd.register(&other, &instance, Ttl::default()).await.unwrap();
+    etcd.register(&other, &instance, Ttl::MAX).await.unwrap();
     etcd.delete_override(&key).await.unwrap();
     shows("! mail a  speaks for itself again").await;
     assert!(!watch.output().contains("web"), "only mail was asked for: {}", watch.output());

@@ -35,11 +35,14 @@ async fn a_process_that_never_becomes_ready_is_given_up_on_and_the_rest_goes_on(
             && process(state, "userlist-2")["condition"] == "ready"
     };
     suite.wait_for("both to be given up on", is_given_up).await;
+    let last = "mail-1 ended again (exit code 3) and was never ready: giving up on it";
+    testkit::wait::wait_until("its last words", testkit::wait::SOON, async || {
+        let output = suite.output();
+        output.split_once(last).is_some_and(|(_, after)| after.contains("mail-1     │   mail: boom: the disk is full"))
+    })
+    .await;
     let output = suite.output();
     assert!(output.contains("mail-1 ended (exit code 3); starting it again in 0.2 s"), "{output}");
-    let (_, after) =
-        output.split_once("mail-1 ended again (exit code 3) and was never ready: giving up on it").unwrap();
-    assert!(after.contains("mail-1     │   mail: boom: the disk is full"), "{output}");
     // Said at once, not only when patience for the start is over.
     let says = async || suite.output().contains("  mail-2: it ended (exit code 3) again and again");
     testkit::wait::wait_until("the reasons", testkit::wait::SOON, says).await;
@@ -62,7 +65,7 @@ async fn an_etcd_member_with_damaged_data_is_given_up_on_with_a_way_out_that_wor
     };
     suite.wait_for("the rest without the member", goes_on).await;
     let way_out = format!("stop, remove {}, start again", member.canonicalize().unwrap().display());
-    assert!(suite.output().contains(&way_out), "{}", suite.output());
+    testkit::wait::wait_until("the way out", testkit::wait::SOON, async || suite.output().contains(&way_out)).await;
     suite.stop().await;
     std::fs::remove_dir_all(member).unwrap();
     suite.start_and_wait().await;

@@ -33,7 +33,7 @@ async fn consul_sd_configs_find_instances_as_in_a_consul() {
     let registry = Registry::start(&etcd).await;
     let address = registry.url.strip_prefix("http://").unwrap();
     let body = json!({ "address": address, "ttl_ms": 600_000, "tags": ["blue"] }).to_string();
-    registry.heartbeat("web/0", &body).await.accepted();
+    registry.beat("web/0", &body).await;
     let scraper = Scraper::victoria_metrics(&format!(
         "  consul_sd_configs: [{{ server: '{address}' }}]
   relabel_configs:
@@ -42,7 +42,7 @@ async fn consul_sd_configs_find_instances_as_in_a_consul() {
     ));
     scraper.wait_for_up("web", 1).await;
     // Found through a blocking query: it waits, and is told.
-    registry.heartbeat("late/0", &body).await.accepted();
+    registry.beat("late/0", &body).await;
     scraper.wait_for_up("late", 1).await;
     registry.delete(&instance_path("web/0")).await.accepted();
     scraper.wait_for_up("web", 0).await;
@@ -54,7 +54,7 @@ async fn lists_have_the_shape_and_the_headers_of_consul() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
     let full = r#"{"address":"10.0.0.5:7070","weight":2,"tags":["v1"],"meta":{"a":"b"}}"#;
-    let revision = registry.heartbeat("mail/mail-1", full).await.accepted()["revision"].clone();
+    let revision = registry.beat("mail/mail-1", full).await["revision"].clone();
     etcd.etcdctl(&["put", "service/web", "10.0.0.9:80"]);
     wait_until("both are listed", SOON, async || registry.instances("web").await.len() == 1).await;
 
@@ -107,7 +107,7 @@ async fn a_check_keeps_an_instance_as_it_was_registered_and_an_id_that_two_have_
     assert_eq!(check("update/x", r#"{"Status":"splendid"}"#).await, (422, "invalid_field".to_owned()));
     assert_eq!(check("pass/y", "").await, (404, "no_such_instance".to_owned()));
 
-    registry.heartbeat("web/x", r#"{"address":"10.0.0.5:7070"}"#).await.accepted();
+    registry.beat("web/x", r#"{"address":"10.0.0.5:7070"}"#).await;
     assert_eq!(check("pass/x", "").await, (409, "ambiguous_id".to_owned()));
     let mut etcd = etcd;
     etcd.kill(0);

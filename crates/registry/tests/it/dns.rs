@@ -51,7 +51,8 @@ impl Named {
     }
 
     async fn register(&self, key: &str, body: &str) {
-        self.registry.heartbeat(key, body).await.accepted();
+        // Nobody keeps it alive while `dig` starts again and again.
+        self.registry.beat(key, &body.replacen('{', r#"{"ttl_ms":600000,"#, 1)).await;
         let (service, instance) = key.split_once('/').unwrap();
         self.registry.wait_for_instance(service, instance, true).await;
     }
@@ -158,7 +159,7 @@ async fn dig_gets_everything_of_a_crowd_by_turning_to_tcp() {
     let etcd = EtcdCluster::start(1).await;
     let named = Named::start(&etcd).await;
     join_all((0..INSTANCES).map(async |n| {
-        named.registry.heartbeat(&format!("mail/{n}"), &format!(r#"{{"address":"10.0.0.{n}:7070"}}"#)).await.accepted();
+        named.registry.beat(&format!("mail/{n}"), &format!(r#"{{"address":"10.0.0.{n}:7070"}}"#)).await;
     }))
     .await;
     wait_until("all are listed", SOON, async || named.registry.instances("mail").await.len() == INSTANCES).await;
@@ -183,7 +184,7 @@ async fn an_instance_that_wants_no_traffic_leaves_the_name_at_once() {
     let path = format!("{}/override", instance_path("mail/a"));
     named.registry.ask(Method::PUT, &path, r#"{"status":"draining"}"#).await.accepted();
     answers(1).await;
-    named.registry.heartbeat("mail/b", r#"{"address":"10.0.0.6:7070","status":"critical"}"#).await.accepted();
+    named.registry.beat("mail/b", r#"{"address":"10.0.0.6:7070","status":"critical"}"#).await;
     answers(0).await;
     assert_eq!(
         named.code("mail.service.muster.").await,

@@ -30,7 +30,7 @@ async fn a_full_heartbeat_is_written_in_the_strict_form() {
     let registry = Registry::start(&etcd).await;
     let body = r#"{"address":"10.0.0.5:7070","scheme":"http","weight":2,"zone":"a","version":"1.4.0","health":"/healthz",
         "status":"draining","tags":["eu"],"meta":{"owner":"ops"},"ttl_ms":10000}"#;
-    let reply = registry.heartbeat("mail/mail-1", body).await.accepted();
+    let reply = registry.beat("mail/mail-1", body).await;
     assert_eq!((reply["ttl_ms"].as_u64(), reply["next_heartbeat_ms"].as_u64()), (Some(10_000), Some(4000)));
     assert_eq!(reply["status"], "draining", "what is reported is answered when no operator says otherwise");
     let written =
@@ -42,7 +42,7 @@ async fn a_full_heartbeat_is_written_in_the_strict_form() {
 async fn a_success_is_committed_when_it_is_answered() {
     let etcd = EtcdCluster::start(3).await;
     let registry = Registry::start(&etcd).await;
-    let reply = registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    let reply = registry.beat("mail/a", ADDRESS).await;
     let found = etcd.etcdctl(&["get", "service/mail/a", "--rev", &reply["revision"].to_string(), "--print-value-only"]);
     assert_eq!(found, "10.0.0.5:7070\n", "at the very revision that the reply names");
 }
@@ -51,11 +51,11 @@ async fn a_success_is_committed_when_it_is_answered() {
 async fn what_changes_is_put_under_the_same_lease() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     let before = leases(&etcd);
     for status in ["critical", "passing", "draining"] {
         let body = json!({ "address": "10.0.0.5:7070", "status": status }).to_string();
-        let reply = registry.heartbeat("mail/a", &body).await.accepted();
+        let reply = registry.beat("mail/a", &body).await;
         assert_eq!(reply["status"], status);
     }
     assert_eq!(value(&etcd, "service/mail/a").as_deref(), Some("http://10.0.0.5:7070?status=draining"));
@@ -70,11 +70,11 @@ async fn what_changes_is_put_under_the_same_lease() {
 async fn another_ttl_means_another_lease_and_the_end_of_the_old_one() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     let before = leases(&etcd);
     let longer = r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#;
     for _ in 0..5 {
-        registry.heartbeat("mail/a", longer).await.accepted();
+        registry.beat("mail/a", longer).await;
     }
     wait_for_leases(&etcd, 1).await;
     let after = leases(&etcd);
@@ -92,18 +92,18 @@ async fn an_etcd_that_grants_no_short_lease_is_not_asked_for_one_again_and_again
     // Each of the two replicas finds out once.
     for _ in 0..2 {
         for registry in &registries {
-            registry.heartbeat("mail/a", ADDRESS).await.accepted();
+            registry.beat("mail/a", ADDRESS).await;
         }
     }
     wait_for_leases(&etcd, 1).await;
     let settled = leases(&etcd);
     for _ in 0..10 {
         for registry in &registries {
-            registry.heartbeat("mail/a", ADDRESS).await.accepted();
+            registry.beat("mail/a", ADDRESS).await;
         }
     }
     assert_eq!(leases(&etcd), settled);
-    registries[0].heartbeat("mail/b", ADDRESS).await.accepted();
+    registries[0].beat("mail/b", ADDRESS).await;
     let ttl = etcd.etcdctl(&["lease", "timetolive", &settled[0]]);
     assert!(ttl.contains("granted with TTL(8s)"), "{ttl}");
 }
@@ -112,7 +112,7 @@ async fn an_etcd_that_grants_no_short_lease_is_not_asked_for_one_again_and_again
 async fn deregistering_removes_key_and_lease_at_once_and_twice_is_harmless() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":3600000}"#).await.accepted();
+    registry.beat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":3600000}"#).await;
     for _ in 0..2 {
         let body = registry.delete(&instance_path("mail/a")).await.accepted();
         assert!(body["revision"].as_i64().unwrap() > 0);
@@ -122,7 +122,7 @@ async fn deregistering_removes_key_and_lease_at_once_and_twice_is_harmless() {
     registry.wait_for_instance("mail", "a", false).await;
     registry.delete(&instance_path("nobody/never-heard-of")).await.accepted();
 
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     assert_eq!(keys(&etcd), ["service/mail/a"], "it may come back");
 }
 
@@ -130,7 +130,7 @@ async fn deregistering_removes_key_and_lease_at_once_and_twice_is_harmless() {
 async fn an_instance_whose_heartbeats_stop_expires() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":2000}"#).await.accepted();
+    registry.beat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":6000}"#).await;
     assert_eq!(keys(&etcd), ["service/mail/a"]);
     wait_until("its key is gone", SOON, async || keys(&etcd).is_empty()).await;
     registry.wait_for_instance("mail", "a", false).await;
@@ -143,7 +143,7 @@ async fn a_key_that_somebody_wrote_for_good_or_made_unreadable_is_taken_over() {
     let registry = Registry::start(&etcd).await;
     for (key, foreign) in [("mail/a", "10.0.0.5:7070"), ("mail/b", "\u{1}"), ("mail/c", "10.9.9.9:1")] {
         etcd.etcdctl(&["put", &format!("service/{key}"), foreign]);
-        registry.heartbeat(key, ADDRESS).await.accepted();
+        registry.beat(key, r#"{"address":"10.0.0.5:7070","ttl_ms":600000}"#).await;
         assert_eq!(value(&etcd, &format!("service/{key}")).as_deref(), Some("10.0.0.5:7070"));
     }
     wait_for_leases(&etcd, 3).await;

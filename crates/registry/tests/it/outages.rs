@@ -47,7 +47,7 @@ async fn without_etcd_a_heartbeat_is_503_and_nothing_is_claimed_to_be_known() {
 async fn while_etcd_is_away_heartbeats_are_503_and_lists_grow_old_and_then_all_is_well_again() {
     let mut etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#).await.accepted();
+    registry.beat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#).await;
     registry.wait_for_instance("mail", "a", true).await;
     let granted = leases(&etcd);
     etcd.kill(0);
@@ -69,7 +69,7 @@ async fn while_etcd_is_away_heartbeats_are_503_and_lists_grow_old_and_then_all_i
 
     etcd.restart(0).await;
     registry.wait_until_ready().await;
-    registry.heartbeat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#).await.accepted();
+    registry.beat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#).await;
     assert_eq!(leases(&etcd), granted);
     assert_eq!(keys(&etcd), ["service/mail/a"], "what was answered with 503 was not registered behind anybody's back");
 }
@@ -78,7 +78,7 @@ async fn while_etcd_is_away_heartbeats_are_503_and_lists_grow_old_and_then_all_i
 async fn without_a_quorum_a_heartbeat_is_503_and_never_a_false_200() {
     let mut etcd = EtcdCluster::start(3).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     registry.wait_for_instance("mail", "a", true).await;
     let leader = etcd.leader().await;
     let others = [(leader + 1) % 3, (leader + 2) % 3];
@@ -106,7 +106,7 @@ async fn heartbeats_do_not_pile_up_while_etcd_is_frozen() {
     const AT_ONCE: usize = 1000;
     let mut etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/0", ADDRESS).await.accepted();
+    registry.beat("mail/0", ADDRESS).await;
     // Its kernel still accepts connections and data: nothing fails, nobody answers.
     etcd.freeze(0);
     let started = Instant::now();

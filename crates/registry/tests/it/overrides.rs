@@ -19,13 +19,13 @@ fn path(key: &str) -> String {
 async fn a_drain_reaches_the_instance_in_its_next_reply_and_gateways_through_etcd() {
     let etcd = EtcdCluster::start(1).await;
     let replicas = [Registry::start(&etcd).await, Registry::start(&etcd).await];
-    replicas[0].heartbeat("mail/a", ADDRESS).await.accepted();
+    replicas[0].beat("mail/a", ADDRESS).await;
     replicas[0].ask(Method::PUT, &path("mail/a"), DRAIN).await.accepted();
     assert_eq!(value(&etcd, "override/mail/a").as_deref(), Some("draining"));
     assert_eq!(value(&etcd, "service/mail/a").as_deref(), Some("10.0.0.5:7070"), "its own word is left alone");
     for replica in &replicas {
         wait_until("the reply says draining", SOON, async || {
-            replica.heartbeat("mail/a", ADDRESS).await.accepted()["status"] == "draining"
+            replica.beat("mail/a", ADDRESS).await["status"] == "draining"
         })
         .await;
         let listed = replica.instances("mail").await["a"].clone();
@@ -38,7 +38,7 @@ async fn a_drain_reaches_the_instance_in_its_next_reply_and_gateways_through_etc
     assert_eq!(replicas[1].delete(&path("mail/a")).await.accepted()["existed"], true);
     for replica in &replicas {
         wait_until("the reply says passing", SOON, async || {
-            replica.heartbeat("mail/a", ADDRESS).await.accepted()["status"] == "passing"
+            replica.beat("mail/a", ADDRESS).await["status"] == "passing"
         })
         .await;
     }
@@ -49,14 +49,12 @@ async fn a_drain_reaches_the_instance_in_its_next_reply_and_gateways_through_etc
 async fn a_drain_outlives_the_instance_and_can_be_ended_without_it() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     registry.ask(Method::PUT, &path("mail/a"), DRAIN).await.accepted();
     registry.delete(&instance_path("mail/a")).await.accepted();
     assert_eq!(keys(&etcd), ["override/mail/a"]);
-    wait_until("it comes back draining", SOON, async || {
-        registry.heartbeat("mail/a", ADDRESS).await.accepted()["status"] == "draining"
-    })
-    .await;
+    wait_until("it comes back draining", SOON, async || registry.beat("mail/a", ADDRESS).await["status"] == "draining")
+        .await;
     registry.delete(&instance_path("mail/a")).await.accepted();
     for existed in [true, false] {
         assert_eq!(registry.delete(&path("mail/a")).await.accepted()["existed"], existed);
@@ -68,7 +66,7 @@ async fn a_drain_outlives_the_instance_and_can_be_ended_without_it() {
 async fn only_draining_can_be_ordered_and_only_for_an_instance_that_is_there() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     let answer = registry.ask(Method::PUT, &path("mail/typo"), DRAIN).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (404, "no_such_instance"));
     for body in [r#"{"status":"passing"}"#, r#"{"status":"critical"}"#, r#"{"status":"asleep"}"#, r#"{"status":1}"#] {

@@ -18,8 +18,8 @@ async fn targets_are_every_instance_with_what_is_known_of_it_as_labels() {
     assert_eq!((&empty.body, &empty.headers["content-type"]), (&json!([]), &"application/json".parse().unwrap()));
     let full = r#"{"address":"10.0.0.5:7070","scheme":"https","weight":2,"zone":"a","version":"1.4.0","health":"/up",
         "tags":["blue","big"],"meta":{"owner/team":"ops"}}"#;
-    registry.heartbeat("mail/a", full).await.accepted();
-    registry.heartbeat("web/b", r#"{"address":"[::1]:80","status":"critical"}"#).await.accepted();
+    registry.beat("mail/a", full).await;
+    registry.beat("web/b", r#"{"address":"[::1]:80","status":"critical"}"#).await;
     registry.wait_for_instance("web", "b", true).await;
     let targets = registry.get(TARGETS).await.accepted();
     let labels = json!({
@@ -46,7 +46,7 @@ async fn prometheus_scrapes_every_instance_and_keeps_them_while_etcd_is_away() {
     let scraped = [Registry::start(&etcd).await, Registry::start(&etcd).await];
     for (id, one) in scraped.iter().enumerate() {
         let body = json!({ "address": one.url.strip_prefix("http://").unwrap(), "ttl_ms": 600_000 }).to_string();
-        registry.heartbeat(&format!("web/{id}"), &body).await.accepted();
+        registry.beat(&format!("web/{id}"), &body).await;
     }
     let prometheus = Scraper::prometheus(&format!(
         "  http_sd_configs: [{{ url: '{0}{TARGETS}', refresh_interval: 1s }}]

@@ -9,20 +9,22 @@ use testkit::{
 use crate::support::{Registry, keys, leases, value, wait_for_leases};
 
 const ADDRESS: &str = r#"{"address":"10.0.0.5:7070"}"#;
+/// For those whom nobody keeps alive while the test looks around.
+const LONG: &str = r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#;
 
 #[tokio::test]
 async fn a_key_that_somebody_deleted_comes_back_with_the_next_heartbeat() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     registry.wait_for_instance("mail", "a", true).await;
     // The lease lives on, and every keep-alive succeeds: only the key tells.
     etcd.etcdctl(&["del", "service/mail/a"]);
     registry.wait_for_instance("mail", "a", false).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     assert_eq!(value(&etcd, "service/mail/a").as_deref(), Some("10.0.0.5:7070"));
     wait_until("the lease that lost its key has expired", SOON, async || {
-        registry.heartbeat("mail/a", ADDRESS).await.accepted();
+        registry.beat("mail/a", ADDRESS).await;
         leases(&etcd).len() == 1
     })
     .await;
@@ -33,10 +35,10 @@ async fn a_lease_that_is_gone_is_granted_anew_by_the_same_heartbeat() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
     for _ in 0..5 {
-        registry.heartbeat("mail/a", ADDRESS).await.accepted();
+        registry.beat("mail/a", ADDRESS).await;
         // At once, so that the mirror may still show the key.
         etcd.etcdctl(&["lease", "revoke", &leases(&etcd)[0]]);
-        registry.heartbeat("mail/a", ADDRESS).await.accepted();
+        registry.beat("mail/a", ADDRESS).await;
         assert_eq!(value(&etcd, "service/mail/a").as_deref(), Some("10.0.0.5:7070"));
         assert_eq!(leases(&etcd).len(), 1);
     }
@@ -50,7 +52,7 @@ async fn everything_is_back_within_one_heartbeat_after_etcd_was_wiped() {
     let beat = async || {
         join_all(
             (0..INSTANCES)
-                .map(async |instance| replicas[instance % 2].heartbeat(&format!("mail/{instance}"), ADDRESS).await),
+                .map(async |instance| replicas[instance % 2].heartbeat(&format!("mail/{instance}"), LONG).await),
         )
         .await
     };
@@ -59,9 +61,7 @@ async fn everything_is_back_within_one_heartbeat_after_etcd_was_wiped() {
     }
     etcd.wipe().await;
     assert!(keys(&etcd).is_empty());
-    for answer in beat().await {
-        answer.accepted();
-    }
+    wait_until("every heartbeat is taken", SOON, async || beat().await.iter().all(|one| one.status == 200)).await;
     assert_eq!(keys(&etcd).len(), INSTANCES);
     wait_for_leases(&etcd, INSTANCES).await;
     for replica in &replicas {
@@ -76,7 +76,7 @@ async fn everything_is_back_within_one_heartbeat_after_etcd_was_wiped() {
 async fn an_instance_keeps_its_lease_when_the_leader_dies() {
     let mut etcd = EtcdCluster::start(3).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     let granted = leases(&etcd);
     let leader = etcd.leader().await;
     etcd.kill(leader);
@@ -94,12 +94,12 @@ async fn an_instance_keeps_its_lease_when_the_leader_dies() {
 async fn a_frozen_follower_is_not_noticed() {
     let mut etcd = EtcdCluster::start(3).await;
     let registry = Registry::start(&etcd).await;
-    registry.heartbeat("mail/a", ADDRESS).await.accepted();
+    registry.beat("mail/a", ADDRESS).await;
     let follower = etcd.follower().await;
     etcd.freeze(follower);
     for _ in 0..20 {
-        registry.heartbeat("mail/a", ADDRESS).await.accepted();
+        registry.beat("mail/a", ADDRESS).await;
     }
-    registry.heartbeat("mail/b", ADDRESS).await.accepted();
+    registry.beat("mail/b", ADDRESS).await;
     etcd.thaw(follower);
 }

@@ -37,6 +37,16 @@ pub(crate) struct Answer {
 }
 
 impl Registry {
+    /// A heartbeat that is taken. One that is answered with 503 is sent again, as any sender would: on a busy machine etcd may
+    /// need longer than a registry waits.
+    pub(crate) async fn beat(&self, key: &str, body: &str) -> Value {
+        let taken = wait_for("a heartbeat that is taken", SOON, async || {
+            let answer = self.heartbeat(key, body).await;
+            (answer.status != 503).then_some(answer)
+        });
+        taken.await.accepted()
+    }
+
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(etcd: &EtcdCluster) -> Self {
         Self::start_with(etcd, |_| {}).await
@@ -250,7 +260,12 @@ pub(crate) async fn raft_index(etcd: &EtcdCluster) -> u64 {
         (minor("etcdserver")? == minor("etcdcluster")?).then_some(())
     })
     .await;
-    client.status().await.raft_index().expect("a member answers")
+    let members = etcd.endpoints().len();
+    wait_for("every member tells its raft index", SOON, async || {
+        let status = client.status().await;
+        (status.reachable().count() == members).then(|| status.raft_index()).flatten()
+    })
+    .await
 }
 
 /// One metric of a registry.

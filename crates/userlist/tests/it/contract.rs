@@ -24,7 +24,8 @@ pub(crate) struct Open {
 
 /// A store that is opened in the background.
 pub(crate) fn launch(url: &str) -> Open {
-    let config = Config::try_parse_from(["userlist", "--database-url", url]).unwrap().database;
+    let config =
+        Config::try_parse_from(["userlist", "--database-url", url, "--database-deadline", "10s"]).unwrap().database;
     let (store, keeper) = Store::new(&config.kind().unwrap(), config.limits(), &mut Registry::default());
     let close = CancellationToken::new();
     tokio::spawn(keeper.run(close.clone()));

@@ -44,6 +44,13 @@ impl FakeRegistry {
         self.all().last().copied().flatten()
     }
 
+    /// Whether the last that it heard was the farewell; said twice, if the answer took too long.
+    pub(crate) fn has_left(&self) -> bool {
+        let mut all = self.all();
+        all.dedup();
+        all.ends_with(&[Some(Status::Draining), None])
+    }
+
     pub(crate) fn all(&self) -> Vec<Option<Status>> {
         self.said.0.lock().unwrap().clone()
     }

@@ -36,7 +36,7 @@ use crate::{
 /// The most changes of one flush.
 const GROUP_MAX: usize = 256;
 /// No change joins a transaction that is older: whoever came first is not to wait for everybody else.
-const GROUP_TIME: Duration = Duration::from_millis(20);
+const GROUP_TIME: Duration = if cfg!(test) { Duration::from_secs(60) } else { Duration::from_millis(20) };
 
 /// Where changes queue.
 #[derive(Debug, Clone)]
