@@ -250,7 +250,7 @@ impl DeliveryError {
 }
 
 /// No space left, or a quota that is used up.
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -49,6 +49,7 @@ use service_kit::{
 };
 
 use crate::{
+    delivery::is_full,
     error,
     mailer::Mailer,
     message::{MailRequest, Message, Subject, TEXT_MAX_BYTES},
@@ -201,7 +202,7 @@ fn outbox_problem(error: &OutboxError) -> Problem {
 
 /// The folder for large messages cannot be used; nothing was accepted.
 pub(crate) fn spool_problem(error: &io::Error) -> Problem {
-    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+    if is_full(error) {
         let detail = "the disk for large messages is full; nothing was accepted";
         return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "spool_full", detail).retry_after(OUTBOX_RETRY);
     }

@@ -4,18 +4,16 @@
 //! decoded into the [spool](crate::content) while it is being read, whichever field comes first. So a request takes the same
 //! memory whatever is attached to it.
 
+mod meter;
+
 use std::{
-    cell::{Cell, RefCell},
     collections::BTreeMap,
-    fmt::Write as _,
     io::{self, BufWriter, Read, Write as _},
     ops::Range,
-    rc::Rc,
 };
 
 use axum::http::StatusCode;
 use base64::{DecodeError, prelude::BASE64_STANDARD, read::DecoderReader};
-use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 use service_kit::{Problem, json};
 use struson::{
@@ -23,6 +21,7 @@ use struson::{
     serde::DeserializerError,
 };
 
+use self::meter::{Meter, Metered, TooLarge, is_too_large};
 use crate::{
     content::{BLOCK_BYTES, Spool, SpoolDir},
     http::spool_problem,
@@ -56,12 +55,11 @@ pub struct Intake {
 /// 400 when it is no JSON, 413 when there is too much of it beside the files, 422 with the field that is wrong; 503 and 507
 /// when the spool cannot be used.
 pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
-    let meter =
-        Rc::new(Meter { hash: RefCell::new(Context::new(&SHA256)), allowance: Cell::new(Some(FIELD_MAX_BYTES)) });
+    let meter = Meter::new(FIELD_MAX_BYTES);
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
     let mut reading = Reading {
-        json: JsonStreamReader::new_custom(Metered { body, meter: Rc::clone(&meter) }, settings),
-        meter: Rc::clone(&meter),
+        json: JsonStreamReader::new_custom(meter.read(body), settings),
+        meter: meter.clone(),
         spool: BufWriter::with_capacity(BLOCK_BYTES, spool.begin()),
         spooled: 0,
     };
@@ -78,11 +76,7 @@ pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
         content: content.part(file.range),
     };
     submission.attachments = files.into_iter().map(with_content).collect();
-    let mut fingerprint = String::with_capacity(64);
-    for byte in meter.hash.borrow().clone().finish().as_ref() {
-        let _infallible = write!(fingerprint, "{byte:02x}");
-    }
-    Ok(Intake { submission, fingerprint })
+    Ok(Intake { submission, fingerprint: meter.fingerprint() })
 }
 
 /// Why a body is refused.
@@ -115,7 +109,7 @@ struct FileFields {
 
 struct Reading<R: Read> {
     json: JsonStreamReader<Metered<R>>,
-    meter: Rc<Meter>,
+    meter: Meter,
     spool: BufWriter<Spool>,
     spooled: u64,
 }
@@ -125,7 +119,7 @@ impl<R: Read> Reading<R> {
         match self.json.peek()? {
             ValueType::Object => {}
             ValueType::Array => {
-                return Err(Refused::field("body", "it is a list; send a JSON object, {\"name\": value, …}"));
+                return Err(json::is_a_list().into());
             }
             _ => return Err(Refused::field("body", "it is no JSON object; send {\"name\": value, …}")),
         }
@@ -201,7 +195,7 @@ impl<R: Read> Reading<R> {
     /// Base64, decoded into the spool.
     fn content(&mut self, field: &str) -> Result<Range<u64>, Refused> {
         self.expect(ValueType::String, field, "it is a text in base64")?;
-        self.meter.allowance.set(None);
+        self.meter.allow(None);
         let start = self.spooled;
         let text = self.json.next_string_reader()?;
         let mut bytes = DecoderReader::new(text, &BASE64_STANDARD);
@@ -217,7 +211,7 @@ impl<R: Read> Reading<R> {
             self.spool.write_all(&block[..count]).map_err(|error| spool_problem(&error))?;
             self.spooled += u64::try_from(count).unwrap_or(u64::MAX);
         }
-        self.meter.allowance.set(Some(FIELD_MAX_BYTES));
+        self.meter.allow(Some(FIELD_MAX_BYTES));
         Ok(start..self.spooled)
     }
 
@@ -232,7 +226,7 @@ impl<R: Read> Reading<R> {
         if max_bytes == TEXT_MAX_BYTES && self.json.peek().is_ok_and(is_nested) {
             return Err(Refused::field(field, "it is a text"));
         }
-        self.meter.allowance.set(Some(max_bytes));
+        self.meter.allow(Some(max_bytes));
         let value = self.json.deserialize_next().map_err(|error| match error {
             DeserializerError::ReaderError(ReaderError::IoError { error, .. }) if is_too_large(&error) => {
                 Refused::field(field, format!("it has more than {max_bytes} bytes"))
@@ -242,9 +236,9 @@ impl<R: Read> Reading<R> {
             DeserializerError::InvalidNumber(reason) | DeserializerError::Custom(reason) => {
                 Refused::field(field, reason)
             }
-            other => malformed(&other.to_string()).into(),
+            other => json::malformed(other).into(),
         });
-        self.meter.allowance.set(Some(FIELD_MAX_BYTES));
+        self.meter.allow(Some(FIELD_MAX_BYTES));
         value
     }
 
@@ -256,46 +250,13 @@ impl<R: Read> Reading<R> {
     }
 }
 
-/// What was read so far.
-struct Meter {
-    hash: RefCell<Context>,
-    /// What is left for the field that is being read; `None`: the content of a file may have any size.
-    allowance: Cell<Option<usize>>,
-}
-
-/// Counts and hashes what is read.
-struct Metered<R> {
-    body: R,
-    meter: Rc<Meter>,
-}
-
-/// There is more than the allowance.
-#[derive(Debug, thiserror::Error)]
-#[error("there are more than {FIELD_MAX_BYTES} bytes between two fields")]
-struct TooLarge;
-
-fn is_too_large(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<TooLarge>())
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.body.read(out)?;
-        self.meter.hash.borrow_mut().update(&out[..count]);
-        if let Some(left) = self.meter.allowance.get() {
-            self.meter.allowance.set(Some(left.checked_sub(count).ok_or_else(|| io::Error::other(TooLarge))?));
-        }
-        Ok(count)
-    }
-}
-
 /// What is wrong with a text in base64: its alphabet, or the JSON around it.
 fn unreadable(field: &str, error: &io::Error) -> Problem {
     match error.get_ref() {
         Some(cause) if cause.is::<DecodeError>() => {
             Problem::field(field.to_owned(), "it is not base64 with the standard alphabet and padding")
         }
-        _ => malformed(&error.to_string()),
+        _ => json::malformed(error),
     }
 }
 
@@ -310,12 +271,12 @@ fn problem(error: &ReaderError) -> Problem {
         ReaderError::IoError { error, .. } if is_too_large(error) => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", TooLarge.to_string())
         }
-        ReaderError::SyntaxError(error) => malformed(&format!("{}{}", error.kind, place(&error.location))),
+        ReaderError::SyntaxError(error) => json::malformed(format!("{}{}", error.kind, place(&error.location))),
         ReaderError::MaxNestingDepthExceeded { location, .. } => {
-            malformed(&format!("it is nested too deeply{}", place(location)))
+            json::malformed(format!("it is nested too deeply{}", place(location)))
         }
-        ReaderError::IoError { error, .. } => malformed(&error.to_string()),
-        other => malformed(&other.to_string()),
+        ReaderError::IoError { error, .. } => json::malformed(error),
+        other => json::malformed(other),
     }
 }
 
@@ -327,120 +288,5 @@ fn place(location: &JsonReaderPosition) -> String {
     location.line_pos.map(line).unwrap_or_default()
 }
 
-fn malformed(cause: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {cause}"))
-}
-
 #[cfg(test)]
-mod tests {
-    use base64::Engine as _;
-
-    use super::*;
-    use crate::content::IN_MEMORY_MAX_BYTES;
-
-    fn taken(body: &str) -> Result<Intake, Problem> {
-        read(body.as_bytes(), &SpoolDir::of_the_system())
-    }
-
-    fn field(body: &str) -> (u16, String) {
-        let problem = taken(body).unwrap_err();
-        let field = problem.errors.first().map_or(problem.code.into_owned(), |error| error.field.clone());
-        (problem.status.as_u16(), field)
-    }
-
-    #[test]
-    fn files_are_found_wherever_they_stand_and_the_rest_is_as_it_was() {
-        let bytes = b"\xfb\xff/\0".repeat(1000);
-        // Some encoders escape the slash.
-        let content = base64::prelude::BASE64_STANDARD.encode(&bytes).replace('/', "\\/");
-        let file = |name: &str| format!(r#"{{"content":"{content}","filename":"{name}","content_type":null}}"#);
-        for (before, after) in [("", r#","subject":"x","to":"a@b.c""#), (r#""subject":"x","to":"a@b.c","#, "")] {
-            let body = format!(r#" {{{before}"attachments":[{},{}]{after}}} "#, file("a"), file("b"));
-            let submission = taken(&body).unwrap().submission;
-            assert_eq!((submission.subject.as_deref(), &submission.to), (Some("x"), &Value::from("a@b.c")));
-            assert_eq!(submission.attachments.len(), 2);
-            for (file, name) in submission.attachments.iter().zip(["a", "b"]) {
-                let mut content = Vec::new();
-                file.content.reader().read_to_end(&mut content).unwrap();
-                assert!(file.filename == name && content == bytes);
-            }
-        }
-        let none = taken(r#"{"to":"a@b.c","attachments":[{"filename":"empty","content":""}]}"#).unwrap().submission;
-        assert!(none.attachments[0].content.is_empty());
-    }
-
-    #[test]
-    fn the_same_bytes_have_the_same_fingerprint_however_they_come_in() {
-        /// One byte at a time.
-        struct Drops<'b>(&'b [u8]);
-        impl Read for Drops<'_> {
-            fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-                let count = self.0.len().min(out.len()).min(1);
-                self.0.read(&mut out[..count])
-            }
-        }
-        let body = r#"{"to":"a@b.c","attachments":[{"filename":"a","content":"aGVsbG8="}]}   "#;
-        let whole = taken(body).unwrap().fingerprint;
-        let drops = read(Drops(body.as_bytes()), &SpoolDir::of_the_system()).unwrap().fingerprint;
-        assert!(whole == drops && whole.len() == 64);
-        assert_ne!(taken(body.trim_end()).unwrap().fingerprint, whole);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        for (body, status, named) in [
-            ("", 400, "malformed_json"),
-            ("{", 400, "malformed_json"),
-            ("{\"to\":\"a@b.c\"", 400, "malformed_json"),
-            ("{\"to\":\"a@b.c\",}", 400, "malformed_json"),
-            ("{\"to\":\"a@b.c\"} x", 400, "malformed_json"),
-            ("{\"to\":\"\x07\"}", 400, "malformed_json"),
-            ("{\"attachments\":[{\"content\":\"aGVs", 400, "malformed_json"),
-            ("{\"attachments\":[{\"content\":\"\\q\"}]}", 400, "malformed_json"),
-            ("[]", 422, "body"),
-            ("17", 422, "body"),
-            ("{\"subject\":1}", 422, "subject"),
-            ("{\"color\":1}", 422, "color"),
-            ("{\"to\":1,\"to\":2}", 422, "to"),
-            ("{\"attachments\":null}", 422, "attachments"),
-            ("{\"attachments\":[],\"attachments\":[]}", 422, "attachments"),
-            ("{\"attachments\":[1]}", 422, "attachments[0]"),
-            ("{\"attachments\":[{\"filename\":\"a\"}]}", 422, "attachments[0].content"),
-            ("{\"attachments\":[{\"content\":\"\"}]}", 422, "attachments[0].filename"),
-            ("{\"attachments\":[{\"filename\":1}]}", 422, "attachments[0].filename"),
-            ("{\"attachments\":[{\"filename\":\"a\",\"content\":1}]}", 422, "attachments[0].content"),
-            ("{\"attachments\":[{\"filename\":\"a\",\"content\":\"a b\"}]}", 422, "attachments[0].content"),
-            ("{\"attachments\":[{\"filename\":\"a\",\"content\":\"aGVsbG8\"}]}", 422, "attachments[0].content"),
-            ("{\"attachments\":[{\"content\":\"\",\"content\":\"\"}]}", 422, "attachments[0].content"),
-            ("{\"attachments\":[{\"color\":\"\"}]}", 422, "attachments[0].color"),
-        ] {
-            assert_eq!(field(body), (status, named.to_owned()), "{body}");
-        }
-        let deep = format!("{{\"data\":{}", "[".repeat(1000));
-        assert_eq!(field(&deep), (400, "malformed_json".to_owned()));
-    }
-
-    #[test]
-    fn only_files_may_be_large() {
-        let large = "x".repeat(TEXT_MAX_BYTES + 2048);
-        assert_eq!(field(&format!(r#"{{"text":"{large}"}}"#)), (422, "text".to_owned()));
-        assert_eq!(field(&format!(r#"{{"to":"{}"}}"#, &large[..FIELD_MAX_BYTES + 2048])), (422, "to".to_owned()));
-        assert_eq!(field(&format!(r#"{{{}"to":1}}"#, " ".repeat(2 * FIELD_MAX_BYTES))).0, 413);
-        assert_eq!(field(&format!(r#"{{"{large}":1}}"#)).0, 413);
-        assert_eq!(field(r#"{"text":[0,0]}"#), (422, "text".to_owned()));
-        let many: Vec<String> = (0..=FIELDS_MAX).map(|index| format!(r#""{index}":1"#)).collect();
-        assert_eq!(field(&format!("{{{}}}", many.join(","))), (422, "32".to_owned()));
-        let files = [r#"{"filename":"a","content":""}"#; ATTACHMENTS_MAX + 1].join(",");
-        assert_eq!(field(&format!(r#"{{"attachments":[{files}]}}"#)), (422, "attachments".to_owned()));
-        let content = "AAAA".repeat(IN_MEMORY_MAX_BYTES / 3 + 1);
-        let body = format!(r#"{{"attachments":[{{"filename":"a","content":"{content}"}}],"text":"x"}}"#);
-        assert!(taken(&body).unwrap().submission.attachments[0].content.in_memory().is_none());
-    }
-
-    #[test]
-    fn numbers_of_any_size_are_numbers() {
-        let data = taken(r#"{"data":{"a":1e100,"b":-0.5,"c":18446744073709551615}}"#).unwrap().submission.data;
-        assert_eq!(data, serde_json::json!({ "a": 1e100, "b": -0.5, "c": u64::MAX }));
-        assert_eq!(field(r#"{"data":184467440737095516150}"#), (422, "data".to_owned()));
-    }
-}
+mod tests;

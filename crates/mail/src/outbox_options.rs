@@ -1,10 +1,6 @@
 //! The outbox, as it is configured.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use service_kit::{Secret, duration};
 use url::Url;
@@ -144,14 +140,9 @@ impl OutboxOptions {
     /// # Errors
     /// As [`place`](Self::place).
     pub fn spool(&self) -> Result<SpoolDir, String> {
-        Ok(match (&self.spool_dir, self.place()?) {
-            (Some(folder), _) => SpoolDir::new(folder.clone()),
-            (None, Place::Sqlite(file)) => {
-                let folder = file.parent().filter(|folder| *folder != Path::new(""));
-                SpoolDir::new(folder.unwrap_or(Path::new(".")).to_owned())
-            }
-            (None, Place::Mysql(_)) => SpoolDir::of_the_system(),
-        })
+        let place = self.place()?;
+        let folder = self.spool_dir.as_deref().or_else(|| place.folder());
+        Ok(folder.map_or_else(SpoolDir::of_the_system, |folder| SpoolDir::new(folder.to_owned())))
     }
 
     /// See the option.

@@ -11,7 +11,7 @@
 //! The `Content-Type` is not looked at: `curl -d` sends `application/x-www-form-urlencoded`, and the plain forms are
 //! meant for exactly that.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -55,20 +55,39 @@ pub async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> 
     let body = Limited::new(request.into_body(), max_bytes).collect();
     match tokio::time::timeout(BODY_DEADLINE, body).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            format!("the body is larger than {max_bytes} bytes"),
-        )),
-        Ok(Err(_)) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", "the body ended before it was complete"))
-        }
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_too_slow",
-            format!("the body was not complete after {} s", BODY_DEADLINE.as_secs()),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(max_bytes)),
+        Ok(Err(_)) => Err(cut_off()),
+        Err(_) => Err(too_slow(format!("the body was not complete after {} s", BODY_DEADLINE.as_secs()))),
     }
+}
+
+/// 413: the body has more than `max_bytes`.
+#[must_use]
+pub fn too_large(max_bytes: usize) -> Problem {
+    let detail = format!("the body is larger than {max_bytes} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+/// 400: the client broke off.
+#[must_use]
+pub fn cut_off() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", "the body ended before it was complete")
+}
+
+/// 408: the client needs too long; `detail` says for what.
+pub fn too_slow(detail: String) -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
+}
+
+/// 422: the body is a list, and should be an object.
+#[must_use]
+pub fn is_a_list() -> Problem {
+    Problem::field("body", "it is a list; send a JSON object, {\"name\": value, …}")
+}
+
+/// 400: the body is not JSON, because of `cause`.
+pub fn malformed(cause: impl Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {cause}"))
 }
 
 /// Parses a body that is one JSON object, naming the field that is wrong.
@@ -80,7 +99,7 @@ pub async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> 
 /// 400 when it is not JSON, 422 when it is JSON of another shape.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        return Err(Problem::field("body", "it is a list; send a JSON object, {\"name\": value, …}"));
+        return Err(is_a_list());
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -102,7 +121,6 @@ pub fn of_fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, P
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_err")]
 fn explain(path: &str, error: serde_json::Error) -> Problem {
     match error.classify() {
         Category::Data => {
@@ -110,9 +128,7 @@ fn explain(path: &str, error: serde_json::Error) -> Problem {
             let reason = reason_of(&error, &field);
             Problem::field(field, reason)
         }
-        Category::Io | Category::Syntax | Category::Eof => {
-            Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {error}"))
-        }
+        Category::Io | Category::Syntax | Category::Eof => malformed(error),
     }
 }
 

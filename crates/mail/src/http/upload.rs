@@ -12,10 +12,12 @@ use std::{
 use axum::{
     body::{BodyDataStream, Bytes},
     extract::Request,
-    http::StatusCode,
 };
 use futures::StreamExt as _;
-use service_kit::{Problem, json::BODY_DEADLINE};
+use service_kit::{
+    Problem,
+    json::{self, BODY_DEADLINE},
+};
 use tokio::{
     sync::mpsc,
     task::spawn_blocking,
@@ -105,20 +107,16 @@ impl Upload {
         let piece = match timeout_at(self.started + BODY_DEADLINE + by_rate, self.body.next()).await {
             Ok(None) => return Ok(None),
             Ok(Some(Ok(piece))) => piece,
-            Ok(Some(Err(_))) => {
-                let detail = "the body ended before it was complete";
-                return Err(Problem::new(StatusCode::BAD_REQUEST, "body_cut_off", detail));
-            }
+            Ok(Some(Err(_))) => return Err(json::cut_off()),
             Err(_) => {
                 let seconds = BODY_DEADLINE.as_secs();
                 let detail = format!("after {seconds} s, the body came in slower than {BYTES_PER_S} bytes a second");
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail));
+                return Err(json::too_slow(detail));
             }
         };
         self.received = self.received.saturating_add(piece.len());
         if self.received > self.max_bytes {
-            let detail = format!("the body is larger than {} bytes", self.max_bytes);
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+            return Err(json::too_large(self.max_bytes));
         }
         Ok(Some(piece))
     }

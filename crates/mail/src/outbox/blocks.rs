@@ -11,10 +11,13 @@
 use std::{io, io::Write as _, time::Duration};
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::sync::OnceCell;
 
 use super::{Outbox, OutboxError, entry::NewMessage};
-use crate::{clock::Moment, content::Content};
+use crate::{
+    clock::Moment,
+    content::{Content, waiting},
+};
 
 /// The bytes of a block: 256 KiB, far below what a MySQL server takes in a packet (`max_allowed_packet`, 16 MiB or more).
 const STORED_BYTES: usize = 256 * 1024;
@@ -67,15 +70,15 @@ impl Outbox {
         }
         let mut position = 0;
         loop {
-            let content = message.content.clone();
-            let first = position;
-            let reading = spawn_blocking(move || read(&content, first)).await;
-            let blocks = reading.map_err(|_| spool_failed(None))?.map_err(|error| spool_failed(Some(&error)))?;
+            let blocks = read(&message.content, position).map_err(|error| OutboxError::Unavailable {
+                reason: format!("the folder for large messages: {error}"),
+            })?;
             if blocks.is_empty() {
                 return Ok(());
             }
-            position += i64::try_from(blocks.len()).unwrap_or(i64::MAX);
-            self.insert_blocks(message.id().to_owned(), first, blocks).await?;
+            let count = i64::try_from(blocks.len()).unwrap_or(i64::MAX);
+            self.insert_blocks(message.id().to_owned(), position, blocks).await?;
+            position += count;
         }
     }
 
@@ -134,8 +137,7 @@ impl Outbox {
         let mut spool = self.spool.begin();
         let mut position = 0;
         while let Some(bytes) = self.block(message.to_owned(), position).await? {
-            let writing = spawn_blocking(move || spool.write_all(&bytes).map(|()| spool)).await;
-            spool = writing.map_err(io::Error::other)??;
+            waiting(|| spool.write_all(&bytes))?;
             position += 1;
         }
         let content = spool.finish()?;
@@ -252,9 +254,4 @@ fn read(content: &Content, first: i64) -> io::Result<Vec<Vec<u8>>> {
         .map(|position| content.block(position * block, STORED_BYTES).map(std::borrow::Cow::into_owned))
         .filter(|read| read.as_ref().map_or(true, |bytes| !bytes.is_empty()))
         .collect()
-}
-
-fn spool_failed(error: Option<&io::Error>) -> OutboxError {
-    let cause = error.map_or_else(|| "the reader panicked".to_owned(), ToString::to_string);
-    OutboxError::Unavailable { reason: format!("the folder for large messages: {cause}") }
 }

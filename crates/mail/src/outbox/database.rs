@@ -95,6 +95,16 @@ impl Place {
         }
     }
 
+    /// Where the file is, of a database that is one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(file) => {
+                file.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder })
+            }
+            Self::Mysql(_) => None,
+        }
+    }
+
     /// Rows that are read to be relied on keep others waiting.
     pub(super) fn lock(&self) -> &'static str {
         match self {
@@ -201,8 +211,7 @@ impl Database {
     /// Whether there is room for something large. SQLite writes everything twice, into its log and then into its table, and on
     /// a disk that is full it cannot even delete.
     pub(super) fn has_room(&self, len: u64) -> bool {
-        let Place::Sqlite(file) = &self.place else { return true };
-        let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        let Some(folder) = self.place.folder() else { return true };
         // Where the question has no answer, the database will say it.
         statvfs(folder).map_or(true, |disk| {
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
@@ -247,9 +256,7 @@ impl Database {
     }
 
     async fn create_tables(&self) -> Result<(), OutboxError> {
-        if let Place::Sqlite(file) = &self.place
-            && let Some(folder) = file.parent()
-        {
+        if let Some(folder) = self.place.folder() {
             tokio::fs::create_dir_all(folder).await.map_err(|source| OutboxError::Folder { source })?;
         }
         let mut connection = self.writers.acquire().await?;

@@ -18,7 +18,10 @@ use testkit::{
 };
 use tokio::task::JoinSet;
 
-use crate::{process::Program, service::Mail};
+use crate::{
+    process::{Program, may_mount},
+    service::Mail,
+};
 
 /// Nothing that could be compressed, or that repeats at the length of a block.
 fn bytes(len: usize) -> Vec<u8> {
@@ -231,9 +234,7 @@ async fn a_folder_that_cannot_be_used_is_503_for_large_messages_only() {
 /// Needs a file system of its own: a tmpfs in a mount namespace.
 #[tokio::test]
 async fn a_full_disk_is_507_and_the_next_one_is_taken_when_there_is_room() {
-    let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/tmp"]).output();
-    if !allowed.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED a_full_disk_is_507: no mount namespace can be made here (unshare -rm)");
+    if !may_mount("a_full_disk_is_507") {
         return;
     }
     let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
@@ -259,11 +260,7 @@ async fn a_full_disk_is_507_and_the_next_one_is_taken_when_there_is_room() {
 /// The same with the disk of the outbox.
 #[tokio::test]
 async fn a_message_that_the_outbox_has_no_room_for_leaves_room_for_others() {
-    let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/tmp"]).output();
-    if !allowed.is_ok_and(|output| output.status.success()) {
-        println!(
-            "SKIPPED a_message_that_the_outbox_has_no_room_for: no mount namespace can be made here (unshare -rm)"
-        );
+    if !may_mount("a_message_that_the_outbox_has_no_room_for") {
         return;
     }
     let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());

@@ -10,6 +10,18 @@ use testkit::{
     wait::{SOON, wait_for},
 };
 
+/// Whether a file system of its own can be made for a test, a tmpfs in a mount namespace. The kernel grants that to root and
+/// usually to anybody; where it does not, the test says that it is skipped.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+pub(crate) fn may_mount(test: &str) -> bool {
+    let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/tmp"]).output();
+    let may = allowed.is_ok_and(|output| output.status.success());
+    if !may {
+        println!("SKIPPED {test}: no mount namespace can be made here (unshare -rm)");
+    }
+    may
+}
+
 /// A running `mail` on a free port.
 pub(crate) struct Program {
     pub(crate) process: Process,

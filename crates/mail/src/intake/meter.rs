@@ -1,0 +1,71 @@
+//! A body that is counted and hashed while it is read.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Write as _,
+    io::{self, Read},
+    rc::Rc,
+};
+
+use ring::digest::{Context, SHA256};
+
+/// What was read so far, and how much more may be. Clones share it.
+#[derive(Clone)]
+pub(super) struct Meter {
+    hash: Rc<RefCell<Context>>,
+    allowance: Rc<Cell<Option<usize>>>,
+}
+
+/// Reads `body`, as far as its meter allows.
+pub(super) struct Metered<R> {
+    body: R,
+    meter: Meter,
+}
+
+/// There is more than was allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("there are too many bytes between two fields")]
+pub(super) struct TooLarge;
+
+// === impl Meter ===
+
+impl Meter {
+    pub(super) fn new(allowed: usize) -> Self {
+        Self { hash: Rc::new(RefCell::new(Context::new(&SHA256))), allowance: Rc::new(Cell::new(Some(allowed))) }
+    }
+
+    /// Measures `body`.
+    pub(super) fn read<R>(&self, body: R) -> Metered<R> {
+        Metered { body, meter: self.clone() }
+    }
+
+    /// From now on, so many bytes may be read; `None`: any number.
+    pub(super) fn allow(&self, bytes: Option<usize>) {
+        self.allowance.set(bytes);
+    }
+
+    /// SHA-256 of everything, in hexadecimal.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in self.hash.borrow().clone().finish().as_ref() {
+            let _infallible = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.body.read(out)?;
+        self.meter.hash.borrow_mut().update(&out[..count]);
+        if let Some(left) = self.meter.allowance.get() {
+            self.meter.allow(Some(left.checked_sub(count).ok_or_else(|| io::Error::other(TooLarge))?));
+        }
+        Ok(count)
+    }
+}
+
+/// Whether reading failed because of that.
+pub(super) fn is_too_large(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<TooLarge>())
+}
