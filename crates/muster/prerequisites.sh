@@ -2,8 +2,8 @@
 # Installs what Muster needs beside a Rust toolchain, with the system's package manager; says what it does.
 #
 #   prerequisites.sh run    etcd, protoc                                  (for `make run`)
-#   prerequisites.sh test   the same, MariaDB, dig, Prometheus, VictoriaMetrics, Python with the packages that tests need,
-#                           cargo-nextest, cargo-deny (for `make test`)
+#   prerequisites.sh test   the same, MariaDB, dig, Prometheus, VictoriaMetrics, nginx, Node.js, Python with the packages that
+#                           tests need, cargo-nextest, cargo-deny (for `make test`)
 #
 # What is there already is left alone, whatever its version.
 set -eu
@@ -30,6 +30,7 @@ packages_for() {
         apt:cc) echo gcc libc6-dev ;;
         apt:victoriametrics) echo victoria-metrics ;;
         apt:python) echo python3 python3-venv ;;
+        *:node) echo nodejs ;;
         dnf:python | apk:python) echo python3 ;;
         apt:dig) echo bind9-dnsutils ;;
         dnf:protoc) echo protobuf-compiler protobuf-devel ;;
@@ -59,6 +60,8 @@ if [ "$purpose" = test ]; then
     need dig dig
     need prometheus prometheus
     need victoriametrics victoria-metrics
+    need nginx nginx
+    need node node
     need python python3
     if have python3 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing="$missing python"; fi
 fi
@@ -82,7 +85,7 @@ if [ -n "$missing" ]; then
     # Distributions start what they install. The suite starts its own members; a second etcd would only hold the port.
     if [ -d /run/systemd/system ]; then
         for thing in $missing; do
-            case $thing in etcd | mariadb | prometheus) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;;
+            case $thing in etcd | mariadb | prometheus | nginx) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;;
                 victoriametrics) as_root systemctl disable --now victoria-metrics >/dev/null 2>&1 || true ;; esac
         done
     fi
