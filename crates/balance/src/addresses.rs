@@ -1,9 +1,9 @@
 //! Where requests are never sent, whatever etcd says.
 //!
-//! Whoever may register an instance could otherwise make the gateway speak for him to a cloud's metadata service
+//! An instance that is registered could otherwise make the gateway speak to a cloud's metadata service
 //! (169.254.169.254), to etcd, or to the gateway's own admin side (server-side request forgery). The registry checks what
-//! it writes; this checks what was read, because others write to etcd, too. Loopback and private addresses are fine:
-//! that is where services live.
+//! it writes, this checks what was read, because others write to etcd, too: both by the list in
+//! [`discovery::forbidden`]. Loopback and private addresses are fine: services are there.
 
 mod members;
 
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use discovery::{Address, Host};
+use discovery::{Address, ForbiddenIp, Host};
 use tokio_util::sync::CancellationToken;
 
 use members::Members;
@@ -29,12 +29,8 @@ pub struct AddressPolicy {
 /// Why an address is not used. `Display` completes the sentence "10.0.0.5:7070 …".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forbidden {
-    /// 169.254.0.0/16 or `fe80::/10`: one network segment only, and where clouds serve credentials.
-    LinkLocal,
-    /// 0.0.0.0 or ::, which is no address of anybody.
-    Unspecified,
-    /// More than one receiver.
-    Multicast,
+    /// It is one of those that nothing is ever routed to.
+    Ip(ForbiddenIp),
     /// An etcd member.
     Etcd,
     /// On the port of an etcd member whose name has not been resolved yet, so that it may be that member.
@@ -93,22 +89,8 @@ impl AddressPolicy {
     /// The reason against it.
     pub fn check_socket(&self, socket: SocketAddr) -> Result<(), Forbidden> {
         let ip = socket.ip().to_canonical();
-        let is_link_local = match ip {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        };
-        let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-        if is_link_local {
-            Err(Forbidden::LinkLocal)
-        } else if ip.is_unspecified() {
-            Err(Forbidden::Unspecified)
-        } else if ip.is_multicast() || is_broadcast {
-            Err(Forbidden::Multicast)
-        } else if self.is_own(ip, socket.port()) {
-            Err(Forbidden::Own)
-        } else {
-            self.etcd.check(ip, socket.port())
-        }
+        ForbiddenIp::check(ip)?;
+        if self.is_own(ip, socket.port()) { Err(Forbidden::Own) } else { self.etcd.check(ip, socket.port()) }
     }
 
     /// Whether a connection that stands is one to ourselves: both ends have the same address then, whatever the
@@ -132,9 +114,7 @@ impl Forbidden {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::LinkLocal => "link_local",
-            Self::Unspecified => "unspecified",
-            Self::Multicast => "multicast",
+            Self::Ip(forbidden) => forbidden.as_str(),
             Self::Etcd | Self::PerhapsEtcd => "etcd",
             Self::Own => "own",
         }
@@ -144,9 +124,7 @@ impl Forbidden {
 impl fmt::Display for Forbidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LinkLocal => "is a link-local address, which is never used",
-            Self::Unspecified => "is no address; register one that others can reach",
-            Self::Multicast => "is a multicast or broadcast address, which is never used",
+            Self::Ip(forbidden) => forbidden.reason(),
             Self::Etcd => "is an etcd member, which is never used as a service",
             Self::PerhapsEtcd => {
                 "has the port of an etcd member whose name is not resolved yet, and may be that member"
@@ -158,8 +136,16 @@ impl fmt::Display for Forbidden {
 
 impl std::error::Error for Forbidden {}
 
+impl From<ForbiddenIp> for Forbidden {
+    fn from(forbidden: ForbiddenIp) -> Self {
+        Self::Ip(forbidden)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use discovery::forbidden::samples::{NEVER, SOMETIMES};
+
     use super::*;
 
     fn policy() -> AddressPolicy {
@@ -181,13 +167,13 @@ mod tests {
     #[test]
     fn metadata_etcd_and_ourselves_are_refused_however_they_are_written() {
         for (address, reason) in [
-            ("169.254.169.254:80", Forbidden::LinkLocal),
-            ("[::ffff:169.254.169.254]:80", Forbidden::LinkLocal),
-            ("[fe80::1]:80", Forbidden::LinkLocal),
-            ("0.0.0.0:80", Forbidden::Unspecified),
-            ("[::]:80", Forbidden::Unspecified),
-            ("224.0.0.1:80", Forbidden::Multicast),
-            ("255.255.255.255:80", Forbidden::Multicast),
+            ("169.254.169.254:80", Forbidden::Ip(ForbiddenIp::LinkLocal)),
+            ("[::ffff:169.254.169.254]:80", Forbidden::Ip(ForbiddenIp::LinkLocal)),
+            ("[fe80::1]:80", Forbidden::Ip(ForbiddenIp::LinkLocal)),
+            ("0.0.0.0:80", Forbidden::Ip(ForbiddenIp::ThisHost)),
+            ("[::]:80", Forbidden::Ip(ForbiddenIp::ThisHost)),
+            ("224.0.0.1:80", Forbidden::Ip(ForbiddenIp::Multicast)),
+            ("255.255.255.255:80", Forbidden::Ip(ForbiddenIp::Reserved)),
             ("10.0.0.1:2379", Forbidden::Etcd),
             ("[::ffff:10.0.0.1]:2379", Forbidden::Etcd),
             ("etcd-2:2379", Forbidden::Etcd),
@@ -197,6 +183,18 @@ mod tests {
             ("[::1]:8080", Forbidden::Own),
         ] {
             assert_eq!(judge(address), Err(reason), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_refuses_what_the_registry_refuses() {
+        let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
+        for ip in NEVER {
+            assert!(matches!(policy().check_socket(at(ip)), Err(Forbidden::Ip(_))), "{ip}");
+            assert!(policy().check(&at(ip).try_into().unwrap()).is_err(), "{ip}");
+        }
+        for ip in SOMETIMES {
+            assert_eq!(policy().check_socket(at(ip)), Ok(()), "{ip}");
         }
     }
 

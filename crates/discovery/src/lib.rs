@@ -10,6 +10,7 @@
 mod address;
 pub mod dialect;
 mod field_error;
+pub mod forbidden;
 mod health_path;
 pub mod heartbeat;
 pub mod import;
@@ -32,6 +33,7 @@ mod weight;
 pub use address::{Address, Host, HostName};
 pub use dialect::Dialect;
 pub use field_error::FieldError;
+pub use forbidden::ForbiddenIp;
 pub use health_path::HealthPath;
 pub use instance::Instance;
 pub use instance_id::InstanceId;

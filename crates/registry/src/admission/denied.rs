@@ -31,11 +31,11 @@ pub enum Denied {
     #[error("{}", .0.detail)]
     Scope(Box<Problem>),
     /// The address is not one that may be announced.
-    #[error("{ip} must not be announced: {why}")]
+    #[error("{ip} must not be announced: it {why}")]
     Address {
         /// What was announced, or what its name resolves to.
         ip: IpAddr,
-        /// The rule.
+        /// The rule; completes the sentence "it …".
         why: &'static str,
     },
     /// The name cannot be taken.
