@@ -10,6 +10,7 @@
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
 //! | [`serve`] | the HTTP server: header deadline, bounded connections, drain |
+//! | [`connections`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
 //! | [`client`] | a small HTTP client, plain or over TLS |
 //! | [`request`] | request id and W3C trace context, in, through and out |
@@ -26,6 +27,7 @@ pub mod app;
 pub mod backoff;
 pub mod client;
 pub mod config;
+pub mod connections;
 pub mod duration;
 pub mod error_chain;
 pub mod health;
