@@ -5,7 +5,7 @@ CARGO   ?= cargo
 PROFILE ?= release
 BIN_DIR := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
-.PHONY: help run test build check fmt clippy doc deny unit demo bench faults images clean-data
+.PHONY: help run test build check fmt clippy doc deny unit demo bench faults freezes images clean-data
 
 help:
 	@echo "make run         build, then run the whole suite on this machine (Ctrl-C ends it)"
@@ -15,6 +15,7 @@ help:
 	@echo "make demo        only the Docker demo, as a test"
 	@echo "make bench       what a request costs, beside nginx and HAProxy; needs two quiet cores, eight minutes"
 	@echo "make faults      the fault table at full length: half of capacity, outages of a minute; a quarter of an hour"
+	@echo "make freezes     etcd's leader frozen thirty times: how many keys it deletes, for how long; eight minutes"
 	@echo "make images      the base images, on a machine that reaches no image registry"
 	@echo "make clean-data  forget what 'make run' stored under data/"
 
@@ -66,6 +67,13 @@ faults: prerequisites
 	@echo '|---|---|---|---|---|---|---|' >> $(FAULTS_TABLE)
 	@FAULTS=full FAULTS_TABLE=$(FAULTS_TABLE) $(CARGO) nextest run --locked --release -p e2e --profile faults \
 		-E 'test(faults_) - test(faults_under_load)' $(ARGS); status=$$?; echo; cat $(FAULTS_TABLE); exit $$status
+
+# ETCD_BIN is the etcd to be tried, FREEZES how often.
+FREEZES = 30
+freezes: prerequisites
+	$(CARGO) build --locked --release -p registry -p balance
+	$(CARGO) build --locked --release -p e2e --examples
+	ETCD_BIN=$(ETCD_BIN) FREEZES=$(FREEZES) $(dir $(BIN_DIR))release/examples/freezes $(ARGS)
 
 images:
 	docker/offline/images build

@@ -222,6 +222,12 @@ impl Rig {
         TableWatch::start(self.client.clone(), format!("http://{}/v1/table", self.admin), "witness", &WITNESSES)
     }
 
+    /// Where the admin side has `path`.
+    #[must_use]
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
     /// What the admin side says at `path`; `None` when it does not answer.
     pub async fn admin(&self, path: &str) -> Option<Value> {
         let response = self.client.get(format!("http://{}{path}", self.admin)).send().await.ok()?;

@@ -80,7 +80,7 @@ impl EtcdCluster {
     ///
     /// # Panics
     ///
-    /// When there is no `etcd` on the path (the message says how to get it), or it does not start.
+    /// When there is no [`binary`] (the message says how to get it), or it does not start.
     pub async fn start(members: usize) -> Self {
         Self::with(EtcdConfig { members, ..EtcdConfig::default() }).await
     }
@@ -192,8 +192,9 @@ impl EtcdCluster {
                 self.members[index].frozen = false;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => panic!(
-                "this test needs etcd, and there is none on the path; install it (Debian, Ubuntu: apt install \
-                 etcd-server etcd-client; else https://github.com/etcd-io/etcd/releases, 3.4 or newer)"
+                "this test needs etcd, and there is no {}; install it (Debian, Ubuntu: apt install \
+                 etcd-server etcd-client; else https://github.com/etcd-io/etcd/releases, 3.4 or newer)",
+                binary().display()
             ),
             Err(error) => panic!("cannot start etcd: {error}"),
         }
@@ -315,7 +316,7 @@ impl EtcdCluster {
         let own = self.members.iter().position(|other| other.name == member.name).expect("a member of this cluster");
         let names = self.members.iter().map(|member| &member.name).enumerate();
         let all: Vec<String> = names.map(|(index, name)| format!("{name}={}", advertised(index))).collect();
-        let mut command = Command::new("etcd");
+        let mut command = Command::new(binary());
         command
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
@@ -340,6 +341,12 @@ impl EtcdCluster {
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
+}
+
+/// The etcd that is started: what `ETCD_BIN` names, so that a test can be run on another version, otherwise the one on the
+/// path.
+pub fn binary() -> PathBuf {
+    std::env::var_os("ETCD_BIN").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("etcd"), PathBuf::from)
 }
 
 /// Asks for a path over plain HTTP; `None` when nobody answers soon, as a frozen member.

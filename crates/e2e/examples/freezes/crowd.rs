@@ -1,0 +1,52 @@
+//! More instances of the service `witness` than the rig has.
+
+use std::process::Command;
+
+use e2e::{
+    binaries,
+    rig::{Rig, WITNESSES},
+};
+use testkit::{
+    ports::free_ports,
+    process::Process,
+    wait::{SOON, wait_until},
+};
+
+/// All instances; those that were started here end with it.
+pub(crate) struct Crowd {
+    pub(crate) names: Vec<String>,
+    _processes: Vec<Process>,
+    _folder: tempfile::TempDir,
+}
+
+impl Crowd {
+    /// Starts `more` beside those of `rig`, and waits until all get requests.
+    pub(crate) async fn start(rig: &Rig, more: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let registries = ["registry-1", "registry-2"].map(|name| format!("http://{}", rig.address(name)));
+        let mut names: Vec<String> = WITNESSES.map(str::to_owned).into();
+        let mut processes = Vec::new();
+        for (number, port) in free_ports(more).into_iter().enumerate() {
+            let name = format!("witness-{}", WITNESSES.len() + 1 + number);
+            let mut command = Command::new(binaries::find("witness"));
+            command.env_clear().env("WITNESS_LISTEN", format!("127.0.0.1:{port}")).env("INSTANCE_ID", &name);
+            command.env("WITNESS_RECORD", folder.path().join(&name)).env("REGISTRY_URLS", registries.join(","));
+            let process = Process::start(&mut command, &folder.path().join(format!("{name}.log"))).unwrap();
+            processes.push(process);
+            names.push(name);
+        }
+        let crowd = Self { names, _processes: processes, _folder: folder };
+        crowd.all_in_rotation(rig).await;
+        crowd
+    }
+
+    /// Waits until all get requests, as registered instances.
+    pub(crate) async fn all_in_rotation(&self, rig: &Rig) {
+        for name in &self.names {
+            wait_until(&format!("{name} in rotation"), SOON, async || {
+                rig.decision(name).await.as_deref() == Some("in_rotation")
+            })
+            .await;
+        }
+    }
+}
