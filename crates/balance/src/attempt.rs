@@ -74,6 +74,9 @@ pub(crate) struct Failure {
     /// It failed on a connection that had served before, which the instance may just have closed: that says nothing
     /// about the instance.
     pub(crate) is_stale: bool,
+    /// It failed while the body was on its way. An instance may refuse one by closing the connection, which a client can
+    /// provoke at will: that says nothing about the instance either. A dead one takes no connection.
+    pub(crate) is_amid_body: bool,
 }
 
 /// What went wrong. `Display` completes the sentence "10.0.0.5:7070 …".
@@ -136,32 +139,26 @@ impl Attempt {
                 Err(error) => return Poll::Ready(Err(self.failure(Kind::Connect(error)))),
             }
         }
-        let write_error = self.poll_send(request, cx);
+        self.poll_send(request, cx);
         if self.has_sent_all(request) && request.is_complete() && self.waits_since.is_none() {
             self.waits_since = Some(gateway.clock.now());
         }
-        // Also when writing failed: an instance that refuses a body early answers first and closes then.
-        match (self.poll_head(cx), write_error) {
-            (Poll::Ready(Ok(length)), _) => Poll::Ready(Ok(length)),
-            (Poll::Ready(Err(kind)), _) => Poll::Ready(Err(self.failure(kind))),
-            (Poll::Pending, Some(error)) => Poll::Ready(Err(self.failure(Kind::Closed(error)))),
-            (Poll::Pending, None) => Poll::Pending,
-        }
+        // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has said,
+        // end and error included, can be read by then.
+        self.poll_head(cx).map(|head| head.map_err(|kind| self.failure(kind)))
     }
 
-    pub(crate) fn poll_send(&mut self, request: &Outgoing, cx: &mut Context<'_>) -> Option<io::Error> {
-        let Link::Connected(upstream) = &mut self.link else { return None };
-        while self.sent < request.bytes().len() {
-            match upstream.wire.poll_write(cx, &request.bytes()[self.sent..]) {
-                Poll::Ready(Ok(count)) => {
-                    self.sent += count;
-                    self.has_written = true;
-                }
-                Poll::Ready(Err(error)) => return Some(error),
-                Poll::Pending => break,
+    /// Sends what is there, to an instance that takes it.
+    pub(crate) fn poll_send(&mut self, request: &Outgoing, cx: &mut Context<'_>) {
+        let Link::Connected(upstream) = &mut self.link else { return };
+        while self.sent < request.bytes().len() && !upstream.wire.has_failed() {
+            if let Poll::Ready(Ok(count)) = upstream.wire.poll_write(cx, &request.bytes()[self.sent..]) {
+                self.sent += count;
+                self.has_written = true;
+            } else {
+                break;
             }
         }
-        None
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Kind>> {
@@ -231,7 +228,8 @@ impl Attempt {
         let progress = if self.has_written { Progress::Sent } else { Progress::NothingSent };
         let is_reused = matches!(&self.link, Link::Connected(upstream) if upstream.is_reused);
         let is_stale = is_reused && matches!(kind, Kind::Closed(_));
-        Failure { kind, progress, is_stale }
+        let is_amid_body = self.has_written && self.waits_since.is_none();
+        Failure { kind, progress, is_stale, is_amid_body }
     }
 }
 
@@ -247,7 +245,7 @@ impl Failure {
             Kind::Connect(ConnectError::Forbidden(_) | ConnectError::NoResolver(_) | ConnectError::Exhausted(_)) => {
                 None
             }
-            Kind::Closed(_) if self.is_stale => None,
+            Kind::Closed(_) if self.is_stale || self.is_amid_body => None,
             Kind::Closed(_) => Some(Outcome::Broken),
             Kind::Timeout(_) => Some(Outcome::TimedOut),
             Kind::Malformed(_) => Some(Outcome::Malformed),
@@ -300,7 +298,7 @@ mod tests {
     #[test]
     fn an_exhausted_host_ejects_nobody_and_says_that_it_is_overloaded() {
         let kind = Kind::Connect(ConnectError::Exhausted(io::Error::other("too many open files")));
-        let failure = Failure { kind, progress: Progress::NothingSent, is_stale: false };
+        let failure = Failure { kind, progress: Progress::NothingSent, is_stale: false, is_amid_body: false };
         assert!(failure.outcome().is_none() && failure.metric().is_none());
         let problem = failure.exhaustion().unwrap().problem();
         assert_eq!((problem.status.as_u16(), &*problem.code), (503, "overloaded"));

@@ -102,7 +102,7 @@ impl Relay<'_> {
     fn poll_request<S: Stream>(&mut self, client: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             // An instance that reads no more of the request may still answer it.
-            let _takes_no_more = self.attempt.poll_send(self.request, cx);
+            self.attempt.poll_send(self.request, cx);
             if self.request.is_complete() {
                 let max_bytes = self.options.limits.header_max_bytes;
                 return poll_left(client, max_bytes, cx).map(|()| End::Left);

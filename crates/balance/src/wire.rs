@@ -3,9 +3,14 @@
 //! Generic over the stream, so that TLS is another stream and not another path. Reading appends to [`Wire::unread`];
 //! a buffer is borrowed from the core's [`Buffers`] for it and given back as soon as it is empty. Waiting costs no system
 //! call: the runtime remembers that the last read took everything there was.
+//!
+//! A write error is not the end of a connection. Who refuses a body answers, closes, and resets what still comes; the error
+//! tells of the reset, and the answer is there to be read (RFC 9112, section 9.6). The runtime may not have heard of it: it
+//! is told by the kernel in events, and a write error is none. So from a [failed write](Wire::has_failed) on, the kernel
+//! itself is asked, until it says end or error.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read as _},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -23,6 +28,9 @@ use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Whether dropping it from now on is an error for the other side, instead of the end of what was sent.
     fn resets_on_drop(&self, resets: bool);
+
+    /// Reads what the kernel has at this moment, whatever the runtime has heard of it; `WouldBlock`: nothing yet.
+    fn read_at_once(&self, into: &mut [u8]) -> io::Result<usize>;
 }
 
 impl Stream for TcpStream {
@@ -30,11 +38,19 @@ impl Stream for TcpStream {
         // Fails only when the other side is gone.
         let _gone = SockRef::from(self).set_linger(resets.then_some(Duration::ZERO));
     }
+
+    fn read_at_once(&self, into: &mut [u8]) -> io::Result<usize> {
+        (&*SockRef::from(self)).read(into)
+    }
 }
 
 #[cfg(test)]
 impl Stream for tokio::io::DuplexStream {
     fn resets_on_drop(&self, _: bool) {}
+
+    fn read_at_once(&self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 /// See the [module](self).
@@ -45,6 +61,8 @@ pub(crate) struct Wire<S> {
     buffers: Buffers,
     /// The other side will send nothing more.
     is_at_end: bool,
+    /// A write has failed: the other side takes nothing any more.
+    has_failed: bool,
 }
 
 /// What reading came to.
@@ -62,7 +80,7 @@ pub(crate) enum Read {
 
 impl<S: Stream> Wire<S> {
     pub(crate) fn new(stream: S, buffers: Buffers) -> Self {
-        Self { stream, unread: None, buffers, is_at_end: false }
+        Self { stream, unread: None, buffers, is_at_end: false, has_failed: false }
     }
 
     pub(crate) fn stream(&self) -> &S {
@@ -100,15 +118,24 @@ impl<S: Stream> Wire<S> {
             self.unread = Some(buffer);
             return Poll::Ready(Ok(Read::Full));
         };
-        let mut into = ReadBuf::new(room);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut into);
-        let count = into.filled().len();
-        buffer.advance(count);
+        let at_once =
+            if self.has_failed { self.stream.read_at_once(room) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        let read = match at_once {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut into = ReadBuf::new(room);
+                let read = Pin::new(&mut self.stream).poll_read(cx, &mut into);
+                read.map_ok(|()| into.filled().len())
+            }
+            read => Poll::Ready(read),
+        };
+        if let Poll::Ready(Ok(count)) = read {
+            buffer.advance(count);
+        }
         self.unread = Some(buffer);
         if self.unread().is_empty() {
             self.give_back();
         }
-        ready!(read)?;
+        let count = ready!(read)?;
         self.is_at_end = count == 0;
         Poll::Ready(Ok(if count == 0 { Read::End } else { Read::More }))
     }
@@ -120,7 +147,8 @@ impl<S: Stream> Wire<S> {
 
     /// Writes once.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        wrote(Pin::new(&mut self.stream).poll_write(cx, bytes))
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(written)
     }
 
     /// Writes once, from both.
@@ -129,7 +157,8 @@ impl<S: Stream> Wire<S> {
             ([], one) | (one, []) => self.poll_write(cx, one),
             _ => {
                 let slices = [IoSlice::new(a), IoSlice::new(b)];
-                wrote(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))
+                let written = Pin::new(&mut self.stream).poll_write_vectored(cx, &slices);
+                self.wrote(written)
             }
         }
     }
@@ -139,18 +168,25 @@ impl<S: Stream> Wire<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
+    /// Whether a write has failed; what can be read is worth reading nevertheless.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = match written {
+            // A stream that takes nothing of something would be asked for ever.
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => written,
+        };
+        self.has_failed |= matches!(written, Poll::Ready(Err(_)));
+        written
+    }
+
     fn give_back(&mut self) {
         if let Some(buffer) = self.unread.take() {
             self.buffers.put_buffer(buffer);
         }
-    }
-}
-
-/// A stream that takes nothing of something would be asked for ever.
-fn wrote(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-    match written {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        written => written,
     }
 }
 

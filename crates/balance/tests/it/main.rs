@@ -17,6 +17,7 @@ mod header_fields;
 mod limits;
 mod policies;
 mod program;
+mod refused_bodies;
 mod retries;
 mod routing;
 mod stalled;

@@ -2,6 +2,7 @@
 
 mod client;
 mod program;
+mod real;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,9 +17,12 @@ use balance::{
 };
 use clap::Parser;
 use discovery::{Instance, LeaseId, Registered, Revision, Update};
+use discovery_etcd::WatchHealth;
+use prometheus_client::{encoding::text::encode, registry::Registry};
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use program::Program;
+pub(crate) use real::RealServer;
 
 /// The options of the data path, as the command line has them.
 #[derive(Debug, Parser)]
@@ -33,6 +37,7 @@ pub(crate) struct Gateway {
     pub(crate) workers: Workers,
     pub(crate) instances: Instances,
     table: TableHandle,
+    metrics: DataMetrics,
     revision: i64,
 }
 
@@ -63,7 +68,7 @@ impl Gateway {
             .with_policy(options.default_policy());
         let (table, metrics) = (TableHandle::new(), DataMetrics::new(&options));
         let workers = Workers::start(listeners, &options, &addresses, &table, &metrics).unwrap();
-        Self { workers, instances, table, revision: 0 }
+        Self { workers, instances, table, metrics, revision: 0 }
     }
 
     /// One with an instance of `mail` at each of `addresses`, in that order.
@@ -104,6 +109,23 @@ impl Gateway {
         self.revision += 1;
         self.instances.at(Source::Etcd, Revision(self.revision));
         self.table.publish(self.instances.table().expect("the revision has changed"));
+    }
+
+    /// What `/metrics` would say of one series, without its name's ending: `balance_ejections{service="mail"}`.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let mut registry = Registry::default();
+        self.metrics.register(&mut registry, self.table.clone(), WatchHealth::default());
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let starts = [format!("{name}_total{{{labels} "), format!("{name}{{{labels} "), format!("{name} ")];
+        let mut lines = text.lines().filter_map(|line| starts.iter().find_map(|start| line.strip_prefix(start)));
+        lines.next().map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// How often an instance of the service was ejected.
+    pub(crate) fn ejected(&self, service: &str) -> u64 {
+        self.metric(&format!("balance_ejections{{service=\"{service}\"}}"))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
