@@ -104,7 +104,7 @@ impl Attempt {
         start: Start,
         cx: &mut Context<'_>,
     ) -> Self {
-        let must_be_sure = !request.facts.is_repeatable;
+        let must_be_sure = !request.facts.repeatable.is_by_method();
         let mut take = || gateway.pool.take(candidate.serial, must_be_sure, gateway.clock.now(), cx);
         let kept = if start.may_reuse { take() } else { None };
         let link = match kept {
@@ -268,6 +268,11 @@ impl Failure {
         let Kind::Connect(ConnectError::Exhausted(error)) = &self.kind else { return None };
         tracing::warn!(%error, "this host has nothing left for a connection to an instance");
         Some(Refusal::Overloaded("the gateway's host has no file descriptor, port or memory left for a connection"))
+    }
+
+    /// Whether the communication failed, so that the attempt has ended: nobody answers any more on its connection.
+    pub(crate) fn is_communication(&self) -> bool {
+        matches!(self.kind, Kind::Connect(_) | Kind::Closed(_))
     }
 
     /// Whether the instance refuses connections, rather than being silent or far.

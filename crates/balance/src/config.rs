@@ -82,9 +82,9 @@ pub struct Timeouts {
     /// Until the head of the response, since the request was sent; also for an instance that stops reading a request.
     #[arg(long, env = "BALANCE_RESPONSE_TIMEOUT", default_value = "30s", value_parser = duration::parse_positive)]
     pub response_timeout: Duration,
-    /// How long a request that may be carried out twice (GET and others, or with an Idempotency-Key) waits at an instance
-    /// that answers nobody else either, before it is sent to another one as well: so that an instance that hangs costs no
-    /// request. At most a third of the response timeout. `0s`: not at all.
+    /// How long a GET, HEAD or OPTIONS waits at an instance that answers nothing else either, before it is sent to another
+    /// one as well: so that an instance that hangs costs no such request. At most a third of the response timeout. `0s`: not at
+    /// all.
     #[arg(long, env = "BALANCE_STALL_TIMEOUT", default_value = "500ms", value_parser = duration::parse)]
     pub stall_timeout: Duration,
     /// Without a byte in either direction of a tunnel (WebSocket and other upgrades).

@@ -14,7 +14,7 @@ use crate::{
     headers::{self, Client},
     identity::{self, RequestId},
     refusal::Refusal,
-    retry,
+    retry::Repeatable,
 };
 
 /// Room for a usual head, so that a new buffer does not grow step by step.
@@ -41,10 +41,8 @@ pub(crate) struct Outgoing {
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) id: RequestId,
-    /// Whether it may be carried out twice without harm.
-    pub(crate) is_repeatable: bool,
-    /// Whether it is a GET or HEAD, which only ask.
-    pub(crate) is_safe: bool,
+    /// Whether it may be carried out twice.
+    pub(crate) repeatable: Repeatable,
     /// Whether the response has no body, whatever it says.
     pub(crate) is_head: bool,
     /// Whether the client speaks HTTP/1.0, which has no chunks and no interim responses.
@@ -70,8 +68,7 @@ impl Facts {
     pub(crate) fn of(request: &Request<'_>, id: RequestId) -> Self {
         Self {
             id,
-            is_repeatable: retry::is_repeatable(&request.method, &request.fields),
-            is_safe: matches!(request.method, Method::Get | Method::Head),
+            repeatable: Repeatable::of(&request.method, &request.fields),
             is_head: request.method == Method::Head,
             is_http_1_0: request.version == Version::Http10,
             keep_alive: request.keep_alive,
@@ -84,8 +81,7 @@ impl Facts {
     pub(crate) fn unknown() -> Self {
         Self {
             id: RequestId::new(),
-            is_repeatable: false,
-            is_safe: false,
+            repeatable: Repeatable::Never,
             is_head: false,
             is_http_1_0: false,
             keep_alive: false,
@@ -281,7 +277,7 @@ mod tests {
         assert_eq!(outgoing.feed(&request[end..]).unwrap(), 2);
         let expected = format!("POST /?q HTTP/1.1\r\nHost: a:1\r\nAccept: */*\r\n{OURS}Content-Length: 2\r\n\r\nhi");
         assert_eq!(written(&outgoing), expected);
-        assert!(outgoing.is_complete() && outgoing.is_whole() && !outgoing.facts.is_repeatable);
+        assert!(outgoing.is_complete() && outgoing.is_whole() && outgoing.facts.repeatable == Repeatable::Never);
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub(crate) struct Patience {
     pub(crate) stall: Duration,
     /// At any instance, before another one is asked as well; `None`: as long as it takes.
     pub(crate) hedge: Option<Duration>,
-    /// Whether the request may be carried out twice.
-    pub(crate) is_repeatable: bool,
+    /// Whether another attempt may run beside a living one: the request only reads.
+    pub(crate) is_safe: bool,
 }
 
 /// What comes first.
@@ -66,7 +66,7 @@ impl Patience {
     fn next_look(&self) -> Option<Duration> {
         let stall = Some(self.stall).filter(|stall| !stall.is_zero());
         let all = [self.per_try, stall, self.hedge];
-        if self.is_repeatable { all.into_iter().flatten().min() } else { None }
+        if self.is_safe { all.into_iter().flatten().min() } else { None }
     }
 }
 

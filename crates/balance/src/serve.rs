@@ -26,7 +26,7 @@ use crate::{
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     refusal::Refusal,
-    retry::{self, Progress, Situation},
+    retry::{self, Progress, Repeatable, Situation, keys},
     routing_table::{Candidate, InFlight, Service},
     unavailable,
     wire::{Stream, Wire},
@@ -158,8 +158,8 @@ impl<'a> Serving<'a> {
             response: timeouts.response,
             per_try: timeouts.per_try,
             stall,
-            hedge: self.policy.hedge.filter(|_| self.request.facts.is_safe).map(|hedge| hedge.after),
-            is_repeatable: self.request.facts.is_repeatable && !self.request.facts.wants_upgrade,
+            hedge: self.policy.hedge.map(|hedge| hedge.after),
+            is_safe: self.request.facts.repeatable == Repeatable::Safely && !self.request.facts.wants_upgrade,
         }
     }
 
@@ -266,12 +266,13 @@ impl<'a> Serving<'a> {
         let is_over = self.downstream.is_over(Waiting::Response);
         let situation = Situation {
             progress: if is_over { Progress::TimedOut } else { failure.progress },
-            is_repeatable: self.request.facts.is_repeatable,
+            is_communication: failure.is_communication(),
+            repeatable: self.request.facts.repeatable,
             body_is_whole: self.request.is_whole(),
             attempts_left: self.attempts_left,
         };
         let refusal = refusal(self.service, &candidate, failure);
-        if !retry::is_allowed(situation) || !self.may_retry() {
+        if !retry::is_allowed(situation) || !self.keeps_promise(situation, &candidate) || !self.may_retry() {
             return Err(refusal);
         }
         match self.attempt(Instant::now()).await? {
@@ -279,6 +280,13 @@ impl<'a> Serving<'a> {
             None => return Err(refusal),
         }
         Ok(())
+    }
+
+    /// Whether the service promises what this retry relies on, if it relies on a promise.
+    fn keeps_promise(&self, situation: Situation, first: &Candidate) -> bool {
+        situation.progress == Progress::NothingSent
+            || situation.repeatable != Repeatable::ByKey
+            || keys::are_honoured(self.service, first, self.request.bytes())
     }
 
     fn failed(&self, candidate: &Candidate, failure: &Failure, started: Instant) {

@@ -22,6 +22,7 @@ mod duration_text;
 mod health;
 mod load_balancing;
 mod ranges;
+mod retries;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use document::PolicyDocument;
 pub use health::{Active, ActiveKind, Health, Passive};
 pub use load_balancing::{HashOn, LoadBalancing, Sticky, Strategy};
+pub use retries::{IdempotencyKeys, Retries};
 
 /// Everything that can be said about how the gateway treats a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,7 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// Trying again on another instance.
     pub retries: Retries,
-    /// Asking a second instance when the first is slow; `null`, the default: never.
+    /// Asking a second instance when the first is slow; `null`, the default: only when the first was found dead.
     pub hedge: Option<Hedge>,
     /// Who is left alone for a while.
     pub health: Health,
@@ -58,8 +60,9 @@ pub struct Timeouts {
     /// To open a connection to an instance. 1 ms to 1 min, default 1 s.
     #[serde(with = "duration_text")]
     pub connect: Duration,
-    /// For one attempt, until the head of the response; then another instance is asked, if the request may be sent
-    /// twice. 1 ms to 1 h; `null`, the default: as long as `response`.
+    /// For one attempt of a safe method (GET, HEAD, OPTIONS), until the head of the response; then another instance is
+    /// asked. Other methods have no such limit, because the first attempt may still be carried out. 1 ms to 1 h; `null`,
+    /// the default: as long as `response`.
     #[serde(with = "duration_text::optional")]
     pub per_try: Option<Duration>,
     /// For all attempts together, until the head of the response. 1 ms to 1 h, default 30 s.
@@ -70,18 +73,8 @@ pub struct Timeouts {
     pub stream_idle: Duration,
 }
 
-/// Trying again on another instance. What may be tried again at all is not for choosing: a request of which nothing was
-/// sent, or one that may be carried out twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with retries")]
-pub struct Retries {
-    /// Most attempts for one request, the first included. 1 (none is tried again) to 10, default 3.
-    pub attempts_max: u32,
-    /// Attempts after the first, in percent of the requests. 0 to 100, default 20.
-    pub budget_percent: u32,
-}
-
-/// Asking a second instance when the first is slow (Dean and Barroso, "The Tail at Scale", 2013). Only for GET and HEAD.
+/// Asking a second instance when the first is slow (Dean and Barroso, "The Tail at Scale", 2013). Only for safe methods:
+/// GET, HEAD and OPTIONS (RFC 9110, section 9.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object, as {\"after\": \"100ms\"}")]
 pub struct Hedge {
@@ -121,12 +114,6 @@ impl Default for Timeouts {
             response: Duration::from_secs(30),
             stream_idle: Duration::from_secs(300),
         }
-    }
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self { attempts_max: 3, budget_percent: 20 }
     }
 }
 

@@ -51,7 +51,7 @@ pub mod userlist;
 use std::sync::Arc;
 
 use axum::{Router, middleware::from_fn_with_state};
-use discovery::ServiceName;
+use discovery::{HonouredKeys, ServiceName};
 use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -151,10 +151,12 @@ impl Service {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let mut metrics = Registry::default();
     let proof = AddressProof::default();
+    let keys = config.outbox.honoured_keys();
     let details = Details {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         // Not /readyz: see `health` for why an instance stays in rotation when its transport fails.
         health: Some("/healthz".parse()?),
+        meta: keys.map(|paths| (HonouredKeys::META.to_owned(), paths.to_owned())).into_iter().collect(),
         metrics: HeartbeatMetrics::register(&mut metrics),
         proof: proof.clone(),
         ..Details::default()

@@ -126,6 +126,13 @@ pub struct OutboxOptions {
     pub dkim_selector: String,
 }
 
+/// The paths at which every instance of this outbox honours an `Idempotency-Key`, as they are announced; `None` when the
+/// outbox may be this instance's own, so that another one would not know the key.
+#[must_use]
+pub fn honoured_keys(&self) -> Option<&'static str> {
+    self.place().is_ok_and(|place| place.is_shared()).then_some("/v1/messages")
+}
+
 impl OutboxOptions {
     /// Where the outbox is.
     ///
@@ -230,5 +237,13 @@ mod tests {
         let mistakes = options.mistakes(&"a@b.c".parse().unwrap()).join("\n");
         assert!(["MAIL_OUTBOX_URL", "MAIL_SENDERS", "MAIL_DKIM_KEY_FILE"].iter().all(|name| mistakes.contains(name)));
         assert!(!mistakes.contains("hunter2") && !format!("{options:?}").contains("hunter2"), "{mistakes}");
+    }
+
+    #[test]
+    fn only_an_outbox_that_all_share_promises_to_know_a_key() {
+        assert_eq!(options(&["--outbox-url", "mysql://u@h/mail"]).honoured_keys(), Some("/v1/messages"));
+        for own in ["sqlite:outbox.db", "nonsense"] {
+            assert_eq!(options(&["--outbox-url", own]).honoured_keys(), None, "{own}");
+        }
     }
 }

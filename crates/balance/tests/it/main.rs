@@ -23,6 +23,7 @@ mod routing;
 mod stalled;
 mod streaming;
 mod timeouts;
+mod twice;
 mod unavailable;
 mod upgrades;
 mod upstream_nonsense;

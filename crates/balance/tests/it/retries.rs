@@ -58,18 +58,6 @@ async fn post_is_not_retried_after_bytes_were_sent() {
 }
 
 #[tokio::test]
-async fn post_with_an_idempotency_key_is_retried_with_its_body() {
-    let (a, b) = (killed().await, Upstream::start(|request| Reply::ok(&request.body)).await);
-    let gateway = Gateway::before(&[a.address(), b.address()], &[]);
-    let request = POST.replace("Host: a", "Host: a\r\nIdempotency-Key: k1");
-    for _ in 0..2 {
-        assert_eq!(gateway.ask(&request).await.text(), "hello");
-    }
-    assert_eq!(a.requests().len(), 2);
-    assert!(b.requests().iter().all(|request| request.header("idempotency-key") == Some("k1")));
-}
-
-#[tokio::test]
 async fn put_is_retried_while_its_body_was_kept() {
     let (a, b) = (killed().await, Upstream::start(|request| Reply::ok(&request.body)).await);
     let gateway = Gateway::before(&[a.address(), b.address()], &["--replay-max-bytes=10"]);

@@ -105,6 +105,11 @@ impl Place {
         }
     }
 
+    /// Whether it is one for all instances, wherever they run.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Mysql(_))
+    }
+
     /// Rows that are read to be relied on keep others waiting.
     pub(super) fn lock(&self) -> &'static str {
         match self {
