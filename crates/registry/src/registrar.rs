@@ -179,7 +179,7 @@ impl Registrar {
             this.say_farewell(&key).await;
             let gone_at = this.etcd.deregister(&key, None).await.map_err(failed("deregister the instance"))?;
             if gone_at > Revision::default() {
-                tracing::info!(%key, revision = %gone_at, "instance deregistered");
+                tracing::info!(parent: None, %key, revision = %gone_at, "instance deregistered");
                 this.mirror.commit(key, gone_at, None);
             }
             Ok(gone_at.max(this.mirror.look().revision()))
@@ -199,7 +199,7 @@ impl Registrar {
             let held = etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?;
             let Some(held) = held else { return Err(RegistryError::NoSuchInstance(key)) };
             let revision = etcd.put_override(&key, status).await.map_err(failed("write the override"))?;
-            tracing::info!(%key, %status, %revision, "an operator overrides the status");
+            tracing::info!(parent: None, %key, %status, %revision, "an operator overrides the status");
             if let Some(lease) = held.lease {
                 dialects.align(&key, lease).await;
             }
@@ -219,7 +219,7 @@ impl Registrar {
         let work = move |_deadline| async move {
             let existed = this.etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
             if existed {
-                tracing::info!(%key, "an operator's override ends");
+                tracing::info!(parent: None, %key, "an operator's override ends");
                 let lease = this.mirror.look().held(&key).and_then(|held| held.lease);
                 if let Some(lease) = lease {
                     this.dialects.align(&key, lease).await;
@@ -281,7 +281,7 @@ impl Registrar {
         let claim = self.etcd.claim(key, instance, *ttl, seen.as_ref()).await;
         match claim.map_err(failed("register the instance"))? {
             Claim::Registered(registration @ Registration { lease, revision }) => {
-                tracing::info!(%key, %instance, %lease, %revision, "instance registered");
+                tracing::info!(parent: None, %key, %instance, %lease, %revision, "instance registered");
                 self.note(heartbeat, registration);
                 Ok(Round::Committed(Committed { outcome: Outcome::Registered, lease, revision }))
             }
@@ -306,7 +306,7 @@ impl Registrar {
         let Heartbeat { key, instance, .. } = heartbeat;
         match self.etcd.update(key, instance, lease).await {
             Ok(revision) => {
-                tracing::info!(%key, %instance, %revision, "instance updated");
+                tracing::info!(parent: None, %key, %instance, %revision, "instance updated");
                 self.note(heartbeat, Registration { lease, revision });
                 Ok(Round::Committed(Committed { outcome: Outcome::Updated, lease, revision }))
             }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use crate::{
     health::{self, Readiness},
     metrics::{self, HttpMetrics},
-    problem, request,
+    problem, request, telemetry,
 };
 
 /// Puts `api` beside `/healthz`, `/readyz` and `/metrics`.
 ///
-/// Adds request ids, counters, and problem bodies for paths and methods that nobody serves. `registry` holds whatever metrics the service registered itself.
+/// Adds request ids, counters (also of lost log lines), and problem bodies for paths and methods that nobody serves. `registry` holds whatever metrics the service registered itself.
 pub fn assemble(api: Router, readiness: Readiness, mut registry: Registry) -> Router {
+    telemetry::register(&mut registry);
     let http = HttpMetrics::register(&mut registry);
     api.merge(health::routes(readiness, Arc::new(registry)))
         .fallback(problem::not_found)

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`config`] | flags and environment from one definition, all mistakes at once, exit code 64 |
 //! | [`duration`], [`secret`] | values with a unit; values that never reach a log |
-//! | [`telemetry`] | structured logs: text on a terminal, JSON otherwise |
+//! | [`telemetry`], `log_line`, `log_queue` | structured logs, text on a terminal, JSON otherwise; a log that is not read stops nobody |
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
 //! | [`serve`] | the HTTP server: header deadline, bounded connections, drain |
@@ -32,6 +32,8 @@ pub mod duration;
 pub mod error_chain;
 pub mod health;
 pub mod json;
+mod log_line;
+mod log_queue;
 pub mod metrics;
 pub mod problem;
 pub mod reload;

@@ -45,10 +45,13 @@ where
     if config.common().healthcheck {
         return health::check(config.health_address(), config.speaks_tls());
     }
-    if let Err(mistake) = telemetry::init(&config.common().log, config.common().log_format) {
-        config::report(name, &[format!("--log (RUST_LOG) = \"{}\": {mistake}", config.common().log)]);
-        return ExitCode::from(EXIT_USAGE);
-    }
+    let _log_end = match telemetry::init(&config.common().log, config.common().log_format) {
+        Ok(end) => end,
+        Err(mistake) => {
+            config::report(name, &[format!("--log (RUST_LOG) = \"{}\": {mistake}", config.common().log)]);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

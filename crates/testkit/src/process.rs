@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, PipeReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -34,6 +34,21 @@ impl Process {
         let file = File::options().create(true).append(true).open(output)?;
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
         Ok(Self { child, output: output.to_owned() })
+    }
+
+    /// Starts `command` with a pipe as its standard error, which only the caller reads, or does not; what else it prints is
+    /// appended to the file `output`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::start`]; or there is no pipe.
+    pub fn start_piped(command: &mut Command, output: &Path) -> io::Result<(Self, PipeReader)> {
+        let file = File::options().create(true).append(true).open(output)?;
+        let (reader, writer) = io::pipe()?;
+        let child = command.stdin(Stdio::null()).stdout(file).stderr(writer).spawn()?;
+        // The command keeps our copy of the pipe's other end, and with it the end of what can be read.
+        command.stderr(Stdio::null());
+        Ok((Self { child, output: output.to_owned() }, reader))
     }
 
     /// The process id.

@@ -25,5 +25,6 @@ mod streaming;
 mod timeouts;
 mod twice;
 mod unavailable;
+mod unread_log;
 mod upgrades;
 mod upstream_nonsense;

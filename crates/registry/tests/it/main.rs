@@ -33,3 +33,4 @@ mod steady;
 mod stream;
 mod support;
 mod tls;
+mod unread_log;

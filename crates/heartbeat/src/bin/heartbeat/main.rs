@@ -42,10 +42,13 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if let Err(mistake) = telemetry::init(&config.log, config.log_format) {
-        service_kit::config::report("heartbeat", &[format!("--log (RUST_LOG) = \"{}\": {mistake}", config.log)]);
-        return ExitCode::from(EXIT_USAGE);
-    }
+    let _log_end = match telemetry::init(&config.log, config.log_format) {
+        Ok(end) => end,
+        Err(mistake) => {
+            service_kit::config::report("heartbeat", &[format!("--log (RUST_LOG) = \"{}\": {mistake}", config.log)]);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     // One thread is plenty, and it is the main thread that the program's parent-death signal is tied to (see `launch`).
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
