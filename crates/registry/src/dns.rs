@@ -44,6 +44,7 @@ use std::{
 };
 
 use discovery::{Revision, ServiceName};
+use service_kit::serve::{self, BindError};
 use tokio::{
     net::{TcpListener, UdpSocket},
     time::Instant,
@@ -80,11 +81,8 @@ pub enum DnsListen {
 
 /// The address that was asked for cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot answer DNS questions on {address}")]
-pub struct DnsBindError {
-    address: SocketAddr,
-    source: io::Error,
-}
+#[error("cannot answer DNS questions")]
+pub struct DnsBindError(#[from] BindError);
 
 /// A bound server: UDP and TCP on the same port.
 #[derive(Debug)]
@@ -104,10 +102,11 @@ pub async fn bind(listen: DnsListen) -> Result<Option<Server>, DnsBindError> {
     match Server::bind(address).await {
         Ok(server) => Ok(Some(server)),
         Err(error) if listen == DnsListen::default() => {
+            let error = service_kit::chain(&error);
             tracing::warn!(%address, %error, "no DNS here: the default address is taken; give another with --dns-listen");
             Ok(None)
         }
-        Err(source) => Err(DnsBindError { address, source }),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -194,10 +193,11 @@ impl View for Dns {
 // === impl Server ===
 
 impl Server {
-    async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
+    async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let tcp = serve::bind(address).await?;
         // Port 0 becomes a port with TCP; UDP takes the same.
-        let udp = UdpSocket::bind(tcp.local_addr()?).await?;
+        let address = tcp.local_addr().unwrap_or(address);
+        let udp = UdpSocket::bind(address).await.map_err(|source| BindError::new(address, source))?;
         Ok(Self { udp, tcp })
     }
 

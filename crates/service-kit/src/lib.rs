@@ -9,7 +9,7 @@
 //! | [`telemetry`], `log_line`, `log_queue` | structured logs, text on a terminal, JSON otherwise; a log that is not read stops nobody |
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
-//! | [`serve`] | the HTTP server: header deadline, bounded connections, drain |
+//! | [`serve`], `port_holder` | the HTTP server: header deadline, bounded connections, drain; who has its port already |
 //! | [`connections`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
 //! | [`client`] | a small HTTP client, plain or over TLS |
@@ -35,6 +35,7 @@ pub mod json;
 mod log_line;
 mod log_queue;
 pub mod metrics;
+mod port_holder;
 pub mod problem;
 pub mod reload;
 pub mod request;

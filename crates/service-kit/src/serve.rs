@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::tls::Tls;
+use crate::{port_holder::PortHolder, tls::Tls};
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
@@ -60,22 +60,36 @@ impl Default for ServeOptions {
     }
 }
 
-/// Binds `address`; the error names it.
+/// Binds `address`; the error names it, and who has it.
 ///
 /// # Errors
 /// The address is taken, not of this host, or a port that needs privileges.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+    TcpListener::bind(address).await.map_err(|source| BindError::new(address, source))
 }
 
-/// An address that could not be bound.
+/// An address that could not be bound: `cannot listen on 127.0.0.1:8080: it is held by balance (process 123)`.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
+#[error("cannot listen on {address}{}", held_by(holder.as_ref()))]
 pub struct BindError {
-    /// What was asked for.
-    pub address: SocketAddr,
-    /// Why not.
-    pub source: std::io::Error,
+    address: SocketAddr,
+    /// Who has it, as far as that can be seen.
+    holder: Option<PortHolder>,
+    source: std::io::Error,
+}
+
+impl BindError {
+    /// `address` could not be had because of `source`. When another process has it, looks which one.
+    #[must_use]
+    pub fn new(address: SocketAddr, source: std::io::Error) -> Self {
+        let is_taken = source.kind() == std::io::ErrorKind::AddrInUse;
+        let holder = is_taken.then(|| PortHolder::of(address)).flatten();
+        Self { address, holder, source }
+    }
+}
+
+fn held_by(holder: Option<&PortHolder>) -> String {
+    holder.map(|holder| format!(": it is held by {holder}")).unwrap_or_default()
 }
 
 /// Serves `router` until `shutdown` is cancelled and everything under way has finished. Handlers find the client's

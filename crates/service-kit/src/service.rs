@@ -7,8 +7,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chain,
     config::{self, EXIT_USAGE, ServiceConfig},
-    health, shutdown, telemetry,
+    health,
+    serve::BindError,
+    shutdown, telemetry,
 };
+
+/// `EX_UNAVAILABLE` of `sysexits.h`: the service cannot have the address that it is to listen on.
+pub const EXIT_UNAVAILABLE: u8 = 69;
 
 /// What a service returns when it cannot go on.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -17,7 +22,7 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 ///
 /// `run` gets the configuration and a token that is cancelled at the first SIGTERM or SIGINT; it returns when
 /// everything is finished and left. Exit codes: 0 an orderly end, 1 the service failed or was ended by a second signal,
-/// 64 the configuration is wrong.
+/// 64 the configuration is wrong, 69 the service cannot have the address that it is to listen on.
 ///
 /// ```no_run
 /// # use service_kit::{config::{CommonOptions, ServiceConfig}, service};
@@ -84,8 +89,14 @@ where
         }
         Some(Err(error)) => {
             tracing::error!(service = name, error = %chain(error.as_ref()), "failed");
-            ExitCode::FAILURE
+            exit_code(error.as_ref())
         }
         None => ExitCode::FAILURE,
     }
+}
+
+/// The exit code for a failure. What started the service may do something about an address that is taken.
+fn exit_code(failure: &(dyn Error + 'static)) -> ExitCode {
+    let mut causes = std::iter::successors(Some(failure), |error| (*error).source());
+    if causes.any(|cause| cause.is::<BindError>()) { ExitCode::from(EXIT_UNAVAILABLE) } else { ExitCode::FAILURE }
 }
