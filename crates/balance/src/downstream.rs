@@ -44,6 +44,8 @@ pub(crate) struct Downstream {
     /// How long an instance that owes a response may take for it, once the client is no longer slow with the body.
     response_limit: Cell<Option<Duration>>,
     is_draining: Cell<bool>,
+    /// Whether it came after the end had begun.
+    is_late: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Its place in [`Downstreams`].
     place: Cell<usize>,
@@ -93,6 +95,7 @@ impl Downstream {
             deadlines: Default::default(),
             response_limit: Cell::default(),
             is_draining: Cell::default(),
+            is_late: Cell::default(),
             waker: RefCell::default(),
             place: Cell::default(),
         }
@@ -215,6 +218,7 @@ impl Downstreams {
     pub(crate) fn add(&self, downstream: &Rc<Downstream>) {
         let mut all = self.all.borrow_mut();
         downstream.is_draining.set(self.is_draining.get());
+        downstream.is_late.set(self.is_draining.get());
         downstream.place.set(all.len());
         all.push(Rc::clone(downstream));
     }
@@ -230,6 +234,11 @@ impl Downstreams {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.all.borrow().is_empty()
+    }
+
+    /// Whether there are any from before the end began.
+    pub(crate) fn has_old(&self) -> bool {
+        self.all.borrow().iter().any(|downstream| !downstream.is_late.get())
     }
 
     /// How many have a request under way, or a part of one.
@@ -310,6 +319,9 @@ mod tests {
         let (late, _) = self::downstream();
         all.add(&late);
         assert!(late.is_draining(), "who comes after the end began is told as well");
+        assert!(all.has_old());
+        all.remove(&downstream);
+        assert!(!all.has_old() && !all.is_empty(), "and is not waited for as those from before are");
     }
 
     #[test]

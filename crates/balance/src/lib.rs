@@ -6,7 +6,8 @@
 //!
 //! | in the order of a request | what it settles |
 //! |---|---|
-//! | [`worker`], `connection`, `downstream`, `wire`, `buffers` | accepts, bounds, times and ends a client's connection |
+//! | [`listeners`], [`worker`], `ending` | one port for all cores, a thread for each, and how they end |
+//! | `connection`, `downstream`, `wire`, `buffers` | bounds, times and ends a client's connection |
 //! | `gateway` | **the life of a request, on one page** |
 //! | `admission`, `target`, `headers`, `identity`, `outgoing` | what passes, whom it is for, what leaves for the instance |
 //! | `choice`, `pick`, `load`, `outlier`, `queue` | which instance, which one not for a while, and what if all are busy |
@@ -40,6 +41,7 @@ pub mod config;
 mod connection;
 mod connections;
 mod downstream;
+mod ending;
 mod explain;
 mod gateway;
 mod headers;
@@ -47,6 +49,7 @@ mod identity;
 mod index;
 pub mod instances;
 mod last_resort;
+pub mod listeners;
 mod load;
 pub mod metrics;
 mod open_files;
@@ -75,6 +78,8 @@ pub mod watcher;
 mod wire;
 pub mod worker;
 
+use std::time::Duration;
+
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -89,11 +94,17 @@ use crate::{
     checks::Checker,
     config::Config,
     instances::Instances,
+    listeners::Listeners,
     metrics::DataMetrics,
-    routing_table::TableHandle,
+    routing_table::{Source, TableHandle},
     watcher::Watcher,
-    worker::{Listeners, Workers},
+    worker::Workers,
 };
+
+/// How long the gateway waits for a first table before it listens without one, and how often it looks. A client that is
+/// refused goes elsewhere, and comes back; one that is told that its service is not known does not.
+const FIRST_TABLE_MAX: Duration = Duration::from_secs(1);
+const FIRST_TABLE_LOOK: Duration = Duration::from_millis(5);
 
 /// The gateway, from its configuration to its orderly end.
 ///
@@ -114,6 +125,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         .in_zone(config.zone.clone());
     let changes = discovery_etcd::watch(etcd, WatchOptions::default());
     let (table, readiness, health) = (TableHandle::new(), Readiness::new(), changes.health());
+    readiness.report("listener", Err("requests are not accepted yet".to_owned()));
     let mut watcher = Watcher::new(instances, table.clone(), readiness.clone(), health.clone());
     if let Some(file) = &config.snapshot_file {
         watcher = watcher.with_snapshot(file);
@@ -121,7 +133,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
     let (metrics, mut registry) = (DataMetrics::new(&config.gateway), Registry::default());
     metrics.register(&mut registry, table.clone(), health.clone());
-    let admin = admin::router(table.clone(), health, config.zone, readiness, registry);
+    let admin = admin::router(table.clone(), health, config.zone, readiness.clone(), registry);
 
     let (control_end, cores) = (CancellationToken::new(), listeners.cores());
     let resolving = tokio::spawn(addresses.clone().follow_etcd(control_end.clone()));
@@ -129,17 +141,31 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let checking = tokio::spawn(checker.run(control_end.clone()));
     let watching = tokio::spawn(watcher.run(changes, control_end.clone()));
     let administering = tokio::spawn(serve(admin_listener, admin, ServeOptions::default(), control_end.clone()));
+    first_table(&table, &shutdown).await;
     let mut workers = Workers::start(listeners, &config.gateway, &addresses, &table, &metrics)?;
+    readiness.report("listener", Ok(()));
     tracing::info!(address = %workers.address(), admin = %admin_address, workers = cores, "serving");
 
     let was_asked = tokio::select! {
         () = shutdown.cancelled() => true,
         () = workers.ended() => false,
     };
+    // At once, so that whoever asks sends the next requests elsewhere, although they are still answered here.
+    readiness.report("listener", Err("the gateway ends: every answer is the last of its connection".to_owned()));
     workers.drain();
     workers.ended().await;
     // Last, so that an operator can watch the drain.
     control_end.cancel();
     let _ended = tokio::join!(resolving, checking, watching, administering);
     if was_asked { Ok(()) } else { Err("the workers ended by themselves".into()) }
+}
+
+/// Waits until there is a table, from etcd or the disk, for a moment at most.
+async fn first_table(table: &TableHandle, shutdown: &CancellationToken) {
+    let wait = async {
+        while table.load().source == Source::Nothing {
+            tokio::time::sleep(FIRST_TABLE_LOOK).await;
+        }
+    };
+    let _without = shutdown.run_until_cancelled(tokio::time::timeout(FIRST_TABLE_MAX, wait)).await;
 }

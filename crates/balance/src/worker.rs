@@ -5,9 +5,10 @@
 //! thread, and nothing is locked.
 //!
 //! The end is in order, and within [`GatewayOptions::drain_timeout`]. From its first moment every response says that it is
-//! the last of its connection. New connections are accepted for two ticks more, then those that wait in the kernel, then
-//! the listener closes. A connection without a request closes half a second later, so that a request that was sent before
-//! its client could know of the end is answered; requests under way, also half a head, are finished.
+//! the last of its connection. A connection without a request closes half a second later, so that a request that was sent
+//! before its client could know of the end is answered; requests under way, also half a head, are finished. New
+//! connections are accepted, and answered, meanwhile (`ending` says for how long); then those that wait in the kernel are,
+//! and the listener closes.
 
 use std::{
     cell::Cell,
@@ -18,13 +19,12 @@ use std::{
     time::Duration,
 };
 
-use service_kit::chain;
-use socket2::{Domain, Protocol, Socket, Type};
+use service_kit::{chain, serve::BindError};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, LocalOptions},
     sync::mpsc,
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +35,10 @@ use crate::{
     connection,
     connections::{Admission, Connections},
     downstream::{Downstream, Downstreams},
+    ending::{BusyCores, Ending, Load},
     gateway::Gateway,
     headers::Client,
+    listeners::Listeners,
     metrics::DataMetrics,
     pool::Pool,
     reply,
@@ -46,21 +48,8 @@ use crate::{
 /// How often a core looks at the clock, and for those who wait in vain.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// How long new connections are accepted after the end began: their clients have been told nothing yet.
-const STILL_OPEN: Duration = TICK.saturating_mul(2);
-
-/// Connections that wait in the kernel for being accepted, per listener; the kernel has a limit of its own.
-const BACKLOG: i32 = 1024;
-
 /// Refused clients that are told so at the same time, per core; the others are just closed.
 const TOLD_MAX: usize = 64;
-
-/// The listeners of all workers on one address.
-#[derive(Debug)]
-pub struct Listeners {
-    listeners: Vec<StdListener>,
-    address: SocketAddr,
-}
 
 /// The running workers.
 #[derive(Debug)]
@@ -74,14 +63,9 @@ pub struct Workers {
 /// Why there are no workers.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is taken, not of this host, or its port needs privileges.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// What was asked for.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
+    /// Another process began to listen there.
+    #[error("the workers cannot begin")]
+    Listen(#[from] BindError),
     /// The operating system gives no thread.
     #[error("cannot start worker {core}")]
     Thread {
@@ -92,58 +76,14 @@ pub enum StartError {
     },
 }
 
-// === impl Listeners ===
-
-impl Listeners {
-    /// Binds one listener per worker to `address`; all get the port that the first one got.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Listen`].
-    pub fn bind(address: SocketAddr, options: &GatewayOptions) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        let first = listen(address).map_err(failed)?;
-        let address = first.local_addr().map_err(failed)?;
-        let mut listeners = vec![first];
-        for _ in 1..options.cores() {
-            listeners.push(listen(address).map_err(failed)?);
-        }
-        Ok(Self { listeners, address })
-    }
-
-    /// Where they listen.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// How many there are: the number of workers.
-    #[must_use]
-    pub fn cores(&self) -> usize {
-        self.listeners.len()
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    // Inherited by the accepted connections, which saves each a system call.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 // === impl Workers ===
 
 impl Workers {
-    /// Starts one thread per listener, serving from `table`.
+    /// Begins to listen, with one thread per listener, serving from `table`.
     ///
     /// # Errors
     ///
-    /// [`StartError::Thread`].
+    /// [`StartError`].
     pub fn start(
         listeners: Listeners,
         options: &GatewayOptions,
@@ -152,7 +92,8 @@ impl Workers {
         metrics: &DataMetrics,
     ) -> Result<Self, StartError> {
         let (stop, (guard, ended)) = (CancellationToken::new(), mpsc::channel(1));
-        for (core, listener) in listeners.listeners.into_iter().enumerate() {
+        let (address, busy_cores) = (listeners.address(), BusyCores::all(listeners.cores()));
+        for (core, listener) in listeners.listen()?.into_iter().enumerate() {
             let seed = Seed {
                 core,
                 listener,
@@ -161,6 +102,7 @@ impl Workers {
                 table: table.clone(),
                 metrics: metrics.clone(),
                 stop: stop.clone(),
+                busy_cores: busy_cores.clone(),
             };
             let guard = guard.clone();
             std::thread::Builder::new()
@@ -171,7 +113,7 @@ impl Workers {
                 })
                 .map_err(|source| StartError::Thread { core, source })?;
         }
-        Ok(Self { address: listeners.address, stop, ended })
+        Ok(Self { address, stop, ended })
     }
 
     /// Where they listen.
@@ -208,6 +150,7 @@ struct Seed {
     table: TableHandle,
     metrics: DataMetrics,
     stop: CancellationToken,
+    busy_cores: BusyCores,
 }
 
 impl Seed {
@@ -230,7 +173,7 @@ impl Seed {
     }
 
     fn grow(self) -> io::Result<(Worker, TcpListener)> {
-        let Self { core, listener, options, addresses, table, metrics, stop } = self;
+        let Self { core, listener, options, addresses, table, metrics, stop, busy_cores } = self;
         let clock = Rc::new(Clock::default());
         clock.tick();
         let pool = Pool::new(options.limits.upstream_idle_max, options.timeouts.upstream_keep_alive);
@@ -256,7 +199,8 @@ impl Seed {
             budgets: Default::default(),
         };
         let connections = metrics.connections;
-        let worker = Worker { gateway: Rc::new(gateway), connections, told: Rc::default(), stop };
+        let ending = Ending::new(busy_cores, gateway.options.drain_timeout);
+        let worker = Worker { gateway: Rc::new(gateway), connections, told: Rc::default(), stop, ending };
         Ok((worker, TcpListener::from_std(listener)?))
     }
 }
@@ -267,6 +211,7 @@ struct Worker {
     /// How many refused clients are being told.
     told: Rc<Cell<usize>>,
     stop: CancellationToken,
+    ending: Ending,
 }
 
 impl Worker {
@@ -278,7 +223,7 @@ impl Worker {
         let deadline = Instant::now() + self.gateway.options.drain_timeout;
         self.gateway.tick();
         downstreams.drain();
-        self.welcome_until(&listener, &mut ticks, sleep_until(deadline.min(Instant::now() + STILL_OPEN))).await;
+        self.welcome_until(&listener, &mut ticks, self.time_to_close()).await;
         self.welcome_the_last(listener);
         while !downstreams.is_empty() && Instant::now() < deadline {
             ticks.tick().await;
@@ -287,6 +232,19 @@ impl Worker {
         let left = downstreams.busy();
         if left > 0 {
             tracing::warn!(core = self.gateway.core, left, "requests were still under way at the end");
+        }
+    }
+
+    /// Waits, since the end has begun, until it is time to stop listening.
+    async fn time_to_close(&self) {
+        let (began, downstreams) = (Instant::now(), &self.gateway.downstreams);
+        let mut looks = interval(TICK);
+        loop {
+            looks.tick().await;
+            let load = Load { has_old: downstreams.has_old(), busy: downstreams.busy() };
+            if self.ending.is_time(began.elapsed(), load) {
+                return;
+            }
         }
     }
 

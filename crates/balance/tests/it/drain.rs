@@ -27,7 +27,6 @@ async fn twenty_requests_under_way_finish_and_say_that_they_were_the_last() {
         all.push(under_way(&gateway, &mut upstream).await);
     }
     gateway.workers.drain();
-    wait_until("closed doors", SOON, async || TcpStream::connect(gateway.address()).await.is_err()).await;
     for (client, conversation) in &mut all {
         conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         let answer = client.answer().await;
@@ -35,6 +34,70 @@ async fn twenty_requests_under_way_finish_and_say_that_they_were_the_last() {
         assert!(client.is_closed().await);
     }
     timeout(SOON, gateway.workers.ended()).await.expect("the workers end with their last request");
+}
+
+#[tokio::test]
+async fn whoever_comes_while_requests_are_under_way_is_answered_for_the_last_time() {
+    let (mut upstream, users) = (Upstream::listen().await, Upstream::named("userlist").await);
+    let mut gateway = Gateway::before(&[upstream.address()], &["--workers=2", "--drain-timeout=1h"]);
+    gateway.register("service/userlist/0", &users.address().to_string());
+    let (mut client, mut conversation) = under_way(&gateway, &mut upstream).await;
+    gateway.workers.drain();
+    let began = Instant::now();
+    // Far longer than a gateway with nothing to do listens.
+    while began.elapsed() < Duration::from_secs(2) {
+        let answer = gateway.get("/userlist").await;
+        assert_eq!((answer.text().as_str(), answer.header("connection")), ("userlist", Some("close")));
+    }
+    conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.answer().await.text(), "ok");
+    timeout(SOON, gateway.workers.ended()).await.expect("nothing is left to wait for");
+    assert!(TcpStream::connect(gateway.address()).await.is_err());
+}
+
+#[tokio::test]
+async fn clients_that_never_stop_do_not_hold_up_the_end_and_none_is_dropped() {
+    let upstream = Upstream::named("mail").await;
+    let mut gateway = Gateway::before(&[upstream.address()], &["--workers=2", "--drain-timeout=1h"]);
+    let address = gateway.address();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while let Ok(stream) = TcpStream::connect(address).await {
+                    let mut client = Client::from(stream);
+                    client.try_send("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                    assert_eq!(client.answer().await.status, 200, "accepted is answered");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    wait_until("traffic", SOON, async || upstream.requests().len() > 100).await;
+    gateway.workers.drain();
+    timeout(SOON, gateway.workers.ended()).await.expect("the end comes although there is always a request under way");
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn the_last_ones_before_the_time_is_up_are_answered() {
+    let (mut upstream, users) = (Upstream::listen().await, Upstream::named("userlist").await);
+    let mut gateway = Gateway::before(&[upstream.address()], &["--drain-timeout=3s"]);
+    gateway.register("service/userlist/0", &users.address().to_string());
+    let (_client, _conversation) = under_way(&gateway, &mut upstream).await;
+    gateway.workers.drain();
+    let mut answered = 0;
+    while let Ok(stream) = TcpStream::connect(gateway.address()).await {
+        let mut client = Client::from(stream);
+        client.try_send("GET /userlist HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 200);
+        answered += 1;
+    }
+    assert!(answered > 0);
+    timeout(SOON, gateway.workers.ended()).await.expect("an end, although a request never ends");
 }
 
 #[tokio::test]

@@ -11,9 +11,10 @@ use balance::{
     clock::Millis,
     config::GatewayOptions,
     instances::Instances,
+    listeners::Listeners,
     metrics::DataMetrics,
     routing_table::{Source, TableHandle},
-    worker::{Listeners, Workers},
+    worker::Workers,
 };
 use clap::Parser;
 use discovery::{Instance, LeaseId, Registered, Revision, Update};

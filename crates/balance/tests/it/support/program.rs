@@ -22,7 +22,11 @@ impl Program {
         let log = tempfile::NamedTempFile::new_in(folder).unwrap().into_temp_path().keep().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_balance"));
         command.env_clear().env("LOG_FORMAT", "json").env("ETCD_ENDPOINTS", etcd_endpoint);
-        command.args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"]).args(options);
+        let is_given = |option: &str| options.iter().any(|given| given.starts_with(option));
+        if !is_given("--listen=") {
+            command.arg("--listen=127.0.0.1:0");
+        }
+        command.arg("--admin-listen=127.0.0.1:0").args(options);
         let process = Process::start(&mut command, &log).unwrap();
         let (address, admin) = wait_for("the program to serve", SOON, || {
             let output = process.output();
@@ -54,10 +58,29 @@ impl Program {
         self.process.output()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it with SIGTERM; its exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_end();
+        self.wait()
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn ask_to_end(&mut self) {
         assert!(self.process.signal(Signal::SIGTERM), "it ended before: {}", self.output());
+    }
+
+    /// Its exit code, when it has ended.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.process.wait(SOON).expect("an end soon").code()
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
     }
 }
 
