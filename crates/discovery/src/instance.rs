@@ -80,6 +80,15 @@ impl Instance {
     /// Most bytes of a value of [`Instance::meta`].
     pub const META_VALUE_MAX_BYTES: usize = 256;
 
+    /// The key of [`Instance::meta`] under which an instance says that it honours `X-Forwarded-Prefix`: `honoured`.
+    pub const FORWARDED_PREFIX: &str = "forwarded-prefix";
+
+    /// Whether its redirects, cookies and links begin with what `X-Forwarded-Prefix` says already, so that nothing is to be
+    /// added to them.
+    pub fn honours_forwarded_prefix(&self) -> bool {
+        self.meta.get(Self::FORWARDED_PREFIX).is_some_and(|value| value == "honoured")
+    }
+
     /// An instance of which nothing but its address is known.
     pub fn at(address: Address) -> Self {
         Self {

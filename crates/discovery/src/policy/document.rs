@@ -54,13 +54,18 @@ impl PolicyDocument {
 /// Objects that may be absent: a document's takes the place of the default's as a whole, and `null` takes it away.
 const OPTIONAL: [&str; 3] = ["hedge", "load_balancing.hash_on", "load_balancing.sticky"];
 
+/// The fields that take a list.
+const LISTS: [&str; 1] = ["cors.origins"];
+
 /// Puts the members of `over` into `under`, section by section.
 fn merge(under: &mut Value, over: &Map<String, Value>, path: &str) -> Result<(), FieldError> {
     let Value::Object(under) = under else { return Ok(()) };
     for (name, value) in over {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match (under.get_mut(name), value) {
-            (_, Value::Array(_)) => return Err(FieldError::new(path, "is a list; no field of a policy takes one")),
+            (_, Value::Array(_)) if !LISTS.contains(&path.as_str()) => {
+                return Err(FieldError::new(path, "is a list, which this field does not take"));
+            }
             _ if OPTIONAL.contains(&path.as_str()) => drop(under.insert(name.clone(), value.clone())),
             (Some(section @ Value::Object(_)), Value::Object(members)) => merge(section, members, &path)?,
             (Some(Value::Object(_)), other) => return Err(not_an_object(&path, other)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HashOn, Policy, Strategy};
+use super::{Cors, HashOn, Policy, Strategy};
 use crate::FieldError;
 
 const MS: Duration = Duration::from_millis(1);
@@ -21,7 +21,8 @@ impl Policy {
     pub fn check(&self) -> Result<(), FieldError> {
         self.check_durations()?;
         self.check_numbers()?;
-        self.check_load_balancing()
+        self.check_load_balancing()?;
+        self.check_origins()
     }
 
     fn check_durations(&self) -> Result<(), FieldError> {
@@ -92,6 +93,32 @@ impl Policy {
             None => Ok(()),
         }
     }
+}
+
+impl Policy {
+    fn check_origins(&self) -> Result<(), FieldError> {
+        let refused = |reason: String| Err(FieldError::new("cors.origins", reason));
+        if self.cors.origins.len() > Cors::ORIGINS_MAX {
+            return refused(format!("are {}; {} are allowed", self.cors.origins.len(), Cors::ORIGINS_MAX));
+        }
+        match self.cors.origins.iter().find(|origin| *origin != "*" && !is_origin(origin)) {
+            Some(origin) => {
+                let quoted = crate::field_error::quoted(origin);
+                refused(format!(
+                    "{quoted} is no origin; give \"*\", or scheme, host and maybe port, as https://app.example"
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The form in which browsers send one (RFC 6454, section 6.2): in small letters, without a path.
+fn is_origin(origin: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.:[]_".contains(&b);
+    let parts = origin.split_once("://").filter(|(scheme, host)| !scheme.is_empty() && !host.is_empty());
+    origin.len() <= Cors::ORIGIN_MAX_BYTES
+        && parts.is_some_and(|(scheme, host)| scheme.bytes().chain(host.bytes()).all(is_part))
 }
 
 /// RFC 9110, section 5.6.2: what a field's or a cookie's name is made of.

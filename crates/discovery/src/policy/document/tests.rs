@@ -40,6 +40,12 @@ fn a_document_says_only_what_differs() {
 }
 
 #[test]
+fn origins_are_the_one_list() {
+    let cors = policy(r#"{"cors":{"origins":["https://app.example:8443","http://[::1]:3000","*"]}}"#).unwrap().cors;
+    assert_eq!(cors.origins, ["https://app.example:8443", "http://[::1]:3000", "*"]);
+}
+
+#[test]
 fn the_gateways_own_defaults_show_through() {
     let mut default = Policy::default();
     default.timeouts.response = Duration::from_secs(7);
@@ -85,6 +91,12 @@ fn every_mistake_names_its_place_and_what_to_change() {
         (r#"{"health":{"active":{"interval":"1ms"}}}"#, "health.active.interval", "give 100ms to 1h"),
         (r#"{"health":{"active":{"path":"healthz"}}}"#, "health.active.path", "start it with one '/'"),
         (r#"{"health":{"passive":{"base_ejection":"20s"}}}"#, "health.passive.max_ejection", "give 20s to 1day"),
+        (r#"{"prefix":{"restore":"sometimes"}}"#, "prefix.restore", "expected one of `auto`"),
+        (r#"{"errors":{"details":"none"}}"#, "errors.details", "expected `reason` or `full`"),
+        (r#"{"cors":{"origins":["https://app.example/"]}}"#, "cors.origins", "is no origin"),
+        (r#"{"cors":{"origins":["App"]}}"#, "cors.origins", "is no origin"),
+        (r#"{"cors":{"origins":"*"}}"#, "cors.origins", "invalid type"),
+        (r#"{"cors":["*"]}"#, "cors", "a list"),
         (r#"{"health":{"panic_threshold_percent":101}}"#, "health.panic_threshold_percent", "give 0 to 100"),
     ] {
         let said = mistake(json);
