@@ -6,13 +6,18 @@
 //!
 //! What a client says about where it comes from is not believed: `X-Forwarded-*`, `Forwarded` and `X-Real-IP` of a client
 //! are replaced, also when they hide behind underscores, which CGI-like servers read as dashes. Only a client in one of the
-//! trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued.
+//! trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued, and a prefix that it has cut off
+//! the path stays in front of ours.
+//!
+//! Never passed on, from whoever they come: `Proxy`, `X-Original-URL` and `X-Rewrite-URL`, with which a client would tell
+//! an instance another proxy or another path than the gateway has judged, and every name with `_`, which CGI-like servers
+//! cannot tell from one with `-`.
 //!
 //! Names pass as they were spelled. A field is looked at once, on its way from one buffer to the other.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
-use http1::{Field, Fields, Name, write};
+use http1::{Field, Fields, Name, One, write};
 
 /// How we sign in `Via`.
 const VIA: &[u8] = b"1.1 balance";
@@ -54,9 +59,7 @@ pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&
     if let (Some(host), false) = (host, told.host) {
         write::field(out, b"X-Forwarded-Host", host);
     }
-    if !told.prefix {
-        write::field(out, b"X-Forwarded-Prefix", prefix);
-    }
+    write::field(out, b"X-Forwarded-Prefix", &full_prefix(fields, client, prefix));
     write::field(out, b"Via", VIA);
 }
 
@@ -65,12 +68,12 @@ pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&
 struct Told {
     proto: bool,
     host: bool,
-    prefix: bool,
 }
 
 fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bool {
     match field.id {
-        Name::Other | Name::Cookie | Name::Date | Name::Via | Name::IdempotencyKey => true,
+        Name::Other => !field.has_underscore(),
+        Name::Cookie | Name::Date | Name::Via | Name::IdempotencyKey => true,
         // The host was judged and is written first, the ids were settled, lengths are written with the framing, and of
         // `X-Forwarded-For` one line is written for all.
         Name::Host
@@ -79,12 +82,13 @@ fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bo
         | Name::Traceparent
         | Name::Tracestate
         | Name::XForwardedFor
+        | Name::XForwardedPrefix
+        | Name::Instruction
         | Name::Expect
         | Name::ProxyAuthorization => false,
-        Name::XForwardedProto => note(&mut told.proto, client),
-        Name::XForwardedHost => note(&mut told.host, client),
-        Name::XForwardedPrefix => note(&mut told.prefix, client),
-        Name::XForwardedOther | Name::XRealIp | Name::Forwarded => client.is_trusted,
+        Name::XForwardedProto => !field.has_underscore() && note(&mut told.proto, client),
+        Name::XForwardedHost => !field.has_underscore() && note(&mut told.host, client),
+        Name::XForwardedOther | Name::XRealIp | Name::Forwarded => client.is_trusted && !field.has_underscore(),
         name => !ends_here(name),
     }
 }
@@ -92,6 +96,28 @@ fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bo
 fn note(told: &mut bool, client: &Client) -> bool {
     *told |= client.is_trusted;
     client.is_trusted
+}
+
+/// Everything that was cut off the path: by a trusted proxy, as its `X-Forwarded-Prefix` says, and then `prefix` by us.
+///
+/// Several lines, or a list, were cut off one after the other, as Spring's proxies write it. What is no path is left out:
+/// `//` in front would lead to another host.
+pub(crate) fn full_prefix<'a>(fields: &Fields<'_>, client: &Client, prefix: &'a [u8]) -> Cow<'a, [u8]> {
+    if !client.is_trusted || fields.get(Name::XForwardedPrefix) == One::Absent {
+        return Cow::Borrowed(prefix);
+    }
+    let lines = fields.iter().filter(|field| field.id == Name::XForwardedPrefix && !field.has_underscore());
+    let parts = lines.flat_map(|line| line.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let mut full = Vec::new();
+    for part in parts.map(|part| part.strip_suffix(b"/").unwrap_or(part)).filter(|part| !part.is_empty()) {
+        let is_visible = part.iter().all(|byte| byte.is_ascii_graphic() && !b"?#\\\"<>;".contains(byte));
+        if part[0] != b'/' || part.starts_with(b"//") || !is_visible {
+            return Cow::Borrowed(prefix);
+        }
+        full.extend_from_slice(part);
+    }
+    full.extend_from_slice(prefix);
+    Cow::Owned(full)
 }
 
 /// `X-Forwarded-For: <what a trusted client said>, <its own address>`, on one line.
@@ -171,7 +197,8 @@ mod tests {
     #[test]
     fn what_a_client_says_about_itself_is_replaced() {
         let lines = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\n\
-                     X-Forwarded-Port: 443\r\nX_Forwarded_For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX_Real_IP: 1.2.3.4\r\n\
+                     X-Forwarded-Port: 443\r\nX-Forwarded-Ssl: on\r\nFront-End-Https: on\r\nX-Host: evil\r\n\
+                     True-Client-IP: 1.2.3.4\r\nX-Forwarded: for=1.2.3.4\r\nX-Script-Name: /x\r\nX_Forwarded_For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX_Real_IP: 1.2.3.4\r\n\
                      Forwarded: for=1.2.3.4\r\n";
         assert_eq!(forwarded(lines, false), OURS);
     }
@@ -183,6 +210,34 @@ mod tests {
         assert!(lines.contains(&"x-forwarded-for: 1.2.3.4, 5.6.7.8, 10.0.0.9".to_owned()), "{lines:?}");
         assert!(lines.contains(&"x-forwarded-proto: https".to_owned()), "{lines:?}");
         assert!(!lines.contains(&"x-forwarded-proto: http".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_has_cut_off_stays_in_front() {
+        let prefix =
+            |lines| forwarded(lines, true).into_iter().find(|line| line.starts_with("x-forwarded-prefix")).unwrap();
+        for (line, expected) in [
+            ("", "/mail"),
+            ("X-Forwarded-Prefix: /api\r\n", "/api/mail"),
+            ("X-Forwarded-Prefix: /api/\r\n", "/api/mail"),
+            ("X-Forwarded-Prefix: /\r\n", "/mail"),
+            ("X-Forwarded-Prefix: /a, /b\r\nX-Forwarded-Prefix: /c\r\n", "/a/b/c/mail"),
+            ("X-Forwarded-Prefix: //evil.example\r\n", "/mail"),
+            ("X-Forwarded-Prefix: https://evil.example\r\n", "/mail"),
+            ("X-Forwarded-Prefix: /a?b\r\n", "/mail"),
+            ("X_Forwarded_Prefix: /api\r\n", "/mail"),
+        ] {
+            assert_eq!(prefix(line), format!("x-forwarded-prefix: {expected}"), "{line}");
+        }
+        assert_eq!(forwarded("X-Forwarded-Prefix: /api\r\n", false), OURS);
+    }
+
+    #[test]
+    fn what_servers_take_for_an_instruction_or_another_name_ends_here_whoever_says_it() {
+        let lines = "Proxy: http://evil\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\nX_User: root\r\n\
+                     SCRIPT_NAME: /x\r\nX_Forwarded_Proto: https\r\n";
+        assert_eq!(forwarded(lines, false), OURS);
+        assert_eq!(forwarded(lines, true), OURS);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Fields<'a> {
     head: &'a [u8],
     slots: &'a [Slot],
     /// The [`Name::bit`]s of the names that are there.
-    seen: u32,
+    seen: u64,
     connection: Options,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Fields<'a> {
 
 impl Scratch {
     /// Notes every line; the set of names that were seen.
-    fn fill(&mut self, head: &[u8], mut at: usize, limits: &Limits) -> Result<u32, Refusal> {
+    fn fill(&mut self, head: &[u8], mut at: usize, limits: &Limits) -> Result<u64, Refusal> {
         self.slots.clear();
         let mut seen = 0;
         loop {
@@ -262,6 +262,11 @@ impl<'a> IntoIterator for &Fields<'a> {
 }
 
 impl Field<'_> {
+    /// Whether `_` stands in the name. CGI-like servers, WSGI among them, cannot tell it from `-`.
+    pub fn has_underscore(&self) -> bool {
+        memchr::memchr(b'_', self.name).is_some()
+    }
+
     /// Appends the line in the one form that [`write::field`](crate::write::field) gives to all. A line that came in this
     /// form, as nearly all do, is copied as a whole.
     pub fn write(&self, out: &mut Vec<u8>) {

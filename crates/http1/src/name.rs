@@ -29,7 +29,7 @@ pub enum Name {
     XForwardedHost,
     XForwardedProto,
     XForwardedPrefix,
-    /// Any other `X-Forwarded-*`.
+    /// Any other field with which a proxy tells of its client: `X-Forwarded-*`, and those of [`of_proxies`].
     XForwardedOther,
     XRequestId,
     Traceparent,
@@ -37,6 +37,14 @@ pub enum Name {
     IdempotencyKey,
     Cookie,
     SetCookie,
+    Location,
+    ContentLocation,
+    Refresh,
+    Accept,
+    Origin,
+    /// `Proxy`, `X-Original-URL` or `X-Rewrite-URL`, which some servers take for an instruction: `Proxy` becomes the
+    /// variable `HTTP_PROXY` of a CGI program (CVE-2016-5385), the others go before the request target.
+    Instruction,
     Date,
     Server,
     MaxForwards,
@@ -52,10 +60,15 @@ impl Name {
             (4, b'h') => ("host", Self::Host),
             (4, b'd') => ("date", Self::Date),
             (6, b'c') => ("cookie", Self::Cookie),
+            (5, b'p') => ("proxy", Self::Instruction),
+            (6, b'a') => ("accept", Self::Accept),
             (6, b'e') => ("expect", Self::Expect),
+            (6, b'o') => ("origin", Self::Origin),
             (6, b's') => ("server", Self::Server),
             (7, b'u') => ("upgrade", Self::Upgrade),
             (7, b't') => ("trailer", Self::Trailer),
+            (7, b'r') => ("refresh", Self::Refresh),
+            (8, b'l') => ("location", Self::Location),
             (9, b'f') => ("forwarded", Self::Forwarded),
             (10, b'c') => ("connection", Self::Connection),
             (10, b's') => ("set-cookie", Self::SetCookie),
@@ -66,20 +79,24 @@ impl Name {
             (14, b'c') => ("content-length", Self::ContentLength),
             (14, b'h') => ("http2-settings", Self::Http2Settings),
             (15, b'i') => ("idempotency-key", Self::IdempotencyKey),
+            (16, b'c') if name[1] | 0x20 == b'o' => ("content-location", Self::ContentLocation),
             (16, b'p') => ("proxy-connection", Self::ProxyConnection),
             (17, b't') => ("transfer-encoding", Self::TransferEncoding),
             (19, b'p') => ("proxy-authorization", Self::ProxyAuthorization),
             (_, b'x') => return Self::of_x(name),
+            (_, b'c' | b'f' | b't') if of_proxies(name) => return Self::XForwardedOther,
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(known.as_bytes()) { id } else { Self::Other }
     }
 
-    /// The same for the names that begin with `X`; apart from `X-Request-ID`, they are forwarding ones.
+    /// The same for the names that begin with `X`; most are forwarding ones.
     fn of_x(name: &[u8]) -> Self {
         let (known, id) = match name.len() {
             9 => ("x-real-ip", Self::XRealIp),
             12 if name.eq_ignore_ascii_case(b"x-request-id") => return Self::XRequestId,
+            13 if name.eq_ignore_ascii_case(b"x-rewrite-url") => return Self::Instruction,
+            14 if name.eq_ignore_ascii_case(b"x-original-url") => return Self::Instruction,
             15 => ("x-forwarded-for", Self::XForwardedFor),
             16 => ("x-forwarded-host", Self::XForwardedHost),
             17 => ("x-forwarded-proto", Self::XForwardedProto),
@@ -88,7 +105,7 @@ impl Name {
         };
         if reads_as(name, known.as_bytes()) {
             id
-        } else if starts_with_forwarded(name) {
+        } else if starts_with_forwarded(name) || of_proxies(name) {
             Self::XForwardedOther
         } else {
             Self::Other
@@ -111,7 +128,7 @@ impl Name {
     }
 
     /// One bit of a set of names.
-    pub(crate) fn bit(self) -> u32 {
+    pub(crate) fn bit(self) -> u64 {
         1 << self as u8
     }
 }
@@ -124,6 +141,28 @@ pub(crate) fn resembles_framing(name: &[u8]) -> bool {
         spelled.map(u8::to_ascii_lowercase).eq(letters.iter().copied())
     };
     spells(b"contentlength") || spells(b"transferencoding")
+}
+
+/// Whether it is one of the fields without a standard by which content networks and proxies tell of their client, and which
+/// frameworks believe: Rails `Client-IP`, chi and others `True-Client-IP`, Flask behind a prefix `X-Script-Name`.
+fn of_proxies(name: &[u8]) -> bool {
+    const NAMES: [&str; 14] = [
+        "client-ip",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "front-end-https",
+        "x-forwarded",
+        "x-host",
+        "x-original-host",
+        "x-original-for",
+        "x-original-proto",
+        "x-url-scheme",
+        "x-script-name",
+    ];
+    NAMES.iter().any(|known| reads_as(name, known.as_bytes()))
 }
 
 fn starts_with_forwarded(name: &[u8]) -> bool {
@@ -153,7 +192,20 @@ mod tests {
             ("X-Forwarded-Prefix", Name::XForwardedPrefix),
             ("X-Forwarded-Client-Cert", Name::XForwardedOther),
             ("X-Forwarded-", Name::XForwardedOther),
-            ("X-Forwarded", Name::Other),
+            ("X-Forwarded", Name::XForwardedOther),
+            ("true-client-ip", Name::XForwardedOther),
+            ("CF-Connecting-IP", Name::XForwardedOther),
+            ("x-original-host", Name::XForwardedOther),
+            ("Front-End-Https", Name::XForwardedOther),
+            ("proxy", Name::Instruction),
+            ("X-Original-URL", Name::Instruction),
+            ("x-rewrite-url", Name::Instruction),
+            ("Location", Name::Location),
+            ("content-location", Name::ContentLocation),
+            ("Refresh", Name::Refresh),
+            ("Origin", Name::Origin),
+            ("Accept", Name::Accept),
+            ("Accept-Language", Name::Other),
             ("Hos", Name::Other),
             ("Hosts", Name::Other),
             ("", Name::Other),
