@@ -20,7 +20,8 @@ use crate::{
     per_core::FailureKind,
     refusal::Refusal,
     retry::Progress,
-    routing_table::{Candidate, InFlight},
+    routing_table::{Candidate, InFlight, Service},
+    unavailable::instance,
     upstream::{ConnectError, Connecting, Upstream, connect},
     wire::Read,
 };
@@ -281,13 +282,11 @@ impl Failure {
     }
 
     /// What the client gets when this was the last attempt.
-    pub(crate) fn refusal(self, service: &str, candidate: &Candidate) -> Refusal {
-        let address = candidate.address();
-        let sentence = format!("{service}: {address} {}", self.kind);
+    pub(crate) fn refusal(self, service: &Service, candidate: &Candidate) -> Refusal {
+        let (name, instance) = (&service.name, instance(service, "its instance", candidate.address()));
+        let sentence = format!("{name}: {instance} {}", self.kind);
         match self.kind {
-            Kind::Connect(error) => {
-                Refusal::Unreachable(format!("{service} is down: its instance {address} {}", chain(&error)))
-            }
+            Kind::Connect(error) => Refusal::Unreachable(format!("{name} is down: {instance} {}", chain(&error))),
             Kind::Closed(_) if self.progress == Progress::NothingSent => Refusal::Unreachable(sentence),
             Kind::Closed(_) => Refusal::UpstreamClosed(format!("{sentence}; it may have carried out the request")),
             Kind::Malformed(_) => Refusal::UpstreamMalformed(sentence),

@@ -62,6 +62,10 @@ pub struct GatewayOptions {
     /// else it is replaced.
     #[arg(long, env = "BALANCE_TRUST_FORWARDED_FROM", value_delimiter = ',', value_name = "NETWORK")]
     pub trust_forwarded_from: Vec<Network>,
+    /// How much the gateway's own errors tell users: `reason`, or `full`, with the addresses of instances. The admin side
+    /// always tells all.
+    #[arg(long, env = "BALANCE_ERROR_DETAILS", default_value = "reason", value_name = "DETAILS")]
+    pub error_details: policy::Details,
     /// How long things may take.
     #[command(flatten)]
     pub timeouts: Timeouts,
@@ -204,6 +208,7 @@ impl GatewayOptions {
                 ..default.timeouts
             },
             retries: policy::Retries { attempts_max: self.retries.attempts_max, ..default.retries },
+            errors: policy::Errors { details: self.error_details },
             ..default
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Val
     json!({
         "service": service.name,
         "pick_now": pick.as_ref().map(|picked| picked.candidate.key.to_string()),
-        "why_nobody": pick.is_none().then(|| unavailable::of(service, now).problem().detail),
+        "why_nobody": pick.is_none().then(|| unavailable::in_full(service, now).problem().detail),
         "panic": assessment.is_panic,
         "zone": zone,
         "own_zone_permille": service.shelf().zones().map(|_| assessment.near_permille),

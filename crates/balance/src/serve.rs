@@ -340,5 +340,5 @@ fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> Refusa
     if nobody_is_registered && failure.is_refused() {
         return unavailable::of(service, Millis::now());
     }
-    failure.refusal(&service.name, candidate)
+    failure.refusal(service, candidate)
 }

@@ -1,8 +1,9 @@
-//! Why nobody can answer for a service, in a sentence: what is down, since when, and why.
+//! Why nobody can answer for a service, in a sentence: what is down, since when, and why. The addresses of its instances are
+//! in it only for clients that may know them ([`Details`]).
 
 use std::fmt::Write as _;
 
-use discovery::ServiceName;
+use discovery::{Address, ServiceName, policy::Details};
 
 use crate::{
     clock::{Millis, Spoken},
@@ -13,16 +14,38 @@ use crate::{
 /// At most so many instances are named in a sentence.
 const NAMED_MAX: usize = 3;
 
-/// No instance of `service` can be picked.
+/// No instance of `service` can be picked; what a client is told.
 pub(crate) fn of(service: &Service, now: Millis) -> Refusal {
+    why(service, now, service.policy().errors.details)
+}
+
+/// The same for an operator.
+pub(crate) fn in_full(service: &Service, now: Millis) -> Refusal {
+    why(service, now, Details::Full)
+}
+
+/// `noun`, with the address of the instance where clients of the service may know it.
+pub(crate) fn instance(service: &Service, noun: &str, address: &Address) -> String {
+    named(noun, address, service.policy().errors.details)
+}
+
+fn named(noun: &str, address: &Address, details: Details) -> String {
+    match details {
+        Details::Reason => noun.to_owned(),
+        Details::Full => format!("{noun} {address}"),
+    }
+}
+
+fn why(service: &Service, now: Millis, details: Details) -> Refusal {
     let name = &service.name;
     if !service.withheld.is_empty() {
-        return Refusal::NoInstance(format!("{name} is down: {}", withheld(&service.withheld)));
+        return Refusal::NoInstance(format!("{name} is down: {}", withheld(&service.withheld, details)));
     }
     match service.tombstones.last() {
         Some(last) => {
-            let (address, cause, ago) = (&last.address, last.cause, Spoken(now.since(last.at)));
-            Refusal::NoInstance(format!("{name} is down: last instance {address} {cause} {ago} ago"))
+            let last_instance = named("last instance", &last.address, details);
+            let (cause, ago) = (last.cause, Spoken(now.since(last.at)));
+            Refusal::NoInstance(format!("{name} is down: {last_instance} {cause} {ago} ago"))
         }
         // It has candidates, all of which were tried; whoever tried them knows more.
         None => Refusal::NoInstance(format!("{name} is down: no instance is left to be tried")),
@@ -50,16 +73,21 @@ pub(crate) fn unknown(name: &str, table: &RoutingTable) -> Refusal {
     }
 }
 
-/// `its only instance 10.0.0.5:7070 is draining`; `its 4 instances take no requests: a is draining, b …, and 1 more`.
-fn withheld(withheld: &[Withheld]) -> String {
+/// `its only instance 10.0.0.5:7070 is draining`; `its 4 instances take no requests: a is draining, b …, and 1 more`, with
+/// "one" in the place of addresses that are not told.
+fn withheld(withheld: &[Withheld], details: Details) -> String {
     if let [one] = withheld {
-        return format!("its only instance {} {}", one.address, reason(one.why));
+        return format!("{} {}", named("its only instance", &one.address, details), reason(one.why));
     }
     let mut sentence = format!("its {} instances take no requests: ", withheld.len());
     for (n, one) in withheld.iter().take(NAMED_MAX).enumerate() {
         let comma = if n == 0 { "" } else { ", " };
         // Writing to a string cannot fail.
-        let _ = write!(sentence, "{comma}{} {}", one.address, reason(one.why));
+        let whose = match details {
+            Details::Reason => "one".to_owned(),
+            Details::Full => one.address.to_string(),
+        };
+        let _ = write!(sentence, "{comma}{whose} {}", reason(one.why));
     }
     if let Some(more @ 1..) = withheld.len().checked_sub(NAMED_MAX) {
         let _ = write!(sentence, ", and {more} more");
@@ -99,10 +127,12 @@ mod tests {
 
     #[test]
     fn the_dead_are_named_with_time_and_cause() {
-        let expired = sentence(&of(&dead(Cause::Expired), Millis(13_000)));
+        let expired = sentence(&in_full(&dead(Cause::Expired), Millis(13_000)));
         assert_eq!(expired, "mail is down: last instance 10.0.0.5:7070 lost its heartbeat 12 s ago");
-        let left = sentence(&of(&dead(Cause::Deregistered), Millis(1000)));
+        let left = sentence(&in_full(&dead(Cause::Deregistered), Millis(1000)));
         assert_eq!(left, "mail is down: last instance 10.0.0.5:7070 deregistered 0 s ago");
+        let told = sentence(&of(&dead(Cause::Expired), Millis(13_000)));
+        assert_eq!(told, "mail is down: last instance lost its heartbeat 12 s ago", "without the address");
     }
 
     #[test]
@@ -113,11 +143,17 @@ mod tests {
         };
         let one = Service { withheld: vec![withheld(1, Why::Operator(Status::Draining))], ..mail() };
         let expected = "mail is down: its only instance 10.0.0.5:1 is draining by an operator's word";
+        assert_eq!(sentence(&in_full(&one, Millis(0))), expected);
+        let expected = "mail is down: its only instance is draining by an operator's word";
         assert_eq!(sentence(&of(&one, Millis(0))), expected);
         let many = (1..=5).map(|port| withheld(port, Why::Status(Status::Critical))).collect();
         let expected = "mail is down: its 5 instances take no requests: 10.0.0.5:1 is critical, 10.0.0.5:2 is critical, \
                         10.0.0.5:3 is critical, and 2 more";
-        assert_eq!(sentence(&of(&Service { withheld: many, ..mail() }, Millis(0))), expected);
+        let many = Service { withheld: many, ..mail() };
+        assert_eq!(sentence(&in_full(&many, Millis(0))), expected);
+        let expected = "mail is down: its 5 instances take no requests: one is critical, one is critical, one is critical, \
+                        and 2 more";
+        assert_eq!(sentence(&of(&many, Millis(0))), expected);
     }
 
     #[test]

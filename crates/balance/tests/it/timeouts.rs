@@ -18,7 +18,7 @@ async fn an_instance_that_does_not_answer_is_504_at_the_deadline() {
     let answer = gateway.get("/mail").await;
     assert_eq!(answer.code(), (504, "upstream_timeout".to_owned()));
     assert!(started.elapsed() >= Duration::from_millis(500));
-    let sentence = format!("mail: {} did not answer within 500ms", upstream.address());
+    let sentence = "mail: its instance did not answer within 500ms".to_owned();
     assert_eq!(answer.problem().1, sentence);
     wait_until("the end of the request", SOON, || async { upstream.connections_open() == 0 }).await;
 }

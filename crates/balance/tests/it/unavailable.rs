@@ -35,10 +35,10 @@ async fn an_instance_that_deregistered_is_gone_at_once_and_named() {
     let address = upstream.address();
     gateway.register("service/mail/0", &format!("http://{address}?status=draining"));
     let detail = reason(&gateway.get("/mail").await, "no_instance");
-    assert_eq!(detail, format!("mail is down: its only instance {address} is draining"));
+    assert_eq!(detail, "mail is down: its only instance is draining");
     gateway.remove("service/mail/0");
     let detail = reason(&gateway.get("/mail").await, "no_instance");
-    assert!(detail.starts_with(&format!("mail is down: last instance {address} deregistered ")), "{detail}");
+    assert!(detail.starts_with("mail is down: last instance deregistered "), "{detail}");
     assert_eq!(upstream.requests().len(), 1, "nothing was sent to who had left");
 }
 
@@ -72,13 +72,10 @@ async fn expired_and_refusing_is_down_with_its_last_heartbeat() {
     let mut gateway = Gateway::before(&[upstream.address()], &[]);
     upstream.down().await;
     let detail = reason(&gateway.get("/mail").await, "instance_unreachable");
-    assert!(detail.contains(&format!("its instance {} cannot be connected to", upstream.address())), "{detail}");
+    assert!(detail.contains("its instance cannot be connected to"), "{detail}");
     gateway.remove("service/mail/0");
     let detail = reason(&gateway.get("/mail").await, "no_instance");
-    assert!(
-        detail.starts_with(&format!("mail is down: last instance {} lost its heartbeat ", upstream.address())),
-        "{detail}"
-    );
+    assert!(detail.starts_with("mail is down: last instance lost its heartbeat "), "{detail}");
 }
 
 #[tokio::test]
