@@ -9,11 +9,12 @@ use crate::{
     choice::{self, Choice},
     downstream::Downstream,
     gateway::{Gateway, Rest},
+    headers,
     identity::RequestId,
     outgoing::{Facts, Outgoing, Sizes, refusal},
     refusal::Refusal,
     routing_table::{RoutingTable, Service},
-    target, unavailable,
+    slash, target, unavailable,
 };
 
 /// Gateways on the way so far, ourselves not counted; more can only be a loop.
@@ -24,6 +25,8 @@ const HOPS_MAX: usize = 10;
 pub(crate) enum Admitted<'t> {
     /// It is for the gateway itself.
     Index(Facts, Rest),
+    /// A browser is to ask for this location instead.
+    Moved(&'t Service, Vec<u8>, Facts, Rest),
     /// It goes to an instance of this service.
     Forward(&'t Service, Outgoing, Choice),
 }
@@ -58,9 +61,11 @@ pub(crate) fn admit<'t>(
         }
     };
     let facts = Facts::of(&request, RequestId::settle(&request.fields));
-    let rest = || Rest::new(BodyDecoder::new(request.framing), &facts);
-    let refuse = |refusal| Box::new(Refused { refusal, facts: facts.clone(), rest: rest() });
-    check(&request).map_err(refuse)?;
+    let rest = |facts: &Facts| Rest::new(BodyDecoder::new(request.framing), facts);
+    let refuse = |refusal, facts: Facts| Box::new(Refused { refusal, rest: rest(&facts), facts });
+    if let Err(refusal) = check(&request) {
+        return Err(refuse(refusal, facts));
+    }
     let path_and_query = match request.target {
         Target::Origin(path) => path,
         Target::Absolute { path_and_query, .. } => path_and_query,
@@ -69,18 +74,26 @@ pub(crate) fn admit<'t>(
     // The codec lets only visible ASCII pass.
     let path_and_query = std::str::from_utf8(path_and_query).unwrap_or_default();
     let target::Target::Service { service: name, rest: asked } = target::parse(path_and_query) else {
-        let rest = rest();
+        let rest = rest(&facts);
         return Ok(Admitted::Index(facts, rest));
     };
-    let service = table.service(name).ok_or_else(|| refuse(unavailable::unknown(name, table)))?;
+    let Some(service) = table.service(name) else {
+        return Err(refuse(unavailable::unknown(name, table), facts));
+    };
     let policy = service.policy();
     let sizes = Sizes {
         body_max_bytes: policy.limits.body_max_bytes.unwrap_or(limits.body_max_bytes),
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
     };
-    let (bytes, prefix) = (gateway.buffers.vec(), service.prefix.as_bytes());
+    let prefix = service.prefix.as_bytes();
+    let full_prefix = || headers::full_prefix(&request.fields, &downstream.client, prefix).into_owned();
+    if let Some(location) = policy.prefix.slash.then(|| slash::location(&request, asked, full_prefix)).flatten() {
+        let rest = rest(&facts);
+        return Ok(Admitted::Moved(service, location, facts, rest));
+    }
+    let bytes = gateway.buffers.vec();
     if matches!(request.framing, http1::Framing::Length(length) if length > sizes.body_max_bytes) {
-        return Err(refuse(Refusal::BodyTooLarge { max_bytes: sizes.body_max_bytes }));
+        return Err(refuse(Refusal::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
     }
     let outgoing = Outgoing::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
     let choice = choice::of(policy, &request, &downstream.client);

@@ -6,7 +6,7 @@
 
 use http1::{BodyDecoder, Fields, Framing, Name, One, Refusal as Http, Response, write};
 
-use crate::{headers, outgoing::Facts};
+use crate::{headers, outgoing::Facts, prefix::Prefix};
 
 /// A piece up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
 const COPIED_MAX_BYTES: usize = 4 * 1024;
@@ -39,6 +39,8 @@ pub(crate) struct Own<'a> {
     pub(crate) is_last: bool,
     /// A `Set-Cookie` for the next request.
     pub(crate) cookie: Option<&'a [u8]>,
+    /// What is put back into its fields.
+    pub(crate) prefix: Option<Prefix<'a>>,
 }
 
 // === impl Answer ===
@@ -51,7 +53,7 @@ impl Answer {
         let is_unframed = ends_with_connection && facts.is_http_1_0;
         let is_last = own.is_last || !facts.keep_alive || is_unframed;
         write::status_line(&mut bytes, response.status, response.reason);
-        fields(&mut bytes, &response.fields);
+        fields(&mut bytes, &response.fields, own.prefix);
         if is_chunked {
             write::field(&mut bytes, b"Transfer-Encoding", b"chunked");
         } else if let Some(length) = response.declared_length.filter(|_| may_tell_length(response)) {
@@ -158,25 +160,34 @@ impl Answer {
 }
 
 /// Writes an interim response (1xx) for the client (RFC 9110, section 15.2).
-pub(crate) fn interim(bytes: &mut Vec<u8>, response: &Response<'_>) {
+pub(crate) fn interim(bytes: &mut Vec<u8>, response: &Response<'_>, prefix: Prefix<'_>) {
     write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields);
+    fields(bytes, &response.fields, Some(prefix));
     write::end(bytes);
 }
 
 /// Writes the head of a 101, after which the connection is a tunnel.
-pub(crate) fn switching(bytes: &mut Vec<u8>, response: &Response<'_>, protocol: &[u8], facts: &Facts) {
+pub(crate) fn switching(
+    bytes: &mut Vec<u8>,
+    response: &Response<'_>,
+    protocol: &[u8],
+    facts: &Facts,
+    prefix: Prefix<'_>,
+) {
     write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields);
+    fields(bytes, &response.fields, Some(prefix));
     write::field(bytes, b"X-Request-Id", facts.id.as_bytes());
     write::field(bytes, b"Connection", b"upgrade");
     write::field(bytes, b"Upgrade", protocol);
     write::end(bytes);
 }
 
-fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>) {
+fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) {
     for field in fields.iter().filter(|field| headers::passes_to_client(field, fields)) {
-        field.write(bytes);
+        match &prefix {
+            Some(prefix) => prefix.write(bytes, &field),
+            None => field.write(bytes),
+        }
     }
 }
 
@@ -212,7 +223,7 @@ mod tests {
         facts("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-1\r\n\r\n")
     }
 
-    const OWN: Own<'_> = Own { date: b"Sat, 21 Nov 2026 12:00:00 GMT", is_last: false, cookie: None };
+    const OWN: Own<'_> = Own { date: b"Sat, 21 Nov 2026 12:00:00 GMT", is_last: false, cookie: None, prefix: None };
 
     /// Everything that leaves when the instance sends `pieces`, and whether that was the end.
     fn answered(facts: &Facts, pieces: &[&[u8]], closes: bool) -> (Vec<u8>, bool) {

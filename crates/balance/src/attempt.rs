@@ -193,6 +193,15 @@ impl Attempt {
         }
     }
 
+    /// The connection, once there is one, and whose it is.
+    pub(crate) fn upstream_of(&mut self) -> (Option<&mut Upstream>, &Candidate) {
+        let upstream = match &mut self.link {
+            Link::Connected(upstream) => Some(upstream),
+            Link::Connecting(_) => None,
+        };
+        (upstream, &self.candidate)
+    }
+
     /// The connection, to be kept or dropped.
     pub(crate) fn into_upstream(self) -> Option<Upstream> {
         match self.link {

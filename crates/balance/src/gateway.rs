@@ -81,6 +81,10 @@ impl Gateway {
         client.consume(head_bytes);
         match admitted {
             Ok(Admitted::Index(facts, rest)) => self.answer_index(client, &facts, rest, &table, downstream).await,
+            Ok(Admitted::Moved(service, location, facts, rest)) => {
+                self.counters(service).responded(307, Duration::ZERO);
+                self.send_elsewhere(client, &location, &facts, rest, downstream).await
+            }
             Ok(Admitted::Forward(service, request, ask)) => {
                 // Boxed: a connection that waits for its next request needs nothing of it.
                 let serving = Box::new(Serving::new(self, service, request, ask, downstream));
@@ -192,6 +196,22 @@ impl Gateway {
         let mut words = self.buffers.vec();
         let listing = index::listing(table, self.options.index);
         self.clock.with_date(|date| reply::json(&mut words, &listing, facts, is_last, date));
+        self.say(client, words, is_last, is_read, downstream).await
+    }
+
+    /// Sends a browser to another location.
+    async fn send_elsewhere<S: Stream>(
+        &self,
+        client: &mut Wire<S>,
+        location: &[u8],
+        facts: &Facts,
+        rest: Rest,
+        downstream: &Downstream,
+    ) -> Next {
+        let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
+        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
+        let mut words = self.buffers.vec();
+        self.clock.with_date(|date| reply::moved(&mut words, location, facts, is_last, date));
         self.say(client, words, is_last, is_read, downstream).await
     }
 

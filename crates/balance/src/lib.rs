@@ -9,11 +9,11 @@
 //! | [`listeners`], [`worker`], `ending` | one port for all cores, a thread for each, and how they end |
 //! | `connection`, `downstream`, `wire`, `buffers` | bounds, times and ends a client's connection |
 //! | `gateway` | **the life of a request, on one page** |
-//! | `admission`, `target`, `headers`, `identity`, `outgoing` | what passes, whom it is for, what leaves for the instance |
+//! | `admission`, `target`, `slash`, `headers`, `identity`, `outgoing` | what passes, whom it is for, what leaves for the instance |
 //! | `choice`, `pick`, `load`, `outlier`, `queue` | which instance, which one not for a while, and what if all are busy |
 //! | `serve`, `attempt`, `race`, `body`, `upstream`, `pool` | from the request to the head of its response |
 //! | `retry` | whether it may be tried again |
-//! | `answer`, `relay`, `tunnel` | from there to its end |
+//! | `answer`, `prefix`, `relay`, `tunnel` | from there to its end |
 //! | `refusal`, `unavailable`, `reply` | the gateway's own answers |
 //!
 //! What is pure (`outgoing`, `answer`, `headers`, `retry`, and the codec, [`http1`]) takes bytes and gives bytes; the tokio
@@ -58,6 +58,7 @@ mod outlier;
 mod per_core;
 mod pick;
 mod pool;
+mod prefix;
 mod probe;
 mod queue;
 mod race;
@@ -67,6 +68,7 @@ mod reply;
 mod retry;
 pub mod routing_table;
 mod serve;
+mod slash;
 pub mod snapshot;
 mod target;
 pub mod tombstones;

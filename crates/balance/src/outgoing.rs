@@ -13,6 +13,7 @@ use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, T
 use crate::{
     headers::{self, Client},
     identity::{self, RequestId},
+    prefix::Told,
     refusal::Refusal,
     retry::Repeatable,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Outgoing {
     body_max_bytes: u64,
     body_bytes: u64,
     replay_max_bytes: usize,
+    /// What the head said that the answer may refer to, once the head is forgotten.
+    told: Option<Box<[u8]>>,
     pub(crate) facts: Facts,
 }
 
@@ -146,6 +149,7 @@ impl Outgoing {
             body_max_bytes,
             body_bytes: 0,
             replay_max_bytes,
+            told: None,
             facts,
         }
     }
@@ -206,6 +210,11 @@ impl Outgoing {
         self.body_bytes
     }
 
+    /// What the instance was told that its answer may refer to.
+    pub(crate) fn told(&self) -> Told<'_> {
+        Told::read(self.told.as_deref().unwrap_or(&self.bytes))
+    }
+
     /// Whether another attempt could send everything.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole
@@ -216,6 +225,9 @@ impl Outgoing {
         let is_too_large = self.bytes.len() > self.replay_max_bytes;
         let forgets = is_too_large || !self.is_whole;
         if forgets {
+            if self.is_whole {
+                self.told = Some(Told::read(&self.bytes).to_lines());
+            }
             self.bytes.clear();
             self.is_whole = false;
         }

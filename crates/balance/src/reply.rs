@@ -39,6 +39,14 @@ pub(crate) fn last_words(refusal: &Refusal, date: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Writes a redirect of a browser.
+pub(crate) fn moved(out: &mut Vec<u8>, location: &[u8], facts: &Facts, is_last: bool, date: &[u8]) {
+    write::status_line(out, 307, b"Temporary Redirect");
+    write::field(out, b"Location", location);
+    write::field(out, b"Vary", b"Accept");
+    finish(out, b"", facts, is_last, date);
+}
+
 fn finish(out: &mut Vec<u8>, body: &[u8], facts: &Facts, is_last: bool, date: &[u8]) {
     write::field_number(out, b"Content-Length", body.len() as u64);
     write::field(out, b"X-Request-Id", facts.id.as_bytes());

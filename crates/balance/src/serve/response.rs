@@ -10,6 +10,7 @@ use crate::{
     attempt::{Attempt, Failure, Kind},
     outlier::Outcome,
     per_core::FailureKind,
+    prefix::Prefix,
     routing_table::Candidate,
 };
 
@@ -71,9 +72,11 @@ impl Serving<'_> {
 
     fn read(&mut self, attempt: &mut Attempt, head_bytes: usize) -> Result<Read, &'static str> {
         let (gateway, facts) = (self.gateway, &self.request.facts);
-        let cookie = self.cookie(&attempt.candidate);
+        let (upstream, candidate) = attempt.upstream_of();
+        let Some(upstream) = upstream else { return Err("it has no connection") };
+        let prefix = Prefix::new(&self.request, candidate, self.service);
+        let cookie = self.cookie(candidate, &prefix);
         let mut scratch = gateway.scratch.borrow_mut();
-        let Some(upstream) = attempt.upstream() else { return Err("it has no connection") };
         let head = &upstream.wire.unread()[..head_bytes];
         let method = if facts.is_head { Method::Head } else { Method::Get };
         let response = parse_response(head, &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
@@ -83,7 +86,7 @@ impl Serving<'_> {
                     return Err("it switched protocols without being asked");
                 };
                 let mut words = std::mem::take(&mut self.body.interim);
-                answer::switching(&mut words, &response, protocol, facts);
+                answer::switching(&mut words, &response, protocol, facts, prefix);
                 Read::Switched(words)
             }
             100..200 => {
@@ -93,7 +96,7 @@ impl Serving<'_> {
                 }
                 // The client's own expectation was met by us; HTTP/1.0 knows no interim responses.
                 if response.status != 100 && !facts.is_http_1_0 {
-                    answer::interim(&mut self.body.interim, &response);
+                    answer::interim(&mut self.body.interim, &response, prefix);
                 }
                 Read::Interim
             }
@@ -101,7 +104,7 @@ impl Serving<'_> {
                 let is_last = self.downstream.is_draining() || !self.request.is_complete();
                 let bytes = std::mem::take(&mut self.body.interim);
                 let answer = gateway.clock.with_date(|date| {
-                    let own = Own { date, is_last, cookie: cookie.as_deref() };
+                    let own = Own { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
                     Answer::new(bytes, &response, facts, own)
                 });
                 Read::Final(status, answer)
@@ -112,15 +115,15 @@ impl Serving<'_> {
     }
 
     /// The cookie that keeps the client at this instance, unless it has it.
-    fn cookie(&self, candidate: &Candidate) -> Option<Vec<u8>> {
+    fn cookie(&self, candidate: &Candidate, prefix: &Prefix<'_>) -> Option<Vec<u8>> {
         let sticky = self.policy.load_balancing.sticky.as_ref()?;
         if self.choice.sticky.as_deref() == Some(&candidate.cookie()[..]) {
             return None;
         }
         let value = String::from_utf8_lossy(candidate.cookie()).into_owned();
         let age = sticky.max_age.map(|age| format!("; Max-Age={}", age.as_secs())).unwrap_or_default();
-        let (name, path) = (&sticky.cookie, &self.service.name);
-        Some(format!("{name}={value}; Path=/{path}{age}; HttpOnly; SameSite=Lax").into_bytes())
+        let (name, path) = (&sticky.cookie, String::from_utf8_lossy(prefix.full()));
+        Some(format!("{name}={value}; Path={path}{age}; HttpOnly; SameSite=Lax").into_bytes())
     }
 }
 

@@ -16,6 +16,7 @@ mod framing;
 mod header_fields;
 mod limits;
 mod policies;
+mod prefix;
 mod program;
 mod refused_bodies;
 mod retries;

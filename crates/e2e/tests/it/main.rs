@@ -4,6 +4,7 @@
 
 mod architecture;
 mod broadcasts;
+mod browser;
 mod configuration;
 mod curl_session;
 mod faults_crowd;
