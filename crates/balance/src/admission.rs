@@ -7,6 +7,7 @@ use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
     choice::{self, Choice},
+    cors::Cors,
     downstream::Downstream,
     gateway::{Gateway, Rest},
     headers,
@@ -78,9 +79,11 @@ pub(crate) fn admit<'t>(
         return Ok(Admitted::Index(facts, rest));
     };
     let Some(service) = table.service(name) else {
-        return Err(refuse(unavailable::unknown(name, table), facts));
+        let cors = table.policy(name).map(|policy| Cors::of(&policy.cors, &request)).unwrap_or_default();
+        return Err(refuse(unavailable::unknown(name, table), Facts { cors, ..facts }));
     };
     let policy = service.policy();
+    let facts = Facts { cors: Cors::of(&policy.cors, &request), ..facts };
     let sizes = Sizes {
         body_max_bytes: policy.limits.body_max_bytes.unwrap_or(limits.body_max_bytes),
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),

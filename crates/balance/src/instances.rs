@@ -268,6 +268,7 @@ impl Instances {
             };
         }
         let table = RoutingTable::new(self.source, self.revision, self.built.clone());
+        let table = table.with_policies(self.policies.all());
         Some(Arc::new(table.with_broken_policies(self.policies.broken())))
     }
 

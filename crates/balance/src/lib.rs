@@ -14,7 +14,7 @@
 //! | `serve`, `attempt`, `race`, `body`, `upstream`, `pool` | from the request to the head of its response |
 //! | `retry` | whether it may be tried again |
 //! | `answer`, `prefix`, `relay`, `tunnel` | from there to its end |
-//! | `refusal`, `unavailable`, `reply` | the gateway's own answers |
+//! | `refusal`, `unavailable`, `cors`, `reply` | the gateway's own answers |
 //!
 //! What is pure (`outgoing`, `answer`, `headers`, `retry`, and the codec, [`http1`]) takes bytes and gives bytes; the tokio
 //! driver around it is `wire`, `connection`, `attempt`, `race` and `relay`.
@@ -40,6 +40,7 @@ pub mod clock;
 pub mod config;
 mod connection;
 mod connections;
+mod cors;
 mod downstream;
 mod ending;
 mod explain;

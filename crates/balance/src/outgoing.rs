@@ -11,6 +11,7 @@
 use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, Target, Version, write};
 
 use crate::{
+    cors::Cors,
     headers::{self, Client},
     identity::{self, RequestId},
     prefix::Told,
@@ -56,6 +57,8 @@ pub(crate) struct Facts {
     pub(crate) wants_upgrade: bool,
     /// Whether the client waits to be told to send the body.
     pub(crate) expects_continue: bool,
+    /// What an answer of the gateway's own says about pages of other sites.
+    pub(crate) cors: Cors,
 }
 
 /// How much of a request may be kept and sent.
@@ -77,6 +80,7 @@ impl Facts {
             keep_alive: request.keep_alive,
             wants_upgrade: upgrade(request).is_some(),
             expects_continue: request.expects_continue,
+            cors: Cors::Unsaid,
         }
     }
 
@@ -90,6 +94,7 @@ impl Facts {
             keep_alive: false,
             wants_upgrade: false,
             expects_continue: false,
+            cors: Cors::Unsaid,
         }
     }
 }

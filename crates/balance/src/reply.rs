@@ -51,6 +51,7 @@ fn finish(out: &mut Vec<u8>, body: &[u8], facts: &Facts, is_last: bool, date: &[
     write::field_number(out, b"Content-Length", body.len() as u64);
     write::field(out, b"X-Request-Id", facts.id.as_bytes());
     write::field(out, b"Date", date);
+    facts.cors.write(out);
     answer::connection(out, is_last, facts);
     write::end(out);
     if !facts.is_head {

@@ -29,6 +29,8 @@ pub struct RoutingTable {
     /// The revision of etcd that it mirrors.
     pub revision: Revision,
     services: HashMap<Box<str>, Arc<Service>>,
+    /// The policies that are in etcd, also those of services that never had an instance.
+    policies: HashMap<Box<str>, Arc<Policy>>,
     /// How many services have a policy in etcd that makes no sense.
     pub(crate) policies_broken: usize,
 }
@@ -89,12 +91,22 @@ pub(crate) enum Why {
 
 impl RoutingTable {
     pub(crate) fn new(source: Source, revision: Revision, services: HashMap<Box<str>, Arc<Service>>) -> Self {
-        Self { source, revision, services, policies_broken: 0 }
+        Self { source, revision, services, policies: HashMap::new(), policies_broken: 0 }
     }
 
     pub(crate) fn with_broken_policies(mut self, policies_broken: usize) -> Self {
         self.policies_broken = policies_broken;
         self
+    }
+
+    pub(crate) fn with_policies(mut self, policies: HashMap<Box<str>, Arc<Policy>>) -> Self {
+        self.policies = policies;
+        self
+    }
+
+    /// What `config/<name>` says, over the gateway's defaults.
+    pub(crate) fn policy(&self, name: &str) -> Option<&Policy> {
+        self.policies.get(name).map(AsRef::as_ref)
     }
 
     /// The service of that name, if it has or had instances.

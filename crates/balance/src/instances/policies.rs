@@ -1,6 +1,9 @@
 //! Which policy a service has, and where it comes from.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use discovery::{
     FieldError, ServiceName,
@@ -52,6 +55,13 @@ impl Policies {
     pub(super) fn of(&self, service: &ServiceName) -> Governing {
         let default = || Governing { policy: Arc::clone(&self.default), ..Governing::default() };
         self.given.get(service).map_or_else(default, |given| given.governing.clone())
+    }
+
+    /// Those of the services of which something is said.
+    pub(super) fn all(&self) -> HashMap<Box<str>, Arc<Policy>> {
+        let one =
+            |(service, given): (&ServiceName, &Given)| (service.as_str().into(), Arc::clone(&given.governing.policy));
+        self.given.iter().map(one).collect()
     }
 
     /// The services of which something is said.

@@ -15,6 +15,7 @@ mod explain;
 mod framing;
 mod header_fields;
 mod limits;
+mod own_answers;
 mod policies;
 mod prefix;
 mod program;
