@@ -29,7 +29,8 @@ pub enum Name {
     XForwardedHost,
     XForwardedProto,
     XForwardedPrefix,
-    /// Any other field with which a proxy tells of its client: `X-Forwarded-*`, and those of [`of_proxies`].
+    /// Any other field with which a proxy tells of its client: `X-Forwarded-*`, and names without a standard, as
+    /// `True-Client-IP`, `Front-End-Https`, `X-Host` or `X-Script-Name`.
     XForwardedOther,
     XRequestId,
     Traceparent,
@@ -84,7 +85,7 @@ impl Name {
             (17, b't') => ("transfer-encoding", Self::TransferEncoding),
             (19, b'p') => ("proxy-authorization", Self::ProxyAuthorization),
             (_, b'x') => return Self::of_x(name),
-            (_, b'c' | b'f' | b't') if of_proxies(name) => return Self::XForwardedOther,
+            (9 | 14..=16, b'c' | b'f' | b't') if of_proxies(name) => return Self::XForwardedOther,
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(known.as_bytes()) { id } else { Self::Other }
