@@ -12,6 +12,7 @@
 //! | [`serve`], `port_holder` | the HTTP server: header deadline, bounded connections, drain; who has its port already |
 //! | [`connections`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
+//! | [`names`] | host names, resolved in the background and kept |
 //! | [`client`] | a small HTTP client, plain or over TLS |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
@@ -36,6 +37,7 @@ mod log_line;
 mod log_queue;
 pub mod metrics;
 mod port_holder;
+pub mod names;
 pub mod problem;
 pub mod reload;
 pub mod request;

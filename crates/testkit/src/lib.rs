@@ -7,6 +7,7 @@ pub mod chaos_proxy;
 pub mod database;
 pub mod etcd;
 mod listening;
+pub mod name_server;
 mod peer_network;
 pub mod ports;
 pub mod process;
