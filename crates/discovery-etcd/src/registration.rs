@@ -1,12 +1,16 @@
 //! An instance's life in etcd: register, update, deregister. Keep-alive has a room of its own.
 
-use discovery::{Instance, InstanceKey, LeaseId, Revision, Ttl};
+use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl};
 
 use crate::{
     call::Etcd,
+    cas::Current,
     error::{CallError, EtcdError},
     failure::Failure,
 };
+
+/// How often [`Etcd::leave`] looks at the key: twice when nothing else writes it.
+const LEAVE_ROUNDS: usize = 8;
 
 /// A committed registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,36 @@ impl Etcd {
         written.ok_or_else(|| EtcdError::NotRegistered { key: key.clone(), lease })
     }
 
+    /// Ends a registration as [`Etcd::deregister`] does, but says `draining` in the instance's name first, if it has not:
+    /// whoever watches sees that before the deletion, in this order, and so can tell an instance that left from one whose
+    /// lease ended. Returns when it was gone; 0 when nothing was there.
+    ///
+    /// # Errors
+    ///
+    /// [`EtcdError::Deregister`], also when the key was written again and again meanwhile; [`EtcdError::Update`]. The
+    /// instance may have been marked then, and stays until its lease ends.
+    pub async fn leave(&self, key: &InstanceKey) -> Result<Revision, EtcdError> {
+        let failed = |source| EtcdError::Deregister { key: key.clone(), source };
+        let (path, deadline) = (key.key(), self.deadline());
+        for _ in 0..LEAVE_ROUNDS {
+            let Some(seen) = self.read(&path, deadline).await.map_err(failed)? else { return Ok(Revision::default()) };
+            if let Some((leaving, lease)) = farewell(&seen) {
+                match self.update(key, &leaving, lease).await {
+                    // The next round deletes it. Or the key has gone with its lease, or lives by another one.
+                    Ok(_) | Err(EtcdError::LeaseNotFound { .. } | EtcdError::NotRegistered { .. }) => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(gone_at) = self.delete(&path, &seen, self.views.delete(key), deadline).await.map_err(failed)? {
+                if let Some(lease) = seen.lease {
+                    self.tidy(lease);
+                }
+                return Ok(gone_at);
+            }
+        }
+        Err(failed(CallError::Contended))
+    }
+
     /// Ends a registration: revokes `lease`, and deletes the key if it is still there. Doing it again is harmless.
     ///
     /// Watchers see it within milliseconds, instead of after a TTL. Without a `lease`, the one that the key lives by is
@@ -91,6 +125,13 @@ impl Etcd {
         }
         Ok(gone_at)
     }
+}
+
+/// What is to be written before the key is deleted, and by which lease; `None` when it says so already. A key without a lease
+/// is nobody's registration, and one that cannot be read is deleted as it is.
+fn farewell(seen: &Current) -> Option<(Instance, LeaseId)> {
+    let instance = Instance::parse(&seen.value).ok().filter(|instance| instance.status != Status::Draining)?;
+    Some((Instance { status: Status::Draining, ..instance }, seen.lease?))
 }
 
 pub(crate) fn check(key: &InstanceKey, instance: &Instance) -> Result<(), EtcdError> {

@@ -10,6 +10,7 @@
 //! | [`admission`] | who may do what, and which addresses may be announced |
 //! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
+//! | [`heard`], [`restore`] | when each instance was heard; keys that vanish nevertheless are written again |
 //! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
 //! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
@@ -33,12 +34,14 @@ pub mod config;
 pub mod dialects;
 pub mod dns;
 pub mod error;
+pub mod heard;
 pub mod http;
 pub mod import;
 pub mod lease_table;
 pub mod metrics;
 pub mod mirror;
 pub mod registrar;
+pub mod restore;
 pub mod settings;
 pub mod token_command;
 pub mod view;
@@ -65,11 +68,13 @@ use self::{
     catalog::Catalog,
     config::Config,
     dns::Dns,
+    heard::Heard,
     http::{Api, WaitingRoom},
     import::Importer,
-    metrics::{DnsMetrics, Gauges, Metrics},
+    metrics::{DnsMetrics, Gauges, Metrics, RestoreMetrics},
     mirror::Mirror,
     registrar::Registrar,
+    restore::Restorer,
     settings::Settings,
 };
 
@@ -93,7 +98,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let dialects = Dialects::from(config.dialects.iter().copied()).under(&config.dns_domain.to_string());
     let etcd = Etcd::new(&config.etcd)?.speaking(dialects);
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
-    let mirror = Mirror::new(watch.health());
+    let (vanished, vanished_keys) = restore::channel();
+    let mirror = Mirror::new(watch.health()).telling(vanished);
 
     let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();
@@ -109,7 +115,10 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let importer = Importer::new(etcd.clone(), mirror.clone(), admission.clone(), config.imports.clone());
     let counted = Metrics::register(&mut metrics);
     let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone());
-    let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted);
+    let restored = RestoreMetrics::register(&mut metrics);
+    let heard = Heard::default();
+    let restorer = Restorer::new(vanished_keys, etcd.clone(), mirror.clone(), heard.clone(), restored);
+    let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted).noting(heard);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
     let counted = DnsMetrics::register(&mut metrics);
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
@@ -131,6 +140,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         never = settings.follow() => match never {},
         never = dns::run(dns_server, dns) => match never {},
         never = importer.run() => match never {},
+        never = restorer.run() => match never {},
         never = run_alerts(alerts) => match never {},
     }
 }

@@ -47,6 +47,30 @@ pub struct Metrics {
     heartbeats: Family<OutcomeLabel, Counter>,
 }
 
+/// What came of an instance whose key was deleted although it had been heard; see [`crate::restore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Restored {
+    /// Its key was written again.
+    Restored,
+    /// A heartbeat or another registry was faster.
+    BackAlready,
+    /// It was deregistered meanwhile.
+    Left,
+    /// etcd did not do it; the next heartbeat will.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RestoredLabel {
+    outcome: Restored,
+}
+
+/// Counts restorations. Clones share the counters.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreMetrics {
+    restored: Family<RestoredLabel, Counter>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     code: &'static str,
@@ -58,6 +82,24 @@ pub struct DnsMetrics {
     answers: Family<CodeLabel, Counter>,
     /// Answers without content, to clients that ask too often.
     pub(crate) truncated: Counter,
+}
+
+// === impl RestoreMetrics ===
+
+impl RestoreMetrics {
+    /// Registers `registry_restores_total{outcome}`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let help = "Instances whose keys were deleted in etcd although they had been heard, by what came of them";
+        registry.register("registry_restores", help, metrics.restored.clone());
+        metrics
+    }
+
+    /// Counts one instance.
+    pub fn count(&self, outcome: Restored) {
+        self.restored.get_or_create(&RestoredLabel { outcome }).inc();
+    }
 }
 
 // === impl DnsMetrics ===

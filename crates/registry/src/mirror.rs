@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
     catalog::{Bells, Topic},
+    restore::VanishedSender,
     view::{Touched, View},
 };
 
@@ -36,6 +37,7 @@ pub struct Mirror {
     view: Arc<RwLock<View>>,
     health: WatchHealth,
     bells: Bells,
+    vanished: Option<VanishedSender>,
 }
 
 // === impl Mirror ===
@@ -43,7 +45,14 @@ pub struct Mirror {
 impl Mirror {
     /// Knows nothing yet; [`run`] feeds it.
     pub fn new(health: WatchHealth) -> Self {
-        Self { view: Arc::default(), health, bells: Bells::default() }
+        Self { view: Arc::default(), health, bells: Bells::default(), vanished: None }
+    }
+
+    /// Tells `vanished` of every instance whose key is deleted without a farewell.
+    #[must_use]
+    pub fn telling(mut self, vanished: VanishedSender) -> Self {
+        self.vanished = Some(vanished);
+        self
     }
 
     /// What is known. Keep it for as long as it takes to look: nothing is learned meanwhile.
@@ -86,7 +95,10 @@ impl Mirror {
         for unreadable in &change.unreadable {
             tracing::warn!(key = unreadable.key, reason = %unreadable.reason, "a key in etcd makes no sense and is skipped");
         }
-        let touched = self.change().apply(change, SystemTime::now());
+        let mut touched = self.change().apply(change, SystemTime::now());
+        if let Some(vanished) = &self.vanished {
+            vanished.tell(std::mem::take(&mut touched.vanished));
+        }
         self.ring(touched);
     }
 
@@ -98,7 +110,7 @@ impl Mirror {
         }
     }
 
-    fn ring(&self, Touched { services, list, all }: Touched) {
+    fn ring(&self, Touched { services, list, all, .. }: Touched) {
         if all {
             return self.bells.ring_all();
         }

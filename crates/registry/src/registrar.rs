@@ -25,7 +25,7 @@ mod lease_ttl;
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl, heartbeat::HeartbeatReply};
 use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
-use service_kit::{chain, tokens::Action};
+use service_kit::tokens::Action;
 use tokio::time::Instant;
 
 use self::lease_ttl::LeaseTtl;
@@ -34,6 +34,7 @@ use crate::{
     bounds::Bounds,
     dialects::Dialects,
     error::RegistryError,
+    heard::Heard,
     metrics::{Metrics, Outcome},
     mirror::Mirror,
 };
@@ -63,6 +64,7 @@ pub struct Registrar {
     lease_ttl: LeaseTtl,
     dialects: Dialects,
     metrics: Metrics,
+    heard: Heard,
 }
 
 /// What a heartbeat came to.
@@ -88,7 +90,15 @@ impl Registrar {
     /// Writes through `etcd` within `bounds` what `admission` lets pass, believes `mirror`.
     pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, admission: Admission, metrics: Metrics) -> Self {
         let dialects = Dialects::new(etcd.clone());
-        Self { etcd, mirror, bounds, admission, lease_ttl: LeaseTtl::default(), dialects, metrics }
+        let (lease_ttl, heard) = (LeaseTtl::default(), Heard::default());
+        Self { etcd, mirror, bounds, admission, lease_ttl, dialects, metrics, heard }
+    }
+
+    /// Notes in `heard` who was heard.
+    #[must_use]
+    pub fn noting(mut self, heard: Heard) -> Self {
+        self.heard = heard;
+        self
     }
 
     /// Takes one heartbeat. When this returns `Ok`, it is committed in etcd.
@@ -99,6 +109,7 @@ impl Registrar {
     /// nevertheless; the same heartbeat again is harmless.
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
         self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
+        self.hear(&heartbeat.key, heartbeat.instance.status, heartbeat.ttl);
         let (this, ttl) = (self.clone(), heartbeat.ttl);
         let work = move |deadline| async move {
             let committed = this.commit(&heartbeat, deadline).await?;
@@ -139,7 +150,7 @@ impl Registrar {
         let held = self.known(&key).await?;
         let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
         match self.etcd.keep_alive(lease).await {
-            Ok(_) => {}
+            Ok(ttl) => self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default()),
             Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
             Err(source) => return Err(failed("keep the lease alive")(source)),
         }
@@ -155,6 +166,14 @@ impl Registrar {
         Ok(Some(outcome))
     }
 
+    /// From now on the instance lives for its TTL, unless it says that it leaves.
+    fn hear(&self, key: &InstanceKey, status: Status, ttl: Ttl) {
+        match status {
+            Status::Draining => self.heard.forget(key),
+            Status::Passing | Status::Critical => self.heard.note(key, ttl, Instant::now()),
+        }
+    }
+
     /// When the instance should come again: every two fifths of its TTL. While many are under way, as when all come back
     /// at once, each is told another moment in the second half of that, so that they spread out.
     fn next_heartbeat_ms(&self, ttl: Ttl) -> u64 {
@@ -166,18 +185,19 @@ impl Registrar {
     /// Ends a registration at once; the revision from which on it is gone.
     ///
     /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that
-    /// it left. Deletes the key then, then revokes its lease unless that holds other keys, too: one that somebody else
-    /// granted may. A heartbeat that comes later registers the instance again, so whoever leaves sends none.
+    /// it left; above all the registries that have heard it, which would [restore](crate::restore) it otherwise. Deletes
+    /// the key then, then revokes its lease unless that holds other keys, too: one that was granted elsewhere may. A
+    /// heartbeat that comes later registers the instance again, so an instance that leaves sends none.
     ///
     /// # Errors
     ///
     /// As [`Registrar::accept`].
     pub async fn deregister(&self, key: InstanceKey) -> Result<Revision, RegistryError> {
         self.admission.authorize(&key, Action::Register)?;
+        self.heard.forget(&key);
         let this = self.clone();
         let work = move |_deadline| async move {
-            this.say_farewell(&key).await;
-            let gone_at = this.etcd.deregister(&key, None).await.map_err(failed("deregister the instance"))?;
+            let gone_at = this.etcd.leave(&key).await.map_err(failed("deregister the instance"))?;
             if gone_at > Revision::default() {
                 tracing::info!(parent: None, %key, revision = %gone_at, "instance deregistered");
                 this.mirror.commit(key, gone_at, None);
@@ -329,20 +349,6 @@ impl Registrar {
             }
             other => Round::Again(other),
         })
-    }
-
-    /// Marks an instance that is about to be deregistered. If it cannot be done, it is remembered as expired; no reason
-    /// to keep it.
-    async fn say_farewell(&self, key: &InstanceKey) {
-        let held = if self.mirror.is_fresh() { self.mirror.look().held(key) } else { None };
-        let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return };
-        if instance.status == Status::Draining {
-            return;
-        }
-        let leaving = Instance { status: Status::Draining, ..instance };
-        if let Err(error) = self.etcd.update(key, &leaving, lease).await {
-            tracing::debug!(%key, error = %chain(&error), "an instance leaves without a farewell");
-        }
     }
 
     /// Remembers what was committed until the mirror shows it.

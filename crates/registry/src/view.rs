@@ -43,6 +43,9 @@ pub struct Touched {
     pub list: bool,
     /// Everybody: another history has begun.
     pub all: bool,
+    /// Instances whose keys were deleted without a farewell, as they were: expired, or worse. Not those that a list no
+    /// longer has, which may have said it meanwhile.
+    pub vanished: Vec<Arc<Entry>>,
 }
 
 // === impl View ===
@@ -59,7 +62,11 @@ impl View {
                     let revision = one.modified;
                     self.put(one, revision, &mut step);
                 }
-                Update::Remove(key) => self.remove(&key, &mut step),
+                Update::Remove(key) => {
+                    let entry = self.remove(&key, &mut step);
+                    let is_silent = |entry: &Arc<Entry>| entry.registered.instance.status != Status::Draining;
+                    step.touched.vanished.extend(entry.filter(is_silent));
+                }
             }
         }
         for update in change.overrides {
@@ -205,7 +212,9 @@ impl View {
     fn reset(&mut self, all: Vec<Registered>, step: &mut Step) {
         let listed: BTreeSet<&InstanceKey> = all.iter().map(|one| &one.key).collect();
         let gone: Vec<InstanceKey> = self.instances.keys().filter(|key| !listed.contains(key)).cloned().collect();
-        gone.iter().for_each(|key| self.remove(key, step));
+        for key in &gone {
+            self.remove(key, step);
+        }
         for one in all {
             if self.instances.get(&one.key).is_none_or(|entry| entry.registered != one) {
                 self.put(one, step.revision, step);
@@ -229,9 +238,9 @@ impl View {
         self.touched(key.service, is_first || *tags_before != entry.registered.instance.tags, step);
     }
 
-    fn remove(&mut self, key: &InstanceKey, step: &mut Step) {
-        let Some(entry) = self.instances.remove(key) else { return };
-        let Some(record) = self.services.get_mut(&key.service) else { return };
+    fn remove(&mut self, key: &InstanceKey, step: &mut Step) -> Option<Arc<Entry>> {
+        let entry = self.instances.remove(key)?;
+        let record = self.services.get_mut(&key.service)?;
         let revision = record.touch(step.revision, self.step);
         record.count -= 1;
         record.bury(Tombstone {
@@ -243,6 +252,7 @@ impl View {
         });
         let is_last = record.count == 0;
         self.touched(key.service.clone(), is_last || !entry.registered.instance.tags.is_empty(), step);
+        Some(entry)
     }
 
     fn reset_overrides(&mut self, all: &BTreeMap<InstanceKey, Status>, step: &mut Step) {

@@ -27,6 +27,7 @@ mod proof;
 mod properties;
 mod recovery;
 mod replicas;
+mod restore;
 mod scraper;
 mod settings;
 mod steady;

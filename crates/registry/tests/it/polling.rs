@@ -94,9 +94,12 @@ async fn an_index_from_the_future_or_of_an_etcd_that_was_wiped_is_answered_at_on
 async fn a_drain_and_its_end_are_changes_and_the_dead_are_listed_with_their_cause() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    for id in ["left", "drained", "lost", "alive"] {
+    for id in ["left", "drained", "alive"] {
         registry.beat(&format!("mail/{id}"), ADDRESS).await;
     }
+    // Not heard here: a registry would write its key again.
+    etcd.etcdctl(&["put", "service/mail/lost", "10.0.0.5:7070"]);
+    registry.wait_for_instance("mail", "lost", true).await;
     registry.wait_for_instance("mail", "alive", true).await;
     let seen = index(&registry).await;
     let path = format!("{}/override", instance_path("mail/drained"));
@@ -228,9 +231,9 @@ async fn a_stream_tells_everything_first_and_then_what_happens() {
 async fn a_stream_goes_on_where_it_broke_off_at_any_replica_and_after_a_gap_starts_anew() {
     let etcd = EtcdCluster::start(1).await;
     let replicas = [Registry::start(&etcd).await, Registry::start(&etcd).await];
-    for id in ["a", "b"] {
-        replicas[0].beat(&format!("mail/{id}"), ADDRESS).await;
-    }
+    // Not heard here: a registry would write its key again.
+    etcd.etcdctl(&["put", "service/mail/a", "10.0.0.5:7070"]);
+    replicas[0].beat("mail/b", ADDRESS).await;
     for replica in &replicas {
         replica.wait_for_instance("mail", "b", true).await;
     }

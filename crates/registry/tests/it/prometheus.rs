@@ -66,6 +66,6 @@ async fn prometheus_scrapes_every_instance_and_keeps_them_while_etcd_is_away() {
     prometheus.wait_for_up("web", 2).await;
     etcd.restart(0).await;
     registry.wait_until_ready().await;
-    etcd.etcdctl(&["del", "service/web/1"]);
+    registry.delete("/v1/services/web/instances/1").await.accepted();
     prometheus.wait_for_up("web", 1).await;
 }

@@ -1,0 +1,114 @@
+//! When this registry last heard each instance: what it knows first-hand, whatever etcd says.
+//!
+//! A key that vanishes while its instance was heard within its TTL did not expire: etcd counts a lease from its last
+//! keep-alive, which follows the heartbeat. So either somebody deleted it, or etcd was wrong ([`crate::restore`]).
+//!
+//! An instance that says `draining`, or is deregistered here, counts as never heard. One that leaves at another registry
+//! is told by its key, whose last value says `draining`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use discovery::{InstanceKey, Ttl};
+use tokio::time::Instant;
+
+/// How often those are forgotten that have not been heard within their TTL.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A handle on what was heard. Cheap to clone; clones know the same.
+#[derive(Debug, Clone, Default)]
+pub struct Heard(Arc<Mutex<Hearings>>);
+
+#[derive(Debug, Default)]
+struct Hearings {
+    last: HashMap<InstanceKey, Hearing>,
+    swept: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Hearing {
+    at: Instant,
+    ttl: Ttl,
+}
+
+// === impl Heard ===
+
+impl Heard {
+    /// A heartbeat came at `now` and is good for `ttl`.
+    pub fn note(&self, key: &InstanceKey, ttl: Ttl, now: Instant) {
+        self.hearings().note(key, Hearing { at: now, ttl });
+    }
+
+    /// The instance leaves.
+    pub fn forget(&self, key: &InstanceKey) {
+        self.hearings().last.remove(key);
+    }
+
+    /// The TTL of an instance whose last heartbeat is still good at `now`; `None`: it was not heard here, or too long ago,
+    /// or leaves.
+    pub fn ttl(&self, key: &InstanceKey, now: Instant) -> Option<Ttl> {
+        self.hearings().last.get(key).filter(|hearing| hearing.is_good(now)).map(|hearing| hearing.ttl)
+    }
+
+    fn hearings(&self) -> MutexGuard<'_, Hearings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Hearings ===
+
+impl Hearings {
+    fn note(&mut self, key: &InstanceKey, hearing: Hearing) {
+        let swept = *self.swept.get_or_insert(hearing.at);
+        if hearing.at.saturating_duration_since(swept) >= SWEEP_INTERVAL {
+            self.last.retain(|_, last| last.is_good(hearing.at));
+            self.swept = Some(hearing.at);
+        }
+        match self.last.get_mut(key) {
+            Some(last) => *last = hearing,
+            None => drop(self.last.insert(key.clone(), hearing)),
+        }
+    }
+}
+
+// === impl Hearing ===
+
+impl Hearing {
+    fn is_good(self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < self.ttl.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: usize) -> InstanceKey {
+        format!("service/mail/{id}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_heartbeat_is_good_for_its_ttl_and_not_after_a_farewell() {
+        let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
+        assert_eq!(heard.ttl(&key(1), start), None);
+        heard.note(&key(1), ttl, start);
+        assert_eq!(heard.ttl(&key(1), start + Duration::from_millis(4999)), Some(ttl));
+        assert_eq!(heard.ttl(&key(1), start + Duration::from_secs(5)), None);
+        heard.note(&key(1), Ttl::MAX, start + Duration::from_secs(6));
+        assert_eq!(heard.ttl(&key(1), start + Duration::from_secs(600)), Some(Ttl::MAX));
+        heard.forget(&key(1));
+        assert_eq!(heard.ttl(&key(1), start + Duration::from_secs(6)), None);
+    }
+
+    #[test]
+    fn instances_that_are_heard_no_more_are_forgotten() {
+        let (heard, start) = (Heard::default(), Instant::now());
+        for secs in 0..1000 {
+            heard.note(&key(secs), Ttl::default(), start + Duration::from_secs(secs as u64));
+        }
+        assert!(heard.hearings().last.len() <= 36, "{}", heard.hearings().last.len());
+    }
+}
