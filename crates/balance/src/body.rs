@@ -7,7 +7,7 @@
 //! [`Limits::body_min_bytes_per_s`]: crate::config::Limits
 
 use std::{
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -116,19 +116,6 @@ impl Body {
     /// The buffer, for the response: interim responses that have not left wait in it.
     pub(crate) fn into_interim(self) -> Vec<u8> {
         self.interim
-    }
-}
-
-/// Looks whether the client is still there, and takes in what it sends beforehand of its next request, up to `max_bytes`.
-/// Ready when it has left.
-pub(crate) fn poll_left<S: Stream>(client: &mut Wire<S>, max_bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
-        match ready!(client.poll_read(cx, max_bytes)) {
-            Ok(Read::More) => {}
-            // It may have left since; that will show when the response is written.
-            Ok(Read::Full) => return Poll::Pending,
-            Ok(Read::End) | Err(_) => return Poll::Ready(()),
-        }
     }
 }
 

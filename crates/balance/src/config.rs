@@ -94,6 +94,10 @@ pub struct Timeouts {
     /// Without a byte in either direction of a tunnel (WebSocket and other upgrades).
     #[arg(long, env = "BALANCE_TUNNEL_IDLE_TIMEOUT", default_value = "1h", value_parser = duration::parse_positive)]
     pub tunnel_idle_timeout: Duration,
+    /// Without a byte in what is left of a tunnel when one side has ended its direction, and of a response from the instance
+    /// when its client has: one that is gone for good looks the same.
+    #[arg(long, env = "BALANCE_HALF_CLOSED_TIMEOUT", default_value = "30s", value_parser = duration::parse_positive)]
+    pub half_closed_timeout: Duration,
     /// Without a byte of a response from the instance, or without the client taking one. There is no limit for the
     /// whole: downloads and event streams may take for ever while something moves.
     #[arg(long, env = "BALANCE_STREAM_IDLE_TIMEOUT", default_value = "5m", value_parser = duration::parse_positive)]
@@ -104,8 +108,9 @@ pub struct Timeouts {
     /// For a request's head, from its first byte to its last, however steadily it drips.
     #[arg(long, env = "BALANCE_HEADER_TIMEOUT", default_value = "5s", value_parser = duration::parse_positive)]
     pub header_timeout: Duration,
-    /// How long a client's connection may wait for its next request.
-    #[arg(long, env = "BALANCE_KEEP_ALIVE", default_value = "60s", value_parser = duration::parse_positive)]
+    /// How long a client's connection may wait for its next request. Longer than what usual proxies in front keep theirs (nginx
+    /// and AWS's ALB 60 s), so that they close first and no request meets a connection that is just being closed.
+    #[arg(long, env = "BALANCE_KEEP_ALIVE", default_value = "75s", value_parser = duration::parse_positive)]
     pub keep_alive: Duration,
     /// How long a connection to an instance is kept for the next request. Shorter than what common servers keep theirs
     /// (Node.js and uvicorn 5 s), so that a request does not meet a connection that is just being closed.

@@ -1,23 +1,18 @@
 //! One client connection from its first byte to its last: head after head, each with its request, and an end that loses no
 //! answer.
 
-use std::{future::poll_fn, io, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, rc::Rc, task::Poll};
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     downstream::{Downstream, Phase, Waiting},
     gateway::{Gateway, Next},
+    linger::{IDLE_MAX, Lingering},
     refusal::Refusal,
     reply,
     wire::{Read, Stream, Wire},
 };
-
-/// How long a client may take to notice that its answer is there, before the connection is closed on it.
-const LINGER_MAX: Duration = Duration::from_secs(2);
 
 /// Serves the requests of one connection, one after the other, until either side ends it.
 pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream: Rc<Downstream>) {
@@ -29,7 +24,8 @@ pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream
             Head::Refused(refusal) => {
                 gateway.refusals.count(&refusal);
                 let words = gateway.clock.with_date(|date| reply::last_words(&refusal, date));
-                return say_last_words(client.into_stream(), &words).await;
+                downstream.enter(Phase::Flushing);
+                return say_last_words(client.into_stream(), &words, &gateway.lingering).await;
             }
         };
         downstream.stop_all();
@@ -38,7 +34,7 @@ pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream
             Next::Close => return,
             Next::Linger => {
                 downstream.enter(Phase::Flushing);
-                return linger(client.into_stream()).await;
+                return gateway.lingering.linger(client.into_stream()).await;
             }
         }
     }
@@ -88,21 +84,9 @@ async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstrea
 }
 
 /// Says `words` on a connection that HTTP is done with, and closes it.
-pub(crate) async fn say_last_words<S: Stream>(mut stream: S, words: &[u8]) {
-    let _gone = timeout(LINGER_MAX, stream.write_all(words)).await;
-    linger(stream).await;
-}
-
-/// Says that nothing more will come, and reads and forgets until the client has noticed. Closing at once would reset the
-/// connection when the client is still sending, and take the answer away from it (RFC 9112, section 9.6).
-async fn linger<S: Stream>(mut stream: S) {
-    let drain = async {
-        stream.shutdown().await?;
-        let mut scratch = vec![0; 16 * 1024];
-        while stream.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _best_effort = timeout(LINGER_MAX, drain).await;
+pub(crate) async fn say_last_words<S: Stream>(mut stream: S, words: &[u8], lingering: &Lingering) {
+    let _gone = timeout(IDLE_MAX, stream.write_all(words)).await;
+    lingering.linger(stream).await;
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@
 //! | [`Waiting::Try`] | `stall_timeout` and others, for one attempt | another attempt |
 //! | [`Waiting::ResponseBody`] | `stream_idle_timeout`, between two pieces | the connection breaks |
 //! | [`Waiting::Client`] (to take what we write) | `stream_idle_timeout` | the connection breaks |
-//! | [`Waiting::Tunnel`] | `tunnel_idle_timeout`, in both directions | the connection closes |
+//! | [`Waiting::Tunnel`] | `tunnel_idle_timeout`, in both directions; `half_closed_timeout`, in the one that is left | the connection closes |
+//! | [`Waiting::Reset`] | half a second, from a client that has ended its direction | its socket is asked |
 
 use std::{
     cell::{Cell, RefCell},
@@ -76,12 +77,13 @@ pub(crate) enum Waiting {
     ResponseBody,
     Client,
     Tunnel,
+    Reset,
 }
 
 // === impl Waiting ===
 
 impl Waiting {
-    const COUNT: usize = Self::Tunnel as usize + 1;
+    const COUNT: usize = Self::Reset as usize + 1;
 }
 
 // === impl Downstream ===
@@ -243,7 +245,8 @@ impl Downstreams {
 
     /// How many have a request under way, or a part of one.
     pub(crate) fn busy(&self) -> usize {
-        self.all.borrow().iter().filter(|downstream| downstream.phase() != Phase::Idle).count()
+        let is_busy = |downstream: &Downstream| matches!(downstream.phase(), Phase::Head | Phase::Serving);
+        self.all.borrow().iter().filter(|downstream| is_busy(downstream)).count()
     }
 
     /// Wakes those who wait in vain.

@@ -18,6 +18,7 @@ use crate::{
     config::GatewayOptions,
     downstream::{Downstream, Downstreams, Phase, Waiting},
     index,
+    linger::Lingering,
     metrics::Refusals,
     outgoing::{Facts, Outgoing},
     per_core::PerCore,
@@ -30,6 +31,7 @@ use crate::{
     routing_table::{CoreTable, RoutingTable, Service},
     serve::{Served, Serving},
     tunnel,
+    upstream::Upstream,
     wire::{Read, Stream, Wire},
 };
 
@@ -47,6 +49,7 @@ pub(crate) struct Gateway {
     pub(crate) pool: Pool,
     pub(crate) buffers: Buffers,
     pub(crate) downstreams: Downstreams,
+    pub(crate) lingering: Lingering,
     pub(crate) refusals: Refusals,
     pub(crate) budgets: Budgets,
     pub(crate) queues: Queues,
@@ -138,15 +141,23 @@ impl Gateway {
             downstream,
             options: &self.options,
             stream_idle: policy.timeouts.stream_idle,
+            is_half_closed: false,
         };
         let end = relay.run(client).await;
-        self.finish(end, answer, attempt, request)
+        self.finish(client, end, answer, attempt, request)
     }
 
     /// Keeps what can be used again.
-    fn finish(&self, end: End, answer: Answer, attempt: Attempt, request: Outgoing) -> Next {
+    fn finish<S: Stream>(
+        &self,
+        client: &Wire<S>,
+        end: End,
+        answer: Answer,
+        attempt: Attempt,
+        request: Outgoing,
+    ) -> Next {
         let is_request_sent = request.is_complete() && attempt.has_sent_all(&request);
-        let (is_last, keeps_upstream) = (answer.is_last, answer.keeps_upstream);
+        let (is_last, keeps_upstream, is_asked_to) = (answer.is_last, answer.keeps_upstream, !request.facts.keep_alive);
         self.buffers.put_vec(answer.into_bytes());
         self.buffers.put_vec(request.into_parts().1);
         if end != End::Complete {
@@ -162,8 +173,8 @@ impl Gateway {
         }
         match (is_last, is_request_sent) {
             (false, true) => Next::Keep,
-            (true, true) => Next::Close,
-            (_, false) => Next::Linger,
+            (true, true) if is_asked_to && client.unread().is_empty() => Next::Close,
+            (_, _) => Next::Linger,
         }
     }
 
@@ -171,13 +182,22 @@ impl Gateway {
         &self,
         client: &mut Wire<S>,
         words: Vec<u8>,
-        mut attempt: Attempt,
+        attempt: Attempt,
         downstream: &Downstream,
     ) -> Next {
         if write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await {
             self.buffers.put_vec(words);
-            if let Some(upstream) = attempt.upstream() {
-                tunnel::run(client, &mut upstream.wire, downstream, self.options.timeouts.tunnel_idle_timeout).await;
+            let timeouts = &self.options.timeouts;
+            let limits =
+                tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
+            if let Some(Upstream { mut wire, .. }) = attempt.into_upstream()
+                && tunnel::run(client, &mut wire, downstream, limits).await
+            {
+                // Whichever side still sends must not lose the other's last words for it.
+                if !wire.is_at_end() {
+                    self.lingering.linger(wire.into_stream()).await;
+                }
+                return Next::Linger;
             }
         }
         Next::Close
@@ -196,7 +216,7 @@ impl Gateway {
         let mut words = self.buffers.vec();
         let listing = index::listing(table, self.options.index);
         self.clock.with_date(|date| reply::json(&mut words, &listing, facts, is_last, date));
-        self.say(client, words, is_last, is_read, downstream).await
+        self.say(client, words, facts, is_last, is_read, downstream).await
     }
 
     /// Sends a browser to another location.
@@ -212,7 +232,7 @@ impl Gateway {
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
         let mut words = self.buffers.vec();
         self.clock.with_date(|date| reply::moved(&mut words, location, facts, is_last, date));
-        self.say(client, words, is_last, is_read, downstream).await
+        self.say(client, words, facts, is_last, is_read, downstream).await
     }
 
     /// Answers with a refusal, after the `words` that wait already. A small rest of the body is read before, so that the
@@ -230,13 +250,14 @@ impl Gateway {
         let is_read = !refusal.closes() && rest.discard(client, self.options.retries.replay_max_bytes).await;
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
         self.clock.with_date(|date| reply::refuse(&mut words, refusal, facts, is_last, date));
-        self.say(client, words, is_last, is_read, downstream).await
+        self.say(client, words, facts, is_last, is_read, downstream).await
     }
 
     async fn say<S: Stream>(
         &self,
         client: &mut Wire<S>,
         words: Vec<u8>,
+        facts: &Facts,
         is_last: bool,
         is_read: bool,
         downstream: &Downstream,
@@ -244,8 +265,9 @@ impl Gateway {
         let has_left = write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await;
         self.buffers.put_vec(words);
         match (has_left, is_last, is_read) {
-            (true, true, false) => Next::Linger,
-            (false, ..) | (true, true, true) => Next::Close,
+            (false, ..) => Next::Close,
+            (true, true, true) if !facts.keep_alive && client.unread().is_empty() => Next::Close,
+            (true, true, _) => Next::Linger,
             (true, false, _) => Next::Keep,
         }
     }

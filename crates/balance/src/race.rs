@@ -15,8 +15,9 @@ use std::{
 
 use crate::{
     attempt::{Attempt, Failure, Kind},
-    body::{Body, poll_left},
+    body::Body,
     clock::Millis,
+    departure::poll_left,
     downstream::{Downstream, Waiting},
     gateway::Gateway,
     outgoing::Outgoing,
@@ -110,7 +111,8 @@ impl Race {
             if body.poll_interim(client, cx).is_err() {
                 return Poll::Ready(Event::Left);
             }
-            if request.is_complete() && poll_left(client, gateway.options.limits.header_max_bytes, cx).is_ready() {
+            let max_bytes = gateway.options.limits.header_max_bytes;
+            if request.is_complete() && poll_left(client, max_bytes, downstream, cx).is_ready() {
                 return Poll::Ready(Event::Left);
             }
             self.look(gateway, request, downstream, patience)

@@ -11,8 +11,9 @@ use std::{
 use crate::{
     answer::Answer,
     attempt::Attempt,
-    body::{Body, poll_left},
+    body::Body,
     config::GatewayOptions,
+    departure::poll_left,
     downstream::{Downstream, Waiting},
     outgoing::Outgoing,
     wire::{Read, Stream, Wire},
@@ -39,6 +40,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) options: &'a GatewayOptions,
     /// How long each side may be silent.
     pub(crate) stream_idle: Duration,
+    /// Whether the client has ended its direction: it may be gone.
+    pub(crate) is_half_closed: bool,
 }
 
 // === impl Relay ===
@@ -55,7 +58,9 @@ impl Relay<'_> {
             if let Poll::Ready(end) = self.poll_response(client, cx) {
                 return Poll::Ready(end);
             }
-            self.poll_request(client, cx)
+            let left = self.poll_request(client, cx);
+            self.look_for_half_close(client);
+            left
         })
         .await;
         self.downstream.stop(Waiting::Client);
@@ -91,11 +96,27 @@ impl Relay<'_> {
                 Poll::Ready(Ok(Read::More)) => self.downstream.stop(Waiting::ResponseBody),
                 Poll::Ready(Ok(Read::End)) if self.answer.close().is_ok() => {}
                 Poll::Ready(_) => return Poll::Ready(End::Broken),
+                Poll::Pending if self.is_half_closed => {
+                    return wait(self.downstream, Waiting::ResponseBody, self.half_closed(), End::Left);
+                }
                 Poll::Pending => {
                     return wait(self.downstream, Waiting::ResponseBody, self.stream_idle, End::Broken);
                 }
             }
         }
+    }
+
+    /// A client that has ended its direction may be gone for good, which only a write would tell: from then on a response that
+    /// falls silent has less time.
+    fn look_for_half_close<S: Stream>(&mut self, client: &Wire<S>) {
+        if client.is_at_end() && !self.is_half_closed {
+            self.is_half_closed = true;
+            self.downstream.wait(Waiting::ResponseBody, self.half_closed());
+        }
+    }
+
+    fn half_closed(&self) -> Duration {
+        self.stream_idle.min(self.options.timeouts.half_closed_timeout)
     }
 
     /// The instance may answer before it has the whole request; both ways go on.
@@ -105,7 +126,7 @@ impl Relay<'_> {
             self.attempt.poll_send(self.request, cx);
             if self.request.is_complete() {
                 let max_bytes = self.options.limits.header_max_bytes;
-                return poll_left(client, max_bytes, cx).map(|()| End::Left);
+                return poll_left(client, max_bytes, self.downstream, cx).map(|()| End::Left);
             }
             if !self.attempt.has_sent_all(self.request) {
                 return Poll::Pending;

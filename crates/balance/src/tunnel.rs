@@ -1,12 +1,13 @@
 //! Bytes both ways, after the instance has agreed to change the protocol with 101: WebSocket and others.
 //!
-//! Nothing is understood any more and nothing is kept. Each direction ends by itself; the tunnel ends with both, or when
-//! nothing has moved for too long.
+//! Nothing is understood any more and nothing is kept. Each direction ends by itself, and what a side has said before it ended
+//! arrives: a write error ends the one direction only, because the other may still have its last words to be read, as a
+//! WebSocket's close frame. The tunnel ends with both directions, when nothing has moved for [`Limits::idle`], or, once one has ended,
+//! for [`Limits::half_closed`].
 
 use std::{
     future::poll_fn,
-    io,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,56 +16,84 @@ use crate::{
     wire::{Read, Stream, Wire},
 };
 
-/// Relays until both directions have ended, or nothing has moved for `idle_timeout`.
+/// How long nothing may move.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// In both directions.
+    pub(crate) idle: Duration,
+    /// In the one that is left.
+    pub(crate) half_closed: Duration,
+}
+
+/// Relays until both directions have ended; false when nothing has moved for too long.
 pub(crate) async fn run<A: Stream, B: Stream>(
     client: &mut Wire<A>,
     upstream: &mut Wire<B>,
     downstream: &Downstream,
-    idle_timeout: Duration,
-) {
+    limits: Limits,
+) -> bool {
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    downstream.wait(Waiting::Tunnel, idle_timeout);
-    poll_fn(|cx| {
-        let (a, b) = (up.poll(client, upstream, cx), down.poll(upstream, client, cx));
+    downstream.wait(Waiting::Tunnel, limits.idle);
+    let has_ended = poll_fn(|cx| {
+        up.poll(client, upstream, cx);
+        down.poll(upstream, client, cx);
+        // Who has broken the connection takes nothing either.
+        up.is_over |= down.is_broken;
+        down.is_over |= up.is_broken;
+        if up.is_over && down.is_over {
+            return Poll::Ready(true);
+        }
         if std::mem::take(&mut up.has_moved) | std::mem::take(&mut down.has_moved) {
-            downstream.wait(Waiting::Tunnel, idle_timeout);
+            let is_half_closed = up.is_over || down.is_over;
+            downstream.wait(Waiting::Tunnel, if is_half_closed { limits.half_closed } else { limits.idle });
         }
-        match (a, b) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
-                Poll::Ready(())
-            }
-            _ if downstream.is_over(Waiting::Tunnel) => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+        if downstream.is_over(Waiting::Tunnel) { Poll::Ready(false) } else { Poll::Pending }
     })
     .await;
     downstream.stop(Waiting::Tunnel);
+    has_ended
 }
 
 #[derive(Default)]
 struct Direction {
+    /// Something was written, or it has ended.
     has_moved: bool,
     is_over: bool,
+    /// It is over because the side that it comes from has broken the connection.
+    is_broken: bool,
 }
 
 impl Direction {
-    fn poll<A: Stream, B: Stream>(
-        &mut self,
-        from: &mut Wire<A>,
-        to: &mut Wire<B>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// Moves what can be moved.
+    fn poll<A: Stream, B: Stream>(&mut self, from: &mut Wire<A>, to: &mut Wire<B>, cx: &mut Context<'_>) {
         while !self.is_over {
-            if !from.unread().is_empty() {
-                let count = ready!(to.poll_write(cx, from.unread()))?;
-                from.consume(count);
-                self.has_moved = true;
-            } else if ready!(from.poll_read_some(cx))? == Read::End {
-                ready!(to.poll_shutdown(cx))?;
-                self.is_over = true;
+            if from.unread().is_empty() {
+                match from.poll_read_some(cx) {
+                    Poll::Ready(Ok(Read::More | Read::Full)) => {}
+                    Poll::Ready(Ok(Read::End)) => self.end(to, cx),
+                    Poll::Ready(Err(_)) => {
+                        self.is_broken = true;
+                        self.end(to, cx);
+                    }
+                    Poll::Pending => return,
+                }
+            } else {
+                match to.poll_write(cx, from.unread()) {
+                    Poll::Ready(Ok(count)) => {
+                        from.consume(count);
+                        self.has_moved = true;
+                    }
+                    Poll::Ready(Err(_)) => (self.is_over, self.has_moved) = (true, true),
+                    Poll::Pending => return,
+                }
             }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    fn end<B: Stream>(&mut self, to: &mut Wire<B>, cx: &mut Context<'_>) {
+        // Ready at once on a socket; it fails when there is nobody any more who could be told.
+        let _told = to.poll_shutdown(cx);
+        (self.is_over, self.has_moved) = (true, true);
     }
 }
 
@@ -81,13 +110,15 @@ mod tests {
         headers::Client,
     };
 
+    const LIMITS: Limits = Limits { idle: Duration::from_secs(60), half_closed: Duration::from_secs(5) };
+
     #[tokio::test]
     async fn each_direction_ends_by_itself_and_the_tunnel_with_both() {
         let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
         let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::new(Clock::default()));
         let (mut client, mut upstream) =
             (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
-        let tunnel = run(&mut client, &mut upstream, &downstream, Duration::from_secs(60));
+        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS);
         let talk = async {
             let sent = vec![7; 1000];
             user.write_all(b"ping").await.unwrap();
@@ -113,7 +144,7 @@ mod tests {
         let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
-        let tunnel = run(&mut client, &mut upstream, &downstream, Duration::from_secs(60));
+        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS);
         let mut tunnel = std::pin::pin!(tunnel);
         poll_fn(|cx| {
             assert!(tunnel.as_mut().poll(cx).is_pending());
@@ -122,5 +153,27 @@ mod tests {
             Poll::Ready(())
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_left_when_one_direction_has_ended_ends_soon() {
+        let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
+        let clock = Rc::new(Clock::default());
+        let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let (mut client, mut upstream) =
+            (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
+        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS);
+        let mut tunnel = std::pin::pin!(tunnel);
+        user.shutdown().await.unwrap();
+        let mut poll_at = async |now| {
+            clock.set_to(Millis(now));
+            poll_fn(|cx| Poll::Ready(tunnel.as_mut().poll(cx))).await
+        };
+        assert!(poll_at(0).await.is_pending());
+        assert!(poll_at(5_000).await.is_pending());
+        instance.write_all(b"still here").await.unwrap();
+        assert!(poll_at(5_050).await.is_pending(), "while something moves it lives");
+        assert!(poll_at(10_000).await.is_pending());
+        assert_eq!(poll_at(10_200).await, Poll::Ready(false));
     }
 }

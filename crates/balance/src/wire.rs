@@ -31,6 +31,9 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
 
     /// Reads what the kernel has at this moment, whatever the runtime has heard of it; `WouldBlock`: nothing yet.
     fn read_at_once(&self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether the other side has reset it, by the kernel's word at this moment. Told once.
+    fn has_error(&self) -> bool;
 }
 
 impl Stream for TcpStream {
@@ -42,6 +45,10 @@ impl Stream for TcpStream {
     fn read_at_once(&self, into: &mut [u8]) -> io::Result<usize> {
         (&*SockRef::from(self)).read(into)
     }
+
+    fn has_error(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +57,10 @@ impl Stream for tokio::io::DuplexStream {
 
     fn read_at_once(&self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn has_error(&self) -> bool {
+        false
     }
 }
 
@@ -166,6 +177,11 @@ impl<S: Stream> Wire<S> {
     /// Says that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Whether the other side has ended its direction.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.is_at_end
     }
 
     /// Whether a write has failed; what can be read is worth reading nevertheless.

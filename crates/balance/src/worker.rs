@@ -195,6 +195,7 @@ impl Seed {
             scratch: Default::default(),
             queues: Default::default(),
             downstreams: Downstreams::default(),
+            lingering: Default::default(),
             refusals: metrics.refusals,
             budgets: Default::default(),
         };
@@ -225,7 +226,7 @@ impl Worker {
         downstreams.drain();
         self.welcome_until(&listener, &mut ticks, self.time_to_close()).await;
         self.welcome_the_last(listener);
-        while !downstreams.is_empty() && Instant::now() < deadline {
+        while (!downstreams.is_empty() || self.told.get() > 0) && Instant::now() < deadline {
             ticks.tick().await;
             self.gateway.tick();
         }
@@ -289,8 +290,9 @@ impl Worker {
                     self.told.set(self.told.get() + 1);
                     let told = Rc::clone(&self.told);
                     let words = self.gateway.clock.with_date(|date| reply::last_words(&refusal, date));
+                    let gateway = Rc::clone(&self.gateway);
                     tokio::task::spawn_local(async move {
-                        connection::say_last_words(stream, &words).await;
+                        connection::say_last_words(stream, &words, &gateway.lingering).await;
                         told.set(told.get() - 1);
                     });
                 }

@@ -14,6 +14,7 @@ mod etcd;
 mod explain;
 mod framing;
 mod header_fields;
+mod last_answers;
 mod limits;
 mod own_answers;
 mod policies;

@@ -88,3 +88,74 @@ async fn a_tunnel_in_which_nothing_moves_ends() {
     assert!(client.is_closed().await);
     conversation.closed().await;
 }
+
+#[tokio::test]
+async fn the_last_frame_of_an_instance_that_closes_arrives_every_time() {
+    let mut upstream = Upstream::listen().await;
+    let gateway = Gateway::before(&[upstream.address()], &[]);
+    for n in 0..100 {
+        let mut client = gateway.connect().await;
+        client.send(UPGRADE).await;
+        let mut conversation = upstream.accept().await;
+        conversation.read_request().await.unwrap().unwrap();
+        conversation.write(SWITCHING).await;
+        assert_eq!(client.head_only().await.status, 101);
+        // What the instance has not read when it closes makes its kernel reset the connection.
+        let last_words = async {
+            conversation.read_some().await;
+            conversation.write(b"\x88\x02\x03\xe8").await;
+            drop(conversation);
+        };
+        let chatter = async {
+            for _ in 0..50 {
+                client.try_send([0; 10_000]).await;
+            }
+        };
+        tokio::join!(last_words, chatter);
+        let (heard, end) = client.end().await;
+        assert_eq!(heard, b"\x88\x02\x03\xe8", "round {n}, which ended with {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_frame_of_a_client_that_closes_arrives_every_time() {
+    let mut upstream = Upstream::listen().await;
+    let gateway = Gateway::before(&[upstream.address()], &[]);
+    for n in 0..100 {
+        let mut client = gateway.connect().await;
+        client.send(UPGRADE).await;
+        let mut conversation = upstream.accept().await;
+        conversation.read_request().await.unwrap().unwrap();
+        conversation.write(SWITCHING).await;
+        assert_eq!(client.head_only().await.status, 101);
+        let last_words = async {
+            client.read_some().await;
+            client.send(b"\x88\x02\x03\xe8").await;
+            drop(client);
+        };
+        let chatter = async {
+            for _ in 0..50 {
+                conversation.write([0; 10_000]).await;
+            }
+        };
+        tokio::join!(last_words, chatter);
+        assert_eq!(conversation.read_some().await, b"\x88\x02\x03\xe8", "round {n}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_tunnel_when_one_side_has_ended_ends_soon() {
+    let mut upstream = Upstream::listen().await;
+    let gateway = Gateway::before(&[upstream.address()], &["--half-closed-timeout=500ms"]);
+    let mut client = gateway.connect().await;
+    client.send(UPGRADE).await;
+    let mut conversation = upstream.accept().await;
+    conversation.read_request().await.unwrap().unwrap();
+    conversation.write(SWITCHING).await;
+    assert_eq!(client.head_only().await.status, 101);
+    client.half_close().await;
+    assert_eq!(conversation.read_some().await, b"", "the instance is told");
+    conversation.write("answer").await;
+    assert_eq!(client.read(6).await, b"answer");
+    assert!(client.is_closed().await);
+}

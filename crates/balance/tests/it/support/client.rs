@@ -44,6 +44,26 @@ impl Client {
         soon("sending", self.stream.write_all(bytes.as_ref())).await.is_ok()
     }
 
+    /// Ends this direction (FIN); what comes the other way can still be read.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Breaks the connection (RST).
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
+    /// How the connection ends: what still comes, and whether it is broken rather than closed.
+    pub(crate) async fn end(mut self) -> (Vec<u8>, std::io::Result<usize>) {
+        loop {
+            match soon("an end", self.stream.read_buf(&mut self.unread)).await {
+                Ok(1..) => {}
+                end => return (self.unread, end),
+            }
+        }
+    }
+
     /// Sends a request and reads its answer.
     pub(crate) async fn ask(&mut self, request: &str) -> Answer {
         self.send(request).await;
