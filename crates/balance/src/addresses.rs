@@ -14,6 +14,7 @@ use std::{
 };
 
 use discovery::{Address, ForbiddenIp, Host};
+use service_kit::names::Names;
 use tokio_util::sync::CancellationToken;
 
 use members::Members;
@@ -24,6 +25,7 @@ pub(crate) use members::Resolved;
 pub struct AddressPolicy {
     etcd: Arc<Members>,
     own: Vec<SocketAddr>,
+    names: Names,
 }
 
 /// Why an address is not used. `Display` completes the sentence "10.0.0.5:7070 …".
@@ -50,13 +52,25 @@ impl AddressPolicy {
             rest.trim().trim_end_matches('/')
         };
         let etcd = etcd.into_iter().filter_map(|endpoint| authority(endpoint).parse().ok()).collect();
-        Self { etcd: Arc::new(Members::new(etcd)), own: own.into_iter().collect() }
+        Self { etcd: Arc::new(Members::new(etcd)), own: own.into_iter().collect(), names: Names::default() }
     }
 
-    /// Resolves the names among etcd's endpoints until `shutdown`: after 1, 2, 4 and 8 s, then every 10 s.
+    /// Resolves host names by `names` instead of the operating system's name servers.
+    #[must_use]
+    pub fn with_names(mut self, names: Names) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// Where host names are resolved.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Resolves the names among etcd's endpoints until `shutdown`.
     pub async fn follow_etcd(self, shutdown: CancellationToken) {
         // `None` is the shutdown.
-        let _ended = shutdown.run_until_cancelled(self.etcd.follow()).await;
+        let _ended = shutdown.run_until_cancelled(self.etcd.follow(&self.names)).await;
     }
 
     /// What is known about etcd's names. Another value when that has changed: judge again what was judged by it.
@@ -145,6 +159,7 @@ impl From<ForbiddenIp> for Forbidden {
 #[cfg(test)]
 mod tests {
     use discovery::forbidden::samples::{NEVER, SOMETIMES};
+    use service_kit::names::LookupError;
 
     use super::*;
 
@@ -206,19 +221,19 @@ mod tests {
         let before = policy.resolved();
         assert_eq!(check("10.0.0.2:2379"), Err(Forbidden::PerhapsEtcd), "any machine may be etcd-2");
         assert_eq!(check("10.0.0.2:7070"), Ok(()), "but not on another port");
-        policy.etcd.learn(&name, Err(std::io::ErrorKind::TimedOut.into()));
-        policy.etcd.learn(&name, Ok(vec![]));
+        policy.etcd.learn(&name, Err(&LookupError::NoSuchName));
+        policy.etcd.learn(&name, Ok(&[]));
         assert_eq!(check("10.0.0.2:2379"), Err(Forbidden::PerhapsEtcd));
 
-        policy.etcd.learn(&name, Ok(vec!["10.0.0.2".parse().unwrap()]));
+        policy.etcd.learn(&name, Ok(&["10.0.0.2".parse().unwrap()]));
         assert!(!Arc::ptr_eq(&before, &policy.clone().resolved()), "all clones learn it");
         assert_eq!(check("10.0.0.2:2379"), Err(Forbidden::Etcd));
         assert_eq!(check("[::ffff:10.0.0.2]:2379"), Err(Forbidden::Etcd));
         assert_eq!(check("ETCD-2:2379"), Err(Forbidden::Etcd));
         assert_eq!(check("10.0.0.3:2379"), Ok(()), "somebody else's");
 
-        policy.etcd.learn(&name, Ok(vec!["10.0.0.3".parse().unwrap()]));
-        policy.etcd.learn(&name, Err(std::io::ErrorKind::TimedOut.into()));
+        policy.etcd.learn(&name, Ok(&["10.0.0.3".parse().unwrap()]));
+        policy.etcd.learn(&name, Err(&LookupError::NoSuchName));
         assert_eq!(check("10.0.0.3:2379"), Err(Forbidden::Etcd));
         assert_eq!(check("10.0.0.2:2379"), Err(Forbidden::Etcd), "it may only be left out of one answer");
     }

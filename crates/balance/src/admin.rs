@@ -142,6 +142,7 @@ fn service_json(service: &Service, now: Millis) -> Value {
 
 fn candidate_json(candidate: &Candidate, place: &str, now: Millis) -> Value {
     let (decision, ejected_for) = match candidate.standing.outlier.verdict(now) {
+        Verdict::Healthy if candidate.is_unresolved() => ("unresolved", None),
         Verdict::Healthy => (place, None),
         Verdict::Ejected { until } => ("ejected", Some(until.since(now))),
         Verdict::Probation => ("probation", None),

@@ -249,12 +249,13 @@ impl Failure {
     /// Whether it speaks against the instance, and how.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         match &self.kind {
-            Kind::Connect(ConnectError::Connect(_) | ConnectError::Timeout(_) | ConnectError::Resolve(_)) => {
-                Some(Outcome::ConnectFailed)
-            }
-            Kind::Connect(ConnectError::Forbidden(_) | ConnectError::NoResolver(_) | ConnectError::Exhausted(_)) => {
-                None
-            }
+            Kind::Connect(ConnectError::Connect(_) | ConnectError::Timeout(_)) => Some(Outcome::ConnectFailed),
+            Kind::Connect(
+                ConnectError::Forbidden(_)
+                | ConnectError::Unresolved(_)
+                | ConnectError::Unanswered(_)
+                | ConnectError::Exhausted(_),
+            ) => None,
             Kind::Closed(_) if self.is_stale || self.is_amid_body => None,
             Kind::Closed(_) => Some(Outcome::Broken),
             Kind::Timeout(_) => Some(Outcome::TimedOut),
@@ -265,7 +266,10 @@ impl Failure {
     /// How the metrics call it; `None` when the instance has no part in it.
     pub(crate) fn metric(&self) -> Option<FailureKind> {
         match self.kind {
-            Kind::Connect(ConnectError::Exhausted(_)) => None,
+            // Names have metrics of their own.
+            Kind::Connect(ConnectError::Exhausted(_) | ConnectError::Unresolved(_) | ConnectError::Unanswered(_)) => {
+                None
+            }
             Kind::Connect(_) => Some(FailureKind::Connect),
             Kind::Closed(_) => Some(FailureKind::Closed),
             Kind::Timeout(_) => Some(FailureKind::Timeout),

@@ -87,14 +87,16 @@ impl Checker {
         for due in self.schedule.due(Millis::now(), room) {
             let addresses = self.addresses.clone();
             asked.spawn(async move {
-                let answer = probe::ask(due.candidate.address(), &due.question, &addresses, due.patience).await;
+                let answer = probe::ask(&due.candidate, &due.question, &addresses, due.patience).await;
                 (due, answer)
             });
         }
     }
 
     fn take_in(&mut self, due: &Due, answer: &Answer) {
-        self.counted.count(*answer == Answer::Good);
+        if !matches!(answer, Answer::Unasked(_)) {
+            self.counted.count(*answer == Answer::Good);
+        }
         let (name, instance) = (&due.candidate.key.service, due.candidate.address());
         let event = self.schedule.answered(due, answer, Millis::now());
         match event {

@@ -8,6 +8,7 @@ use discovery_etcd::EtcdOptions;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
     duration,
+    names::parse_name_server,
 };
 
 use crate::trusted::Network;
@@ -34,6 +35,10 @@ pub struct Config {
     /// Where this gateway runs: instances that announce the same zone are preferred, while they have the capacity.
     #[arg(long, env = "BALANCE_ZONE", value_name = "ZONE")]
     pub zone: Option<String>,
+    /// Name servers that resolve instances' host names, in this order, as 10.0.0.2 or 10.0.0.2:5353, separated by commas.
+    /// Default: those in /etc/resolv.conf, which is read again when it changes.
+    #[arg(long, env = "BALANCE_NAME_SERVERS", value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_name_server)]
+    pub name_servers: Vec<SocketAddr>,
     /// How long an instance whose lease expired is still used when no other is registered, and while it accepts
     /// connections: so that the death of every registry, or of etcd, does not stop the traffic. `0s`: not at all.
     #[arg(long, env = "BALANCE_LAST_RESORT", default_value = "10m", value_parser = duration::parse)]

@@ -79,6 +79,7 @@ impl Place<'_> {
         json!({
             "key": candidate.key,
             "address": instance.address,
+            "resolves_to": candidate.named.as_ref().map(|named| named.name.answer().addresses.to_vec()),
             "verdict": verdict,
             "why": why,
             "weight": instance.weight,
@@ -98,6 +99,7 @@ impl Place<'_> {
             }
         }
         let verdict = match candidate.standing.outlier.verdict(now) {
+            Verdict::Healthy if candidate.is_unresolved() => "unresolved",
             Verdict::Healthy if self.is_suspect => "last_resort_in_use",
             Verdict::Healthy => "in_rotation",
             Verdict::Ejected { until } => {
@@ -133,6 +135,7 @@ impl Place<'_> {
         if self.service.shelf().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
             remarks.push("it is in another zone".to_owned());
         }
+        remarks.extend(candidate.trouble().map(|trouble| format!("it {trouble}")));
         remarks.extend(candidate.standing.last_check().map(|check| format!("health check: {check}")));
         remarks
     }

@@ -33,6 +33,7 @@ pub use saved::{Saved, SavedTombstone};
 use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
+    dial::Named,
     outlier::Judgements,
     routing_table::{Candidate, RoutingTable, Service, Source, Standing},
     tombstones::{Cause, Tombstone, Tombstones},
@@ -302,7 +303,8 @@ impl Instances {
             }
         };
         self.places.add(&key, &instance.address);
-        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, standing });
+        let named = Named::of(&instance.address.host, &self.addresses);
+        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, named, standing });
         self.registered.insert(key, Known { registered, candidate });
     }
 

@@ -68,6 +68,8 @@ fn judge(answer: &Answer, silences_before: u32) -> Option<u32> {
     match answer {
         Answer::Good => Some(0),
         Answer::Refused => None,
+        // Nothing was learnt.
+        Answer::Unasked(_) => Some(silences_before),
         Answer::Silent | Answer::Bad(_) | Answer::Nonsense => {
             Some(silences_before + 1).filter(|silences| *silences < SILENCES_MAX)
         }
@@ -76,7 +78,7 @@ fn judge(answer: &Answer, silences_before: u32) -> Option<u32> {
 
 async fn ask(suspect: &Candidate, addresses: &AddressPolicy) -> Answer {
     let question = suspect.instance.health.clone().map_or(Question::Connect, Question::Get);
-    probe::ask(suspect.address(), &question, addresses, PROBE_MAX).await
+    probe::ask(suspect, &question, addresses, PROBE_MAX).await
 }
 
 #[cfg(test)]
@@ -89,6 +91,7 @@ mod tests {
         assert_eq!(judge(&Answer::Silent, 0), Some(1));
         assert_eq!(judge(&Answer::Silent, 2), None);
         assert_eq!(judge(&Answer::Good, 2), Some(0));
+        assert_eq!(judge(&Answer::Unasked("has a name that is not resolved yet".into()), 2), Some(2));
     }
 
     #[tokio::test]

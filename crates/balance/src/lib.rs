@@ -11,7 +11,7 @@
 //! | `gateway` | **the life of a request, on one page** |
 //! | `admission`, `target`, `slash`, `headers`, `identity`, `outgoing` | what passes, whom it is for, what leaves for the instance |
 //! | `choice`, `pick`, `load`, `outlier`, `queue` | which instance, which one not for a while, and what if all are busy |
-//! | `serve`, `attempt`, `race`, `body`, `upstream`, `pool` | from the request to the head of its response |
+//! | `serve`, `attempt`, `race`, `body`, `upstream`, `dial`, `pool` | from the request to the head of its response |
 //! | `retry` | whether it may be tried again |
 //! | `answer`, `prefix`, `relay`, `tunnel` | from there to its end |
 //! | `refusal`, `unavailable`, `cors`, `reply` | the gateway's own answers |
@@ -42,6 +42,7 @@ mod connection;
 mod connections;
 mod cors;
 mod departure;
+mod dial;
 mod downstream;
 mod ending;
 mod explain;
@@ -89,6 +90,7 @@ use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
     health::Readiness,
+    names::Names,
     serve::{ServeOptions, bind, serve},
     service::Failure,
 };
@@ -124,7 +126,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let admin_address = admin_listener.local_addr()?;
 
     let etcd_endpoints = config.etcd.etcd_endpoints.iter().map(String::as_str);
-    let addresses = AddressPolicy::new(etcd_endpoints, [listeners.address(), admin_address]);
+    let names = Names::new(config.name_servers.clone());
+    let addresses = AddressPolicy::new(etcd_endpoints, [listeners.address(), admin_address]).with_names(names.clone());
     let instances = Instances::new(listeners.cores(), addresses.clone(), config.last_resort)
         .with_policy(config.gateway.default_policy())
         .in_zone(config.zone.clone());
@@ -137,7 +140,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     }
 
     let (metrics, mut registry) = (DataMetrics::new(&config.gateway), Registry::default());
-    metrics.register(&mut registry, table.clone(), health.clone());
+    metrics.register(&mut registry, table.clone(), health.clone(), names);
     let admin = admin::router(table.clone(), health, config.zone, readiness.clone(), registry);
 
     let (control_end, cores) = (CancellationToken::new(), listeners.cores());

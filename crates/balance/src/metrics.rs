@@ -6,7 +6,9 @@
 //! | `balance_request_duration_seconds`: to the head of the response | service |
 //! | `balance_retries_total`, `balance_ejections_total` | service |
 //! | `balance_attempts_failed_total` | service, reason (`connect`, `closed`, `timeout`, `malformed`) |
-//! | `balance_instances` | service, state (`in_rotation`, `ejected`, `withheld`, `last_resort`) |
+//! | `balance_instances` | service, state (`in_rotation`, `ejected`, `unresolved`, `withheld`, `last_resort`) |
+//! | `balance_names`: host names of instances and of etcd, now | state (`resolved`; `stale`: look-ups fail, the last answer is used; `unresolved`) |
+//! | `balance_lookups_total`: look-ups of names | result (`good`; `denied`: there is no such name; `failed`) |
 //! | `balance_addresses_refused`: instances whose address must not be used, now | reason |
 //! | `balance_checks_total`: health checks | result (`good`, `bad`) |
 //! | `balance_refusals_total`: answers of the gateway's own | code |
@@ -29,6 +31,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+use service_kit::names::Names;
 
 use crate::{config::GatewayOptions, connections::Connections, refusal::Refusal, routing_table::TableHandle};
 
@@ -63,12 +66,12 @@ impl DataMetrics {
     }
 
     /// Adds everything to `registry`.
-    pub fn register(&self, registry: &mut Registry, table: TableHandle, watch: WatchHealth) {
+    pub fn register(&self, registry: &mut Registry, table: TableHandle, watch: WatchHealth, names: Names) {
         let help = "Answers that the gateway gave itself, by the code of their problem";
         registry.register("balance_refusals", help, self.refusals.0.clone());
         registry.register("balance_checks", "Health checks of instances", self.checks.0.clone());
         let connections = self.connections.clone();
-        registry.register_collector(Box::new(collect::Collected { table, watch, connections }));
+        registry.register_collector(Box::new(collect::Collected { table, watch, connections, names }));
     }
 }
 

@@ -6,7 +6,7 @@
 //! | 2 | the instance that the client's sticky cookie names, if it is well |
 //! | 3 | otherwise one is drawn by the service's policy: in turn, of two the less loaded, by hash; from the own zone, as far as it has the capacity |
 //! | 4 | whoever was tried by this request, is ejected or fails its probes is put back, and another is drawn; an instance that has just joined is put back most of the time |
-//! | 5 | when that leaves nobody, an unhealthy one is better than nobody, so the last instance is never ejected; one that refused the last connection comes last of all |
+//! | 5 | when that leaves nobody, an unhealthy one is better than nobody, so the last instance is never ejected; one that refused the last connection comes after it, and one whose name has no address last of all |
 //!
 //! A pick looks at a few candidates, however many there are: the shelves are prepared when the table is made, and what
 //! the judgements about all instances add up to (`assess`) is computed again only when there is a new judgement. Only when
@@ -124,7 +124,7 @@ impl<'a> Rules<'a> {
 
     /// The candidate, if a request may go to it now.
     fn admit(&self, candidate: &Arc<Candidate>) -> Option<Picked> {
-        if self.tried.contains(candidate) {
+        if self.tried.contains(candidate) || candidate.is_unresolved() {
             return None;
         }
         let outlier = &candidate.standing.outlier;
@@ -147,7 +147,9 @@ impl<'a> Rules<'a> {
         let (before, after) = all.all().split_at(all.at_turn(self.turn).min(all.all().len()));
         let untried = || after.iter().chain(before).filter(|candidate| !self.tried.contains(candidate));
         let listens = |candidate: &&Arc<Candidate>| !candidate.standing.outlier.refuses();
-        let candidate = untried().find(listens).or_else(|| untried().next())?;
+        let is_somewhere = |candidate: &&Arc<Candidate>| !candidate.is_unresolved();
+        let best = untried().filter(is_somewhere).find(listens).or_else(|| untried().find(is_somewhere));
+        let candidate = best.or_else(|| untried().next())?;
         Some(Picked { candidate: Arc::clone(candidate), is_probation: false, is_sticky: false })
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Each on a connection of its own, at no address that is forbidden, within a limit for the whole.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use axum::body::Bytes;
 use discovery::{Address, HealthPath};
@@ -17,11 +17,11 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
+    net::TcpStream,
+    time::{Instant, timeout_at},
 };
 
-use crate::addresses::AddressPolicy;
+use crate::{addresses::AddressPolicy, dial, routing_table::Candidate, upstream::ConnectError};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,16 +44,19 @@ pub(crate) enum Answer {
     Refused,
     /// It could not be reached, or did not answer in time.
     Silent,
+    /// It could not be asked, for a reason that says nothing about it; which completes the sentence "it …".
+    Unasked(String),
 }
 
-/// Asks at `address`, for at most `limit`.
-pub(crate) async fn ask(address: &Address, question: &Question, policy: &AddressPolicy, limit: Duration) -> Answer {
+/// Asks the instance, for at most `limit`.
+pub(crate) async fn ask(candidate: &Candidate, question: &Question, policy: &AddressPolicy, limit: Duration) -> Answer {
+    let deadline = Instant::now() + limit;
+    let stream = match dial::connect(candidate, policy, limit).await {
+        Ok(stream) => stream,
+        Err(error) => return Answer::unconnected(&error),
+    };
+    let address = candidate.address();
     let asking = async {
-        let stream = match connect(address, policy).await {
-            Ok(stream) => stream,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Answer::Refused,
-            Err(_) => return Answer::Silent,
-        };
         match question {
             Question::Connect => Answer::Good,
             Question::Get(path) => {
@@ -64,26 +67,7 @@ pub(crate) async fn ask(address: &Address, question: &Question, policy: &Address
             }
         }
     };
-    timeout(limit, asking).await.unwrap_or(Answer::Silent)
-}
-
-async fn connect(address: &Address, policy: &AddressPolicy) -> io::Result<TcpStream> {
-    let all: Vec<SocketAddr> = match address.socket_addr() {
-        Some(socket) => vec![socket],
-        None => lookup_host((address.host.to_string(), address.port.get())).await?.collect(),
-    };
-    let allowed: Vec<_> = all.iter().copied().filter(|socket| policy.check_socket(*socket).is_ok()).collect();
-    if allowed.is_empty() && !all.is_empty() {
-        // Nobody who would ever get a request.
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    let stream = TcpStream::connect(&allowed[..]).await?;
-    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
-        && policy.is_loop(local, peer)
-    {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    Ok(stream)
+    timeout_at(deadline, asking).await.unwrap_or(Answer::Silent)
 }
 
 /// The status of the response; `None`: there is none.
@@ -109,6 +93,21 @@ fn grade(status: StatusCode) -> Answer {
     if status.is_success() || status.is_redirection() { Answer::Good } else { Answer::Bad(status) }
 }
 
+impl Answer {
+    /// There is no connection to ask on.
+    fn unconnected(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Refused,
+            // No request would ever be sent there.
+            ConnectError::Forbidden(_) => Self::Refused,
+            ConnectError::Connect(_) | ConnectError::Timeout(_) => Self::Silent,
+            ConnectError::Unresolved(_) | ConnectError::Unanswered(_) | ConnectError::Exhausted(_) => {
+                Self::Unasked(error.to_string())
+            }
+        }
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -117,6 +116,7 @@ impl fmt::Display for Answer {
             Self::Nonsense => f.write_str("failed: it broke off, or does not speak HTTP/1.1"),
             Self::Refused => f.write_str("failed: nobody listens there"),
             Self::Silent => f.write_str("failed: no answer in time"),
+            Self::Unasked(why) => write!(f, "not made: it {why}"),
         }
     }
 }
@@ -128,8 +128,8 @@ mod tests {
     use super::*;
 
     async fn asked(upstream: &Upstream, question: &Question) -> Answer {
-        let address = upstream.address().try_into().unwrap();
-        ask(&address, question, &AddressPolicy::default(), Duration::from_secs(1)).await
+        let candidate = Candidate::sample(&upstream.address().to_string(), 1);
+        ask(&candidate, question, &AddressPolicy::default(), Duration::from_secs(1)).await
     }
 
     #[tokio::test]
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_listens_at_a_closed_port_and_nobody_is_asked_at_a_forbidden_one() {
         let mut upstream = Upstream::named("mail").await;
-        let address = Address { host: "localhost".parse().unwrap(), ..upstream.address().try_into().unwrap() };
+        let address = Candidate::sample(&format!("localhost:{}", upstream.address().port()), 1);
         let forbidden = AddressPolicy::new([format!("http://{}", upstream.address()).as_str()], []);
         let limit = Duration::from_secs(1);
         assert_eq!(ask(&address, &Question::Ping, &forbidden, limit).await, Answer::Refused);

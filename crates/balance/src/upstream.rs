@@ -4,18 +4,17 @@
 //! read, the response likewise, and an unused connection is not a task but a value in the [`pool`](crate::pool). Dropping it
 //! closes it, so a client that leaves ends its request at the instance.
 
-use std::{future::Future, io, mem::MaybeUninit, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, io, mem::MaybeUninit, pin::Pin, sync::Arc, time::Duration};
 
 use nix::errno::Errno;
+use service_kit::names::Unresolved;
 use socket2::SockRef;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::net::TcpStream;
 
 use crate::{
     addresses::{AddressPolicy, Forbidden},
     buffers::Buffers,
+    dial,
     routing_table::Candidate,
     wire::Wire,
 };
@@ -34,12 +33,12 @@ pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, Conne
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// There is no such name.
-    #[error("cannot be resolved")]
-    Resolve(#[source] io::Error),
-    /// The resolver does not know, for now: that says nothing about the instance.
-    #[error("cannot be resolved for now")]
-    NoResolver(#[source] io::Error),
+    /// Its name has no address, for now: that says nothing about the instance.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
+    /// Its name is being looked up for the first time; neither does that.
+    #[error("has a name that is not resolved yet, after {0:?}")]
+    Unanswered(Duration),
     /// This host has no file descriptor, port or memory left for a connection, to whomever.
     #[error("cannot be connected to, because this host is exhausted")]
     Exhausted(#[source] io::Error),
@@ -54,20 +53,9 @@ pub(crate) enum ConnectError {
 // === impl ConnectError ===
 
 impl ConnectError {
-    fn connecting(error: io::Error) -> Self {
+    /// No connection stands, because of that.
+    pub(crate) fn connecting(error: io::Error) -> Self {
         if is_exhaustion(&error) { Self::Exhausted(error) } else { Self::Connect(error) }
-    }
-
-    fn resolving(error: io::Error) -> Self {
-        // The code of getaddrinfo (EAI_AGAIN) is lost on the way; its sentence is glibc's or musl's, in English always.
-        let says = |sentence| error.to_string().contains(sentence);
-        if is_exhaustion(&error) {
-            Self::Exhausted(error)
-        } else if says("Temporary failure") || says("Try again") {
-            Self::NoResolver(error)
-        } else {
-            Self::Resolve(error)
-        }
     }
 }
 
@@ -97,40 +85,7 @@ impl Upstream {
 /// Connects to the instance, within `limit` altogether.
 pub(crate) fn connect(candidate: &Arc<Candidate>, addresses: &AddressPolicy, limit: Duration) -> Connecting {
     let (candidate, addresses) = (Arc::clone(candidate), addresses.clone());
-    Box::pin(async move {
-        let opened = timeout(limit, open(&candidate, &addresses)).await;
-        opened.map_err(|_| ConnectError::Timeout(limit))?
-    })
-}
-
-/// Opens the socket; a host name may have several addresses, which are tried in order.
-async fn open(candidate: &Candidate, addresses: &AddressPolicy) -> Result<TcpStream, ConnectError> {
-    let address = candidate.address();
-    if let Some(socket) = address.socket_addr() {
-        return open_at(socket, addresses).await;
-    }
-    let host = (address.host.to_string(), address.port.get());
-    let mut failure = None;
-    for socket in lookup_host(host).await.map_err(ConnectError::resolving)? {
-        match open_at(socket, addresses).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = Some(error),
-        }
-    }
-    Err(failure.unwrap_or_else(|| ConnectError::Resolve(io::ErrorKind::NotFound.into())))
-}
-
-async fn open_at(socket: SocketAddr, addresses: &AddressPolicy) -> Result<TcpStream, ConnectError> {
-    addresses.check_socket(socket)?;
-    let stream = TcpStream::connect(socket).await.map_err(ConnectError::connecting)?;
-    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
-        && addresses.is_loop(local, peer)
-    {
-        return Err(Forbidden::Own.into());
-    }
-    // Without it a small request waits for the acknowledgement of the one before.
-    let _best_effort = stream.set_nodelay(true);
-    Ok(stream)
+    Box::pin(async move { dial::connect(&candidate, &addresses, limit).await })
 }
 
 #[cfg(test)]
@@ -142,19 +97,9 @@ mod tests {
         let ours = [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM];
         for errno in ours {
             assert!(matches!(ConnectError::connecting(errno.into()), ConnectError::Exhausted(_)), "{errno}");
-            assert!(matches!(ConnectError::resolving(errno.into()), ConnectError::Exhausted(_)), "{errno}");
         }
         for errno in [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ECONNRESET] {
             assert!(matches!(ConnectError::connecting(errno.into()), ConnectError::Connect(_)), "{errno}");
         }
-    }
-
-    #[test]
-    fn a_resolver_that_is_down_is_told_from_a_name_that_is_not_there() {
-        let error = |sentence| io::Error::other(format!("failed to lookup address information: {sentence}"));
-        let later = ConnectError::resolving(error("Temporary failure in name resolution"));
-        assert!(matches!(later, ConnectError::NoResolver(_)));
-        let never = ConnectError::resolving(error("Name or service not known"));
-        assert!(matches!(never, ConnectError::Resolve(_)));
     }
 }

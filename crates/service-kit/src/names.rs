@@ -23,7 +23,10 @@ mod stub;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,16 +55,43 @@ const AT_ONCE_MAX: usize = 128;
 #[derive(Debug, Clone, Default)]
 pub struct Names(Arc<Shared>);
 
+/// What [`Names::state`] tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NamesState {
+    /// Names whose last look-up brought an address.
+    pub resolved: usize,
+    /// Names whose last look-up failed, and whose last good answer is used.
+    pub stale: usize,
+    /// Names without an address.
+    pub unresolved: usize,
+    /// Look-ups that brought an address.
+    pub good: u64,
+    /// Look-ups to which a name server said that there is no such name, or that it has no address.
+    pub denied: u64,
+    /// Look-ups that failed.
+    pub failed: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     stub: Stub,
     known: Mutex<HashMap<Box<str>, Weak<Name>>>,
     places: Semaphore,
+    good: AtomicU64,
+    denied: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { stub: Stub::default(), known: Mutex::default(), places: Semaphore::new(AT_ONCE_MAX) }
+        Self {
+            stub: Stub::default(),
+            known: Mutex::default(),
+            places: Semaphore::new(AT_ONCE_MAX),
+            good: AtomicU64::default(),
+            denied: AtomicU64::default(),
+            failed: AtomicU64::default(),
+        }
     }
 }
 
@@ -96,13 +126,21 @@ impl Names {
         name
     }
 
-    /// How many names are followed and do not have an answer; how many have one, but look-ups fail now.
+    /// How many names are followed, by how they fare now, and how many look-ups there were.
     #[must_use]
-    pub fn troubled(&self) -> (usize, usize) {
+    pub fn state(&self) -> NamesState {
         let answers: Vec<_> = self.0.lock().values().filter_map(Weak::upgrade).map(|name| name.answer()).collect();
-        let unresolved = answers.iter().filter(|answer| answer.addresses.is_empty()).count();
-        let stale = answers.iter().filter(|answer| !answer.addresses.is_empty() && answer.trouble.is_some()).count();
-        (unresolved, stale)
+        let [good, denied, failed] =
+            [&self.0.good, &self.0.denied, &self.0.failed].map(|all| all.load(Ordering::Relaxed));
+        let mut state = NamesState { good, denied, failed, ..NamesState::default() };
+        for answer in answers {
+            match (answer.addresses.is_empty(), &answer.trouble) {
+                (true, _) => state.unresolved += 1,
+                (false, Some(_)) => state.stale += 1,
+                (false, None) => state.resolved += 1,
+            }
+        }
+        state
     }
 }
 
@@ -116,6 +154,12 @@ impl Shared {
                 // Nobody closes it.
                 Err(_) => return,
             };
+            let counter = match &found {
+                Ok(_) => &self.good,
+                Err(error) if error.is_denial() => &self.denied,
+                Err(_) => &self.failed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
             let Some(name) = name.upgrade() else { return };
             let pause = name.learn(found);
             drop(name);

@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    io,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -16,19 +15,13 @@ use std::{
 use arc_swap::ArcSwap;
 use discovery::Address;
 use futures::future::join_all;
-use tokio::{
-    net::lookup_host,
-    time::{sleep, timeout},
-};
+use service_kit::names::{LookupError, Names};
+use tokio::time::sleep;
 
 use super::Forbidden;
 
-/// How often names are resolved again; shorter than most records' time to live.
-const EVERY: Duration = Duration::from_secs(10);
-/// The first pause, doubled up to [`EVERY`]: the resolver may start together with us.
-const AT_FIRST: Duration = Duration::from_secs(1);
-/// How long one answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How often the names' answers are looked at.
+const EVERY: Duration = Duration::from_secs(1);
 /// Addresses kept for a name. Former ones stay for as long as there is room: a record in rotation or a member that
 /// restarts leaves an answer for a while, and is a member nevertheless.
 const PER_NAME_MAX: usize = 64;
@@ -84,28 +77,34 @@ impl Members {
         self.resolved.load_full()
     }
 
-    /// Resolves the names for as long as it is polled; at once done when there are none.
-    pub(super) async fn follow(&self) {
-        let names: Vec<_> = self.endpoints.iter().filter(|endpoint| endpoint.host.ip().is_none()).collect();
-        let mut pause = AT_FIRST;
-        while !names.is_empty() {
-            for (name, answer) in join_all(names.iter().map(|name| ask(name))).await {
-                self.learn(name, answer);
+    /// Follows the names for as long as it is polled; at once done when there are none.
+    pub(super) async fn follow(&self, names: &Names) {
+        let followed: Vec<_> = self.endpoints.iter().filter(|endpoint| endpoint.host.ip().is_none()).collect();
+        let followed: Vec<_> =
+            followed.into_iter().map(|endpoint| (endpoint, names.follow(&endpoint.host.to_string()))).collect();
+        // The first answers as soon as they come.
+        join_all(followed.iter().map(|(_, name)| name.addresses())).await;
+        while !followed.is_empty() {
+            for (endpoint, name) in &followed {
+                let answer = name.answer();
+                match &answer.trouble {
+                    Some(trouble) if answer.addresses.is_empty() => self.learn(endpoint, Err(&trouble.why)),
+                    _ => self.learn(endpoint, Ok(&answer.addresses)),
+                }
             }
-            sleep(pause).await;
-            pause = EVERY.min(pause * 2);
+            sleep(EVERY).await;
         }
     }
 
-    pub(super) fn learn(&self, name: &Address, answer: io::Result<Vec<IpAddr>>) {
+    pub(super) fn learn(&self, name: &Address, answer: Result<&[IpAddr], &LookupError>) {
         let before = self.resolved.load_full();
         let known = before.get(name);
-        let mut members = match answer {
-            Ok(members) if !members.is_empty() => members,
+        let mut members: Vec<_> = match answer {
+            Ok(members) if !members.is_empty() => members.iter().map(IpAddr::to_canonical).collect(),
             Ok(_) | Err(_) if known.is_some() => return,
-            Ok(_) => return tracing::warn!(%name, "etcd's name has no address; instances on its port are not used"),
+            Ok(_) => return tracing::debug!(%name, "etcd's name has no address; instances on its port are not used"),
             Err(error) => {
-                return tracing::warn!(%name, %error, "etcd's name is not resolved; instances on its port are not used");
+                return tracing::debug!(%name, %error, "etcd's name is not resolved; instances on its port are not used");
             }
         };
         if known.is_some_and(|known| members.iter().all(|member| known.contains(member))) {
@@ -118,14 +117,6 @@ impl Members {
         resolved.insert(name.clone(), members);
         self.resolved.store(Arc::new(resolved));
     }
-}
-
-async fn ask(name: &Address) -> (&Address, io::Result<Vec<IpAddr>>) {
-    let answer = match timeout(ANSWER_MAX, lookup_host((name.host.to_string(), name.port.get()))).await {
-        Ok(answer) => answer.map(|sockets| sockets.map(|socket| socket.ip().to_canonical()).collect()),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    (name, answer)
 }
 
 /// Whether a connection to `ip` may end at `member`: all of 127.0.0.0/8 and `::1` are this machine, and so is 0.0.0.0

@@ -104,6 +104,7 @@ impl Schedule {
         entry.is_asked = false;
         entry.candidate.standing.set_last_check(&answer.to_string());
         match due.occasion {
+            Occasion::Regular if matches!(answer, Answer::Unasked(_)) => None,
             Occasion::Regular => entry.judge(*answer == Answer::Good, now),
             Occasion::Ejected => {
                 if *answer == Answer::Good {

@@ -1,6 +1,6 @@
 //! Reads what is counted elsewhere at the moment when somebody asks for it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use discovery_etcd::{ResyncCause, WatchHealth};
 use prometheus_client::{
@@ -8,13 +8,14 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
     metrics::MetricType,
 };
+use service_kit::names::Names;
 
 use crate::{
     clock::Millis,
     connections::Connections,
     outlier::Verdict,
     per_core::{DURATION_BOUNDS_US, FailureKind, Totals},
-    routing_table::{Service, TableHandle, Why},
+    routing_table::{Candidate, Service, TableHandle, Why},
 };
 
 /// See [`super::DataMetrics::register`].
@@ -23,6 +24,7 @@ pub(super) struct Collected {
     pub(super) table: TableHandle,
     pub(super) watch: WatchHealth,
     pub(super) connections: Connections,
+    pub(super) names: Names,
 }
 
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -38,6 +40,7 @@ impl Collector for Collected {
         instances(encoder, &services)?;
         gauge(encoder, "balance_policies_broken", "Policies in etcd that make no sense", table.policies_broken)?;
         gauge(encoder, "balance_connections", "Connections of clients", self.connections.total())?;
+        names(encoder, &self.names)?;
         self.watch(encoder, table.revision.0)
     }
 }
@@ -125,9 +128,14 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
         let all = service.candidates.all();
         let is_ejected = |verdict| matches!(verdict, Verdict::Ejected { .. } | Verdict::Failing);
         let ejected = all.iter().filter(|candidate| is_ejected(candidate.standing.outlier.verdict(now))).count();
+        let is_unresolved = |candidate: &&Arc<Candidate>| {
+            !is_ejected(candidate.standing.outlier.verdict(now)) && candidate.is_unresolved()
+        };
+        let unresolved = all.iter().filter(is_unresolved).count();
         for (state, number) in [
-            ("in_rotation", all.len() - ejected),
+            ("in_rotation", all.len() - ejected - unresolved),
             ("ejected", ejected),
+            ("unresolved", unresolved),
             ("withheld", service.withheld.len()),
             ("last_resort", service.last_resort.all().len()),
         ] {
@@ -143,6 +151,20 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
     let mut metric = encoder.encode_descriptor("balance_addresses_refused", help, None, MetricType::Gauge)?;
     for (reason, number) in refused {
         set(&mut metric, &[("reason", reason)], number)?;
+    }
+    Ok(())
+}
+
+fn names(encoder: &mut DescriptorEncoder<'_>, names: &Names) -> fmt::Result {
+    let state = names.state();
+    let help = "Host names of instances and of etcd";
+    let mut metric = encoder.encode_descriptor("balance_names", help, None, MetricType::Gauge)?;
+    for (word, number) in [("resolved", state.resolved), ("stale", state.stale), ("unresolved", state.unresolved)] {
+        set(&mut metric, &[("state", word)], number)?;
+    }
+    let mut metric = encoder.encode_descriptor("balance_lookups", "Look-ups of names", None, MetricType::Counter)?;
+    for (word, number) in [("good", state.good), ("denied", state.denied), ("failed", state.failed)] {
+        count(&mut metric, &[("result", word)], number)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use discovery::{
@@ -10,6 +10,7 @@ use discovery::{
 
 use crate::{
     clock::Millis,
+    dial::Named,
     load::Load,
     outlier::{Change, Judgements, Outcome, Outlier},
     pick,
@@ -22,6 +23,8 @@ pub(crate) struct Candidate {
     pub(crate) serial: u64,
     pub(crate) key: InstanceKey,
     pub(crate) instance: Instance,
+    /// Its host name; `None`: its address is an IP address.
+    pub(crate) named: Option<Named>,
     /// Outlives changes of what the instance says about itself.
     pub(crate) standing: Arc<Standing>,
 }
@@ -51,6 +54,19 @@ pub(crate) struct InFlight {
 impl Candidate {
     pub(crate) fn address(&self) -> &Address {
         &self.instance.address
+    }
+
+    /// Whether it cannot be connected to for now, because its name has no address.
+    pub(crate) fn is_unresolved(&self) -> bool {
+        self.named.as_ref().is_some_and(|named| !named.name.is_resolved())
+    }
+
+    /// Why its name cannot be looked up now, although an earlier answer may still be in use; completes the sentence "it …".
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let answer = self.named.as_ref()?.name.answer();
+        let unresolved = answer.trouble.as_ref()?.unresolved(Instant::now());
+        let used = if answer.addresses.is_empty() { "" } else { "; the addresses of its last answer are used" };
+        Some(format!("{unresolved}{used}"))
     }
 
     /// A request of core `core` goes to this instance. `None`: it has as many under way as its policy allows.
@@ -88,7 +104,10 @@ impl Candidate {
         let key = InstanceKey::new("mail".parse().unwrap(), address.instance_id().unwrap());
         let instance = Instance { weight: weight.try_into().unwrap(), ..Instance::at(address) };
         let standing = Arc::new(Standing::new(&key, 1, Judgements::default(), None));
-        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, standing }
+        // Where there is no runtime, nothing is connected to either.
+        let named = Named::of(&instance.address.host, &crate::addresses::AddressPolicy::default())
+            .filter(|_| tokio::runtime::Handle::try_current().is_ok());
+        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, named, standing }
     }
 }
 

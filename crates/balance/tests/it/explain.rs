@@ -40,7 +40,7 @@ async fn every_instance_has_its_verdict_and_the_reason() {
     for (key, reason) in [
         ("service/mail/draining", "it is draining"),
         ("service/mail/operator", "it is draining by an operator's word"),
-        ("service/mail/metadata", "it is a link-local address"),
+        ("service/mail/metadata", "it is link-local"),
     ] {
         let (verdict, why) = told(key).await;
         assert!(verdict == "withheld" && why.contains(reason), "{key}: {verdict} {why}");

@@ -16,6 +16,7 @@ mod framing;
 mod header_fields;
 mod last_answers;
 mod limits;
+mod names;
 mod own_answers;
 mod policies;
 mod prefix;

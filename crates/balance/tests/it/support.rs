@@ -22,7 +22,7 @@ use discovery_etcd::WatchHealth;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 pub(crate) use client::{Answer, Client};
-pub(crate) use program::Program;
+pub(crate) use program::{Program, get};
 pub(crate) use real::RealServer;
 
 /// The options of the data path, as the command line has them.
@@ -115,7 +115,7 @@ impl Gateway {
     /// What `/metrics` would say of one series, without its name's ending: `balance_ejections{service="mail"}`.
     pub(crate) fn metric(&self, series: &str) -> u64 {
         let mut registry = Registry::default();
-        self.metrics.register(&mut registry, self.table.clone(), WatchHealth::default());
+        self.metrics.register(&mut registry, self.table.clone(), WatchHealth::default(), Default::default());
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));

@@ -41,6 +41,11 @@ impl Program {
         get(self.address, target).await
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap().count()
+    }
+
     /// `GET target` on the admin side, as JSON.
     pub(crate) async fn admin(&self, target: &str) -> serde_json::Value {
         serde_json::from_slice(&get(self.admin, target).await.body).unwrap()
@@ -84,7 +89,8 @@ impl Program {
     }
 }
 
-async fn get(address: SocketAddr, target: &str) -> Answer {
+/// `GET target` on a connection of its own.
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
     let mut client = Client::connect(address).await;
     client.ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await
 }
