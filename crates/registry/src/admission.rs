@@ -43,7 +43,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use service_kit::tokens::{Action, Caller};
+use service_kit::{
+    names::Names as Lookups,
+    tokens::{Action, Caller},
+};
 
 pub use self::{denied::Denied, options::AdmissionOptions};
 use self::{denied::Reason, names::Names, networks::Networks, proof::Proof, quotas::Quotas, rate::Rates};
@@ -85,7 +88,7 @@ impl Admission {
         metrics.register("registry_denied", "Requests refused by what is configured", denied.clone());
         Self(Arc::new(Inner {
             networks: Networks::new(&options.allow_networks, listen.ip()),
-            names: Names::new(options.allow_names),
+            names: Names::new(options.allow_names, Lookups::new(options.name_servers.clone())),
             source_match: options.source_match,
             proof: options.prove_address.then(Proof::default),
             quotas: Quotas::new(options.instances_max, options.services_per_token_max),

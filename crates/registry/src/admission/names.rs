@@ -5,6 +5,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use service_kit::names::Names as Lookups;
+
 use super::denied::Denied;
 
 /// How long a name may take to resolve: a heartbeat waits for it, once.
@@ -24,15 +26,18 @@ pub enum AllowNames {
 
 /// Resolves, or does not.
 #[derive(Debug)]
-pub struct Names(AllowNames);
+pub struct Names {
+    allow: AllowNames,
+    lookups: Lookups,
+}
 
 // === impl Names ===
 
 impl Names {
-    /// By configuration.
+    /// By configuration; names are looked up by `lookups`.
     #[must_use]
-    pub fn new(allow: AllowNames) -> Self {
-        Self(allow)
+    pub fn new(allow: AllowNames, lookups: Lookups) -> Self {
+        Self { allow, lookups }
     }
 
     /// What `name` stands for; nothing, if it is not to be looked at.
@@ -42,21 +47,21 @@ impl Names {
     /// [`Denied::Name`] when names are refused, or it does not resolve.
     pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, Denied> {
         let denied = |why| Denied::Name { name: name.to_owned(), why };
-        match self.0 {
+        match self.allow {
             AllowNames::Any => return Ok(Vec::new()),
             AllowNames::Refuse => return Err(denied("this registry takes IP addresses only (--allow-names)")),
             AllowNames::Resolve => {}
         }
-        let lookup = tokio::time::timeout(DEADLINE, tokio::net::lookup_host((name, 0))).await;
-        let found: Vec<IpAddr> = match lookup {
-            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
-            Ok(Err(_)) => Vec::new(),
-            Err(_) => return Err(denied("it did not resolve in time here; announce the IP address")),
-        };
-        if found.is_empty() {
-            return Err(denied("it does not resolve here; announce the IP address"));
+        // Whoever announces the same name meanwhile waits for the same look-up.
+        let name = self.lookups.follow(name);
+        match tokio::time::timeout(DEADLINE, name.addresses()).await {
+            Ok(Ok(found)) => Ok(found.to_vec()),
+            Ok(Err(unresolved)) if unresolved.why().is_denial() => {
+                Err(denied("it does not resolve here; announce the IP address"))
+            }
+            Ok(Err(_)) => Err(denied("no name server could answer here; announce the IP address")),
+            Err(_) => Err(denied("it did not resolve in time here; announce the IP address")),
         }
-        Ok(found)
     }
 }
 
@@ -64,13 +69,17 @@ impl Names {
 mod tests {
     use super::*;
 
+    fn names(allow: AllowNames) -> Names {
+        Names::new(allow, Lookups::default())
+    }
+
     #[tokio::test]
     async fn a_name_is_resolved_or_refused_or_taken_by_configuration() {
         let all_loopback = |ips: Vec<IpAddr>| !ips.is_empty() && ips.iter().all(IpAddr::is_loopback);
-        assert!(all_loopback(Names::new(AllowNames::Resolve).resolve("localhost").await.unwrap()));
-        assert!(matches!(Names::new(AllowNames::Refuse).resolve("localhost").await, Err(Denied::Name { .. })));
-        assert!(Names::new(AllowNames::Any).resolve("localhost").await.unwrap().is_empty());
-        let missing = Names::new(AllowNames::Resolve).resolve("no-such-name.invalid").await;
+        assert!(all_loopback(names(AllowNames::Resolve).resolve("localhost").await.unwrap()));
+        assert!(matches!(names(AllowNames::Refuse).resolve("localhost").await, Err(Denied::Name { .. })));
+        assert!(names(AllowNames::Any).resolve("localhost").await.unwrap().is_empty());
+        let missing = names(AllowNames::Resolve).resolve("no-such-name.invalid").await;
         assert!(matches!(missing, Err(Denied::Name { .. })), "RFC 6761: it never resolves");
     }
 }

@@ -1,8 +1,9 @@
 //! What is configured about who may do what.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
+use service_kit::names::parse_name_server;
 
 use super::names::AllowNames;
 
@@ -21,6 +22,10 @@ pub struct AdmissionOptions {
     /// What to do with a host name instead of an IP address.
     #[arg(long, env = "REGISTRY_ALLOW_NAMES", value_enum, default_value_t)]
     pub allow_names: AllowNames,
+    /// Name servers that resolve announced host names, in this order, as 10.0.0.2 or 10.0.0.2:5353, separated by commas.
+    /// Default: those in /etc/resolv.conf, which is read again when it changes.
+    #[arg(long, env = "REGISTRY_NAME_SERVERS", value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_name_server)]
+    pub name_servers: Vec<SocketAddr>,
     /// Take an address only from the client that has it. Not behind a proxy.
     #[arg(long, env = "REGISTRY_SOURCE_MATCH")]
     pub source_match: bool,
