@@ -128,7 +128,8 @@ impl Admin {
 
 fn service_json(service: &Service, now: Millis) -> Value {
     let uses_last_resort = std::ptr::eq(service.shelf(), &service.last_resort);
-    let in_rotation = service.candidates.all().iter().map(|one| candidate_json(one, "in_rotation", now));
+    let place = |one: &Candidate| if service.is_kept(one) { "kept" } else { "in_rotation" };
+    let in_rotation = service.candidates.all().iter().map(|one| candidate_json(one, place(one), now));
     let last_resort = match uses_last_resort {
         true => "last_resort_in_use",
         false => "last_resort",

@@ -40,7 +40,8 @@ pub struct Config {
     #[arg(long, env = "BALANCE_NAME_SERVERS", value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_name_server)]
     pub name_servers: Vec<SocketAddr>,
     /// How long an instance whose lease expired is still used when no other is registered, and while it accepts
-    /// connections: so that the death of every registry, or of etcd, does not stop the traffic. `0s`: not at all.
+    /// connections: so that the death of every registry, or of etcd, does not stop the traffic. When many vanish in one
+    /// go, also beside those that are registered, for ten seconds. `0s`: not at all.
     #[arg(long, env = "BALANCE_LAST_RESORT", default_value = "10m", value_parser = duration::parse)]
     pub last_resort: Duration,
     /// The data path.

@@ -98,8 +98,16 @@ impl Place<'_> {
                 return ("last_resort", why);
             }
         }
+        let is_kept = self.service.is_kept(candidate);
+        if is_kept {
+            why.push(
+                "its key vanished together with others, and it answers: it is used beside the registered ones"
+                    .to_owned(),
+            );
+        }
         let verdict = match candidate.standing.outlier.verdict(now) {
             Verdict::Healthy if candidate.is_unresolved() => "unresolved",
+            Verdict::Healthy if is_kept => "kept",
             Verdict::Healthy if self.is_suspect => "last_resort_in_use",
             Verdict::Healthy => "in_rotation",
             Verdict::Ejected { until } => {

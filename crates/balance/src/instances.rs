@@ -8,6 +8,7 @@
 //! | registered, in rotation | its key is in etcd | |
 //! | registered, withheld | it or an operator says `draining` or `critical`, or its address or scheme is unusable | that changes |
 //! | last resort | its lease expired: it died, or the registries or etcd did | it registers again; it refuses a connection; its time is over |
+//! | kept in rotation | the same, together with [many others](vanishing): for ten seconds; then last resort | the same |
 //! | gone | it said `draining` before, had no lease, or left the last resort | it registers again |
 //!
 //! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.
@@ -16,6 +17,7 @@ mod decide;
 mod places;
 mod policies;
 mod saved;
+mod vanishing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -29,12 +31,13 @@ use places::Places;
 use policies::Policies;
 pub(crate) use policies::{Governing, PolicySource};
 pub use saved::{Saved, SavedTombstone};
+use vanishing::Vanishing;
 
 use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
     dial::Named,
-    outlier::Judgements,
+    outlier::{Judgements, Verdict},
     routing_table::{Candidate, RoutingTable, Service, Source, Standing},
     tombstones::{Cause, Tombstone, Tombstones},
 };
@@ -45,6 +48,7 @@ pub struct Instances {
     registered: BTreeMap<InstanceKey, Known>,
     overrides: BTreeMap<InstanceKey, Status>,
     suspects: BTreeMap<InstanceKey, Suspect>,
+    vanishing: Vanishing,
     /// Where the registered instances and the suspects stand.
     places: Places,
     suspected_places: Places,
@@ -81,7 +85,13 @@ struct Known {
 struct Suspect {
     candidate: Arc<Candidate>,
     until: Millis,
+    /// It vanished together with many others: it is used beside the registered ones until then.
+    kept_until: Option<Millis>,
 }
+
+/// How long instances that vanished together with many others are used beside the registered ones: five heartbeats, as they
+/// come by default. Whoever lives has registered again by then, and the first one back does not get all requests.
+const KEPT: Duration = Duration::from_secs(10);
 
 // === impl Instances ===
 
@@ -94,6 +104,7 @@ impl Instances {
             registered: BTreeMap::new(),
             overrides: BTreeMap::new(),
             suspects: BTreeMap::new(),
+            vanishing: Vanishing::default(),
             places: Places::default(),
             suspected_places: Places::default(),
             tombstones: Tombstones::default(),
@@ -147,6 +158,9 @@ impl Instances {
                 }
                 // A service that is new as a whole has nobody else to take its load meanwhile.
                 let known: BTreeSet<ServiceName> = self.registered.keys().map(|key| key.service.clone()).collect();
+                let all_new: BTreeSet<_> =
+                    all.iter().map(|one| &one.key.service).filter(|one| !known.contains(*one)).collect();
+                all_new.into_iter().for_each(|service| self.keep_longer(service, now));
                 for registered in all {
                     let joins = known.contains(&registered.key.service);
                     self.add(registered, joins.then_some(now));
@@ -154,6 +168,9 @@ impl Instances {
             }
             Update::Add(registered) => {
                 let joins = self.instances_of(&registered.key.service).next().is_some();
+                if !joins {
+                    self.keep_longer(&registered.key.service, now);
+                }
                 self.add(registered, joins.then_some(now));
             }
             Update::Remove(key) => {
@@ -252,6 +269,44 @@ impl Instances {
         for key in over.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             self.clear_suspicion(&key);
         }
+        self.end_keeping(now);
+    }
+
+    /// Makes those an ordinary last resort that were kept for long enough beside registered ones. While none is registered,
+    /// they are all that there is, and their time begins with the first that comes back.
+    fn end_keeping(&mut self, now: Millis) {
+        let is_over = |suspect: &Suspect| suspect.kept_until.is_some_and(|until| until <= now);
+        let over: Vec<_> =
+            self.suspects.iter().filter(|(_, suspect)| is_over(suspect)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            if self.instances_of(&key.service).next().is_some()
+                && let Some(suspect) = self.suspects.get_mut(&key)
+            {
+                suspect.kept_until = None;
+                self.touched.insert(key.service);
+            }
+        }
+    }
+
+    /// The first instance of `service` is about to be back: the others that vanished with it have as long to follow.
+    fn keep_longer(&mut self, service: &ServiceName, now: Millis) {
+        let from = InstanceKey::nameless(service.clone());
+        let suspects = self.suspects.range_mut(from..).take_while(|(key, _)| key.service == *service);
+        for (_, suspect) in suspects.filter(|(_, suspect)| suspect.kept_until.is_some()) {
+            suspect.kept_until = Some(now + KEPT);
+        }
+    }
+
+    /// Uses `key`, which vanished together with many others, beside those that are registered. Not if traffic has judged it:
+    /// health counts for more.
+    fn keep(&mut self, key: &InstanceKey, now: Millis) {
+        if let Some(suspect) = self.suspects.get_mut(key)
+            && suspect.kept_until.is_none()
+            && suspect.candidate.standing.outlier.verdict(now) == Verdict::Healthy
+        {
+            suspect.kept_until = Some(now + KEPT);
+            self.touched.insert(key.service.clone());
+        }
     }
 
     /// The routing table, when it differs from the last one.
@@ -287,16 +342,20 @@ impl Instances {
         // Whoever stands where a suspect stood is its successor, or itself under a new name, or another service that
         // was given the address and must not get the suspect's requests.
         let instance = registered.instance.clone();
+        let kept = self.suspects.get(&key).filter(|suspect| suspect.kept_until.is_some());
+        let kept = kept.map(|suspect| Arc::clone(&suspect.candidate));
         for suspect in self.suspected_places.at(&instance.address).to_vec() {
             self.clear_suspicion(&suspect);
         }
         self.clear_suspicion(&key);
         // The same process says something new about itself: what traffic taught about it, and its connections, stay.
-        let same = before.filter(|before| {
-            before.registered.created == registered.created && before.registered.instance.address == instance.address
-        });
+        let same =
+            before.filter(|before| before.registered.created == registered.created).map(|before| before.candidate);
+        // So is, as far as anybody can tell, one that was never out of use: it does not join, it is back.
+        let back = kept.filter(|kept| !kept.standing.outlier.is_unhealthy());
+        let same = same.or(back).filter(|same| *same.address() == instance.address);
         let (serial, standing) = match same {
-            Some(before) => (before.candidate.serial, Arc::clone(&before.candidate.standing)),
+            Some(same) => (same.serial, Arc::clone(&same.standing)),
             None => {
                 let standing = Standing::new(&key, self.cores, self.judgements.clone(), joined);
                 (self.next_serial(), Arc::new(standing))
@@ -331,7 +390,13 @@ impl Instances {
             && self.addresses.check(&address).is_ok();
         if cause == Cause::Expired && wants_requests && is_usable && !self.last_resort.is_zero() {
             self.suspected_places.add(&key, &address);
-            self.suspects.insert(key.clone(), Suspect { candidate, until: now + self.last_resort });
+            let until = now + self.last_resort;
+            self.suspects.insert(key.clone(), Suspect { candidate, until, kept_until: None });
+            // Whether there are more than the rule asks for is enough: ten thousand may vanish.
+            let left = self.instances_of(&key.service).take(vanishing::MANY).count();
+            for together in self.vanishing.note(&key, left, now) {
+                self.keep(&together, now);
+            }
         }
         let forgotten = self.tombstones.add(Tombstone { key, address, at: now, cause });
         self.touched.extend(forgotten);

@@ -7,7 +7,14 @@
 mod candidate;
 mod shelf;
 
-use std::{cell::RefCell, collections::HashMap, ops::Deref, rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    ops::Deref,
+    rc::Rc,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use arc_swap::{ArcSwap, Cache};
 use discovery::{Address, InstanceKey, Revision, Scheme, ServiceName, Status, policy::Policy};
@@ -56,6 +63,8 @@ pub struct Service {
     pub(crate) prefix: HeaderValue,
     pub(crate) candidates: Shelf,
     pub(crate) last_resort: Shelf,
+    /// Those among the candidates, by serial number, whose keys vanished together with many others.
+    pub(crate) unregistered: BTreeSet<u64>,
     pub(crate) withheld: Vec<Withheld>,
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
@@ -132,6 +141,7 @@ impl Service {
             prefix,
             candidates: Shelf::default(),
             last_resort: Shelf::default(),
+            unregistered: BTreeSet::new(),
             withheld: Vec::new(),
             tombstones: Vec::new(),
             cores: (0..cores).map(|_| PerCore::default()).collect(),
@@ -144,6 +154,11 @@ impl Service {
     /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
     pub(crate) fn policy(&self) -> &Arc<Policy> {
         &self.governing.policy
+    }
+
+    /// Whether a candidate is used although it is not registered at the moment.
+    pub(crate) fn is_kept(&self, candidate: &Candidate) -> bool {
+        self.unregistered.contains(&candidate.serial)
     }
 
     /// Where to pick from now: the last resort is for when no instance is registered.

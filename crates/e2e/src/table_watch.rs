@@ -73,7 +73,7 @@ impl Removals {
             let is_it = |one: &&Value| one["key"].as_str().and_then(|key| key.rsplit('/').next()) == Some(name);
             let decision = instances.as_array().into_iter().flatten().find(is_it).map(|one| &one["decision"]);
             match decision.map(|decision| decision.as_str().unwrap_or_default()) {
-                Some("in_rotation" | "last_resort_in_use") => {}
+                Some("in_rotation" | "kept" | "last_resort_in_use") => {}
                 Some(_) => self.unused += 1,
                 None => self.missing.push(((*name).to_owned(), at)),
             }

@@ -1,10 +1,10 @@
 //! What becomes of each instance of a service.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use discovery::{InstanceKey, Scheme, ServiceName, Status};
 
-use super::{Instances, Known};
+use super::{Instances, Known, Suspect};
 use crate::routing_table::{Candidate, Service, Shelf, Why, Withheld};
 
 // === impl Instances ===
@@ -26,7 +26,17 @@ impl Instances {
         let from = InstanceKey::nameless(name.clone());
         let suspects = self.suspects.range(from..).take_while(|(key, _)| key.service == *name);
         let suspects = suspects.filter(|(key, suspect)| self.why_not(key, &suspect.candidate).is_none());
-        let last_resort: Vec<_> = suspects.map(|(_, suspect)| Arc::clone(&suspect.candidate)).collect();
+        let is_registered = !candidates.is_empty() || !withheld.is_empty();
+        let (kept, last_resort): (Vec<_>, Vec<_>) =
+            suspects.partition(|(_, suspect)| is_registered && suspect.kept_until.is_some());
+        let candidate = |(_, suspect): (_, &Suspect)| Arc::clone(&suspect.candidate);
+        let last_resort: Vec<_> = last_resort.into_iter().map(candidate).collect();
+        let kept: Vec<_> = kept.into_iter().map(candidate).collect();
+        let unregistered: BTreeSet<u64> = kept.iter().map(|kept| kept.serial).collect();
+        if !kept.is_empty() {
+            candidates.extend(kept);
+            candidates.sort_by(|a, b| a.key.cmp(&b.key));
+        }
         let tombstones: Vec<_> = self.tombstones.of(name).cloned().collect();
         if candidates.is_empty() && withheld.is_empty() && last_resort.is_empty() && tombstones.is_empty() {
             return None;
@@ -43,6 +53,7 @@ impl Instances {
         Some(Service {
             candidates: shelf(candidates, before.map(|before| &before.candidates)),
             last_resort: shelf(last_resort, before.map(|before| &before.last_resort)),
+            unregistered,
             withheld,
             tombstones,
             cores: cores.unwrap_or_else(|| Arc::clone(&fresh.cores)),

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use discovery::{Address, Instance, InstanceKey, LeaseId, Registered, Revision, ServiceName, Status, Update};
 use serde::{Deserialize, Serialize};
 
-use super::Instances;
+use super::{Instances, vanishing::Vanishing};
 use crate::{
     clock::Millis,
     tombstones::{Cause, Tombstone},
@@ -88,6 +88,9 @@ impl Instances {
         // Whoever was a suspect was registered before.
         self.apply(Update::Reset(registered.iter().chain(&suspects).cloned().collect()), now);
         self.apply(Update::Reset(registered), now);
+        // They did not vanish now.
+        self.vanishing = Vanishing::default();
+        self.suspects.values_mut().for_each(|suspect| suspect.kept_until = None);
         for SavedTombstone { key, address, cause, ago_ms } in saved.tombstones {
             let at = now - Duration::from_millis(ago_ms).saturating_add(age);
             self.touched.extend(self.tombstones.add(Tombstone { key: key.clone(), address, at, cause }));

@@ -127,15 +127,15 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
     for (service, _) in services {
         let all = service.candidates.all();
         let is_ejected = |verdict| matches!(verdict, Verdict::Ejected { .. } | Verdict::Failing);
-        let ejected = all.iter().filter(|candidate| is_ejected(candidate.standing.outlier.verdict(now))).count();
-        let is_unresolved = |candidate: &&Arc<Candidate>| {
-            !is_ejected(candidate.standing.outlier.verdict(now)) && candidate.is_unresolved()
-        };
-        let unresolved = all.iter().filter(is_unresolved).count();
+        let (ejected, used): (Vec<_>, Vec<_>) =
+            all.iter().partition(|candidate| is_ejected(candidate.standing.outlier.verdict(now)));
+        let (unresolved, used): (Vec<_>, Vec<_>) = used.into_iter().partition(|candidate| candidate.is_unresolved());
+        let kept = used.iter().filter(|candidate| service.is_kept(candidate)).count();
         for (state, number) in [
-            ("in_rotation", all.len() - ejected - unresolved),
-            ("ejected", ejected),
-            ("unresolved", unresolved),
+            ("in_rotation", used.len() - kept),
+            ("kept", kept),
+            ("ejected", ejected.len()),
+            ("unresolved", unresolved.len()),
             ("withheld", service.withheld.len()),
             ("last_resort", service.last_resort.all().len()),
         ] {

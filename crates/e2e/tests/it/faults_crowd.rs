@@ -59,7 +59,8 @@ async fn the_instances_of_another_service_expire_all_at_once() {
 async fn crowd(rig: &Rig) -> Option<usize> {
     rig.pass(Duration::from_millis(100)).await;
     let metrics = rig.metrics().await?;
-    let is_registered = |line: &&str| line.contains(r#"service="crowd""#) && !line.contains("last_resort");
+    let is_registered =
+        |line: &&str| line.contains(r#"service="crowd""#) && !line.contains("last_resort") && !line.contains("kept");
     let lines = metrics.lines().filter(|line| line.starts_with("balance_instances{")).filter(is_registered);
     Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum())
 }
