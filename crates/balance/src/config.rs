@@ -7,6 +7,7 @@ use discovery::policy::{self, Policy};
 use discovery_etcd::EtcdOptions;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
+    connections::Bounds,
     duration,
     names::parse_name_server,
 };
@@ -143,15 +144,26 @@ pub struct Limits {
     /// for no limit.
     #[arg(long, env = "BALANCE_BODY_MIN_BYTES_PER_S", default_value_t = 1024, value_name = "BYTES")]
     pub body_min_bytes_per_s: u64,
-    /// Most connections of clients; further ones get 503.
+    /// Most connections of clients. At the bound, of the client network (IPv4 address, IPv6 /64) that holds the most, the
+    /// connection that has waited longest without a request is closed for a new one; while all have a request under way,
+    /// new ones get 503.
     #[arg(long, env = "BALANCE_CONNECTIONS_MAX", default_value_t = 10_000, value_name = "NUMBER")]
     pub connections_max: usize,
-    /// Most connections of one client address; 0 for no limit, because many users may be behind one address.
-    #[arg(long, env = "BALANCE_CONNECTIONS_PER_CLIENT_MAX", default_value_t = 0, value_name = "NUMBER")]
-    pub connections_per_client_max: usize,
+    /// Most connections of one client network. At the bound its longest waiting one is closed for a new one; while all have
+    /// a request under way, new ones get 503. Proxies in the networks of `--trust-forwarded-from` have no such bound, because
+    /// theirs are of many clients. 0 for no bound. Default: half of `--connections-max`.
+    #[arg(long, env = "BALANCE_CONNECTIONS_PER_CLIENT_MAX", value_name = "NUMBER")]
+    pub connections_per_client_max: Option<usize>,
     /// Most unused connections kept to one instance, per worker.
     #[arg(long, env = "BALANCE_UPSTREAM_IDLE_MAX", default_value_t = 64, value_name = "NUMBER")]
     pub upstream_idle_max: usize,
+}
+
+impl Limits {
+    pub(crate) fn connections(&self) -> Bounds {
+        let default = Bounds::shared_by_two(self.connections_max);
+        Bounds { per_client_max: self.connections_per_client_max.unwrap_or(default.per_client_max), ..default }
+    }
 }
 
 /// Retries on another instance.

@@ -24,6 +24,8 @@ use std::{
     time::Duration,
 };
 
+use service_kit::connections::Place;
+
 use crate::{
     clock::{Clock, Millis},
     headers::Client,
@@ -38,6 +40,8 @@ const LAST_REQUEST_MAX: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Downstream {
     pub(crate) client: Client,
+    /// Among the connections of all cores.
+    seat: Place,
     clock: Rc<Clock>,
     phase: Cell<Phase>,
     /// Until when, by [`Waiting`]; zero: not waiting.
@@ -89,9 +93,17 @@ impl Waiting {
 // === impl Downstream ===
 
 impl Downstream {
+    /// One that nobody counts.
+    #[cfg(test)]
     pub(crate) fn new(client: Client, clock: Rc<Clock>) -> Self {
+        Self::at(Place::uncounted(), client, clock)
+    }
+
+    /// One that has this place among all.
+    pub(crate) fn at(seat: Place, client: Client, clock: Rc<Clock>) -> Self {
         Self {
             client,
+            seat,
             clock,
             phase: Cell::new(Phase::Idle),
             deadlines: Default::default(),
@@ -109,6 +121,17 @@ impl Downstream {
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+        match phase {
+            // What is left to flush is the last of the connection: the client has its answer, or is slow to take it.
+            Phase::Idle | Phase::Flushing => self.seat.wait(self.clock.now().0),
+            Phase::Head => self.seat.head_began(),
+            Phase::Serving => self.seat.begin(),
+        }
+    }
+
+    /// Its place among the connections of all cores.
+    pub(crate) fn seat(&self) -> &Place {
+        &self.seat
     }
 
     /// Starts to wait, anew if it waits already.
@@ -169,7 +192,7 @@ impl Downstream {
 
     /// Whether the next response is the last one of the connection.
     pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.get()
+        self.is_draining.get() || self.seat.is_evicted()
     }
 
     /// Starts to wait for a request: for `keep_alive`, or while draining for no longer than it takes a client that has

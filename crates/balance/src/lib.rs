@@ -25,7 +25,6 @@
 //! | [`checks`], `probe` | who is well |
 //! | [`routing_table`], [`addresses`] | what a request sees of that; where nothing is ever sent |
 //! | [`admin`], `explain`, [`metrics`] | what an operator sees |
-//! | `open_files` | as many connections as the host allows |
 
 pub mod addresses;
 pub mod admin;
@@ -39,7 +38,6 @@ mod choice;
 pub mod clock;
 pub mod config;
 mod connection;
-mod connections;
 mod cors;
 mod departure;
 mod dial;
@@ -56,7 +54,6 @@ mod linger;
 pub mod listeners;
 mod load;
 pub mod metrics;
-mod open_files;
 mod outgoing;
 mod outlier;
 mod per_core;
@@ -91,6 +88,7 @@ use prometheus_client::registry::Registry;
 use service_kit::{
     health::Readiness,
     names::Names,
+    open_files,
     serve::{ServeOptions, bind, serve},
     service::Failure,
 };
@@ -119,7 +117,8 @@ const FIRST_TABLE_LOOK: Duration = Duration::from_millis(5);
 ///
 /// An address that cannot be listened on; a worker that ended before it was asked to.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
-    open_files::raise(config.gateway.limits.connections_max);
+    // Two for a request: one to the client, one to the instance.
+    open_files::raise(config.gateway.limits.connections_max.saturating_mul(2));
     let etcd = Etcd::new(&config.etcd)?;
     let listeners = Listeners::bind(config.listen, &config.gateway)?;
     let admin_listener = bind(config.admin_listen).await?;

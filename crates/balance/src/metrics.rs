@@ -12,7 +12,9 @@
 //! | `balance_addresses_refused`: instances whose address must not be used, now | reason |
 //! | `balance_checks_total`: health checks | result (`good`, `bad`) |
 //! | `balance_refusals_total`: answers of the gateway's own | code |
-//! | `balance_connections`: of clients, now | |
+//! | `balance_connections`: of clients, now; `balance_connections_max` | |
+//! | `balance_connections_evicted_total`: without a request under way, closed for newer ones | bound (`total`, `client`, `files`) |
+//! | `balance_connections_refused_total`: because none could be closed for them | bound |
 //! | `balance_table_revision`, `balance_table_age_seconds`: since etcd last said anything | |
 //! | `balance_watch_connected`, `balance_watch_comparisons_total`, `balance_watch_differences_total` | |
 //! | `balance_watch_resyncs_total` | cause |
@@ -31,9 +33,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use service_kit::names::Names;
+use service_kit::{connections::Connections, names::Names};
 
-use crate::{config::GatewayOptions, connections::Connections, refusal::Refusal, routing_table::TableHandle};
+use crate::{config::GatewayOptions, refusal::Refusal, routing_table::TableHandle};
 
 /// What the workers count together.
 #[derive(Debug, Clone)]
@@ -57,11 +59,10 @@ impl DataMetrics {
     /// The counters, and the limit of connections, for workers with these options.
     #[must_use]
     pub fn new(options: &GatewayOptions) -> Self {
-        let limits = options.limits;
         Self {
             refusals: Refusals::default(),
             checks: Checks::default(),
-            connections: Connections::new(limits.connections_max, limits.connections_per_client_max),
+            connections: Connections::new(options.limits.connections()),
         }
     }
 
@@ -70,8 +71,8 @@ impl DataMetrics {
         let help = "Answers that the gateway gave itself, by the code of their problem";
         registry.register("balance_refusals", help, self.refusals.0.clone());
         registry.register("balance_checks", "Health checks of instances", self.checks.0.clone());
-        let connections = self.connections.clone();
-        registry.register_collector(Box::new(collect::Collected { table, watch, connections, names }));
+        self.connections.register(registry, "balance");
+        registry.register_collector(Box::new(collect::Collected { table, watch, names }));
     }
 }
 

@@ -19,7 +19,12 @@ use std::{
     time::Duration,
 };
 
-use service_kit::{chain, serve::BindError};
+use service_kit::{
+    chain,
+    connections::{Connections, Full, Place},
+    open_files,
+    serve::BindError,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, LocalOptions},
@@ -30,10 +35,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressPolicy,
-    clock::Clock,
+    clock::{Clock, Millis},
     config::GatewayOptions,
     connection,
-    connections::{Admission, Connections},
     downstream::{Downstream, Downstreams},
     ending::{BusyCores, Ending, Load},
     gateway::Gateway,
@@ -41,6 +45,7 @@ use crate::{
     listeners::Listeners,
     metrics::DataMetrics,
     pool::Pool,
+    refusal::Refusal,
     reply,
     routing_table::{CoreTable, TableHandle},
 };
@@ -260,8 +265,10 @@ impl Worker {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, client)) => self.welcome(stream, client),
                     Err(error) => {
-                        // Out of file descriptors, most likely: accepting again at once would spin.
-                        tracing::warn!(error = %chain(&error), "cannot accept a connection");
+                        // Accepting again at once would spin, also when another connection is about to give its file back.
+                        if !open_files::is_exhausted(&error) || !self.connections.evict_for_files(Millis::now().0) {
+                            tracing::warn!(error = %chain(&error), "cannot accept a connection");
+                        }
                         ticks.tick().await;
                         self.gateway.tick();
                     }
@@ -282,9 +289,12 @@ impl Worker {
     }
 
     fn welcome(&self, stream: TcpStream, client: SocketAddr) {
-        match self.connections.admit(client.ip()) {
-            Ok(admission) => self.admit(stream, client, admission),
-            Err(refusal) => {
+        let trusted = &self.gateway.options.trust_forwarded_from;
+        let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
+        match self.connections.admit(client.ip(), is_trusted, self.gateway.clock.now().0) {
+            Ok(seat) => self.admit(stream, Client::new(client.ip(), is_trusted), seat),
+            Err(full) => {
+                let refusal = Refusal::Overloaded(reason(full));
                 self.gateway.refusals.count(&refusal);
                 if self.told.get() < TOLD_MAX {
                     self.told.set(self.told.get() + 1);
@@ -300,18 +310,26 @@ impl Worker {
         }
     }
 
-    fn admit(&self, stream: TcpStream, client: SocketAddr, admission: Admission) {
+    fn admit(&self, stream: TcpStream, client: Client, seat: Place) {
         let gateway = Rc::clone(&self.gateway);
-        let trusted = &gateway.options.trust_forwarded_from;
-        let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
-        let facts = Client::new(client.ip(), is_trusted);
-        let downstream = Rc::new(Downstream::new(facts, Rc::clone(&gateway.clock)));
-        let registered = Registered { downstream, gateway, _admission: admission };
+        let downstream = Rc::new(Downstream::at(seat, client, Rc::clone(&gateway.clock)));
+        let registered = Registered { downstream, gateway };
         registered.gateway.downstreams.add(&registered.downstream);
         tokio::task::spawn_local(async move {
             let (gateway, downstream) = (Rc::clone(&registered.gateway), Rc::clone(&registered.downstream));
-            connection::serve(stream, gateway, downstream).await;
+            let serving = connection::serve(stream, gateway, Rc::clone(&downstream));
+            let _evicted = downstream.seat().hold(serving).await;
         });
+    }
+}
+
+/// What a client is told that has no place, and for which nothing could be closed.
+fn reason(full: Full) -> &'static str {
+    match full {
+        Full::Client => {
+            "you have as many connections as one client may have, all with a request under way; wait for answers"
+        }
+        Full::Total | Full::Files => "the gateway has as many requests under way as connections; try again later",
     }
 }
 
@@ -319,7 +337,6 @@ impl Worker {
 struct Registered {
     downstream: Rc<Downstream>,
     gateway: Rc<Gateway>,
-    _admission: Admission,
 }
 
 impl Drop for Registered {

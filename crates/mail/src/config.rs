@@ -6,6 +6,7 @@ use clap::Parser;
 use heartbeat::HeartbeatOptions;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
+    connections::ConnectionOptions,
     duration,
 };
 
@@ -68,6 +69,9 @@ pub struct Config {
     /// How this instance is announced.
     #[command(flatten)]
     pub heartbeat: HeartbeatOptions,
+    /// How many connections.
+    #[command(flatten)]
+    pub connections: ConnectionOptions,
     /// What every service has.
     #[command(flatten)]
     pub common: CommonOptions,

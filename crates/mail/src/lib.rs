@@ -56,6 +56,7 @@ use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    connections::Connections,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
     service::Failure,
@@ -81,7 +82,7 @@ use submission::House;
 use transport::Transport;
 use userlist::Userlist;
 
-/// Connections at the same time. Each may hold a text of 256 KiB.
+/// Connections at the same time, by default. Each may hold a text of 256 KiB.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// The service without its surroundings: what [`run`] serves and keeps an eye on.
@@ -150,6 +151,8 @@ impl Service {
 /// The address cannot be bound.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let mut metrics = Registry::default();
+    let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
+    connections.register(&mut metrics, "http");
     let proof = AddressProof::default();
     let keys = config.outbox.honoured_keys();
     let details = Details {
@@ -180,7 +183,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let telling = tokio::spawn(messenger.run(finish.clone()));
     let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
     let router = router.merge(proof.routes());
-    let serving = tokio::spawn(serve(listener, router, serve_options(&config), finish.clone()));
+    let serving = tokio::spawn(serve(listener, router, serve_options(&config, connections), finish.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, details);
     heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
 
@@ -237,6 +240,6 @@ fn pace(config: &Config) -> Pace {
 }
 
 /// Whatever is under way at the end may finish.
-fn serve_options(config: &Config) -> ServeOptions {
-    ServeOptions { connections_max: CONNECTIONS_MAX, drain_deadline: config.request_max(), ..ServeOptions::default() }
+fn serve_options(config: &Config, connections: Connections) -> ServeOptions {
+    ServeOptions { connections, drain_deadline: config.request_max(), ..ServeOptions::default() }
 }

@@ -7,6 +7,7 @@ use discovery::{Dialect, import::Import};
 use discovery_etcd::EtcdOptions;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
+    connections::ConnectionOptions,
     tls::TlsOptions,
 };
 
@@ -55,6 +56,9 @@ pub struct Config {
     /// Whom to tell.
     #[command(flatten)]
     pub alerts: AlertOptions,
+    /// How many connections.
+    #[command(flatten)]
+    pub connections: ConnectionOptions,
     /// Certificates for https.
     #[command(flatten)]
     pub tls: TlsOptions,

@@ -53,6 +53,7 @@ use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    connections::Connections,
     health::Readiness,
     serve::{self, ServeOptions},
     service::Failure,
@@ -77,6 +78,9 @@ use self::{
     restore::Restorer,
     settings::Settings,
 };
+
+/// Connections at the same time, by default.
+const CONNECTIONS_MAX: usize = 4096;
 
 /// Serves until `shutdown` is cancelled and what is under way is finished. Does not wait for etcd: until it answers,
 /// `/readyz` says so and heartbeats are answered with 503.
@@ -122,6 +126,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
     let counted = DnsMetrics::register(&mut metrics);
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
+    let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
+    connections.register(&mut metrics, "http");
     let readiness = Readiness::new();
     let waiting = WaitingRoom::new(shutdown.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
@@ -133,8 +139,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         etcd_endpoints = config.etcd.etcd_endpoints.join(","),
         "registry serves"
     );
+    let serving = ServeOptions { connections, ..ServeOptions::default() };
     tokio::select! {
-        () = serve::serve_with(listener, router, ServeOptions::default(), tls, shutdown) => Ok(()),
+        () = serve::serve_with(listener, router, serving, tls, shutdown) => Ok(()),
         // Until the last request is answered: a heartbeat during the drain is as good as any.
         never = mirror::run(watch, mirror, readiness) => match never {},
         never = settings.follow() => match never {},

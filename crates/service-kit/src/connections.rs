@@ -210,6 +210,12 @@ impl Connections {
         true
     }
 
+    /// How many there may be.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.0.bounds.max
+    }
+
     /// How many there are.
     #[must_use]
     pub fn total(&self) -> usize {

@@ -10,7 +10,7 @@
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
 //! | [`serve`], `port_holder` | the HTTP server: header deadline, bounded connections, drain; who has its port already |
-//! | [`connections`] | who may connect: bounds that let a newcomer in |
+//! | [`connections`], [`open_files`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
 //! | [`names`] | host names, resolved in the background and kept |
 //! | [`client`] | a small HTTP client, plain or over TLS |
@@ -37,6 +37,7 @@ mod log_line;
 mod log_queue;
 pub mod metrics;
 pub mod names;
+pub mod open_files;
 mod port_holder;
 pub mod problem;
 pub mod reload;

@@ -6,45 +6,44 @@
 //! - a request's head must be complete after [`ServeOptions::header_deadline`], which also ends idle connections;
 //! - a client that takes nothing of its response for [`ServeOptions::write_deadline`] loses its connection, and does not
 //!   hold its slot (on Linux, by `TCP_USER_TIMEOUT`; elsewhere the kernel's own patience decides);
-//! - at most [`ServeOptions::connections_max`] connections; further ones wait in the kernel's queue;
+//! - connections are bounded, in all and by client ([`crate::connections`]): at a bound the longest waiting one is closed
+//!   for a new one. While all have a request under way, new ones wait in the kernel's queue, and those of a client that has
+//!   its share get 503;
+//! - a client that still sends a body that was refused can read the answer: the connection is closed in one direction, and
+//!   what comes is read and forgotten for a while (RFC 9112, section 9.6);
 //! - when `shutdown` is cancelled no connection is accepted any more, idle ones close, requests under way finish within
 //!   [`ServeOptions::drain_deadline`].
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+mod conversation;
+mod exchange;
+mod full;
+mod linger;
 
-use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
-use crate::{port_holder::PortHolder, tls::Tls};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    conversation::Conversation,
+    exchange::{Exchange, now_ms},
+    full::Teller,
+};
+use crate::{connections::Connections, open_files, port_holder::PortHolder, tls::Tls};
 
 /// The bounds of a server.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ServeOptions {
     /// Time for a request's head to arrive, from the connection's start or the previous response. Default 30 s: longer
     /// than the gateways and the clients keep an idle connection, so that the client is the one who closes it.
     pub header_deadline: Duration,
     /// How long a client may take nothing of a response that waits for it. Default 30 s.
     pub write_deadline: Duration,
-    /// Connections at the same time. Default 4096.
-    pub connections_max: usize,
+    /// The connections, and how many there may be. Default: 4096, and of one client half of them.
+    pub connections: Connections,
     /// Time for requests under way to finish after the shutdown. Default 10 s.
     pub drain_deadline: Duration,
 }
@@ -54,7 +53,7 @@ impl Default for ServeOptions {
         Self {
             header_deadline: Duration::from_secs(30),
             write_deadline: Duration::from_secs(30),
-            connections_max: 4096,
+            connections: Connections::default(),
             drain_deadline: Duration::from_secs(10),
         }
     }
@@ -106,37 +105,38 @@ pub async fn serve_with(
     tls: Option<Tls>,
     shutdown: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(options.connections_max));
-    let graceful = GracefulShutdown::new();
+    open_files::raise(options.connections.max());
+    let (connections, tracker, teller) = (&options.connections, TaskTracker::new(), Teller::default());
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.header_deadline);
-    let mut shutdown = pin!(shutdown.cancelled_owned());
+    let mut end = pin!(shutdown.cancelled());
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut shutdown => break,
-            accepted = accept(&listener, &slots, options.write_deadline) => accepted,
+            () = &mut end => break,
+            accepted = accept(&listener, &options) => accepted,
         };
-        let Some((stream, client, slot)) = accepted else {
+        let Some((stream, client)) = accepted else { continue };
+        let Ok(place) = connections.admit(client.ip(), false, now_ms()) else {
+            // Over TLS there is nobody to talk to yet.
+            if tls.is_none() {
+                teller.tell(stream);
+            }
             continue;
         };
-        let service = Routed { router: router.clone(), client };
-        let conversation = Conversation { http: http.clone(), service, watcher: graceful.watcher() };
-        let acceptor = tls.as_ref().map(Tls::acceptor);
-        tokio::spawn(async move {
-            match acceptor {
-                None => conversation.hold(stream).await,
-                Some(acceptor) => match tokio::time::timeout(options.header_deadline, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => conversation.hold(stream).await,
-                    Ok(Err(error)) => tracing::debug!(%client, error = %crate::chain(&error), "no TLS handshake"),
-                    Err(_) => tracing::debug!(%client, "the TLS handshake took too long"),
-                },
-            }
-            drop(slot);
-        });
+        let conversation = Conversation {
+            http: http.clone(),
+            tls: tls.as_ref().map(Tls::acceptor),
+            handshake_deadline: options.header_deadline,
+            router: router.clone(),
+            client,
+            shutdown: shutdown.clone(),
+        };
+        tracker.spawn(conversation.run(stream, Exchange::new(place)));
     }
     drop(listener);
-    if tokio::time::timeout(options.drain_deadline, graceful.shutdown()).await.is_err() {
+    tracker.close();
+    if tokio::time::timeout(options.drain_deadline, tracker.wait()).await.is_err() {
         tracing::warn!(
             drain_deadline_ms = options.drain_deadline.as_millis(),
             "requests were still under way at the end"
@@ -144,39 +144,23 @@ pub async fn serve_with(
     }
 }
 
-/// One connection's part of the server.
-struct Conversation {
-    http: http1::Builder,
-    service: Routed,
-    watcher: Watcher,
-}
-
-impl Conversation {
-    /// Serves until the client leaves, or the server drains.
-    async fn hold<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let client = self.service.client;
-        let connection = self.http.serve_connection(TokioIo::new(stream), self.service);
-        if let Err(error) = self.watcher.watch(connection).await {
-            tracing::debug!(%client, error = %crate::chain(&error), "connection ended early");
-        }
-    }
-}
-
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
-
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>, write_deadline: Duration) -> Option<Accepted> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, options: &ServeOptions) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
         Ok((stream, client)) => {
             // Without it a small response waits for the acknowledgement of the one before.
             let _best_effort = stream.set_nodelay(true);
-            bound_writes(&stream, write_deadline);
-            Some((stream, client, slot))
+            bound_writes(&stream, options.write_deadline);
+            // After it was accepted, so that a connection that may go now has not begun a request by then.
+            options.connections.room(now_ms).await;
+            Some((stream, client))
         }
         Err(error) => {
-            // Out of file descriptors, most likely: accepting again at once would spin.
-            tracing::warn!(error = %crate::chain(&error), "cannot accept a connection");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Accepting again at once would spin, unless another connection is about to give its file back.
+            let is_given_back = open_files::is_exhausted(&error) && options.connections.evict_for_files(now_ms());
+            if !is_given_back {
+                tracing::warn!(error = %crate::chain(&error), "cannot accept a connection");
+            }
+            tokio::time::sleep(Duration::from_millis(if is_given_back { 1 } else { 100 })).await;
             None
         }
     }
@@ -190,20 +174,3 @@ fn bound_writes(stream: &TcpStream, write_deadline: Duration) {
 
 #[cfg(not(target_os = "linux"))]
 fn bound_writes(_: &TcpStream, _: Duration) {}
-
-struct Routed {
-    router: Router,
-    client: SocketAddr,
-}
-
-impl Service<Request<Incoming>> for Routed {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.client));
-        Box::pin(self.router.clone().oneshot(request))
-    }
-}

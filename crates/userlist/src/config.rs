@@ -7,6 +7,7 @@ use heartbeat::HeartbeatOptions;
 use service_kit::{
     Secret,
     config::{CommonOptions, ServiceConfig},
+    connections::ConnectionOptions,
     duration,
 };
 use sqlx::mysql::MySqlConnectOptions;
@@ -33,6 +34,10 @@ pub struct Config {
     /// Who may call: a file of API tokens. Without one, whoever can connect.
     #[arg(long, env = "USERLIST_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
+
+    /// How many connections.
+    #[command(flatten)]
+    pub connections: ConnectionOptions,
 
     /// What all services have.
     #[command(flatten)]

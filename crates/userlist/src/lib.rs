@@ -31,6 +31,7 @@ use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    connections::Connections,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
     service::Failure,
@@ -40,6 +41,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{config::Config, store::Store};
+
+/// Connections at the same time, by default.
+const CONNECTIONS_MAX: usize = 4096;
 
 /// Runs the service until `shutdown`, on the address of the configuration; or the command that the configuration names.
 ///
@@ -68,6 +72,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     tokens.register(&mut metrics);
     // Before anybody can ask: a service without a check is ready.
     say(&store, &readiness, |_| {});
+    let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
+    connections.register(&mut metrics, "http");
     let proof = AddressProof::default();
     let announced = Details {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -84,7 +90,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
 
     let (stop_serving, close) = (CancellationToken::new(), CancellationToken::new());
     let keeping = tokio::spawn(keeper.run(close.clone()));
-    let serving = tokio::spawn(serve(listener, router, ServeOptions::default(), stop_serving.clone()));
+    let options = ServeOptions { connections, ..ServeOptions::default() };
+    let serving = tokio::spawn(serve(listener, router, options, stop_serving.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, announced);
     heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
 

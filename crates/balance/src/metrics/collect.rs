@@ -12,7 +12,6 @@ use service_kit::names::Names;
 
 use crate::{
     clock::Millis,
-    connections::Connections,
     outlier::Verdict,
     per_core::{DURATION_BOUNDS_US, FailureKind, Totals},
     routing_table::{Candidate, Service, TableHandle, Why},
@@ -23,7 +22,6 @@ use crate::{
 pub(super) struct Collected {
     pub(super) table: TableHandle,
     pub(super) watch: WatchHealth,
-    pub(super) connections: Connections,
     pub(super) names: Names,
 }
 
@@ -39,7 +37,6 @@ impl Collector for Collected {
         durations(encoder, &services)?;
         instances(encoder, &services)?;
         gauge(encoder, "balance_policies_broken", "Policies in etcd that make no sense", table.policies_broken)?;
-        gauge(encoder, "balance_connections", "Connections of clients", self.connections.total())?;
         names(encoder, &self.names)?;
         self.watch(encoder, table.revision.0)
     }

@@ -8,6 +8,7 @@ mod support;
 mod active_checks;
 mod client_leaves;
 mod cores;
+mod crowds;
 mod drain;
 mod ejection;
 mod etcd;

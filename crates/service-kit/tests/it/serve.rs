@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use service_kit::{
     app,
+    connections::{Bounds, Connections},
     health::Readiness,
     json::JsonBody,
     serve::{ServeOptions, serve},
@@ -129,8 +130,11 @@ async fn a_request_under_way_finishes_after_the_shutdown_and_no_new_one_starts()
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_does_not_keep_its_connection() {
-    let options =
-        ServeOptions { write_deadline: Duration::from_millis(500), connections_max: 1, ..ServeOptions::default() };
+    let options = ServeOptions {
+        write_deadline: Duration::from_millis(500),
+        connections: Connections::new(Bounds { max: 1, per_client_max: 0 }),
+        ..ServeOptions::default()
+    };
     let server = start(options, gate()).await;
     let address = server.url.trim_start_matches("http://");
     let mut greedy = TcpStream::connect(address).await.unwrap();

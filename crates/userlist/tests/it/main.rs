@@ -10,6 +10,7 @@ mod openapi;
 mod outage;
 mod plain;
 mod process;
+mod refused_bodies;
 mod rest;
 mod searches;
 mod service;

@@ -1,20 +1,25 @@
 //! How many files, and so connections, the process may have open (`RLIMIT_NOFILE`, see `getrlimit(2)`).
 //!
 //! Many systems start a process with a soft limit of 1024, which is for those that still use `select`, and a hard limit up
-//! to which everybody may raise it. A gateway needs two per request: one to the client, one to the instance.
+//! to which everybody may raise it.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io;
 
-/// Raises the soft limit to the hard one, and warns when that is too few for `connections_max`. The gateway starts anyway:
-/// what it cannot open it refuses with `overloaded`.
-pub(crate) fn raise(connections_max: usize) {
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+
+/// Raises the soft limit to the hard one, and warns when that is less than `needed`. The server starts anyway: without a
+/// file for a new connection, it closes one that waits.
+pub fn raise(needed: usize) {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {
             setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         }
         Ok(hard)
     });
-    let needed = u64::try_from(connections_max).unwrap_or(u64::MAX).saturating_mul(2);
+    let needed = u64::try_from(needed).unwrap_or(u64::MAX);
     match limit {
         Ok(limit) if limit < needed => {
             tracing::warn!(limit, needed, "too few open files for --connections-max; raise the limit or lower that");
@@ -22,6 +27,12 @@ pub(crate) fn raise(connections_max: usize) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
+}
+
+/// Whether a new connection failed because the process, or the system, has no file left.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 #[cfg(test)]
@@ -34,5 +45,6 @@ mod tests {
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(256), hard).unwrap();
         raise(1);
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+        assert!(is_exhausted(&Errno::EMFILE.into()) && !is_exhausted(&Errno::ECONNABORTED.into()));
     }
 }

@@ -1,0 +1,114 @@
+//! One connection: handshake, requests, end.
+
+use std::{convert::Infallible, future::poll_fn, net::SocketAddr, pin::Pin, time::Duration};
+
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::Service,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{
+    exchange::{Answered, Exchange, Watched},
+    linger::linger,
+};
+
+/// How long the end of a connection without anything unread may take, which over TLS is a record to be written.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// What a connection needs.
+pub(super) struct Conversation {
+    pub(super) http: http1::Builder,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) handshake_deadline: Duration,
+    pub(super) router: Router,
+    pub(super) client: SocketAddr,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Conversation {
+    /// Serves until the client leaves, its place is needed, or the server drains.
+    pub(super) async fn run(self, stream: TcpStream, exchange: Exchange) {
+        let client = self.client;
+        if exchange.place().hold(self.converse(stream, &exchange)).await.is_none() {
+            tracing::debug!(%client, "closed without a request under way, to make place for another client");
+        }
+    }
+
+    async fn converse(self, stream: TcpStream, exchange: &Exchange) {
+        let client = self.client;
+        let Some(acceptor) = self.tls.clone() else { return self.serve(stream, exchange).await };
+        match timeout(self.handshake_deadline, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve(stream, exchange).await,
+            Ok(Err(error)) => tracing::debug!(%client, error = %crate::chain(&error), "no TLS handshake"),
+            Err(_) => tracing::debug!(%client, "the TLS handshake took too long"),
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, exchange: &Exchange) {
+        let Self { http, router, client, shutdown, .. } = self;
+        let io = TokioIo::new(Watched::new(stream, exchange.clone()));
+        let mut connection = http.serve_connection(io, Routed { router, client, exchange: exchange.clone() });
+        let ended = tokio::select! {
+            biased;
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
+            () = shutdown.cancelled() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        if let Err(error) = &ended {
+            tracing::debug!(%client, error = %crate::chain(error), "connection ended early");
+        }
+        exchange.end();
+        let mut stream = connection.into_parts().io.into_inner().into_inner();
+        // Of what cannot be read as HTTP, hyper answers and forgets the rest.
+        if exchange.is_unread() || ended.is_err_and(|error| error.is_parse()) {
+            linger(&mut stream).await;
+        } else {
+            let _best_effort = timeout(CLOSE_MAX, stream.shutdown()).await;
+        }
+    }
+}
+
+/// The router, with the client's address.
+struct Routed {
+    router: Router,
+    client: SocketAddr,
+    exchange: Exchange,
+}
+
+impl Service<Request<Incoming>> for Routed {
+    type Response = Response<Answered>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(|body| Body::new(self.exchange.begin(body)));
+        request.extensions_mut().insert(ConnectInfo(self.client));
+        let (router, exchange) = (self.router.clone(), self.exchange.clone());
+        Box::pin(async move {
+            let mut response = router.oneshot(request).await?.map(|body| exchange.answered(body));
+            if exchange.is_last() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
+    }
+}
