@@ -138,6 +138,11 @@ impl Answer {
         count - own
     }
 
+    /// Whether nothing of the instance's `unread` bytes is still to be [fed](Self::feed).
+    pub(crate) fn has_taken_in(&self, unread: &[u8]) -> bool {
+        self.ready == unread.len()
+    }
+
     /// Whether something waits to be written.
     pub(crate) fn has_next(&self) -> bool {
         self.ready > 0 || !self.bytes.is_empty()
@@ -180,6 +185,16 @@ pub(crate) fn switching(
     write::field(bytes, b"Connection", b"upgrade");
     write::field(bytes, b"Upgrade", protocol);
     write::end(bytes);
+}
+
+/// Whether it is a stream of server-sent events, which lasts for as long as the client listens.
+pub(crate) fn is_event_stream(response: &Response<'_>) -> bool {
+    let mut types = response.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"content-type"));
+    let is = |value: &[u8]| {
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    types.next().is_some_and(|field| is(field.value))
 }
 
 fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) {

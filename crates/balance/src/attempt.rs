@@ -6,13 +6,15 @@
 use std::{
     fmt, io,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
 use service_kit::chain;
 
 use crate::{
+    answer::Answer,
+    breakage::Breakage,
     clock::Millis,
     gateway::Gateway,
     outgoing::Outgoing,
@@ -43,8 +45,8 @@ pub(crate) struct Attempt {
     pub(crate) is_stalled: bool,
     /// How much of the response was searched for the end of its head.
     searched: usize,
-    /// Counts the request among the instance's, until this is dropped.
-    _in_flight: InFlight,
+    /// Counts the request among the instance's, until it is [left](Self::leave) or this is dropped.
+    in_flight: Option<InFlight>,
 }
 
 impl fmt::Debug for Attempt {
@@ -91,6 +93,9 @@ pub(crate) enum Kind {
     Malformed(&'static str),
     #[error("did not answer within {0:?}")]
     Timeout(Duration),
+    /// The body of its response is broken, and nothing of it has left for the client.
+    #[error(transparent)]
+    Broken(Breakage),
 }
 
 // === impl Attempt ===
@@ -121,7 +126,7 @@ impl Attempt {
             waits_since: None,
             is_stalled: false,
             searched: 0,
-            _in_flight: in_flight,
+            in_flight: Some(in_flight),
         }
     }
 
@@ -177,6 +182,39 @@ impl Attempt {
                 Ok(Read::End) => return Poll::Ready(Err(Kind::Malformed("the head broke off"))),
                 Err(error) => return Poll::Ready(Err(Kind::Closed(error))),
             }
+        }
+    }
+
+    /// The instance has sent everything: its place is free. False when it was so before.
+    pub(crate) fn leave(&mut self) -> bool {
+        self.in_flight.take().is_some()
+    }
+
+    /// The response is a tunnel or an event stream; false when the instance has as many as it may have.
+    pub(crate) fn become_stream(&mut self) -> bool {
+        self.in_flight.as_mut().is_some_and(InFlight::become_stream)
+    }
+
+    /// Reads on behind the head of a response, so that one which is known to be broken before anything has left is not begun.
+    /// Nothing is waited for.
+    ///
+    /// # Errors
+    ///
+    /// It is broken.
+    pub(crate) fn look_ahead(&mut self, answer: &mut Answer) -> Result<(), Breakage> {
+        let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Ok(()) };
+        // Whoever relays the response reads before it waits, and is woken then.
+        match wire.poll_read_some(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(Read::More)) => {
+                let used = answer.feed(wire.unread()).map_err(|_| Breakage::Malformed)?;
+                wire.consume(used);
+                Ok(())
+            }
+            Poll::Ready(Ok(Read::End)) if answer.has_taken_in(wire.unread()) => {
+                answer.close().map_err(|_| Breakage::Closed(io::ErrorKind::UnexpectedEof.into()))
+            }
+            Poll::Ready(Err(error)) if answer.has_taken_in(wire.unread()) => Err(Breakage::Closed(error)),
+            Poll::Ready(_) | Poll::Pending => Ok(()),
         }
     }
 
@@ -260,6 +298,7 @@ impl Failure {
             Kind::Closed(_) => Some(Outcome::Broken),
             Kind::Timeout(_) => Some(Outcome::TimedOut),
             Kind::Malformed(_) => Some(Outcome::Malformed),
+            Kind::Broken(breakage) => Some(breakage.outcome()),
         }
     }
 
@@ -273,7 +312,9 @@ impl Failure {
             Kind::Connect(_) => Some(FailureKind::Connect),
             Kind::Closed(_) => Some(FailureKind::Closed),
             Kind::Timeout(_) => Some(FailureKind::Timeout),
-            Kind::Malformed(_) => Some(FailureKind::Malformed),
+            Kind::Malformed(_) | Kind::Broken(Breakage::Malformed) => Some(FailureKind::Malformed),
+            Kind::Broken(Breakage::Closed(_)) => Some(FailureKind::Closed),
+            Kind::Broken(Breakage::Stalled(_)) => Some(FailureKind::Timeout),
         }
     }
 
@@ -286,7 +327,7 @@ impl Failure {
 
     /// Whether the communication failed, so that the attempt has ended: nobody answers any more on its connection.
     pub(crate) fn is_communication(&self) -> bool {
-        matches!(self.kind, Kind::Connect(_) | Kind::Closed(_))
+        matches!(self.kind, Kind::Connect(_) | Kind::Closed(_) | Kind::Broken(Breakage::Closed(_)))
     }
 
     /// Whether the instance refuses connections, rather than being silent or far.
@@ -302,7 +343,8 @@ impl Failure {
             Kind::Connect(error) => Refusal::Unreachable(format!("{name} is down: {instance} {}", chain(&error))),
             Kind::Closed(_) if self.progress == Progress::NothingSent => Refusal::Unreachable(sentence),
             Kind::Closed(_) => Refusal::UpstreamClosed(format!("{sentence}; it may have carried out the request")),
-            Kind::Malformed(_) => Refusal::UpstreamMalformed(sentence),
+            Kind::Malformed(_) | Kind::Broken(Breakage::Malformed) => Refusal::UpstreamMalformed(sentence),
+            Kind::Broken(_) => Refusal::UpstreamClosed(sentence),
             Kind::Timeout(_) => Refusal::UpstreamTimeout(sentence),
         }
     }

@@ -144,6 +144,10 @@ pub struct Limits {
     /// for no limit.
     #[arg(long, env = "BALANCE_BODY_MIN_BYTES_PER_S", default_value_t = 1024, value_name = "BYTES")]
     pub body_min_bytes_per_s: u64,
+    /// Slowest rate at which a client may take a response, in bytes per second, after 30 s of waiting for the client (the connection
+    /// breaks). 0 for no limit.
+    #[arg(long, env = "BALANCE_RESPONSE_MIN_BYTES_PER_S", default_value_t = 1024, value_name = "BYTES")]
+    pub response_min_bytes_per_s: u64,
     /// Most connections of clients. At the bound, of the client network (IPv4 address, IPv6 /64) that holds the most, the
     /// connection that has waited longest without a request is closed for a new one; while all have a request under way,
     /// new ones get 503.

@@ -14,6 +14,7 @@
 //! | [`Waiting::Try`] | `stall_timeout` and others, for one attempt | another attempt |
 //! | [`Waiting::ResponseBody`] | `stream_idle_timeout`, between two pieces | the connection breaks |
 //! | [`Waiting::Client`] (to take what we write) | `stream_idle_timeout` | the connection breaks |
+//! | [`Waiting::Pace`] (of the client, while it takes nothing) | a second | it is looked whether it takes more, and is fast enough |
 //! | [`Waiting::Tunnel`] | `tunnel_idle_timeout`, in both directions; `half_closed_timeout`, in the one that is left | the connection closes |
 //! | [`Waiting::Reset`] | half a second, from a client that has ended its direction | its socket is asked |
 
@@ -82,12 +83,13 @@ pub(crate) enum Waiting {
     Client,
     Tunnel,
     Reset,
+    Pace,
 }
 
 // === impl Waiting ===
 
 impl Waiting {
-    const COUNT: usize = Self::Reset as usize + 1;
+    const COUNT: usize = Self::Pace as usize + 1;
 }
 
 // === impl Downstream ===

@@ -85,6 +85,7 @@ impl Place<'_> {
             "weight": instance.weight,
             "zone": instance.zone,
             "in_flight": load.in_flight(),
+            "streams": load.streams(),
             "latency_ms": load.latency_us().map(|us| (us / 100.0).round() / 10.0),
         })
     }

@@ -13,6 +13,7 @@ use crate::{
     admission::{Admitted, Refused, admit},
     answer::Answer,
     attempt::Attempt,
+    breakage,
     buffers::Buffers,
     clock::Clock,
     config::GatewayOptions,
@@ -21,6 +22,7 @@ use crate::{
     linger::Lingering,
     metrics::Refusals,
     outgoing::{Facts, Outgoing},
+    pace::Pace,
     per_core::PerCore,
     pool::Pool,
     queue::Queues,
@@ -105,12 +107,18 @@ impl Gateway {
         let service = serving.service;
         let served = serving.serve(client).await;
         self.counters(service).responded(status(&served), serving.lasted());
-        let had_a_place = !matches!(served, Err(Refusal::Busy(_)));
-        let next = self.deliver(client, serving, served).await;
-        if had_a_place {
+        // An attempt that is over has left its place, unless there was none.
+        if matches!(&served, Ok(Served::Left) | Err(_)) && !matches!(served, Err(Refusal::Busy(_))) {
             self.queues.one_left(&service.name);
         }
-        next
+        self.deliver(client, serving, served).await
+    }
+
+    /// The instance has sent everything: its place is the next request's.
+    pub(crate) fn leave(&self, attempt: &mut Attempt) {
+        if attempt.leave() {
+            self.queues.one_left(&attempt.candidate.key.service);
+        }
     }
 
     /// Gives the client what the instance, or the gateway itself, has to say.
@@ -121,9 +129,9 @@ impl Gateway {
         served: Result<Served, Refusal>,
     ) -> Next {
         let downstream = serving.downstream;
-        let Serving { mut request, mut body, policy, .. } = *serving;
-        let (mut answer, mut attempt) = match served {
-            Ok(Served::Response { answer, attempt, .. }) => (answer, attempt),
+        let Serving { service, mut request, mut body, policy, .. } = *serving;
+        let (begun, mut answer, mut attempt) = match served {
+            Ok(Served::Response { begun, answer, attempt }) => (begun, answer, attempt),
             Ok(Served::Tunnel { words, attempt }) => return self.tunnel(client, words, attempt, downstream).await,
             Ok(Served::Left) => return Next::Close,
             Err(refusal) => {
@@ -133,17 +141,21 @@ impl Gateway {
                 return self.refuse(client, words, &refusal, &facts, Rest::new(rest, &facts), downstream).await;
             }
         };
+        let mut pace = Pace::default();
         let relay = Relay {
             answer: &mut answer,
             attempt: &mut attempt,
             request: &mut request,
             body: &mut body,
             downstream,
-            options: &self.options,
+            gateway: self,
+            pace: &mut pace,
             stream_idle: policy.timeouts.stream_idle,
             is_half_closed: false,
         };
         let end = relay.run(client).await;
+        self.leave(&mut attempt);
+        breakage::conclude(self, service, &attempt.candidate, begun, &end, pace.is_slow());
         self.finish(client, end, answer, attempt, request)
     }
 
@@ -160,7 +172,7 @@ impl Gateway {
         let (is_last, keeps_upstream, is_asked_to) = (answer.is_last, answer.keeps_upstream, !request.facts.keep_alive);
         self.buffers.put_vec(answer.into_bytes());
         self.buffers.put_vec(request.into_parts().1);
-        if end != End::Complete {
+        if !matches!(end, End::Complete) {
             return Next::Close;
         }
         let serial = attempt.candidate.serial;
@@ -182,7 +194,7 @@ impl Gateway {
         &self,
         client: &mut Wire<S>,
         words: Vec<u8>,
-        attempt: Attempt,
+        mut attempt: Attempt,
         downstream: &Downstream,
     ) -> Next {
         if write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await {
@@ -190,11 +202,13 @@ impl Gateway {
             let timeouts = &self.options.timeouts;
             let limits =
                 tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
-            if let Some(Upstream { mut wire, .. }) = attempt.into_upstream()
-                && tunnel::run(client, &mut wire, downstream, limits).await
+            if let Some(upstream) = attempt.upstream()
+                && tunnel::run(client, &mut upstream.wire, downstream, limits).await
             {
                 // Whichever side still sends must not lose the other's last words for it.
-                if !wire.is_at_end() {
+                if let Some(Upstream { wire, .. }) = attempt.into_upstream()
+                    && !wire.is_at_end()
+                {
                     self.lingering.linger(wire.into_stream()).await;
                 }
                 return Next::Linger;
@@ -287,7 +301,7 @@ impl Gateway {
 
 fn status(served: &Result<Served, Refusal>) -> u16 {
     match served {
-        Ok(Served::Response { status, .. }) => *status,
+        Ok(Served::Response { begun, .. }) => begun.status,
         Ok(Served::Tunnel { .. }) => 101,
         // Nobody was there to get one; what nginx logs.
         Ok(Served::Left) => 499,

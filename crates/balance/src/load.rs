@@ -27,6 +27,8 @@ pub(crate) struct Load {
     cores: Box<[Slot]>,
     /// Further requests are not for this instance.
     in_flight_max: AtomicU32,
+    /// Further tunnels and event streams are refused.
+    streams_max: AtomicU32,
     /// The average in microseconds (`f32`) above the moment of the last answer in milliseconds (32 bits).
     latency: AtomicU64,
     /// When it last answered.
@@ -35,7 +37,10 @@ pub(crate) struct Load {
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Slot(AtomicU32);
+struct Slot {
+    in_flight: AtomicU32,
+    streams: AtomicU32,
+}
 
 // === impl Load ===
 
@@ -46,18 +51,25 @@ impl Load {
         Self {
             cores,
             in_flight_max: AtomicU32::new(u32::MAX),
+            streams_max: AtomicU32::new(u32::MAX),
             latency: AtomicU64::default(),
             heard: AtomicU64::default(),
         }
     }
 
-    pub(crate) fn limit(&self, in_flight_max: u32) {
+    pub(crate) fn limit(&self, in_flight_max: u32, streams_max: u32) {
         self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
+        self.streams_max.store(streams_max, Ordering::Relaxed);
     }
 
-    /// Requests under way, on all cores.
+    /// Requests that wait for an answer, on all cores.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.cores.iter().map(|slot| slot.0.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|slot| slot.in_flight.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Tunnels and event streams, on all cores.
+    pub(crate) fn streams(&self) -> u32 {
+        self.cores.iter().map(|slot| slot.streams.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether the limit is reached.
@@ -66,11 +78,24 @@ impl Load {
     }
 
     pub(crate) fn begin(&self, core: usize) {
-        self.slot(core).fetch_add(1, Ordering::Relaxed);
+        self.slot(core).in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self, core: usize) {
-        self.slot(core).fetch_sub(1, Ordering::Relaxed);
+        self.slot(core).in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// False when there are as many as there may be.
+    pub(crate) fn begin_stream(&self, core: usize) -> bool {
+        let is_free = self.streams() < self.streams_max.load(Ordering::Relaxed);
+        if is_free {
+            self.slot(core).streams.fetch_add(1, Ordering::Relaxed);
+        }
+        is_free
+    }
+
+    pub(crate) fn end_stream(&self, core: usize) {
+        self.slot(core).streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Something came from the instance. Written once in a tick of the clock and not once a request.
@@ -109,8 +134,8 @@ impl Load {
         average.max(1.0) * (waiting / f32::from(weight) + 1.0)
     }
 
-    fn slot(&self, core: usize) -> &AtomicU32 {
-        &self.cores[core % self.cores.len()].0
+    fn slot(&self, core: usize) -> &Slot {
+        &self.cores[core % self.cores.len()]
     }
 }
 
@@ -163,7 +188,7 @@ mod tests {
     #[test]
     fn requests_under_way_are_counted_over_all_cores() {
         let load = load(&[]);
-        load.limit(3);
+        load.limit(3, 1);
         for core in [0, 1, 1] {
             assert!(!load.is_full());
             load.begin(core);
@@ -171,6 +196,8 @@ mod tests {
         assert!(load.is_full() && load.in_flight() == 3);
         load.end(1);
         assert!(!load.is_full());
+        assert!(load.begin_stream(0) && !load.begin_stream(1), "one stream, and they are counted apart");
+        assert_eq!((load.in_flight(), load.streams()), (2, 1));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! | `balance_request_duration_seconds`: to the head of the response | service |
 //! | `balance_retries_total`, `balance_ejections_total` | service |
 //! | `balance_attempts_failed_total` | service, reason (`connect`, `closed`, `timeout`, `malformed`) |
+//! | `balance_responses_broken_total`: responses that broke after their head | service, reason (`closed`, `stalled`, `malformed`, `slow_client`) |
+//! | `balance_streams`: tunnels and event streams, now | service |
 //! | `balance_instances` | service, state (`in_rotation`, `kept`, `ejected`, `unresolved`, `withheld`, `last_resort`) |
 //! | `balance_names`: host names of instances and of etcd, now | state (`resolved`; `stale`: look-ups fail, the last answer is used; `unresolved`) |
 //! | `balance_lookups_total`: look-ups of names | result (`good`; `denied`: there is no such name; `failed`) |

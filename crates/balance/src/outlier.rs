@@ -15,7 +15,8 @@
 //! The ejection starts at `health.passive.base_ejection` and doubles up to `max_ejection`; a part of it is left to chance,
 //! so that instances that failed together do not come back together. Failures during an ejection do not count: thirty
 //! requests that were under way when an instance died are one death. An answer of 5xx is an answer: it ends an ejection
-//! for silence, and not one for answers of 5xx. An instance that registers anew starts healthy. That the last instance is
+//! for silence, and not one for answers of 5xx. Not Implemented (501) and HTTP Version Not Supported (505) are about the request,
+//! and a client could provoke them at will: they count as any other answer. An instance that registers anew starts healthy. That the last instance is
 //! never ejected, and that judgements which condemn most instances are disregarded, is [`crate::pick`]'s doing.
 //!
 //! The state is one atomic word, so that all cores share it without a lock; every transition is a pure function of it.
@@ -44,9 +45,11 @@ pub(crate) enum Outcome {
         /// Its status.
         status: u16,
     },
+    /// With the head of a good response whose body is still to come: no verdict yet.
+    Begun,
     /// No connection could be opened; nothing was sent.
     ConnectFailed,
-    /// The connection broke before the response.
+    /// The connection broke before the response, or the response before its end.
     Broken,
     /// There was no response in time.
     TimedOut,
@@ -90,6 +93,11 @@ pub(crate) struct Outlier {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Judgements(Arc<AtomicU64>);
 
+/// Whether a response with this status speaks against its instance: 5xx, but not what is about the request.
+fn is_fault(status: u16) -> bool {
+    status >= 500 && !matches!(status, 501 | 505)
+}
+
 // === impl Outlier ===
 
 impl Outlier {
@@ -120,8 +128,8 @@ impl Outlier {
     /// Takes in how an attempt ended. `seed` decides what is left to chance.
     pub(crate) fn record(&self, outcome: Outcome, now: Millis, policy: &Passive, seed: u64) -> Option<Change> {
         // The usual case writes nothing, so that no core takes the cache line from the others.
-        let is_fine = matches!(outcome, Outcome::Answered { status: ..500 });
-        if is_fine && self.word.load(Ordering::Relaxed) == 0 {
+        let is_fine = matches!(outcome, Outcome::Answered { status } if !is_fault(status));
+        if outcome == Outcome::Begun || is_fine && self.word.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let (before, after) = self.change(|state| state.after(outcome, now, policy, seed))?;

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::breakage::BrokenKind;
+
 /// Upper bounds of the durations in microseconds, from a cache hit to a client that has long given up.
 pub(crate) const DURATION_BOUNDS_US: [u64; 12] =
     [1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000];
@@ -35,6 +37,7 @@ pub(crate) struct PerCore {
     retries: AtomicU64,
     ejections: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
+    broken: [AtomicU64; BrokenKind::ALL.len()],
 }
 
 /// The blocks of all cores added up.
@@ -46,6 +49,7 @@ pub(crate) struct Totals {
     pub(crate) retries: u64,
     pub(crate) ejections: u64,
     pub(crate) failures: [u64; FailureKind::ALL.len()],
+    pub(crate) broken: [u64; BrokenKind::ALL.len()],
 }
 
 // === impl FailureKind ===
@@ -96,6 +100,11 @@ impl PerCore {
     pub(crate) fn failed(&self, kind: FailureKind) {
         add(&self.failures[kind as usize], 1);
     }
+
+    /// A response did not arrive whole.
+    pub(crate) fn broken(&self, kind: BrokenKind) {
+        add(&self.broken[kind as usize], 1);
+    }
 }
 
 /// Only one thread writes, so a load and a store do, and cost less than a locked addition.
@@ -112,6 +121,7 @@ impl Totals {
             let pairs = (totals.responses.iter_mut().zip(&core.responses))
                 .chain(totals.durations.iter_mut().zip(&core.durations))
                 .chain(totals.failures.iter_mut().zip(&core.failures))
+                .chain(totals.broken.iter_mut().zip(&core.broken))
                 .chain([
                     (&mut totals.duration_sum_us, &core.duration_sum_us),
                     (&mut totals.retries, &core.retries),

@@ -58,6 +58,8 @@ pub(crate) enum Refusal {
     Overloaded(&'static str),
     /// The instances have as much to do as they may have. The connection goes on: a new one would be more work for everybody.
     Busy(&'static str),
+    /// The instance has as many tunnels and event streams as it may have.
+    StreamsFull,
 }
 
 /// When to ask again: an instance that comes back is known within a heartbeat.
@@ -123,6 +125,9 @@ impl Refusal {
             Self::NoInstance(detail) => unavailable("no_instance", detail),
             Self::Unreachable(detail) => unavailable("instance_unreachable", detail),
             Self::Overloaded(detail) | Self::Busy(detail) => unavailable("overloaded", detail),
+            Self::StreamsFull => {
+                unavailable("overloaded", "the instance has as many tunnels and event streams as it may have")
+            }
             Self::UpstreamClosed(detail) => bad_gateway("upstream_closed", detail),
             Self::UpstreamMalformed(detail) => bad_gateway("upstream_malformed", detail),
             Self::UpstreamTimeout(detail) => {
@@ -156,6 +161,7 @@ impl Refusal {
             | Self::UpstreamClosed(_)
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTimeout(_)
+            | Self::StreamsFull
             | Self::Busy(_) => false,
         }
     }

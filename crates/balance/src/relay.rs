@@ -4,6 +4,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,22 +13,29 @@ use crate::{
     answer::Answer,
     attempt::Attempt,
     body::Body,
-    config::GatewayOptions,
+    breakage::Breakage,
     departure::poll_left,
     downstream::{Downstream, Waiting},
+    gateway::Gateway,
     outgoing::Outgoing,
+    pace::Pace,
     wire::{Read, Stream, Wire},
 };
 
+/// How often it is looked whether a client takes more that takes nothing for now.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum End {
     /// Everything has left.
     Complete,
     /// The client has left, or takes nothing any more.
     Left,
-    /// The instance has broken off, or broken its framing.
-    Broken,
+    /// The client takes it more slowly than it may.
+    TooSlow,
+    /// The instance has broken it.
+    Broken(Breakage),
 }
 
 /// A response that is being relayed.
@@ -37,7 +45,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) request: &'a mut Outgoing,
     pub(crate) body: &'a mut Body,
     pub(crate) downstream: &'a Downstream,
-    pub(crate) options: &'a GatewayOptions,
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) pace: &'a mut Pace,
     /// How long each side may be silent.
     pub(crate) stream_idle: Duration,
     /// Whether the client has ended its direction: it may be gone.
@@ -50,7 +59,7 @@ impl Relay<'_> {
     /// Relays until the end. A client that would take any end of its connection for the end of the response has its
     /// connection reset when that is not so (RFC 9112, section 8), whatever becomes of this task or process.
     pub(crate) async fn run<S: Stream>(mut self, client: &mut Wire<S>) -> End {
-        let is_unframed = self.answer.is_unframed;
+        let (is_unframed, downstream) = (self.answer.is_unframed, self.downstream);
         if is_unframed {
             client.stream().resets_on_drop(true);
         }
@@ -58,35 +67,56 @@ impl Relay<'_> {
             if let Poll::Ready(end) = self.poll_response(client, cx) {
                 return Poll::Ready(end);
             }
+            // Whatever the client has yet to take, the instance has done its part.
+            if self.answer.is_read() {
+                self.gateway.leave(self.attempt);
+            }
             let left = self.poll_request(client, cx);
             self.look_for_half_close(client);
             left
         })
         .await;
-        self.downstream.stop(Waiting::Client);
-        self.downstream.stop(Waiting::ResponseBody);
-        if is_unframed && end == End::Complete {
+        for waiting in [Waiting::Client, Waiting::Pace, Waiting::ResponseBody] {
+            downstream.stop(waiting);
+        }
+        if is_unframed && matches!(end, End::Complete) {
             client.stream().resets_on_drop(false);
         }
         end
     }
 
     fn poll_response<S: Stream>(&mut self, client: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(upstream) = self.attempt.upstream() else { return Poll::Ready(End::Broken) };
+        let Some(upstream) = self.attempt.upstream() else { return Poll::Ready(End::Left) };
         loop {
-            let Ok(used) = self.answer.feed(upstream.wire.unread()) else { return Poll::Ready(End::Broken) };
+            let Ok(used) = self.answer.feed(upstream.wire.unread()) else {
+                return Poll::Ready(End::Broken(Breakage::Malformed));
+            };
             upstream.wire.consume(used);
             if self.answer.has_next() {
                 let (own, theirs) = self.answer.next(upstream.wire.unread());
-                match client.poll_write_both(cx, own, theirs) {
+                let mut written = client.poll_write_both(cx, own, theirs);
+                if written.is_pending() && self.downstream.is_over(Waiting::Pace) {
+                    // The kernel tells only of much room; a slow client makes little.
+                    written = client.write_at_once(if own.is_empty() { theirs } else { own });
+                    self.downstream.stop(Waiting::Pace);
+                }
+                match written {
                     Poll::Ready(Ok(count)) => {
                         self.downstream.stop(Waiting::Client);
+                        self.pace.took(count, self.downstream.now());
                         let used = self.answer.wrote(count);
                         upstream.wire.consume(used);
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Left),
-                    Poll::Pending => return wait(self.downstream, Waiting::Client, self.stream_idle, End::Left),
+                    Poll::Pending => {
+                        let min_bytes_per_s = self.gateway.options.limits.response_min_bytes_per_s;
+                        if self.pace.is_too_slow(min_bytes_per_s, self.downstream.now()) {
+                            return Poll::Ready(End::TooSlow);
+                        }
+                        self.downstream.keep_waiting(Waiting::Pace, LOOK);
+                        return wait(self.downstream, Waiting::Client, self.stream_idle, || End::TooSlow);
+                    }
                 }
             }
             if self.answer.is_complete() {
@@ -95,12 +125,17 @@ impl Relay<'_> {
             match upstream.wire.poll_read_some(cx) {
                 Poll::Ready(Ok(Read::More)) => self.downstream.stop(Waiting::ResponseBody),
                 Poll::Ready(Ok(Read::End)) if self.answer.close().is_ok() => {}
-                Poll::Ready(_) => return Poll::Ready(End::Broken),
+                Poll::Ready(broken) => {
+                    let error = broken.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Poll::Ready(End::Broken(Breakage::Closed(error)));
+                }
                 Poll::Pending if self.is_half_closed => {
-                    return wait(self.downstream, Waiting::ResponseBody, self.half_closed(), End::Left);
+                    return wait(self.downstream, Waiting::ResponseBody, self.half_closed(), || End::Left);
                 }
                 Poll::Pending => {
-                    return wait(self.downstream, Waiting::ResponseBody, self.stream_idle, End::Broken);
+                    let limit = self.stream_idle;
+                    let stalled = || End::Broken(Breakage::Stalled(limit));
+                    return wait(self.downstream, Waiting::ResponseBody, limit, stalled);
                 }
             }
         }
@@ -116,7 +151,7 @@ impl Relay<'_> {
     }
 
     fn half_closed(&self) -> Duration {
-        self.stream_idle.min(self.options.timeouts.half_closed_timeout)
+        self.stream_idle.min(self.gateway.options.timeouts.half_closed_timeout)
     }
 
     /// The instance may answer before it has the whole request; both ways go on.
@@ -125,7 +160,7 @@ impl Relay<'_> {
             // An instance that reads no more of the request may still answer it.
             self.attempt.poll_send(self.request, cx);
             if self.request.is_complete() {
-                let max_bytes = self.options.limits.header_max_bytes;
+                let max_bytes = self.gateway.options.limits.header_max_bytes;
                 return poll_left(client, max_bytes, self.downstream, cx).map(|()| End::Left);
             }
             if !self.attempt.has_sent_all(self.request) {
@@ -134,7 +169,7 @@ impl Relay<'_> {
             if self.request.forget_sent() {
                 self.attempt.sent = 0;
             }
-            match self.body.poll_next(client, self.request, self.downstream, self.options, cx) {
+            match self.body.poll_next(client, self.request, self.downstream, &self.gateway.options, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Left),
                 Poll::Pending => return Poll::Pending,
@@ -144,7 +179,7 @@ impl Relay<'_> {
 }
 
 /// Pending, unless that has lasted too long.
-fn wait(downstream: &Downstream, waiting: Waiting, limit: Duration, end: End) -> Poll<End> {
+fn wait(downstream: &Downstream, waiting: Waiting, limit: Duration, end: impl FnOnce() -> End) -> Poll<End> {
     downstream.keep_waiting(waiting, limit);
-    if downstream.is_over(waiting) { Poll::Ready(end) } else { Poll::Pending }
+    if downstream.is_over(waiting) { Poll::Ready(end()) } else { Poll::Pending }
 }

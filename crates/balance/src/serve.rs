@@ -17,12 +17,13 @@ use crate::{
     answer::Answer,
     attempt::{Attempt, Failure, Start},
     body::Body,
+    breakage::{self, Begun},
     choice::Choice,
     clock::Millis,
     downstream::{Downstream, Waiting},
     gateway::Gateway,
     outgoing::Outgoing,
-    outlier::{Change, Outcome},
+    outlier::Outcome,
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     refusal::Refusal,
@@ -56,7 +57,7 @@ pub(crate) struct Serving<'a> {
 #[derive(Debug)]
 pub(crate) enum Served {
     /// A response is there; its body may follow.
-    Response { status: u16, answer: Answer, attempt: Attempt },
+    Response { begun: Begun, answer: Answer, attempt: Attempt },
     /// The instance has changed the protocol; `words` say so to the client.
     Tunnel { words: Vec<u8>, attempt: Attempt },
     /// The client has left.
@@ -125,6 +126,7 @@ impl<'a> Serving<'a> {
                 Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes) {
                     Settled::Served(served) => return Ok(served),
                     Settled::Interim(attempt) => self.race.add(attempt),
+                    Settled::Refused(refusal) => return Err(refusal),
                     Settled::Failed(attempt, failure) => self.again(attempt, failure).await?,
                 },
                 Event::Failed(attempt, failure) => self.again(attempt, failure).await?,
@@ -308,18 +310,8 @@ impl<'a> Serving<'a> {
         (started, now): (Instant, Instant),
         reason: impl FnOnce() -> String,
     ) {
-        let (name, address) = (&self.service.name, candidate.address());
-        match candidate.record(outcome, now - started, Millis::of(now), self.policy) {
-            Some(Change::Ejected { lasts }) => {
-                self.gateway.counters(self.service).ejected();
-                let reason = reason();
-                tracing::info!(service.name = %name, instance = %address, "instance is ejected for {lasts:?}: it {reason}");
-            }
-            Some(Change::Readmitted) => {
-                tracing::info!(service.name = %name, instance = %address, "instance is back in rotation");
-            }
-            None => {}
-        }
+        let change = candidate.record(outcome, now - started, Millis::of(now), self.policy);
+        breakage::report(self.gateway, self.service, candidate, change, reason);
     }
 
     fn may_retry(&self) -> bool {

@@ -10,7 +10,7 @@
 //! itself is asked, until it says end or error.
 
 use std::{
-    io::{self, IoSlice, Read as _},
+    io::{self, IoSlice, Read as _, Write as _},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -32,6 +32,9 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Reads what the kernel has at this moment, whatever the runtime has heard of it; `WouldBlock`: nothing yet.
     fn read_at_once(&self, into: &mut [u8]) -> io::Result<usize>;
 
+    /// Writes what the kernel takes at this moment, whatever the runtime has heard of it; `WouldBlock`: nothing.
+    fn write_at_once(&self, bytes: &[u8]) -> io::Result<usize>;
+
     /// Whether the other side has reset it, by the kernel's word at this moment. Told once.
     fn has_error(&self) -> bool;
 }
@@ -46,6 +49,10 @@ impl Stream for TcpStream {
         (&*SockRef::from(self)).read(into)
     }
 
+    fn write_at_once(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&*SockRef::from(self)).write(bytes)
+    }
+
     fn has_error(&self) -> bool {
         !matches!(self.take_error(), Ok(None))
     }
@@ -56,6 +63,10 @@ impl Stream for tokio::io::DuplexStream {
     fn resets_on_drop(&self, _: bool) {}
 
     fn read_at_once(&self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write_at_once(&self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
@@ -171,6 +182,14 @@ impl<S: Stream> Wire<S> {
                 let written = Pin::new(&mut self.stream).poll_write_vectored(cx, &slices);
                 self.wrote(written)
             }
+        }
+    }
+
+    /// Writes once, asking the kernel itself.
+    pub(crate) fn write_at_once(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.stream.write_at_once(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            written => self.wrote(Poll::Ready(written)),
         }
     }
 

@@ -96,8 +96,11 @@ pub struct Hedge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with the limits of the circuit breaker")]
 pub struct Breaker {
-    /// Requests under way at one instance; further ones go to another. 1 to 1,000,000, default 1024, as Envoy has it.
+    /// Requests that wait for an answer of one instance; further ones go to another. 1 to 1,000,000, default 1024, as Envoy has it.
     pub in_flight_max: u32,
+    /// Tunnels (WebSocket) and event streams of one instance, which do not count as requests once their head is out; further ones
+    /// get 503. 0 (none) to 1,000,000, default 10,000: what a gateway has connections for by default.
+    pub streams_max: u32,
     /// Requests that wait for an instance when all have so many. 0 (none waits) to 1,000,000, default 1024.
     pub queue_max: u32,
     /// How long they wait before they get 503. 0 s to 1 min, default 1 s.
@@ -128,6 +131,6 @@ impl Default for Timeouts {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { in_flight_max: 1024, queue_max: 1024, queue_timeout: Duration::from_secs(1) }
+        Self { in_flight_max: 1024, streams_max: 10_000, queue_max: 1024, queue_timeout: Duration::from_secs(1) }
     }
 }

@@ -47,7 +47,7 @@ impl Instances {
         let governing = self.policies.of(name);
         let policy = &governing.policy;
         for candidate in candidates.iter().chain(&last_resort) {
-            candidate.standing.load.limit(policy.breaker.in_flight_max);
+            candidate.standing.load.limit(policy.breaker.in_flight_max, policy.breaker.streams_max);
         }
         let shelf = |candidates, before| Shelf::new(candidates, policy, self.zone.as_deref(), before);
         Some(Service {

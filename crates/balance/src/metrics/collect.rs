@@ -11,6 +11,7 @@ use prometheus_client::{
 use service_kit::names::Names;
 
 use crate::{
+    breakage::BrokenKind,
     clock::Millis,
     outlier::Verdict,
     per_core::{DURATION_BOUNDS_US, FailureKind, Totals},
@@ -94,6 +95,20 @@ fn per_service(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> f
         for (kind, amount) in FailureKind::ALL.into_iter().zip(totals.failures) {
             count(&mut metric, &[("service", service.name.as_str()), ("reason", kind.as_str())], amount)?;
         }
+    }
+    let help = "Responses that broke after their head";
+    let mut metric = encoder.encode_descriptor("balance_responses_broken", help, None, MetricType::Counter)?;
+    for (service, totals) in services {
+        for (kind, amount) in BrokenKind::ALL.into_iter().zip(totals.broken) {
+            count(&mut metric, &[("service", service.name.as_str()), ("reason", kind.as_str())], amount)?;
+        }
+    }
+    let help = "Tunnels and event streams";
+    let mut metric = encoder.encode_descriptor("balance_streams", help, None, MetricType::Gauge)?;
+    for (service, _) in services {
+        let all = service.candidates.all().iter().chain(service.last_resort.all());
+        let streams: u32 = all.map(|candidate| candidate.standing.load.streams()).sum();
+        set(&mut metric, &[("service", service.name.as_str())], streams as usize)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use discovery::policy::Passive;
 
-use super::{Change, Outcome, Verdict};
+use super::{Change, Outcome, Verdict, is_fault};
 use crate::{clock::Millis, pick::mix};
 
 /// How long the request of a probation may take before another one may try.
@@ -59,7 +59,8 @@ impl State {
     /// `None` when the outcome changes nothing.
     pub(super) fn after(self, outcome: Outcome, now: Millis, policy: &Passive, seed: u64) -> Option<Self> {
         let after = match outcome {
-            Outcome::Answered { status: ..500 } => Self { failing: self.failing, ..Self::default() },
+            Outcome::Begun => self,
+            Outcome::Answered { status } if !is_fault(status) => Self { failing: self.failing, ..Self::default() },
             // Whatever was under way when it was ejected tells nothing new.
             _ if matches!(self.verdict(now), Verdict::Ejected { .. }) && !self.on_probation => self,
             Outcome::Answered { .. } | Outcome::Malformed => {

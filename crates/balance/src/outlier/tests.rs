@@ -49,6 +49,27 @@ fn two_silences_or_five_bad_answers_in_a_row_eject() {
 }
 
 #[test]
+fn the_head_of_a_response_is_no_verdict_while_its_body_is_to_come() {
+    let outlier = Outlier::default();
+    assert_eq!(record(&outlier, Outcome::Begun, 0), None);
+    record(&outlier, Outcome::Broken, 0);
+    record(&outlier, Outcome::Begun, 0);
+    assert!(matches!(record(&outlier, Outcome::Broken, 0), Some(Change::Ejected { .. })), "two breaks in a row");
+    assert!(outlier.take_probation(Millis(1000)));
+    record(&outlier, Outcome::Begun, 1000);
+    assert!(outlier.is_unhealthy(), "its end decides");
+    assert_eq!(record(&outlier, FINE, 1001), Some(Change::Readmitted));
+}
+
+#[test]
+fn what_a_client_can_provoke_never_ejects() {
+    let outlier = Outlier::default();
+    for status in [400, 401, 403, 404, 405, 413, 422, 429, 431, 501, 505].repeat(30) {
+        assert_eq!(record(&outlier, Outcome::Answered { status }, 0), None, "{status}");
+    }
+}
+
+#[test]
 fn a_limit_of_zero_never_ejects() {
     let never = Passive { consecutive_5xx: 0, consecutive_failures: 0, ..policy() };
     let outlier = Outlier::default();

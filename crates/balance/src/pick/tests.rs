@@ -209,7 +209,7 @@ fn of_two_the_faster_one_is_picked() {
 #[test]
 fn an_instance_with_as_many_requests_as_allowed_takes_no_more() {
     let service = service(&[("a:1", 1)]);
-    service.candidates.all()[0].standing.load.limit(2);
+    service.candidates.all()[0].standing.load.limit(2, 0);
     let under_way = busy(&service, 0, 2);
     assert!(service.candidates.all()[0].begin(0).is_none());
     drop(under_way);

@@ -42,11 +42,12 @@ pub(crate) struct Standing {
     last_check: Mutex<Option<Box<str>>>,
 }
 
-/// A request that is under way at an instance; dropping it ends it.
+/// A request that waits for an answer of an instance, or a stream of it; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     candidate: Arc<Candidate>,
     core: usize,
+    is_stream: bool,
 }
 
 // === impl Candidate ===
@@ -75,7 +76,7 @@ impl Candidate {
             return None;
         }
         self.standing.load.begin(core);
-        Some(InFlight { candidate: Arc::clone(self), core })
+        Some(InFlight { candidate: Arc::clone(self), core, is_stream: false })
     }
 
     /// How a request to this instance ended; `latency` until the head of the response, or until it was given up.
@@ -83,9 +84,14 @@ impl Candidate {
         if policy.load_balancing.policy == Strategy::PeakEwma && outcome != Outcome::ConnectFailed {
             self.standing.load.answered(latency, now);
         }
-        if matches!(outcome, Outcome::Answered { .. } | Outcome::Malformed) {
+        if matches!(outcome, Outcome::Answered { .. } | Outcome::Begun | Outcome::Malformed) {
             self.standing.load.hear(now);
         }
+        self.conclude(outcome, now, policy)
+    }
+
+    /// How a response ended that had [begun](Outcome::Begun).
+    pub(crate) fn conclude(&self, outcome: Outcome, now: Millis, policy: &Policy) -> Option<Change> {
         self.standing.outlier.record(outcome, now, &policy.health.passive, self.serial)
     }
 
@@ -135,8 +141,22 @@ impl Standing {
 
 // === impl InFlight ===
 
+impl InFlight {
+    /// It has turned out to be a tunnel or an event stream, which waits for nothing and may last for ever: it is counted among
+    /// those, and its place is free. False when there are as many as there may be.
+    pub(crate) fn become_stream(&mut self) -> bool {
+        let load = &self.candidate.standing.load;
+        if !self.is_stream && load.begin_stream(self.core) {
+            load.end(self.core);
+            self.is_stream = true;
+        }
+        self.is_stream
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.candidate.standing.load.end(self.core);
+        let load = &self.candidate.standing.load;
+        if self.is_stream { load.end_stream(self.core) } else { load.end(self.core) }
     }
 }

@@ -8,9 +8,11 @@ use super::{Served, Serving};
 use crate::{
     answer::{self, Answer, Own},
     attempt::{Attempt, Failure, Kind},
+    breakage::{Begun, Breakage},
     outlier::Outcome,
     per_core::FailureKind,
     prefix::Prefix,
+    refusal::Refusal,
     routing_table::Candidate,
 };
 
@@ -24,11 +26,12 @@ pub(super) enum Settled {
     Served(Served),
     Interim(Attempt),
     Failed(Attempt, Failure),
+    Refused(Refusal),
 }
 
 enum Read {
     Interim,
-    Final(u16, Answer),
+    Final { status: u16, answer: Answer, is_stream: bool },
     Switched(Vec<u8>),
 }
 
@@ -41,25 +44,39 @@ impl Serving<'_> {
                 attempt.search_again();
                 Settled::Interim(attempt)
             }
-            Ok(Read::Final(status, answer)) => {
-                self.answered(&attempt, status, now);
-                Settled::Served(Served::Response { status, answer, attempt })
+            Ok(Read::Final { status, mut answer, is_stream }) => {
+                if !answer.is_read()
+                    && let Err(breakage) = attempt.look_ahead(&mut answer)
+                {
+                    let failure = attempt.failure(Kind::Broken(breakage));
+                    return Settled::Failed(attempt, failure);
+                }
+                let begun = Begun { status, is_judged: status >= 500 || is_stream || answer.is_read() };
+                self.answered(&attempt, begun, now);
+                if is_stream && !self.become_stream(&mut attempt) {
+                    return Settled::Refused(Refusal::StreamsFull);
+                }
+                Settled::Served(Served::Response { begun, answer, attempt })
             }
             Ok(Read::Switched(words)) => {
-                self.answered(&attempt, 101, now);
+                self.answered(&attempt, Begun { status: 101, is_judged: true }, now);
+                if !self.become_stream(&mut attempt) {
+                    return Settled::Refused(Refusal::StreamsFull);
+                }
                 Settled::Served(Served::Tunnel { words, attempt })
             }
-            Err(what) => {
-                let failure = attempt.failure(Kind::Malformed(what));
+            Err(kind) => {
+                let failure = attempt.failure(kind);
                 Settled::Failed(attempt, failure)
             }
         }
     }
 
     /// An instance has answered; those that were asked before it have not.
-    fn answered(&mut self, attempt: &Attempt, status: u16, now: Instant) {
+    fn answered(&mut self, attempt: &Attempt, begun: Begun, now: Instant) {
         self.answered_at = Some(now);
-        let outcome = Outcome::Answered { status };
+        let status = begun.status;
+        let outcome = if begun.is_judged { Outcome::Answered { status } } else { Outcome::Begun };
         self.record(&attempt.candidate, outcome, (attempt.started, now), || format!("answered {status} again"));
         let stall = self.patience().stall;
         for loser in self.race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(stall)) {
@@ -70,10 +87,20 @@ impl Serving<'_> {
         }
     }
 
-    fn read(&mut self, attempt: &mut Attempt, head_bytes: usize) -> Result<Read, &'static str> {
+    /// A tunnel or an event stream waits for nothing: its place is another request's.
+    fn become_stream(&self, attempt: &mut Attempt) -> bool {
+        let has_become = attempt.become_stream();
+        if has_become {
+            self.gateway.queues.one_left(&self.service.name);
+        }
+        has_become
+    }
+
+    fn read(&mut self, attempt: &mut Attempt, head_bytes: usize) -> Result<Read, Kind> {
         let (gateway, facts) = (self.gateway, &self.request.facts);
+        let mut used = head_bytes;
         let (upstream, candidate) = attempt.upstream_of();
-        let Some(upstream) = upstream else { return Err("it has no connection") };
+        let Some(upstream) = upstream else { return Err(Kind::Malformed("it has no connection")) };
         let prefix = Prefix::new(&self.request, candidate, self.service);
         let cookie = self.cookie(candidate, &prefix);
         let mut scratch = gateway.scratch.borrow_mut();
@@ -83,7 +110,7 @@ impl Serving<'_> {
         let read = match response.status {
             101 => {
                 let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {
-                    return Err("it switched protocols without being asked");
+                    return Err(Kind::Malformed("it switched protocols without being asked"));
                 };
                 let mut words = std::mem::take(&mut self.body.interim);
                 answer::switching(&mut words, &response, protocol, facts, prefix);
@@ -92,7 +119,7 @@ impl Serving<'_> {
             100..200 => {
                 self.interims += 1;
                 if self.interims > INTERIM_MAX {
-                    return Err("it sent interim responses without end");
+                    return Err(Kind::Malformed("it sent interim responses without end"));
                 }
                 // The client's own expectation was met by us; HTTP/1.0 knows no interim responses.
                 if response.status != 100 && !facts.is_http_1_0 {
@@ -103,14 +130,17 @@ impl Serving<'_> {
             status => {
                 let is_last = self.downstream.is_draining() || !self.request.is_complete();
                 let bytes = std::mem::take(&mut self.body.interim);
-                let answer = gateway.clock.with_date(|date| {
+                let mut answer = gateway.clock.with_date(|date| {
                     let own = Own { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
                     Answer::new(bytes, &response, facts, own)
                 });
-                Read::Final(status, answer)
+                let body = answer.feed(&upstream.wire.unread()[head_bytes..]);
+                used += body.map_err(|_| Kind::Broken(Breakage::Malformed))?;
+                let is_stream = !answer.is_read() && answer::is_event_stream(&response);
+                Read::Final { status, answer, is_stream }
             }
         };
-        upstream.wire.consume(head_bytes);
+        upstream.wire.consume(used);
         Ok(read)
     }
 
@@ -127,12 +157,12 @@ impl Serving<'_> {
     }
 }
 
-fn sentence(error: http1::Refusal) -> &'static str {
-    match error {
+fn sentence(error: http1::Refusal) -> Kind {
+    Kind::Malformed(match error {
         http1::Refusal::Malformed(what) => what,
         http1::Refusal::HeadTooLarge | http1::Refusal::TooManyFields => "the head is too large",
         http1::Refusal::UnsupportedCoding => "Transfer-Encoding: it must be \"chunked\", alone",
         http1::Refusal::UnsupportedVersion => "the version must be HTTP/1.1 or HTTP/1.0",
         _ => "the head makes no sense",
-    }
+    })
 }

@@ -48,12 +48,15 @@ async fn a_client_that_leaves_in_its_request_ends_it_at_the_instance() {
 #[tokio::test]
 async fn an_instance_that_dies_in_a_response_breaks_it_visibly() {
     for framing in ["Content-Length: 1000\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
-        let answer = format!("HTTP/1.1 200 OK\r\n{framing}").into_bytes();
-        let upstream = Upstream::start(move |_| Reply::ThenClose(answer.clone())).await;
+        let mut upstream = Upstream::listen().await;
         let gateway = Gateway::before(&[upstream.address()], &[]);
         let mut client = gateway.connect().await;
         client.send("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let mut conversation = upstream.accept().await;
+        conversation.read_request().await.unwrap().unwrap();
+        conversation.write(format!("HTTP/1.1 200 OK\r\n{framing}")).await;
         assert_eq!(client.head_only().await.status, 200);
+        drop(conversation);
         let rest = client.rest().await;
         assert!(rest.ends_with(b"hello") || rest.ends_with(b"hello\r\n"), "not made to look complete: {rest:?}");
     }

@@ -6,6 +6,7 @@
 mod support;
 
 mod active_checks;
+mod broken_bodies;
 mod client_leaves;
 mod cores;
 mod crowds;

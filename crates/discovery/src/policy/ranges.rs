@@ -67,6 +67,7 @@ impl Policy {
             ("health.passive.consecutive_failures", health.passive.consecutive_failures, 0, 255),
             ("health.panic_threshold_percent", health.panic_threshold_percent, 0, 100),
             ("breaker.in_flight_max", breaker.in_flight_max, 1, 1_000_000),
+            ("breaker.streams_max", breaker.streams_max, 0, 1_000_000),
             ("breaker.queue_max", breaker.queue_max, 0, 1_000_000),
         ];
         match given.into_iter().find(|(_, given, min, max)| !(min..=max).contains(&given)) {
