@@ -148,10 +148,13 @@ impl Attempt {
         self.poll_send(request, cx);
         if self.has_sent_all(request) && request.is_complete() && self.waits_since.is_none() {
             self.waits_since = Some(gateway.clock.now());
+            if let Some(in_flight) = &mut self.in_flight {
+                in_flight.stand_in_line();
+            }
         }
         // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has said,
         // end and error included, can be read by then.
-        self.poll_head(cx).map(|head| head.map_err(|kind| self.failure(kind)))
+        self.poll_head(gateway.clock.now(), cx).map(|head| head.map_err(|kind| self.failure(kind)))
     }
 
     /// Sends what is there, to an instance that takes it.
@@ -167,14 +170,14 @@ impl Attempt {
         }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Kind>> {
+    fn poll_head(&mut self, now: Millis, cx: &mut Context<'_>) -> Poll<Result<usize, Kind>> {
         let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Poll::Pending };
         loop {
             if let Some(length) = http1::find_head_end(wire.unread(), &mut self.searched) {
                 return Poll::Ready(Ok(length));
             }
             match ready!(wire.poll_read(cx, HEAD_MAX_BYTES)) {
-                Ok(Read::More) => {}
+                Ok(Read::More) => self.candidate.standing.vitals.hear(now),
                 Ok(Read::Full) => return Poll::Ready(Err(Kind::Malformed("the head is too large"))),
                 Ok(Read::End) if wire.unread().is_empty() => {
                     return Poll::Ready(Err(Kind::Closed(io::ErrorKind::UnexpectedEof.into())));
@@ -218,17 +221,18 @@ impl Attempt {
         }
     }
 
+    /// The head of the response has come.
+    pub(crate) fn answered(&mut self, now: Millis) {
+        // Without the time that the client took to send its body.
+        let waited = self.waits_since.map_or(Duration::ZERO, |since| now.since(since));
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.answered(waited, now);
+        }
+    }
+
     /// The head of an interim response was used up; the next one follows.
     pub(crate) fn search_again(&mut self) {
         self.searched = 0;
-    }
-
-    /// The connection, once there is one.
-    pub(crate) fn upstream(&mut self) -> Option<&mut Upstream> {
-        match &mut self.link {
-            Link::Connected(upstream) => Some(upstream),
-            Link::Connecting(_) => None,
-        }
     }
 
     /// The connection, once there is one, and whose it is.
@@ -265,10 +269,9 @@ impl Attempt {
         }
     }
 
-    /// Whether the instance has answered anybody within the last `limit`. Not since this waits for it: it may have been
-    /// stopped a moment later.
-    pub(crate) fn instance_lives(&self, limit: Duration) -> bool {
-        self.waits_since.is_some() && self.candidate.standing.load.heard() + limit > Millis::now()
+    /// Whether the instance counts as dead: not a byte from it, nor an answer to a probe ([`crate::vitals`]).
+    pub(crate) fn is_at_a_silent_instance(&self) -> bool {
+        self.waits_since.is_some() && self.candidate.standing.vitals.is_silent()
     }
 
     /// This attempt has failed for that reason.
@@ -323,6 +326,11 @@ impl Failure {
         let Kind::Connect(ConnectError::Exhausted(error)) = &self.kind else { return None };
         tracing::warn!(%error, "this host has nothing left for a connection to an instance");
         Some(Refusal::Overloaded("the gateway's host has no file descriptor, port or memory left for a connection"))
+    }
+
+    /// Whether it says no more than that something took too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self.kind, Kind::Timeout(_) | Kind::Connect(ConnectError::Timeout(_)))
     }
 
     /// Whether the communication failed, so that the attempt has ended: nobody answers any more on its connection.

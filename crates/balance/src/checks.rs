@@ -3,10 +3,10 @@
 //! | who is asked | when | what follows |
 //! |---|---|---|
 //! | everybody | every `health.active.interval`, each at a moment of its own | `fall` bad answers in a row take it out, `rise` good ones take it back |
-//! | who fails the checks, or is ejected | every half second | a good answer ends the ejection early, and a real request decides |
-//! | who has requests under way and has answered none for 300 ms | at once, with little patience | no answer ejects it: a process that was stopped is noticed in less than a second |
+//! | who fails the checks, or is ejected | every half second, or every second whether it is awake | a good answer ends the ejection early, and a real request decides |
+//! | who has requests under way and has sent no byte for 300 ms | at once, and once a second | no byte within the [limit](crate::vitals), nor an answer to this, ejects it: a process that was stopped is noticed in about a second |
 //!
-//! The last line asks whether anybody is awake, so that an instance which is only slow stays. What is asked is in
+//! The last line asks whether the instance is awake, so that one which is only slow stays. What is asked is in
 //! `probe`. This runs beside the data path, on the control runtime; it tells the verdict by the instance's one
 //! atomic word. So that ten thousand instances do not become ten thousand connections at once, at most 64
 //! are asked at the same time and 500 in a second: then the interval grows.
@@ -52,10 +52,11 @@ pub struct Checker {
 // === impl Checker ===
 
 impl Checker {
-    /// Asks the instances in `table`, at no address that `addresses` forbids.
+    /// Asks the instances in `table`, at no address that `addresses` forbids. `stall` is how long an instance with requests
+    /// under way may be silent, at least ([`Timeouts::stall_timeout`](crate::config::Timeouts)); zero: for ever.
     #[must_use]
-    pub fn new(table: TableHandle, addresses: AddressPolicy, counted: Checks) -> Self {
-        Self { table, addresses, counted, schedule: Schedule::default(), seen: None }
+    pub fn new(table: TableHandle, addresses: AddressPolicy, counted: Checks, stall: Duration) -> Self {
+        Self { table, addresses, counted, schedule: Schedule::new(stall), seen: None }
     }
 
     /// Asks until `shutdown`.

@@ -202,8 +202,9 @@ impl Gateway {
             let timeouts = &self.options.timeouts;
             let limits =
                 tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
-            if let Some(upstream) = attempt.upstream()
-                && tunnel::run(client, &mut upstream.wire, downstream, limits).await
+            let (upstream, candidate) = attempt.upstream_of();
+            if let Some(upstream) = upstream
+                && tunnel::run(client, &mut upstream.wire, downstream, limits, &candidate.standing.vitals).await
             {
                 // Whichever side still sends must not lose the other's last words for it.
                 if let Some(Upstream { wire, .. }) = attempt.into_upstream()

@@ -79,6 +79,7 @@ pub mod trusted;
 mod tunnel;
 mod unavailable;
 mod upstream;
+mod vitals;
 pub mod watcher;
 mod wire;
 pub mod worker;
@@ -146,7 +147,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
     let (control_end, cores) = (CancellationToken::new(), listeners.cores());
     let resolving = tokio::spawn(addresses.clone().follow_etcd(control_end.clone()));
-    let checker = Checker::new(table.clone(), addresses.clone(), metrics.checks());
+    let checker =
+        Checker::new(table.clone(), addresses.clone(), metrics.checks(), config.gateway.timeouts.stall_timeout);
     let checking = tokio::spawn(checker.run(control_end.clone()));
     let watching = tokio::spawn(watcher.run(changes, control_end.clone()));
     let administering = tokio::spawn(serve(admin_listener, admin, ServeOptions::default(), control_end.clone()));

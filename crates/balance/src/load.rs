@@ -31,8 +31,6 @@ pub(crate) struct Load {
     streams_max: AtomicU32,
     /// The average in microseconds (`f32`) above the moment of the last answer in milliseconds (32 bits).
     latency: AtomicU64,
-    /// When it last answered.
-    heard: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +38,8 @@ pub(crate) struct Load {
 struct Slot {
     in_flight: AtomicU32,
     streams: AtomicU32,
+    /// How many requests were ever sent whole (32 bits), above those of them that wait for the head of a response (32 bits).
+    line: AtomicU64,
 }
 
 // === impl Load ===
@@ -53,7 +53,6 @@ impl Load {
             in_flight_max: AtomicU32::new(u32::MAX),
             streams_max: AtomicU32::new(u32::MAX),
             latency: AtomicU64::default(),
-            heard: AtomicU64::default(),
         }
     }
 
@@ -98,16 +97,23 @@ impl Load {
         self.slot(core).streams.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Something came from the instance. Written once in a tick of the clock and not once a request.
-    pub(crate) fn hear(&self, now: Millis) {
-        if self.heard.load(Ordering::Relaxed) != now.0 {
-            self.heard.store(now.0, Ordering::Relaxed);
-        }
+    /// A request was sent whole, and stands in line for its response; returns its number in the line.
+    pub(crate) fn stand_in_line(&self, core: usize) -> u32 {
+        let before = self.slot(core).line.fetch_add(1 << 32 | 1, Ordering::Relaxed);
+        ((before >> 32) as u32).wrapping_add(1)
     }
 
-    /// When the instance last answered a request.
-    pub(crate) fn heard(&self) -> Millis {
-        Millis(self.heard.load(Ordering::Relaxed))
+    /// One that stood in line does so no longer.
+    pub(crate) fn leave_line(&self, core: usize) {
+        self.slot(core).line.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether one is certainly still in line that was sent before request `number`, which is in line itself: more others
+    /// wait than were sent after it.
+    pub(crate) fn overtakes(&self, core: usize, number: u32) -> bool {
+        let line = self.slot(core).line.load(Ordering::Relaxed);
+        let sent_after = ((line >> 32) as u32).wrapping_sub(number);
+        (line as u32).saturating_sub(1) > sent_after
     }
 
     /// A request was answered after `latency`.
@@ -198,6 +204,20 @@ mod tests {
         assert!(!load.is_full());
         assert!(load.begin_stream(0) && !load.begin_stream(1), "one stream, and they are counted apart");
         assert_eq!((load.in_flight(), load.streams()), (2, 1));
+    }
+
+    #[test]
+    fn a_response_overtakes_only_what_was_sent_before() {
+        let load = load(&[]);
+        let [a, b, c] = [(); 3].map(|()| load.stand_in_line(0));
+        assert!(!load.overtakes(0, a) && load.overtakes(0, b) && load.overtakes(0, c));
+        load.leave_line(0);
+        // B has its response. A is still there, and C cannot be told from it.
+        assert!(load.overtakes(0, c) && !load.overtakes(0, a));
+        load.leave_line(0);
+        assert!(!load.overtakes(0, c), "in turn");
+        let other = load.stand_in_line(1);
+        assert!(!load.overtakes(1, other), "each core has a line of its own");
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Answer {
             }
         }
     }
+
+    /// Whether something came back: a sign of life, however it was meant. An accepted connection is none.
+    pub(crate) fn is_response(&self) -> bool {
+        matches!(self, Self::Good | Self::Bad(_) | Self::Nonsense)
+    }
 }
 
 impl fmt::Display for Answer {

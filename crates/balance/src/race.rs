@@ -1,11 +1,11 @@
-//! The attempts of a request that are under way: one, mostly; two while one waits for an instance that has fallen silent.
+//! The attempts of a request that are under way: one, mostly; two while one waits for an instance that was found dead.
 //!
 //! An instance that was stopped, or whose host has lost its network, still holds its connections and takes what is sent to
-//! it. Nothing tells that from a slow answer but this: it answers nobody else either. So a request that may be carried out
-//! twice, and waits for [`Patience::stall`] at an instance that has answered nothing in the meantime, is sent to another one
-//! *as well*, and the first answer is the answer (a hedged request: Dean and Barroso, "The Tail at Scale", 2013). The first
+//! it. When the [checks](crate::checks) find it [silent](crate::vitals), a safe request that waits there is sent to another
+//! one *as well*, and the first answer is the answer (a hedged request: Dean and Barroso, "The Tail at Scale", 2013). The first
 //! attempt is not broken off: if the instance was only slow, nothing is lost but the second one's work, and that is bounded
-//! by the budget for retries.
+//! by the budget for retries. A policy may hedge sooner (`hedge.after`), at instances that are only slow. A request that is
+//! not safe never has two attempts, however long it waits: the silent instance may wake up and carry it out.
 
 use std::{
     future::poll_fn,
@@ -25,6 +25,9 @@ use crate::{
     wire::{Stream, Wire},
 };
 
+/// How often a request that waits looks whether its instance was found dead.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Race {
@@ -38,8 +41,8 @@ pub(crate) struct Patience {
     pub(crate) response: Duration,
     /// The same by one attempt, which is then broken off; `None`: as long as for all.
     pub(crate) per_try: Option<Duration>,
-    /// At an instance that answers nobody; zero: no matter.
-    pub(crate) stall: Duration,
+    /// Whether it matters that the instance was found dead.
+    pub(crate) looks_for_silence: bool,
     /// At any instance, before another one is asked as well; `None`: as long as it takes.
     pub(crate) hedge: Option<Duration>,
     /// Whether another attempt may run beside a living one: the request only reads.
@@ -65,8 +68,7 @@ pub(crate) enum Event {
 impl Patience {
     /// When to look whether something is due.
     fn next_look(&self) -> Option<Duration> {
-        let stall = Some(self.stall).filter(|stall| !stall.is_zero());
-        let all = [self.per_try, stall, self.hedge];
+        let all = [self.per_try, self.looks_for_silence.then_some(LOOK), self.hedge];
         if self.is_safe { all.into_iter().flatten().min() } else { None }
     }
 }
@@ -197,9 +199,7 @@ impl Race {
     fn stalls(&mut self, patience: &Patience, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
-        let is_silent = !patience.stall.is_zero()
-            && attempt.waits_for(patience.stall, now)
-            && !attempt.instance_lives(patience.stall);
+        let is_silent = patience.looks_for_silence && attempt.is_at_a_silent_instance();
         let is_slow = patience.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
         !attempt.is_stalled && {
             attempt.is_stalled = is_silent || is_slow;

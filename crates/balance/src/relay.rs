@@ -86,7 +86,8 @@ impl Relay<'_> {
     }
 
     fn poll_response<S: Stream>(&mut self, client: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(upstream) = self.attempt.upstream() else { return Poll::Ready(End::Left) };
+        let (Some(upstream), candidate) = self.attempt.upstream_of() else { return Poll::Ready(End::Left) };
+        let vitals = &candidate.standing.vitals;
         loop {
             let Ok(used) = self.answer.feed(upstream.wire.unread()) else {
                 return Poll::Ready(End::Broken(Breakage::Malformed));
@@ -123,7 +124,10 @@ impl Relay<'_> {
                 return Poll::Ready(End::Complete);
             }
             match upstream.wire.poll_read_some(cx) {
-                Poll::Ready(Ok(Read::More)) => self.downstream.stop(Waiting::ResponseBody),
+                Poll::Ready(Ok(Read::More)) => {
+                    self.downstream.stop(Waiting::ResponseBody);
+                    vitals.hear(self.downstream.now());
+                }
                 Poll::Ready(Ok(Read::End)) if self.answer.close().is_ok() => {}
                 Poll::Ready(broken) => {
                     let error = broken.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());

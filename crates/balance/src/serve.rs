@@ -154,12 +154,10 @@ impl<'a> Serving<'a> {
 
     fn patience(&self) -> Patience {
         let timeouts = &self.policy.timeouts;
-        // Whoever has little time for the whole must not spend it all at one instance.
-        let stall = self.gateway.options.timeouts.stall_timeout.min(timeouts.response / 3);
         Patience {
             response: timeouts.response,
             per_try: timeouts.per_try,
-            stall,
+            looks_for_silence: !self.gateway.options.timeouts.stall_timeout.is_zero(),
             hedge: self.policy.hedge.map(|hedge| hedge.after),
             is_safe: self.request.facts.repeatable == Repeatable::Safely && !self.request.facts.wants_upgrade,
         }
@@ -296,10 +294,21 @@ impl<'a> Serving<'a> {
         if let Some(kind) = failure.metric() {
             counters.failed(kind);
         }
+        if failure.is_timeout() && self.shows_life(candidate) {
+            // Slow is not dead.
+            return;
+        }
         if let Some(outcome) = failure.outcome() {
             let reason = || chain(&failure.kind).to_string();
             self.record(candidate, outcome, (started, Instant::now()), reason);
         }
+    }
+
+    /// Whether a sign of life of the instance is younger than its limit.
+    fn shows_life(&self, candidate: &Candidate) -> bool {
+        let (vitals, now) = (&candidate.standing.vitals, Millis::now());
+        let stall = self.gateway.options.timeouts.stall_timeout;
+        vitals.is_fresh(vitals.limit(stall, self.policy.timeouts.response, now), now)
     }
 
     /// Takes in how an attempt ended that lasted from the one moment to the other.

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     downstream::{Downstream, Waiting},
+    vitals::Vitals,
     wire::{Read, Stream, Wire},
 };
 
@@ -31,12 +32,16 @@ pub(crate) async fn run<A: Stream, B: Stream>(
     upstream: &mut Wire<B>,
     downstream: &Downstream,
     limits: Limits,
+    vitals: &Vitals,
 ) -> bool {
     let (mut up, mut down) = (Direction::default(), Direction::default());
     downstream.wait(Waiting::Tunnel, limits.idle);
     let has_ended = poll_fn(|cx| {
         up.poll(client, upstream, cx);
         down.poll(upstream, client, cx);
+        if std::mem::take(&mut down.has_read) {
+            vitals.hear(downstream.now());
+        }
         // Who has broken the connection takes nothing either.
         up.is_over |= down.is_broken;
         down.is_over |= up.is_broken;
@@ -58,6 +63,7 @@ pub(crate) async fn run<A: Stream, B: Stream>(
 struct Direction {
     /// Something was written, or it has ended.
     has_moved: bool,
+    has_read: bool,
     is_over: bool,
     /// It is over because the side that it comes from has broken the connection.
     is_broken: bool,
@@ -69,7 +75,7 @@ impl Direction {
         while !self.is_over {
             if from.unread().is_empty() {
                 match from.poll_read_some(cx) {
-                    Poll::Ready(Ok(Read::More | Read::Full)) => {}
+                    Poll::Ready(Ok(Read::More | Read::Full)) => self.has_read = true,
                     Poll::Ready(Ok(Read::End)) => self.end(to, cx),
                     Poll::Ready(Err(_)) => {
                         self.is_broken = true;
@@ -115,10 +121,13 @@ mod tests {
     #[tokio::test]
     async fn each_direction_ends_by_itself_and_the_tunnel_with_both() {
         let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
-        let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::new(Clock::default()));
+        let clock = Rc::new(Clock::default());
+        clock.set_to(Millis(1000));
+        let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
-        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS);
+        let vitals = Vitals::default();
+        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
         let talk = async {
             let sent = vec![7; 1000];
             user.write_all(b"ping").await.unwrap();
@@ -135,6 +144,7 @@ mod tests {
             assert!(read.unwrap() == 1000 && answered == sent);
         };
         tokio::join!(tunnel, talk);
+        assert_eq!(vitals.heard(), clock.now(), "what the instance says is a sign of its life");
     }
 
     #[tokio::test]
@@ -144,7 +154,8 @@ mod tests {
         let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
-        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS);
+        let vitals = Vitals::default();
+        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
         let mut tunnel = std::pin::pin!(tunnel);
         poll_fn(|cx| {
             assert!(tunnel.as_mut().poll(cx).is_pending());
@@ -162,7 +173,8 @@ mod tests {
         let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
-        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS);
+        let vitals = Vitals::default();
+        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
         let mut tunnel = std::pin::pin!(tunnel);
         user.shutdown().await.unwrap();
         let mut poll_at = async |now| {

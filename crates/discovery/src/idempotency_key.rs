@@ -1,7 +1,9 @@
 use crate::Instance;
 
-/// Where a service honours `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): there, a request that comes
-/// again with the same key is answered as before and is not carried out again, *at whichever instance it arrives*.
+/// Where a service honours `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+///
+/// There, a request that comes again with the same key is answered as before and is not carried out again, *at whichever
+/// instance it arrives*.
 ///
 /// The header alone promises nothing: a client may send it to a service that has never heard of it. So an instance
 /// announces its promise when it registers, as `meta.idempotency-key`:

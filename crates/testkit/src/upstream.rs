@@ -178,6 +178,10 @@ async fn serve(mut conversation: Conversation, shared: &Shared) {
         shared.log().requests.push(received);
         match reply {
             Reply::Bytes(bytes) => conversation.write(&bytes).await,
+            Reply::Late(delay, bytes) => {
+                tokio::time::sleep(delay).await;
+                conversation.write(&bytes).await;
+            }
             Reply::ThenClose(bytes) => {
                 conversation.write(&bytes).await;
                 return;

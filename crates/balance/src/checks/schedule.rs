@@ -10,19 +10,21 @@ use crate::{
     routing_table::{Candidate, RoutingTable},
 };
 
-/// How often those are asked who are not well.
+/// How often those are asked that are not well.
 const RECHECK: Duration = Duration::from_millis(500);
-/// With requests under way, so long without an answer is suspicious.
-const STALL: Duration = Duration::from_millis(300);
-/// How long a suspicious instance may take to show that it is awake.
-const STALL_PATIENCE: Duration = Duration::from_millis(250);
-/// How long an instance that is awake but slow is left in peace.
-const SLOW_IS_FINE: Duration = Duration::from_secs(2);
+/// With requests under way, so long without a byte is worth a question, or three fifths of the limit if that is less.
+const QUIET: Duration = Duration::from_millis(300);
+/// How long a quiet instance has at least to show that it is awake.
+const AWAKE_PATIENCE: Duration = Duration::from_millis(250);
+/// From one question of an instance whether it is awake to the next.
+const AWAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Who is to be asked when. A plain value: the time is given, and nobody is asked here.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     entries: HashMap<u64, Entry>,
+    /// How long an instance may be silent, at least; zero: for ever.
+    stall: Duration,
 }
 
 /// One instance.
@@ -35,9 +37,11 @@ struct Entry {
     good: u32,
     bad: u32,
     is_asked: bool,
-    /// Since when it has requests under way and answers none.
-    quiet_since: Option<Millis>,
-    heard: u64,
+    /// Whether it is being asked whether it is awake; that does not wait for another question.
+    is_asked_awake: bool,
+    next_awake: Millis,
+    /// Since when it has requests under way.
+    busy_since: Option<Millis>,
 }
 
 /// Somebody is to be asked now.
@@ -55,8 +59,8 @@ pub(super) enum Occasion {
     Regular,
     /// It is ejected: is it back?
     Ejected,
-    /// It is suspiciously quiet.
-    Stalled,
+    /// It is quiet: is it awake?
+    Quiet,
 }
 
 /// What an answer leads to.
@@ -70,6 +74,13 @@ pub(super) enum Event {
 // === impl Schedule ===
 
 impl Schedule {
+    /// An instance with requests under way may be silent for `stall`, or longer ([`Vitals::limit`]).
+    ///
+    /// [`Vitals::limit`]: crate::vitals::Vitals::limit
+    pub(super) fn new(stall: Duration) -> Self {
+        Self { stall, ..Self::default() }
+    }
+
     /// Asks the instances of this table from now on, and nobody else.
     pub(super) fn follow(&mut self, table: &RoutingTable, now: Millis) {
         let mut before = std::mem::take(&mut self.entries);
@@ -92,19 +103,29 @@ impl Schedule {
 
     /// Who is to be asked now, at most `room`; those who have waited longest first.
     pub(super) fn due(&mut self, now: Millis, room: usize) -> Vec<Due> {
+        let stall = self.stall;
         let mut all: Vec<_> =
-            self.entries.values_mut().filter_map(|entry| Some((entry.occasion(now)?, entry))).collect();
+            self.entries.values_mut().filter_map(|entry| Some((entry.occasion(now, stall)?, entry))).collect();
         all.sort_by_key(|(occasion, entry)| (*occasion == Occasion::Regular, entry.next));
-        all.into_iter().take(room).map(|(occasion, entry)| entry.begin(occasion, now)).collect()
+        all.into_iter().take(room).map(|(occasion, entry)| entry.begin(occasion, now, stall)).collect()
     }
 
     /// Takes in an answer.
     pub(super) fn answered(&mut self, due: &Due, answer: &Answer, now: Millis) -> Option<Event> {
+        let stall = self.stall;
         let entry = self.entries.get_mut(&due.candidate.serial)?;
-        entry.is_asked = false;
+        match due.occasion {
+            Occasion::Quiet => entry.is_asked_awake = false,
+            Occasion::Regular | Occasion::Ejected => entry.is_asked = false,
+        }
+        if due.question != Question::Connect && answer.is_response() {
+            entry.candidate.standing.vitals.hear(now);
+        }
         entry.candidate.standing.set_last_check(&answer.to_string());
         match due.occasion {
             Occasion::Regular if matches!(answer, Answer::Unasked(_)) => None,
+            // One thread that works on requests cannot answer this, too.
+            Occasion::Regular if *answer == Answer::Silent && entry.shows_life(now, stall) => None,
             Occasion::Regular => entry.judge(*answer == Answer::Good, now),
             Occasion::Ejected => {
                 if *answer == Answer::Good {
@@ -112,7 +133,7 @@ impl Schedule {
                 }
                 None
             }
-            Occasion::Stalled => entry.judge_stalled(answer, now),
+            Occasion::Quiet => entry.judge_quiet(answer, now, stall),
         }
     }
 }
@@ -124,55 +145,82 @@ impl Entry {
         // Somewhere in the first interval, so that those who came together are not asked together.
         let interval = u64::try_from(policy.health.active.interval.as_millis()).unwrap_or(u64::MAX).max(1);
         let next = now + Duration::from_millis(mix(candidate.serial) % interval);
-        Self { candidate, policy, next, good: 0, bad: 0, is_asked: false, quiet_since: None, heard: 0 }
+        let (is_asked, is_asked_awake) = (false, false);
+        let (next_awake, busy_since) = (Millis::default(), None);
+        Self { candidate, policy, next, good: 0, bad: 0, is_asked, is_asked_awake, next_awake, busy_since }
     }
 
     fn active(&self) -> &Active {
         &self.policy.health.active
     }
 
-    fn occasion(&mut self, now: Millis) -> Option<Occasion> {
-        let is_stalled = self.is_stalled(now);
-        if self.is_asked {
-            return None;
-        }
+    fn occasion(&mut self, now: Millis, stall: Duration) -> Option<Occasion> {
+        let is_quiet = self.is_quiet(now, stall);
         let verdict = self.candidate.standing.outlier.verdict(now);
         let is_ejected = matches!(verdict, Verdict::Ejected { .. });
-        if is_stalled && !is_ejected {
-            return Some(Occasion::Stalled);
+        if is_quiet && !is_ejected {
+            return Some(Occasion::Quiet);
         }
-        (now >= self.next).then_some(if is_ejected { Occasion::Ejected } else { Occasion::Regular })
+        let is_due = now >= self.next && !self.is_asked;
+        is_due.then_some(if is_ejected { Occasion::Ejected } else { Occasion::Regular })
     }
 
-    fn is_stalled(&mut self, now: Millis) -> bool {
-        let load = &self.candidate.standing.load;
-        let heard = load.heard().0;
-        if load.in_flight() == 0 || std::mem::replace(&mut self.heard, heard) != heard {
-            self.quiet_since = None;
+    /// Whether it is to be asked whether it is awake: it has requests under way and has sent no byte for a while.
+    fn is_quiet(&mut self, now: Millis, stall: Duration) -> bool {
+        if self.candidate.standing.load.in_flight() == 0 {
+            self.busy_since = None;
             return false;
         }
-        let since = *self.quiet_since.get_or_insert(now);
-        now >= since + STALL
+        let since = *self.busy_since.get_or_insert(now);
+        if stall.is_zero() || self.is_asked_awake || now < self.next_awake {
+            return false;
+        }
+        let quiet = QUIET.min(self.limit(now, stall) * 3 / 5);
+        now >= self.candidate.standing.vitals.heard().max(since) + quiet
     }
 
-    fn begin(&mut self, occasion: Occasion, now: Millis) -> Due {
-        self.is_asked = true;
-        let is_well = self.candidate.standing.outlier.verdict(now) == Verdict::Healthy;
-        let interval = self.active().interval;
-        self.next = now + if is_well { interval } else { interval.min(RECHECK) };
+    /// How long it may be silent.
+    fn limit(&self, now: Millis, stall: Duration) -> Duration {
+        self.candidate.standing.vitals.limit(stall, self.policy.timeouts.response, now)
+    }
+
+    /// Whether its last byte is younger than that.
+    fn shows_life(&self, now: Millis, stall: Duration) -> bool {
+        self.candidate.standing.vitals.is_fresh(self.limit(now, stall), now)
+    }
+
+    /// The moment from which on it counts as dead if it stays silent.
+    fn dead_from(&self, now: Millis, stall: Duration) -> Millis {
+        let heard = self.candidate.standing.vitals.heard();
+        heard.max(self.busy_since.unwrap_or(now)) + self.limit(now, stall)
+    }
+
+    fn begin(&mut self, occasion: Occasion, now: Millis, stall: Duration) -> Due {
+        let question = self.question(occasion);
         let patience = match occasion {
-            Occasion::Stalled => self.active().timeout.min(STALL_PATIENCE),
-            Occasion::Regular | Occasion::Ejected => self.active().timeout,
+            Occasion::Quiet => {
+                self.is_asked_awake = true;
+                self.next_awake = now + AWAKE_INTERVAL;
+                self.dead_from(now, stall).since(now).max(AWAKE_PATIENCE)
+            }
+            Occasion::Regular | Occasion::Ejected => {
+                self.is_asked = true;
+                let is_well = self.candidate.standing.outlier.verdict(now) == Verdict::Healthy;
+                let soon = if question == Question::Ping { AWAKE_INTERVAL } else { RECHECK };
+                let interval = self.active().interval;
+                self.next = now + if is_well { interval } else { interval.min(soon) };
+                self.active().timeout
+            }
         };
-        Due { candidate: Arc::clone(&self.candidate), question: self.question(occasion), patience, occasion }
+        Due { candidate: Arc::clone(&self.candidate), question, patience, occasion }
     }
 
     fn question(&self, occasion: Occasion) -> Question {
         let path = self.active().path.as_ref().or(self.candidate.instance.health.as_ref());
         match (occasion, self.active().kind, path) {
             (Occasion::Regular | Occasion::Ejected, ActiveKind::Http, Some(path)) => Question::Get(path.clone()),
-            // A frozen process accepts connections: after silence, only an answer proves that somebody is awake.
-            (Occasion::Stalled, ..) => Question::Ping,
+            // A stopped process accepts connections: after silence, only a response proves that it is awake.
+            (Occasion::Quiet, ..) => Question::Ping,
             (Occasion::Ejected, ..) if !self.candidate.standing.outlier.refuses() => Question::Ping,
             (Occasion::Regular | Occasion::Ejected, ..) => Question::Connect,
         }
@@ -190,20 +238,18 @@ impl Entry {
         (self.good >= rise && outlier.checked(true)).then_some(Event::Passing)
     }
 
-    fn judge_stalled(&mut self, answer: &Answer, now: Millis) -> Option<Event> {
-        let has_answered = self.candidate.standing.load.heard().0 != self.heard;
+    /// It counts as dead when it has not sent a byte for as long as it may, on this connection or another.
+    fn judge_quiet(&mut self, answer: &Answer, now: Millis, stall: Duration) -> Option<Event> {
+        let standing = &self.candidate.standing;
         match answer {
-            Answer::Silent | Answer::Refused if !has_answered => {
-                self.quiet_since = None;
-                let passive = &self.policy.health.passive;
-                self.candidate.standing.outlier.stalled(now, passive, self.candidate.serial).map(Event::Stalled)
-            }
-            _ => {
-                // Only slow; it is looked at again later.
-                self.quiet_since = Some(now + SLOW_IS_FINE);
-                None
-            }
+            Answer::Silent if now >= self.dead_from(now, stall) => standing.vitals.found_silent(),
+            // It takes no new requests, and may well finish those that it has.
+            Answer::Refused => {}
+            // Only slow, or not asked at all.
+            Answer::Silent | Answer::Good | Answer::Bad(_) | Answer::Nonsense | Answer::Unasked(_) => return None,
         }
+        self.busy_since = None;
+        standing.outlier.stalled(now, &self.policy.health.passive, self.candidate.serial).map(Event::Stalled)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads what is counted elsewhere at the moment when somebody asks for it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt};
 
 use discovery_etcd::{ResyncCause, WatchHealth};
 use prometheus_client::{
@@ -15,7 +15,7 @@ use crate::{
     clock::Millis,
     outlier::Verdict,
     per_core::{DURATION_BOUNDS_US, FailureKind, Totals},
-    routing_table::{Candidate, Service, TableHandle, Why},
+    routing_table::{Service, TableHandle, Why},
 };
 
 /// See [`super::DataMetrics::register`].

@@ -14,6 +14,7 @@ use crate::{
     load::Load,
     outlier::{Change, Judgements, Outcome, Outlier},
     pick,
+    vitals::Vitals,
 };
 
 /// An instance as a request sees it.
@@ -34,6 +35,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Standing {
     pub(crate) outlier: Outlier,
     pub(crate) load: Load,
+    pub(crate) vitals: Vitals,
     /// When it joined a service that had other instances: its share grows from then on.
     pub(crate) joined: Option<Millis>,
     /// [`Candidate::cookie`].
@@ -48,6 +50,8 @@ pub(crate) struct InFlight {
     candidate: Arc<Candidate>,
     core: usize,
     is_stream: bool,
+    /// Its number in the line for a response, while it stands there.
+    in_line: Option<u32>,
 }
 
 // === impl Candidate ===
@@ -76,7 +80,7 @@ impl Candidate {
             return None;
         }
         self.standing.load.begin(core);
-        Some(InFlight { candidate: Arc::clone(self), core, is_stream: false })
+        Some(InFlight { candidate: Arc::clone(self), core, is_stream: false, in_line: None })
     }
 
     /// How a request to this instance ended; `latency` until the head of the response, or until it was given up.
@@ -85,7 +89,7 @@ impl Candidate {
             self.standing.load.answered(latency, now);
         }
         if matches!(outcome, Outcome::Answered { .. } | Outcome::Begun | Outcome::Malformed) {
-            self.standing.load.hear(now);
+            self.standing.vitals.hear(now);
         }
         self.conclude(outcome, now, policy)
     }
@@ -126,7 +130,8 @@ impl Standing {
         let mut cookie = [b'0'; 16];
         cookie.copy_from_slice(digits.as_bytes());
         let last_check = Mutex::default();
-        Self { outlier: Outlier::new(judgements), load: Load::new(cores), joined, cookie, last_check }
+        let (outlier, load) = (Outlier::new(judgements), Load::new(cores));
+        Self { outlier, load, vitals: Vitals::default(), joined, cookie, last_check }
     }
 
     /// What the last health check said; `None`: there was none.
@@ -152,11 +157,32 @@ impl InFlight {
         }
         self.is_stream
     }
+
+    /// It was sent whole: from now on it waits for a response.
+    pub(crate) fn stand_in_line(&mut self) {
+        self.in_line = Some(self.candidate.standing.load.stand_in_line(self.core));
+    }
+
+    /// Its response has begun, `latency` after it did.
+    pub(crate) fn answered(&mut self, latency: Duration, now: Millis) {
+        let (standing, core) = (&self.candidate.standing, self.core);
+        if let Some(number) = self.in_line.take() {
+            standing.vitals.answered(latency, now, || standing.load.overtakes(core, number));
+            standing.load.leave_line(core);
+        }
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let load = &self.candidate.standing.load;
-        if self.is_stream { load.end_stream(self.core) } else { load.end(self.core) }
+        if self.is_stream {
+            load.end_stream(self.core)
+        } else {
+            load.end(self.core)
+        }
+        if self.in_line.is_some() {
+            load.leave_line(self.core);
+        }
     }
 }

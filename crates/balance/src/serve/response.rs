@@ -9,6 +9,7 @@ use crate::{
     answer::{self, Answer, Own},
     attempt::{Attempt, Failure, Kind},
     breakage::{Begun, Breakage},
+    clock::Millis,
     outlier::Outcome,
     per_core::FailureKind,
     prefix::Prefix,
@@ -52,14 +53,14 @@ impl Serving<'_> {
                     return Settled::Failed(attempt, failure);
                 }
                 let begun = Begun { status, is_judged: status >= 500 || is_stream || answer.is_read() };
-                self.answered(&attempt, begun, now);
+                self.answered(&mut attempt, begun, now);
                 if is_stream && !self.become_stream(&mut attempt) {
                     return Settled::Refused(Refusal::StreamsFull);
                 }
                 Settled::Served(Served::Response { begun, answer, attempt })
             }
             Ok(Read::Switched(words)) => {
-                self.answered(&attempt, Begun { status: 101, is_judged: true }, now);
+                self.answered(&mut attempt, Begun { status: 101, is_judged: true }, now);
                 if !self.become_stream(&mut attempt) {
                     return Settled::Refused(Refusal::StreamsFull);
                 }
@@ -73,13 +74,13 @@ impl Serving<'_> {
     }
 
     /// An instance has answered; those that were asked before it have not.
-    fn answered(&mut self, attempt: &Attempt, begun: Begun, now: Instant) {
+    fn answered(&mut self, attempt: &mut Attempt, begun: Begun, now: Instant) {
         self.answered_at = Some(now);
+        attempt.answered(Millis::of(now));
         let status = begun.status;
         let outcome = if begun.is_judged { Outcome::Answered { status } } else { Outcome::Begun };
         self.record(&attempt.candidate, outcome, (attempt.started, now), || format!("answered {status} again"));
-        let stall = self.patience().stall;
-        for loser in self.race.all().filter(|loser| loser.is_stalled && !loser.instance_lives(stall)) {
+        for loser in self.race.all().filter(|loser| loser.is_stalled && loser.is_at_a_silent_instance()) {
             let waited = now - loser.started;
             self.gateway.counters(self.service).failed(FailureKind::Timeout);
             let reason = || format!("has answered nothing for {waited:?}");

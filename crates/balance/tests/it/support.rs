@@ -8,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use balance::{
     addresses::AddressPolicy,
+    checks::Checker,
     clock::Millis,
     config::GatewayOptions,
     instances::Instances,
@@ -20,6 +21,7 @@ use clap::Parser;
 use discovery::{Instance, LeaseId, Registered, Revision, Update};
 use discovery_etcd::WatchHealth;
 use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use program::{Program, get};
@@ -42,6 +44,10 @@ pub(crate) struct Gateway {
     revision: i64,
 }
 
+fn parse(options: &[&str]) -> GatewayOptions {
+    Options::parse_from(["balance"].iter().chain(options)).gateway
+}
+
 impl Gateway {
     /// With the defaults, on one core.
     pub(crate) fn start() -> Self {
@@ -62,7 +68,8 @@ impl Gateway {
         let is_given =
             |default: &str| options.iter().any(|option| option.split('=').next() == default.split('=').next());
         let defaults = defaults.iter().filter(|default| !is_given(default));
-        let options = Options::parse_from(["balance"].iter().chain(defaults).chain(options)).gateway;
+        let options: Vec<&str> = defaults.chain(options).copied().collect();
+        let options = parse(&options);
         let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), &options).unwrap();
         let addresses = AddressPolicy::new([], [listeners.address()]);
         let instances = Instances::new(listeners.cores(), addresses.clone(), Duration::from_secs(600))
@@ -78,6 +85,18 @@ impl Gateway {
         for (n, address) in addresses.iter().enumerate() {
             gateway.register(&format!("service/mail/{n}"), &address.to_string());
         }
+        gateway
+    }
+
+    /// The same, which also asks the instances whether they are awake. Its regular checks only open connections.
+    pub(crate) fn watching(addresses: &[SocketAddr], options: &[&str]) -> Self {
+        let gateway = Self::before(addresses, options);
+        let addresses = AddressPolicy::new([], [gateway.workers.address()]);
+        let options = parse(options);
+        let checks = DataMetrics::new(&options).checks();
+        let checker = Checker::new(gateway.table.clone(), addresses, checks, options.timeouts.stall_timeout);
+        // Ends with the runtime of the test.
+        tokio::spawn(checker.run(CancellationToken::new()));
         gateway
     }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 /// What a scripted [`Upstream`](super::Upstream) does with a request that it has received completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -7,6 +9,8 @@ pub enum Reply {
     ThenClose(Vec<u8>),
     /// Breaks the connection (RST) without an answer, as a process that is killed does.
     Reset,
+    /// Sends these bytes after so long; other connections are served meanwhile.
+    Late(Duration, Vec<u8>),
     /// Never answers; ends when the other side closes.
     Silence,
 }
@@ -17,6 +21,14 @@ impl Reply {
     /// 200 with `body` and its length.
     pub fn ok(body: impl AsRef<[u8]>) -> Self {
         Self::status(200, &[], body)
+    }
+
+    /// 200 with `body` and its length, after `delay`.
+    pub fn after(delay: Duration, body: impl AsRef<[u8]>) -> Self {
+        match Self::ok(body) {
+            Self::Bytes(bytes) => Self::Late(delay, bytes),
+            other => other,
+        }
     }
 
     /// A status with header fields and a body of known length.

@@ -28,9 +28,11 @@ fn table(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, RoutingTable
     (all, RoutingTable::new(Source::Etcd, Revision(1), services))
 }
 
+const STALL: Duration = Duration::from_millis(500);
+
 fn schedule(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, Schedule) {
     let (all, table) = table(instances, policy);
-    let mut schedule = Schedule::default();
+    let mut schedule = Schedule::new(STALL);
     schedule.follow(&table, Millis(0));
     (all, schedule)
 }
@@ -38,13 +40,22 @@ fn schedule(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, Schedule)
 /// What happened when.
 type At<T> = Vec<(u64, T)>;
 
-/// Answers everybody who is asked until `end`, in steps of 100 ms; the moments and events.
+/// Answers everybody who is asked until `end`, in steps of 100 ms; the moments and events. Silence is an answer when the
+/// patience is over.
 fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &Answer) -> (At<Due>, At<Event>) {
-    let (mut asked, mut events) = (Vec::new(), Vec::new());
+    let (mut asked, mut events, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     for now in (from..end).step_by(100) {
-        for due in schedule.due(Millis(now), 50) {
+        let is_over = |(until, _): &mut (Millis, Due)| Millis(now) >= *until;
+        for (_, due) in waiting.extract_if(.., is_over) {
             events.extend(schedule.answered(&due, answer, Millis(now)).map(|event| (now, event)));
-            asked.push((now, due));
+        }
+        for due in schedule.due(Millis(now), 50) {
+            asked.push((now, due.clone()));
+            if *answer == Answer::Silent {
+                waiting.push((Millis(now) + due.patience, due));
+            } else {
+                events.extend(schedule.answered(&due, answer, Millis(now)).map(|event| (now, event)));
+            }
         }
     }
     (asked, events)
@@ -64,7 +75,7 @@ fn everybody_is_asked_once_in_an_interval_at_a_moment_of_his_own() {
 #[test]
 fn three_bad_answers_take_an_instance_out_and_two_good_ones_take_it_back_soon() {
     let (all, mut schedule) = schedule(1, Policy::default());
-    let (asked, events) = run(&mut schedule, 0, 6100, &Answer::Silent);
+    let (asked, events) = run(&mut schedule, 0, 6100, &Answer::Nonsense);
     let [(out, Event::Failing)] = events[..] else { panic!("{events:?}") };
     assert_eq!((asked.iter().filter(|(at, _)| *at <= out).count(), all[0].standing.outlier.is_unhealthy()), (3, true));
     let (_, events) = run(&mut schedule, 6100, 20_000, &Answer::Good);
@@ -90,37 +101,112 @@ fn an_ejected_instance_is_asked_every_half_second_and_a_good_answer_lets_a_reque
     assert_eq!(outlier.verdict(Millis(7700)), Verdict::Probation);
 }
 
-#[test]
-fn who_has_requests_under_way_and_is_silent_is_ejected_in_less_than_a_second() {
-    let (all, mut schedule) = schedule(1, Policy::default());
+/// Those who were asked whether they are awake, and when.
+fn asked_awake(asked: &At<Due>) -> Vec<u64> {
+    asked.iter().filter(|(_, due)| due.occasion == Occasion::Quiet).map(|(at, _)| *at).collect()
+}
+
+/// One instance with a request under way from 2000 on, which has shown before that it works on several at a time.
+fn busy() -> (Arc<Candidate>, Schedule, crate::routing_table::InFlight) {
+    let (mut all, mut schedule) = schedule(1, Policy::default());
     run(&mut schedule, 0, 2000, &Answer::Good);
-    let _under_way = all[0].begin(0).unwrap();
+    let one = all.remove(0);
+    (0..3).for_each(|_| one.standing.vitals.answered(Duration::ZERO, Millis(0), || true));
+    let under_way = one.begin(0).unwrap();
+    (one, schedule, under_way)
+}
+
+#[test]
+fn one_that_works_on_several_at_a_time_and_is_silent_is_ejected_in_less_than_a_second() {
+    let (one, mut schedule, _under_way) = busy();
     let (asked, events) = run(&mut schedule, 2000, 3000, &Answer::Silent);
-    let stalled: Vec<_> = asked.iter().filter(|(_, due)| due.occasion == Occasion::Stalled).collect();
-    assert_eq!((stalled[0].0, &stalled[0].1.question), (2300, &Question::Ping), "then 250 ms for the answer");
-    assert!(stalled[0].1.patience <= Duration::from_millis(250));
-    assert!(matches!(events[..], [(2300, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
+    let quiet = asked.iter().find(|(_, due)| due.occasion == Occasion::Quiet).unwrap();
+    assert_eq!((quiet.0, &quiet.1.question, quiet.1.patience), (2300, &Question::Ping, AWAKE_PATIENCE));
+    assert!(matches!(events[..], [(2600, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
+    assert!(one.standing.vitals.is_silent());
 }
 
 #[test]
-fn who_is_awake_but_slow_stays() {
+fn one_that_has_not_shown_that_gets_two_seconds() {
     let (all, mut schedule) = schedule(1, Policy::default());
     run(&mut schedule, 0, 2000, &Answer::Good);
     let _under_way = all[0].begin(0).unwrap();
-    let (asked, events) = run(&mut schedule, 2000, 6000, &Answer::Good);
-    let stalled = asked.iter().filter(|(_, due)| due.occasion == Occasion::Stalled).count();
-    assert!(events.is_empty() && (1..=2).contains(&stalled), "{stalled} questions in four seconds");
+    let (asked, events) = run(&mut schedule, 2000, 5000, &Answer::Silent);
+    assert_eq!(asked_awake(&asked)[0], 2300);
+    let [(at, Event::Stalled(_))] = events[..] else { panic!("{events:?}") };
+    assert!((4000..=4200).contains(&at), "{at}");
 }
 
 #[test]
-fn who_answers_others_is_not_suspicious() {
-    let (all, mut schedule) = schedule(1, Policy::default());
-    let _under_way = all[0].begin(0).unwrap();
-    for now in (0..3000).step_by(100) {
-        let fine = Outcome::Answered { status: 200 };
-        all[0].record(fine, Duration::ZERO, Millis(now), &Policy::default());
-        assert!(schedule.due(Millis(now), 50).iter().all(|due| due.occasion == Occasion::Regular));
+fn one_that_answered_late_before_may_be_as_late_again() {
+    let (one, mut schedule, _under_way) = busy();
+    one.standing.vitals.answered(Duration::from_millis(1500), Millis(2000), || false);
+    let (_, events) = run(&mut schedule, 2000, 7000, &Answer::Silent);
+    let [(at, Event::Stalled(_))] = events[..] else { panic!("{events:?}") };
+    assert!((5000..=5200).contains(&at), "{at}");
+}
+
+#[test]
+fn one_that_is_awake_but_slow_stays_and_is_asked_once_a_second() {
+    let (one, mut schedule, _under_way) = busy();
+    let (asked, events) = run(&mut schedule, 2000, 12_000, &Answer::Good);
+    let asked = asked_awake(&asked);
+    assert!(events.is_empty() && (9..=10).contains(&asked.len()), "{asked:?}");
+    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{asked:?}");
+    assert!(!one.standing.vitals.is_silent());
+}
+
+#[test]
+fn one_that_sends_any_byte_is_not_asked() {
+    let (one, mut schedule, _under_way) = busy();
+    for now in (2000..5000).step_by(100) {
+        one.standing.vitals.hear(Millis(now));
+        assert!(schedule.due(Millis(now), 50).iter().all(|due| due.occasion != Occasion::Quiet));
     }
+}
+
+#[test]
+fn a_health_check_without_an_answer_says_nothing_while_bytes_come() {
+    let (all, mut schedule) = schedule(1, Policy::default());
+    for now in (0..20_000).step_by(100) {
+        if now % 1500 == 0 {
+            all[0].standing.vitals.hear(Millis(now));
+        }
+        for due in schedule.due(Millis(now), 50) {
+            assert_eq!(schedule.answered(&due, &Answer::Silent, Millis(now)), None);
+        }
+    }
+    let (_, events) = run(&mut schedule, 20_000, 40_000, &Answer::Silent);
+    assert!(matches!(events[..], [(_, Event::Failing)]), "silent altogether: {events:?}");
+}
+
+#[test]
+fn a_byte_that_comes_while_it_is_asked_saves_it() {
+    let (one, mut schedule, _under_way) = busy();
+    let quiet = schedule.due(Millis(2300), 50).into_iter().find(|due| due.occasion == Occasion::Quiet);
+    let quiet =
+        quiet.or_else(|| schedule.due(Millis(2600), 50).into_iter().find(|due| due.occasion == Occasion::Quiet));
+    one.standing.vitals.hear(Millis(2700));
+    assert_eq!(schedule.answered(&quiet.unwrap(), &Answer::Silent, Millis(3000)), None);
+    assert!(!one.standing.vitals.is_silent());
+}
+
+#[test]
+fn one_that_listens_no_longer_is_ejected_and_may_finish_what_it_has() {
+    let (one, mut schedule, _under_way) = busy();
+    let (_, events) = run(&mut schedule, 2000, 2500, &Answer::Refused);
+    assert!(matches!(events[..], [(2300, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
+    assert!(!one.standing.vitals.is_silent());
+}
+
+#[test]
+fn without_a_limit_nobody_is_asked_whether_it_is_awake() {
+    let (all, table) = table(1, Policy::default());
+    let mut schedule = Schedule::new(Duration::ZERO);
+    schedule.follow(&table, Millis(0));
+    let _under_way = all[0].begin(0).unwrap();
+    let (asked, _) = run(&mut schedule, 0, 5000, &Answer::Good);
+    assert!(asked_awake(&asked).is_empty());
 }
 
 #[test]
