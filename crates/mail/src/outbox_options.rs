@@ -126,14 +126,14 @@ pub struct OutboxOptions {
     pub dkim_selector: String,
 }
 
-/// The paths at which every instance of this outbox honours an `Idempotency-Key`, as they are announced; `None` when the
-/// outbox may be this instance's own, so that another one would not know the key.
-#[must_use]
-pub fn honoured_keys(&self) -> Option<&'static str> {
-    self.place().is_ok_and(|place| place.is_shared()).then_some("/v1/messages")
-}
-
 impl OutboxOptions {
+    /// The paths at which every instance of this outbox honours an `Idempotency-Key`, as they are announced; `None` when the
+    /// outbox may be this instance's own, so that another one would not know the key.
+    #[must_use]
+    pub fn honoured_keys(&self) -> Option<&'static str> {
+        self.place().is_ok_and(|place| place.is_shared()).then_some("/v1/messages")
+    }
+
     /// Where the outbox is.
     ///
     /// # Errors
