@@ -13,6 +13,7 @@ use futures::{StreamExt as _, stream};
 
 use crate::{
     addresses::AddressPolicy,
+    clock::Millis,
     probe::{self, Answer, Question},
     routing_table::Candidate,
 };
@@ -21,6 +22,8 @@ use crate::{
 const PROBE_MAX: Duration = Duration::from_secs(1);
 /// So many times in a row it may fail to, without refusing.
 const SILENCES_MAX: u32 = 3;
+/// A byte that is younger than that says more than a probe without an answer.
+const SILENCE_MAX: Duration = PROBE_MAX.saturating_mul(SILENCES_MAX);
 /// Probes at the same time; ten thousand instances may vanish at once.
 const PROBES_MAX: usize = 64;
 
@@ -44,6 +47,9 @@ impl Prober {
         let addresses = &self.addresses;
         let asked = stream::iter(suspects).map(|suspect| async {
             let answer = ask(&suspect, addresses).await;
+            if suspect.instance.health.is_some() && answer.is_response() {
+                suspect.standing.vitals.hear(Millis::now());
+            }
             (suspect, answer)
         });
         let answers: Vec<_> = asked.buffer_unordered(PROBES_MAX).collect().await;
@@ -51,7 +57,9 @@ impl Prober {
         let mut dead = Vec::new();
         for (suspect, answer) in answers {
             let before = silences.get(&suspect.serial).copied().unwrap_or_default();
-            match judge(&answer, before) {
+            // One thread that works on requests cannot answer, too.
+            let shows_life = answer == Answer::Silent && suspect.standing.vitals.is_fresh(SILENCE_MAX, Millis::now());
+            match if shows_life { Some(0) } else { judge(&answer, before) } {
                 Some(0) => {}
                 Some(silences) => {
                     self.silences.insert(suspect.serial, silences);

@@ -32,6 +32,8 @@ pub(super) struct Schedule {
 struct Entry {
     candidate: Arc<Candidate>,
     policy: Arc<Policy>,
+    /// Whether it is registered and wanted. Others are only asked whether they are awake, while requests wait there.
+    is_listed: bool,
     next: Millis,
     /// Good answers in a row, or bad ones.
     good: u32,
@@ -86,18 +88,25 @@ impl Schedule {
         let mut before = std::mem::take(&mut self.entries);
         for service in table.services() {
             let all = service.candidates.all().iter();
-            for candidate in all.filter(|_| service.policy().health.active.kind != ActiveKind::Off) {
+            let all = all.map(|one| (one, true)).chain(service.last_resort.all().iter().map(|one| (one, false)));
+            for (candidate, is_listed) in all.filter(|_| service.policy().health.active.kind != ActiveKind::Off) {
                 let (candidate, policy) = (Arc::clone(candidate), Arc::clone(service.policy()));
                 let entry = match before.remove(&candidate.serial) {
-                    Some(known) => Entry { candidate, policy, ..known },
-                    None => Entry::new(candidate, policy, now),
+                    Some(known) => Entry { candidate, policy, is_listed, ..known },
+                    None => Entry { is_listed, ..Entry::new(candidate, policy, now) },
                 };
+                if !is_listed {
+                    entry.forget_checks();
+                }
                 self.entries.insert(entry.candidate.serial, entry);
             }
         }
-        // Of those no longer checked, the checks have nothing more to say.
-        for gone in before.into_values() {
-            gone.candidate.standing.outlier.checked(true);
+        for (serial, gone) in before {
+            gone.forget_checks();
+            // Draining, or stopped for longer than its lease: what waits there still wants to know whether it lives.
+            if gone.candidate.standing.load.in_flight() > 0 && gone.policy.health.active.kind != ActiveKind::Off {
+                self.entries.insert(serial, Entry { is_listed: false, ..gone });
+            }
         }
     }
 
@@ -126,6 +135,8 @@ impl Schedule {
             Occasion::Regular if matches!(answer, Answer::Unasked(_)) => None,
             // One thread that works on requests cannot answer this, too.
             Occasion::Regular if *answer == Answer::Silent && entry.shows_life(now, stall) => None,
+            // It has left the table meanwhile.
+            Occasion::Regular if !entry.is_listed => None,
             Occasion::Regular => entry.judge(*answer == Answer::Good, now),
             Occasion::Ejected => {
                 if *answer == Answer::Good {
@@ -147,7 +158,13 @@ impl Entry {
         let next = now + Duration::from_millis(mix(candidate.serial) % interval);
         let (is_asked, is_asked_awake) = (false, false);
         let (next_awake, busy_since) = (Millis::default(), None);
-        Self { candidate, policy, next, good: 0, bad: 0, is_asked, is_asked_awake, next_awake, busy_since }
+        let is_listed = true;
+        Self { candidate, policy, is_listed, next, good: 0, bad: 0, is_asked, is_asked_awake, next_awake, busy_since }
+    }
+
+    /// Of an instance that is no longer checked, the checks have nothing more to say.
+    fn forget_checks(&self) {
+        self.candidate.standing.outlier.checked(true);
     }
 
     fn active(&self) -> &Active {
@@ -161,7 +178,7 @@ impl Entry {
         if is_quiet && !is_ejected {
             return Some(Occasion::Quiet);
         }
-        let is_due = now >= self.next && !self.is_asked;
+        let is_due = self.is_listed && now >= self.next && !self.is_asked;
         is_due.then_some(if is_ejected { Occasion::Ejected } else { Occasion::Regular })
     }
 

@@ -101,3 +101,33 @@ async fn the_deadline_is_that_of_the_request_and_not_of_each_attempt() {
     assert!(started.elapsed() >= Duration::from_millis(1500) && started.elapsed() < Duration::from_secs(10));
     assert!(silent.iter().all(|upstream| users(upstream) == 1));
 }
+
+#[tokio::test]
+async fn bytes_of_a_body_or_a_tunnel_are_signs_of_life() {
+    let upgrade = GET.replace("Host: a", "Host: a\r\nConnection: upgrade\r\nUpgrade: websocket");
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let download = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+    for (request, begins) in [(GET, download), (&upgrade, switching)] {
+        let (mut busy, other) = (Upstream::listen().await, Upstream::named("other").await);
+        let mut gateway = Gateway::watching(&[busy.address(), other.address()], &["--stall-timeout=200ms"]);
+        gateway.set_policy("mail", r#"{"health":{"active":{"interval":"1h"}}}"#);
+        let mut streaming = gateway.connect().await;
+        streaming.send(request).await;
+        let mut stream = busy.accept().await;
+        stream.read_request().await.unwrap().unwrap();
+        stream.write(begins).await;
+        assert_eq!(gateway.ask(GET).await.text(), "other");
+        let mut waiting = gateway.connect().await;
+        waiting.send(GET).await;
+        let mut quiet = busy.accept().await;
+        quiet.read_request().await.unwrap().unwrap();
+        // Three times the limit, which is four times 200 ms.
+        for _ in 0..24 {
+            stream.write("x").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(users(&other), 1, "nothing was asked elsewhere");
+        quiet.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate").await;
+        assert_eq!(waiting.answer().await.text(), "late");
+    }
+}

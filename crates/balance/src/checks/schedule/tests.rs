@@ -181,6 +181,18 @@ fn a_health_check_without_an_answer_says_nothing_while_bytes_come() {
 }
 
 #[test]
+fn one_that_has_left_the_table_is_watched_while_requests_wait_there() {
+    let (one, mut schedule, under_way) = busy();
+    schedule.follow(&RoutingTable::default(), Millis(2000));
+    let (asked, _) = run(&mut schedule, 2000, 4000, &Answer::Silent);
+    assert!(one.standing.vitals.is_silent());
+    assert!(asked.iter().all(|(_, due)| due.occasion == Occasion::Quiet));
+    drop(under_way);
+    schedule.follow(&RoutingTable::default(), Millis(4000));
+    assert!(schedule.entries.is_empty());
+}
+
+#[test]
 fn a_byte_that_comes_while_it_is_asked_saves_it() {
     let (one, mut schedule, _under_way) = busy();
     let quiet = schedule.due(Millis(2300), 50).into_iter().find(|due| due.occasion == Occasion::Quiet);
