@@ -62,7 +62,7 @@ bench:
 # The table is shown also when a row falls short, and kept in FAULTS_TABLE.
 FAULTS_TABLE = $(abspath $(dir $(BIN_DIR)))/faults.md
 faults: prerequisites
-	$(CARGO) build --locked --release -p registry -p balance
+	$(CARGO) build --locked --release -p registry -p balance -p mail -p userlist
 	@echo '| fault | requests | failed | replayed | p50, p99, max | seen | |' > $(FAULTS_TABLE)
 	@echo '|---|---|---|---|---|---|---|' >> $(FAULTS_TABLE)
 	@FAULTS=full FAULTS_TABLE=$(FAULTS_TABLE) $(CARGO) nextest run --locked --release -p e2e --profile faults \

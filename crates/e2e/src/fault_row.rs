@@ -88,6 +88,12 @@ impl FaultRow {
         self
     }
 
+    /// How often each request reached a witness.
+    #[must_use]
+    pub fn received(&self) -> &BTreeMap<u64, usize> {
+        &self.received
+    }
+
     /// Requests of one kind that failed.
     pub fn failed(&self, post: bool) -> impl Iterator<Item = &Answer> {
         self.answers.iter().filter(move |answer| answer.outcome.is_err() && is_post(answer.number) == post)

@@ -15,6 +15,7 @@
 
 pub mod binaries;
 pub mod fault_row;
+pub mod gunicorn;
 pub mod latency;
 pub mod load;
 pub mod rig;

@@ -102,6 +102,16 @@ impl Suite {
         Self { etcd, client: client.expect("a client without TLS needs nothing"), parts, folder }
     }
 
+    /// Sets an environment variable of the part `name`, for when it is started (again).
+    ///
+    /// # Panics
+    ///
+    /// There is no such part.
+    pub fn set(&mut self, name: &str, variable: &'static str, value: &str) {
+        let part = self.parts.get_mut(name).expect("a part that PARTS names");
+        part.environment.push((variable, value.to_owned()));
+    }
+
     /// Starts everything and waits until both services answer through the gateway from both instances.
     pub async fn start() -> Self {
         let mut suite = Self::prepare().await;

@@ -13,6 +13,7 @@ mod faults_gateway;
 mod faults_instance;
 mod faults_overload;
 mod faults_registry;
+mod faults_twice;
 mod faults_under_load;
 mod muster_up;
 mod readme;
