@@ -313,11 +313,9 @@ impl Failure {
                 None
             }
             Kind::Connect(_) => Some(FailureKind::Connect),
-            Kind::Closed(_) => Some(FailureKind::Closed),
-            Kind::Timeout(_) => Some(FailureKind::Timeout),
+            Kind::Closed(_) | Kind::Broken(Breakage::Closed(_)) => Some(FailureKind::Closed),
+            Kind::Timeout(_) | Kind::Broken(Breakage::Stalled(_)) => Some(FailureKind::Timeout),
             Kind::Malformed(_) | Kind::Broken(Breakage::Malformed) => Some(FailureKind::Malformed),
-            Kind::Broken(Breakage::Closed(_)) => Some(FailureKind::Closed),
-            Kind::Broken(Breakage::Stalled(_)) => Some(FailureKind::Timeout),
         }
     }
 

@@ -156,14 +156,14 @@ impl Gateway {
         let end = relay.run(client).await;
         self.leave(&mut attempt);
         breakage::conclude(self, service, &attempt.candidate, begun, &end, pace.is_slow());
-        self.finish(client, end, answer, attempt, request)
+        self.finish(client, &end, answer, attempt, request)
     }
 
     /// Keeps what can be used again.
     fn finish<S: Stream>(
         &self,
         client: &Wire<S>,
-        end: End,
+        end: &End,
         answer: Answer,
         attempt: Attempt,
         request: Outgoing,

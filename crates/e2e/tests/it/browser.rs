@@ -42,8 +42,9 @@ async fn the_readmes_own_example_is_browsed_under_its_name() {
     let (status, folder_page, _) = browse("/web/sub").await;
     assert_eq!((status, folder_page.path()), (StatusCode::OK, "/web/sub/"), "http.server redirects to /sub/");
     assert_eq!(browse("/web/sub/page.html").await.2, "a page");
+    // It ends its program, which would outlive it otherwise.
     assert!(sidecar.signal(Signal::SIGTERM));
-    wait_until("the end of the sidecar", SOON, async || !sidecar.is_running()).await;
+    assert!(sidecar.wait(SOON).is_some(), "the sidecar ends");
 }
 
 #[tokio::test]
