@@ -44,7 +44,8 @@ impl Service {
 
     pub(crate) async fn launch_with(database_url: &str, registry_url: &str, more: &[&str]) -> Self {
         // Shown when the test fails.
-        service_kit::telemetry::init("info,userlist=debug", service_kit::telemetry::LogFormat::Text).unwrap();
+        let log = service_kit::telemetry::init("info,userlist=debug", service_kit::telemetry::LogFormat::Text);
+        let _writes_on_by_itself = log.unwrap();
         let args = ["userlist", "--database-url", database_url, "--registry", registry_url, "--let-go", "0s"];
         let config = Config::try_parse_from([&args, more].concat()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
