@@ -126,7 +126,8 @@ impl Downstream {
         match phase {
             // What is left to flush is the last of the connection: the client has its answer, or is slow to take it.
             Phase::Idle | Phase::Flushing => self.seat.wait(self.clock.now().0),
-            Phase::Head => self.seat.head_began(),
+            // It waits as long as it has: dripping a head gains nothing.
+            Phase::Head => {}
             Phase::Serving => self.seat.begin(),
         }
     }

@@ -291,7 +291,8 @@ impl Worker {
     fn welcome(&self, stream: TcpStream, client: SocketAddr) {
         let trusted = &self.gateway.options.trust_forwarded_from;
         let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
-        match self.connections.admit(client.ip(), is_trusted, self.gateway.clock.now().0) {
+        // Not the core's clock, which a busy core moves late: the newest would pass for the oldest.
+        match self.connections.admit(client.ip(), is_trusted, Millis::now().0) {
             Ok(seat) => self.admit(stream, Client::new(client.ip(), is_trusted), seat),
             Err(full) => {
                 let refusal = Refusal::Overloaded(reason(full));

@@ -34,13 +34,12 @@ pub(super) struct Occupant {
     pub(super) index: AtomicUsize,
 }
 
-/// [`Waiting::since`] for how long, and after what; smaller goes first.
+/// Since when a connection waits; the earliest goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Waiting(u64);
 
+/// No moment in milliseconds.
 const BUSY: u64 = u64::MAX;
-/// Above every moment in milliseconds.
-const HEAD: u64 = 1 << 62;
 
 // === impl Waiting ===
 
@@ -62,19 +61,10 @@ impl Place {
         Self { connections, occupant: Arc::new(Occupant::new(network, true, 0)) }
     }
 
-    /// No request is under way since `now_ms`, a moment of the clock that [`Connections::admit`] was told: the connection
+    /// No request is under way since `now_ms`, whatever part of a head has arrived: dripping gains nothing. A moment of the clock that [`Connections::admit`] was told: the connection
     /// may be closed when its place is needed.
     pub fn wait(&self, now_ms: u64) {
-        self.occupant.waiting.store(now_ms.min(HEAD - 1), Ordering::Relaxed);
-    }
-
-    /// A part of a request's head has arrived: it is closed after those that wait for one, and still by the time that it
-    /// has waited for the whole head, so that dripping gains nothing.
-    pub fn head_began(&self) {
-        let waiting = self.occupant.waiting.load(Ordering::Relaxed);
-        if waiting < HEAD {
-            self.occupant.waiting.store(waiting | HEAD, Ordering::Relaxed);
-        }
+        self.occupant.waiting.store(now_ms.min(BUSY - 1), Ordering::Relaxed);
     }
 
     /// A request is under way: it is not closed.
@@ -123,7 +113,7 @@ impl Occupant {
         Self {
             network,
             is_exempt,
-            waiting: AtomicU64::new(now_ms.min(HEAD - 1)),
+            waiting: AtomicU64::new(now_ms.min(BUSY - 1)),
             is_evicted: AtomicBool::new(false),
             waker: OnceLock::new(),
             index: AtomicUsize::new(Self::NOWHERE),

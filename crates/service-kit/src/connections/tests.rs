@@ -63,20 +63,6 @@ fn a_request_under_way_keeps_its_place_and_a_client_with_nothing_else_is_refused
 }
 
 #[test]
-fn who_drips_a_head_goes_after_who_sends_nothing_and_by_the_whole_wait() {
-    let connections = connections(3, 0);
-    let places = waiting(&connections, [(1, 0), (1, 1), (1, 2)]);
-    places[0].head_began();
-    places[1].head_began();
-    let next = |last: u8| connections.admit(ip(last), false, 9).unwrap();
-    let _a = next(2);
-    assert!(places[2].is_evicted() && !places[0].is_evicted());
-    places[0].head_began();
-    let _b = next(3);
-    assert!(places[0].is_evicted() && !places[1].is_evicted());
-}
-
-#[test]
 fn an_exempt_client_has_no_share() {
     let connections = connections(10, 1);
     let exempt: Vec<_> = (0..3).map(|_| connections.admit(ip(1), true, 0).unwrap()).collect();

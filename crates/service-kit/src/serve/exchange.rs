@@ -1,8 +1,7 @@
 //! What a connection is doing, seen from outside of hyper: whether a request is under way, and whether all of it was read.
 //!
 //! hyper does not tell. But it asks us to serve a request, it drops the response's body when all of it is in its buffers,
-//! and it writes through a stream that we give it: a request is under way from the first to the end of the last, or for as
-//! long as the client does not take what is written.
+//! and it flushes the stream that we give it when these are empty: a request is under way from the first to the last.
 
 use std::{
     io::{self, IoSlice},
@@ -40,8 +39,8 @@ pub(super) struct Exchange(Arc<State>);
 struct State {
     place: Place,
     is_served: AtomicBool,
-    /// The client does not take what is written.
-    is_blocked: AtomicBool,
+    /// Some of what was answered is not with the kernel yet.
+    is_unflushed: AtomicBool,
     /// The last request's body was dropped before its end.
     is_unread: AtomicBool,
     /// And the connection cannot go on because of that.
@@ -53,7 +52,7 @@ struct State {
 impl Exchange {
     pub(super) fn new(place: Place) -> Self {
         let no = AtomicBool::default;
-        let state = State { place, is_served: no(), is_blocked: no(), is_unread: no(), is_far_from_read: no() };
+        let state = State { place, is_served: no(), is_unflushed: no(), is_unread: no(), is_far_from_read: no() };
         Self(Arc::new(state))
     }
 
@@ -90,23 +89,11 @@ impl Exchange {
         self.0.place.wait(now_ms());
     }
 
-    fn note_read(&self) {
-        if !self.0.is_served.load(Ordering::Relaxed) {
-            self.0.place.head_began();
-        }
-    }
-
-    fn note_written(&self, is_pending: bool) {
-        if self.0.is_blocked.swap(is_pending, Ordering::Relaxed) != is_pending {
-            self.settle();
-        }
-    }
-
-    fn settle(&self) {
-        let is_busy = self.0.is_served.load(Ordering::Relaxed) || self.0.is_blocked.load(Ordering::Relaxed);
-        match is_busy {
-            true => self.0.place.begin(),
-            false => self.0.place.wait(now_ms()),
+    /// All that was written is with the kernel. hyper flushes after every response.
+    fn note_flushed(&self) {
+        let was_unflushed = self.0.is_unflushed.swap(false, Ordering::Relaxed);
+        if was_unflushed && !self.0.is_served.load(Ordering::Relaxed) {
+            self.0.place.wait(now_ms());
         }
     }
 }
@@ -178,8 +165,9 @@ impl HttpBody for Answered {
 
 impl Drop for Answered {
     fn drop(&mut self) {
+        // In hyper's buffers, not yet beyond them.
+        self.exchange.0.is_unflushed.store(true, Ordering::Relaxed);
         self.exchange.0.is_served.store(false, Ordering::Relaxed);
-        self.exchange.settle();
     }
 }
 
@@ -202,20 +190,13 @@ impl<S> Watched<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.exchange.note_read();
-        }
-        read
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.exchange.note_written(written.is_pending());
-        written
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -223,9 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.exchange.note_written(written.is_pending());
-        written
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -234,7 +213,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.exchange.note_written(flushed.is_pending());
+        if flushed.is_ready() {
+            self.exchange.note_flushed();
+        }
         flushed
     }
 
