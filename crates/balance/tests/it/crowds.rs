@@ -14,17 +14,20 @@ use crate::support::{Client, Gateway, Program};
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const HALF: &str = "GET / HTTP/1.1\r\nHost: ";
 
-/// A connection from 127.0.`network`.`host`, which is a client of its own.
+/// A connection from 127.x.`network`.`host`, which is a client of its own; x is of this process, because the ports of one that
+/// ran a moment ago may still be taken.
 async fn connect(to: SocketAddr, network: u8, host: u8) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
-    // So that as many ports are free for each client as there are.
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(([127, 0, network, host], 0).into()).unwrap();
+    socket.bind(([127, process(), network, host], 0).into()).unwrap();
     let stream = timeout(SOON, socket.connect(to)).await.expect("a connection soon").unwrap();
     Client::from(stream)
 }
 
-/// `count` connections, the nth from 127.0.`client(n)`, that have sent `bytes`.
+fn process() -> u8 {
+    u8::try_from(std::process::id() % 255 + 1).unwrap()
+}
+
+/// `count` connections, the nth from 127.x.`client(n)`, that have sent `bytes`.
 async fn crowd(to: SocketAddr, count: usize, bytes: &'static str, client: fn(usize) -> (u8, u8)) -> Vec<Client> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
@@ -150,8 +153,8 @@ async fn requests_under_way_are_never_closed_and_fill_no_more_than_a_share() {
 
 #[tokio::test]
 async fn a_trusted_proxy_has_no_share() {
-    let options = ["--connections-per-client-max=1", "--trust-forwarded-from=127.0.0.9"];
-    let gateway = Gateway::with(&options);
+    let trusted = format!("--trust-forwarded-from=127.{}.0.9", process());
+    let gateway = Gateway::with(&["--connections-per-client-max=1", &trusted]);
     let mut proxy = [connect(gateway.address(), 0, 9).await, connect(gateway.address(), 0, 9).await];
     for client in &mut proxy {
         assert_eq!(client.ask(GET).await.status, 200);
