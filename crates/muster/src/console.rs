@@ -9,8 +9,8 @@ use std::{
     io::{IsTerminal as _, Write as _},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::Duration,
 };
@@ -23,6 +23,9 @@ use crate::{
 /// How many lines may wait for a slow terminal.
 const WAITING_MAX: usize = 10_000;
 
+/// How many bytes of lines may wait for it: a line of a process may have 16 KiB, so that the number alone bounds nothing.
+const WAITING_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// How long the end of the program waits for the last lines to be shown.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct Console {
     sender: SyncSender<Message>,
+    waiting_bytes: Arc<AtomicUsize>,
     left_out: Arc<AtomicU64>,
     is_hushed: Arc<AtomicBool>,
     prefix: Arc<LogPrefix>,
@@ -49,9 +53,12 @@ impl Console {
     pub(crate) fn start(names: Vec<String>, environment: &Environment) -> Self {
         let coloured = is_coloured(std::io::stdout().is_terminal(), environment);
         let (sender, receiver) = sync_channel(WAITING_MAX);
-        std::thread::spawn(move || write_all(&receiver));
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::clone(&waiting_bytes);
+        std::thread::spawn(move || write_all(&receiver, &waiting));
         Self {
             sender,
+            waiting_bytes,
             left_out: Arc::default(),
             is_hushed: Arc::default(),
             prefix: LogPrefix::new(names, coloured).into(),
@@ -89,13 +96,24 @@ impl Console {
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         if left_out > 0 {
             let note = self.prefix.own(&format!("({left_out} lines are not shown: the terminal is too slow)"));
-            if self.sender.try_send(Message::Line(note)).is_err() {
+            if !self.enqueue(note) {
                 self.left_out.fetch_add(left_out, Ordering::Relaxed);
             }
         }
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Line(line)) {
+        if !self.enqueue(line) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether there was room for `line`.
+    fn enqueue(&self, line: String) -> bool {
+        let bytes = line.len();
+        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_taken = waiting + bytes <= WAITING_MAX_BYTES && self.sender.try_send(Message::Line(line)).is_ok();
+        if !is_taken {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        is_taken
     }
 
     /// Waits until everything was shown, for a second at most.
@@ -108,12 +126,15 @@ impl Console {
     }
 }
 
-fn write_all(lines: &Receiver<Message>) {
+fn write_all(lines: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
     let mut stdout = std::io::stdout();
     for message in lines {
         // The terminal may be gone. There is nobody left to tell, and the lines must still be taken.
         match message {
-            Message::Line(line) => drop(writeln!(stdout, "{line}")),
+            Message::Line(line) => {
+                let _ = writeln!(stdout, "{line}");
+                waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            }
             Message::Flush(done) => {
                 let _ = stdout.flush();
                 let _ = done.send(());
@@ -141,11 +162,27 @@ mod tests {
         assert!(!is_coloured(true, &sample(&[("TERM", "dumb")])));
     }
 
+    fn console(lines_max: usize) -> (Console, Receiver<Message>) {
+        let (sender, receiver) = sync_channel(lines_max);
+        let prefix = Arc::new(LogPrefix::new(Vec::new(), false));
+        let (waiting_bytes, left_out) = (Arc::default(), Arc::default());
+        (Console { sender, waiting_bytes, left_out, is_hushed: Arc::default(), prefix }, receiver)
+    }
+
+    #[test]
+    fn long_lines_that_wait_are_bounded_in_bytes() {
+        let (console, receiver) = console(WAITING_MAX);
+        let line = "x".repeat(16 * 1024);
+        for _ in 0..1000 {
+            console.plain(&line);
+        }
+        assert_eq!(receiver.try_iter().count(), WAITING_MAX_BYTES / line.len());
+        assert_eq!(console.waiting_bytes.load(Ordering::Relaxed), WAITING_MAX_BYTES, "until they are written");
+    }
+
     #[test]
     fn a_terminal_that_does_not_keep_up_costs_lines_and_never_time() {
-        let (sender, receiver) = sync_channel(2);
-        let prefix = Arc::new(LogPrefix::new(Vec::new(), false));
-        let console = Console { sender, left_out: Arc::default(), is_hushed: Arc::default(), prefix };
+        let (console, receiver) = console(2);
         for n in 0..10 {
             console.plain(&n.to_string());
         }
