@@ -3,6 +3,9 @@
 //! A key that vanishes while its instance was heard within its TTL did not expire: etcd counts a lease from its last
 //! keep-alive, which follows the heartbeat. So either somebody deleted it, or etcd was wrong ([`crate::restore`]).
 //!
+//! That holds for the lease that the heartbeat kept alive. When the key lives by another one since, another registry has
+//! heard the instance later, or its successor under the same id, with a TTL of its own: what ends then is not known here.
+//!
 //! An instance that says `draining`, or is deregistered here, counts as never heard. One that leaves at another registry
 //! is told by its key, whose last value says `draining`.
 
@@ -12,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Ttl};
+use discovery::{InstanceKey, LeaseId, Ttl};
 use tokio::time::Instant;
 
 /// How often those are forgotten that have not been heard within their TTL.
@@ -32,14 +35,23 @@ struct Hearings {
 struct Hearing {
     at: Instant,
     ttl: Ttl,
+    /// The lease that it keeps alive; `None`: that is not settled yet.
+    lease: Option<LeaseId>,
 }
 
 // === impl Heard ===
 
 impl Heard {
-    /// A heartbeat came at `now` and is good for `ttl`.
+    /// A heartbeat came at `now` and is good for `ttl`. Which lease it keeps alive is [told](Self::keep) later.
     pub fn note(&self, key: &InstanceKey, ttl: Ttl, now: Instant) {
-        self.hearings().note(key, Hearing { at: now, ttl });
+        self.hearings().note(key, Hearing { at: now, ttl, lease: None });
+    }
+
+    /// The instance lives by `lease`. False when its last heartbeat is not good any more at `now`, or it leaves.
+    pub fn keep(&self, key: &InstanceKey, lease: LeaseId, now: Instant) -> bool {
+        let mut hearings = self.hearings();
+        let hearing = hearings.last.get_mut(key).filter(|hearing| hearing.is_good(now));
+        hearing.map(|hearing| hearing.lease = Some(lease)).is_some()
     }
 
     /// The instance leaves.
@@ -47,10 +59,12 @@ impl Heard {
         self.hearings().last.remove(key);
     }
 
-    /// The TTL of an instance whose last heartbeat is still good at `now`; `None`: it was not heard here, or too long ago,
-    /// or leaves.
-    pub fn ttl(&self, key: &InstanceKey, now: Instant) -> Option<Ttl> {
-        self.hearings().last.get(key).filter(|hearing| hearing.is_good(now)).map(|hearing| hearing.ttl)
+    /// The TTL of an instance that lived by `lease` and whose last heartbeat is still good at `now`; `None`: it was not heard
+    /// here, or too long ago, or by another lease, or leaves.
+    pub fn ttl(&self, key: &InstanceKey, lease: Option<LeaseId>, now: Instant) -> Option<Ttl> {
+        let hearings = self.hearings();
+        let hearing = hearings.last.get(key).filter(|hearing| hearing.is_good(now))?;
+        (hearing.lease.is_none() || hearing.lease == lease).then_some(hearing.ttl)
     }
 
     fn hearings(&self) -> MutexGuard<'_, Hearings> {
@@ -86,6 +100,8 @@ impl Hearing {
 mod tests {
     use super::*;
 
+    const LEASE: Option<LeaseId> = Some(LeaseId(1));
+
     fn key(id: usize) -> InstanceKey {
         format!("service/mail/{id}").parse().unwrap()
     }
@@ -93,14 +109,29 @@ mod tests {
     #[test]
     fn a_heartbeat_is_good_for_its_ttl_and_not_after_a_farewell() {
         let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
-        assert_eq!(heard.ttl(&key(1), start), None);
+        let after = |secs| start + Duration::from_secs(secs);
+        assert_eq!(heard.ttl(&key(1), LEASE, start), None);
         heard.note(&key(1), ttl, start);
-        assert_eq!(heard.ttl(&key(1), start + Duration::from_millis(4999)), Some(ttl));
-        assert_eq!(heard.ttl(&key(1), start + Duration::from_secs(5)), None);
-        heard.note(&key(1), Ttl::MAX, start + Duration::from_secs(6));
-        assert_eq!(heard.ttl(&key(1), start + Duration::from_secs(600)), Some(Ttl::MAX));
+        assert_eq!(heard.ttl(&key(1), LEASE, start + Duration::from_millis(4999)), Some(ttl));
+        assert_eq!(heard.ttl(&key(1), LEASE, after(5)), None);
+        assert!(!heard.keep(&key(1), LeaseId(1), after(5)));
+        heard.note(&key(1), Ttl::MAX, after(6));
+        assert_eq!(heard.ttl(&key(1), LEASE, after(600)), Some(Ttl::MAX));
         heard.forget(&key(1));
-        assert_eq!(heard.ttl(&key(1), start + Duration::from_secs(6)), None);
+        assert_eq!(heard.ttl(&key(1), LEASE, after(6)), None);
+        assert!(!heard.keep(&key(1), LeaseId(1), after(6)));
+    }
+
+    #[test]
+    fn a_heartbeat_says_nothing_about_a_lease_that_it_did_not_keep_alive() {
+        let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
+        heard.note(&key(1), ttl, start);
+        assert!(heard.keep(&key(1), LeaseId(1), start));
+        assert_eq!(heard.ttl(&key(1), LEASE, start), Some(ttl));
+        assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), None, "it lives by another registry's since");
+        assert_eq!(heard.ttl(&key(1), None, start), None);
+        heard.note(&key(1), ttl, start);
+        assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), Some(ttl), "heard again, wherever it lives");
     }
 
     #[test]

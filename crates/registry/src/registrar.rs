@@ -113,6 +113,7 @@ impl Registrar {
         let (this, ttl) = (self.clone(), heartbeat.ttl);
         let work = move |deadline| async move {
             let committed = this.commit(&heartbeat, deadline).await?;
+            this.heard.keep(&heartbeat.key, committed.lease, Instant::now());
             let ordered = this.mirror.look().overridden(&heartbeat.key);
             let written = !matches!(committed.outcome, Outcome::KeptAlive);
             this.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written).await;
@@ -150,7 +151,10 @@ impl Registrar {
         let held = self.known(&key).await?;
         let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
         match self.etcd.keep_alive(lease).await {
-            Ok(ttl) => self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default()),
+            Ok(ttl) => {
+                self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default());
+                self.heard.keep(&key, lease, Instant::now());
+            }
             Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
             Err(source) => return Err(failed("keep the lease alive")(source)),
         }

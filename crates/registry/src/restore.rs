@@ -12,6 +12,7 @@
 //! | the key of an instance that was heard here within its TTL | yes, as it was, under a new lease |
 //! | whose last value says `draining`: it was deregistered, here or elsewhere | no; see [`Registrar::deregister`](crate::registrar::Registrar::deregister) |
 //! | that was last heard longer ago: it expired | no |
+//! | that lived by another lease than the one kept alive here: another registry knows more | no |
 //! | while this registry's watch had a gap, so that only a list shows it | no: a list does not tell who left; the next heartbeat does |
 //!
 //! *Many registries.* Each writes what it has heard itself, and only if the key is not there, in one transaction; of two
@@ -153,7 +154,8 @@ async fn wait(until: Option<Instant>) {
 impl Work {
     /// What came of it, and how long after the deletion; `None` when there was nothing to do: the instance expired or left.
     async fn restore(&self, Vanished { entry, seen }: Vanished) -> Option<(Result<Restored, EtcdError>, Duration)> {
-        let ttl = self.heard.ttl(&entry.registered.key, Instant::now())?;
+        let Registered { key, lease, .. } = &entry.registered;
+        let ttl = self.heard.ttl(key, *lease, Instant::now())?;
         let restored = self.write(&entry.registered, ttl).await;
         self.metrics.count(*restored.as_ref().unwrap_or(&Restored::Failed));
         Some((restored, seen.elapsed()))
@@ -167,7 +169,7 @@ impl Work {
         else {
             return Ok(Restored::BackAlready);
         };
-        if self.heard.ttl(key, Instant::now()).is_none() {
+        if !self.heard.keep(key, lease, Instant::now()) {
             // It was deregistered meanwhile, when there was no key to be deleted.
             self.etcd.leave(key).await?;
             return Ok(Restored::Left);

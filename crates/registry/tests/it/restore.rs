@@ -114,3 +114,26 @@ async fn an_instance_whose_heartbeats_stopped_is_not_put_back() {
     assert_eq!(value(&etcd, "service/mail/a"), None);
     assert!((restored(&registry).await - 1.0).abs() < 0.5, "only the probe was");
 }
+
+/// What this registry has heard was another process, or the same one with another TTL.
+#[tokio::test]
+async fn an_instance_that_lives_by_another_registrys_lease_now_is_not_put_back_when_that_ends() {
+    const SHORT: &str = r#"{"address":"10.0.0.5:7070","ttl_ms":2000}"#;
+    let etcd = EtcdCluster::start(1).await;
+    let (heard, other) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    for does_leave in [true, false] {
+        heard.beat("mail/a", LONG).await;
+        other.wait_for_instance("mail", "a", true).await;
+        if does_leave {
+            other.delete(&instance_path("mail/a")).await.accepted();
+        }
+        other.beat("mail/a", SHORT).await;
+        wait_until("it lives by the other lease", SOON, async || {
+            heard.instances("mail").await.values().any(|one| one["weight"] != 3)
+        })
+        .await;
+        heard.wait_for_instance("mail", "a", false).await;
+        settle(&etcd, &heard).await;
+        assert_eq!(value(&etcd, "service/mail/a"), None, "does leave: {does_leave}");
+    }
+}
