@@ -209,25 +209,23 @@ impl Site<'_> {
         let mut restored = parts.next()?.to_vec();
         for part in parts {
             restored.push(b';');
-            let path = attribute(part, b"path").filter(|path| path.starts_with(b"/"));
-            let (before, path) = path.map_or((part, part), |path| (&part[..part.len() - path.len()], path));
-            if path.len() == part.len() {
+            let Some(path) = attribute(part, b"path").filter(|path| path.starts_with(b"/")) else {
                 restored.extend_from_slice(part);
                 continue;
-            }
-            restored.extend_from_slice(before);
+            };
             let missing = self.missing(path);
-            restored.extend_from_slice(missing);
-            restored.extend_from_slice(if missing.is_empty() { path } else { path.strip_suffix(b"/").unwrap_or(path) });
+            let (before, after) = part.split_at(part.trim_ascii_end().len() - path.len());
+            let rest = if path == b"/" && !missing.is_empty() { &after[1..] } else { after };
+            restored.extend_from_slice(&[before, missing, rest].concat());
         }
         (restored != value).then_some(restored)
     }
 }
 
-/// The value of a cookie's attribute, up to the end of `part`.
+/// The value of a cookie's attribute, without the spaces around it.
 fn attribute<'a>(part: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let equals = part.iter().position(|byte| *byte == b'=')?;
-    part[..equals].trim_ascii().eq_ignore_ascii_case(name).then(|| part[equals + 1..].trim_ascii_start())
+    part[..equals].trim_ascii().eq_ignore_ascii_case(name).then(|| part[equals + 1..].trim_ascii())
 }
 
 #[cfg(test)]
@@ -322,6 +320,9 @@ mod tests {
             ("a=b; Path=/", "a=b; Path=/web"),
             ("a=b;path=/app;HttpOnly", "a=b;path=/web/app;HttpOnly"),
             ("a=b; HttpOnly; PATH = /app/ ; Secure", "a=b; HttpOnly; PATH = /web/app/ ; Secure"),
+            ("a=b; Path=/ ; Secure", "a=b; Path=/web ; Secure"),
+            ("a=b; Path=/web ; Secure", "a=b; Path=/web ; Secure"),
+            ("a=b; Path=/app/", "a=b; Path=/web/app/"),
             ("a=b; Path=/web/x", "a=b; Path=/web/x"),
             ("path=/x; HttpOnly", "path=/x; HttpOnly"),
             ("a=b", "a=b"),
