@@ -331,9 +331,10 @@ impl Failure {
         matches!(self.kind, Kind::Timeout(_) | Kind::Connect(ConnectError::Timeout(_)))
     }
 
-    /// Whether the communication failed, so that the attempt has ended: nobody answers any more on its connection.
+    /// Whether the communication failed before the head of a response: nobody will answer any more on that connection, and
+    /// nothing says that the request was carried out. A response that broke off after its head says that it was.
     pub(crate) fn is_communication(&self) -> bool {
-        matches!(self.kind, Kind::Connect(_) | Kind::Closed(_) | Kind::Broken(Breakage::Closed(_)))
+        matches!(self.kind, Kind::Connect(_) | Kind::Closed(_))
     }
 
     /// Whether the instance refuses connections, rather than being silent or far.

@@ -121,3 +121,19 @@ async fn what_is_safe_goes_elsewhere_when_the_policy_says_how_soon() {
         assert_eq!(b.requests().len(), 2, "{method}");
     }
 }
+
+#[tokio::test]
+async fn what_was_answered_is_not_repeated_because_the_answer_broke_off() {
+    let breaks_off = || Reply::ThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_vec());
+    for method in ["PUT", "DELETE", "POST"] {
+        let (a, b) = (Upstream::start(move |_| breaks_off()).await, Upstream::start(move |_| breaks_off()).await);
+        let gateway = between(a.address(), b.address(), [HONOURED; 2]);
+        for n in 1..=20 {
+            let mut client = gateway.connect().await;
+            client.send(request(method, KEY)).await;
+            client.half_close().await;
+            client.rest().await;
+            assert_eq!(a.requests().len() + b.requests().len(), n, "{method}: the head said that it was carried out");
+        }
+    }
+}
