@@ -6,7 +6,11 @@
 
 use http1::{BodyDecoder, Fields, Framing, Name, One, Refusal as Http, Response, write};
 
-use crate::{headers, outgoing::Facts, prefix::Prefix};
+use crate::{
+    headers,
+    outgoing::{Facts, Outgoing},
+    prefix::Prefix,
+};
 
 /// A piece up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
 const COPIED_MAX_BYTES: usize = 4 * 1024;
@@ -113,6 +117,13 @@ impl Answer {
         self.body.close()?;
         self.end_chunks();
         Ok(())
+    }
+
+    /// The instance's connection has failed; whether that was the end of the body all the same. Who answers before it has read the
+    /// whole request resets its connection by closing it (RFC 9112, section 9.6), and a body that only the end of the
+    /// connection delimits is complete with any end (section 8).
+    pub(crate) fn close_by_reset(&mut self, request: &Outgoing) -> bool {
+        request.has_body() && self.close().is_ok()
     }
 
     fn end_chunks(&mut self) {

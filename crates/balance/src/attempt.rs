@@ -204,7 +204,7 @@ impl Attempt {
     /// # Errors
     ///
     /// It is broken.
-    pub(crate) fn look_ahead(&mut self, answer: &mut Answer) -> Result<(), Breakage> {
+    pub(crate) fn look_ahead(&mut self, answer: &mut Answer, request: &Outgoing) -> Result<(), Breakage> {
         let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Ok(()) };
         // Whoever relays the response reads before it waits, and is woken then.
         match wire.poll_read_some(&mut Context::from_waker(Waker::noop())) {
@@ -216,7 +216,13 @@ impl Attempt {
             Poll::Ready(Ok(Read::End)) if answer.has_taken_in(wire.unread()) => {
                 answer.close().map_err(|_| Breakage::Closed(io::ErrorKind::UnexpectedEof.into()))
             }
-            Poll::Ready(Err(error)) if answer.has_taken_in(wire.unread()) => Err(Breakage::Closed(error)),
+            Poll::Ready(Err(error)) if answer.has_taken_in(wire.unread()) => {
+                if answer.close_by_reset(request) {
+                    Ok(())
+                } else {
+                    Err(Breakage::Closed(error))
+                }
+            }
             Poll::Ready(_) | Poll::Pending => Ok(()),
         }
     }
@@ -297,7 +303,8 @@ impl Failure {
                 | ConnectError::Unanswered(_)
                 | ConnectError::Exhausted(_),
             ) => None,
-            Kind::Closed(_) if self.is_stale || self.is_amid_body => None,
+            Kind::Closed(_) if self.is_stale => None,
+            Kind::Closed(_) | Kind::Broken(Breakage::Closed(_)) if self.is_amid_body => None,
             Kind::Closed(_) => Some(Outcome::Broken),
             Kind::Timeout(_) => Some(Outcome::TimedOut),
             Kind::Malformed(_) => Some(Outcome::Malformed),

@@ -155,7 +155,9 @@ impl Gateway {
         };
         let end = relay.run(client).await;
         self.leave(&mut attempt);
-        breakage::conclude(self, service, &attempt.candidate, begun, &end, pace.is_slow());
+        // What an instance breaks off before it has the whole request may be a refusal, which a client can provoke at will.
+        let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(&request);
+        breakage::conclude(self, service, &attempt.candidate, begun, &end, is_clients);
         self.finish(client, &end, answer, attempt, request)
     }
 

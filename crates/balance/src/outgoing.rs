@@ -210,6 +210,11 @@ impl Outgoing {
         self.body.is_at_end()
     }
 
+    /// Whether there is a body, or will be.
+    pub(crate) fn has_body(&self) -> bool {
+        self.body_bytes > 0 || !self.is_complete()
+    }
+
     /// Bytes of the body so far, unframed.
     pub(crate) fn body_bytes(&self) -> u64 {
         self.body_bytes

@@ -129,6 +129,7 @@ impl Relay<'_> {
                     vitals.hear(self.downstream.now());
                 }
                 Poll::Ready(Ok(Read::End)) if self.answer.close().is_ok() => {}
+                Poll::Ready(Err(_)) if self.answer.close_by_reset(self.request) => {}
                 Poll::Ready(broken) => {
                     let error = broken.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
                     return Poll::Ready(End::Broken(Breakage::Closed(error)));

@@ -47,7 +47,7 @@ impl Serving<'_> {
             }
             Ok(Read::Final { status, mut answer, is_stream }) => {
                 if !answer.is_read()
-                    && let Err(breakage) = attempt.look_ahead(&mut answer)
+                    && let Err(breakage) = attempt.look_ahead(&mut answer, &self.request)
                 {
                     let failure = attempt.failure(Kind::Broken(breakage));
                     return Settled::Failed(attempt, failure);

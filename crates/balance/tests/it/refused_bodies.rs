@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use axum::{Router, http::StatusCode, routing::any};
-use tokio::net::TcpListener;
+use testkit::{
+    upstream::Upstream,
+    wait::{SOON, wait_until},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::support::{Gateway, RealServer};
 
@@ -71,4 +75,48 @@ async fn uploads_that_hyper_refuses_get_its_answer() {
     let server = tokio::spawn(axum::serve(listener, Router::new().fallback(any(answer))).into_future());
     every_upload_gets_its_refusal(address).await;
     server.abort();
+}
+
+/// An instance that answers every head with this, in which `STATUS` is what the target asks for, and resets the connection.
+async fn resetting(answer: &'static str) -> (SocketAddr, JoinHandle<()>) {
+    let mut upstream = Upstream::listen().await;
+    let address = upstream.address();
+    let serving = tokio::spawn(async move {
+        loop {
+            let mut conversation = upstream.accept().await;
+            if let Ok(Some(request)) = conversation.read_head().await {
+                conversation.write(answer.replace("STATUS", request.target.trim_matches('/'))).await;
+                conversation.reset();
+            }
+        }
+    });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn uploads_that_are_refused_without_a_length_get_their_answer() {
+    let (address, serving) = resetting("HTTP/1.0 STATUS Refused\r\n\r\nno").await;
+    every_upload_gets_its_refusal(address).await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_refusal_that_its_own_reset_cuts_short_is_not_the_fault_of_its_instance() {
+    let (address, serving) = resetting("HTTP/1.1 STATUS Refused\r\nContent-Length: 500000\r\n\r\nno").await;
+    let mut gateway = Gateway::before(&[address], &[]);
+    gateway.set_policy("mail", r#"{"health":{"passive":{"consecutive_failures":1}}}"#);
+    for n in 1..=UPLOADS {
+        let mut client = gateway.connect().await;
+        // The rest never comes, so that it is certain that the instance has not had it.
+        client.send(format!("POST /mail/413 HTTP/1.1\r\nHost: a\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\nhi")).await;
+        assert!([413, 502].contains(&client.head_only().await.status));
+        client.rest().await;
+        let count = || {
+            let failed = gateway.metric(r#"balance_attempts_failed{service="mail",reason="closed"}"#);
+            failed + gateway.metric(r#"balance_responses_broken{service="mail",reason="closed"}"#)
+        };
+        wait_until("its end", SOON, async || count() >= n as u64).await;
+    }
+    assert_eq!(gateway.ejected("mail"), 0);
+    serving.abort();
 }
