@@ -34,6 +34,10 @@ pub(crate) struct Body {
     /// For how long the client has been waited for, by the ticks that saw it.
     waited: Duration,
     waits_since: Option<Millis>,
+    /// How much of the body has been seen to come.
+    seen: u64,
+    /// Bytes that pay for what has been `waited`; never in advance, so that what came fast buys no time to drip.
+    paid: u64,
 }
 
 // === impl Body ===
@@ -41,7 +45,7 @@ pub(crate) struct Body {
 impl Body {
     /// `interim` is an empty buffer.
     pub(crate) fn new(interim: Vec<u8>) -> Self {
-        Self { interim, is_continued: false, waited: Duration::ZERO, waits_since: None }
+        Self { interim, is_continued: false, waited: Duration::ZERO, waits_since: None, seen: 0, paid: 0 }
     }
 
     /// Feeds `request` with what comes next; ready when something did.
@@ -106,10 +110,12 @@ impl Body {
         self.waited += now.since(*self.waits_since.get_or_insert(now));
         self.waits_since = Some(now);
         let min_bytes_per_s = options.limits.body_min_bytes_per_s;
-        let is_too_slow = self.waited > GRACE && {
-            let owed = u128::from(min_bytes_per_s) * (self.waited - GRACE).as_millis() / 1000;
-            u128::from(request.body_bytes()) < owed
-        };
+        let owed =
+            |time: Duration| u64::try_from(u128::from(min_bytes_per_s) * time.as_millis() / 1000).unwrap_or(u64::MAX);
+        let (all, bytes) = (owed(self.waited), request.body_bytes());
+        self.paid = (self.paid + (bytes - self.seen)).min(all);
+        self.seen = bytes;
+        let is_too_slow = all - self.paid > owed(GRACE);
         is_too_slow.then_some(Refusal::BodyTooSlow { min_bytes_per_s })
     }
 
@@ -195,6 +201,18 @@ mod tests {
         // 110 bytes have come by the end of the next second, 100 were owed then; and 200 a second later.
         assert_eq!(upload.second(10).await, Ok(()));
         assert_eq!(upload.second(10).await, Err(Refusal::BodyTooSlow { min_bytes_per_s: 100 }));
+    }
+
+    #[tokio::test]
+    async fn what_came_fast_buys_no_time_to_drip() {
+        let mut upload = Upload::at(100);
+        assert_eq!(upload.second(50_000).await, Ok(()));
+        let mut seconds = 0;
+        while upload.second(1).await.is_ok() {
+            seconds += 1;
+            assert!(seconds < 60, "it drips for {seconds} s");
+        }
+        assert!(seconds >= 10, "{seconds} s");
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! How fast a client takes a response, judged as the body of a request is ([`crate::body`]): over the time for which the client was
 //! waited for, and not over the instance's.
 //!
-//! What the kernels take at once says nothing about the client. So counting starts with the first wait, when their buffers are
-//! full: from then on, what is taken is what the client has read.
+//! What the kernels take at once says nothing about the client, and neither does what it has read fast how it goes on. So a client
+//! owes bytes for the time for which it is waited for, and what it takes pays for that, but never in advance: megabytes that the
+//! buffers take at the beginning do not buy hours.
 
 use std::time::Duration;
 
@@ -21,15 +22,15 @@ pub(crate) struct Pace {
     waited: Duration,
     since: Option<Millis>,
     has_waited: bool,
-    /// Bytes since the first wait.
-    taken: u64,
+    /// Bytes that pay for what has been `waited`.
+    paid: u64,
 }
 
 impl Pace {
     /// The client has taken so much.
     pub(crate) fn took(&mut self, bytes: usize, now: Millis) {
         if self.has_waited {
-            self.taken += bytes as u64;
+            self.paid += bytes as u64;
             let since = self.since.take();
             self.waited += since.map_or(Duration::ZERO, |since| now.since(since));
         }
@@ -40,8 +41,11 @@ impl Pace {
         self.has_waited = true;
         self.waited += now.since(*self.since.get_or_insert(now));
         self.since = Some(now);
-        let late = self.waited.saturating_sub(GRACE);
-        u128::from(self.taken) < u128::from(min_bytes_per_s) * late.as_millis() / 1000
+        let owed =
+            |time: Duration| u64::try_from(u128::from(min_bytes_per_s) * time.as_millis() / 1000).unwrap_or(u64::MAX);
+        let all = owed(self.waited);
+        self.paid = self.paid.min(all);
+        all - self.paid > owed(GRACE)
     }
 
     /// Whether the client has been waited for so long that an instance may have given it up.
@@ -70,6 +74,15 @@ mod tests {
         assert_eq!(lasts(0, 100).map(|second| second / 10), Some(6), "half of the time it is not waited for");
         assert!(lasts(10, 100).is_some());
         assert_eq!((lasts(100, 100), lasts(0, 0)), (None, None));
+    }
+
+    #[test]
+    fn what_was_taken_at_once_buys_no_time_to_drip() {
+        let mut pace = Pace::default();
+        assert!(!pace.is_too_slow(1000, Millis(0)));
+        pace.took(10_000_000, Millis(1));
+        let cut = (0..3600).find(|second| pace.is_too_slow(1000, Millis(1000 * second + 1)));
+        assert_eq!(cut, Some(31));
     }
 
     #[test]
