@@ -9,7 +9,7 @@
 //! The last line asks whether the instance is awake, so that one which is only slow stays. What is asked is in
 //! `probe`. This runs beside the data path, on the control runtime; it tells the verdict by the instance's one
 //! atomic word. So that ten thousand instances do not become ten thousand connections at once, at most 64
-//! are asked at the same time and 500 in a second: then the interval grows.
+//! are asked at the same time and 500 in a second: then the interval grows. Beside them at most 1,024 are asked whether they are awake.
 
 mod schedule;
 
@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use service_kit::duration;
 use tokio::{
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -30,12 +30,15 @@ use crate::{
     probe::{self, Answer},
     routing_table::{RoutingTable, TableHandle},
 };
-use schedule::{Due, Event, Schedule};
+use schedule::{Due, Event, Occasion, Room, Schedule};
 
 /// How often it is looked who is due.
 const ROUND: Duration = Duration::from_millis(100);
-/// Checks at the same time.
+/// Checks at the same time, without the questions whether somebody is awake.
 const AT_ONCE_MAX: usize = 64;
+/// Questions whether somebody is awake, at the same time. One to an instance that is only slow lasts for as long as it may be
+/// silent, tens of seconds; those must not keep others from being asked.
+const QUIET_AT_ONCE_MAX: usize = 1024;
 /// Checks begun in one round: 500 a second.
 const PER_ROUND_MAX: usize = 50;
 
@@ -47,6 +50,14 @@ pub struct Checker {
     counted: Checks,
     schedule: Schedule,
     seen: Option<Arc<RoutingTable>>,
+}
+
+/// Who is being asked.
+#[derive(Default)]
+struct Asked {
+    /// Whether they are awake.
+    quiet: JoinSet<(Due, Answer)>,
+    others: JoinSet<(Due, Answer)>,
 }
 
 // === impl Checker ===
@@ -63,31 +74,39 @@ impl Checker {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut asked = JoinSet::new();
+        let mut asked = Asked::default();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 _ = rounds.tick() => self.begin(&mut asked),
-                Some(answered) = asked.join_next() => {
-                    if let Ok((due, answer)) = answered {
-                        self.take_in(&due, &answer);
-                    }
-                }
+                Some(answered) = asked.others.join_next() => self.join(answered),
+                Some(answered) = asked.quiet.join_next() => self.join(answered),
             }
         }
     }
 
-    fn begin(&mut self, asked: &mut JoinSet<(Due, Answer)>) {
+    fn join(&mut self, answered: Result<(Due, Answer), JoinError>) {
+        if let Ok((due, answer)) = answered {
+            self.take_in(&due, &answer);
+        }
+    }
+
+    fn begin(&mut self, asked: &mut Asked) {
         let table = self.table.load();
         if self.seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &table)) {
             self.schedule.follow(&table, Millis::now());
             self.seen = Some(table);
         }
-        let room = AT_ONCE_MAX.saturating_sub(asked.len()).min(PER_ROUND_MAX);
+        let room = Room {
+            quiet: QUIET_AT_ONCE_MAX.saturating_sub(asked.quiet.len()),
+            others: AT_ONCE_MAX.saturating_sub(asked.others.len()),
+            all: PER_ROUND_MAX,
+        };
         for due in self.schedule.due(Millis::now(), room) {
             let addresses = self.addresses.clone();
-            asked.spawn(async move {
+            let set = if due.occasion == Occasion::Quiet { &mut asked.quiet } else { &mut asked.others };
+            set.spawn(async move {
                 let answer = probe::ask(&due.candidate, &due.question, &addresses, due.patience).await;
                 (due, answer)
             });

@@ -65,6 +65,17 @@ pub(super) enum Occasion {
     Quiet,
 }
 
+/// How many may be asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Whether they are awake.
+    pub(super) quiet: usize,
+    /// On other occasions.
+    pub(super) others: usize,
+    /// On all together.
+    pub(super) all: usize,
+}
+
 /// What an answer leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
@@ -110,13 +121,14 @@ impl Schedule {
         }
     }
 
-    /// Who is to be asked now, at most `room`; those who have waited longest first.
-    pub(super) fn due(&mut self, now: Millis, room: usize) -> Vec<Due> {
+    /// Who is to be asked now, as far as there is `room`; those who have waited longest first.
+    pub(super) fn due(&mut self, now: Millis, mut room: Room) -> Vec<Due> {
         let stall = self.stall;
         let mut all: Vec<_> =
             self.entries.values_mut().filter_map(|entry| Some((entry.occasion(now, stall)?, entry))).collect();
-        all.sort_by_key(|(occasion, entry)| (*occasion == Occasion::Regular, entry.next));
-        all.into_iter().take(room).map(|(occasion, entry)| entry.begin(occasion, now, stall)).collect()
+        all.sort_by_key(|(occasion, entry)| (*occasion == Occasion::Regular, entry.since(*occasion)));
+        let all = all.into_iter().filter(|(occasion, _)| room.take(*occasion));
+        all.map(|(occasion, entry)| entry.begin(occasion, now, stall)).collect()
     }
 
     /// Takes in an answer.
@@ -149,9 +161,29 @@ impl Schedule {
     }
 }
 
+// === impl Room ===
+
+impl Room {
+    /// False when there is none on this occasion.
+    fn take(&mut self, occasion: Occasion) -> bool {
+        let room = if occasion == Occasion::Quiet { &mut self.quiet } else { &mut self.others };
+        let is_left = *room > 0 && self.all > 0;
+        if is_left {
+            *room -= 1;
+            self.all -= 1;
+        }
+        is_left
+    }
+}
+
 // === impl Entry ===
 
 impl Entry {
+    /// Since when it waits to be asked.
+    fn since(&self, occasion: Occasion) -> Millis {
+        if occasion == Occasion::Quiet { self.next_awake } else { self.next }
+    }
+
     fn new(candidate: Arc<Candidate>, policy: Arc<Policy>, now: Millis) -> Self {
         // Somewhere in the first interval, so that those who came together are not asked together.
         let interval = u64::try_from(policy.health.active.interval.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -9,6 +9,8 @@ use crate::{
     routing_table::{Service, Shelf, Source},
 };
 
+const ROOM: Room = Room { quiet: 50, others: 50, all: 50 };
+
 fn policy(json: &str) -> Policy {
     PolicyDocument::parse(json.as_bytes()).unwrap().over(&Policy::default()).unwrap()
 }
@@ -49,7 +51,7 @@ fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &Answer) -> (At<Due
         for (_, due) in waiting.extract_if(.., is_over) {
             events.extend(schedule.answered(&due, answer, Millis(now)).map(|event| (now, event)));
         }
-        for due in schedule.due(Millis(now), 50) {
+        for due in schedule.due(Millis(now), ROOM) {
             asked.push((now, due.clone()));
             if *answer == Answer::Silent {
                 waiting.push((Millis(now) + due.patience, due));
@@ -161,7 +163,7 @@ fn one_that_sends_any_byte_is_not_asked() {
     let (one, mut schedule, _under_way) = busy();
     for now in (2000..5000).step_by(100) {
         one.standing.vitals.hear(Millis(now));
-        assert!(schedule.due(Millis(now), 50).iter().all(|due| due.occasion != Occasion::Quiet));
+        assert!(schedule.due(Millis(now), ROOM).iter().all(|due| due.occasion != Occasion::Quiet));
     }
 }
 
@@ -172,7 +174,7 @@ fn a_health_check_without_an_answer_says_nothing_while_bytes_come() {
         if now % 1500 == 0 {
             all[0].standing.vitals.hear(Millis(now));
         }
-        for due in schedule.due(Millis(now), 50) {
+        for due in schedule.due(Millis(now), ROOM) {
             assert_eq!(schedule.answered(&due, &Answer::Silent, Millis(now)), None);
         }
     }
@@ -195,9 +197,9 @@ fn one_that_has_left_the_table_is_watched_while_requests_wait_there() {
 #[test]
 fn a_byte_that_comes_while_it_is_asked_saves_it() {
     let (one, mut schedule, _under_way) = busy();
-    let quiet = schedule.due(Millis(2300), 50).into_iter().find(|due| due.occasion == Occasion::Quiet);
+    let quiet = schedule.due(Millis(2300), ROOM).into_iter().find(|due| due.occasion == Occasion::Quiet);
     let quiet =
-        quiet.or_else(|| schedule.due(Millis(2600), 50).into_iter().find(|due| due.occasion == Occasion::Quiet));
+        quiet.or_else(|| schedule.due(Millis(2600), ROOM).into_iter().find(|due| due.occasion == Occasion::Quiet));
     one.standing.vitals.hear(Millis(2700));
     assert_eq!(schedule.answered(&quiet.unwrap(), &Answer::Silent, Millis(3000)), None);
     assert!(!one.standing.vitals.is_silent());
@@ -235,7 +237,7 @@ fn what_is_asked_follows_the_policy() {
     assert_eq!(question(r#"{"health":{"active":{"kind":"tcp"}}}"#, true), Question::Connect);
     assert_eq!(question(r#"{"health":{"active":{"path":"/up"}}}"#, true), get("/up"));
     let (_, mut off) = schedule(10, policy(r#"{"health":{"active":{"kind":"off"}}}"#));
-    assert!(off.due(Millis(100_000), 50).is_empty());
+    assert!(off.due(Millis(100_000), ROOM).is_empty());
 }
 
 #[test]
@@ -253,4 +255,13 @@ fn with_too_many_to_ask_everybody_is_asked_in_the_end() {
     let (asked, _) = run(&mut schedule, 0, 8000, &Answer::Good);
     let who: BTreeSet<_> = asked.iter().map(|(_, due)| due.candidate.serial).collect();
     assert_eq!(who.len(), 3000, "at 500 a second");
+}
+
+#[test]
+fn who_is_asked_for_long_whether_it_is_awake_keeps_no_place_from_the_others() {
+    let mut room = Room { quiet: 1, others: 2, all: 50 };
+    let asked = [Occasion::Quiet, Occasion::Quiet, Occasion::Regular, Occasion::Ejected, Occasion::Regular];
+    assert_eq!(asked.map(|occasion| room.take(occasion)), [true, false, true, true, false]);
+    let mut round = Room { quiet: 9, others: 9, all: 1 };
+    assert_eq!([Occasion::Quiet, Occasion::Regular].map(|occasion| round.take(occasion)), [true, false]);
 }
