@@ -36,6 +36,10 @@ pub enum Manner {
     Silent,
     /// It answers SERVFAIL.
     Failing,
+    /// It never answers the question for IPv6 addresses, like one behind a faulty firewall.
+    SilentAboutIpv6,
+    /// It never answers the question for IPv4 addresses.
+    SilentAboutIpv4,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +117,14 @@ async fn serve(socket: UdpSocket, shared: Arc<Mutex<Shared>>) {
     while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
         let Ok(request) = Message::from_vec(&buffer[..length]) else { continue };
         let (manner, response) = lock(&shared).answer(&request);
-        let Some(bytes) = response.to_vec().ok().filter(|_| manner != Manner::Silent) else { continue };
+        let asked = request.queries.first().map(Query::query_type);
+        let is_silent = match manner {
+            Manner::Silent => true,
+            Manner::SilentAboutIpv6 => asked == Some(RecordType::AAAA),
+            Manner::SilentAboutIpv4 => asked == Some(RecordType::A),
+            Manner::Prompt | Manner::Slow(_) | Manner::Failing => false,
+        };
+        let Some(bytes) = response.to_vec().ok().filter(|_| !is_silent) else { continue };
         let socket = Arc::clone(&socket);
         tokio::spawn(async move {
             if let Manner::Slow(pause) = manner {

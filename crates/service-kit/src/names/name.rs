@@ -45,6 +45,8 @@ pub struct Answer {
 pub struct Trouble {
     /// Since when.
     pub since: Instant,
+    /// Since when name servers say that there is nothing to be found; `None` if the last look-up failed.
+    denied_since: Option<Instant>,
     /// Why the last one did.
     pub why: LookupError,
     /// How many failed in a row.
@@ -155,11 +157,14 @@ impl Answer {
             Err(why) => why,
         };
         let (since, before) = self.trouble.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.failures));
-        let is_denied = why.is_denial() && now >= since + DENIED_AFTER;
+        // Not since the trouble began: a name server that comes back after a minute may not know all names yet, either.
+        let denied_since = self.trouble.as_ref().and_then(|trouble| trouble.denied_since).unwrap_or(now);
+        let denied_since = why.is_denial().then_some(denied_since);
+        let is_denied = denied_since.is_some_and(|since| now >= since + DENIED_AFTER);
         let is_stale = self.good_at.is_none_or(|good_at| now >= good_at + STALE_MAX);
         let addresses = if is_denied || is_stale { Arc::default() } else { Arc::clone(&self.addresses) };
         let pause = AFTER_FAILURE_MAX.min(AFTER_FAILURE * (1 << before.min(8)));
-        let trouble = Trouble { since, why, failures: before.saturating_add(1) };
+        let trouble = Trouble { since, denied_since, why, failures: before.saturating_add(1) };
         (Self { addresses, trouble: Some(trouble), good_at: self.good_at }, pause)
     }
 }
@@ -256,5 +261,20 @@ mod tests {
         let answer = denied(&answer, 64);
         assert_eq!(ips(&answer), ["10.0.0.1"]);
         assert!(denied(&answer, 65).addresses.is_empty());
+    }
+
+    #[test]
+    fn a_denial_after_an_outage_has_to_last_as_long() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let (answer, _) = Answer::default().next(found("10.0.0.1", 60), now);
+        let (answer, _) = answer.next(Err(TIMEOUT), at(60));
+        let (answer, _) = answer.next(Err(LookupError::NoSuchName), at(120));
+        assert_eq!(ips(&answer), ["10.0.0.1"], "a name server has just started again");
+        let (flapping, _) = answer.next(Err(TIMEOUT), at(124));
+        let (flapping, _) = flapping.next(Err(LookupError::NoSuchName), at(126));
+        assert_eq!(ips(&flapping), ["10.0.0.1"], "and once more");
+        let (answer, _) = answer.next(Err(LookupError::NoSuchName), at(125));
+        assert!(answer.addresses.is_empty());
     }
 }

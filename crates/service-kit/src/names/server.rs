@@ -2,20 +2,30 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::pin,
     time::Duration,
 };
 
+use futures::future::{Either, select};
 use hickory_resolver::{
     Resolver, TokioResolver,
-    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
     net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RecordType,
 };
+use tokio::time::timeout;
 
 use super::{LookupError, search::Search, stub::Found};
 
-/// How long one name server is asked for; less than [`super::LOOKUP_MAX`], so that the addresses of one family are not
-/// lost when the question for the other is never answered.
-const ASKED_MAX: Duration = Duration::from_secs(2);
+/// How long one name server is asked for; less than [`super::LOOKUP_MAX`], so that the next one has time left.
+pub(super) const ASKED_MAX: Duration = Duration::from_secs(2);
+
+/// How long the IPv4 addresses wait for those of IPv6: the "Resolution Delay" of RFC 8305, section 3, which says 50 ms. Here
+/// only the first look-up has someone who waits for it, and an answer without IPv6 stands for longer.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(200);
+
+/// The longest time to live of an answer that lacks one family because that question was not answered.
+const HALF_TTL: Duration = Duration::from_secs(5);
 
 /// The port of a name server that is given without one.
 const PORT: u16 = 53;
@@ -47,7 +57,6 @@ impl Server {
         let options = builder.options_mut();
         options.ndots = search.ndots;
         options.edns0 = search.edns0;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.use_hosts_file = ResolveHosts::Never;
         options.timeout = ASKED_MAX;
         // It sends a question again while it waits; a failure is looked up again later.
@@ -58,14 +67,46 @@ impl Server {
         builder.build().map(Self)
     }
 
+    /// Asks for the addresses of both families at once. IPv4 addresses do not wait for an answer about IPv6 that some
+    /// name servers never give; those of IPv6 wait for IPv4, because this host may not have IPv6.
     pub(super) async fn ask(&self, host: &str) -> Result<Found, LookupError> {
-        let found = self.0.lookup_ip(host).await.map_err(|error| LookupError::of(&error, ASKED_MAX))?;
-        let ttl_s = found.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or_default();
-        let addresses: Vec<IpAddr> = found.iter().collect();
+        let (four, six) = (pin!(self.ask_for(RecordType::A, host)), pin!(self.ask_for(RecordType::AAAA, host)));
+        let (four, six) = match select(four, six).await {
+            Either::Left((four, six)) => {
+                let patience = if four.is_ok() { RESOLUTION_DELAY } else { ASKED_MAX };
+                (four, timeout(patience, six).await.unwrap_or(Err(LookupError::Timeout(patience))))
+            }
+            Either::Right((six, four)) => (four.await, six),
+        };
+        together(four, six)
+    }
+
+    async fn ask_for(&self, records: RecordType, host: &str) -> Result<Found, LookupError> {
+        let found = self.0.lookup(host, records).await.map_err(|error| LookupError::of(&error, ASKED_MAX))?;
+        let ttl_s = found.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+        let addresses: Vec<IpAddr> = found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         if addresses.is_empty() {
             return Err(LookupError::NoAddress);
         }
         Ok(Found { addresses, ttl: Duration::from_secs(ttl_s.into()) })
+    }
+}
+
+/// One answer from those about either family. The name is denied when both say so: one that says nothing may have addresses.
+fn together(four: Result<Found, LookupError>, six: Result<Found, LookupError>) -> Result<Found, LookupError> {
+    match (four, six) {
+        (Ok(four), Ok(six)) => {
+            Ok(Found { addresses: [four.addresses, six.addresses].concat(), ttl: four.ttl.min(six.ttl) })
+        }
+        (Ok(found), Err(why)) | (Err(why), Ok(found)) => {
+            let ttl = if why.is_denial() { found.ttl } else { found.ttl.min(HALF_TTL) };
+            Ok(Found { ttl, ..found })
+        }
+        (Err(four), Err(six)) => match (four.is_denial(), six.is_denial()) {
+            (true, false) => Err(six),
+            (true, true) if six == LookupError::NoSuchName => Err(six),
+            _ => Err(four),
+        },
     }
 }
 

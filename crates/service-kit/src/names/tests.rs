@@ -99,3 +99,32 @@ async fn localhost_is_known_without_a_name_server() {
         assert_eq!(silent.questions(host), 0, "after {:?}", begun.elapsed());
     }
 }
+
+#[tokio::test]
+async fn ipv4_addresses_do_not_wait_for_an_answer_about_ipv6_that_never_comes() {
+    let server = NameServer::start().await;
+    server.set_manner(Manner::SilentAboutIpv6);
+    server.set("mail.test", &["10.0.0.1", "fd00::1"], 3600);
+    let names = Names::new(vec![server.address()]);
+    let name = names.follow("mail.test");
+    // An answer that waits for both questions takes all the time that a name server has.
+    let answer = tokio::time::timeout(server::ASKED_MAX / 2, name.addresses()).await.expect("an answer before");
+    assert_eq!(answer.unwrap()[..], ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    server.set_manner(Manner::Prompt);
+    let has_both = async || name.answer().addresses.len() == 2;
+    wait_until("the other half, which is asked for again soon", SOON, has_both).await;
+}
+
+#[tokio::test]
+async fn no_answer_about_one_family_is_no_denial_of_the_name() {
+    let server = NameServer::start().await;
+    server.set_manner(Manner::SilentAboutIpv4);
+    server.set("four.test", &["10.0.0.1"], 60);
+    let names = Names::new(vec![server.address()]);
+    let why = resolved(&names, "four.test").await.unwrap_err();
+    assert_eq!(why, "no name server answered within 2s");
+    server.set_manner(Manner::SilentAboutIpv6);
+    server.set("six.test", &["fd00::1"], 60);
+    let why = resolved(&names, "six.test").await.unwrap_err();
+    assert_eq!(why, "no name server answered within 2s");
+}
