@@ -16,7 +16,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use service_kit::names::Name;
 use tokio::{
     net::TcpStream,
-    time::{Instant as Moment, sleep, timeout_at},
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -67,7 +67,20 @@ impl Named {
     }
 }
 
-/// Connects to the instance, within `limit` altogether.
+/// Waits for the first answer about the instance's name, for at most `limit`. Whoever judges the instance by the time that
+/// it takes begins to count after that, because a name server's time is not the instance's.
+///
+/// # Errors
+///
+/// [`ConnectError::Unresolved`] or [`ConnectError::Unanswered`].
+pub(crate) async fn resolved(candidate: &Candidate, limit: Duration) -> Result<(), ConnectError> {
+    let Some(named) = &candidate.named else { return Ok(()) };
+    let answer = timeout(limit, named.name.addresses()).await;
+    answer.map_err(|_| ConnectError::Unanswered(limit))??;
+    Ok(())
+}
+
+/// Connects to the instance, within `limit` from the moment when its name is resolved, which may take as long.
 ///
 /// # Errors
 ///
@@ -78,13 +91,13 @@ pub(crate) async fn connect(
     addresses: &AddressPolicy,
     limit: Duration,
 ) -> Result<TcpStream, ConnectError> {
-    let (deadline, address) = (Moment::now() + limit, candidate.address());
+    let address = candidate.address();
     let opened = match (address.socket_addr(), &candidate.named) {
-        (Some(socket), _) => timeout_at(deadline, open(socket, addresses)).await,
+        (Some(socket), _) => timeout(limit, open(socket, addresses)).await,
         (None, Some(named)) => {
-            let answer = timeout_at(deadline, named.name.addresses()).await;
+            let answer = timeout(limit, named.name.addresses()).await;
             let answer = answer.map_err(|_| ConnectError::Unanswered(limit))??;
-            timeout_at(deadline, first_of(named, &answer, address.port.get(), addresses)).await
+            timeout(limit, first_of(named, &answer, address.port.get(), addresses)).await
         }
         // Every name is followed from the moment when its instance is known.
         (None, None) => return Err(ConnectError::Unanswered(limit)),

@@ -48,8 +48,11 @@ pub(crate) enum Answer {
     Unasked(String),
 }
 
-/// Asks the instance, for at most `limit`.
+/// Asks the instance, for at most `limit` from the moment when its name is resolved.
 pub(crate) async fn ask(candidate: &Candidate, question: &Question, policy: &AddressPolicy, limit: Duration) -> Answer {
+    if let Err(error) = dial::resolved(candidate, limit).await {
+        return Answer::unconnected(&error);
+    }
     let deadline = Instant::now() + limit;
     let stream = match dial::connect(candidate, policy, limit).await {
         Ok(stream) => stream,
@@ -128,9 +131,15 @@ impl fmt::Display for Answer {
 
 #[cfg(test)]
 mod tests {
-    use testkit::upstream::{Reply, Upstream};
+    use service_kit::names::Names;
+    use testkit::{
+        name_server::{Manner, NameServer},
+        upstream::{Reply, Upstream},
+    };
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::sleep};
 
     use super::*;
+    use crate::dial::Named;
 
     async fn asked(upstream: &Upstream, question: &Question) -> Answer {
         let candidate = Candidate::sample(&upstream.address().to_string(), 1);
@@ -172,5 +181,26 @@ mod tests {
         assert_eq!(ask(&address, &Question::Ping, &AddressPolicy::default(), limit).await, Answer::Good);
         upstream.down().await;
         assert_eq!(asked(&upstream, &Question::Connect).await, Answer::Refused);
+    }
+
+    #[tokio::test]
+    async fn the_time_of_a_name_server_is_not_taken_from_the_instance() {
+        let (limit, pause) = (Duration::from_secs(3), Duration::from_millis(1800));
+        let slow = NameServer::start().await;
+        slow.set_manner(Manner::Slow(pause));
+        slow.set("mail.test", &["127.0.0.1"], 60);
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let policy = AddressPolicy::default().with_names(Names::new(vec![slow.address()]));
+        let address: Address = format!("mail.test:{}", upstream.local_addr().unwrap().port()).parse().unwrap();
+        let named = Named::of(&address.host, &policy);
+        let candidate = Candidate { named, ..Candidate::sample(&address.to_string(), 1) };
+        let answering = async {
+            let (mut stream, _) = upstream.accept().await.unwrap();
+            sleep(pause).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            stream
+        };
+        let (answer, _stream) = tokio::join!(ask(&candidate, &Question::Ping, &policy, limit), answering);
+        assert_eq!(answer, Answer::Good);
     }
 }

@@ -82,7 +82,7 @@ impl Upstream {
     }
 }
 
-/// Connects to the instance, within `limit` altogether.
+/// Connects to the instance, within `limit`: see [`dial::connect`].
 pub(crate) fn connect(candidate: &Arc<Candidate>, addresses: &AddressPolicy, limit: Duration) -> Connecting {
     let (candidate, addresses) = (Arc::clone(candidate), addresses.clone());
     Box::pin(async move { dial::connect(&candidate, &addresses, limit).await })
