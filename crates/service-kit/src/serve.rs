@@ -34,11 +34,15 @@ use self::{
 };
 use crate::{connections::Connections, open_files, port_holder::PortHolder, tls::Tls};
 
+/// How long a TLS handshake may take.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+
 /// The bounds of a server.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Time for a request's head to arrive, from the connection's start or the previous response. Default 30 s: longer
-    /// than the gateways and the clients keep an idle connection, so that the client is the one who closes it.
+    /// Time for a request's head to arrive, from the connection's start or the previous response. Default 75 s: longer
+    /// than gateways and clients keep an idle connection (nginx's upstreams and AWS's ALB for 60 s), so that the client is
+    /// the one who closes it. One that closes first may do so while a request is on its way, which then fails.
     pub header_deadline: Duration,
     /// How long a client may take nothing of a response that waits for it. Default 30 s.
     pub write_deadline: Duration,
@@ -51,7 +55,7 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
-            header_deadline: Duration::from_secs(30),
+            header_deadline: Duration::from_secs(75),
             write_deadline: Duration::from_secs(30),
             connections: Connections::default(),
             drain_deadline: Duration::from_secs(10),
@@ -97,7 +101,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
     serve_with(listener, router, options, None, shutdown).await;
 }
 
-/// [`serve`] over TLS, if there is any. A handshake has [`ServeOptions::header_deadline`], too.
+/// [`serve`] over TLS, if there is any. A handshake has 30 s, or [`ServeOptions::header_deadline`] if that is less.
 pub async fn serve_with(
     listener: TcpListener,
     router: Router,
@@ -127,7 +131,7 @@ pub async fn serve_with(
         let conversation = Conversation {
             http: http.clone(),
             tls: tls.as_ref().map(Tls::acceptor),
-            handshake_deadline: options.header_deadline,
+            handshake_deadline: HANDSHAKE_DEADLINE.min(options.header_deadline),
             router: router.clone(),
             client,
             shutdown: shutdown.clone(),

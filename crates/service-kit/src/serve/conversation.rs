@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ use super::{
 
 /// How long the end of a connection without anything unread may take, which over TLS is a record to be written.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a shutdown waits for a client that still sends a body that was refused, and answered.
+const LINGER_AT_END: Duration = Duration::from_secs(2);
 
 /// What a connection needs.
 pub(super) struct Conversation {
@@ -50,7 +53,10 @@ impl Conversation {
     async fn converse(self, stream: TcpStream, exchange: &Exchange) {
         let client = self.client;
         let Some(acceptor) = self.tls.clone() else { return self.serve(stream, exchange).await };
-        match timeout(self.handshake_deadline, acceptor.accept(stream)).await {
+        let handshake = timeout(self.handshake_deadline, acceptor.accept(stream));
+        // Nothing is asked before its end, so a shutdown does not wait for it.
+        let Some(handshake) = self.shutdown.run_until_cancelled(handshake).await else { return };
+        match handshake {
             Ok(Ok(stream)) => self.serve(stream, exchange).await,
             Ok(Err(error)) => tracing::debug!(%client, error = %crate::chain(&error), "no TLS handshake"),
             Err(_) => tracing::debug!(%client, "the TLS handshake took too long"),
@@ -80,7 +86,14 @@ impl Conversation {
         let mut stream = connection.into_parts().io.into_inner().into_inner();
         // Of what cannot be read as HTTP, hyper answers and forgets the rest.
         if exchange.is_unread() || ended.is_err_and(|error| error.is_parse()) {
-            linger(&mut stream).await;
+            let until = async {
+                shutdown.cancelled().await;
+                sleep(LINGER_AT_END).await;
+            };
+            tokio::select! {
+                () = linger(&mut stream) => {}
+                () = until => {}
+            }
         } else {
             let _best_effort = timeout(CLOSE_MAX, stream.shutdown()).await;
         }

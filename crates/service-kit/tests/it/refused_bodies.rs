@@ -136,3 +136,23 @@ async fn idle_connections_do_not_hold_up_the_end() {
         .expect("less than the wait for a client that may be sending")
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_goes_on_sending_what_was_refused_does_not_hold_up_the_end() {
+    let (address, shutdown, serving) = start(None).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"POST /denied HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    let dripping = tokio::spawn(async move {
+        while stream.write_all(b"more").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    shutdown.cancel();
+    // A request under way would have longer.
+    let end = timeout(ServeOptions::default().drain_deadline * 3 / 4, serving).await;
+    end.expect("the end before the drain deadline").unwrap();
+    dripping.abort();
+}

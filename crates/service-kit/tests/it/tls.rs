@@ -8,6 +8,7 @@ use service_kit::{
     serve::{ServeOptions, serve_with},
     tls::TlsOptions,
 };
+use testkit::wait::{SOON, wait_until};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -126,4 +127,22 @@ async fn files_that_do_not_belong_together_are_a_mistake_at_the_start() {
     assert_eq!(orphan.mistakes().len(), 1);
     std::fs::write(folder.path().join("server.key"), key().serialize_pem()).unwrap();
     assert!(options(folder.path(), None).load().is_err(), "another one's key");
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_does_not_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    Authority::new().issue(folder.path(), "server");
+    let tls = options(folder.path(), None).load().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let router = Router::new().route("/", get(async || "hello"));
+    let serve_options = ServeOptions::default();
+    let (drain_deadline, connections) = (serve_options.drain_deadline, serve_options.connections.clone());
+    let serving = tokio::spawn(serve_with(listener, router, serve_options, tls, shutdown.clone()));
+    let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    wait_until("its place", SOON, async || connections.total() == 1).await;
+    shutdown.cancel();
+    let end = tokio::time::timeout(drain_deadline * 3 / 4, serving).await;
+    end.expect("the end before the drain deadline").unwrap();
 }
