@@ -278,9 +278,14 @@ impl State {
 
     /// Takes the place of a waiting connection, of `only` if that is a network.
     fn evict(&mut self, only: Option<ClientNetwork>, now_ms: u64) -> Option<Arc<Occupant>> {
-        let occupant = self.candidate(only, now_ms)?.still()?;
-        self.remove(&occupant);
-        Some(occupant)
+        loop {
+            // On one that has just been chosen something may have happened since. As long as it waits, it may go: looking
+            // for another one would take as long again.
+            if let Some(occupant) = self.candidate(only, now_ms)?.waiting() {
+                self.remove(&occupant);
+                return Some(occupant);
+            }
+        }
     }
 
     /// The connection that goes first, which is as it was when it was chosen.

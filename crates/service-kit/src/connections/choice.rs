@@ -26,8 +26,14 @@ pub(super) struct Candidate {
 impl Candidate {
     /// The connection, if nothing has happened on it since and it is still there.
     pub(super) fn still(self) -> Option<Arc<Occupant>> {
+        let chosen = self.waiting;
+        self.waiting().filter(|occupant| occupant.waiting() == Some(chosen))
+    }
+
+    /// The connection, if it still waits and is there.
+    pub(super) fn waiting(self) -> Option<Arc<Occupant>> {
         let is_there = self.occupant.index.load(std::sync::atomic::Ordering::Relaxed) != Occupant::NOWHERE;
-        (is_there && self.occupant.waiting() == Some(self.waiting)).then_some(self.occupant)
+        (is_there && self.occupant.waiting().is_some()).then_some(self.occupant)
     }
 }
 

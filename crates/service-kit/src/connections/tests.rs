@@ -126,3 +126,23 @@ fn without_a_file_the_longest_waiting_goes() {
     places[0].begin();
     assert!(!connections.evict_for_files(9));
 }
+
+#[test]
+fn a_connection_on_which_something_happens_while_it_is_chosen_costs_the_newcomer_nothing() {
+    let many = u64::try_from(FEW).unwrap() * 4;
+    let connections = connections(FEW * 4, 0);
+    let places = waiting(&connections, (0..many).map(|n| (1, n)));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        // Their responses end while the choice is made.
+        threads.spawn(|| {
+            for now_ms in (many..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                places.iter().for_each(|place| place.wait(now_ms));
+            }
+        });
+        let newcomers = (0..500).map(|n| connections.admit(ip(2), false, many + n * CHOICE_MS));
+        let newcomers: Vec<_> = newcomers.collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(newcomers.iter().filter(|newcomer| newcomer.is_err()).count(), 0, "refused, while the others wait");
+    });
+}
