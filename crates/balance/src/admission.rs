@@ -90,7 +90,9 @@ pub(crate) fn admit<'t>(
     };
     let prefix = service.prefix.as_bytes();
     let full_prefix = || headers::full_prefix(&request.fields, &downstream.client, prefix).into_owned();
-    if let Some(location) = policy.prefix.slash.then(|| slash::location(&request, asked, full_prefix)).flatten() {
+    // A tunnel cannot be sent elsewhere: browsers follow no redirect of a WebSocket.
+    let may_move = policy.prefix.slash && !facts.wants_upgrade;
+    if let Some(location) = may_move.then(|| slash::location(&request, asked, full_prefix)).flatten() {
         let rest = rest(&facts);
         return Ok(Admitted::Moved(service, location, facts, rest));
     }

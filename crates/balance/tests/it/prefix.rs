@@ -231,10 +231,13 @@ async fn a_tunnel_that_opens_sets_cookies_for_the_service_too() {
     let fields = [("Connection", "Upgrade"), ("Upgrade", "echo"), ("Set-Cookie", "a=b; Path=/")];
     let upstream = Upstream::start(move |_| Reply::status(101, &fields, "")).await;
     let gateway = Gateway::before(&[upstream.address()], &[]);
-    let mut client = gateway.connect().await;
-    client.send("GET /mail/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").await;
-    let head = client.head_only().await;
-    assert_eq!((head.status, head.header("set-cookie")), (101, Some("a=b; Path=/mail")));
+    for target in ["/mail/ws", "/mail"] {
+        let mut client = gateway.connect().await;
+        let fields = "Host: a\r\nAccept: text/html\r\nConnection: Upgrade\r\nUpgrade: echo\r\n";
+        client.send(format!("GET {target} HTTP/1.1\r\n{fields}\r\n")).await;
+        let head = client.head_only().await;
+        assert_eq!((head.status, head.header("set-cookie")), (101, Some("a=b; Path=/mail")), "{target}");
+    }
 }
 
 #[tokio::test]
