@@ -131,7 +131,7 @@ impl Attempt {
     }
 
     /// Sends what is there of the request and reads what is there of the response. Ready with the length of its head,
-    /// which is then unread at the [upstream](Self::upstream).
+    /// which is then unread at the [upstream](Self::upstream_of).
     pub(crate) fn poll(
         &mut self,
         gateway: &Gateway,

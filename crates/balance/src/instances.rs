@@ -8,7 +8,7 @@
 //! | registered, in rotation | its key is in etcd | |
 //! | registered, withheld | it or an operator says `draining` or `critical`, or its address or scheme is unusable | that changes |
 //! | last resort | its lease expired: it died, or the registries or etcd did | it registers again; it refuses a connection; its time is over |
-//! | kept in rotation | the same, together with [many others](vanishing): for ten seconds; then last resort | the same |
+//! | kept in rotation | the same, together with many others (`vanishing`): for ten seconds; then last resort | the same |
 //! | gone | it said `draining` before, had no lease, or left the last resort | it registers again |
 //!
 //! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.

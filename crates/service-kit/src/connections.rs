@@ -9,11 +9,12 @@
 //! | [`Bounds::max`] | by all together | of the network that holds the most, the longest waiting one |
 //!
 //! A connection *waits* from its beginning, or from its last response, until a request's head is complete. Parts of a head
-//! change nothing: otherwise heads that are never completed would outlast a newcomer that has yet to send. A connection with a request under way never
-//! goes. When none can go, the newcomer is [`Full`]: one network can hold no more than its share in this way.
+//! change nothing: otherwise heads that are never completed would outlast a newcomer that has yet to send. A connection with
+//! a request under way never goes. When none can go, the newcomer is [`Full`]: one network can hold no more than its share
+//! in this way.
 //!
 //! The bounds are asked once per connection, under one lock; a request costs two stores to the connection's own memory. At
-//! the bound all connections are looked over once for every [`CHOSEN_AT_ONCE`] newcomers. The place is free at once, also
+//! the bound all connections are looked over once for every `CHOSEN_AT_ONCE` newcomers. The place is free at once, also
 //! when the old connection needs a moment to end.
 
 mod choice;
