@@ -317,6 +317,11 @@ async fn a_message_ten_times_as_large_takes_no_more_memory() {
         wait_until("it is there", Duration::from_secs(60), || async { sink.messages_taken() == taken }).await;
         peak(&program)
     };
+    // Threads and their arenas come with the first messages, whatever their size.
+    for _ in 0..3 {
+        send(1).await;
+    }
     let (small, large) = (send(1).await, send(10).await);
-    assert!(large < small + 16 * 1024, "{small} KiB for a message of 4 MB, {large} KiB for one of 40 MB");
+    // Kept in memory, it would be at least the 36 MB that it has more.
+    assert!(large < small + 24 * 1024, "{small} KiB for a message of 4 MB, {large} KiB for one of 40 MB");
 }
