@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
 use testkit::{ports::free_ports, process::Process};
 
 use crate::{cost::Cost, machine, pin::Cores};
@@ -158,6 +159,15 @@ fn snapshot_of(upstreams: [SocketAddr; 2], population: Population) -> serde_json
         "revision": 1,
         "instances": instances,
     })
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Workers of nginx outlive a master that is killed: it has to end them.
+        if self.kind == Kind::Nginx && self.process.signal(Signal::SIGTERM) {
+            let _ended = self.process.wait(Duration::from_secs(5));
+        }
+    }
 }
 
 fn nginx(address: SocketAddr, setting: &Setting<'_>) -> anyhow::Result<Command> {
