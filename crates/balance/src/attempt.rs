@@ -206,7 +206,7 @@ impl Attempt {
     /// It is broken.
     pub(crate) fn look_ahead(&mut self, answer: &mut Answer, request: &Outgoing) -> Result<(), Breakage> {
         let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Ok(()) };
-        // Whoever relays the response reads before it waits, and is woken then.
+        // The relay reads before it waits, and is woken then.
         match wire.poll_read_some(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(Read::More)) => {
                 let used = answer.feed(wire.unread()).map_err(|_| Breakage::Malformed)?;
@@ -338,7 +338,7 @@ impl Failure {
         matches!(self.kind, Kind::Timeout(_) | Kind::Connect(ConnectError::Timeout(_)))
     }
 
-    /// Whether the communication failed before the head of a response: nobody will answer any more on that connection, and
+    /// Whether the communication failed before the head of a response: no answer will come on that connection, and
     /// nothing says that the request was carried out. A response that broke off after its head says that it was.
     pub(crate) fn is_communication(&self) -> bool {
         matches!(self.kind, Kind::Connect(_) | Kind::Closed(_))

@@ -34,9 +34,9 @@ use schedule::{Due, Event, Occasion, Room, Schedule};
 
 /// How often it is looked who is due.
 const ROUND: Duration = Duration::from_millis(100);
-/// Checks at the same time, without the questions whether somebody is awake.
+/// Checks at the same time, without the questions whether an instance is awake.
 const AT_ONCE_MAX: usize = 64;
-/// Questions whether somebody is awake, at the same time. One to an instance that is only slow lasts for as long as it may be
+/// Questions whether an instance is awake, at the same time. One to an instance that is only slow lasts for as long as it may be
 /// silent, tens of seconds; those must not keep others from being asked.
 const QUIET_AT_ONCE_MAX: usize = 1024;
 /// Checks begun in one round: 500 a second.

@@ -67,7 +67,7 @@ impl Named {
     }
 }
 
-/// Waits for the first answer about the instance's name, for at most `limit`. Whoever judges the instance by the time that
+/// Waits for the first answer about the instance's name, for at most `limit`. A caller that judges the instance by the time that
 /// it takes begins to count after that, because a name server's time is not the instance's.
 ///
 /// # Errors

@@ -95,7 +95,7 @@ impl Waiting {
 // === impl Downstream ===
 
 impl Downstream {
-    /// One that nobody counts.
+    /// One that is not counted.
     #[cfg(test)]
     pub(crate) fn new(client: Client, clock: Rc<Clock>) -> Self {
         Self::at(Place::uncounted(), client, clock)

@@ -1,7 +1,7 @@
 //! When a gateway that ends stops to listen.
 //!
-//! Whoever connects meanwhile is answered, and told that it was the last time (`Connection: close`); refusing them would
-//! lose requests for nothing, for as long as a download of somebody else lasts. So every core listens
+//! A client that connects meanwhile is answered, and told that it was the last time (`Connection: close`); refusing them would
+//! lose requests for nothing, for as long as another client's download lasts. So every core listens
 //!
 //! - for [`STILL_OPEN`], which is all that a gateway needs with nothing to do;
 //! - until every connection that was there when the end began is gone, on all cores, because a connection is the kernel's

@@ -90,7 +90,7 @@ struct Suspect {
 }
 
 /// How long instances that vanished together with many others are used beside the registered ones: five heartbeats, as they
-/// come by default. Whoever lives has registered again by then, and the first one back does not get all requests.
+/// come by default. Instances that live have registered again by then, and the first one back does not get all requests.
 const KEPT: Duration = Duration::from_secs(10);
 
 // === impl Instances ===
@@ -351,7 +351,7 @@ impl Instances {
         // The same process says something new about itself: what traffic taught about it, and its connections, stay.
         let same =
             before.filter(|before| before.registered.created == registered.created).map(|before| before.candidate);
-        // So is, as far as anybody can tell, one that was never out of use: it does not join, it is back.
+        // So is, as far as can be told, one that was never out of use: it does not join, it is back.
         let back = kept.filter(|kept| !kept.standing.outlier.is_unhealthy());
         let same = same.or(back).filter(|same| *same.address() == instance.address);
         let (serial, standing) = match same {

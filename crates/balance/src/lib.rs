@@ -161,7 +161,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         () = shutdown.cancelled() => true,
         () = workers.ended() => false,
     };
-    // At once, so that whoever asks sends the next requests elsewhere, although they are still answered here.
+    // At once, so that a balancer in front sends the next requests elsewhere, although they are still answered here.
     readiness.report("listener", Err("the gateway ends: every answer is the last of its connection".to_owned()));
     workers.drain();
     workers.ended().await;

@@ -24,7 +24,7 @@ const BACKLOG: i32 = 1024;
 /// Elsewhere the option counts only for a socket that has it before it is bound, and a second gateway is not noticed.
 const MAY_SHARE_LATER: bool = cfg!(target_os = "linux");
 
-/// The port of all workers: bound, but nobody can connect yet.
+/// The port of all workers: bound, but not listening yet.
 #[derive(Debug)]
 pub struct Listeners {
     first: Socket,
@@ -104,9 +104,9 @@ mod tests {
     #[test]
     fn of_two_that_start_at_the_same_moment_one_listens_and_the_other_says_who_does() {
         let one = Listeners::bind(([127, 0, 0, 1], 0).into(), &options()).unwrap();
-        let other = Listeners::bind(one.address(), &options()).expect("nobody listens yet");
+        let other = Listeners::bind(one.address(), &options()).expect("no other listens yet");
         let address = one.address();
-        assert!(std::net::TcpStream::connect(address).is_err(), "nobody can connect before it listens");
+        assert!(std::net::TcpStream::connect(address).is_err(), "no client connects before it listens");
         let listening = one.listen().unwrap();
         assert_eq!(listening.len(), 2);
         let error = other.listen().unwrap_err().to_string();

@@ -97,7 +97,7 @@ impl Direction {
     }
 
     fn end<B: Stream>(&mut self, to: &mut Wire<B>, cx: &mut Context<'_>) {
-        // Ready at once on a socket; it fails when there is nobody any more who could be told.
+        // Ready at once on a socket; it fails when the other side is gone.
         let _told = to.poll_shutdown(cx);
         (self.is_over, self.has_moved) = (true, true);
     }

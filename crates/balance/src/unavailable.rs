@@ -1,4 +1,4 @@
-//! Why nobody can answer for a service, in a sentence: what is down, since when, and why. The addresses of its instances are
+//! Why no instance can answer for a service, in a sentence: what is down, since when, and why. The addresses of its instances are
 //! in it only for clients that may know them ([`Details`]).
 
 use std::fmt::Write as _;

@@ -67,7 +67,7 @@ impl Etcd {
     }
 
     /// Ends a registration as [`Etcd::deregister`] does, but says `draining` in the instance's name first, if it has not:
-    /// whoever watches sees that before the deletion, in this order, and so can tell an instance that left from one whose
+    /// a watcher sees that before the deletion, in this order, and so can tell an instance that left from one whose
     /// lease ended. Returns when it was gone; 0 when nothing was there.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl Etcd {
 }
 
 /// What is to be written before the key is deleted, and by which lease; `None` when it says so already. A key without a lease
-/// is nobody's registration, and one that cannot be read is deleted as it is.
+/// is no registration, and one that cannot be read is deleted as it is.
 fn farewell(seen: &Current) -> Option<(Instance, LeaseId)> {
     let instance = Instance::parse(&seen.value).ok().filter(|instance| instance.status != Status::Draining)?;
     Some((Instance { status: Status::Draining, ..instance }, seen.lease?))

@@ -1,7 +1,7 @@
 //! When this registry last heard each instance: what it knows first-hand, whatever etcd says.
 //!
 //! A key that vanishes while its instance was heard within its TTL did not expire: etcd counts a lease from its last
-//! keep-alive, which follows the heartbeat. So either somebody deleted it, or etcd was wrong ([`crate::restore`]).
+//! keep-alive, which follows the heartbeat. So either it was deleted on purpose, or etcd was wrong ([`crate::restore`]).
 //!
 //! That holds for the lease that the heartbeat kept alive. When the key lives by another one since, another registry has
 //! heard the instance later, or its successor under the same id, with a TTL of its own: what ends then is not known here.

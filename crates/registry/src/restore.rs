@@ -19,7 +19,7 @@
 //! that heard the same instance etcd lets one through, and the other revokes its lease.
 //!
 //! *Many keys.* At most [`AT_ONCE_MAX`] are written at the same time, so that heartbeats, which do the same, have room;
-//! whoever is back meanwhile, or has not been heard any more, is left out when its turn comes.
+//! one that is back meanwhile, or has not been heard any more, is left out when its turn comes.
 //!
 //! doc/decisions/0008-a-key-that-vanishes-is-put-back.md weighs the alternatives.
 
@@ -103,7 +103,7 @@ impl VanishedSender {
     pub fn tell(&self, entries: Vec<Arc<Entry>>) {
         let seen = Instant::now();
         for entry in entries {
-            // Nobody restores in a registry that ends.
+            // A registry that ends restores no more.
             let _ended = self.0.send(Vanished { entry, seen });
         }
     }

@@ -12,7 +12,8 @@ use crate::{
 
 /// Puts `api` beside `/healthz`, `/readyz` and `/metrics`.
 ///
-/// Adds request ids, counters (also of lost log lines), and problem bodies for paths and methods that nobody serves. `registry` holds whatever metrics the service registered itself.
+/// Adds request ids, counters (also of lost log lines), and problem bodies for paths and methods that are not served.
+/// `registry` holds the metrics that the service registered itself.
 pub fn assemble(api: Router, readiness: Readiness, mut registry: Registry) -> Router {
     telemetry::register(&mut registry);
     let http = HttpMetrics::register(&mut registry);

@@ -1,6 +1,6 @@
 //! Who is connected, in all and by client: bounds that let a newcomer in.
 //!
-//! A server that refuses new connections at its bound belongs to whoever opened the old ones. So at the bound a connection
+//! A server that refuses new connections at its bound belongs to the clients that opened the old ones. So at the bound a connection
 //! that waits without a request goes, and the newcomer gets its place:
 //!
 //! | bound | reached | then |
@@ -198,7 +198,7 @@ impl Connections {
     /// in the kernel's queue meanwhile; one task at a time.
     pub async fn room(&self, now_ms: impl Fn() -> u64) {
         while !self.0.state().has_room(self.0.bounds, now_ms()) {
-            // A place becomes free, or a connection that has one ends its request, which tells nobody.
+            // A place becomes free, or a connection that has one ends its request, which wakes no task.
             let _either =
                 tokio::time::timeout(std::time::Duration::from_millis(CHOICE_MS), self.0.freed.notified()).await;
         }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`config`] | flags and environment from one definition, all mistakes at once, exit code 64 |
 //! | [`duration`], [`secret`] | values with a unit; values that never reach a log |
-//! | [`telemetry`], `log_line`, `log_queue` | structured logs, text on a terminal, JSON otherwise; a log that is not read stops nobody |
+//! | [`telemetry`], `log_line`, `log_queue` | structured logs, text on a terminal, JSON otherwise; a log that is not read stops no thread |
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
 //! | [`serve`], `port_holder` | the HTTP server: header deadline, bounded connections, drain; who has its port already |

@@ -49,7 +49,7 @@ struct State {
 }
 
 impl LogQueue {
-    /// Takes a line, or counts it as lost. Waits for nobody.
+    /// Takes a line, or counts it as lost. Never waits for the reader.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.state();
         let was_idle = state.is_idle();
@@ -125,7 +125,7 @@ impl State {
     }
 }
 
-/// Writes all of `lines`, however long it takes; how many of them could not be written, because nobody will ever take them.
+/// Writes all of `lines`, however long it takes; how many of them could not be written, because the other end is gone.
 fn write(out: &mut impl Write, lines: &[u8]) -> u64 {
     let mut rest = lines;
     while !rest.is_empty() {

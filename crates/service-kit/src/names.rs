@@ -1,7 +1,7 @@
 //! Host names, resolved in the background.
 //!
 //! A request must not wait for a name server, and a name server's silence is not the fault of the one whose name it is.
-//! So whoever uses a name [follows](Names::follow) it: from then on it is looked up again and again, one look-up at a
+//! So a user of a name [follows](Names::follow) it: from then on it is looked up again and again, one look-up at a
 //! time however many wait for it, and readers take the [last answer](Name::answer) without waiting.
 //!
 //! | | |
@@ -151,7 +151,7 @@ impl Shared {
         loop {
             let found = match self.places.acquire().await {
                 Ok(_place) => self.stub.look_up(host).await,
-                // Nobody closes it.
+                // It is never closed.
                 Err(_) => return,
             };
             let counter = match &found {

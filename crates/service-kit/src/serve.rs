@@ -122,7 +122,7 @@ pub async fn serve_with(
         };
         let Some((stream, client)) = accepted else { continue };
         let Ok(place) = connections.admit(client.ip(), false, now_ms()) else {
-            // Over TLS there is nobody to talk to yet.
+            // Over TLS nothing can be said before the handshake.
             if tls.is_none() {
                 teller.tell(stream);
             }

@@ -46,7 +46,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Waits, when it is dropped, until the last lines are written: for a second at most, for nobody may be reading them.
+/// Waits, when it is dropped, until the last lines are written: for a second at most, because they may never be read.
 #[derive(Debug)]
 #[must_use = "the last lines of the log are lost when the process ends before they are written"]
 pub struct LogEnd(());

@@ -1,6 +1,6 @@
 //! Whether instances vanish one by one, as they die, or many in one go, as when etcd or the registries are at fault.
 //!
-//! An instance that dies takes nobody with it, and two that die in the same seconds by chance are rare. What ends leases
+//! An instance that dies takes no other with it, and two that die in the same seconds by chance are rare. What ends leases
 //! of living instances ends many: a leader of etcd that was stopped and goes on revokes all that it has not heard of
 //! (<https://github.com/etcd-io/etcd/issues/15247>), registries that all stop end everything within a few seconds. So many
 //! in one go are, within [`TOGETHER`]:

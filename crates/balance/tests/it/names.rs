@@ -166,7 +166,7 @@ async fn an_address_that_a_name_has_now_is_held_to_the_rules() {
     wait_until("mail again", SOON, async || suite.program.get("/mail").await.status == 200).await;
 }
 
-/// A listener that never accepts and whose queue is full: whoever connects there hears nothing.
+/// A listener that never accepts and whose queue is full: a client that connects there hears nothing.
 struct Full {
     _listener: Socket,
     _queued: Vec<Socket>,

@@ -34,7 +34,7 @@ async fn a_page_of_an_allowed_origin_reads_why_a_service_is_down() {
     gateway.set_policy("mail", r#"{"cors":{"origins":["*"]}}"#);
     assert_eq!(allowed(&from_page(&gateway, "/mail", "https://any.example").await).0, Some("*"));
     gateway.set_policy("mail", "{}");
-    assert_eq!(allowed(&from_page(&gateway, "/mail", ORIGIN).await), (None, None), "nobody, by default");
+    assert_eq!(allowed(&from_page(&gateway, "/mail", ORIGIN).await), (None, None), "no origin, by default");
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn not_ready_is_said_at_once_when_the_end_begins() {
     wait_until("not ready", SOON, async || program.readiness().await.status == 503).await;
     let readiness = program.readiness().await.text();
     assert!(readiness.contains("the last of its connection"), "{readiness}");
-    assert_eq!(program.get("/").await.status, 200, "and yet whoever comes is answered");
+    assert_eq!(program.get("/").await.status, 200, "and yet new clients are answered");
     conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     assert_eq!(client.answer().await.text(), "ok");
     assert_eq!(program.wait(), Some(0), "{}", program.output());

@@ -67,14 +67,12 @@ pub const NEVER: [&str; 64] = [
 ];
 
 /// Addresses that are fine for instances if their network is allowed.
-pub const SOMETIMES: [&str; 51] = [
-    "10.0.0.5",
-    "172.16.0.1",
-    "192.168.0.1",
-    "fd12::1",
-    "fc00::1",
-    "fd00:ec1::1",
-    "fd00:ec3::1",
+pub const PRIVATE: [&str; 7] =
+    ["10.0.0.5", "172.16.0.1", "192.168.0.1", "fd12::1", "fc00::1", "fd00:ec1::1", "fd00:ec3::1"];
+
+/// Addresses that may be used as far as this crate goes, and that a registry takes only where it is told to: loopback and the
+/// rest of the internet.
+pub const ELSEWHERE: [&str; 44] = [
     "127.0.0.1",
     "127.0.0.2",
     "127.1.2.3",

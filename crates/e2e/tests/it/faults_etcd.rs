@@ -61,7 +61,7 @@ async fn the_leader_is_frozen() {
 }
 
 /// A leader that goes on takes leases for expired that were kept alive at its successor, in about one of three times (etcd
-/// issue 15247). Whether it does so here or not: no request fails, and nobody gets everything. `make freezes` counts.
+/// issue 15247). Whether it does so here or not: no request fails, and no instance gets everything. `make freezes` counts.
 #[tokio::test]
 async fn the_leader_is_frozen_and_goes_on_again_and_again() {
     let mut rig = Rig::start().await;

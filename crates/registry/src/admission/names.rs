@@ -52,7 +52,7 @@ impl Names {
             AllowNames::Refuse => return Err(denied("this registry takes IP addresses only (--allow-names)")),
             AllowNames::Resolve => {}
         }
-        // Whoever announces the same name meanwhile waits for the same look-up.
+        // An instance that announces the same name meanwhile waits for the same look-up.
         let name = self.lookups.follow(name);
         match tokio::time::timeout(DEADLINE, name.addresses()).await {
             Ok(Ok(found)) => Ok(found.to_vec()),

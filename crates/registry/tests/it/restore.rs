@@ -11,7 +11,7 @@ use testkit::{
 use crate::support::{Registry, instance_path, keys, leases, metric, value, wait_for_leases};
 
 const ADDRESS: &str = r#"{"address":"10.0.0.5:7070"}"#;
-/// Nobody keeps them alive while the test looks around, and whatever becomes of their keys, no heartbeat did it.
+/// They are not kept alive while the test looks around, and whatever becomes of their keys, no heartbeat did it.
 const LONG: &str = r#"{"address":"10.0.0.5:7070","weight":3,"ttl_ms":60000}"#;
 
 /// As etcd's thawed leader does it.

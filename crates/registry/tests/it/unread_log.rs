@@ -14,7 +14,7 @@ use testkit::{
     wait::{SOON, wait_for, wait_until},
 };
 
-/// The program, and the pipe that nobody reads unless the test does.
+/// The program, and the pipe that only the test reads.
 struct Unread {
     process: Process,
     log: PipeReader,
@@ -45,11 +45,11 @@ impl Unread {
         let body =
             format!(r#"{{"name":"service/mail","host":"10.0.{}.{}","port":7070}}"#, number / 200, number % 200 + 1);
         let answer = self.http.post(&self.url).body(body).send().await;
-        answer.expect("an answer, whoever reads the log").status().as_u16()
+        answer.expect("an answer, also while the log is not read").status().as_u16()
     }
 
     async fn lost(&self) -> u64 {
-        let (_, metrics) = self.get("/metrics").await.expect("metrics, whoever reads the log");
+        let (_, metrics) = self.get("/metrics").await.expect("metrics, also while the log is not read");
         let line = metrics.lines().find_map(|line| line.strip_prefix("log_lines_lost_total "));
         line.expect("the counter of lost lines").parse().unwrap()
     }

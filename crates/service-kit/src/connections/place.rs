@@ -53,7 +53,7 @@ impl Waiting {
 // === impl Place ===
 
 impl Place {
-    /// A place among none, for a connection that nobody counts.
+    /// A place among none, for a connection that is not counted.
     #[must_use]
     pub fn uncounted() -> Self {
         let connections = Connections::default();
@@ -61,8 +61,8 @@ impl Place {
         Self { connections, occupant: Arc::new(Occupant::new(network, true, 0)) }
     }
 
-    /// No request is under way since `now_ms`, whatever part of a head has arrived: dripping gains nothing. A moment of the clock that [`Connections::admit`] was told: the connection
-    /// may be closed when its place is needed.
+    /// No request is under way since `now_ms`, a moment of the clock that [`Connections::admit`] was told: the connection may
+    /// be closed when its place is needed. Parts of a head change nothing: dripping gains nothing.
     pub fn wait(&self, now_ms: u64) {
         self.occupant.waiting.store(now_ms.min(BUSY - 1), Ordering::Relaxed);
     }

@@ -166,7 +166,7 @@ async fn ask_in_order(servers: &[Server], host: &str) -> Result<Found, LookupErr
     }
 }
 
-/// The first denial before which nobody is still being asked; if all have failed, how the last one did.
+/// The first denial before which no server is still being asked; if all have failed, how the last one did.
 fn verdict(verdicts: &[Option<LookupError>]) -> Option<LookupError> {
     for verdict in verdicts {
         if verdict.as_ref()?.is_denial() {

@@ -122,7 +122,7 @@ async fn while_all_have_a_request_under_way_a_newcomer_waits() {
     let _both = timeout(DEADLINE, server.inside.acquire_many(2)).await.expect("both inside");
     let newcomer = server.status(4);
     let mut newcomer = std::pin::pin!(newcomer);
-    assert!(timeout(Duration::from_millis(300), &mut newcomer).await.is_err(), "nobody can go for it");
+    assert!(timeout(Duration::from_millis(300), &mut newcomer).await.is_err(), "no connection can go for it");
     server.open.add_permits(1);
     assert_eq!(newcomer.await, "200", "the one that has been answered and waits goes");
 }
