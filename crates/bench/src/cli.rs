@@ -1,6 +1,10 @@
 //! The command line: what is measured, in which order.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
@@ -33,6 +37,9 @@ pub struct Options {
     /// The balance program. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     balance: Option<PathBuf>,
+    /// Another build of balance. Measures only what a request costs, of both builds in the same rounds, without the others.
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
 }
 
 // === impl Options ===
@@ -47,20 +54,20 @@ impl Options {
         if self.install {
             return install();
         }
-        let missing: Vec<&str> =
-            ["nginx", "haproxy"].into_iter().filter(|name| machine::find(name).is_none()).collect();
+        let peers: &[&str] = if self.beside.is_some() { &[] } else { &["nginx", "haproxy"] };
+        let missing: Vec<&str> = peers.iter().copied().filter(|name| machine::find(name).is_none()).collect();
         ensure!(missing.is_empty(), "missing: {}; run: bench --install (needs apt and root)", missing.join(", "));
         let cores = Cores::choose().context("two cores are needed, one for the gateway and one for the load")?;
         let (extent, mut stand) = (self.extent(), Stand::new(cores, self.balance()?)?);
         report::facts(extent);
+        if let Some(other) = &self.beside {
+            return compare(&mut stand, other, extent);
+        }
         report::calibration(calibrate::calibrate(&mut stand, extent.duration)?);
 
         let start = |kind| stand.gateway(kind, Population::default());
         let gateways = Kind::ALL.into_iter().map(start).collect::<anyhow::Result<Vec<Gateway>>>()?;
-        let shapes = rows::shapes(&mut stand, &gateways, extent)?;
-        report::shapes(&shapes);
-        let per_second = rows::half_of(&shapes[0].2, report::REFERENCE);
-        report::fixed_rate(&rows::fixed_rate(&mut stand, &gateways, extent, per_second)?, per_second);
+        requests(&mut stand, &gateways, extent, &Kind::ALL.map(Kind::name))?;
         drop(gateways);
         report::idle(&rows::idle(&mut stand, extent)?, extent);
         report::populations(&rows::populations(&mut stand, extent)?);
@@ -81,6 +88,20 @@ impl Options {
             None => Ok(std::env::current_exe()?.with_file_name("balance")),
         }
     }
+}
+
+/// What a request costs, of this build and of the `other` one.
+fn compare(stand: &mut Stand, other: &Path, extent: Extent) -> anyhow::Result<()> {
+    let gateways = [stand.gateway(Kind::Balance, Population::default())?, stand.gateway_of(other)?];
+    requests(stand, &gateways, extent, &["balance", "the other build"])
+}
+
+fn requests(stand: &mut Stand, gateways: &[Gateway], extent: Extent, columns: &[&str]) -> anyhow::Result<()> {
+    let shapes = rows::shapes(stand, gateways, extent)?;
+    report::shapes(&shapes, columns);
+    let per_second = rows::half_of(&shapes[0].2, report::REFERENCE);
+    report::fixed_rate(&rows::fixed_rate(stand, gateways, extent, per_second)?, per_second, columns);
+    Ok(())
 }
 
 /// Debian's packages, and neither of them started as a service.

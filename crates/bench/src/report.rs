@@ -10,7 +10,7 @@ use crate::{
     stand::CONNECTIONS,
 };
 
-/// The index of the reference among [`Kind::ALL`].
+/// The column that the others are compared with.
 pub const REFERENCE: usize = 1;
 
 /// What was measured on, and how much.
@@ -31,15 +31,16 @@ pub fn calibration(calibration: Calibration) {
     println!();
 }
 
-/// Processor time by shape.
-pub fn shapes(rows: &[(Shape, Rounds, Rounds)]) {
+/// Processor time by shape; `columns` are the gateways' names.
+pub fn shapes(rows: &[(Shape, Rounds, Rounds)], columns: &[&str]) {
     println!(
-        "\n## Processor time for a request\n\nRatio to nginx in the same rounds, median (smallest–largest); µs; requests a second.\n"
+        "\n## Processor time for a request\n\nRatio to {} in the same rounds, median (smallest–largest); µs; requests a second.\n",
+        columns[REFERENCE]
     );
-    heading("request");
+    heading("request", columns);
     for (shape, cpu, per_second) in rows {
         print!("| {} |", shape.name);
-        for gateway in 0..Kind::ALL.len() {
+        for gateway in 0..columns.len() {
             let rate = per_second.verdict(gateway, REFERENCE).map_or(f64::NAN, |verdict| verdict.median);
             print!(" {}; {rate:.0}/s |", cell(cpu, gateway));
         }
@@ -47,15 +48,15 @@ pub fn shapes(rows: &[(Shape, Rounds, Rounds)]) {
     }
 }
 
-/// Latencies at a fixed rate.
-pub fn fixed_rate(all: &FixedRate, per_second: f64) {
+/// Latencies at a fixed rate; `columns` are the gateways' names.
+pub fn fixed_rate(all: &FixedRate, per_second: f64, columns: &[&str]) {
     println!(
         "\n## At a fixed rate of {per_second:.0} requests a second\n\nFrom when each request was due to its last byte.\n"
     );
-    heading("what");
+    heading("what", columns);
     for (name, rounds) in ["processor time", "p50", "p99", "p99.9"].into_iter().zip(all) {
         print!("| {name} |");
-        for gateway in 0..Kind::ALL.len() {
+        for gateway in 0..columns.len() {
             print!(" {} |", cell(rounds, gateway));
         }
         println!();
@@ -68,7 +69,7 @@ pub fn idle(rows: &[Vec<f64>; 2], extent: Extent) {
         "\n## Memory of an idle connection\n\nGrowth of resident memory over {} connections that served one request each.\n",
         extent.idle_connections
     );
-    heading("what");
+    heading("what", &Kind::ALL.map(Kind::name));
     let names = [format!("KiB, {CONNECTIONS} used at a time"), format!("KiB, {BURST} used at a time")];
     for (name, row) in names.iter().zip(rows) {
         print!("| {name} |");
@@ -89,9 +90,8 @@ pub fn populations(rounds: &Rounds) {
     }
 }
 
-fn heading(first: &str) {
-    let names: Vec<&str> = Kind::ALL.into_iter().map(Kind::name).collect();
-    println!("| {first} | {} |\n|---{}|", names.join(" | "), "|---".repeat(names.len()));
+fn heading(first: &str, columns: &[&str]) {
+    println!("| {first} | {} |\n|---{}|", columns.join(" | "), "|---".repeat(columns.len()));
 }
 
 fn cell(rounds: &Rounds, gateway: usize) -> String {

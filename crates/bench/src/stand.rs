@@ -1,7 +1,7 @@
 //! Where it is measured: two cores, two upstreams, one gateway at a time.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -79,14 +79,21 @@ impl Stand {
     ///
     /// As [`Gateway::start`].
     pub fn gateway(&self, kind: Kind, population: Population) -> anyhow::Result<Gateway> {
-        let setting = Setting {
-            upstreams: self.upstreams,
-            folder: self.folder.path(),
-            cores: self.cores,
-            balance: &self.balance,
-            population,
-        };
-        Gateway::start(kind, &setting)
+        Gateway::start(kind, &self.setting(&self.balance, population))
+    }
+
+    /// The same with another build of `balance`.
+    ///
+    /// # Errors
+    ///
+    /// `program` is not there, or as [`Gateway::start`].
+    pub fn gateway_of(&self, program: &Path) -> anyhow::Result<Gateway> {
+        ensure!(program.is_file(), "{} is not there", program.display());
+        Gateway::start(Kind::Balance, &self.setting(program, Population::default()))
+    }
+
+    fn setting<'a>(&'a self, balance: &'a Path, population: Population) -> Setting<'a> {
+        Setting { upstreams: self.upstreams, folder: self.folder.path(), cores: self.cores, balance, population }
     }
 
     /// Processor time for each request under as much load as the gateway takes.
