@@ -6,6 +6,7 @@ use std::{future::poll_fn, rc::Rc, task::Poll};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
+    clock::Millis,
     downstream::{Downstream, Phase, Waiting},
     gateway::{Gateway, Next},
     linger::{IDLE_MAX, Lingering},
@@ -53,6 +54,7 @@ enum Head {
 async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstream: &Downstream) -> Head {
     let (limits, timeouts) = (&gateway.options.limits, &gateway.options.timeouts);
     let mut searched = 0;
+    let mut overdue = Overdue::default();
     downstream.wait_for_request(timeouts.keep_alive);
     poll_fn(|cx| {
         downstream.remember(cx.waker());
@@ -72,8 +74,8 @@ async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstrea
                     let (max_bytes, fields_max) = (limits.header_max_bytes, limits.header_fields_max);
                     return Poll::Ready(Head::Refused(Refusal::HeaderTooLarge { max_bytes, fields_max }));
                 }
-                Poll::Pending if downstream.is_over(Waiting::Request) => return Poll::Ready(Head::Never),
-                Poll::Pending if downstream.is_over(Waiting::Head) => {
+                Poll::Pending if overdue.is_certain(downstream, Waiting::Request) => return Poll::Ready(Head::Never),
+                Poll::Pending if overdue.is_certain(downstream, Waiting::Head) => {
                     return Poll::Ready(Head::Refused(Refusal::HeaderTimeout(timeouts.header_timeout)));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -81,6 +83,23 @@ async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstrea
         }
     })
     .await
+}
+
+/// A wait that was over when a tick came.
+///
+/// What arrives in the moments before a tick may not be known to the runtime when the tick is: on a busy core the request would
+/// be in the socket, and the connection closed. So a wait is over at the second tick that finds it so.
+#[derive(Debug, Default)]
+struct Overdue(Option<Millis>);
+
+impl Overdue {
+    fn is_certain(&mut self, downstream: &Downstream, waiting: Waiting) -> bool {
+        if !downstream.is_over(waiting) {
+            return false;
+        }
+        let now = downstream.now();
+        *self.0.get_or_insert(now) < now
+    }
 }
 
 /// Says `words` on a connection that HTTP is done with, and closes it.
