@@ -79,7 +79,7 @@ impl BrokenKind {
     }
 }
 
-/// Takes in how a response has ended. `is_clients` says that the instance may have broken it off for its client's sake: because it
+/// Takes in how a response has ended, which is nothing new for most. `is_clients` says that the instance may have broken it off for its client's sake: because it
 /// was waited for so long, or because the instance did not want all of the request.
 pub(crate) fn conclude(
     gateway: &Gateway,
@@ -91,8 +91,10 @@ pub(crate) fn conclude(
 ) {
     let counters = gateway.counters(service);
     let outcome = match end {
-        End::Complete | End::Left if begun.is_judged => return,
-        End::Complete | End::Left => Outcome::Answered { status: begun.status },
+        // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
+        End::Left => return,
+        End::Complete if begun.is_judged => return,
+        End::Complete => Outcome::Answered { status: begun.status },
         End::TooSlow => return counters.broken(BrokenKind::SlowClient),
         End::Broken(breakage) => {
             counters.broken(breakage.kind());

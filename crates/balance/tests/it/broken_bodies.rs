@@ -91,6 +91,30 @@ async fn a_client_that_leaves_in_a_response_is_not_the_fault_of_its_instance() {
     assert_eq!((all, gateway.ejected("mail")), ([0; 4], 0));
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_does_not_make_up_for_responses_that_break() {
+    let mut upstream = Upstream::listen().await;
+    let mut gateway = Gateway::before(&[upstream.address()], &[]);
+    gateway.set_policy("mail", r#"{"health":{"passive":{"consecutive_failures":2}}}"#);
+    for breaks in [true, false, true] {
+        let mut client = gateway.connect().await;
+        client.send(GET).await;
+        let mut conversation = upstream.accept().await;
+        conversation.read_request().await.unwrap().unwrap();
+        conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
+        client.head_only().await;
+        if breaks {
+            drop(conversation);
+            client.rest().await;
+        } else {
+            client.reset();
+            conversation.closed().await;
+        }
+    }
+    wait_until("the ejection", SOON, async || gateway.ejected("mail") == 1).await;
+    assert_eq!(broken(&gateway, "closed"), 2);
+}
+
 const UPGRADE: &str = "GET /mail/chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 const EVENTS: &str =
