@@ -61,7 +61,7 @@ pub(crate) fn admit<'t>(
             return Err(Box::new(Refused { refusal: refusal(error, limits), facts, rest }));
         }
     };
-    let facts = Facts::of(&request, RequestId::settle(&request.fields));
+    let mut facts = Facts::of(&request, RequestId::settle(&request.fields));
     let rest = |facts: &Facts| Rest::new(BodyDecoder::new(request.framing), facts);
     let refuse = |refusal, facts: Facts| Box::new(Refused { refusal, rest: rest(&facts), facts });
     if let Err(refusal) = check(&request) {
@@ -83,7 +83,7 @@ pub(crate) fn admit<'t>(
         return Err(refuse(unavailable::unknown(name, table), Facts { cors, ..facts }));
     };
     let policy = service.policy();
-    let facts = Facts { cors: Cors::of(&policy.cors, &request), ..facts };
+    facts.cors = Cors::of(&policy.cors, &request);
     let sizes = Sizes {
         body_max_bytes: policy.limits.body_max_bytes.unwrap_or(limits.body_max_bytes),
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
@@ -108,6 +108,9 @@ pub(crate) fn admit<'t>(
 fn check(request: &Request<'_>) -> Result<(), Refusal> {
     if matches!(request.method, Method::Connect | Method::Trace) {
         return Err(Refusal::MethodNotAllowed);
+    }
+    if !request.fields.has(Name::Via) {
+        return Ok(());
     }
     let hops = request.fields.iter().filter(|field| field.id == Name::Via);
     if hops.map(|via| via.value.split(|byte| *byte == b',').count()).sum::<usize>() > HOPS_MAX {

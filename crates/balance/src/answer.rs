@@ -209,6 +209,7 @@ pub(crate) fn is_event_stream(response: &Response<'_>) -> bool {
 }
 
 fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) {
+    let prefix = prefix.filter(|_| Prefix::concerns(fields));
     for field in fields.iter().filter(|field| headers::passes_to_client(field, fields)) {
         match &prefix {
             Some(prefix) => prefix.write(bytes, &field),

@@ -13,7 +13,7 @@ use crate::{
     admission::{Admitted, Refused, admit},
     answer::Answer,
     attempt::Attempt,
-    breakage,
+    breakage::{self, Begun},
     buffers::Buffers,
     clock::Clock,
     config::GatewayOptions,
@@ -111,7 +111,15 @@ impl Gateway {
         if matches!(&served, Ok(Served::Left) | Err(_)) && !matches!(served, Err(Refusal::Busy(_))) {
             self.queues.one_left(&service.name);
         }
-        self.deliver(client, serving, served).await
+        match served {
+            Ok(Served::Response { begun, mut answer, mut attempt }) => {
+                let end = self.relay(client, &mut serving, begun, &mut answer, &mut attempt).await;
+                self.finish(client, &end, answer, attempt, &mut serving.request)
+            }
+            Ok(Served::Tunnel { words, attempt }) => self.tunnel(client, words, attempt, serving.downstream).await,
+            Ok(Served::Left) => Next::Close,
+            Err(refusal) => self.give_up(client, serving, &refusal).await,
+        }
     }
 
     /// The instance has sent everything: its place is the next request's.
@@ -121,32 +129,22 @@ impl Gateway {
         }
     }
 
-    /// Gives the client what the instance, or the gateway itself, has to say.
-    async fn deliver<S: Stream>(
+    /// Passes a response on, until its end.
+    async fn relay<S: Stream>(
         &self,
         client: &mut Wire<S>,
-        serving: Box<Serving<'_>>,
-        served: Result<Served, Refusal>,
-    ) -> Next {
-        let downstream = serving.downstream;
-        let Serving { service, mut request, mut body, policy, .. } = *serving;
-        let (begun, mut answer, mut attempt) = match served {
-            Ok(Served::Response { begun, answer, attempt }) => (begun, answer, attempt),
-            Ok(Served::Tunnel { words, attempt }) => return self.tunnel(client, words, attempt, downstream).await,
-            Ok(Served::Left) => return Next::Close,
-            Err(refusal) => {
-                let (facts, bytes, rest) = request.into_parts();
-                self.buffers.put_vec(bytes);
-                let words = body.into_interim();
-                return self.refuse(client, words, &refusal, &facts, Rest::new(rest, &facts), downstream).await;
-            }
-        };
+        serving: &mut Serving<'_>,
+        begun: Begun,
+        answer: &mut Answer,
+        attempt: &mut Attempt,
+    ) -> End {
+        let Serving { service, request, body, policy, downstream, .. } = serving;
         let mut pace = Pace::default();
         let relay = Relay {
-            answer: &mut answer,
-            attempt: &mut attempt,
-            request: &mut request,
-            body: &mut body,
+            answer,
+            attempt: &mut *attempt,
+            request: &mut *request,
+            body,
             downstream,
             gateway: self,
             pace: &mut pace,
@@ -154,11 +152,19 @@ impl Gateway {
             is_half_closed: false,
         };
         let end = relay.run(client).await;
-        self.leave(&mut attempt);
+        self.leave(attempt);
         // What an instance breaks off before it has the whole request may be a refusal, which a client can provoke at will.
-        let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(&request);
+        let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(request);
         breakage::conclude(self, service, &attempt.candidate, begun, &end, is_clients);
-        self.finish(client, &end, answer, attempt, request)
+        end
+    }
+
+    /// Says why no instance answers.
+    async fn give_up<S: Stream>(&self, client: &mut Wire<S>, serving: Box<Serving<'_>>, refusal: &Refusal) -> Next {
+        let Serving { request, body, downstream, .. } = *serving;
+        let (facts, bytes, rest) = request.into_parts();
+        self.buffers.put_vec(bytes);
+        self.refuse(client, body.into_interim(), refusal, &facts, Rest::new(rest, &facts), downstream).await
     }
 
     /// Keeps what can be used again.
@@ -168,12 +174,12 @@ impl Gateway {
         end: &End,
         answer: Answer,
         attempt: Attempt,
-        request: Outgoing,
+        request: &mut Outgoing,
     ) -> Next {
-        let is_request_sent = request.is_complete() && attempt.has_sent_all(&request);
+        let is_request_sent = request.is_complete() && attempt.has_sent_all(request);
         let (is_last, keeps_upstream, is_asked_to) = (answer.is_last, answer.keeps_upstream, !request.facts.keep_alive);
         self.buffers.put_vec(answer.into_bytes());
-        self.buffers.put_vec(request.into_parts().1);
+        self.buffers.put_vec(request.take_bytes());
         if !matches!(end, End::Complete) {
             return Next::Close;
         }

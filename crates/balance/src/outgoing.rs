@@ -244,6 +244,11 @@ impl Outgoing {
         forgets
     }
 
+    /// The buffer, for the next request.
+    pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// What is remembered of the head, the buffer for the next request, and what is left of the body.
     pub(crate) fn into_parts(self) -> (Facts, Vec<u8>, BodyDecoder) {
         (self.facts, self.bytes, self.body)

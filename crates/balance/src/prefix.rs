@@ -14,12 +14,15 @@
 //! sent to the instance.
 
 use discovery::policy::Restore;
-use http1::{Field, Name, write};
+use http1::{Field, Fields, Name, write};
 
 use crate::{
     outgoing::Outgoing,
     routing_table::{Candidate, Service},
 };
+
+/// The fields of a response that may refer to a path.
+const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie];
 
 /// What an instance was told about the request, as far as its answer may refer to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,10 +82,14 @@ impl<'a> Prefix<'a> {
         Self { request, candidate, service }
     }
 
+    /// Whether one of these fields refers to a path.
+    pub(crate) fn concerns(fields: &Fields<'_>) -> bool {
+        CONCERNED.into_iter().any(|name| fields.has(name))
+    }
+
     /// Writes a field of the response, with the prefix where it belongs.
     pub(crate) fn write(&self, out: &mut Vec<u8>, field: &Field<'_>) {
-        let is_concerned = matches!(field.id, Name::Location | Name::ContentLocation | Name::Refresh | Name::SetCookie);
-        match is_concerned.then(|| self.restored(field)).flatten() {
+        match CONCERNED.contains(&field.id).then(|| self.restored(field)).flatten() {
             Some(value) => write::field(out, field.name, &value),
             None => field.write(out),
         }

@@ -5,7 +5,7 @@
 //! `Accept: */*` or nothing, that is `/` of mail, and no redirect would be followed by a POST. The status is 307, because
 //! browsers remember a permanent one beyond the day when another service, or another policy, is there.
 
-use http1::{Method, Name, Request};
+use http1::{Method, Request};
 
 /// Where the browser is to go instead; `None` for everything else. `asked` is what follows the service's name, and `prefix` is
 /// everything up to there.
@@ -23,6 +23,6 @@ pub(crate) fn location(request: &Request<'_>, asked: &str, prefix: impl FnOnce()
 
 fn accepts_html(request: &Request<'_>) -> bool {
     let html = b"text/html";
-    let accepts = request.fields.iter().filter(|field| field.id == Name::Accept);
-    accepts.into_iter().any(|accept| accept.value.windows(html.len()).any(|range| range.eq_ignore_ascii_case(html)))
+    let mut accepts = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"accept"));
+    accepts.any(|accept| accept.value.windows(html.len()).any(|range| range.eq_ignore_ascii_case(html)))
 }

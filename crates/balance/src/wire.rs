@@ -140,15 +140,14 @@ impl<S: Stream> Wire<S> {
             self.unread = Some(buffer);
             return Poll::Ready(Ok(Read::Full));
         };
-        let at_once =
-            if self.has_failed { self.stream.read_at_once(room) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        let at_once = if self.has_failed { would_not_block(self.stream.read_at_once(room)) } else { None };
         let read = match at_once {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Some(read) => Poll::Ready(read),
+            None => {
                 let mut into = ReadBuf::new(room);
                 let read = Pin::new(&mut self.stream).poll_read(cx, &mut into);
                 read.map_ok(|()| into.filled().len())
             }
-            read => Poll::Ready(read),
         };
         if let Poll::Ready(Ok(count)) = read {
             buffer.advance(count);
@@ -187,9 +186,9 @@ impl<S: Stream> Wire<S> {
 
     /// Writes once, asking the kernel itself.
     pub(crate) fn write_at_once(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.stream.write_at_once(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            written => self.wrote(Poll::Ready(written)),
+        match would_not_block(self.stream.write_at_once(bytes)) {
+            None => Poll::Pending,
+            Some(written) => self.wrote(Poll::Ready(written)),
         }
     }
 
@@ -222,6 +221,14 @@ impl<S: Stream> Wire<S> {
         if let Some(buffer) = self.unread.take() {
             self.buffers.put_buffer(buffer);
         }
+    }
+}
+
+/// What the kernel says, unless that is to ask again.
+fn would_not_block(done: io::Result<usize>) -> Option<io::Result<usize>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        done => Some(done),
     }
 }
 

@@ -318,7 +318,7 @@ impl Worker {
         registered.gateway.downstreams.add(&registered.downstream);
         tokio::task::spawn_local(async move {
             let (gateway, downstream) = (Rc::clone(&registered.gateway), Rc::clone(&registered.downstream));
-            let serving = connection::serve(stream, gateway, Rc::clone(&downstream));
+            let serving = pin!(connection::serve(stream, gateway, Rc::clone(&downstream)));
             let _evicted = downstream.seat().hold(serving).await;
         });
     }

@@ -118,7 +118,8 @@ impl<'a> Fields<'a> {
         self.connection
     }
 
-    fn has(&self, id: Name) -> bool {
+    /// Whether there is a line of that name.
+    pub fn has(&self, id: Name) -> bool {
         self.seen & id.bit() != 0
     }
 

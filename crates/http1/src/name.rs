@@ -41,7 +41,6 @@ pub enum Name {
     Location,
     ContentLocation,
     Refresh,
-    Accept,
     Origin,
     /// `Proxy`, `X-Original-URL` or `X-Rewrite-URL`, which some servers take for an instruction: `Proxy` becomes the
     /// variable `HTTP_PROXY` of a CGI program (CVE-2016-5385), the others go before the request target.
@@ -62,7 +61,6 @@ impl Name {
             (4, b'd') => ("date", Self::Date),
             (6, b'c') => ("cookie", Self::Cookie),
             (5, b'p') => ("proxy", Self::Instruction),
-            (6, b'a') => ("accept", Self::Accept),
             (6, b'e') => ("expect", Self::Expect),
             (6, b'o') => ("origin", Self::Origin),
             (6, b's') => ("server", Self::Server),
@@ -205,7 +203,6 @@ mod tests {
             ("content-location", Name::ContentLocation),
             ("Refresh", Name::Refresh),
             ("Origin", Name::Origin),
-            ("Accept", Name::Accept),
             ("Accept-Language", Name::Other),
             ("Hos", Name::Other),
             ("Hosts", Name::Other),

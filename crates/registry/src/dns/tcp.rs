@@ -3,7 +3,7 @@
 //! Every connection has its limits, and so have all of them together and those of one client: at the bound the one that has
 //! waited longest for a question is closed for a new one.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, pin::pin, time::Duration};
 
 use service_kit::connections::{Bounds, Connections, Place};
 use tokio::{
@@ -46,7 +46,8 @@ pub(super) async fn run(listener: TcpListener, dns: Dns, limits: Limits) -> Infa
                 if let Ok(place) = places.admit(client.ip(), false, clock.now_ms()) {
                     let dns = dns.clone();
                     connections.spawn(async move {
-                        if let Some(Err(error)) = place.hold(converse(stream, &dns, limits, &place, clock)).await {
+                        let conversation = pin!(converse(stream, &dns, limits, &place, clock));
+                        if let Some(Err(error)) = place.hold(conversation).await {
                             tracing::debug!(%client, %error, "a connection ends");
                         }
                     });

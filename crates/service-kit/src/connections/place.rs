@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -80,9 +80,9 @@ impl Place {
 
     /// Does the connection's `work`. When the place is needed while no request is under way, drops it; `None` then.
     ///
-    /// Must be the whole of a task, or be polled whenever the task is woken.
-    pub async fn hold<F: Future>(&self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
+    /// Must be the whole of a task, or be polled whenever the task is woken. Pinned by its caller: moved in here, it would take
+    /// its room three times.
+    pub async fn hold<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| {
             self.occupant.waker.get_or_init(|| cx.waker().clone());
             // First, so that a request that has arrived meanwhile is seen, and served.

@@ -22,7 +22,7 @@ fn waiting(connections: &Connections, clients: impl IntoIterator<Item = (u8, u64
 }
 
 fn begun(place: &Place) {
-    assert!(poll(&mut pin!(place.hold(pending::<()>()))).is_pending());
+    assert!(poll(&mut pin!(place.hold(pin!(pending::<()>())))).is_pending());
 }
 
 fn poll<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
@@ -94,7 +94,8 @@ fn what_waits_is_dropped_when_its_place_is_needed_and_what_is_under_way_is_finis
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
     let old = connections.admit(ip(1), false, 0).unwrap();
-    let mut conversation = pin!(old.hold(pending::<()>()));
+    let mut work = pin!(pending::<()>());
+    let mut conversation = pin!(old.hold(work.as_mut()));
     assert!(conversation.as_mut().poll(&mut cx).is_pending());
     let _new = connections.admit(ip(2), false, 1).unwrap();
     assert!(woken.0.load(Ordering::Relaxed));

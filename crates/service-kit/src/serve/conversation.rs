@@ -1,6 +1,12 @@
 //! One connection: handshake, requests, end.
 
-use std::{convert::Infallible, future::poll_fn, net::SocketAddr, pin::Pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{
@@ -45,7 +51,8 @@ impl Conversation {
     /// Serves until the client leaves, its place is needed, or the server drains.
     pub(super) async fn run(self, stream: TcpStream, exchange: Exchange) {
         let client = self.client;
-        if exchange.place().hold(self.converse(stream, &exchange)).await.is_none() {
+        let conversation = pin!(self.converse(stream, &exchange));
+        if exchange.place().hold(conversation).await.is_none() {
             tracing::debug!(%client, "closed without a request under way, to make place for another client");
         }
     }
