@@ -2,6 +2,15 @@
 //!
 //! The two are different questions. A failing `/healthz` asks for a restart, so it depends on nothing but the process;
 //! a failing `/readyz` asks for patience or for a look at a dependency.
+//!
+//! | every check | `/readyz` |
+//! |---|---|
+//! | passes | 200, `"status":"ready"` |
+//! | passes or is degraded: a part of the work cannot be done | 200, `"status":"degraded"`, with the reason |
+//! | one fails | 503, `"status":"not ready"`, with the reason |
+//!
+//! Degraded is 200 because whoever asks takes the service out of use otherwise, and with it what still works; all its
+//! instances, if they need the same that is broken.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +36,15 @@ use crate::tls;
 
 /// What a service depends on, and whether it has it. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<RwLock<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Readiness(Arc<RwLock<BTreeMap<&'static str, Check>>>);
+
+/// How one dependency is doing; the reasons are for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Check {
+    Passes,
+    Degraded(String),
+    Fails(String),
+}
 
 impl Readiness {
     /// No checks yet: ready.
@@ -39,22 +56,44 @@ impl Readiness {
     /// Says how the dependency `check` (`database`, `etcd`) is doing; the reason is for a person. Returns whether this
     /// changed from good to bad or back, which is the moment to log it.
     pub fn report(&self, check: &'static str, state: Result<(), String>) -> bool {
-        let is_ok = state.is_ok();
+        self.enter(check, state.err().map_or(Check::Passes, Check::Fails))
+    }
+
+    /// Says whether a part of the work that needs `check` cannot be done now, and why; `None`: all of it can. Returns
+    /// whether this changed.
+    pub fn degrade(&self, check: &'static str, reason: Option<String>) -> bool {
+        self.enter(check, reason.map_or(Check::Passes, Check::Degraded))
+    }
+
+    fn enter(&self, check: &'static str, state: Check) -> bool {
+        let kind = std::mem::discriminant(&state);
         let mut checks = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        checks.insert(check, state).is_none_or(|before| before.is_ok() != is_ok)
+        checks.insert(check, state).is_none_or(|before| std::mem::discriminant(&before) != kind)
     }
 
     /// The reasons why the service is not ready; empty when it is.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
         let checks = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        checks
-            .iter()
-            .filter_map(|(name, state)| state.as_ref().err().map(|reason| format!("{name}: {reason}")))
-            .collect()
+        let failing = checks.iter().filter_map(|(name, check)| match check {
+            Check::Fails(reason) => Some(format!("{name}: {reason}")),
+            Check::Passes | Check::Degraded(_) => None,
+        });
+        failing.collect()
     }
 
-    /// Whether every check passes.
+    /// The reasons why a part of the work cannot be done; empty when all of it can.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        let checks = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let degraded = checks.iter().filter_map(|(name, check)| match check {
+            Check::Degraded(reason) => Some(format!("{name}: {reason}")),
+            Check::Passes | Check::Fails(_) => None,
+        });
+        degraded.collect()
+    }
+
+    /// Whether no check fails.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.reasons().is_empty()
@@ -62,9 +101,31 @@ impl Readiness {
 
     fn to_json(&self) -> serde_json::Value {
         let checks = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let shown: BTreeMap<_, _> =
-            checks.iter().map(|(name, state)| (*name, state.as_ref().err().map_or("ok", String::as_str))).collect();
-        json!({ "status": if checks.values().all(Result::is_ok) { "ready" } else { "not ready" }, "checks": shown })
+        let shown: BTreeMap<_, _> = checks.iter().map(|(name, check)| (*name, check.as_str())).collect();
+        let status = match checks.values().map(Check::status).max() {
+            None | Some(0) => "ready",
+            Some(1) => "degraded",
+            Some(_) => "not ready",
+        };
+        json!({ "status": status, "checks": shown })
+    }
+}
+
+impl Check {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Passes => "ok",
+            Self::Degraded(reason) | Self::Fails(reason) => reason,
+        }
+    }
+
+    /// The worst is the largest.
+    fn status(&self) -> u8 {
+        match self {
+            Self::Passes => 0,
+            Self::Degraded(_) => 1,
+            Self::Fails(_) => 2,
+        }
     }
 }
 
@@ -159,6 +220,24 @@ mod tests {
         assert_eq!(readiness.reasons(), ["etcd: still none"]);
         assert!(readiness.report("etcd", Ok(())));
         assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_degraded_service_is_ready_and_says_what_it_cannot_do() {
+        let readiness = Readiness::new();
+        readiness.report("etcd", Ok(()));
+        assert!(readiness.degrade("writes", Some("etcd is full".to_owned())));
+        assert!(!readiness.degrade("writes", Some("etcd is still full".to_owned())));
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.degraded(), ["writes: etcd is still full"]);
+        let shown = readiness.to_json();
+        assert_eq!(
+            (shown["status"].as_str(), shown["checks"]["writes"].as_str()),
+            (Some("degraded"), Some("etcd is still full"))
+        );
+        readiness.report("etcd", Err("no member answers".to_owned()));
+        assert_eq!(readiness.to_json()["status"], "not ready");
+        assert!(readiness.degrade("writes", None));
     }
 
     #[test]
