@@ -15,7 +15,7 @@ use service_kit::{
 /// A token, or a key to sign with; none for a registry that asks for none.
 ///
 /// The token or key is read for every heartbeat, so that a renewed one counts at once: one small file every two seconds.
-/// Certificates are read once.
+/// Certificates are read for every connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct Credentials {
     /// A file with the API token that the registry asks for.

@@ -1,13 +1,15 @@
 //! A small HTTP/1.1 client, plain or over TLS: what heartbeats and alerts are sent with.
 //!
 //! It follows no redirects, knows no proxies and no cookies: it asks whom it was told to ask. Connections are kept for
-//! [`IDLE_MAX`]. Every request has a deadline for all of it, and an answer is read up to a bound.
+//! [`IDLE_MAX`]. Every request has a deadline for all of it, and an answer is read up to a bound. The files with certificates
+//! are read again for every connection over TLS, so that renewed ones count from then on; a version that cannot be used
+//! changes nothing, and one warning says why.
 
 use std::{
     io,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -86,9 +88,60 @@ pub struct ClientTlsError {
     pub reason: String,
 }
 
+/// The configuration made of the files as they were last.
+#[derive(Debug)]
+struct Renewing {
+    tls: ClientTls,
+    state: Mutex<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    contents: Vec<Option<Vec<u8>>>,
+    config: Arc<ClientConfig>,
+    complaint: Option<String>,
+}
+
+// === impl Renewing ===
+
+impl Renewing {
+    fn new(tls: &ClientTls) -> Result<Self, ClientTlsError> {
+        // First of all, so that a change in between is seen as one.
+        let contents = tls.contents();
+        let made = Made { contents, config: Arc::new(tls.config()?), complaint: None };
+        Ok(Self { tls: tls.clone(), state: Mutex::new(made) })
+    }
+
+    /// For the next connection.
+    fn config(&self) -> Arc<ClientConfig> {
+        let mut made = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = self.tls.contents();
+        if contents != made.contents {
+            match self.tls.config() {
+                Ok(config) => {
+                    *made = Made { contents, config: Arc::new(config), complaint: None };
+                    tracing::info!("certificates for connections have changed and are read again");
+                }
+                Err(error) if made.complaint.as_ref() != Some(&error.to_string()) => {
+                    tracing::warn!(%error, "certificates have changed and cannot be used; those of before are shown");
+                    made.complaint = Some(error.to_string());
+                }
+                Err(_) => {}
+            }
+        }
+        Arc::clone(&made.config)
+    }
+}
+
 // === impl ClientTls ===
 
 impl ClientTls {
+    /// What is in the files; `None` for one that cannot be read now.
+    fn contents(&self) -> Vec<Option<Vec<u8>>> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        self.ca_file.iter().chain(identity).map(|path| std::fs::read(path).ok()).collect()
+    }
+
     fn config(&self) -> Result<ClientConfig, ClientTlsError> {
         let read = |path: &PathBuf| std::fs::read(path).map_err(|error| refused(path, error.to_string()));
         let roots = match &self.ca_file {
@@ -120,15 +173,10 @@ fn system_authorities() -> RootCertStore {
 // === impl HttpClient ===
 
 impl HttpClient {
-    /// For plain HTTP: it trusts nobody who shows a certificate.
+    /// For plain HTTP only.
     #[must_use]
     pub fn plain() -> Self {
-        let config = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the default versions")
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        Self::with(config)
+        Self::with(None)
     }
 
     /// For plain HTTP, and for https with `tls`.
@@ -136,11 +184,11 @@ impl HttpClient {
     /// # Errors
     /// A file cannot be used.
     pub fn new(tls: &ClientTls) -> Result<Self, ClientTlsError> {
-        tls.config().map(Self::with)
+        Renewing::new(tls).map(|tls| Self::with(Some(Arc::new(tls))))
     }
 
-    fn with(config: ClientConfig) -> Self {
-        let connector = Connector { tls: TlsConnector::from(Arc::new(config)) };
+    fn with(tls: Option<Arc<Renewing>>) -> Self {
+        let connector = Connector { tls };
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_MAX)
             .pool_timer(TokioTimer::new())
@@ -192,7 +240,8 @@ impl ClientError {
 /// Opens connections.
 #[derive(Clone)]
 struct Connector {
-    tls: TlsConnector,
+    /// `None`: for plain HTTP only.
+    tls: Option<Arc<Renewing>>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -222,7 +271,9 @@ impl tower::Service<Uri> for Connector {
             if !is_tls {
                 return Ok(Stream(Box::pin(TokioIo::new(tcp))));
             }
+            let tls = tls.ok_or_else(|| io::Error::other("https is not configured here"))?;
             let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            let tls = TlsConnector::from(tls.config());
             Ok(Stream(Box::pin(TokioIo::new(tls.connect(name, tcp).await?))))
         })
     }

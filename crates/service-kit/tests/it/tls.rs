@@ -100,6 +100,21 @@ async fn with_an_authority_for_clients_only_its_clients_get_in() {
 }
 
 #[tokio::test]
+async fn a_client_shows_its_renewed_certificate_from_the_next_connection_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.issue(folder.path(), "server");
+    Authority::new().issue(folder.path(), "member");
+    let url = format!("https://{}/", start(&options(folder.path(), Some("server-ca.pem"))).await);
+    let member = client(folder.path(), "server-ca.pem", Some("member"));
+    assert!(ask(&member, &url).await.is_err(), "its certificate is a stranger's");
+    std::fs::write(folder.path().join("member.pem"), "nonsense").unwrap();
+    assert!(ask(&member, &url).await.is_err(), "and stays that");
+    authority.issue(folder.path(), "member");
+    assert_eq!(ask(&member, &url).await.unwrap(), "hello");
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_counts_without_a_restart_and_a_broken_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     Authority::new().issue(folder.path(), "server");
