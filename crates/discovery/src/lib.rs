@@ -8,6 +8,7 @@
 //! to change. Every value that is written is read back the same; property tests hold both to it.
 
 mod address;
+pub mod deadlines;
 pub mod dialect;
 mod field_error;
 pub mod forbidden;

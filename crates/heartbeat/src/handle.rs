@@ -57,7 +57,7 @@ impl Heartbeat {
     /// when the shutdown begins, before the listener is closed.
     ///
     /// `draining` goes first because a deletion alone looks like an expiry to a gateway: it tells "left" from
-    /// "vanished". Takes at most 1.5 s and the let-go time, also when no registry answers; the registration then ends
+    /// "vanished". Takes at most 2 s and the let-go time, also when no registry answers; the registration then ends
     /// by itself. An instance that cannot be registered has nobody to wait for. Dropping the future cancels nothing but
     /// the waiting.
     pub async fn deregister(self) {

@@ -3,22 +3,23 @@
 //! A deletion looks the same to a gateway as an expiry. Written first, `draining` lets it tell an instance that left,
 //! which is not to be tried any more, from one that vanished, which may be worth a last try.
 //!
-//! All of it is bounded, because whoever stops a service kills it soon: each registry gets 400 ms for an answer,
-//! `draining` 800 ms over all of them, and both together 1.5 s.
+//! All of it is bounded, because whoever stops a service kills it soon: each registry gets 1 s for an answer, which is
+//! longer than it takes, so that a deregistration that succeeds is not taken for one that failed; `draining` has 1 s over
+//! all of them, and both together 2 s.
 //!
 //! One race is left to the TTL: a frozen registry may find an old heartbeat in its socket when it thaws, after another
 //! one took the deletion. The instance is then back for one TTL, and who connects to it is refused.
 
 use std::time::Duration;
 
-use discovery::Status;
+use discovery::{Status, deadlines};
 use tokio::time::{Instant, sleep};
 
 use crate::task::{Leave, Limits, Task};
 
-const ATTEMPT: Duration = Duration::from_millis(400);
-const DRAINING: Duration = Duration::from_millis(800);
-const WHOLE: Duration = Duration::from_millis(1500);
+const ATTEMPT: Duration = deadlines::HEARTBEAT_ATTEMPT;
+const DRAINING: Duration = ATTEMPT;
+const WHOLE: Duration = Duration::from_secs(2);
 
 // === impl Task ===
 

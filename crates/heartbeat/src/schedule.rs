@@ -14,13 +14,13 @@
 
 use std::time::Duration;
 
-use discovery::{Ttl, heartbeat::HeartbeatReply};
+use discovery::{Ttl, deadlines, heartbeat::HeartbeatReply};
 use service_kit::backoff::Backoff;
 use tokio::time::Instant;
 
 /// The longest that one registry may take for one answer. Longer than any healthy one needs, and short enough that
 /// three fit into the default TTL.
-const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+pub(crate) const ATTEMPT_MAX: Duration = deadlines::HEARTBEAT_ATTEMPT;
 /// The longest pause while nobody answers.
 const FAILED_MAX: Duration = Duration::from_secs(2);
 /// The longest pause while the heartbeat is refused.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
+use discovery::deadlines;
 use heartbeat::HeartbeatOptions;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
@@ -81,7 +82,7 @@ impl Config {
     /// The longest that a request can be under way once its body has arrived: its turn, its delivery, and a moment.
     #[must_use]
     pub fn request_max(&self) -> Duration {
-        self.queue_wait + self.deadline + Duration::from_secs(1)
+        deadlines::mail_answer(self.queue_wait, self.deadline)
     }
 }
 

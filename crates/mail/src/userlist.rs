@@ -12,7 +12,7 @@ use service_kit::{Secret, request};
 use url::Url;
 
 /// For one question, the gateway's attempts included.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = discovery::deadlines::USERLIST_QUESTION;
 
 /// The way to userlist. Cheap to clone.
 #[derive(Debug, Clone)]

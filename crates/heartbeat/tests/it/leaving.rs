@@ -6,7 +6,7 @@ use heartbeat::Heartbeat;
 
 use crate::fake_registry::{Answer, FakeRegistry, announce, nobody, options, options_for, wait_until_registered};
 
-/// 1.5 s for the registries, 0.3 s for the gateways; the rest is for a busy machine.
+/// 2 s for the registries, 0.3 s for the gateways; the rest is for a busy machine.
 const BOUND: Duration = Duration::from_secs(5);
 
 async fn timed(leaving: impl Future<Output = ()>) -> Duration {

@@ -18,7 +18,7 @@ use axum::{
     body::Bytes,
     http::{HeaderValue, Request, StatusCode, header},
 };
-use discovery::{Address, Instance, InstanceKey, Scheme, proof};
+use discovery::{Address, Instance, InstanceKey, Scheme, deadlines, proof};
 use futures::future::try_join_all;
 use service_kit::{
     chain,
@@ -32,7 +32,7 @@ use tokio::{
 use super::denied::Denied;
 
 /// How long all of it may take. A heartbeat waits for its answer for 1 s, and is to hear of the failure.
-pub const DEADLINE: Duration = Duration::from_millis(800);
+pub const DEADLINE: Duration = deadlines::ADDRESS_PROOF;
 
 /// A call that would get less than this is not begun.
 const ANSWER_MIN: Duration = Duration::from_millis(200);

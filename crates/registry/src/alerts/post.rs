@@ -9,7 +9,7 @@ use axum::{
     body::Bytes,
     http::{Request, Uri, header},
 };
-use discovery::{ServiceName, Status};
+use discovery::{ServiceName, Status, deadlines};
 use serde_json::{Value, json};
 use service_kit::{backoff::Backoff, chain, client::HttpClient};
 
@@ -19,7 +19,7 @@ use crate::catalog::Catalog;
 /// How often each way is tried.
 const ATTEMPTS_MAX: usize = 24;
 /// How long one attempt may take: a `mail` may need its time to hand the message over.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = deadlines::ALERT_ATTEMPT;
 /// How much of an answer is looked at.
 const ANSWER_MAX_BYTES: usize = 4096;
 
