@@ -10,16 +10,20 @@ use etcd_client::Client;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
+    access::Access,
     error::CallError,
-    failure::Failure,
+    failure::{Failure, FailureClass},
     member::{Member, Members},
     options::{ConfigError, EtcdOptions},
     roster::Roster,
     views::Views,
+    write_health::WriteHealth,
 };
 
-/// The wait before everybody is asked once more; elections take a second, and answers like "no leader" come at once.
+/// The wait before everybody is asked once more; elections take a second, and answers like "no leader" come at once. Twice
+/// as long each time, so that etcd is not asked dozens of times for one call.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(50);
+const BETWEEN_ROUNDS_MAX: Duration = Duration::from_millis(200);
 
 /// A handle on an etcd cluster; clones share their connections.
 ///
@@ -33,7 +37,11 @@ pub struct Etcd {
     roster: Arc<Mutex<Roster>>,
     attempt: Duration,
     deadline: Duration,
+    /// When calls through this handle end at the latest.
+    until: Option<Instant>,
+    access: Arc<Access>,
     pub(crate) views: Views,
+    pub(crate) writes: WriteHealth,
 }
 
 // === impl Etcd ===
@@ -45,8 +53,9 @@ impl Etcd {
     ///
     /// The options contradict each other, or a file that they name cannot be read.
     pub fn new(options: &EtcdOptions) -> Result<Self, ConfigError> {
-        let settings = options.settings()?;
-        let new_member = |endpoint| Member::new(endpoint, settings.connect.clone(), settings.user.clone());
+        let access = Arc::new(Access::new(options)?);
+        let (settings, _) = access.settings();
+        let new_member = |endpoint| Member::new(endpoint, Arc::clone(&access));
         let members: Members = settings.endpoints.into_iter().map(new_member).collect();
         // Many processes that start together should not all lean on the same member.
         let preferred = rand::random_range(0..members.len());
@@ -55,13 +64,29 @@ impl Etcd {
             members,
             attempt: settings.attempt,
             deadline: settings.deadline,
+            until: None,
+            access,
             views: Views::default(),
+            writes: WriteHealth::default(),
         })
+    }
+
+    /// The same, for a caller who waits no longer than `until`: every call ends by then, and the last one, not the caller's
+    /// own clock, says why there is no result.
+    #[must_use]
+    pub fn until(&self, until: Instant) -> Self {
+        Self { until: Some(until), ..self.clone() }
+    }
+
+    /// The same, for work that nobody waits for.
+    pub(crate) fn unhurried(&self) -> Self {
+        Self { until: None, ..self.clone() }
     }
 
     /// Until when a call that starts now may last.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.deadline
+        let deadline = Instant::now() + self.deadline;
+        self.until.map_or(deadline, |until| until.min(deadline))
     }
 
     /// How long one attempt on one member may take.
@@ -74,8 +99,11 @@ impl Etcd {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner).order(Instant::now())
     }
 
-    /// Remembers how `member` did.
+    /// Remembers how `member` did. After a failure, certificates and passwords are looked at: they may have been renewed.
     pub(crate) fn judge(&self, member: usize, failure: Option<&Failure>) {
+        if failure.is_some_and(|failure| failure.class() != FailureClass::Answer) {
+            self.access.look(Instant::now());
+        }
         let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
             Some(failure) if failure.is_transient() => roster.failed(member, Instant::now()),
@@ -102,8 +130,9 @@ impl Etcd {
         F: Future<Output = Result<T, Failure>>,
     {
         let mut failures: Vec<Option<Failure>> = vec![None; self.members.len()];
+        let mut pause = BETWEEN_ROUNDS;
         loop {
-            let mut answered = false;
+            let mut is_worth_another_round = false;
             for index in self.order() {
                 let member = &self.members[index];
                 let now = Instant::now();
@@ -111,27 +140,31 @@ impl Etcd {
                     return Err(self.unavailable(failures));
                 }
                 let limit = deadline.min(now + self.attempt);
+                let generation = self.access.generation();
                 let failure = match timeout_at(limit, attempt(member)).await {
                     Ok(Ok(value)) => {
                         self.judge(index, None);
                         return Ok(value);
                     }
                     Ok(Err(failure)) => failure,
+                    Err(_) if member.is_logging_in() => Failure::LoggingIn,
                     Err(_) => Failure::Silent,
                 };
                 self.judge(index, Some(&failure));
-                if !failure.is_transient() {
+                let is_renewed = self.access.generation() != generation;
+                if !failure.is_transient() && !is_renewed {
                     return Err(CallError::Refused { endpoint: member.endpoint.clone(), source: failure });
                 }
-                answered |= !matches!(failure, Failure::Unreachable(_));
+                // Where nobody listens on any member, waiting would only keep the caller from saying so.
+                is_worth_another_round |= is_renewed || !matches!(failure, Failure::Unreachable(_));
                 failures[index] = Some(failure);
             }
-            let next_round = Instant::now() + BETWEEN_ROUNDS;
-            // Where nobody listens on any member, waiting here would only keep the caller from saying so.
-            if !answered || next_round >= deadline {
+            let next_round = Instant::now() + pause;
+            if !is_worth_another_round || next_round >= deadline {
                 return Err(self.unavailable(failures));
             }
             sleep_until(next_round).await;
+            pause = (2 * pause).min(BETWEEN_ROUNDS_MAX);
         }
     }
 

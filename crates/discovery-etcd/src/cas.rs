@@ -5,11 +5,15 @@
 //! seen, and an attempt that comes too late compares unequal and changes nothing. What an instance's `views` are is
 //! written in the same transaction.
 
-use discovery::{LeaseId, Revision};
+use discovery::{InstanceKey, LeaseId, Revision};
 use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::Instant;
 
-use crate::{call::Etcd, error::CallError, member::Parts};
+use crate::{
+    call::Etcd,
+    error::{CallError, prefix},
+    member::Parts,
+};
 
 /// How often a key may change under our hands before we give up.
 const ROUNDS: usize = 8;
@@ -47,7 +51,7 @@ impl Etcd {
             let mut kv = client.kv();
             async move { kv.get(key, None).await }
         });
-        Ok(current(&response.await?))
+        Ok(current(&response.await.map_err(|error| error.about(prefix(key)))?))
     }
 
     /// Writes `value` under `key` while it lives by `lease`; `None` when it does not, or is not there: then nothing is
@@ -153,7 +157,10 @@ impl Etcd {
                 let (mut kv, txn) = (client.kv(), txn.clone());
                 async move { kv.txn(txn).await }
             })
-            .await?;
+            .await
+            .map_err(|error| error.about(self.written_with(key)));
+        self.writes.wrote(prefix(key), response.as_ref().err());
+        let response = response?;
         if response.succeeded() {
             let revision = response.header().map_or(0, |header| header.revision());
             return Ok(Outcome::Done(Revision(revision)));
@@ -163,6 +170,18 @@ impl Etcd {
             TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
         });
         Ok(Outcome::Changed(found.flatten()))
+    }
+}
+
+impl Etcd {
+    /// Where rights are needed to write `key` and what is written with it.
+    fn written_with(&self, key: &str) -> String {
+        let mut prefixes = vec![prefix(key).to_owned()];
+        if let Ok(instance) = InstanceKey::parse(key.as_bytes()) {
+            prefixes.extend(self.views.prefixes(&instance));
+        }
+        prefixes.dedup();
+        prefixes.join(", ")
     }
 }
 

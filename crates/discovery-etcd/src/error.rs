@@ -1,6 +1,6 @@
 use discovery::{FieldError, InstanceKey, LeaseId, SettingKey};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureClass};
 
 /// What could not be done in etcd.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +114,12 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
+    /// etcd writes nothing now.
+    #[error("etcd does not write")]
+    Probe {
+        /// Why.
+        source: CallError,
+    },
     /// Nothing is known about what is registered now.
     #[error("cannot list what is registered")]
     Snapshot {
@@ -139,6 +145,16 @@ pub enum CallError {
         /// Its answer.
         source: Failure,
     },
+    /// The etcd user may not do that.
+    #[error("etcd at {endpoint} does not let this user read or write {keys}")]
+    Denied {
+        /// The member that answered.
+        endpoint: String,
+        /// Where: prefixes of keys.
+        keys: String,
+        /// Its answer.
+        source: Failure,
+    },
     /// The key kept changing under our hands until the deadline.
     #[error("somebody else writes the same key all the time")]
     Contended,
@@ -154,8 +170,13 @@ fn describe(failures: &[(String, Failure)]) -> String {
 impl EtcdError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
+        self.cause().is_some_and(CallError::is_transient)
+    }
+
+    /// What the call to etcd came to; `None` when there was none, or etcd's answer says it all.
+    pub fn cause(&self) -> Option<&CallError> {
         match self {
-            Self::LeaseNotFound { .. } | Self::NotRegistered { .. } | Self::Invalid { .. } => false,
+            Self::LeaseNotFound { .. } | Self::NotRegistered { .. } | Self::Invalid { .. } => None,
             Self::Register { source, .. }
             | Self::Find { source, .. }
             | Self::Update { source, .. }
@@ -167,7 +188,8 @@ impl EtcdError {
             | Self::Settings { source }
             | Self::List { source, .. }
             | Self::Office { source, .. }
-            | Self::Snapshot { source } => source.is_transient(),
+            | Self::Probe { source }
+            | Self::Snapshot { source } => Some(source),
         }
     }
 }
@@ -177,17 +199,83 @@ impl EtcdError {
 impl CallError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
+        matches!(self.class(), FailureClass::Passes | FailureClass::NoQuorum)
+    }
+
+    /// How long it lasts.
+    pub fn class(&self) -> FailureClass {
         match self {
-            Self::Unavailable { .. } | Self::Contended => true,
-            Self::Refused { source, .. } => source.is_transient(),
+            Self::Refused { source, .. } | Self::Denied { source, .. } => source.class(),
+            Self::Unavailable { failures } => match failures.iter().any(|(_, one)| matches!(one, Failure::NoQuorum(_)))
+            {
+                true => FailureClass::NoQuorum,
+                false => FailureClass::Passes,
+            },
+            Self::Contended => FailureClass::Passes,
+        }
+    }
+
+    /// What an operator does about it, where that is known.
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Self::Refused { source, .. } => source.advice().map(str::to_owned),
+            Self::Denied { keys, source, .. } => source.advice().map(|advice| advice.replace("PREFIX", keys)),
+            Self::Unavailable { failures } => {
+                failures.iter().find_map(|(_, failure)| failure.advice()).map(str::to_owned)
+            }
+            Self::Contended => None,
+        }
+    }
+
+    /// The answer in etcd's words, without the way to it: `full: mvcc: database space exceeded`.
+    pub fn answer(&self) -> String {
+        match self {
+            Self::Refused { source, .. } => source.to_string(),
+            Self::Denied { keys, source, .. } => format!("{source} ({keys})"),
+            Self::Unavailable { .. } | Self::Contended => self.to_string(),
         }
     }
 
     /// What a member answered, when one did.
     pub(crate) fn refusal(&self) -> Option<&Failure> {
         match self {
-            Self::Refused { source, .. } => Some(source),
+            Self::Refused { source, .. } | Self::Denied { source, .. } => Some(source),
             Self::Unavailable { .. } | Self::Contended => None,
         }
+    }
+
+    /// Says where the user has no rights, if that is what failed.
+    pub(crate) fn about(self, keys: impl Into<String>) -> Self {
+        match self {
+            Self::Refused { endpoint, source: source @ Failure::Denied(_) } => {
+                Self::Denied { endpoint, keys: keys.into(), source }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The part of a key for which rights are given: `service/` of `service/mail/a`, `/skydns/` of `/skydns/muster`.
+pub(crate) fn prefix(key: &str) -> &str {
+    let slash = key.char_indices().skip(1).find(|(_, one)| *one == '/');
+    slash.map_or(key, |(at, _)| &key[..=at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_right_names_the_prefix_and_what_to_grant() {
+        let refused = CallError::Refused {
+            endpoint: "http://a:2379".into(),
+            source: Failure::Denied("permission denied".into()),
+        };
+        let denied = refused.about(prefix("service/mail/a"));
+        assert_eq!(denied.class(), FailureClass::Lasts);
+        let text = service_kit::chain(&denied).to_string();
+        assert!(text.contains("service/:") && text.contains("permission denied"), "{text}");
+        assert_eq!(prefix("/skydns/muster/mail"), "/skydns/");
+        assert!(denied.advice().is_some_and(|advice| advice.ends_with("readwrite service/")), "{denied:?}");
     }
 }

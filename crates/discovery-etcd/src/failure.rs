@@ -13,15 +13,30 @@ pub enum Failure {
     /// It could not be reached, or the connection broke: nobody listens, no such host, TLS refused.
     #[error("unreachable: {0}")]
     Unreachable(String),
-    /// It answered that it cannot serve now: no leader, election, too many requests, shutting down.
+    /// It answered that it cannot serve now: another leader was elected, too many requests, shutting down.
     #[error("not able to serve: {0}")]
     Unable(String),
+    /// It answered that too few members agree: none of them leads, or a proposal found no majority.
+    #[error("no quorum: {0}")]
+    NoQuorum(String),
+    /// Its database has reached its quota: it deletes and keeps leases alive, and writes nothing.
+    #[error("full: {0}")]
+    Full(String),
+    /// It has found that its members' data differ (alarm `CORRUPT`), and writes nothing.
+    #[error("corrupt: {0}")]
+    Corrupt(String),
     /// The token is unknown to it (expired, or forgotten in a restart), or it wants one.
     #[error("not authenticated: {0}")]
     Unauthenticated(String),
-    /// User or password are wrong, or the user may not do this.
+    /// The user may not do this.
     #[error("denied: {0}")]
     Denied(String),
+    /// User or password are wrong.
+    #[error("log-in refused: {0}")]
+    LoginRefused(String),
+    /// The log-in is still under way; it goes on, and later calls profit from it.
+    #[error("the log-in takes its time")]
+    LoggingIn,
     /// The lease is gone.
     #[error("lease not found")]
     LeaseNotFound,
@@ -39,19 +54,68 @@ pub enum Failure {
     Refused(String),
 }
 
+/// How long a failure lasts, which decides whether to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Milliseconds, or until another member is asked: repeated within the call.
+    Passes,
+    /// Until enough members are back. During an election, a second: repeated within the call as well.
+    NoQuorum,
+    /// Until an operator changes something: every repetition would be refused, so the first answer is the answer.
+    Lasts,
+    /// It is none: etcd works, and says what there is.
+    Answer,
+}
+
 // === impl Failure ===
 
 impl Failure {
+    /// How long it lasts.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Silent | Self::Unreachable(_) | Self::Unable(_) | Self::Unauthenticated(_) | Self::LoggingIn => {
+                FailureClass::Passes
+            }
+            Self::NoQuorum(_) => FailureClass::NoQuorum,
+            Self::Full(_) | Self::Corrupt(_) | Self::Denied(_) | Self::LoginRefused(_) | Self::Refused(_) => {
+                FailureClass::Lasts
+            }
+            Self::LeaseNotFound | Self::LeaseExists | Self::Compacted | Self::AuthNotEnabled => FailureClass::Answer,
+        }
+    }
+
     /// Whether another member, or the same one a little later, may do better.
     pub fn is_transient(&self) -> bool {
+        matches!(self.class(), FailureClass::Passes | FailureClass::NoQuorum)
+    }
+
+    /// What an operator does about one that lasts; `None` for the others, and where the words of etcd say it.
+    pub fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Silent | Self::Unreachable(_) | Self::Unable(_) | Self::Unauthenticated(_) => true,
-            Self::Denied(_)
+            Self::Full(_) => Some(
+                "etcd's database has reached its quota: compact it (etcdctl compact REVISION) and defragment it (etcdctl \
+                 defrag --cluster), or raise --quota-backend-bytes if the disk has room; then clear the alarm (etcdctl \
+                 alarm disarm)",
+            ),
+            Self::Corrupt(_) => Some(
+                "etcd's members differ: compare them (etcdctl endpoint hashkv --cluster), replace the one that \
+                 deviates, then clear the alarm (etcdctl alarm disarm)",
+            ),
+            Self::Denied(_) => Some(
+                "let the user's role read and write there: etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX",
+            ),
+            Self::LoginRefused(_) => Some("check --etcd-user and its password; a changed password file is read again"),
+            Self::NoQuorum(_) => Some("start the etcd members that are down; more than half of them are needed"),
+            Self::Silent
+            | Self::Unreachable(_)
+            | Self::Unable(_)
+            | Self::Unauthenticated(_)
+            | Self::LoggingIn
             | Self::LeaseNotFound
             | Self::LeaseExists
             | Self::Compacted
             | Self::AuthNotEnabled
-            | Self::Refused(_) => false,
+            | Self::Refused(_) => None,
         }
     }
 
@@ -68,12 +132,17 @@ impl Failure {
             (_, "etcdserver: invalid auth token" | "etcdserver: user name is empty")
             | (_, "etcdserver: revision of auth store is old")
             | (Code::Unauthenticated, _) => Self::Unauthenticated(text()),
-            (_, "etcdserver: authentication failed, invalid user ID or password") | (Code::PermissionDenied, _) => {
-                Self::Denied(text())
-            }
+            (_, "etcdserver: authentication failed, invalid user ID or password") => Self::LoginRefused(text()),
+            (Code::PermissionDenied, _) => Self::Denied(text()),
             (Code::OutOfRange, message) if message.ends_with("required revision has been compacted") => Self::Compacted,
-            // A full database is healed by an operator, without any change of ours.
-            (Code::ResourceExhausted | Code::DataLoss | Code::Aborted, _) => Self::Unable(text()),
+            (Code::ResourceExhausted, message) if message.ends_with("database space exceeded") => Self::Full(text()),
+            (Code::DataLoss, _) | (_, "etcdserver: corrupt cluster") => Self::Corrupt(text()),
+            // A learner has no vote yet, and other members have.
+            (_, "etcdserver: rpc not supported for learner") | (Code::ResourceExhausted | Code::Aborted, _) => {
+                Self::Unable(text())
+            }
+            (_, "etcdserver: no leader" | "etcdserver: unhealthy cluster") => Self::NoQuorum(text()),
+            (_, message) if message.starts_with("etcdserver: request timed out") => Self::NoQuorum(text()),
             (Code::DeadlineExceeded | Code::Cancelled, _) => Self::Silent,
             (Code::Unavailable, message) if message.starts_with("etcdserver:") => Self::Unable(text()),
             (Code::Unavailable | Code::Unknown | Code::Internal, _) => Self::Unreachable(causes(status)),
@@ -144,6 +213,22 @@ mod tests {
             (Code::InvalidArgument, "etcdserver: user name is empty"),
         ] {
             assert!(failure(code, message).is_transient(), "{message}");
+        }
+        assert_eq!(failure(Code::Unavailable, "etcdserver: no leader").class(), FailureClass::NoQuorum);
+        assert_eq!(failure(Code::Unavailable, "etcdserver: leader changed").class(), FailureClass::Passes);
+    }
+
+    #[test]
+    fn what_an_operator_must_change_lasts_and_comes_with_what_to_do() {
+        for (code, message, part) in [
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "alarm disarm"),
+            (Code::DataLoss, "etcdserver: corrupt cluster", "hashkv"),
+            (Code::PermissionDenied, "etcdserver: permission denied", "grant-permission"),
+            (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", "password"),
+        ] {
+            let failure = failure(code, message);
+            assert_eq!(failure.class(), FailureClass::Lasts, "{message}");
+            assert!(failure.advice().is_some_and(|advice| advice.contains(part)), "{message}");
         }
     }
 

@@ -44,7 +44,9 @@ impl Etcd {
             let options = GetOptions::new().with_prefix().with_limit(LISTED_MAX);
             async move { kv.get(prefix, Some(options)).await }
         });
-        let listed = listed.await.map_err(|source| EtcdError::List { prefix: prefix.to_owned(), source })?;
+        let listed = listed.await;
+        let listed =
+            listed.map_err(|source| EtcdError::List { prefix: prefix.to_owned(), source: source.about(prefix) })?;
         let foreign = |kv: &etcd_client::KeyValue| ForeignKey {
             key: kv.key().to_vec(),
             value: kv.value().to_vec(),

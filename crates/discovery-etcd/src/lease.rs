@@ -10,7 +10,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{call::Etcd, error::CallError, failure::Failure, member::Parts};
+use crate::{
+    call::Etcd,
+    error::CallError,
+    failure::{Failure, FailureClass},
+    member::Parts,
+};
 
 /// A grant whose answer we do not have may be applied after we have asked to revoke it. So we ask again after these
 /// waits; what comes later than that ends with its TTL.
@@ -40,8 +45,16 @@ impl Etcd {
         match granted.await {
             Ok(_) => {}
             Err(error) if error.refusal() == Some(&Failure::LeaseExists) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                // A refusal that lasts is one by all: there is nothing to take back.
+                if error.class() == FailureClass::Lasts {
+                    guard.lease = None;
+                }
+                self.writes.granted(Some(&error));
+                return Err(error);
+            }
         }
+        self.writes.granted(None);
         guard.granted = true;
         Ok(guard)
     }
@@ -61,7 +74,7 @@ impl Etcd {
 
     /// Revokes a lease that has lost its last key, in the background. One that still has keys belongs to somebody.
     pub(crate) fn tidy(&self, lease: LeaseId) {
-        let etcd = self.clone();
+        let etcd = self.unhurried();
         in_background(async move {
             let deadline = etcd.deadline();
             let keys = etcd.call(deadline, |client| {
@@ -112,7 +125,7 @@ impl LeaseGuard {
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            let etcd = self.etcd.clone();
+            let etcd = self.etcd.unhurried();
             let waits: &[Duration] = if self.granted { &[] } else { &ASK_AGAIN };
             in_background(async move { etcd.revoke_quietly(lease, waits).await });
         }

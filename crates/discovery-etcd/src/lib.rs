@@ -5,6 +5,7 @@
 //! | room | what it settles |
 //! |---|---|
 //! | [`EtcdOptions`] | where etcd is, and how to prove who we are |
+//! | `access`, `login` | certificates and passwords, read again when they are refused; one log-in for all |
 //! | `member`, `roster` | one connection per etcd member; which member to ask, and which to leave alone for a while |
 //! | `call` | one attempt on one member, then the next, within one deadline |
 //! | `registration`, `lease` | grant and put, change, revoke; writes that may be repeated without harm |
@@ -14,6 +15,7 @@
 //! | `election` | a key that one process holds: one of many does a job |
 //! | `keep_alive` | thousands of leases over one stream |
 //! | `snapshot` | everything, at one revision |
+//! | [`WriteHealth`] | whether writes succeed, which no watch tells |
 //! | [`watch`](fn@watch) | list, watch from the next revision, notice every gap, list again, for ever |
 //!
 //! ```no_run
@@ -43,6 +45,7 @@
 //! etcd-client would spread calls over all members by itself, and then about half of them hang when one member is
 //! frozen. So every member has a client of its own here, and this crate chooses.
 
+mod access;
 mod call;
 mod cas;
 mod claim;
@@ -54,6 +57,7 @@ mod foreign;
 mod keep_alive;
 mod lane;
 mod lease;
+mod login;
 mod member;
 mod mirror;
 mod options;
@@ -71,12 +75,13 @@ mod watch;
 mod watch_engine;
 mod watch_health;
 mod watch_stream;
+mod write_health;
 
 pub use call::Etcd;
 pub use claim::{Claim, Held};
 pub use decode::Unreadable;
 pub use error::{CallError, EtcdError};
-pub use failure::Failure;
+pub use failure::{Failure, FailureClass};
 pub use foreign::{ForeignKey, ForeignList};
 pub use options::{ConfigError, EtcdOptions};
 pub use registration::Registration;
@@ -86,3 +91,4 @@ pub use snapshot::Snapshot;
 pub use status::{EtcdStatus, MemberStatus};
 pub use watch::{Change, OverrideUpdate, PolicyUpdate, Watch, WatchOptions, watch};
 pub use watch_health::{ResyncCause, WatchHealth, WatchState};
+pub use write_health::{PASSES_WITHIN, WriteHealth, WriteTrouble};

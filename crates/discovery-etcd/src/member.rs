@@ -1,12 +1,15 @@
 //! One etcd member: its own client, connected when it is first needed, and its token.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use etcd_client::{Client, ConnectOptions, KvClient, LeaseClient, WatchClient};
-use service_kit::Secret;
-use tokio::sync::{Mutex, OnceCell};
+use etcd_client::{Client, KvClient, LeaseClient, WatchClient};
+use tokio::sync::Mutex as AsyncMutex;
 
-use crate::{failure::Failure, lane::Lanes};
+use crate::{access::Access, failure::Failure, lane::Lanes, login::Login};
 
 /// Responses may be larger than gRPC's 4 MiB: a list of ten thousand instances, or one transaction that touches as many.
 const RESPONSE_MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -15,23 +18,27 @@ const RESPONSE_MAX_BYTES: usize = 256 * 1024 * 1024;
 pub(crate) struct Member {
     pub(crate) endpoint: String,
     pub(crate) lanes: Lanes,
-    options: ConnectOptions,
-    user: Option<(String, Secret)>,
-    client: OnceCell<Client>,
-    login: Mutex<Login>,
+    access: Arc<Access>,
+    /// Held by the one who makes a client.
+    making: AsyncMutex<()>,
+    connected: Mutex<Option<Connected>>,
 }
 
-/// How often we have logged in, so that calls that fail together log in once; 0 is never.
-#[derive(Default)]
-struct Login(u64);
+/// A client, and what it was made with.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    pub(crate) login: Login,
+    generation: u64,
+}
 
 // === impl Member ===
 
 impl Member {
     /// Knows the member; touches no network.
-    pub(crate) fn new(endpoint: String, options: ConnectOptions, user: Option<(String, Secret)>) -> Self {
-        let (client, login) = Default::default();
-        Self { endpoint, lanes: Lanes::default(), options, user, client, login }
+    pub(crate) fn new(endpoint: String, access: Arc<Access>) -> Self {
+        let (making, connected) = Default::default();
+        Self { endpoint, lanes: Lanes::default(), access, making, connected }
     }
 
     /// Runs `call` on this member; once more with a new token when ours is no longer good.
@@ -41,44 +48,53 @@ impl Member {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let (client, login) = self.ready().await?;
+        let (Connected { client, login, .. }, number) = self.ready().await?;
         match call(client.clone()).await.map_err(Failure::from) {
-            Err(Failure::Unauthenticated(_)) if self.user.is_some() => {
-                self.log_in(&client, login).await?;
+            Err(Failure::Unauthenticated(_)) if login.is_needed() => {
+                login.log_in(&client, number).await?;
                 call(client).await.map_err(Failure::from)
             }
             // No token will ever come of trying again.
-            Err(Failure::Unauthenticated(text)) => Err(Failure::Denied(format!("{text}; configure an etcd user"))),
+            Err(Failure::Unauthenticated(text)) => {
+                Err(Failure::LoginRefused(format!("{text}; configure an etcd user")))
+            }
             result => result,
         }
     }
 
-    /// The client, logged in if there is a user, and which login that was.
-    pub(crate) async fn ready(&self) -> Result<(Client, u64), Failure> {
-        let connect = || Client::connect([&self.endpoint], Some(self.options.clone()));
-        // Without a user in the options this does not touch the network: the channel connects when it is used.
-        let client = self.client.get_or_try_init(connect).await?;
-        let login = if self.user.is_some() { self.log_in(client, 0).await? } else { 0 };
-        Ok((client.clone(), login))
+    /// The client, logged in if there is a user, and which log-in that was.
+    pub(crate) async fn ready(&self) -> Result<(Connected, u64), Failure> {
+        let connected = self.connected().await?;
+        let number = connected.login.log_in(&connected.client, 0).await?;
+        Ok((connected, number))
     }
 
-    /// Gets a new token, unless somebody has got one since the login number `stale`. Returns the number of the login.
-    pub(crate) async fn log_in(&self, client: &Client, stale: u64) -> Result<u64, Failure> {
-        let Some((user, password)) = &self.user else { return Ok(0) };
-        let mut login = self.login.lock().await;
-        if login.0 > stale {
-            return Ok(login.0);
+    /// Whether a log-in is under way that calls wait for.
+    pub(crate) fn is_logging_in(&self) -> bool {
+        self.known().is_some_and(|connected| connected.login.is_under_way())
+    }
+
+    /// The client, made of the newest certificates.
+    async fn connected(&self) -> Result<Connected, Failure> {
+        if let Some(connected) = self.known() {
+            return Ok(connected);
         }
-        let credentials = Some((user.clone(), password.expose().to_owned()));
-        // The token is shared by all clones of the client.
-        match client.clone().update_user(credentials).await.map_err(Failure::from) {
-            // Authentication may be switched on later; then calls fail as unauthenticated, and we come back here.
-            Ok(()) | Err(Failure::AuthNotEnabled) => {
-                login.0 += 1;
-                Ok(login.0)
-            }
-            Err(failure) => Err(failure),
+        let _making = self.making.lock().await;
+        if let Some(connected) = self.known() {
+            return Ok(connected);
         }
+        let (settings, generation) = self.access.settings();
+        // Without a user in the options this does not touch the network: the channel connects when it is used.
+        let client = Client::connect([&self.endpoint], Some(settings.connect)).await?;
+        let connected = Connected { client, login: Login::new(settings.user), generation };
+        *self.connected.lock().unwrap_or_else(PoisonError::into_inner) = Some(connected.clone());
+        Ok(connected)
+    }
+
+    /// The client that there is, unless the files have changed since it was made.
+    fn known(&self) -> Option<Connected> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.as_ref().filter(|connected| connected.generation == self.access.generation()).cloned()
     }
 }
 

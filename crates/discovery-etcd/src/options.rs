@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use discovery::deadlines;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use service_kit::{Secret, duration};
 use tonic::transport::Endpoint;
@@ -18,10 +19,11 @@ pub struct EtcdOptions {
     /// Password of the etcd user. Others on this machine can read it in the process list: prefer the file.
     #[arg(long, env = "ETCD_PASSWORD", hide_env_values = true)]
     pub etcd_password: Option<Secret>,
-    /// File with the password of the etcd user.
+    /// File with the password of the etcd user. Read again when etcd refuses it.
     #[arg(long, env = "ETCD_PASSWORD_FILE")]
     pub etcd_password_file: Option<PathBuf>,
-    /// Certificate authority (PEM) that signed etcd's certificates; needed for https endpoints.
+    /// Certificate authority (PEM) that signed etcd's certificates; needed for https endpoints. This file and the next two are
+    /// read again when a connection is refused.
     #[arg(long, env = "ETCD_CA_FILE")]
     pub etcd_ca_file: Option<PathBuf>,
     /// Client certificate (PEM), if etcd asks for one.
@@ -30,11 +32,12 @@ pub struct EtcdOptions {
     /// Private key (PEM) of the client certificate.
     #[arg(long, env = "ETCD_KEY_FILE")]
     pub etcd_key_file: Option<PathBuf>,
-    /// How long one attempt on one etcd member may take.
-    #[arg(long, env = "ETCD_TIMEOUT", default_value = "500ms", value_parser = duration::parse_positive)]
+    /// How long one attempt on one etcd member may take; two thirds of it for a connection.
+    #[arg(long, env = "ETCD_TIMEOUT", default_value = "450ms", value_parser = duration::parse_positive)]
     pub etcd_timeout: Duration,
-    /// How long a whole call may take, over all members.
-    #[arg(long, env = "ETCD_DEADLINE", default_value = "1500ms", value_parser = duration::parse_positive)]
+    /// How long a whole call may take, over all members; at a registry all calls of one request together. Heartbeats wait for
+    /// 1 s, so more than 800ms makes them give up before they are told why.
+    #[arg(long, env = "ETCD_DEADLINE", default_value = "800ms", value_parser = duration::parse_positive)]
     pub etcd_deadline: Duration,
 }
 
@@ -69,8 +72,8 @@ impl Default for EtcdOptions {
             etcd_ca_file: None,
             etcd_cert_file: None,
             etcd_key_file: None,
-            etcd_timeout: Duration::from_millis(500),
-            etcd_deadline: Duration::from_millis(1500),
+            etcd_timeout: deadlines::ETCD_TIMEOUT,
+            etcd_deadline: deadlines::ETCD_DEADLINE,
         }
     }
 }
@@ -99,7 +102,7 @@ impl EtcdOptions {
             return Err(ConfigError { mistakes });
         }
         let mut connect = ConnectOptions::new()
-            .with_connect_timeout(self.etcd_timeout)
+            .with_connect_timeout(deadlines::etcd_connect(self.etcd_timeout))
             .with_require_leader(true)
             // Finds connections whose other end vanished without a word. etcd answers pings more often than every 5 s
             // (--grpc-keepalive-min-time), or on a connection without any stream, with a GOAWAY.

@@ -67,7 +67,7 @@ impl Etcd {
             let (mut kv, path, options) = (client.kv(), path.clone(), options.clone());
             async move { kv.get(path, options).await }
         });
-        let response = response.await.map_err(failed(key))?;
+        let response = response.await.map_err(|error| failed(key)(error.about(CONFIG_PREFIX)))?;
         Ok((revision(&response), response.kvs().first().map(Setting::from)))
     }
 
@@ -81,7 +81,7 @@ impl Etcd {
             let mut kv = client.kv();
             async move { kv.get(CONFIG_PREFIX, Some(GetOptions::new().with_prefix())).await }
         });
-        let response = response.await.map_err(|source| EtcdError::Settings { source })?;
+        let response = response.await.map_err(|source| EtcdError::Settings { source: source.about(CONFIG_PREFIX) })?;
         let settings = response.kvs().iter().filter_map(|kv| Some((SettingKey::parse(kv.key()).ok()?, kv.into())));
         Ok((revision(&response), settings.collect()))
     }

@@ -52,14 +52,16 @@ impl Etcd {
 
     /// Watches after `listed` until there is a silence, or the stream is lost.
     async fn hear_settings(&self, listed: Revision, tell: &mut impl FnMut(SettingsChange)) -> Result<(), Failure> {
-        let member = &self.members[self.order()[0]];
+        let index = self.order()[0];
+        let member = &self.members[index];
         let open = |client: Client| {
             let mut watches = client.watch();
             let options = WatchOptions::new().with_prefix().with_start_revision(listed.next().0);
             async move { watches.watch(CONFIG_PREFIX, Some(options)).await }
         };
         let opened = timeout(self.attempt(), member.attempt(&open)).await;
-        let mut stream: WatchStream = opened.unwrap_or(Err(Failure::Silent))?;
+        let opened = opened.unwrap_or(Err(Failure::Silent));
+        let mut stream: WatchStream = opened.inspect_err(|failure| self.judge(index, Some(failure)))?;
         while let Ok(message) = timeout(SILENCE, stream.message()).await {
             let Some(response) = message? else { return Err(Failure::Unreachable("the stream ended".to_owned())) };
             if response.canceled() || response.compact_revision() > 0 {

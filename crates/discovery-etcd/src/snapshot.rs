@@ -8,7 +8,8 @@ use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::{
     call::Etcd,
     decode::{Entry, Range, Unreadable},
-    error::EtcdError,
+    error::{CallError, EtcdError},
+    failure::Failure,
     member::Parts,
 };
 
@@ -85,7 +86,27 @@ impl Etcd {
             let (mut kv, txn) = (client.kv(), Txn::new().and_then(lists.clone()));
             async move { kv.txn(txn).await }
         });
-        let response = response.await.map_err(|source| EtcdError::Snapshot { source })?;
-        Ok(Snapshot::from(&response))
+        match response.await {
+            Ok(response) => Ok(Snapshot::from(&response)),
+            Err(source) => Err(EtcdError::Snapshot { source: self.naming_what_is_denied(source).await }),
+        }
+    }
+
+    /// A transaction that is denied does not tell which of its ranges is; asking for each does.
+    async fn naming_what_is_denied(&self, error: CallError) -> CallError {
+        if !matches!(error.refusal(), Some(Failure::Denied(_))) {
+            return error;
+        }
+        let mut denied = Vec::new();
+        for range in Range::ALL {
+            let counted = self.call(self.deadline(), |client| {
+                let mut kv = client.kv();
+                async move { kv.get(range.prefix(), Some(GetOptions::new().with_prefix().with_count_only())).await }
+            });
+            if counted.await.is_err_and(|error| matches!(error.refusal(), Some(Failure::Denied(_)))) {
+                denied.push(range.prefix());
+            }
+        }
+        error.about(denied.join(", "))
     }
 }

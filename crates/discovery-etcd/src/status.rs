@@ -26,6 +26,8 @@ pub struct MemberStatus {
     pub revision: Revision,
     /// Its version, as `3.5.16`.
     pub version: String,
+    /// What it complains of: alarms, or that there is no leader.
+    pub errors: Vec<String>,
 }
 
 // === impl EtcdStatus ===
@@ -44,6 +46,16 @@ impl EtcdStatus {
     /// The longest raft log of those that answered.
     pub fn raft_index(&self) -> Option<u64> {
         self.reachable().map(|member| member.raft_index).max()
+    }
+}
+
+// === impl MemberStatus ===
+
+impl MemberStatus {
+    /// The alarm of which it tells, if one forbids writes.
+    pub fn alarm(&self) -> Option<Failure> {
+        let alarm = |name: &str| self.errors.iter().find(|error| error.contains(name)).cloned();
+        alarm("NOSPACE").map(Failure::Full).or_else(|| alarm("CORRUPT").map(Failure::Corrupt))
     }
 }
 
@@ -74,5 +86,6 @@ async fn member_status(member: &Member) -> Result<MemberStatus, Failure> {
         raft_index: response.raft_index(),
         revision: Revision(header.map_or(0, |header| header.revision())),
         version: response.version().to_owned(),
+        errors: response.errors().to_vec(),
     })
 }

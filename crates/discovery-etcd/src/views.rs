@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::{
     call::Etcd,
     cas::{Current, Outcome, current},
-    error::{CallError, EtcdError},
+    error::{CallError, EtcdError, prefix},
     failure::Failure,
     member::Parts,
 };
@@ -75,6 +75,11 @@ impl Views {
             (ViewValue::Absent, found) => found.is_none(),
             (ViewValue::Leased(_), None) => false,
         })
+    }
+
+    /// Below what the views of an instance are written: `grpc/`, `skydns/`.
+    pub(crate) fn prefixes(&self, key: &InstanceKey) -> impl Iterator<Item = String> {
+        dialect::keys(&self.dialects, key).into_iter().map(|path| prefix(&path).to_owned())
     }
 
     /// Removes the views of an instance.
@@ -147,8 +152,12 @@ impl Etcd {
             let (mut kv, txn) = (client.kv(), Txn::new().and_then(reads.clone()));
             async move { kv.txn(txn).await }
         });
+        let response = response.await.map_err(|error| {
+            let views: Vec<String> = self.views.prefixes(key).collect();
+            error.about(format!("service/, override/, {}", views.join(", ")))
+        })?;
         let mut found = BTreeMap::new();
-        for response in response.await?.op_responses() {
+        for response in response.op_responses() {
             if let TxnOpResponse::Get(get) = response
                 && let (Some(kv), Some(current)) = (get.kvs().first(), current(&get))
             {

@@ -269,8 +269,8 @@ impl Engine {
         // A member that takes the stream and ends it at once must not be asked in a tight loop; the first time is free.
         if connection.created < Range::ALL.len() && cause != ResyncCause::Compacted {
             // Older versions answer an unknown token with "permission denied": get a new one, in any case.
-            if let Ok(Ok((client, login))) = timeout(self.etcd.attempt(), member.ready()).await {
-                let _ = timeout(self.etcd.attempt(), member.log_in(&client, login)).await;
+            if let Ok(Ok((connected, number))) = timeout(self.etcd.attempt(), member.ready()).await {
+                let _ = timeout(self.etcd.attempt(), connected.login.log_in(&connected.client, number)).await;
             }
             sleep(self.backoff.next_wait()).await;
         }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use discovery::Status;
-use discovery_etcd::{Etcd, EtcdOptions, ResyncCause};
+use discovery_etcd::{CallError, Etcd, EtcdError, EtcdOptions, ResyncCause};
+use futures::future::join_all;
 use testkit::{
     etcd::{EtcdCluster, EtcdConfig},
-    wait::{SOON, wait_until},
+    wait::{SOON, wait_for, wait_until},
 };
 use tokio::time::Instant;
 
@@ -25,8 +26,15 @@ async fn cluster_with_users() -> EtcdCluster {
 }
 
 async fn cluster() -> EtcdCluster {
-    // Tokens last one second, and hashing a password takes a millisecond instead of a hundred.
-    let args = ["--auth-token-ttl", "1", "--bcrypt-cost", "4", "--log-level", "debug"].map(str::to_owned).to_vec();
+    // Hashing a password takes a millisecond instead of a hundred.
+    cluster_of_cost(4).await
+}
+
+async fn cluster_of_cost(bcrypt: u32) -> EtcdCluster {
+    // Tokens last one second, if hashing does not take longer.
+    let (bcrypt, ttl) = (bcrypt.to_string(), if bcrypt > 4 { "60" } else { "1" });
+    let args = ["--auth-token-ttl", ttl, "--bcrypt-cost", &bcrypt, "--log-level", "debug"];
+    let args = args.map(str::to_owned).to_vec();
     EtcdCluster::with(EtcdConfig { members: 1, args, ..EtcdConfig::default() }).await
 }
 
@@ -125,8 +133,60 @@ async fn a_wrong_password_is_refused_at_once_and_never_repeated_to_anybody() {
     let error = etcd.snapshot().await.unwrap_err();
     assert!(!error.is_transient() && began.elapsed() < Duration::from_secs(3), "{error:?}");
     let text = format!("{} {error:?} {etcd:?}", service_kit::chain(&error));
-    assert!(text.contains("denied: authentication failed"), "{text}");
+    assert!(text.contains("log-in refused: authentication failed"), "{text}");
     assert!(!text.contains("wrong-horse"), "{text}");
+}
+
+#[tokio::test]
+async fn a_log_in_that_takes_longer_than_a_call_is_made_once_for_all_and_succeeds() {
+    let cluster = cluster_of_cost(12).await;
+    enable(&cluster);
+    let asked = cluster.calls(0, "Auth", "Authenticate").await;
+    // Comparing a password of cost 12 takes a quarter of a second and more.
+    let options = EtcdOptions {
+        etcd_timeout: Duration::from_millis(60),
+        etcd_deadline: Duration::from_millis(100),
+        ..login(&cluster, "muster", PASSWORD)
+    };
+    let etcd = Etcd::new(&options).unwrap();
+    let at_once = join_all((0..16).map(async |_| etcd.snapshot().await)).await;
+    assert!(at_once.iter().all(|snapshot| snapshot.as_ref().is_err_and(EtcdError::is_transient)), "{at_once:?}");
+    let text = service_kit::chain(at_once[0].as_ref().unwrap_err()).to_string();
+    assert!(text.contains("log-in"), "{text}");
+    wait_for("a call that goes through", SOON, async || etcd.snapshot().await.ok()).await;
+    assert_eq!(cluster.calls(0, "Auth", "Authenticate").await - asked, 1.0);
+}
+
+#[tokio::test]
+async fn a_refused_log_in_is_not_repeated_by_every_call() {
+    let cluster = cluster_with_users().await;
+    let asked = cluster.calls(0, "Auth", "Authenticate").await;
+    let etcd = Etcd::new(&login(&cluster, "muster", "wrong-horse")).unwrap();
+    for _ in 0..200 {
+        assert!(!etcd.snapshot().await.unwrap_err().is_transient());
+    }
+    let asked = cluster.calls(0, "Auth", "Authenticate").await - asked;
+    assert!(asked < 20.0, "{asked}");
+}
+
+#[tokio::test]
+async fn a_password_that_changes_in_its_file_and_in_etcd_counts_without_a_restart() {
+    let cluster = cluster_with_users().await;
+    let file = cluster.dir().join("password");
+    std::fs::write(&file, PASSWORD).unwrap();
+    let options = EtcdOptions {
+        etcd_user: Some("muster".to_owned()),
+        etcd_password_file: Some(file.clone()),
+        ..patient(&cluster)
+    };
+    let etcd = Etcd::new(&options).unwrap();
+    etcd.snapshot().await.unwrap();
+    let root = format!("root:{PASSWORD}");
+    cluster.etcdctl_with(&["--user", &root, "user", "passwd", "muster", "--interactive=false"], "battery-staple\n");
+    let refused = wait_for("a refused log-in", SOON, async || etcd.snapshot().await.err()).await;
+    assert!(service_kit::chain(&refused).to_string().contains("log-in refused"), "{refused:?}");
+    std::fs::write(&file, "battery-staple\n").unwrap();
+    wait_for("a call with the new password", SOON, async || etcd.snapshot().await.ok()).await;
 }
 
 #[tokio::test]
@@ -152,7 +212,14 @@ async fn rights_that_are_missing_are_named_and_not_retried() {
     let etcd = Etcd::new(&login(&cluster, "muster", PASSWORD)).unwrap();
     let error = etcd.put_override(&key("mail/a"), Status::Draining).await.unwrap_err();
     assert!(!error.is_transient());
-    assert!(service_kit::chain(&error).to_string().contains("permission denied"), "{error:?}");
+    let text = service_kit::chain(&error).to_string();
+    assert!(text.contains("permission denied") && text.contains("override/"), "{text}");
+    let advice = error.cause().and_then(CallError::advice).unwrap();
+    assert!(advice.ends_with("readwrite override/"), "{advice}");
+    assert!(etcd.writes().trouble(Instant::now()).is_some());
+    let error = etcd.snapshot().await.unwrap_err();
+    let text = service_kit::chain(&error).to_string();
+    assert!(text.contains("read or write override/:"), "a list names the range that is denied: {text}");
     etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap();
 }
 

@@ -5,6 +5,7 @@
 mod auth;
 mod claim;
 mod follower;
+mod full;
 mod keep_alive;
 mod members;
 mod parts;

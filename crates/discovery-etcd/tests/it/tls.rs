@@ -3,13 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use discovery_etcd::{Etcd, EtcdOptions};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use testkit::etcd::{EtcdCluster, EtcdConfig, EtcdTls};
+use testkit::{
+    etcd::{EtcdCluster, EtcdConfig, EtcdTls},
+    wait::{SOON, wait_for},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -37,7 +40,13 @@ impl Authority {
 
     /// Signs a certificate; returns its file and that of its key.
     fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (PathBuf, PathBuf) {
+        self.sign_until(name, usage, SystemTime::now() + Duration::from_secs(86_400))
+    }
+
+    /// [`Authority::sign`], for a certificate that ends then; over the files of the one before.
+    fn sign_until(&self, name: &str, usage: ExtendedKeyUsagePurpose, end: SystemTime) -> (PathBuf, PathBuf) {
         let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+        params.not_after = end.into();
         params.distinguished_name.push(DnType::CommonName, name);
         // A member is a client of itself: its gRPC gateway.
         params.extended_key_usages = vec![usage, ExtendedKeyUsagePurpose::ClientAuth];
@@ -102,6 +111,27 @@ async fn who_cannot_be_trusted_is_refused_soon_and_with_a_reason() {
             "{what}: {text}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_renewed_client_certificate_counts_when_etcd_is_started_again() {
+    let authority = Authority::new();
+    let mut cluster = cluster(&authority).await;
+    let end = SystemTime::now() + Duration::from_secs(25);
+    let identity = authority.sign_until("muster", ExtendedKeyUsagePurpose::ClientAuth, end);
+    let etcd = Etcd::new(&options(&cluster, &authority, Some(identity))).unwrap();
+    let follower = Follower::start(etcd.clone());
+    let lease = etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap().lease;
+    follower.has(&[("mail/a", "a:1")]).await;
+    authority.sign("muster", ExtendedKeyUsagePurpose::ClientAuth);
+    // The open connection outlives its certificate, so nobody notices; then etcd is started again.
+    wait_for("the end of the first certificate", 2 * SOON, async || (SystemTime::now() > end).then_some(())).await;
+    etcd.keep_alive(lease).await.unwrap();
+    cluster.kill(0);
+    cluster.restart(0).await;
+    wait_for("a lease kept alive", SOON, async || etcd.keep_alive(lease).await.ok()).await;
+    etcd.update(&key("mail/a"), &instance("a:2"), lease).await.unwrap();
+    follower.has(&[("mail/a", "a:2")]).await;
 }
 
 #[tokio::test]
