@@ -5,7 +5,7 @@
 //!            429 rate_limited        401                   403 out_of_scope      │ a heartbeat
 //!                                                                                ▼
 //!            scope of its service ─▶ address allowed? ─▶ the sender's own? ─▶ room for one more? ─▶ is it there? ─▶ etcd
-//!            403                     422                 422                  429                   422
+//!            403                     422 (503)           422                  429                   422
 //! ```
 //!
 //! | room | what it settles |
@@ -113,7 +113,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`Denied::Address`], [`Denied::Name`].
+    /// [`Denied::Address`], [`Denied::Name`], [`Denied::Unresolved`].
     pub async fn admit_import(&self, address: &Address) -> Result<(), Denied> {
         let ips = self.addresses(address).await?;
         self.0.networks.check(address, &ips)

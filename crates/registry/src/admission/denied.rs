@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | the token has not that scope | 403 | `out_of_scope` |
 //! | an address outside of the allowed networks, or one that nobody may announce | 422 | `address_not_allowed` |
-//! | a name that does not resolve, or is not taken | 422 | `name_not_allowed` |
+//! | a name that does not exist or has no address (NXDOMAIN, NODATA), or is not taken | 422 | `name_not_allowed` |
+//! | a name that no name server could tell of now | 503 | `name_unresolved` |
 //! | the address of somebody else than the sender | 422 | `address_not_yours` |
 //! | nobody at the address says that it is that instance | 422 | `address_not_proven` |
 //! | too many addresses are being asked at once | 429 | `too_many_proofs` |
@@ -23,6 +24,9 @@ const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// How long one should wait whose address could not be asked.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long one should wait whose name could not be resolved: as long as the look-up waits for its next attempt.
+const UNRESOLVED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,14 @@ pub enum Denied {
         name: String,
         /// The rule.
         why: &'static str,
+    },
+    /// Nobody can tell now what the name stands for: the same heartbeat may be taken a moment later.
+    #[error("the name {name} cannot be resolved for now: {why}; try again, or announce the IP address")]
+    Unresolved {
+        /// Which one.
+        name: String,
+        /// What the look-up came to.
+        why: String,
     },
     /// The address is not the sender's.
     #[error("{address} is not the address that the request comes from, {client}; announce your own")]
@@ -98,7 +110,7 @@ pub enum Reason {
     Scope,
     /// [`Denied::Address`]
     Address,
-    /// [`Denied::Name`]
+    /// [`Denied::Name`], [`Denied::Unresolved`]
     Name,
     /// [`Denied::Source`]
     Source,
@@ -121,7 +133,7 @@ impl Denied {
         match self {
             Self::Scope(_) => Reason::Scope,
             Self::Address { .. } => Reason::Address,
-            Self::Name { .. } => Reason::Name,
+            Self::Name { .. } | Self::Unresolved { .. } => Reason::Name,
             Self::Source { .. } => Reason::Source,
             Self::Unproven { .. } | Self::Busy => Reason::Proof,
             Self::Instances { .. } => Reason::Instances,
@@ -145,6 +157,9 @@ impl From<&Denied> for Problem {
             Denied::Scope(problem) => (**problem).clone(),
             Denied::Address { .. } => address("address_not_allowed"),
             Denied::Name { .. } => address("name_not_allowed"),
+            Denied::Unresolved { .. } => {
+                Self::unavailable("name_unresolved", denied.to_string(), UNRESOLVED_RETRY_AFTER)
+            }
             Denied::Source { .. } => address("address_not_yours"),
             Denied::Unproven { .. } => address("address_not_proven"),
             Denied::Busy => enough("too_many_proofs", BUSY_RETRY_AFTER),

@@ -7,7 +7,11 @@ use registry::admission::names::AllowNames;
 use reqwest::Method;
 use serde_json::{Value, json};
 use service_kit::{signature::SigningKey, tokens::NewToken};
-use testkit::{etcd::EtcdCluster, wait::SOON};
+use testkit::{
+    etcd::EtcdCluster,
+    name_server::{Manner, NameServer},
+    wait::{SOON, wait_until},
+};
 
 use crate::support::{Answer, Registry, instance_path, keys};
 
@@ -173,6 +177,25 @@ async fn a_name_is_held_to_the_rules_of_what_it_resolves_to() {
     assert_eq!(refusing.heartbeat("mail/b", &body).await.code(), "name_not_allowed");
     let unknown = json!({"address": "no-such-name.invalid:1"}).to_string();
     assert_eq!(registry.heartbeat("mail/b", &unknown).await.code(), "name_not_allowed");
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_resolved_now_is_503_and_one_that_does_not_exist_is_422() {
+    let etcd = EtcdCluster::start(1).await;
+    let names = NameServer::start().await;
+    let registry = Registry::start_with(&etcd, |config| config.admission.name_servers = vec![names.address()]).await;
+    let body = json!({"address": "mail-1.test:7070"}).to_string();
+    let missing = registry.heartbeat("mail/a", &body).await;
+    assert_eq!((missing.status.as_u16(), missing.code()), (422, "name_not_allowed"), "NXDOMAIN");
+    names.set("mail-1.test", &["127.0.0.1"], 60);
+    for manner in [Manner::Failing, Manner::Silent] {
+        names.set_manner(manner);
+        let later = registry.heartbeat("mail/a", &body).await;
+        assert_eq!((later.status.as_u16(), later.code()), (503, "name_unresolved"), "{manner:?}: {:?}", later.body);
+        assert_eq!(later.headers["retry-after"], "1");
+    }
+    names.set_manner(Manner::Prompt);
+    wait_until("the heartbeat is taken", SOON, async || registry.heartbeat("mail/a", &body).await.status == 200).await;
 }
 
 #[tokio::test]

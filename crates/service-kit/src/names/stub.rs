@@ -62,6 +62,10 @@ impl Stub {
 
     /// The addresses of `host`, within [`LOOKUP_MAX`].
     pub(super) async fn look_up(&self, host: &str) -> Result<Found, LookupError> {
+        // RFC 6761, section 6.4: no name server is asked.
+        if host == "invalid" || host.ends_with(".invalid") {
+            return Err(LookupError::NoSuchName);
+        }
         let Files { hosts, servers, .. } = self.files();
         if let Some(addresses) = of_this_machine(&hosts, host) {
             return Ok(Found { addresses, ttl: HOSTS_TTL });
