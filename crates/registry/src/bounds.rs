@@ -9,9 +9,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use discovery::{Ttl, deadlines};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tracing::Instrument as _;
 
@@ -25,7 +26,7 @@ pub struct Limits {
     pub at_once_max: usize,
     /// How long a request waits for its turn before it is refused as one too many. Default 250 ms.
     pub turn_wait: Duration,
-    /// When a request is answered at the latest, its turn included. Default 1.8 s: the promise is two seconds.
+    /// When a request is answered at the latest, its turn included. Default 900 ms: heartbeats wait for 1 s.
     pub deadline: Duration,
 }
 
@@ -38,7 +39,23 @@ pub struct Bounds {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { at_once_max: 256, turn_wait: Duration::from_millis(250), deadline: Duration::from_millis(1800) }
+        Self::around(deadlines::ETCD_DEADLINE)
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// With the time that calls to etcd may take together: the answer comes a little later, and with their outcome.
+    pub fn around(etcd: Duration) -> Self {
+        let deadline = deadlines::registry_answer(etcd);
+        Self { at_once_max: 256, turn_wait: Duration::from_millis(250), deadline }
+    }
+
+    /// When to answer a heartbeat that came just now. One with a TTL below 5 s waits for less than 1 s.
+    pub fn heartbeat_deadline(&self, ttl: Ttl) -> Instant {
+        let share = ttl.get().div_duration_f64(Ttl::default().get()).min(1.0);
+        Instant::now() + self.deadline.mul_f64(share)
     }
 }
 
@@ -50,7 +67,8 @@ impl Bounds {
         Self { limits, slots: Arc::new(Semaphore::new(limits.at_once_max)) }
     }
 
-    /// Does `work`, which gets the moment at which it should give up, within the limits.
+    /// Does `work`, which gets the moment at which it should give up, within the limits. That is before the answer is due, so
+    /// that the answer says how the work went.
     ///
     /// # Errors
     ///
@@ -61,10 +79,24 @@ impl Bounds {
         T: Send + 'static,
         F: Future<Output = Result<T, RegistryError>> + Send + 'static,
     {
-        let deadline = Instant::now() + self.limits.deadline;
-        let turn = timeout(self.limits.turn_wait, Arc::clone(&self.slots).acquire_owned()).await;
+        self.run_until(Instant::now() + self.limits.deadline, work).await
+    }
+
+    /// The same for a request that is to be answered at `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bounds::run`].
+    pub async fn run_until<T, F>(&self, deadline: Instant, work: impl FnOnce(Instant) -> F) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        let turn_until = deadline.min(Instant::now() + self.limits.turn_wait);
+        let turn = timeout_at(turn_until, Arc::clone(&self.slots).acquire_owned()).await;
         let Ok(Ok(slot)) = turn else { return Err(RegistryError::Overloaded) };
-        let work = work(deadline);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let work = work(deadline - (left / 4).min(deadlines::REGISTRY_MARGIN));
         let task = tokio::spawn(
             async move {
                 let result = work.await;
@@ -78,6 +110,11 @@ impl Bounds {
             Ok(Err(panicked)) => Err(RegistryError::Broken(panicked)),
             Err(_) => Err(RegistryError::Late),
         }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Whether more than a quarter of what is taken on at once is under way.
@@ -98,7 +135,7 @@ mod tests {
         sync::atomic::{AtomicBool, Ordering},
     };
 
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -107,11 +144,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_takes_too_long_is_answered_before_two_seconds_are_over() {
+    async fn what_takes_too_long_is_answered_before_a_heartbeat_gives_up() {
         let started = Instant::now();
         let result = bounds(1).run(|_| pending::<Result<(), _>>()).await;
         assert!(matches!(result, Err(RegistryError::Late)));
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < deadlines::HEARTBEAT_ATTEMPT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_told_to_end_before_its_caller_goes() {
+        let limits = Limits::default();
+        for ttl in [Ttl::MIN, Ttl::default(), Ttl::MAX] {
+            let (now, deadline) = (Instant::now(), limits.heartbeat_deadline(ttl));
+            let told = bounds(1).run_until(deadline, async |told| Ok(told)).await.unwrap();
+            assert!(told < deadline && told > now, "{ttl}");
+            // How long a heartbeat waits for one registry.
+            let patience = deadlines::HEARTBEAT_ATTEMPT.min(ttl.get() / 5);
+            assert!(deadline < now + patience, "{ttl}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

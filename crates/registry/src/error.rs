@@ -5,8 +5,8 @@
 //! | a field of the request | 422 | `invalid_field` | the caller changes it |
 //! | a setting with a mistake | 422 | `invalid_field` | the same |
 //! | no such instance (overrides only) | 404 | `no_such_instance` | the caller looks again |
-//! | etcd did not answer, or has no leader | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
-//! | etcd refused | 503 | `etcd_refused` | the operator looks at the log |
+//! | etcd did not answer, or has no quorum | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
+//! | etcd refuses, and will until something is changed: full, not permitted | 503 | `etcd_refused` | the operator; the detail has etcd's words |
 //! | no answer in time | 503 | `etcd_slow` | as for `etcd_unavailable` |
 //! | too many requests at once, or too many who wait for a change | 503 | `overloaded` | as for `etcd_unavailable` |
 //! | others kept changing the same instance | 503 | `contended` | as for `etcd_unavailable` |
@@ -21,13 +21,16 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use discovery::{FieldError, InstanceKey};
-use discovery_etcd::EtcdError;
+use discovery_etcd::{CallError, EtcdError, FailureClass};
 use service_kit::{Problem, chain, duration};
 
 use crate::admission::Denied;
 
 /// How long a caller should wait after a 503: about as long as etcd takes to elect a leader.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The member of a problem that says for how long the registration holds nevertheless, in milliseconds.
+pub const HOLDS_MS: &str = "holds_ms";
 
 /// Why the registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +70,27 @@ pub enum RegistryError {
     /// It is not allowed; see [`crate::admission`].
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The instance lives on as it was registered, for another TTL; the rest of what its heartbeat says was not done.
+    #[error("the instance stays registered as it was")]
+    Holds {
+        /// The TTL of its lease, which was kept alive.
+        ttl: Duration,
+        /// What was not done.
+        source: Box<RegistryError>,
+    },
     /// The work panicked.
     #[error("the request was not finished")]
     Broken(#[source] tokio::task::JoinError),
+}
+
+// === impl RegistryError ===
+
+impl RegistryError {
+    /// The same, of a heartbeat that has kept a lease of this TTL alive.
+    #[must_use]
+    pub fn holding(self, ttl: Duration) -> Self {
+        Self::Holds { ttl, source: Box::new(self) }
+    }
 }
 
 /// 422 for a field, as the crate `discovery` words it.
@@ -79,18 +100,16 @@ pub fn field(error: FieldError) -> Problem {
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&RegistryError> for Problem {
+    fn from(error: &RegistryError) -> Self {
         let unavailable = |code: &'static str| Self::unavailable(code, format!("{error}; try again"), RETRY_AFTER);
-        match &error {
+        match error {
             RegistryError::Contended(_) => unavailable("contended"),
-            RegistryError::Etcd { source, .. } if source.is_transient() => {
-                // Not a warning for each: while etcd is away there are hundreds a second, and readiness says it once.
-                tracing::debug!(error = %chain(&error), "heartbeat not committed");
-                unavailable("etcd_unavailable")
-            }
-            RegistryError::Etcd { .. } => {
-                tracing::warn!(error = %chain(&error), "etcd refused");
-                unavailable("etcd_refused")
-            }
+            RegistryError::Etcd { source, .. } => etcd(error, source),
             RegistryError::Late => unavailable("etcd_slow"),
             RegistryError::Overloaded | RegistryError::Crowded => unavailable("overloaded"),
             RegistryError::NotLoaded => unavailable("not_loaded"),
@@ -100,10 +119,33 @@ impl From<RegistryError> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
             }
             RegistryError::Denied(denied) => denied.into(),
+            RegistryError::Holds { ttl, source } => {
+                let holds_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+                Self::from(&**source).with(HOLDS_MS, holds_ms)
+            }
             RegistryError::Broken(_) => {
-                tracing::error!(error = %chain(&error), "a request was not finished");
+                tracing::error!(error = %chain(error), "a request was not finished");
                 Self::internal()
             }
+        }
+    }
+}
+
+/// What etcd did not do, and why, as far as its caller can make use of that. Not a warning for each: while etcd is away or
+/// full there are hundreds a second, and readiness says it once.
+fn etcd(error: &RegistryError, source: &EtcdError) -> Problem {
+    tracing::debug!(error = %chain(error), "etcd did not do what was asked");
+    match source.cause().map(CallError::class) {
+        Some(FailureClass::NoQuorum) => {
+            let detail = format!("{error}, because it has no quorum; try again");
+            Problem::unavailable("etcd_unavailable", detail, RETRY_AFTER)
+        }
+        Some(FailureClass::Passes) => {
+            Problem::unavailable("etcd_unavailable", format!("{error}; try again"), RETRY_AFTER)
+        }
+        Some(FailureClass::Lasts | FailureClass::Answer) | None => {
+            let cause = source.cause().map_or_else(|| chain(source).to_string(), CallError::answer);
+            Problem::unavailable("etcd_refused", format!("{error}: {cause}"), RETRY_AFTER)
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
 //! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
+//! | [`write_watch`] | whether etcd writes: what no watch tells |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
 //! | [`import`] | what other frameworks have registered, made instances like all others |
 //! | [`dns`] | the same, asked by name |
@@ -45,10 +46,11 @@ pub mod restore;
 pub mod settings;
 pub mod token_command;
 pub mod view;
+pub mod write_watch;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
-use discovery::dialect::Dialects;
+use discovery::{deadlines, dialect::Dialects};
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -107,7 +109,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
 
     let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();
-    let bounds = Bounds::new(Limits::default());
+    let bounds = Bounds::new(Limits::around(config.etcd.etcd_deadline));
+    warn_of_impatience(config.etcd.etcd_deadline);
     let tokens = Tokens::load(config.admission.tokens_file.as_deref())?;
     tokens.register(&mut metrics);
     let listen = listener.local_addr()?;
@@ -122,8 +125,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let restored = RestoreMetrics::register(&mut metrics);
     let heard = Heard::default();
     let restorer = Restorer::new(vanished_keys, etcd.clone(), mirror.clone(), heard.clone(), restored);
-    let registrar = Registrar::new(etcd, mirror.clone(), bounds.clone(), admission.clone(), counted).noting(heard);
-    metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds }));
+    let registrar =
+        Registrar::new(etcd.clone(), mirror.clone(), bounds.clone(), admission.clone(), counted).noting(heard);
+    metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds, writes: etcd.writes().clone() }));
     let counted = DnsMetrics::register(&mut metrics);
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
@@ -143,12 +147,26 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     tokio::select! {
         () = serve::serve_with(listener, router, serving, tls, shutdown) => Ok(()),
         // Until the last request is answered: a heartbeat during the drain is as good as any.
-        never = mirror::run(watch, mirror, readiness) => match never {},
+        never = mirror::run(watch, mirror.clone(), readiness.clone()) => match never {},
+        never = write_watch::run(etcd, mirror, readiness) => match never {},
         never = settings.follow() => match never {},
         never = dns::run(dns_server, dns) => match never {},
         never = importer.run() => match never {},
         never = restorer.run() => match never {},
         never = run_alerts(alerts) => match never {},
+    }
+}
+
+/// Heartbeats that give up before the registry has an answer do not hear what is wrong.
+fn warn_of_impatience(etcd_deadline: Duration) {
+    let (answer, heartbeat) = (deadlines::registry_answer(etcd_deadline), deadlines::HEARTBEAT_ATTEMPT);
+    if answer >= heartbeat {
+        let (answer_ms, heartbeat_ms) = (answer.as_millis(), heartbeat.as_millis());
+        tracing::warn!(
+            answer_ms,
+            heartbeat_ms,
+            "answers may take longer than heartbeats wait for them: choose a shorter --etcd-deadline"
+        );
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use discovery::Revision;
+use discovery_etcd::WriteHealth;
 use hickory_proto::op::ResponseCode;
 use prometheus_client::{
     collector::Collector,
@@ -16,6 +18,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use tokio::time::Instant;
 
 use crate::{bounds::Bounds, error::RegistryError, mirror::Mirror};
 
@@ -41,10 +45,29 @@ struct OutcomeLabel {
     outcome: Outcome,
 }
 
-/// Counts heartbeats. Clones share the counters.
+/// What a deregistration came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Farewell {
+    /// The key was deleted.
+    Deregistered,
+    /// There was none.
+    NotThere,
+    Unavailable,
+    Overloaded,
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FarewellLabel {
+    outcome: Farewell,
+}
+
+/// Counts heartbeats and deregistrations, each when its work ends: whoever asked may have gone before. Clones share the
+/// counters.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     heartbeats: Family<OutcomeLabel, Counter>,
+    deregistrations: Family<FarewellLabel, Counter>,
 }
 
 /// What came of an instance whose key was deleted although it had been heard; see [`crate::restore`].
@@ -133,31 +156,66 @@ impl DnsMetrics {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Registers `registry_heartbeats_total{outcome}`.
+    /// Registers `registry_heartbeats_total{outcome}` and `registry_deregistrations_total{outcome}`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("registry_heartbeats", "Heartbeats by what they came to", metrics.heartbeats.clone());
+        let help = "Deregistrations by what they came to";
+        registry.register("registry_deregistrations", help, metrics.deregistrations.clone());
         metrics
     }
 
-    /// Counts one heartbeat.
+    /// Counts one heartbeat whose work has ended.
     pub fn count(&self, result: Result<Outcome, &RegistryError>) {
-        let outcome = result.unwrap_or_else(|error| match error {
-            RegistryError::Etcd { source, .. } if source.is_transient() => Outcome::Unavailable,
-            RegistryError::Late => Outcome::Unavailable,
-            RegistryError::Overloaded => Outcome::Overloaded,
-            RegistryError::Etcd { .. }
-            | RegistryError::Contended(_)
-            | RegistryError::NotLoaded
-            | RegistryError::Stale(_)
-            | RegistryError::Crowded
-            | RegistryError::Invalid(_)
-            | RegistryError::NoSuchInstance(_)
-            | RegistryError::Denied(_)
-            | RegistryError::Broken(_) => Outcome::Failed,
-        });
+        let outcome = result.unwrap_or_else(outcome);
         self.heartbeats.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts one heartbeat if `error` says that no work was begun for it: else its work counts it.
+    pub fn count_not_begun(&self, error: &RegistryError) {
+        if matches!(error, RegistryError::Overloaded) {
+            self.count(Err(error));
+        }
+    }
+
+    /// Counts one deregistration whose work has ended; with the revision at which the key was deleted, 0 for none.
+    pub fn count_deregistration(&self, result: Result<Revision, &RegistryError>) {
+        let outcome = match result {
+            Ok(gone_at) if gone_at > Revision::default() => Farewell::Deregistered,
+            Ok(_) => Farewell::NotThere,
+            Err(error) => match outcome(error) {
+                Outcome::Unavailable => Farewell::Unavailable,
+                Outcome::Overloaded => Farewell::Overloaded,
+                Outcome::Registered | Outcome::Updated | Outcome::KeptAlive | Outcome::Failed => Farewell::Failed,
+            },
+        };
+        self.deregistrations.get_or_create(&FarewellLabel { outcome }).inc();
+    }
+
+    /// As [`Metrics::count_not_begun`], for a deregistration.
+    pub fn count_deregistration_not_begun(&self, error: &RegistryError) {
+        if matches!(error, RegistryError::Overloaded) {
+            self.count_deregistration(Err(error));
+        }
+    }
+}
+
+fn outcome(error: &RegistryError) -> Outcome {
+    match error {
+        RegistryError::Etcd { source, .. } if source.is_transient() => Outcome::Unavailable,
+        RegistryError::Late => Outcome::Unavailable,
+        RegistryError::Overloaded => Outcome::Overloaded,
+        RegistryError::Holds { source, .. } => outcome(source),
+        RegistryError::Etcd { .. }
+        | RegistryError::Contended(_)
+        | RegistryError::NotLoaded
+        | RegistryError::Stale(_)
+        | RegistryError::Crowded
+        | RegistryError::Invalid(_)
+        | RegistryError::NoSuchInstance(_)
+        | RegistryError::Denied(_)
+        | RegistryError::Broken(_) => Outcome::Failed,
     }
 }
 
@@ -168,6 +226,8 @@ pub struct Gauges {
     pub mirror: Mirror,
     /// What is under way.
     pub bounds: Bounds,
+    /// How writes go.
+    pub writes: WriteHealth,
 }
 
 impl Collector for Gauges {
@@ -189,6 +249,8 @@ impl Collector for Gauges {
         gauge("registry_unsettled_commits", "Own commits that the mirror has not shown yet", count(unsettled))?;
         let help = "Requests on their way to etcd; beyond a bound, others wait for their turn or are refused";
         gauge("registry_requests_under_way", help, count(self.bounds.under_way()))?;
+        let help = "1 while etcd does not write; /readyz and the log say why";
+        gauge("registry_writes_failing", help, i64::from(self.writes.trouble(Instant::now()).is_some()))?;
         let help = "Clients that wait for a change, by long poll or event stream";
         gauge("registry_waiting", help, count(self.mirror.bells().waiting()))?;
         if let Some(age) = self.mirror.age() {

@@ -23,10 +23,12 @@
 
 mod lease_ttl;
 
+use std::time::Duration;
+
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl, heartbeat::HeartbeatReply};
 use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
 use service_kit::tokens::Action;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use self::lease_ttl::LeaseTtl;
 use crate::{
@@ -108,26 +110,40 @@ impl Registrar {
     /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
     /// nevertheless; the same heartbeat again is harmless.
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
+        let (ttl, answer_at) = (heartbeat.ttl, self.bounds.limits().heartbeat_deadline(heartbeat.ttl));
         self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
-        self.hear(&heartbeat.key, heartbeat.instance.status, heartbeat.ttl);
-        let (this, ttl) = (self.clone(), heartbeat.ttl);
+        self.hear(&heartbeat.key, heartbeat.instance.status, ttl);
+        let this = self.clone();
         let work = move |deadline| async move {
-            let committed = this.commit(&heartbeat, deadline).await?;
-            this.heard.keep(&heartbeat.key, committed.lease, Instant::now());
-            let ordered = this.mirror.look().overridden(&heartbeat.key);
-            let written = !matches!(committed.outcome, Outcome::KeptAlive);
-            this.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written).await;
-            Ok((committed, ordered.unwrap_or(heartbeat.instance.status)))
+            let result = this.until(deadline).take(heartbeat, deadline).await;
+            this.metrics.count(result.as_ref().map(|(committed, _)| committed.outcome));
+            result
         };
-        let result = self.bounds.run(work).await;
-        self.metrics.count(result.as_ref().map(|(committed, _)| committed.outcome));
-        let (Committed { revision, .. }, status) = result?;
+        let result = self.bounds.run_until(answer_at, work).await;
+        let (Committed { revision, .. }, status) = result.inspect_err(|error| self.metrics.count_not_begun(error))?;
         Ok(HeartbeatReply {
             ttl_ms: ttl.as_millis(),
             next_heartbeat_ms: self.next_heartbeat_ms(ttl),
             status,
             revision: revision.0,
         })
+    }
+
+    /// The same, for work that is to end at `deadline`.
+    fn until(&self, deadline: Instant) -> Self {
+        Self { etcd: self.etcd.until(deadline), ..self.clone() }
+    }
+
+    /// The work of [`Registrar::accept`]: what was committed, and the status that the instance has by it.
+    async fn take(&self, heartbeat: Heartbeat, deadline: Instant) -> Result<(Committed, Status), RegistryError> {
+        let committed = self.commit(&heartbeat, deadline).await?;
+        self.heard.keep(&heartbeat.key, committed.lease, Instant::now());
+        let ordered = self.mirror.look().overridden(&heartbeat.key);
+        let written = !matches!(committed.outcome, Outcome::KeptAlive);
+        let following = self.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written);
+        // The instance is registered, whatever becomes of its views.
+        let _ = timeout_at(deadline, following).await;
+        Ok((committed, ordered.unwrap_or(heartbeat.instance.status)))
     }
 
     /// Takes a heartbeat that says no more than how the instance is, and keeps it as it was registered; false when it is
@@ -139,12 +155,15 @@ impl Registrar {
     pub async fn report(&self, key: InstanceKey, status: Status) -> Result<bool, RegistryError> {
         self.admission.authorize(&key, Action::Register)?;
         let this = self.clone();
-        let work = move |_deadline| async move { this.commit_report(key, status).await };
+        let work = move |deadline| async move {
+            let result = this.until(deadline).commit_report(key, status).await;
+            if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {
+                this.metrics.count(counted);
+            }
+            result
+        };
         let result = self.bounds.run(work).await;
-        if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {
-            self.metrics.count(counted);
-        }
-        Ok(result?.is_some())
+        Ok(result.inspect_err(|error| self.metrics.count_not_begun(error))?.is_some())
     }
 
     async fn commit_report(&self, key: InstanceKey, status: Status) -> Result<Option<Outcome>, RegistryError> {
@@ -200,15 +219,18 @@ impl Registrar {
         self.admission.authorize(&key, Action::Register)?;
         self.heard.forget(&key);
         let this = self.clone();
-        let work = move |_deadline| async move {
-            let gone_at = this.etcd.leave(&key).await.map_err(failed("deregister the instance"))?;
+        let work = move |deadline| async move {
+            let left = this.until(deadline).etcd.leave(&key).await.map_err(failed("deregister the instance"));
+            this.metrics.count_deregistration(left.as_ref().copied());
+            let gone_at = left?;
             if gone_at > Revision::default() {
                 tracing::info!(parent: None, %key, revision = %gone_at, "instance deregistered");
                 this.mirror.commit(key, gone_at, None);
             }
             Ok(gone_at.max(this.mirror.look().revision()))
         };
-        self.bounds.run(work).await
+        let result = self.bounds.run(work).await;
+        result.inspect_err(|error| self.metrics.count_deregistration_not_begun(error))
     }
 
     /// Writes an operator's word about a registered instance.
@@ -219,7 +241,8 @@ impl Registrar {
     pub async fn set_override(&self, key: InstanceKey, status: Status) -> Result<Revision, RegistryError> {
         self.admission.authorize(&key, Action::Operate)?;
         let (etcd, dialects) = (self.etcd.clone(), self.dialects.clone());
-        let work = move |_deadline| async move {
+        let work = move |deadline| async move {
+            let etcd = etcd.until(deadline);
             let held = etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?;
             let Some(held) = held else { return Err(RegistryError::NoSuchInstance(key)) };
             let revision = etcd.put_override(&key, status).await.map_err(failed("write the override"))?;
@@ -240,8 +263,9 @@ impl Registrar {
     pub async fn clear_override(&self, key: InstanceKey) -> Result<bool, RegistryError> {
         self.admission.authorize(&key, Action::Operate)?;
         let this = self.clone();
-        let work = move |_deadline| async move {
-            let existed = this.etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
+        let work = move |deadline| async move {
+            let existed =
+                this.until(deadline).etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
             if existed {
                 tracing::info!(parent: None, %key, "an operator's override ends");
                 let lease = this.mirror.look().held(&key).and_then(|held| held.lease);
@@ -290,13 +314,16 @@ impl Registrar {
             }
             Err(source) => return Err(failed("keep the lease alive")(source)),
         };
-        if ttl_secs != self.lease_ttl.wanted_secs(heartbeat.ttl) {
-            return self.replace(heartbeat, held).await;
-        }
-        if held.instance.as_ref() != Some(&heartbeat.instance) {
-            return self.update(heartbeat, lease).await;
-        }
-        self.confirm(&heartbeat.key, lease).await
+        let next = async {
+            if ttl_secs != self.lease_ttl.wanted_secs(heartbeat.ttl) {
+                return self.replace(heartbeat, held).await;
+            }
+            if held.instance.as_ref() != Some(&heartbeat.instance) {
+                return self.update(heartbeat, lease).await;
+            }
+            self.confirm(&heartbeat.key, lease).await
+        };
+        next.await.map_err(|error| error.holding(Duration::from_secs(ttl_secs)))
     }
 
     /// Grants and puts, if the key is still as `seen`.

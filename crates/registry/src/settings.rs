@@ -105,7 +105,7 @@ impl Settings {
     /// etcd cannot be read; see [`crate::bounds::Bounds::run`].
     pub async fn read(&self, key: SettingKey) -> Result<Found, RegistryError> {
         let etcd = self.etcd.clone();
-        let work = move |_| async move { etcd.setting(&key, None).await.map_err(not_read) };
+        let work = move |until| async move { etcd.until(until).setting(&key, None).await.map_err(not_read) };
         let (revision, setting) = self.bounds.run(work).await?;
         let index = setting.as_ref().map_or(revision, |setting| setting.modified);
         Ok(Found { setting, index, revision })
@@ -119,8 +119,8 @@ impl Settings {
     pub async fn write(&self, key: SettingKey, value: String, expected: Expected) -> Result<Write, RegistryError> {
         check(&key, &value)?;
         let etcd = self.etcd.clone();
-        let work = move |_| async move {
-            let write = etcd.put_setting(&key, &value, expected).await;
+        let work = move |until| async move {
+            let write = etcd.until(until).put_setting(&key, &value, expected).await;
             let write = write.map_err(|source| RegistryError::Etcd { operation: "write the setting", source })?;
             if let Write::Done(Some(revision)) = write {
                 tracing::info!(%key, %revision, bytes = value.len(), "setting written");
@@ -137,8 +137,8 @@ impl Settings {
     /// As [`Settings::read`].
     pub async fn delete(&self, key: SettingKey, expected: Expected) -> Result<Write, RegistryError> {
         let etcd = self.etcd.clone();
-        let work = move |_| async move {
-            let write = etcd.delete_setting(&key, expected).await;
+        let work = move |until| async move {
+            let write = etcd.until(until).delete_setting(&key, expected).await;
             let write = write.map_err(|source| RegistryError::Etcd { operation: "delete the setting", source })?;
             if let Write::Done(Some(revision)) = write {
                 tracing::info!(%key, %revision, "setting deleted");
@@ -156,7 +156,7 @@ impl Settings {
     /// As [`Settings::read`].
     pub async fn history(&self, key: SettingKey, at: Option<Revision>) -> Result<History, RegistryError> {
         let etcd = self.etcd.clone();
-        self.bounds.run(move |_| async move { walk_back(&etcd, &key, at).await }).await
+        self.bounds.run(move |until| async move { walk_back(&etcd.until(until), &key, at).await }).await
     }
 
     /// Every setting with the revision of its last write, and the revision up to which that is known.

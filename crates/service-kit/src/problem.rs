@@ -8,7 +8,7 @@
 //! The status says whose turn it is: 400 and 422 the caller changes the request; 404, 409 the caller looks again; 503
 //! the caller waits `Retry-After` seconds; 500 is a bug of ours. Internals go to the log, never into `detail`.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -35,6 +35,8 @@ pub struct Problem {
     pub errors: Vec<FieldProblem>,
     /// How long to wait before the next attempt; sent as `Retry-After` in whole seconds, at least 1.
     pub retry_after: Option<Duration>,
+    /// More members of the body for programs (RFC 9457, section 3.2).
+    pub members: BTreeMap<&'static str, serde_json::Value>,
 }
 
 /// What is wrong with one field.
@@ -49,7 +51,8 @@ pub struct FieldProblem {
 impl Problem {
     /// A problem with a status, a stable code and a sentence.
     pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
-        Self { status, code: code.into(), detail: detail.into(), errors: Vec::new(), retry_after: None }
+        let (errors, members) = Default::default();
+        Self { status, code: code.into(), detail: detail.into(), errors, retry_after: None, members }
     }
 
     /// 422 for one field of a well-formed request.
@@ -82,6 +85,13 @@ impl Problem {
         self
     }
 
+    /// Adds a member to the body. Its name is none of those that every problem has.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.members.insert(name, value.into());
+        self
+    }
+
     /// The body, as text: for those who answer without axum.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -102,6 +112,7 @@ impl Problem {
             detail: &self.detail,
             errors: &self.errors,
             request_id: request::current_id(),
+            members: &self.members,
         }
     }
 }
@@ -116,6 +127,8 @@ struct Body<'a> {
     errors: &'a [FieldProblem],
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
+    #[serde(flatten)]
+    members: &'a BTreeMap<&'static str, serde_json::Value>,
 }
 
 impl IntoResponse for Problem {

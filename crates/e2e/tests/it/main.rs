@@ -7,6 +7,7 @@ mod broadcasts;
 mod browser;
 mod configuration;
 mod curl_session;
+mod deadlines;
 mod faults_crowd;
 mod faults_etcd;
 mod faults_gateway;

@@ -67,7 +67,12 @@ impl Registry {
     /// Starts one and waits for nothing.
     pub(crate) async fn launch(endpoints: Vec<String>, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::try_parse_from(["registry"]).unwrap();
-        config.etcd = EtcdOptions::at(endpoints);
+        // More patience than by default: etcd shares this machine with other tests.
+        config.etcd = EtcdOptions {
+            etcd_timeout: Duration::from_millis(500),
+            etcd_deadline: Duration::from_millis(1500),
+            ..EtcdOptions::at(endpoints)
+        };
         config.dns_listen = DnsListen::Off;
         configure(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

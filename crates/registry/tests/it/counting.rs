@@ -1,0 +1,57 @@
+//! What is counted is what was done, whether or not the caller still waited for it.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use reqwest::Method;
+use testkit::{
+    etcd::EtcdCluster,
+    wait::{SOON, wait_for_eq, wait_until},
+};
+use tokio::time::timeout;
+
+use crate::support::{Registry, instance_path};
+
+const ADDRESS: &str = r#"{"address":"10.0.0.5:7070"}"#;
+/// Shorter than any work with an etcd that is stopped.
+const IMPATIENT: Duration = Duration::from_millis(50);
+
+/// The sum of a counter over its labels.
+async fn total(registry: &Registry, name: &str) -> f64 {
+    let text = registry.get("/metrics").await.body.as_str().expect("text").to_owned();
+    let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+#[tokio::test]
+async fn heartbeats_whose_senders_have_gone_are_counted() {
+    let mut etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let before = total(&registry, "registry_heartbeats_total").await;
+    etcd.freeze(0);
+    let sent = (0..120).map(async |n| timeout(IMPATIENT, registry.heartbeat(&format!("mail/{n}"), ADDRESS)).await);
+    let answered = join_all(sent).await.into_iter().flatten().count();
+    assert!(answered < 120, "an etcd that is stopped answers nobody");
+    wait_for_eq("every heartbeat is counted", SOON, before + 120.0, async || {
+        total(&registry, "registry_heartbeats_total").await
+    })
+    .await;
+    etcd.thaw(0);
+}
+
+#[tokio::test]
+async fn a_deregistration_that_succeeds_behind_its_callers_back_is_counted_as_one_that_did() {
+    let mut etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    registry.beat("mail/a", ADDRESS).await;
+    etcd.freeze(0);
+    let asked = registry.ask(Method::DELETE, &instance_path("mail/a"), "");
+    assert!(timeout(IMPATIENT, asked).await.is_err(), "an etcd that is stopped answers nobody");
+    etcd.thaw(0);
+    wait_until("it is gone", SOON, async || !registry.instances("mail").await.contains_key("a")).await;
+    wait_until("it is counted", SOON, async || {
+        let text = registry.get("/metrics").await.body.as_str().expect("text").to_owned();
+        text.contains("registry_deregistrations_total{outcome=\"Deregistered\"} 1")
+    })
+    .await;
+}
