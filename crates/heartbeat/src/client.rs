@@ -13,7 +13,7 @@ use axum::{
     },
 };
 use discovery::{
-    SettingKey,
+    SettingKey, Ttl,
     heartbeat::{FullHeartbeat, HeartbeatReply},
 };
 use service_kit::client::{Answer, ClientError, HttpClient};
@@ -188,7 +188,8 @@ fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body
     let code = status.as_u16();
     match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            HeartbeatError::Busy { registry, status: code, detail, retry_after: retry_after(headers) }
+            let retry_after = retry_after(headers);
+            HeartbeatError::Busy { registry, status: code, detail, retry_after, holds: holds(body) }
         }
         _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             HeartbeatError::Failed { registry, status: code, detail }
@@ -201,6 +202,13 @@ fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body
 fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     Duration::from_secs(seconds.unwrap_or(0)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+}
+
+/// For how long the registration holds nevertheless; whatever is said, no longer than a TTL can be.
+fn holds(body: &[u8]) -> Option<Duration> {
+    let problem = serde_json::from_slice::<serde_json::Value>(body).ok()?;
+    let holds = Duration::from_millis(problem.get("holds_ms")?.as_u64()?);
+    Some(holds.min(Ttl::MAX.get()))
 }
 
 /// The `detail` of an RFC 9457 problem, else the text as it is; in a form that may stand in a log line.
@@ -257,6 +265,16 @@ mod tests {
             let HeartbeatError::Busy { retry_after, .. } = classified(503, value, "") else { panic!("{value:?}") };
             assert_eq!(retry_after.as_millis(), expected_ms, "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_registry_may_say_that_the_registration_holds_nevertheless() {
+        let holds = |body: &str| classified(503, None, body).holds().map(|holds| holds.as_millis());
+        assert_eq!(holds(r#"{"detail":"etcd is full","holds_ms":5000}"#), Some(5000));
+        assert_eq!(holds(r#"{"detail":"etcd is full"}"#), None);
+        assert_eq!(holds(r#"{"holds_ms":-1}"#), None);
+        assert_eq!(holds(&format!(r#"{{"holds_ms":{}}}"#, u64::MAX)), Some(Ttl::MAX.get().as_millis()));
+        assert!(!classified(503, None, r#"{"holds_ms":5000}"#).is_in_doubt());
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub enum HeartbeatError {
         detail: String,
         /// When it wants to be asked again, within our bounds.
         retry_after: Duration,
+        /// For how long the registration holds nevertheless, if it says so: the lease was kept alive, and something else
+        /// was not done.
+        holds: Option<Duration>,
     },
     /// Another 5xx: its problem, not ours.
     #[error("registry {registry} failed ({status}): {detail}")]
@@ -100,10 +103,26 @@ impl HeartbeatError {
         match self {
             Self::Unreachable { source, .. } => !source.is_connect(),
             Self::TimedOut { .. } | Self::Failed { .. } => true,
-            Self::Busy { status, .. } => *status >= 500,
+            Self::Busy { status, holds, .. } => *status >= 500 && holds.is_none(),
             Self::Advertise(_) | Self::Credentials(_) | Self::Refused { .. } | Self::Nonsense { .. } | Self::Held => {
                 false
             }
+        }
+    }
+
+    /// For how long the registration holds although the heartbeat was not taken as it is, if the registry says so.
+    #[must_use]
+    pub fn holds(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { holds, .. } => *holds,
+            Self::Advertise(_)
+            | Self::Credentials(_)
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Failed { .. }
+            | Self::Refused { .. }
+            | Self::Nonsense { .. }
+            | Self::Held => None,
         }
     }
 }

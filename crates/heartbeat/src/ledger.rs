@@ -8,7 +8,8 @@
 //! | failing | the first one that nobody took; the registration holds until the TTL is over |
 //! | refused | the first one that a change of configuration must mend, and whenever the complaint changes |
 //! | recovered | a heartbeat was taken again in time |
-//! | lost | the TTL is over |
+//! | lost | the TTL is over, and no heartbeat since can have prolonged it |
+//! | unconfirmed | the TTL is over, but a registry that did not answer, or answered 5xx, may have prolonged it |
 //! | moved | another registry took it |
 //! | drained, undrained | an operator said so, and took it back |
 
@@ -41,6 +42,7 @@ pub(crate) enum Change {
     Refused,
     Recovered,
     Lost,
+    Unconfirmed,
     Moved,
     Drained,
     Undrained,
@@ -51,6 +53,8 @@ pub(crate) enum Change {
 pub(crate) struct Ledger {
     state: State,
     expires: Option<Instant>,
+    /// Until when the registration may hold by a heartbeat of which it is not known whether it was taken.
+    in_doubt_until: Option<Instant>,
     is_drained: bool,
     complaint: Option<String>,
 }
@@ -68,7 +72,7 @@ impl Ledger {
             address: None,
             instance: None,
         };
-        Self { state, expires: None, is_drained: false, complaint: None }
+        Self { state, expires: None, in_doubt_until: None, is_drained: false, complaint: None }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -111,6 +115,7 @@ impl Ledger {
         }
         self.is_drained = is_drained;
         self.complaint = None;
+        self.in_doubt_until = None;
         self.expires = Some(sent + schedule::granted(&reply));
         state.last_error = None;
         state.reply = Some(reply);
@@ -123,6 +128,13 @@ impl Ledger {
     /// Nobody took a heartbeat; `error` is what the last one asked said.
     pub(crate) fn failed(&mut self, now: Instant, error: HeartbeatError) -> Vec<Change> {
         let mut changes = Vec::new();
+        if let (Some(holds), Some(expires)) = (error.holds(), self.expires()) {
+            // Counted from when the heartbeat was sent at the earliest.
+            self.expires = Some(expires.max(now + holds.saturating_sub(schedule::ATTEMPT_MAX)));
+        }
+        if let (true, Some(reply)) = (error.is_in_doubt(), &self.state.reply) {
+            self.in_doubt_until = Some(now + schedule::granted(reply));
+        }
         if error.is_transient() {
             if self.state.last_error.is_none() {
                 let holds = self.expires.map_or(Duration::ZERO, |expires| expires.saturating_duration_since(now));
@@ -145,7 +157,8 @@ impl Ledger {
         if self.expires().is_some_and(|expires| expires <= now) {
             self.state.registered = false;
             self.state.since = now;
-            return Some(Change::Lost);
+            let is_in_doubt = self.in_doubt_until.is_some_and(|until| now < until);
+            return Some(if is_in_doubt { Change::Unconfirmed } else { Change::Lost });
         }
         None
     }
@@ -200,8 +213,8 @@ mod tests {
         let now = Instant::now();
         let mut ledger = Ledger::new(now);
         ledger.accepted(now + SECOND / 2, passing(now));
-        assert_eq!(ledger.failed(now + 2 * SECOND, timed_out()), [Change::Failing { holds: 3 * SECOND }]);
-        assert_eq!(ledger.failed(now + 4 * SECOND, timed_out()), []);
+        assert_eq!(ledger.failed(now + 2 * SECOND, HeartbeatError::Held), [Change::Failing { holds: 3 * SECOND }]);
+        assert_eq!(ledger.failed(now + 4 * SECOND, HeartbeatError::Held), []);
         assert!(ledger.state().registered && ledger.state().last_error.is_some());
         assert_eq!(ledger.passed(now + 5 * SECOND), Some(Change::Lost), "counted from when it was sent");
         assert_eq!(ledger.passed(now + 6 * SECOND), None);
@@ -209,6 +222,35 @@ mod tests {
         let back = now + 9 * SECOND;
         assert_eq!(ledger.accepted(back, passing(back)), [Change::Back { after: 4 * SECOND }]);
         assert!(ledger.state().last_error.is_none());
+    }
+
+    #[test]
+    fn a_registration_is_called_lost_only_when_no_heartbeat_can_have_prolonged_it() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now, passing(now));
+        ledger.failed(now + 2 * SECOND, timed_out());
+        assert_eq!(ledger.passed(now + 5 * SECOND), Some(Change::Unconfirmed), "the registry may have taken it");
+        assert!(!ledger.state().registered);
+        ledger.accepted(now + 6 * SECOND, passing(now + 6 * SECOND));
+        ledger.failed(now + 8 * SECOND, HeartbeatError::Held);
+        assert_eq!(ledger.passed(now + 11 * SECOND), Some(Change::Lost));
+    }
+
+    #[test]
+    fn a_registration_that_a_registry_says_to_hold_is_not_lost() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now, passing(now));
+        for second in [2, 4, 6, 8] {
+            let (registry, detail) = (A.parse().unwrap(), "etcd did not update the instance: full".to_owned());
+            let holds = Some(5 * SECOND);
+            let full = HeartbeatError::Busy { registry, status: 503, detail, retry_after: SECOND, holds };
+            assert!(!ledger.failed(now + second * SECOND, full).contains(&Change::Lost), "{second}");
+            assert_eq!(ledger.passed(now + second * SECOND), None);
+        }
+        assert!(ledger.state().registered && ledger.state().last_error.is_some());
+        assert_eq!(ledger.passed(now + 12 * SECOND), Some(Change::Lost), "nothing was heard for longer than that");
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub(crate) fn log(service: &ServiceName, state: &State, change: Change) {
         }
         Change::Recovered => tracing::info!(%service, instance, registry, "heartbeats are taken again"),
         Change::Lost => tracing::warn!(%service, instance, error, "the registration is lost; trying on"),
+        Change::Unconfirmed => {
+            tracing::warn!(
+                %service,
+                instance,
+                error,
+                "no registry has confirmed the registration within its TTL; it may have ended; trying on"
+            );
+        }
         Change::Moved => tracing::info!(%service, instance, registry, "heartbeats go to another registry"),
         Change::Drained => tracing::warn!(%service, instance, "drained by an operator: new requests go elsewhere"),
         Change::Undrained => tracing::info!(%service, instance, "no longer drained by an operator"),
