@@ -29,6 +29,7 @@ mod console;
 mod data;
 mod drain;
 mod environment;
+mod etcd_advice;
 mod etcd_log;
 mod etcd_member;
 mod etcd_rejoin;

@@ -9,6 +9,7 @@ use crate::{
     board::{Board, Condition},
     child::{Child, describe},
     console::Console,
+    etcd_advice,
     process_id::ProcessId,
     readiness::Prober,
     restart::{RestartPolicy, Verdict},
@@ -78,13 +79,9 @@ fn give_up(process: &Process, shared: &Shared, how: &str, last_lines: &[String])
         shared.console.child(name, &format!("  {line}"));
     }
     if process.stage == Stage::Etcd {
-        let all = process.folder.display();
-        shared
-            .console
-            .say(&format!("If its data are damaged: stop, remove {all}/{name}, start again; it joins the others."));
-        shared
-            .console
-            .say(&format!("If more members are: remove {all}. Registrations come back; drains and policies do not."));
+        for line in etcd_advice::lines(name, &process.folder.display().to_string(), last_lines) {
+            shared.console.say(&line);
+        }
     }
     shared.board.update(name, |entry| {
         entry.condition = Condition::GivenUp(format!("it ended ({how}) again and again"));
