@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use discovery::policy::Details;
 use discovery_etcd::WatchHealth;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
@@ -162,7 +163,7 @@ fn withheld_json(withheld: &Withheld) -> Value {
         "key": withheld.key,
         "instance": { "address": withheld.address },
         "decision": "withheld",
-        "reason": format!("it {}", unavailable::reason(withheld.why)),
+        "reason": format!("it {}", unavailable::reason(withheld, Details::Full)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `/explain?service=mail`: every instance of a service with the verdict and the reasons, the policy that is in force and
 //! where it comes from, and who would be picked now. For a person who asks why a request went where it went.
 
+use discovery::{Status, policy::Details};
 use serde_json::{Value, json};
 
 use crate::{
@@ -58,7 +59,7 @@ fn withheld(withheld: &Withheld) -> Value {
         "key": withheld.key,
         "address": withheld.address,
         "verdict": "withheld",
-        "why": [format!("it {}", unavailable::reason(withheld.why))],
+        "why": [format!("it {}", unavailable::reason(withheld, Details::Full))],
     })
 }
 
@@ -134,6 +135,10 @@ impl Place<'_> {
 
     fn remarks(&self, candidate: &Candidate, now: Millis) -> Vec<String> {
         let mut remarks = Vec::new();
+        if candidate.instance.status == Status::Degraded {
+            let reason = candidate.instance.reason.as_ref().map(|reason| format!(": {reason}"));
+            remarks.push(format!("it is degraded{}", reason.unwrap_or_default()));
+        }
         let load_balancing = &self.service.policy().load_balancing;
         if let Some(share) = pick::share_permille(candidate, load_balancing.slow_start, now) {
             remarks.push(format!("it has just joined: {} % of its share", share / 10));

@@ -383,7 +383,7 @@ impl Instances {
             return;
         }
         let cause = Cause::of(registered.instance.status, registered.lease.is_some());
-        let wants_requests = registered.instance.status == Status::Passing && !self.overrides.contains_key(&key);
+        let wants_requests = registered.instance.status.is_in_rotation() && !self.overrides.contains_key(&key);
         // Nobody else's address, no address twice, and none that must not even be asked whether it lives.
         let is_usable = successors.is_empty()
             && self.suspected_places.at(&address).iter().all(|suspect| suspect.service != key.service)

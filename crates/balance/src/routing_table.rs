@@ -17,7 +17,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
-use discovery::{Address, InstanceKey, Revision, Scheme, ServiceName, Status, policy::Policy};
+use discovery::{Address, InstanceKey, Reason, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
 pub(crate) use candidate::{Candidate, InFlight, Standing};
@@ -81,6 +81,8 @@ pub(crate) struct Withheld {
     pub(crate) key: InstanceKey,
     pub(crate) address: Address,
     pub(crate) why: Why,
+    /// What the instance says about its status, if that is why.
+    pub(crate) reason: Option<Reason>,
 }
 
 /// Why a registered instance gets no requests.

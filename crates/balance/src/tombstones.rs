@@ -55,8 +55,8 @@ impl Cause {
     pub fn of(status: Status, has_lease: bool) -> Self {
         match (status, has_lease) {
             (Status::Draining, _) => Self::Deregistered,
-            (Status::Passing | Status::Critical, true) => Self::Expired,
-            (Status::Passing | Status::Critical, false) => Self::Deleted,
+            (Status::Passing | Status::Degraded | Status::Critical, true) => Self::Expired,
+            (Status::Passing | Status::Degraded | Status::Critical, false) => Self::Deleted,
         }
     }
 }

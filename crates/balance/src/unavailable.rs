@@ -77,7 +77,7 @@ pub(crate) fn unknown(name: &str, table: &RoutingTable) -> Refusal {
 /// "one" in the place of addresses that are not told.
 fn withheld(withheld: &[Withheld], details: Details) -> String {
     if let [one] = withheld {
-        return format!("{} {}", named("its only instance", &one.address, details), reason(one.why));
+        return format!("{} {}", named("its only instance", &one.address, details), reason(one, details));
     }
     let mut sentence = format!("its {} instances take no requests: ", withheld.len());
     for (n, one) in withheld.iter().take(NAMED_MAX).enumerate() {
@@ -87,7 +87,7 @@ fn withheld(withheld: &[Withheld], details: Details) -> String {
             Details::Reason => "one".to_owned(),
             Details::Full => one.address.to_string(),
         };
-        let _ = write!(sentence, "{comma}{whose} {}", reason(one.why));
+        let _ = write!(sentence, "{comma}{whose} {}", reason(one, details));
     }
     if let Some(more @ 1..) = withheld.len().checked_sub(NAMED_MAX) {
         let _ = write!(sentence, ", and {more} more");
@@ -95,10 +95,13 @@ fn withheld(withheld: &[Withheld], details: Details) -> String {
     sentence
 }
 
-/// Completes the sentence "10.0.0.5:7070 …".
-pub(crate) fn reason(why: Why) -> String {
-    match why {
-        Why::Status(status) => format!("is {status}"),
+/// Completes the sentence "10.0.0.5:7070 …". An instance's own words may hold addresses, so they are told with these.
+pub(crate) fn reason(withheld: &Withheld, details: Details) -> String {
+    match withheld.why {
+        Why::Status(status) => match withheld.reason.as_ref().filter(|_| details == Details::Full) {
+            None => format!("is {status}"),
+            Some(reason) => format!("is {status} ({reason})"),
+        },
         Why::Operator(status) => format!("is {status} by an operator's word"),
         Why::Address(forbidden) => forbidden.to_string(),
         Why::Scheme(scheme) => format!("speaks {scheme}, which this gateway does not speak yet"),
@@ -139,7 +142,7 @@ mod tests {
     fn instances_that_want_no_requests_are_named_with_the_reason() {
         let withheld = |port: u16, why| {
             let (key, address) = (format!("service/mail/{port}"), format!("10.0.0.5:{port}"));
-            Withheld { key: key.parse().unwrap(), address: address.parse().unwrap(), why }
+            Withheld { key: key.parse().unwrap(), address: address.parse().unwrap(), why, reason: None }
         };
         let one = Service { withheld: vec![withheld(1, Why::Operator(Status::Draining))], ..mail() };
         let expected = "mail is down: its only instance 10.0.0.5:1 is draining by an operator's word";
@@ -154,6 +157,17 @@ mod tests {
         let expected = "mail is down: its 5 instances take no requests: one is critical, one is critical, one is critical, \
                         and 2 more";
         assert_eq!(sentence(&of(&many, Millis(0))), expected);
+    }
+
+    #[test]
+    fn what_an_instance_says_of_its_state_is_told_to_those_who_may_know_addresses() {
+        let (key, address) = ("service/mail/a".parse().unwrap(), "10.0.0.5:1".parse().unwrap());
+        let reason = discovery::Reason::shorten("no database at 10.0.0.9");
+        let critical = Withheld { key, address, why: Why::Status(Status::Critical), reason };
+        let service = Service { withheld: vec![critical], ..mail() };
+        let expected = "mail is down: its only instance 10.0.0.5:1 is critical (no database at 10.0.0.9)";
+        assert_eq!(sentence(&in_full(&service, Millis(0))), expected);
+        assert_eq!(sentence(&of(&service, Millis(0))), "mail is down: its only instance is critical");
     }
 
     #[test]

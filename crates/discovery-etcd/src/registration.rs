@@ -131,7 +131,7 @@ impl Etcd {
 /// is no registration, and one that cannot be read is deleted as it is.
 fn farewell(seen: &Current) -> Option<(Instance, LeaseId)> {
     let instance = Instance::parse(&seen.value).ok().filter(|instance| instance.status != Status::Draining)?;
-    Some((Instance { status: Status::Draining, ..instance }, seen.lease?))
+    Some((Instance { status: Status::Draining, reason: None, ..instance }, seen.lease?))
 }
 
 pub(crate) fn check(key: &InstanceKey, instance: &Instance) -> Result<(), EtcdError> {

@@ -10,7 +10,7 @@
 //! | [`SkyDns`](Dialect::SkyDns) | `/skydns/muster/service/mail/<label>`, below the [domain](Dialects::under) | JSON | `CoreDNS`' etcd plugin |
 //! | [`GoMicro`](Dialect::GoMicro) | `/micro/registry/mail/<id>` | JSON | go-micro's etcd registry |
 //!
-//! None of these readers knows a status: whatever they find gets traffic. So only a passing instance is written; one
+//! None of these readers knows a status: whatever they find gets traffic. So only an instance in rotation is written; one
 //! that drains or is critical is taken out of every view while its native key stays.
 //!
 //! Keys depend on service and instance id only, never on what the instance says, so that whoever removes an instance
@@ -23,7 +23,7 @@ mod traefik;
 
 use std::{fmt, str::FromStr};
 
-use crate::{FieldError, Instance, InstanceId, InstanceKey, ServiceName, Status, field_error::quoted};
+use crate::{FieldError, Instance, InstanceId, InstanceKey, ServiceName, field_error::quoted};
 
 /// Another system's way of writing an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,13 +68,13 @@ pub enum ViewValue {
 
 /// Everything that `dialects` have to say about an instance, at the keys that they use for it.
 ///
-/// [`ViewValue::Absent`] at all of them unless the instance is passing. Nothing at all for a nameless instance: that
+/// [`ViewValue::Absent`] at all of them unless the instance is in rotation. Nothing at all for a nameless instance: that
 /// was written by somebody else.
 pub fn view(dialects: &Dialects, key: &InstanceKey, instance: &Instance) -> Vec<ViewKey> {
     let Some(id) = &key.instance else { return Vec::new() };
     let mut view: Vec<ViewKey> =
-        dialects.spoken.iter().flat_map(|dialect| dialects.passing(*dialect, &key.service, id, instance)).collect();
-    if instance.status != Status::Passing {
+        dialects.spoken.iter().flat_map(|dialect| dialects.written(*dialect, &key.service, id, instance)).collect();
+    if !instance.status.is_in_rotation() {
         remove(&mut view);
     }
     view
@@ -165,7 +165,7 @@ impl Dialects {
         self.spoken.is_empty()
     }
 
-    fn passing(&self, dialect: Dialect, service: &ServiceName, id: &InstanceId, instance: &Instance) -> Vec<ViewKey> {
+    fn written(&self, dialect: Dialect, service: &ServiceName, id: &InstanceId, instance: &Instance) -> Vec<ViewKey> {
         match dialect {
             Dialect::Grpc => vec![grpc::write(service, id, instance)],
             Dialect::Traefik => traefik::write(service, id, instance),

@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, FieldError, HealthPath, Host, Instance, InstanceId, SERVICE_PREFIX, Scheme, ServiceName, Status, Ttl,
-    Weight,
+    Address, FieldError, HealthPath, Host, Instance, InstanceId, Reason, SERVICE_PREFIX, Scheme, ServiceName, Status,
+    Ttl, Weight,
 };
 
 /// The plain heartbeat: `{"name":"service/mail","host":"10.0.0.5","port":7070}`.
@@ -54,6 +54,9 @@ pub struct FullHeartbeat {
     /// See [`Instance::status`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// See [`Instance::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// See [`Instance::tags`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeSet<String>>,
@@ -117,10 +120,23 @@ impl FullHeartbeat {
             version: instance.version.clone(),
             health: instance.health.clone(),
             status: unless_default(&instance.status),
+            reason: instance.reason.clone(),
             tags: unless_default(&instance.tags),
             meta: unless_default(&instance.meta),
             ttl_ms: unless_default(&ttl).map(Ttl::as_millis),
         }
+    }
+
+    /// The same for a registry of before [`Status::Degraded`] and reasons, which refuses fields that it does not know;
+    /// `None` when this is understood there as it is.
+    #[must_use]
+    pub fn without_a_reason(&self) -> Option<Self> {
+        let is_degraded = self.status == Some(Status::Degraded);
+        (is_degraded || self.reason.is_some()).then(|| Self {
+            status: self.status.filter(|_| !is_degraded),
+            reason: None,
+            ..self.clone()
+        })
     }
 
     /// What is announced, and for how long.
@@ -139,6 +155,7 @@ impl FullHeartbeat {
             version: self.version,
             health: self.health,
             status: self.status.unwrap_or_default(),
+            reason: self.reason,
             tags: self.tags.unwrap_or_default(),
             meta: self.meta.unwrap_or_default(),
         };
@@ -219,6 +236,7 @@ mod tests {
     fn the_full_form_is_held_to_the_bounds_of_an_instance() {
         let parts = |json: &str| serde_json::from_str::<FullHeartbeat>(json).unwrap().into_parts();
         assert_eq!(parts(r#"{"address":"a:1","zone":"\n"}"#).unwrap_err().field, "zone");
+        assert_eq!(parts(r#"{"address":"a:1","reason":"x"}"#).unwrap_err().field, "reason", "of nothing");
         assert_eq!(parts(r#"{"address":"a:1","ttl_ms":1}"#).unwrap_err().field, "ttl_ms");
         assert_eq!(parts(r#"{"address":"0.0.0.0:1"}"#).unwrap_err().field, "address");
         assert_eq!(parts(r#"{"address":"a:1","ttl_ms":2500}"#).unwrap().1.as_millis(), 2500);

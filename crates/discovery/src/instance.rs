@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, FieldError, HealthPath, Scheme, Status, Weight, field_error::quoted, text};
+use crate::{Address, FieldError, HealthPath, Reason, Scheme, Status, Weight, field_error::quoted, text};
 
 /// One running process of a service: where it is, and what it says about itself.
 ///
@@ -34,6 +34,9 @@ pub struct Instance {
     /// Whether it wants traffic; default `passing`.
     #[serde(skip_serializing_if = "is_default")]
     pub status: Status,
+    /// Why it is not `passing`; `None` when it is, or does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// Labels to select by. At most 32 of 1 to 256 bytes.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub tags: BTreeSet<String>,
@@ -56,6 +59,7 @@ struct Unchecked {
     health: Option<HealthPath>,
     #[serde(default)]
     status: Status,
+    reason: Option<Reason>,
     #[serde(default)]
     tags: BTreeSet<String>,
     #[serde(default)]
@@ -99,12 +103,13 @@ impl Instance {
             version: None,
             health: None,
             status: Status::default(),
+            reason: None,
             tags: BTreeSet::new(),
             meta: BTreeMap::new(),
         }
     }
 
-    /// Whether every text is within its bounds and free of control characters.
+    /// Whether every text is within its bounds and free of control characters, and a reason has something to explain.
     ///
     /// # Errors
     ///
@@ -115,6 +120,10 @@ impl Instance {
         }
         if let Some(version) = &self.version {
             text::check("version", version, Self::VERSION_MAX_BYTES)?;
+        }
+        if self.status == Status::Passing && self.reason.is_some() {
+            let what = "says why an instance is degraded, draining or critical; leave it out while it is passing";
+            return Err(FieldError::new("reason", what));
         }
         if self.tags.len() > Self::TAGS_MAX {
             return Err(FieldError::new("tags", format!("are {}; 32 are allowed", self.tags.len())));
@@ -138,8 +147,8 @@ impl TryFrom<Unchecked> for Instance {
     type Error = FieldError;
 
     fn try_from(given: Unchecked) -> Result<Self, FieldError> {
-        let Unchecked { address, scheme, weight, zone, version, health, status, tags, meta } = given;
-        let instance = Self { address, scheme, weight, zone, version, health, status, tags, meta };
+        let Unchecked { address, scheme, weight, zone, version, health, status, reason, tags, meta } = given;
+        let instance = Self { address, scheme, weight, zone, version, health, status, reason, tags, meta };
         instance.check()?;
         Ok(instance)
     }
@@ -183,6 +192,7 @@ mod tests {
         assert_eq!(field(|i| i.zone = Some(String::new())), "zone");
         assert_eq!(field(|i| i.zone = Some("x".repeat(64))), "zone");
         assert_eq!(field(|i| i.version = Some("1\n2".into())), "version");
+        assert_eq!(field(|i| i.reason = Reason::shorten("all is well")), "reason");
         assert_eq!(field(|i| i.tags = (0..33).map(|n| n.to_string()).collect()), "tags");
         assert_eq!(field(|i| i.tags = [String::new()].into()), "tags");
         assert_eq!(field(|i| i.meta = (0..33).map(|n| (n.to_string(), String::new())).collect()), "meta");

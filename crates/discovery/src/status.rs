@@ -11,6 +11,9 @@ pub enum Status {
     /// Ready for requests.
     #[default]
     Passing,
+    /// Works, but something that it needs does not (mail can queue messages, but not send them, say): in rotation, with a
+    /// remark.
+    Degraded,
     /// About to leave: finishes what it has, wants nothing new.
     Draining,
     /// Alive but unable to do its work (its database is gone, say): listed, out of rotation.
@@ -20,12 +23,21 @@ pub enum Status {
 // === impl Status ===
 
 impl Status {
-    /// `passing`, `draining` or `critical`.
+    /// `passing`, `degraded`, `draining` or `critical`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passing => "passing",
+            Self::Degraded => "degraded",
             Self::Draining => "draining",
             Self::Critical => "critical",
+        }
+    }
+
+    /// Whether requests go to an instance that is so.
+    pub fn is_in_rotation(self) -> bool {
+        match self {
+            Self::Passing | Self::Degraded => true,
+            Self::Draining | Self::Critical => false,
         }
     }
 }
@@ -36,11 +48,13 @@ impl FromStr for Status {
     fn from_str(status: &str) -> Result<Self, FieldError> {
         match status {
             "passing" => Ok(Self::Passing),
+            "degraded" => Ok(Self::Degraded),
             "draining" => Ok(Self::Draining),
             "critical" => Ok(Self::Critical),
             _ => {
                 let quoted = quoted(status);
-                Err(FieldError::new("status", format!("{quoted} is unknown; use passing, draining or critical")))
+                let known = "use passing, degraded, draining or critical";
+                Err(FieldError::new("status", format!("{quoted} is unknown; {known}")))
             }
         }
     }

@@ -3,18 +3,21 @@
 //! Written: `10.0.0.5:7070` when there is nothing more to say, `https://10.0.0.5:7070` when the scheme is not the
 //! default, else with what is not default as a query, always in this order:
 //! `http://10.0.0.5:7070?weight=2&zone=a&version=1.4.0&health=/healthz&status=draining&tag=eu&meta.owner=ops`.
+//! A degraded instance is written `degraded=<reason>` and without a `status`: readers of before this status skip what they
+//! do not know, and go on sending it requests, which is what it means.
+//!
 //! A list of `service/` therefore reads like a list of addresses, and the plainest client in any language can use it.
 //!
 //! Read: all of that in any order, a path `/` and surrounding white space, `tags=a,b`, a URL without a port, and the
 //! JSON of etcd's `clientv3/naming/endpoints`. Unknown parameters are skipped, so that a newer writer may say more.
 //! What would be misunderstood when skipped (a base path, credentials, a deleted endpoint) is refused.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, iter, str::FromStr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
-use crate::{Address, FieldError, Instance, Scheme, Status, Weight, field_error::quoted};
+use crate::{Address, FieldError, Instance, Reason, Scheme, Status, Weight, field_error::quoted};
 
 /// Stays readable in a query; everything else is percent-encoded (RFC 3986 section 3.4 without `& = + ;` and quotes).
 const QUERY: &AsciiSet =
@@ -55,12 +58,23 @@ fn parameters(instance: &Instance) -> Vec<(Cow<'static, str>, Cow<'_, str>)> {
     if let Some(health) = &instance.health {
         parameters.push(("health".into(), health.as_str().into()));
     }
-    if instance.status != Status::default() {
-        parameters.push(("status".into(), instance.status.as_str().into()));
-    }
+    parameters.extend(condition(instance));
     parameters.extend(instance.tags.iter().map(|tag| ("tag".into(), tag.into())));
     parameters.extend(instance.meta.iter().map(|(key, value)| (format!("meta.{key}").into(), value.into())));
     parameters
+}
+
+/// The status and its reason.
+fn condition(instance: &Instance) -> Vec<(Cow<'static, str>, Cow<'_, str>)> {
+    let reason = instance.reason.as_deref();
+    match instance.status {
+        Status::Passing => Vec::new(),
+        Status::Degraded => vec![("degraded".into(), reason.unwrap_or_default().into())],
+        status @ (Status::Draining | Status::Critical) => {
+            let reason = reason.map(|reason| ("reason".into(), reason.into()));
+            iter::once(("status".into(), status.as_str().into())).chain(reason).collect()
+        }
+    }
 }
 
 // === reading ===
@@ -81,7 +95,10 @@ impl Instance {
             return Err(FieldError::new("value", format!("has {} bytes; 65536 are allowed", value.len())));
         }
         let text = std::str::from_utf8(value).map_err(|_| FieldError::new("value", "is not UTF-8 text"))?.trim();
-        let instance = if text.starts_with('{') { read_json(text)? } else { read_url(text)? };
+        let mut instance = if text.starts_with('{') { read_json(text)? } else { read_url(text)? };
+        if instance.status == Status::Passing {
+            instance.reason = None;
+        }
         instance.check()?;
         Ok(instance)
     }
@@ -171,6 +188,10 @@ fn set(instance: &mut Instance, name: &str, value: String) -> Result<(), FieldEr
         "version" => instance.version = some(value),
         "health" => instance.health = some(value).map(|path| path.parse()).transpose()?,
         "status" => instance.status = value.parse()?,
+        "degraded" if instance.status == Status::Passing => {
+            (instance.status, instance.reason) = (Status::Degraded, Reason::shorten(&value));
+        }
+        "reason" => instance.reason = Reason::shorten(&value),
         "tag" => instance.tags.extend(some(value)),
         "tags" => instance.tags.extend(value.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned)),
         name => {

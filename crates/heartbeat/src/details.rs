@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use discovery::{Address, HealthPath, Instance, Scheme, Status, Ttl, Weight, heartbeat::FullHeartbeat};
+use discovery::{Address, HealthPath, Instance, Scheme, Ttl, Weight, heartbeat::FullHeartbeat};
 
-use crate::{AddressProof, HeartbeatMetrics, HeartbeatOptions};
+use crate::{AddressProof, Condition, HeartbeatMetrics, HeartbeatOptions};
 
 /// What a service knows about itself when it starts, beyond its address. The default says nothing and is `passing`.
 ///
@@ -22,8 +22,8 @@ pub struct Details {
     pub tags: BTreeSet<String>,
     /// Whatever else is worth knowing.
     pub meta: BTreeMap<String, String>,
-    /// The status of the first heartbeat: `critical` when the database has not been reached yet.
-    pub status: Status,
+    /// The condition of the first heartbeat: `critical` when the database has not been reached yet.
+    pub condition: Condition,
     /// Where heartbeats are counted; the default counts for nobody.
     pub metrics: HeartbeatMetrics,
     /// What answers registries that ask for a proof of address; the default answers nobody.
@@ -45,11 +45,12 @@ impl Announcement {
         Self { details, zone: options.zone.clone(), ttl: options.ttl }
     }
 
-    /// The heartbeat of an instance at `address` that is doing like `status`.
-    pub(crate) fn heartbeat(&self, address: Address, status: Status) -> FullHeartbeat {
-        let Details { scheme, weight, version, health, tags, meta, status: _, metrics: _, proof: _ } =
+    /// The heartbeat of an instance at `address` that is as `condition` says.
+    pub(crate) fn heartbeat(&self, address: Address, condition: &Condition) -> FullHeartbeat {
+        let Details { scheme, weight, version, health, tags, meta, condition: _, metrics: _, proof: _ } =
             self.details.clone();
-        let zone = self.zone.clone();
-        FullHeartbeat::new(&Instance { address, scheme, weight, zone, version, health, status, tags, meta }, self.ttl)
+        let (zone, status, reason) = (self.zone.clone(), condition.status(), condition.reason().cloned());
+        let instance = Instance { address, scheme, weight, zone, version, health, status, reason, tags, meta };
+        FullHeartbeat::new(&instance, self.ttl)
     }
 }

@@ -1,13 +1,13 @@
 use std::{net::SocketAddr, time::Duration};
 
-use discovery::{ServiceName, Status};
+use discovery::ServiceName;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    Details, HeartbeatOptions, State,
+    Condition, Details, HeartbeatOptions, State,
     task::{Leave, Task},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a heartbeat that is dropped stops"]
 pub struct Heartbeat {
-    status: watch::Sender<Status>,
+    condition: watch::Sender<Condition>,
     state: watch::Receiver<State>,
     leave: oneshot::Sender<Leave>,
     task: JoinHandle<()>,
@@ -35,16 +35,24 @@ impl Heartbeat {
     ///
     /// Outside a Tokio runtime.
     pub fn start(service: ServiceName, listen: SocketAddr, options: &HeartbeatOptions, details: Details) -> Self {
-        let (status, status_seen) = watch::channel(details.status);
+        let (condition, condition_seen) = watch::channel(details.condition.clone());
         let (leave, asked_to_leave) = oneshot::channel();
-        let (task, state) = Task::new(service, listen, options, details, status_seen);
-        Self { status, state, leave, task: tokio::spawn(task.run(asked_to_leave)), let_go: options.let_go }
+        let (task, state) = Task::new(service, listen, options, details, condition_seen);
+        Self { condition, state, leave, task: tokio::spawn(task.run(asked_to_leave)), let_go: options.let_go }
     }
 
-    /// Says what this instance is to others from now on. A change is sent at once, or when the heartbeat under way has
-    /// ended (within two fifths of the TTL, if registries are frozen); the same again is nothing.
-    pub fn set_status(&self, status: Status) {
-        self.status.send_if_modified(|current| std::mem::replace(current, status) != status);
+    /// Says what this instance is to others from now on, and why. A change is sent at once, or when the heartbeat under way
+    /// has ended (within two fifths of the TTL, if registries are frozen); the same again is nothing. A change that moves it
+    /// neither in nor out of rotation is sent ten seconds after the last one at the earliest.
+    ///
+    /// A [`Status`](discovery::Status) alone is a condition without a reason.
+    pub fn set_condition(&self, condition: impl Into<Condition>) {
+        let condition = condition.into();
+        self.condition.send_if_modified(|current| {
+            let is_new = *current != condition;
+            *current = condition;
+            is_new
+        });
     }
 
     /// How the registration stands, now and whenever it changes. An operator's drain is in [`State::is_draining`].

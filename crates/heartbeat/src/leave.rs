@@ -33,7 +33,7 @@ impl Task {
         let is_known = self.ledger.was_registered() || self.in_doubt;
         if is_known {
             let limits = Limits { attempt: ATTEMPT, whole: DRAINING };
-            if let Ok(accepted) = self.say(identity.clone(), Status::Draining, limits).await {
+            if let Ok(accepted) = self.say(identity.clone(), Status::Draining.into(), limits).await {
                 let changes = self.ledger.accepted(Instant::now(), accepted);
                 self.publish(&changes);
             }

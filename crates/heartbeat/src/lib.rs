@@ -7,6 +7,7 @@
 //! |---|---|
 //! | what is announced, and to whom | [`HeartbeatOptions`], [`Details`] |
 //! | which address others reach us by | `advertise` |
+//! | how the instance is, and how often that is said anew | [`Condition`] |
 //! | when the next heartbeat is due | `schedule`, a pure function of the replies |
 //! | which registry is asked next | `registries`, likewise |
 //! | one request, with a deadline | `client` |
@@ -19,11 +20,12 @@
 //!
 //! ```no_run
 //! # async fn f(service: discovery::ServiceName, options: heartbeat::HeartbeatOptions) -> std::io::Result<()> {
-//! use heartbeat::{Details, Heartbeat};
+//! use heartbeat::{Condition, Details, Heartbeat};
 //!
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:7070").await?;
 //! let heartbeat = Heartbeat::start(service, listener.local_addr()?, &options, Details::default());
-//! heartbeat.set_status(discovery::Status::Critical); // the database is gone: listed, but out of rotation
+//! // Listed, but out of rotation, and everybody sees why.
+//! heartbeat.set_condition(Condition::new(discovery::Status::Critical, "the database is gone"));
 //! heartbeat.deregister().await; // at SIGTERM, before the listener is closed
 //! # Ok(())
 //! # }
@@ -34,6 +36,7 @@
 
 mod advertise;
 mod client;
+mod condition;
 mod credentials;
 mod details;
 mod error;
@@ -52,6 +55,7 @@ mod state;
 mod task;
 
 pub use advertise::AdvertiseError;
+pub use condition::Condition;
 pub use credentials::{Credentials, Unreadable};
 pub use details::Details;
 pub use error::HeartbeatError;

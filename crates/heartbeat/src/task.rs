@@ -2,17 +2,22 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use discovery::{Address, InstanceId, InstanceKey, ServiceName, Status};
+use discovery::{
+    Address, InstanceId, InstanceKey, ServiceName,
+    heartbeat::{FullHeartbeat, HeartbeatReply},
+};
 use rand::RngExt as _;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
+use url::Url;
 
 use crate::{
-    AdvertiseError, Details, HeartbeatError, HeartbeatOptions, RegistryUrl, State,
+    AdvertiseError, Condition, Details, HeartbeatError, HeartbeatOptions, RegistryUrl, State,
     advertise::Advertise,
     client::Client,
+    condition::Remarks,
     details::Announcement,
     ledger::{Accepted, Change, Ledger},
     news,
@@ -58,7 +63,8 @@ pub(crate) struct Task {
     /// Whether a heartbeat of which nothing was heard, or whose outcome is unclear, may have registered us.
     pub(crate) in_doubt: bool,
     schedule: Schedule,
-    status: watch::Receiver<Status>,
+    condition: watch::Receiver<Condition>,
+    remarks: Remarks,
     state: watch::Sender<State>,
 }
 
@@ -71,7 +77,7 @@ impl Task {
         listen: SocketAddr,
         options: &HeartbeatOptions,
         details: Details,
-        status: watch::Receiver<Status>,
+        condition: watch::Receiver<Condition>,
     ) -> (Self, watch::Receiver<State>) {
         let urls = options.registries.clone();
         let ledger = Ledger::new(Instant::now());
@@ -90,7 +96,8 @@ impl Task {
             in_doubt: false,
             schedule: Schedule::new(options.ttl),
             urls,
-            status,
+            condition,
+            remarks: Remarks::default(),
             state,
         };
         (task, state_seen)
@@ -113,8 +120,9 @@ impl Task {
     /// Cancel safe: a heartbeat that was on its way may or may not have been taken.
     async fn heartbeat_and_wait(&mut self) {
         let started = Instant::now();
-        let status = *self.status.borrow_and_update();
-        let result = self.heartbeat(status).await;
+        let wanted = self.condition.borrow_and_update().clone();
+        let condition = self.remarks.say(&wanted, started);
+        let result = self.heartbeat(condition).await;
         let ended = Instant::now();
         let verdict = self.note(ended, result);
         let draw = rand::rng().random_range(0.0..=1.0);
@@ -122,7 +130,7 @@ impl Task {
         self.wait(ended, next).await;
     }
 
-    async fn heartbeat(&mut self, status: Status) -> Result<Accepted, HeartbeatError> {
+    async fn heartbeat(&mut self, condition: Condition) -> Result<Accepted, HeartbeatError> {
         let whole = self.schedule.heartbeat_deadline(self.registries.len());
         let limits = Limits { attempt: self.schedule.attempt_deadline(), whole };
         let identity = self.identify().await.map_err(HeartbeatError::Advertise)?;
@@ -130,7 +138,7 @@ impl Task {
         let key = InstanceKey::new(self.service.clone(), identity.instance.clone());
         self.announcement.details.proof.announce(key);
         self.replace_announced(&identity, limits.attempt).await;
-        self.say(identity, status, limits).await
+        self.say(identity, condition, limits).await
     }
 
     async fn identify(&mut self) -> Result<Identity, AdvertiseError> {
@@ -146,11 +154,12 @@ impl Task {
     pub(crate) async fn say(
         &mut self,
         Identity { address, instance }: Identity,
-        status: Status,
+        condition: Condition,
         limits: Limits,
     ) -> Result<Accepted, HeartbeatError> {
         let until = Instant::now() + limits.whole;
-        let heartbeat = self.announcement.heartbeat(address.clone(), status);
+        let status = condition.status();
+        let heartbeat = self.announcement.heartbeat(address.clone(), &condition);
         let mut failure = None;
         for index in self.registries.order(Instant::now()) {
             let sent = Instant::now();
@@ -162,7 +171,7 @@ impl Task {
             let url = registry.instance(&self.service, &instance);
             // Until the answer is there, and for good if this is cancelled.
             let was_in_doubt = std::mem::replace(&mut self.in_doubt, true);
-            let attempt = self.client.put(&registry, url, &heartbeat, deadline).await;
+            let attempt = self.put(&registry, url, &heartbeat, deadline).await;
             self.in_doubt = was_in_doubt || attempt.as_ref().is_err_and(HeartbeatError::is_in_doubt);
             self.announcement.details.metrics.count(&attempt);
             match attempt {
@@ -177,6 +186,24 @@ impl Task {
             }
         }
         Err(failure.unwrap_or(HeartbeatError::Held))
+    }
+
+    /// Sends `heartbeat` within `deadline`. A registry of before reasons refuses what it does not know: it gets what it does.
+    async fn put(
+        &self,
+        registry: &RegistryUrl,
+        url: Url,
+        heartbeat: &FullHeartbeat,
+        deadline: Duration,
+    ) -> Result<HeartbeatReply, HeartbeatError> {
+        let until = Instant::now() + deadline;
+        let result = self.client.put(registry, url.clone(), heartbeat, deadline).await;
+        match (&result, heartbeat.without_a_reason()) {
+            (Err(HeartbeatError::Refused { status: 400 | 422, .. }), Some(older)) => {
+                self.client.put(registry, url, &older, until.saturating_duration_since(Instant::now())).await
+            }
+            _ => result,
+        }
     }
 
     /// After a change of the address, and with it of the id, takes back what was announced before. If nobody hears that,
@@ -253,21 +280,20 @@ impl Task {
         self.state.send_replace(self.ledger.state().clone());
     }
 
-    /// Waits until `next`, or for a changed status; notices meanwhile when the registration ends.
+    /// Waits until `next`, or until a changed condition may be said; notices meanwhile when the registration ends.
     async fn wait(&mut self, ended: Instant, mut next: Instant) {
-        let held_until = self.registries.held_until(ended);
-        next = next.max(held_until.unwrap_or(next));
-        let mut is_changed = false;
+        let held_until = self.registries.held_until(ended).unwrap_or(ended);
+        let mut is_held = true;
         loop {
+            let now = Instant::now();
+            if let Some(due) = self.remarks.due(&self.condition.borrow_and_update(), now) {
+                next = next.min(Schedule::at_once(ended, due));
+            }
+            next = next.max(held_until);
             let expires = self.ledger.expires();
             tokio::select! {
                 () = sleep_until(next) => return,
-                changed = self.status.changed(), if !is_changed => {
-                    is_changed = true;
-                    if changed.is_ok() {
-                        next = Schedule::at_once(ended, Instant::now()).max(held_until.unwrap_or(ended));
-                    }
-                }
+                changed = self.condition.changed(), if is_held => is_held = changed.is_ok(),
                 () = sleep_until(expires.unwrap_or(next)), if expires.is_some() => {
                     let change = self.ledger.passed(Instant::now());
                     self.publish(change.as_slice());
@@ -314,15 +340,15 @@ mod tests {
     async fn after_a_change_of_the_address_the_old_registration_is_taken_back() {
         let (url, log) = registry().await;
         let options = HeartbeatOptions::for_registries(vec![url]);
-        let (_status, status) = watch::channel(Status::Passing);
+        let (_condition, condition) = watch::channel(Condition::default());
         let listen = "0.0.0.0:7070".parse().unwrap();
-        let (mut task, _state) = Task::new("mail".parse().unwrap(), listen, &options, Details::default(), status);
+        let (mut task, _state) = Task::new("mail".parse().unwrap(), listen, &options, Details::default(), condition);
         // This one is ours, but another is found when it is gone; 192.0.2.1 is nobody's (RFC 5737).
         task.advertise.pretend("127.0.0.2".parse().unwrap());
-        task.heartbeat(Status::Passing).await.unwrap();
-        task.heartbeat(Status::Passing).await.unwrap();
+        task.heartbeat(Condition::default()).await.unwrap();
+        task.heartbeat(Condition::default()).await.unwrap();
         task.advertise.pretend("192.0.2.1".parse().unwrap());
-        task.heartbeat(Status::Passing).await.unwrap();
+        task.heartbeat(Condition::default()).await.unwrap();
         let expected = ["PUT 127.0.0.2:7070", "PUT 127.0.0.2:7070", "DELETE 127.0.0.2:7070", "PUT 127.0.0.1:7070"];
         assert_eq!(*log.lock().unwrap(), expected);
     }

@@ -6,17 +6,32 @@
 //! | working | a message or a check went through, or the server answered about a message, even with a refusal |
 //! | failing | there was no session, no reply, no file |
 //!
-//! A transport that fails does *not* make the heartbeat's status `critical`. That would take every instance out of
-//! rotation at the same time, since all use the same server, and callers would get the gateway's "nobody is there"
-//! instead of our answer, which says what the server said, and whether the message may be sent again.
+//! The heartbeat says what follows from that, and why:
+//!
+//! | transport | outbox | status | because |
+//! |---|---|---|---|
+//! | works | works | passing | |
+//! | fails | works | degraded | `/v1` still accepts messages, which wait in the outbox; `POST /` is answered with 503 |
+//! | works | fails | degraded | `POST /` still hands messages over; `/v1` is answered with 503 |
+//! | fails | fails | critical | no message can be taken in any way |
+//!
+//! A transport that fails alone does *not* make the status `critical`. That would take every instance out of rotation at
+//! the same time, since all use the same server; nothing would be accepted any more, and callers of `POST /` would get the
+//! gateway's "nobody is there" instead of our answer, which says what the server said, and whether the message may be sent
+//! again.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use discovery::Status;
+use heartbeat::Condition;
 use service_kit::{backoff::Backoff, health::Readiness};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{allowance::Allowance, delivery::DeliveryError, transport::Transport};
@@ -32,6 +47,14 @@ pub struct Health {
     name: &'static str,
     readiness: Readiness,
     state: Arc<Mutex<State>>,
+    troubles: watch::Sender<Troubles>,
+}
+
+/// What is known to fail, with the reason. What was not tried yet is not among it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Troubles {
+    transport: Option<String>,
+    outbox: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +69,8 @@ impl Health {
     #[must_use]
     pub fn new(name: &'static str, readiness: Readiness) -> Self {
         readiness.report(name, Err("not tried yet".to_owned()));
-        Self { name, readiness, state: Arc::new(Mutex::new(State::Untried)) }
+        let state = Arc::new(Mutex::new(State::Untried));
+        Self { name, readiness, state, troubles: watch::Sender::default() }
     }
 
     /// Notes how an attempt ended.
@@ -63,6 +87,7 @@ impl Health {
         if !matches!(before, State::Working { .. }) {
             tracing::info!(transport = self.name, "messages can be handed over");
             self.readiness.report(self.name, Ok(()));
+            self.change(|troubles| troubles.transport = None);
         }
     }
 
@@ -71,7 +96,53 @@ impl Health {
         if !matches!(before, State::Failing) {
             tracing::warn!(transport = self.name, error = %service_kit::chain(error), "messages cannot be handed over");
         }
-        self.readiness.report(self.name, Err(service_kit::chain(error).to_string()));
+        let reason = service_kit::chain(error).to_string();
+        self.readiness.report(self.name, Err(reason.clone()));
+        self.change(|troubles| troubles.transport = Some(reason));
+    }
+
+    /// Not ready before the outbox was opened.
+    pub fn await_outbox(&self) {
+        self.readiness.report("outbox", Err("not opened yet".to_owned()));
+    }
+
+    /// Notes whether the outbox can be used. Returns whether this changed.
+    pub fn note_outbox(&self, state: Result<(), String>) -> bool {
+        let reason = state.as_ref().err().cloned();
+        self.change(|troubles| troubles.outbox = reason);
+        self.readiness.report("outbox", state)
+    }
+
+    /// What follows for the heartbeat; see the module's table.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        let Troubles { transport, outbox } = self.troubles.borrow().clone();
+        let transport = transport.map(|reason| format!("{}: {reason}", self.name));
+        let outbox = outbox.map(|reason| format!("outbox: {reason}"));
+        match (transport, outbox) {
+            (None, None) => Condition::default(),
+            (Some(reason), None) | (None, Some(reason)) => Condition::new(Status::Degraded, &reason),
+            (Some(transport), Some(outbox)) => Condition::new(Status::Critical, &format!("{transport}; {outbox}")),
+        }
+    }
+
+    /// Tells every [condition](Health::condition) that differs from the one before, for ever.
+    pub async fn report(&self, tell: impl Fn(Condition)) {
+        let mut changes = self.troubles.subscribe();
+        loop {
+            tell(self.condition());
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Troubles)) {
+        self.troubles.send_if_modified(|troubles| {
+            let before = troubles.clone();
+            change(troubles);
+            *troubles != before
+        });
     }
 
     /// How long ago the transport last worked, if it did and has not failed since.
@@ -139,5 +210,25 @@ mod tests {
         assert!(!readiness.is_ready(), "being busy proves nothing");
         health.note(&Ok::<_, DeliveryError>(()));
         assert!(readiness.is_ready() && health.worked_ago().is_some());
+    }
+
+    #[test]
+    fn what_still_works_decides_between_degraded_and_critical() {
+        let health = Health::new("smtp", Readiness::new());
+        assert_eq!(health.condition(), Condition::default(), "not tried yet");
+        let unreachable = || Err::<(), _>(DeliveryError::Unreachable { cause: "connection refused".to_owned() });
+        health.note(&unreachable());
+        let condition = health.condition();
+        assert_eq!(condition.status(), Status::Degraded, "messages still go into the outbox");
+        let reason = "smtp: no session with the SMTP server: connection refused";
+        assert_eq!(condition.reason().unwrap().as_str(), reason);
+        health.note_outbox(Err("disk full".to_owned()));
+        let condition = health.condition();
+        assert_eq!(condition.status(), Status::Critical, "nothing can be taken");
+        assert_eq!(condition.reason().unwrap().as_str(), format!("{reason}; outbox: disk full"));
+        health.note(&Ok::<_, DeliveryError>(()));
+        assert_eq!(health.condition(), Condition::new(Status::Degraded, "outbox: disk full"));
+        health.note_outbox(Ok(()));
+        assert_eq!(health.condition(), Condition::default());
     }
 }

@@ -130,12 +130,11 @@ impl Service {
         warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
         let guarded = http::routes(app).merge(http::v1(Arc::clone(&api)));
         let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate)).merge(http::public(api));
-        let router = app::assemble(routes, readiness.clone(), metrics);
+        let router = app::assemble(routes, readiness, metrics);
         let dispatcher = Dispatcher {
             outbox: outbox.clone(),
             transport: Arc::clone(&transport),
             health: health.clone(),
-            readiness,
             metrics: sends,
             pace: pace(config),
         };
@@ -167,7 +166,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let Service { transport, health, router, dispatcher, broadcaster, messenger, outbox, queue } =
         Service::assemble(&config, metrics)?;
 
-    dispatcher.readiness.report("outbox", Err("not opened yet".to_owned()));
+    health.await_outbox();
     if let Err(error) = config.outbox.spool()?.check() {
         tracing::warn!(%error, "large messages cannot be taken in: the folder for them (--spool-dir) cannot be used");
     }
@@ -176,7 +175,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     tracing::info!(%address, transport = transport.name(), "listening");
 
     let finish = CancellationToken::new();
-    let watching = health::watch(health, Arc::clone(&transport), config.smtp.check_interval, finish.clone());
+    let watching = health::watch(health.clone(), Arc::clone(&transport), config.smtp.check_interval, finish.clone());
     let watching = tokio::spawn(watching);
     let sending = tokio::spawn(dispatcher.run(finish.clone()));
     let broadcasting = tokio::spawn(broadcaster.run(finish.clone()));
@@ -187,7 +186,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, details);
     heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
 
-    shutdown.cancelled().await;
+    shutdown.run_until_cancelled(health.report(|condition| heartbeat.set_condition(condition))).await;
     heartbeat.deregister().await;
     finish.cancel();
     serving.await?;

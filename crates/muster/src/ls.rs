@@ -37,6 +37,7 @@ struct Instance {
     address: String,
     scheme: Option<String>,
     status: Option<String>,
+    reason: Option<String>,
     #[serde(rename = "override")]
     overridden: Option<String>,
     weight: Option<u32>,
@@ -111,7 +112,8 @@ fn row(service: &str, instance: &Instance) -> [String; 6] {
         .chain(instance.zone.iter().map(|zone| format!("zone={zone}")))
         .chain(instance.version.iter().map(|version| format!("version={version}")))
         .chain(instance.tags.iter().map(|tag| format!("tag={tag}")))
-        .chain(instance.meta.iter().map(|(key, value)| format!("{key}={value}")));
+        .chain(instance.meta.iter().map(|(key, value)| format!("{key}={value}")))
+        .chain(instance.reason.iter().map(|reason| format!("({reason})")));
     [
         service.to_owned(),
         instance.id.clone().unwrap_or_else(|| "(nameless)".to_owned()),
@@ -130,14 +132,14 @@ mod tests {
     fn a_list_is_a_table_with_what_is_worth_knowing() {
         let mail = json!({"revision":7,"age_ms":10,"service":"mail","instances":[
             {"id":"a","address":"10.0.0.5:7070","status":"draining","override":"draining","reported_status":"passing",
-             "weight":2,"zone":"z","scheme":"h2c","lease":"00000000000000ff","created_revision":3},
+             "weight":2,"zone":"z","reason":"an update","scheme":"h2c","lease":"00000000000000ff","created_revision":3},
             {"id":null,"address":"10.0.0.6:7070","weight":1,"status":"passing","lease":null}]});
         let text = text(&[("mail".to_owned(), mail)].into()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         let words: Vec<&str> = lines[1].split_whitespace().collect();
         assert_eq!(words[..4], ["mail", "a", "h2c://10.0.0.5:7070", "draining"]);
-        assert!(lines[1].ends_with("(by an operator)  00000000000000ff  weight=2 zone=z"), "{text}");
+        assert!(lines[1].ends_with("(by an operator)  00000000000000ff  weight=2 zone=z (an update)"), "{text}");
         assert!(lines[2].contains("(nameless)") && lines[2].ends_with("none"), "{text}");
     }
 

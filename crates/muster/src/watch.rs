@@ -119,11 +119,11 @@ impl Shown {
     fn add(&mut self, key: &InstanceKey, instance: Instance) -> Option<String> {
         let line = self.name(key).and_then(|name| match self.instances.get(key) {
             Some(before) if *before == instance => None,
-            Some(before) if before.status != instance.status => {
-                Some(format!("~ {name}  {} -> {}", before.status, instance.status))
+            Some(before) if (before.status, &before.reason) != (instance.status, &instance.reason) => {
+                Some(format!("~ {name}  {} -> {}", spoken(before), spoken(&instance)))
             }
             Some(before) => Some(format!("~ {name}  {before} -> {instance}")),
-            None => Some(format!("+ {name}  {}  {instance}", instance.status)),
+            None => Some(format!("+ {name}  {}  {instance}", spoken(&instance))),
         });
         self.instances.insert(key.clone(), instance);
         line
@@ -154,6 +154,12 @@ impl Shown {
     fn is_wanted(&self, key: &InstanceKey) -> bool {
         self.only.as_ref().is_none_or(|only| *only == key.service)
     }
+}
+
+/// `critical: the database is gone`
+fn spoken(instance: &Instance) -> String {
+    let reason = instance.reason.as_ref().map(|reason| format!(": {reason}"));
+    format!("{}{}", instance.status, reason.unwrap_or_default())
 }
 
 /// Whether etcd is heard, said when that changes.

@@ -7,6 +7,7 @@
 //!    ├─ it is gone ───────────── the same, if there is no key                                  → registered
 //!    ├─ it has another TTL ───── the same, if the key is still as known; the old lease ends    → registered
 //!    ├─ the instance changed ─── put the new value under the same lease                        → updated
+//!    ├─ only its remark did ──── the same, within the bound of `remarks`                       → updated
 //!    └─ nothing changed ──────── is the key still there? (mirror)                              → kept alive
 //! ```
 //!
@@ -22,15 +23,16 @@
 //! [`FRESH_MAX`](crate::mirror::FRESH_MAX), it is no witness, and etcd is read instead.
 
 mod lease_ttl;
+mod remarks;
 
 use std::time::Duration;
 
-use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl, heartbeat::HeartbeatReply};
+use discovery::{Instance, InstanceKey, LeaseId, Reason, Revision, Status, Ttl, heartbeat::HeartbeatReply};
 use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
 use service_kit::tokens::Action;
 use tokio::time::{Instant, timeout_at};
 
-use self::lease_ttl::LeaseTtl;
+use self::{lease_ttl::LeaseTtl, remarks::Remarks};
 use crate::{
     admission::Admission,
     bounds::Bounds,
@@ -67,6 +69,7 @@ pub struct Registrar {
     dialects: Dialects,
     metrics: Metrics,
     heard: Heard,
+    remarks: Remarks,
 }
 
 /// What a heartbeat came to.
@@ -93,7 +96,8 @@ impl Registrar {
     pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, admission: Admission, metrics: Metrics) -> Self {
         let dialects = Dialects::new(etcd.clone());
         let (lease_ttl, heard) = (LeaseTtl::default(), Heard::default());
-        Self { etcd, mirror, bounds, admission, lease_ttl, dialects, metrics, heard }
+        let remarks = Remarks::default();
+        Self { etcd, mirror, bounds, admission, lease_ttl, dialects, metrics, heard, remarks }
     }
 
     /// Notes in `heard` who was heard.
@@ -152,11 +156,16 @@ impl Registrar {
     /// # Errors
     ///
     /// As [`Registrar::accept`].
-    pub async fn report(&self, key: InstanceKey, status: Status) -> Result<bool, RegistryError> {
+    pub async fn report(
+        &self,
+        key: InstanceKey,
+        status: Status,
+        reason: Option<Reason>,
+    ) -> Result<bool, RegistryError> {
         self.admission.authorize(&key, Action::Register)?;
         let this = self.clone();
         let work = move |deadline| async move {
-            let result = this.until(deadline).commit_report(key, status).await;
+            let result = this.until(deadline).commit_report(key, status, reason).await;
             if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {
                 this.metrics.count(counted);
             }
@@ -166,7 +175,12 @@ impl Registrar {
         Ok(result.inspect_err(|error| self.metrics.count_not_begun(error))?.is_some())
     }
 
-    async fn commit_report(&self, key: InstanceKey, status: Status) -> Result<Option<Outcome>, RegistryError> {
+    async fn commit_report(
+        &self,
+        key: InstanceKey,
+        status: Status,
+        reason: Option<Reason>,
+    ) -> Result<Option<Outcome>, RegistryError> {
         let held = self.known(&key).await?;
         let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
         match self.etcd.keep_alive(lease).await {
@@ -177,11 +191,11 @@ impl Registrar {
             Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
             Err(source) => return Err(failed("keep the lease alive")(source)),
         }
-        let round = if instance.status == status {
-            self.confirm(&key, lease).await?
+        let said = Instance { status, reason: reason.filter(|_| status != Status::Passing), ..instance.clone() };
+        let round = if self.remarks.is_news(&key, &instance, &said, Instant::now()) {
+            self.update(&Heartbeat { key: key.clone(), instance: said, ttl: Ttl::default() }, lease).await?
         } else {
-            let instance = Instance { status, ..instance };
-            self.update(&Heartbeat { key: key.clone(), instance, ttl: Ttl::default() }, lease).await?
+            self.confirm(&key, lease).await?
         };
         let Round::Committed(Committed { outcome, lease, .. }) = round else { return Ok(None) };
         let ordered = self.mirror.look().overridden(&key);
@@ -193,7 +207,7 @@ impl Registrar {
     fn hear(&self, key: &InstanceKey, status: Status, ttl: Ttl) {
         match status {
             Status::Draining => self.heard.forget(key),
-            Status::Passing | Status::Critical => self.heard.note(key, ttl, Instant::now()),
+            Status::Passing | Status::Degraded | Status::Critical => self.heard.note(key, ttl, Instant::now()),
         }
     }
 
@@ -318,10 +332,12 @@ impl Registrar {
             if ttl_secs != self.lease_ttl.wanted_secs(heartbeat.ttl) {
                 return self.replace(heartbeat, held).await;
             }
-            if held.instance.as_ref() != Some(&heartbeat.instance) {
+            let Heartbeat { key, instance, .. } = heartbeat;
+            let is_news = |registered| self.remarks.is_news(key, &registered, instance, Instant::now());
+            if held.instance.is_none_or(is_news) {
                 return self.update(heartbeat, lease).await;
             }
-            self.confirm(&heartbeat.key, lease).await
+            self.confirm(key, lease).await
         };
         next.await.map_err(|error| error.holding(Duration::from_secs(ttl_secs)))
     }

@@ -14,7 +14,7 @@
 //!   promises that.
 //! - An answer comes within the deadline, also from a database that is gone, frozen, locked or full: then it is 503 with
 //!   `Retry-After`.
-//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical`, so that the gateway sends
+//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical` with the same reason, so that the gateway sends
 //!   its requests elsewhere; both end by themselves when it is back.
 //! - Start order does not matter: the database, the registries and other instances may come later.
 //! - No name and no address is ever in a log.
@@ -27,7 +27,7 @@ pub mod transfer;
 pub mod user;
 
 use discovery::{HealthPath, ServiceName, Status};
-use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
+use heartbeat::{AddressProof, Condition, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
@@ -79,7 +79,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         health: Some("/readyz".parse::<HealthPath>()?),
         // Until the database has been opened.
-        status: Status::Critical,
+        condition: condition(&store),
         metrics: HeartbeatMetrics::register(&mut metrics),
         proof: proof.clone(),
         ..Details::default()
@@ -95,7 +95,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, announced);
     heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
 
-    let reporting = report(store, readiness, |status| heartbeat.set_status(status));
+    let reporting = report(store, readiness, |condition| heartbeat.set_condition(condition));
     shutdown.run_until_cancelled(reporting).await;
 
     // The gateways let go first, then the requests under way are finished, then the database is closed.
@@ -108,7 +108,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
 }
 
 /// Tells `/readyz` and the heartbeat how the database is doing, whenever that changes, for ever.
-async fn report(mut store: Store, readiness: Readiness, tell: impl Fn(Status)) {
+async fn report(mut store: Store, readiness: Readiness, tell: impl Fn(Condition)) {
     loop {
         say(&store, &readiness, &tell);
         if !store.outage_changed().await {
@@ -117,10 +117,18 @@ async fn report(mut store: Store, readiness: Readiness, tell: impl Fn(Status)) {
     }
 }
 
-fn say(store: &Store, readiness: &Readiness, tell: impl Fn(Status)) {
-    let outage = store.outage();
-    tell(if outage.is_none() { Status::Passing } else { Status::Critical });
-    readiness.report("database", outage.map_or(Ok(()), |outage| Err(outage.reason)));
+fn say(store: &Store, readiness: &Readiness, tell: impl Fn(Condition)) {
+    tell(condition(store));
+    readiness.report("database", store.outage().map_or(Ok(()), |outage| Err(outage.reason)));
+}
+
+/// Without its database an instance can do nothing at all: critical, and out of rotation, so that one whose database works
+/// is asked.
+fn condition(store: &Store) -> Condition {
+    match store.outage() {
+        None => Condition::default(),
+        Some(outage) => Condition::new(Status::Critical, &format!("database: {}", outage.reason)),
+    }
 }
 
 fn service_name() -> ServiceName {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use discovery::{InstanceKey, Scheme, ServiceName, Status};
+use discovery::{InstanceKey, Scheme, ServiceName};
 
 use super::{Instances, Known, Suspect};
 use crate::routing_table::{Candidate, Service, Shelf, Why, Withheld};
@@ -19,7 +19,11 @@ impl Instances {
                 None => candidates.push(Arc::clone(&known.candidate)),
                 Some(why) => {
                     let address = known.candidate.address().clone();
-                    withheld.push(Withheld { key: key.clone(), address, why });
+                    let reason = match why {
+                        Why::Status(_) => known.candidate.instance.reason.clone(),
+                        Why::Operator(_) | Why::Address(_) | Why::Scheme(_) => None,
+                    };
+                    withheld.push(Withheld { key: key.clone(), address, why, reason });
                 }
             }
         }
@@ -78,9 +82,8 @@ impl Instances {
             return Some(Why::Scheme(instance.scheme));
         }
         match (self.overrides.get(key), instance.status) {
-            (Some(Status::Passing), _) | (None, Status::Passing) => None,
-            (Some(status), _) => Some(Why::Operator(*status)),
-            (None, status) => Some(Why::Status(status)),
+            (Some(status), _) => (!status.is_in_rotation()).then_some(Why::Operator(*status)),
+            (None, status) => (!status.is_in_rotation()).then_some(Why::Status(status)),
         }
     }
 }

@@ -57,6 +57,29 @@ async fn every_instance_has_its_verdict_and_the_reason() {
 }
 
 #[tokio::test]
+async fn what_instances_say_of_their_state_is_explained() {
+    let well = Upstream::named("well").await;
+    let etcd = EtcdCluster::start(1).await;
+    let degraded = format!("http://{}?degraded=SMTP%20is%20away", well.address());
+    etcd.etcdctl(&["put", "service/mail/degraded", &degraded]);
+    etcd.etcdctl(&["put", "service/shop/critical", "http://10.0.0.9:1?status=critical&reason=no%20database"]);
+    let program = Program::start(etcd.dir(), &etcd.endpoint(0), &["--workers=1"]).await;
+    wait_until("the table", SOON, async || {
+        program.admin("/explain?service=mail").await["instances"][0]["verdict"] == "in_rotation"
+    })
+    .await;
+    assert_eq!(program.get("/mail").await.status, 200, "a degraded instance takes requests");
+    let mail = program.admin("/explain?service=mail").await;
+    assert_eq!(mail["instances"][0]["why"][0], "it is degraded: SMTP is away");
+    let shop = program.admin("/explain?service=shop").await;
+    let why = "shop is down: its only instance 10.0.0.9:1 is critical (no database)";
+    assert_eq!((&shop["why_nobody"], &shop["instances"][0]["verdict"]), (&why.into(), &"withheld".into()));
+    let answer = program.get("/shop").await;
+    assert_eq!(answer.status, 503);
+    assert!(!answer.text().contains("database"), "users are not told what may hold addresses: {}", answer.text());
+}
+
+#[tokio::test]
 async fn a_service_that_nobody_knows_is_a_problem_that_says_so() {
     let etcd = EtcdCluster::start(1).await;
     let program = Program::start(etcd.dir(), &etcd.endpoint(0), &[]).await;

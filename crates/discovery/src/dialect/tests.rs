@@ -5,6 +5,7 @@ mod readers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::Status;
 
 fn key(key: &str) -> InstanceKey {
     key.parse().unwrap()
@@ -124,6 +125,13 @@ fn go_micro_joins_the_nodes_of_each_version() {
     assert_eq!(addresses("latest"), ["m:1"]);
     let metadata = &services["latest"][0]["metadata"];
     assert_eq!((&metadata["owner"], &metadata["protocol"]), (&"ops".into(), &"http".into()));
+}
+
+#[test]
+fn a_degraded_instance_is_written_as_a_passing_one() {
+    let degraded = Instance { status: Status::Degraded, ..mail("10.0.0.5:7070") };
+    let written = |instance| written(&Dialect::ALL, &[("mail/a", instance)]);
+    assert_eq!(written(degraded), written(mail("10.0.0.5:7070")));
 }
 
 #[test]

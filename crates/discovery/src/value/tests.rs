@@ -26,6 +26,37 @@ fn the_simplest_form_that_carries_the_information_is_written() {
 }
 
 #[test]
+fn a_reason_travels_with_the_status_and_old_readers_skip_it() {
+    let with = |status, reason: &str| Instance {
+        status,
+        reason: Reason::shorten(reason),
+        ..Instance::at("10.0.0.5:7070".parse().unwrap())
+    };
+    for (instance, written) in [
+        (with(Status::Degraded, "SMTP away"), "http://10.0.0.5:7070?degraded=SMTP%20away"),
+        (with(Status::Degraded, ""), "http://10.0.0.5:7070?degraded="),
+        (with(Status::Critical, "a&b"), "http://10.0.0.5:7070?status=critical&reason=a%26b"),
+        (with(Status::Draining, ""), "http://10.0.0.5:7070?status=draining"),
+    ] {
+        assert_eq!(instance.to_string(), written);
+        assert_eq!(written.parse::<Instance>().unwrap(), instance);
+    }
+}
+
+#[test]
+fn a_reason_is_read_liberally() {
+    let read = |query: &str| {
+        let instance = format!("http://a:1?{query}").parse::<Instance>().unwrap();
+        (instance.status, instance.reason.map(String::from).unwrap_or_default())
+    };
+    assert_eq!(read("reason=x&status=degraded"), (Status::Degraded, "x".to_owned()));
+    assert_eq!(read("status=critical&degraded=x"), (Status::Critical, String::new()));
+    assert_eq!(read("reason=x"), (Status::Passing, String::new()), "of nothing");
+    assert_eq!(read("status=critical&reason=a%0Ab"), (Status::Critical, "a b".to_owned()));
+    assert_eq!(read(&format!("degraded={}", "x".repeat(999))).1.chars().count(), Reason::MAX_CHARS);
+}
+
+#[test]
 fn text_that_would_break_the_url_is_encoded() {
     let instance = Instance {
         version: Some("1+2 a&b=c%#é".into()),

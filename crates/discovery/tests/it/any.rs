@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use discovery::{Address, HealthPath, Host, HostName, Instance, InstanceId, InstanceKey, Scheme, ServiceName, Status};
+use discovery::{
+    Address, HealthPath, Host, HostName, Instance, InstanceId, InstanceKey, Reason, Scheme, ServiceName, Status,
+};
 use proptest::{
     collection::{btree_map, btree_set},
     option,
@@ -53,13 +55,17 @@ fn health() -> impl Strategy<Value = HealthPath> {
 
 pub(crate) fn instance() -> impl Strategy<Value = Instance> {
     let scheme = prop_oneof![Just(Scheme::Http), Just(Scheme::Https), Just(Scheme::H2c)];
-    let status = prop_oneof![Just(Status::Passing), Just(Status::Draining), Just(Status::Critical)];
+    let status =
+        prop_oneof![Just(Status::Passing), Just(Status::Degraded), Just(Status::Draining), Just(Status::Critical)];
+    let status = (status, "\\PC{0,220}").prop_map(|(status, reason)| {
+        (status, Some(status).filter(|status| *status != Status::Passing).and_then(|_| Reason::shorten(&reason)))
+    });
     let weight = (1_u64..=1000).prop_map(|weight| weight.try_into().unwrap());
     let tags = btree_set(text(Instance::TAG_MAX_BYTES), 0..5);
     let meta = btree_map("[A-Za-z0-9._/-]{1,64}", text(Instance::META_VALUE_MAX_BYTES), 0..5);
     let texts = (option::of(text(Instance::ZONE_MAX_BYTES)), option::of(text(Instance::VERSION_MAX_BYTES)));
     (address(), scheme, weight, texts, option::of(health()), status, tags, meta).prop_map(
-        |(address, scheme, weight, (zone, version), health, status, tags, meta)| Instance {
+        |(address, scheme, weight, (zone, version), health, (status, reason), tags, meta)| Instance {
             address,
             scheme,
             weight,
@@ -67,6 +73,7 @@ pub(crate) fn instance() -> impl Strategy<Value = Instance> {
             version,
             health,
             status,
+            reason,
             tags,
             meta,
         },

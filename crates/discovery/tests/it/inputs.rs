@@ -27,6 +27,8 @@ fn almost() -> impl Strategy<Value = String> {
         Just("meta."),
         Just("tag="),
         Just("status=draining"),
+        Just("degraded="),
+        Just("&reason="),
         Just("health=/"),
         Just("mail"),
         Just("\n"),

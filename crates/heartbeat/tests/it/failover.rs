@@ -93,7 +93,7 @@ async fn a_busy_registry_is_left_for_another_one_at_once() {
     let heartbeat = announce(&options(&[&a, &b]));
     let [current, other] = split(&heartbeat, [&a, &b]).await;
     current.answer(Answer::Status(503, Some("1")));
-    heartbeat.set_status(Status::Critical);
+    heartbeat.set_condition(Status::Critical);
     other.wait_for_word("PUT critical").await;
 }
 

@@ -24,6 +24,8 @@ use tokio::runtime::Runtime;
 pub(crate) enum Answer {
     /// 200 with what the heartbeat said and the default rhythm.
     Accept,
+    /// As a registry of before `degraded` and reasons: 422 for what it does not know, else as [`Answer::Accept`].
+    Older,
     /// 200 with this body.
     Body(Value),
     /// This status and this `Retry-After`, with a problem body.
@@ -193,14 +195,16 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let is_new = body.get("reason").is_some() || body["status"] == "degraded";
     let status = body.get("status").cloned().unwrap_or_else(|| json!(Status::Passing));
     let is_put = head.method == Method::PUT;
     let received = Received { method: head.method, path: head.uri.path().to_owned(), body, at: SystemTime::now() };
     shared.received.lock().unwrap().push(received);
     let answer = shared.answer.lock().unwrap().clone();
     match answer {
-        Answer::Accept if !is_put => StatusCode::NO_CONTENT.into_response(),
-        Answer::Accept => {
+        Answer::Older if is_new => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
+        Answer::Accept | Answer::Older if !is_put => StatusCode::NO_CONTENT.into_response(),
+        Answer::Accept | Answer::Older => {
             let ttl_ms = 5000;
             Json(json!({"ttl_ms": ttl_ms, "next_heartbeat_ms": ttl_ms * 2 / 5, "status": status, "revision": 7}))
                 .into_response()

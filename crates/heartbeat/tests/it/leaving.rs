@@ -94,7 +94,7 @@ async fn a_registry_that_is_busy_or_does_not_know_us_is_asked_all_the_same() {
     let registry = FakeRegistry::start();
     let heartbeat = registered(&registry).await;
     registry.answer(Answer::Status(503, Some("60")));
-    heartbeat.set_status(discovery::Status::Critical);
+    heartbeat.set_condition(discovery::Status::Critical);
     registry.wait_for_word("PUT critical").await;
     registry.answer(Answer::Status(404, None));
     heartbeat.deregister().await;

@@ -6,6 +6,7 @@
 mod failover;
 mod fake_registry;
 mod leaving;
+mod reasons;
 mod registering;
 mod sidecar;
 mod sidecar_checks;

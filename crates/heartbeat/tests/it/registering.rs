@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use discovery::Status;
-use heartbeat::{Details, Heartbeat, HeartbeatError, HeartbeatMetrics};
+use heartbeat::{Condition, Details, Heartbeat, HeartbeatError, HeartbeatMetrics};
 use serde_json::json;
 use testkit::wait::{SOON, wait_for, wait_until};
 
@@ -24,7 +24,7 @@ async fn the_first_heartbeat_is_sent_at_once_and_says_everything() {
         weight: "2".parse().unwrap(),
         tags: ["blue".to_owned()].into(),
         meta: [("owner".to_owned(), "ops".to_owned())].into(),
-        status: Status::Critical,
+        condition: Condition::new(Status::Critical, "no database"),
         ..Details::default()
     };
     let listen = "127.0.0.1:7070".parse().unwrap();
@@ -34,7 +34,7 @@ async fn the_first_heartbeat_is_sent_at_once_and_says_everything() {
     assert_eq!(first.path, "/v1/services/mail/instances/mail-1");
     let expected = json!({
         "address": "127.0.0.1:7070", "weight": 2, "zone": "a", "version": "1.4.0", "health": "/healthz",
-        "status": "critical", "tags": ["blue"], "meta": {"owner": "ops"}, "ttl_ms": 60_000,
+        "status": "critical", "reason": "no database", "tags": ["blue"], "meta": {"owner": "ops"}, "ttl_ms": 60_000,
     });
     assert_eq!(first.body, expected);
     let state = heartbeat.state().borrow().clone();
@@ -81,11 +81,11 @@ async fn a_changed_status_is_sent_at_once_and_the_same_again_is_nothing() {
     ));
     let heartbeat = announce(&options);
     wait_until_registered(&heartbeat, true).await;
-    heartbeat.set_status(Status::Passing);
-    heartbeat.set_status(Status::Critical);
+    heartbeat.set_condition(Status::Passing);
+    heartbeat.set_condition(Status::Critical);
     registry.wait_for_word("PUT critical").await;
-    heartbeat.set_status(Status::Critical);
-    heartbeat.set_status(Status::Passing);
+    heartbeat.set_condition(Status::Critical);
+    heartbeat.set_condition(Status::Passing);
     registry.wait_for_heartbeats(3).await;
     assert_eq!(registry.story(), ["PUT passing", "PUT critical", "PUT passing"]);
     assert_eq!(registry.received().len(), 3);
@@ -99,7 +99,7 @@ async fn a_status_that_changes_all_the_time_is_no_flood() {
     let started = Instant::now();
     let mut flips = 0_u32;
     while started.elapsed() < Duration::from_millis(500) {
-        heartbeat.set_status(if flips.is_multiple_of(2) { Status::Critical } else { Status::Passing });
+        heartbeat.set_condition(if flips.is_multiple_of(2) { Status::Critical } else { Status::Passing });
         flips += 1;
         tokio::task::yield_now().await;
     }

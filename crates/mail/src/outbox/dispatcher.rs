@@ -15,7 +15,7 @@ use std::{
 };
 
 use lettre::{Address, address::Envelope};
-use service_kit::{backoff::Backoff, health::Readiness};
+use service_kit::backoff::Backoff;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -74,10 +74,8 @@ pub struct Dispatcher {
     pub outbox: Outbox,
     /// Where they go.
     pub transport: Arc<Transport>,
-    /// Learns from every attempt.
+    /// Learns from every attempt, and whether the outbox can be used.
     pub health: Health,
-    /// Told whether the outbox can be used.
-    pub readiness: Readiness,
     /// Counts every attempt.
     pub metrics: SendMetrics,
     /// How fast.
@@ -180,7 +178,7 @@ impl Dispatcher {
 
     fn report(&self, state: Result<(), String>) {
         let reason = state.as_ref().err().cloned();
-        if self.readiness.report("outbox", state) {
+        if self.health.note_outbox(state) {
             match reason {
                 None => tracing::info!("the outbox can be used"),
                 Some(reason) => tracing::warn!(reason, "the outbox cannot be used"),

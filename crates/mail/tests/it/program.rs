@@ -93,6 +93,39 @@ async fn it_registers_as_mail_and_leaves_before_it_stops_serving() {
 }
 
 #[tokio::test]
+async fn while_smtp_is_away_the_heartbeat_says_degraded_and_why() {
+    let conditions: Arc<Mutex<Vec<String>>> = Arc::default();
+    let registry = Router::new().fallback({
+        let conditions = Arc::clone(&conditions);
+        async move |body: Bytes| {
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let word = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+            conditions.lock().unwrap().push(format!("{} {}", word("status"), word("reason")).trim().to_owned());
+            Json(json!({ "ttl_ms": 5000, "next_heartbeat_ms": 2000, "status": "passing", "revision": 1 }))
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry_url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, registry).await });
+    let mut sink = SmtpSink::start().await;
+    let url = sink.url();
+    let args = ["--registry", registry_url.as_str(), "--smtp-url", &url, "--smtp-check-interval", "100ms"];
+    let program = Program::start(&args).await;
+    let last = || conditions.lock().unwrap().last().cloned();
+    wait_until("passing", SOON, || async { last().as_deref() == Some("") }).await;
+    sink.down().await;
+    wait_until("degraded, with the reason", SOON, || async {
+        last().is_some_and(|last| last.starts_with("degraded smtp: no session with the SMTP server"))
+    })
+    .await;
+    sink.up();
+    wait_until("passing again", SOON, || async { last().as_deref() == Some("") }).await;
+    assert!(!conditions.lock().unwrap().iter().any(|said| said.starts_with("critical")), "it stays in rotation");
+    assert_eq!(program.terminate().await.0, Some(0));
+    serving.abort();
+}
+
+#[tokio::test]
 async fn no_address_text_or_password_is_ever_logged() {
     let login = Some(("user-private".to_owned(), "password-private".to_owned()));
     let sink = SmtpSink::start_with(SinkOptions { login, ..SinkOptions::default() }).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use discovery::{InstanceId, Registered, Revision, ServiceName, Status};
+use discovery::{InstanceId, Reason, Registered, Revision, ServiceName, Status};
 
 use super::Tombstone;
 
@@ -45,8 +45,8 @@ pub struct Delta {
 
 impl ServiceView {
     /// The instances that want requests.
-    pub fn passing(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.instances.iter().filter(|entry| entry.status() == Status::Passing)
+    pub fn in_rotation(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.instances.iter().filter(|entry| entry.status().is_in_rotation())
     }
 
     /// What happened after `index`; `None` when that cannot be told any more, or `index` is of another history.
@@ -64,6 +64,11 @@ impl Entry {
     /// What the instance is to others: the operator's word if there is one, else its own.
     pub fn status(&self) -> Status {
         self.overridden.unwrap_or(self.registered.instance.status)
+    }
+
+    /// Why [`Entry::status`] is not passing; `None` when it is, or nobody has said why.
+    pub fn reason(&self) -> Option<&Reason> {
+        if self.overridden.is_some() { None } else { self.registered.instance.reason.as_ref() }
     }
 
     /// Its id within its service; `None` for the nameless one that other registries write.

@@ -59,7 +59,7 @@ impl Cause {
         match (entry.overridden, entry.registered.instance.status) {
             (Some(Status::Draining), _) => Self::Drained,
             (_, Status::Draining) => Self::Deregistered,
-            (_, Status::Passing | Status::Critical) => Self::Expired,
+            (_, Status::Passing | Status::Degraded | Status::Critical) => Self::Expired,
         }
     }
 

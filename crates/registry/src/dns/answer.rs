@@ -98,7 +98,7 @@ fn at_service(
     srv_only: bool,
     most: usize,
 ) -> Found {
-    let passing = entries.iter().filter(|entry| entry.status() == discovery::Status::Passing);
+    let passing = entries.iter().filter(|entry| entry.status().is_in_rotation());
     let mut passing: Vec<&Instance> = passing.map(|entry| &entry.registered.instance).collect();
     let more = passing.len() > most;
     let chosen = passing.partial_shuffle(&mut rand::rng(), most).0;

@@ -10,6 +10,9 @@
 //! | `PUT /v1/agent/service/deregister/{id}` | deregisters |
 //! | `PUT /v1/agent/check/{pass,warn,fail,update}/{check}` | a heartbeat |
 //!
+//! `?passing` leaves out what takes no requests, and keeps what has a warning: it is in rotation here, where Consul's agents
+//! drop it, too.
+//!
 //! Blocking queries (`?index=N&wait=2m`) and `?tag=` work on all lists. Other parameters (`dc`, `near`, `stale`, …) mean
 //! nothing here and are let pass, but for `filter`, whose absence would be noticed too late: it is refused. Wire formats:
 //! <https://developer.hashicorp.com/consul/api-docs>. Errors are problems as everywhere, with Consul's status codes.
@@ -108,10 +111,12 @@ fn headers(catalog: &Catalog, index: Revision) -> HeaderMap {
     ])
 }
 
-/// Consul knows `passing`, `warning` and `critical`. What is being drained is in maintenance there, which is critical.
+/// Consul knows `passing`, `warning` and `critical`. What is degraded has a warning; what is being drained is in maintenance
+/// there, which is critical.
 fn check_status(entry: &Entry) -> &'static str {
     match entry.status() {
         Status::Passing => "passing",
+        Status::Degraded => "warning",
         Status::Draining | Status::Critical => "critical",
     }
 }

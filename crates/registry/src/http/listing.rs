@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discovery::{Address, Instance, InstanceId, Registered, Revision, ServiceName, Status};
+use discovery::{Address, Instance, InstanceId, Reason, Registered, Revision, ServiceName, Status};
 use serde::Serialize;
 
 use crate::{
@@ -33,6 +33,7 @@ pub(super) struct ServiceEntry {
 struct Numbers {
     instances: usize,
     passing: usize,
+    degraded: usize,
     draining: usize,
     critical: usize,
 }
@@ -47,8 +48,14 @@ pub(super) struct InstanceEntry {
     instance: Instance,
     /// The operator's word if there is one, else the instance's own.
     status: Status,
+    /// Why, if anybody said so: whoever the status is from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
     /// The instance's own.
     reported_status: Status,
+    /// Why the instance itself says so, while an operator's word counts more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported_reason: Option<Reason>,
     /// The operator's.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     overridden: Option<Status>,
@@ -88,6 +95,7 @@ impl From<&ServiceView> for ServiceEntry {
         for entry in &service.instances {
             match entry.status() {
                 Status::Passing => numbers.passing += 1,
+                Status::Degraded => numbers.degraded += 1,
                 Status::Draining => numbers.draining += 1,
                 Status::Critical => numbers.critical += 1,
             }
@@ -104,9 +112,11 @@ impl From<&Entry> for InstanceEntry {
         Self {
             id: key.instance.clone(),
             // A default status is left out here, and written below in any case.
-            instance: Instance { status: Status::default(), ..instance.clone() },
+            instance: Instance { status: Status::default(), reason: None, ..instance.clone() },
             status: entry.status(),
+            reason: entry.reason().cloned(),
             reported_status: instance.status,
+            reported_reason: instance.reason.clone().filter(|_| entry.overridden.is_some()),
             overridden: entry.overridden,
             lease: lease.map(|lease| lease.to_string()),
             created_revision: created.0,

@@ -6,7 +6,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use discovery::{Instance, Revision, Status};
+use discovery::{Instance, Revision};
 use service_kit::{Problem, duration};
 use url::form_urlencoded;
 
@@ -19,7 +19,7 @@ pub(super) struct Pairs(pub(super) Vec<(String, String)>);
 /// Which instances of a service are asked for; all that is given must hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// `passing`: only those that want requests.
+    /// `passing`: only those that want requests, the degraded among them.
     pub(super) passing: bool,
     /// `zone=a`
     pub(super) zone: Option<String>,
@@ -65,7 +65,7 @@ impl Filter {
     /// Whether the instance is asked for.
     pub(super) fn matches(&self, entry: &Entry) -> bool {
         let Instance { zone, version, tags, .. } = &entry.registered.instance;
-        (!self.passing || entry.status() == Status::Passing)
+        (!self.passing || entry.status().is_in_rotation())
             && self.zone.as_ref().is_none_or(|wanted| zone.as_ref() == Some(wanted))
             && self.version.as_ref().is_none_or(|wanted| version.as_ref() == Some(wanted))
             && self.tags.iter().all(|wanted| tags.contains(wanted))
@@ -109,7 +109,7 @@ fn index(value: &str) -> Result<Revision, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use discovery::Registered;
+    use discovery::{Registered, Status};
 
     use super::*;
 

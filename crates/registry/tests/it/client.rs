@@ -31,12 +31,12 @@ async fn a_service_registers_reports_obeys_a_drain_survives_a_registry_and_leave
     assert_eq!(value(&etcd, KEY).as_deref(), Some("127.0.0.1:7070"));
     let granted = leases(&etcd);
 
-    heartbeat.set_status(discovery::Status::Critical);
+    heartbeat.set_condition(discovery::Status::Critical);
     wait_until("its word is written", SOON, async || {
         value(&etcd, KEY).as_deref() == Some("http://127.0.0.1:7070?status=critical")
     })
     .await;
-    heartbeat.set_status(discovery::Status::Passing);
+    heartbeat.set_condition(discovery::Status::Passing);
     first.ask(Method::PUT, &format!("{PATH}/override"), r#"{"status":"draining"}"#).await.accepted();
     reach("draining", State::is_draining).await;
     second.delete(&format!("{PATH}/override")).await.accepted();

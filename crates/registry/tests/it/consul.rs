@@ -104,6 +104,18 @@ async fn a_check_keeps_an_instance_as_it_was_registered_and_an_id_that_two_have_
     assert_eq!(value(&etcd, "service/mail/x").as_deref(), Some("http://127.0.0.1:7070?status=critical"));
     assert_eq!(check("update/x", r#"{"Status":"passing","Output":"fine"}"#).await, done);
     assert_eq!(value(&etcd, "service/mail/x").as_deref(), Some("127.0.0.1:7070"));
+    assert_eq!(check("warn/x?note=the+disk+is+nearly+full", "").await, done);
+    let warned = value(&etcd, "service/mail/x");
+    assert_eq!(warned.as_deref(), Some("http://127.0.0.1:7070?degraded=the%20disk%20is%20nearly%20full"));
+    wait_until("the warning is listed", SOON, async || {
+        let listed = registry.get("/v1/health/service/mail?passing").await.accepted();
+        let check = &listed[0]["Checks"][0];
+        check["Status"] == "warning" && check["Output"] == "degraded: the disk is nearly full"
+    })
+    .await;
+    assert_eq!(check("update/x", r#"{"Status":"critical","Output":"full\n"}"#).await, done);
+    assert_eq!(value(&etcd, "service/mail/x").as_deref(), Some("http://127.0.0.1:7070?status=critical&reason=full"));
+    assert_eq!(check("pass/x", "").await, done);
     assert_eq!(check("update/x", r#"{"Status":"splendid"}"#).await, (422, "invalid_field".to_owned()));
     assert_eq!(check("pass/y", "").await, (404, "no_such_instance".to_owned()));
 

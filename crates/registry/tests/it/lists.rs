@@ -21,8 +21,8 @@ async fn services_and_instances_are_listed_with_the_revision_and_its_age() {
 
     let list = registry.get("/v1/services").await.accepted();
     let services = json!([
-        { "name": "mail", "instances": 2, "passing": 1, "draining": 0, "critical": 1 },
-        { "name": "userlist", "instances": 1, "passing": 1, "draining": 0, "critical": 0 },
+        { "name": "mail", "instances": 2, "passing": 1, "degraded": 0, "draining": 0, "critical": 1 },
+        { "name": "userlist", "instances": 1, "passing": 1, "degraded": 0, "draining": 0, "critical": 0 },
     ]);
     assert_eq!(list["services"], services);
     assert!(list["revision"].as_i64() >= reply["revision"].as_i64());

@@ -27,6 +27,7 @@ mod polling;
 mod prometheus;
 mod proof;
 mod properties;
+mod reasons;
 mod recovery;
 mod replicas;
 mod restore;

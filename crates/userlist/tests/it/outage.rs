@@ -44,6 +44,8 @@ async fn a_killed_database_is_503_and_critical_until_it_is_back() {
     client.plain(GET).await.assert_unavailable("database_unavailable");
     assert!(asked.elapsed() < AT_ONCE, "three answers took {:?}", asked.elapsed());
     wait_for_eq("status", SOON, Some(Status::Critical), || async { registry.last() }).await;
+    let why = "database: cannot connect: connection refused".to_owned();
+    wait_for_eq("the reason", SOON, why, || async { registry.reason() }).await;
 
     // Known to be gone, it is not waited for at all.
     let asked = Instant::now();

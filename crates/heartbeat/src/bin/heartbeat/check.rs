@@ -3,6 +3,7 @@
 use std::{ffi::OsString, time::Duration};
 
 use discovery::{Address, Status};
+use heartbeat::Condition;
 use nix::sys::signal::Signal;
 use reqwest::Url;
 use tokio::{
@@ -59,7 +60,7 @@ impl Check {
 }
 
 /// Checks for ever, and tells `verdict` about every change; it holds none until the program was well for the first time.
-pub(crate) async fn run(check: Check, config: Config, verdict: watch::Sender<Option<Status>>) {
+pub(crate) async fn run(check: Check, config: Config, verdict: watch::Sender<Option<Condition>>) {
     let mut health = Health::new(config.rise, config.fall);
     let mut complaint = String::new();
     loop {
@@ -70,9 +71,9 @@ pub(crate) async fn run(check: Check, config: Config, verdict: watch::Sender<Opt
             Some(status) => {
                 match status {
                     Status::Passing => tracing::info!("the check passes"),
-                    Status::Draining | Status::Critical => tracing::warn!(reason, "the check fails"),
+                    _ => tracing::warn!(reason, "the check fails"),
                 }
-                verdict.send_replace(Some(status));
+                verdict.send_replace(Some(Condition::new(status, &reason)));
             }
             None if !health.has_passed() && answer.is_err() && reason != complaint => {
                 tracing::info!(reason, "waiting for the check to pass");

@@ -2,8 +2,7 @@
 
 use std::io;
 
-use discovery::Status;
-use heartbeat::Heartbeat;
+use heartbeat::{Condition, Heartbeat};
 use nix::sys::signal::Signal;
 use tokio::{sync::watch, time::sleep};
 
@@ -74,7 +73,7 @@ pub(crate) async fn run(config: Config) -> Result<u8, SidecarError> {
 
 impl Sidecar {
     /// Tells the registries what the checks say, and hands signals on, until the end is near.
-    async fn announce(&mut self, mut verdicts: watch::Receiver<Option<Status>>) -> Result<End, SidecarError> {
+    async fn announce(&mut self, mut verdicts: watch::Receiver<Option<Condition>>) -> Result<End, SidecarError> {
         loop {
             tokio::select! {
                 biased;
@@ -86,7 +85,7 @@ impl Sidecar {
                     self.hand_on(signal);
                 }
                 Ok(()) = verdicts.changed() => {
-                    let verdict = *verdicts.borrow_and_update();
+                    let verdict = verdicts.borrow_and_update().clone();
                     self.tell(verdict);
                 }
             }
@@ -94,13 +93,13 @@ impl Sidecar {
     }
 
     /// Before the first success nobody is told anything: an instance that never worked is of no use to a gateway.
-    fn tell(&mut self, verdict: Option<Status>) {
+    fn tell(&mut self, verdict: Option<Condition>) {
         match (verdict, &self.heartbeat) {
             (None, _) => {}
-            (Some(status), Some(heartbeat)) => heartbeat.set_status(status),
-            (Some(status), None) => {
+            (Some(condition), Some(heartbeat)) => heartbeat.set_condition(condition),
+            (Some(condition), None) => {
                 let mut details = self.config.details();
-                details.status = status;
+                details.condition = condition;
                 let mut options = self.config.heartbeat.clone();
                 options.advertise = options.advertise.or(self.target.named());
                 let service = self.target.service.clone();

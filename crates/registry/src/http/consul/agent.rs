@@ -7,14 +7,14 @@ use axum::{
     extract::{ConnectInfo, State},
     http::StatusCode,
 };
-use discovery::{FieldError, Host, InstanceId, InstanceKey, Status};
+use discovery::{FieldError, Host, InstanceId, InstanceKey, Reason, Status};
 use serde_json::{Map, Value, json};
 use service_kit::{Problem, json::JsonBody};
 
 use super::{DATACENTER, registration};
 use crate::{
     error,
-    http::{Api, path::TextPath},
+    http::{Api, path::TextPath, query::Pairs},
 };
 
 /// A check's id, when the client did not choose one.
@@ -51,16 +51,21 @@ pub(super) async fn deregister(State(api): State<Api>, TextPath(id): TextPath) -
 }
 
 pub(super) async fn pass(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
-    report(&api, &check, Status::Passing).await
+    report(&api, &check, Status::Passing, None).await
 }
 
 /// Answers, with a remark: in rotation.
-pub(super) async fn warn(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
-    report(&api, &check, Status::Passing).await
+pub(super) async fn warn(State(api): State<Api>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
+    report(&api, &check, Status::Degraded, note(&pairs)).await
 }
 
-pub(super) async fn fail(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
-    report(&api, &check, Status::Critical).await
+pub(super) async fn fail(State(api): State<Api>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
+    report(&api, &check, Status::Critical, note(&pairs)).await
+}
+
+/// `?note=…`, as a reason.
+fn note(Pairs(pairs): &Pairs) -> Option<&str> {
+    pairs.iter().find(|(name, _)| name == "note").map(|(_, note)| note.as_str())
 }
 
 /// `{"Status":"passing","Output":"…"}`
@@ -71,12 +76,14 @@ pub(super) async fn update(
 ) -> Result<(), Problem> {
     let status = registration::text(&body, "Status").map_err(error::field)?.and_then(registration::status_of);
     let unknown = || error::field(FieldError::new("Status", registration::STATUSES));
-    report(&api, &check, status.ok_or_else(unknown)?).await
+    let output = registration::text(&body, "Output").map_err(error::field)?;
+    report(&api, &check, status.ok_or_else(unknown)?, output).await
 }
 
-async fn report(api: &Api, check: &str, status: Status) -> Result<(), Problem> {
+async fn report(api: &Api, check: &str, status: Status, said: Option<&str>) -> Result<(), Problem> {
     let key = find(api, check.strip_prefix(CHECK_PREFIX).unwrap_or(check))?;
-    if api.registrar.report(key, status).await? { Ok(()) } else { Err(nobody(check)) }
+    let reason = said.and_then(Reason::shorten);
+    if api.registrar.report(key, status, reason).await? { Ok(()) } else { Err(nobody(check)) }
 }
 
 /// The instance with this id, of whichever service. Ids are unique for an agent in Consul, and so they must be here for

@@ -70,11 +70,17 @@ fn health_entry(entry: &Entry) -> Value {
         },
         "Checks": [{
             "Node": id, "CheckID": format!("service:{id}"), "Name": "heartbeat", "Status": check_status(entry),
-            "Notes": "", "Output": entry.status(), "ServiceID": id, "ServiceName": key.service,
+            "Notes": "", "Output": output(entry), "ServiceID": id, "ServiceName": key.service,
             "ServiceTags": instance.tags, "Type": "ttl", "Definition": {},
             "CreateIndex": created.0, "ModifyIndex": modified.0,
         }],
     })
+}
+
+/// What the check says: `critical: the database is gone`.
+fn output(entry: &Entry) -> String {
+    let status = entry.status();
+    entry.reason().map_or_else(|| status.to_string(), |reason| format!("{status}: {reason}"))
 }
 
 /// A nameless instance is named as its service.

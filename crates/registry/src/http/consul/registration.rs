@@ -73,10 +73,11 @@ fn ttl_check(body: &Map<String, Value>) -> Result<TtlCheck, FieldError> {
 /// What is wrong with a status that [`status_of`] does not know.
 pub(super) const STATUSES: &str = "is unknown; use passing, warning or critical";
 
-/// A warning in Consul is an instance that answers, with a remark: it stays in rotation.
+/// A warning in Consul is an instance that answers, with a remark: it is degraded, and stays in rotation.
 pub(super) fn status_of(status: &str) -> Option<Status> {
     match status {
-        "passing" | "warning" => Some(Status::Passing),
+        "passing" => Some(Status::Passing),
+        "warning" => Some(Status::Degraded),
         "critical" => Some(Status::Critical),
         _ => None,
     }
