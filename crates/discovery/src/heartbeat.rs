@@ -16,7 +16,8 @@ use crate::{
     Ttl, Weight,
 };
 
-/// The plain heartbeat: `{"name":"service/mail","host":"10.0.0.5","port":7070}`.
+/// The plain heartbeat: `{"name":"service/mail","host":"10.0.0.5","port":7070}`, with `"health":"/healthz"` if there is
+/// something to ask, and `"leaving":true` at the end.
 ///
 /// Its fields are as received; [`PlainHeartbeat::into_parts`] makes sense of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,12 @@ pub struct PlainHeartbeat {
     pub host: String,
     /// The TCP port, 1 to 65535.
     pub port: u32,
+    /// See [`Instance::health`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthPath>,
+    /// Whether the instance leaves: it is deregistered at once, instead of being registered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// The full heartbeat. Service and instance id are in the path; here is the rest. What is absent has its default.
@@ -100,7 +107,7 @@ impl PlainHeartbeat {
         let address = Address { host, port };
         check_reachable(&address).map_err(|error| error.under("host"))?;
         let id = address.instance_id().map_err(|error| error.under("host"))?;
-        Ok((service, id, Instance::at(address)))
+        Ok((service, id, Instance { health: self.health, ..Instance::at(address) }))
     }
 }
 
@@ -179,7 +186,7 @@ mod tests {
     use super::*;
 
     fn plain(name: &str, host: &str, port: u32) -> PlainHeartbeat {
-        PlainHeartbeat { name: name.into(), host: host.into(), port }
+        PlainHeartbeat { name: name.into(), host: host.into(), port, health: None, leaving: false }
     }
 
     #[test]
@@ -189,6 +196,18 @@ mod tests {
             assert_eq!((service.as_str(), id.as_str()), ("mail", "10.0.0.5:7070"));
             assert_eq!(instance.to_string(), "10.0.0.5:7070");
         }
+    }
+
+    #[test]
+    fn the_plain_form_has_a_health_path_and_an_end() {
+        let read = |json: &str| serde_json::from_str::<PlainHeartbeat>(json);
+        let json = r#"{"name":"mail","host":"10.0.0.5","port":7070,"health":"/healthz","leaving":true}"#;
+        let heartbeat = read(json).unwrap();
+        assert_eq!((serde_json::to_string(&heartbeat).unwrap().as_str(), heartbeat.leaving), (json, true));
+        let (_, _, instance) = heartbeat.into_parts().unwrap();
+        assert_eq!(instance.to_string(), "http://10.0.0.5:7070?health=/healthz");
+        assert!(read(r#"{"name":"mail","host":"a","port":1,"health":"healthz"}"#).is_err());
+        assert!(read(r#"{"name":"mail","host":"a","port":1,"leaving":"yes"}"#).is_err());
     }
 
     #[test]

@@ -18,14 +18,28 @@ pub(super) struct Written {
     pub(super) revision: i64,
 }
 
-/// `POST /`
+/// What is answered to the plain form.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum PlainReply {
+    Registered(HeartbeatReply),
+    Left(Written),
+}
+
+/// `POST /`: a heartbeat, or with `"leaving":true` the end, which is answered like a DELETE.
 pub(super) async fn plain(
     State(api): State<Api>,
     JsonBody(body): JsonBody<PlainHeartbeat>,
-) -> Result<Json<HeartbeatReply>, Problem> {
+) -> Result<Json<PlainReply>, Problem> {
+    let leaving = body.leaving;
     let (service, id, instance) = body.into_parts().map_err(error::field)?;
     let key = InstanceKey::new(service, id);
-    accept(&api, Heartbeat { key, instance, ttl: Ttl::default() }).await
+    if leaving {
+        let revision = api.registrar.deregister(key).await?;
+        return Ok(Json(PlainReply::Left(Written { revision: revision.0 })));
+    }
+    let Json(reply) = accept(&api, Heartbeat { key, instance, ttl: Ttl::default() }).await?;
+    Ok(Json(PlainReply::Registered(reply)))
 }
 
 /// `PUT /v1/services/{service}/instances/{instance}`

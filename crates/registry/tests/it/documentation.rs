@@ -2,7 +2,11 @@
 
 use std::process::Command;
 
-use testkit::{etcd::EtcdCluster, python::succeed, transcript::section};
+use testkit::{
+    etcd::EtcdCluster,
+    python::succeed,
+    transcript::{fold, section, steps},
+};
 
 use crate::support::Registry;
 
@@ -31,5 +35,30 @@ async fn the_documented_commands_work_when_pasted() {
         ]);
         let output = succeed(shell, std::time::Duration::from_secs(20)).await;
         assert!(!output.is_empty() || command.contains("-X") || command.contains("wait="), "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plain_form_works_as_the_readme_and_the_pages_show_it() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let address = registry.url.strip_prefix("http://").unwrap();
+    let run = async |command: &str| {
+        let mut shell = Command::new("sh");
+        let line = command.replace("localhost:8500", address).replace("curl ", "curl -sS --fail-with-body ");
+        shell.args(["-c", &line]);
+        succeed(shell, std::time::Duration::from_secs(20)).await
+    };
+    let readme = include_str!("../../../../README.md").lines().filter(|line| line.starts_with("curl -d"));
+    let readme: Vec<&str> = readme.filter(|line| line.ends_with("localhost:8500")).collect();
+    assert!(readme.len() >= 2 && readme.iter().any(|line| line.contains("leaving")), "{readme:?}");
+    for command in readme {
+        assert!(run(command).await.contains("revision"), "{command}");
+    }
+    let by_hand = steps(include_str!("../../../../doc/by-hand.md"));
+    let by_hand: Vec<_> = by_hand.iter().filter(|step| step.command.ends_with("localhost:8500")).collect();
+    assert!(by_hand.len() >= 3, "{by_hand:?}");
+    for step in by_hand {
+        assert_eq!(fold(&run(&step.command).await), fold(&step.output), "{}", step.command);
     }
 }

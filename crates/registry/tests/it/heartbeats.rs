@@ -25,6 +25,24 @@ async fn a_plain_heartbeat_registers_with_and_without_the_prefix() {
 }
 
 #[tokio::test]
+async fn the_plain_form_says_where_to_ask_and_when_it_ends() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let body = |more: &str| format!(r#"{{"name":"mail","host":"10.0.0.5","port":7070{more}}}"#);
+    let reply = registry.ask(Method::POST, "/", body(r#","health":"/healthz""#)).await.accepted();
+    assert_eq!(reply["status"], "passing");
+    let written = value(&etcd, "service/mail/10.0.0.5:7070");
+    assert_eq!(written.as_deref(), Some("http://10.0.0.5:7070?health=/healthz"));
+    for _ in 0..2 {
+        let left = registry.ask(Method::POST, "/", body(r#","leaving":true"#)).await.accepted();
+        assert!(left["revision"].as_i64() > reply["revision"].as_i64(), "{left}");
+        assert_eq!(keys(&etcd), [""; 0], "at once, and again is harmless");
+    }
+    let registered = registry.ask(Method::POST, "/", body(r#","leaving":false"#)).await.accepted();
+    assert_eq!(registered["status"], "passing");
+}
+
+#[tokio::test]
 async fn a_full_heartbeat_is_written_in_the_strict_form() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
