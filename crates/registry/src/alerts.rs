@@ -1,31 +1,41 @@
-//! Tells people when a service is gone, or has too few instances, and when it is back.
+//! Tells people when a service is gone, has too few instances or is degraded, and when it is back; and when etcd cannot be
+//! read, so that none of this is known.
 //!
 //! ```text
-//! catalog ─▶ watchlist: too few for --alert-after? ─▶ news ─▶ collected for --alert-window ─▶ one message
-//!                                                                                              │ webhook, e-mail
+//! catalog ─▶ watchlist: for --alert-after? ─▶ news ─▶ collected for --alert-window ─▶ one message
+//!    └─────▶ blindness: likewise ──────────────────────────────────────────────────▶ webhook, e-mail
 //! every replica watches; the one that holds `alert/sender` in etcd sends, and writes down in `alert/told` what was told
 //! ```
 //!
 //! | room | what it settles |
 //! |---|---|
 //! | [`options`] | who is told, and from when on |
-//! | [`watchlist`] | what is worth telling, and when: plain values |
+//! | [`level`], [`watchlist`] | what is worth telling, and when: plain values |
+//! | [`blindness`] | the same of etcd itself, and who tells it when etcd cannot be asked |
+//! | [`cases`] | which instances, and why |
 //! | [`message`] | one message for all that happened within the window |
 //! | [`office`] | which replica sends |
 //! | [`post`] | the webhook, and a `mail` instance found in our own catalog; tried again until one takes it |
 //!
 //! What is told is told at least once: a replica that dies between sending and writing it down makes its successor send
-//! again. While etcd cannot be read nothing is told, because nothing is known; what is missing afterwards is.
+//! again. While etcd cannot be read nothing is told of services, because nothing is known; what is missing afterwards is.
 
+pub mod blindness;
+pub mod cases;
+pub mod level;
 pub mod message;
 pub mod office;
 pub mod options;
 pub mod post;
 pub mod watchlist;
 
-use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 
-use discovery::ServiceName;
+use discovery::{ServiceName, Status};
 use discovery_etcd::Etcd;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -34,16 +44,25 @@ use prometheus_client::{
 };
 use service_kit::client::{ClientTls, ClientTlsError, HttpClient};
 use tokio::{
-    task::JoinHandle,
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
 };
 
 pub use self::options::AlertOptions;
-use self::{message::Message, office::Office, post::Post, watchlist::Watchlist};
-use crate::catalog::Catalog;
+use self::{
+    blindness::Blindness,
+    level::{Level, Reading},
+    message::Message,
+    office::Office,
+    post::Post,
+    watchlist::Watchlist,
+};
+use crate::catalog::{Catalog, ServiceView};
 
 /// How often the list is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Messages that one way took and the other has not yet; the oldest is given up for one more.
+const LATE_MAX: usize = 16;
 
 /// Watches and sends for as long as it is polled.
 #[derive(Debug)]
@@ -52,14 +71,27 @@ pub struct Alerts {
     office: Office,
     post: Post,
     watchlist: Watchlist,
-    sending: Option<JoinHandle<Message>>,
+    blindness: Blindness,
+    sending: Option<Sending>,
+    late: VecDeque<JoinSet<bool>>,
     metrics: Metrics,
+}
+
+/// A message that no way has taken yet.
+#[derive(Debug)]
+struct Sending {
+    message: Message,
+    ways: JoinSet<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum Kind {
+    /// Fewer instances than needed, or none.
     Down,
+    Degraded,
     Recovered,
+    EtcdUnreadable,
+    EtcdReadable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,7 +125,7 @@ impl Alerts {
             return Ok(None);
         }
         let metrics = Metrics::default();
-        registry.register("registry_alerts", "Services told of, by what happened", metrics.told.clone());
+        registry.register("registry_alerts", "What people were told of, by what happened", metrics.told.clone());
         registry.register("registry_alert_messages", "Messages that were taken", metrics.messages.clone());
         registry.register("registry_alert_sender", "1 on the replica that sends", metrics.is_sender.clone());
         let client = HttpClient::new(&ClientTls::default())?;
@@ -101,7 +133,9 @@ impl Alerts {
             office: Office::new(etcd, holder.clone()),
             post: Post::new(options, client, catalog.clone(), holder),
             watchlist: Watchlist::new(options.rules()),
+            blindness: Blindness::new(options.alert_after, Instant::now()),
             sending: None,
+            late: VecDeque::new(),
             catalog,
             metrics,
         }))
@@ -113,8 +147,10 @@ impl Alerts {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.catalog.sync().is_fresh() {
-                self.watchlist.observe(&self.counts(), Instant::now());
+            let is_fresh = self.catalog.sync().is_fresh();
+            self.blindness.observe(is_fresh, Instant::now());
+            if is_fresh {
+                self.watchlist.observe(&self.readings(), Instant::now());
             }
             if let Some(told) = self.office.attend(Instant::now()).await {
                 self.watchlist.take_over(&told, Instant::now());
@@ -124,53 +160,95 @@ impl Alerts {
         }
     }
 
-    /// Of how many instances each service consists, not counting those that are critical: they take no requests.
-    fn counts(&self) -> BTreeMap<ServiceName, usize> {
-        let usable = |service: &crate::catalog::ServiceView| {
-            let all = service.instances.iter();
-            all.filter(|entry| entry.status() != discovery::Status::Critical).count()
-        };
-        self.catalog.services().iter().map(|service| (service.name.clone(), usable(service))).collect()
+    fn readings(&self) -> BTreeMap<ServiceName, Reading> {
+        self.catalog.services().iter().map(|service| (service.name.clone(), reading(service))).collect()
     }
 
     /// Looks after the message under way, or starts the next one.
     async fn send(&mut self) {
-        if self.sending.as_ref().is_some_and(JoinHandle::is_finished)
-            && let Some(sent) = self.sending.take()
+        self.look_after().await;
+        if self.sending.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(sight) = self.blindness.due(self.office.is_last(), now) {
+            self.begin(Message::of_etcd(sight));
+        } else if self.office.is_held()
+            && let Some(mut message) = self.watchlist.due(now)
+            && self.office.confirm().await
         {
-            match sent.await {
-                Ok(message) => self.note(&message).await,
+            self.tell_cases(&mut message);
+            self.begin(message);
+        }
+    }
+
+    /// Which instances make the trouble, as it is now.
+    fn tell_cases(&self, message: &mut Message) {
+        for news in message.news.iter_mut().filter(|news| news.level > Level::Enough) {
+            let service = self.catalog.service(&news.service);
+            news.cases = service.map(|service| cases::of(&service, SystemTime::now())).unwrap_or_default();
+        }
+    }
+
+    fn begin(&mut self, message: Message) {
+        tracing::warn!(summary = message.subject(), "telling people");
+        let ways = self.post.deliver(&message);
+        self.sending = Some(Sending { message, ways });
+    }
+
+    /// People know a message once one way has taken it; the other goes on. One that none takes is as good as told: it was
+    /// logged as lost.
+    async fn look_after(&mut self) {
+        for ways in &mut self.late {
+            while ways.try_join_next().is_some() {}
+        }
+        self.late.retain(|ways| !ways.is_empty());
+        let Some(sending) = &mut self.sending else { return };
+        let mut is_taken = false;
+        while let Some(ended) = sending.ways.try_join_next() {
+            match ended {
+                Ok(taken) => is_taken |= taken,
                 Err(error) => tracing::error!(error = %service_kit::chain(&error), "an alert was not sent"),
             }
         }
-        if self.sending.is_some() || !self.office.is_held() {
-            return;
-        }
-        if let Some(message) = self.watchlist.due(Instant::now())
-            && self.office.confirm().await
+        if (is_taken || sending.ways.is_empty())
+            && let Some(Sending { message, ways }) = self.sending.take()
         {
-            tracing::warn!(summary = message.subject(), "telling people");
-            let post = self.post.clone();
-            self.sending = Some(tokio::spawn(async move { post.deliver(message).await }));
+            if self.late.len() >= LATE_MAX {
+                tracing::error!("an alert that one way has not taken is given up: too many wait");
+                self.late.pop_front();
+            }
+            self.late.push_back(ways);
+            self.note(&message).await;
         }
     }
 
-    /// Writes down what was told, for ourselves and for who comes after us.
+    /// Writes down what was told, for ourselves and for the replica that comes after us.
     async fn note(&mut self, message: &Message) {
-        self.watchlist.told(message);
         self.metrics.messages.inc();
+        let count = |kind| _ = self.metrics.told.get_or_create(&KindLabel { kind }).inc();
         for news in &message.news {
-            let kind = if news.is_down { Kind::Down } else { Kind::Recovered };
-            self.metrics.told.get_or_create(&KindLabel { kind }).inc();
+            count(match news.level {
+                Level::Enough => Kind::Recovered,
+                Level::Degraded => Kind::Degraded,
+                Level::BelowMinimum | Level::Down => Kind::Down,
+            });
         }
-        self.office.write_down(&self.watchlist.told_down()).await;
+        if let Some(sight) = message.sight {
+            count(if sight.is_lost { Kind::EtcdUnreadable } else { Kind::EtcdReadable });
+            self.blindness.told(sight);
+            return;
+        }
+        self.watchlist.told(message);
+        self.office.write_down(&self.watchlist.believed()).await;
     }
 }
 
-impl Drop for Alerts {
-    fn drop(&mut self) {
-        if let Some(sending) = &self.sending {
-            sending.abort();
-        }
-    }
+/// How many instances take requests, and how many of those are degraded.
+fn reading(service: &ServiceView) -> Reading {
+    let in_rotation = service.in_rotation();
+    in_rotation.fold(Reading::default(), |reading, entry| Reading {
+        in_rotation: reading.in_rotation + 1,
+        degraded: reading.degraded + usize::from(entry.status() == Status::Degraded),
+    })
 }

@@ -7,10 +7,13 @@ use discovery_etcd::{Etcd, EtcdError};
 use service_kit::chain;
 use tokio::time::Instant;
 
+use super::{level::Level, watchlist::Told};
+
 /// Held by the replica that sends; its value says which one that is.
 pub const SENDER_KEY: &str = "alert/sender";
 
-/// The services that people believe to be down, as a JSON list.
+/// What people believe of the services that are not well, as JSON: `{"mail":"down"}`; before that, a list of the names of those
+/// that were too few or none.
 pub const TOLD_KEY: &str = "alert/told";
 
 /// How often the key is kept alive, or looked for: two failures are survived, as with heartbeats.
@@ -22,6 +25,8 @@ pub struct Office {
     etcd: Etcd,
     holder: String,
     held: Option<Held>,
+    /// Whether no other replica is known to have had the office since this one had it.
+    is_last: bool,
     next: Option<Instant>,
 }
 
@@ -38,7 +43,7 @@ impl Office {
     /// For a replica called `holder`; holds nothing yet.
     #[must_use]
     pub fn new(etcd: Etcd, holder: String) -> Self {
-        Self { etcd, holder, held: None, next: None }
+        Self { etcd, holder, held: None, is_last: false, next: None }
     }
 
     /// Whether this replica sends.
@@ -47,8 +52,14 @@ impl Office {
         self.held.is_some_and(|held| held.confirmed.elapsed() < Ttl::default().get())
     }
 
+    /// Whether this replica sends, or was the last that did, as far as it knows: for the time when etcd cannot be asked.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
     /// Keeps the office, or tries to get it, when it is time to. When it was just won: what people have been told.
-    pub async fn attend(&mut self, now: Instant) -> Option<BTreeSet<ServiceName>> {
+    pub async fn attend(&mut self, now: Instant) -> Option<Told> {
         if self.next.is_some_and(|next| now < next) {
             return None;
         }
@@ -84,24 +95,33 @@ impl Office {
     }
 
     /// Remembers what people believe.
-    pub async fn write_down(&self, told_down: &BTreeSet<ServiceName>) {
-        let text = serde_json::to_string(told_down).expect("a list of strings always becomes JSON");
+    pub async fn write_down(&self, told: &Told) {
+        let text = serde_json::to_string(told).expect("a map of strings always becomes JSON");
         if let Err(error) = self.etcd.put_memo(TOLD_KEY, &text).await {
             tracing::warn!(error = %chain(&error), "what was told is not written down; a successor would tell it again");
         }
     }
 
-    async fn win(&mut self) -> Result<Option<BTreeSet<ServiceName>>, EtcdError> {
+    async fn win(&mut self) -> Result<Option<Told>, EtcdError> {
         self.held = None;
         let asked = Instant::now();
         let Some(lease) = self.etcd.take_office(SENDER_KEY, &self.holder, Ttl::default()).await? else {
+            self.is_last = false;
             return Ok(None);
         };
+        self.is_last = true;
         let told = self.etcd.memo(TOLD_KEY).await?;
         self.held = Some(Held { lease, confirmed: asked });
         tracing::info!(holder = self.holder, "this replica sends the alerts");
-        Ok(Some(told.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()))
+        Ok(Some(told.map(|text| read(&text)).unwrap_or_default()))
     }
+}
+
+/// Reads what was written down, also by a replica of before levels.
+fn read(text: &str) -> Told {
+    let names = |text| serde_json::from_str::<BTreeSet<ServiceName>>(text).unwrap_or_default();
+    serde_json::from_str(text)
+        .unwrap_or_else(|_| names(text).into_iter().map(|service| (service, Level::Down)).collect())
 }
 
 impl Drop for Office {
@@ -113,5 +133,19 @@ impl Drop for Office {
             let etcd = self.etcd.clone();
             runtime.spawn(async move { etcd.leave_office(SENDER_KEY, held.lease).await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_replica_of_before_levels_told_is_understood() {
+        let told: Told = [("shop".parse().unwrap(), Level::Down)].into();
+        assert_eq!(read(r#"["shop"]"#), told);
+        assert_eq!(read(r#"{"shop":"down"}"#), told);
+        assert_eq!(read("[]"), Told::default());
+        assert_eq!(read("what"), Told::default());
     }
 }

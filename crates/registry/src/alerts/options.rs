@@ -17,10 +17,14 @@ pub struct AlertOptions {
     /// Who gets alerts by e-mail, through an instance of the service `mail`.
     #[arg(long, env = "REGISTRY_ALERT_MAIL", value_name = "ADDRESS")]
     pub alert_mail: Option<String>,
+    /// Where an alert sends people for more: the base URL of a gateway's admin side (`/explain?service=NAME` is appended), or any
+    /// URL in which `{service}` stands for the name.
+    #[arg(long, env = "REGISTRY_ALERT_LINK", value_name = "URL", value_parser = parse_link)]
+    pub alert_link: Option<String>,
     /// How many instances a service needs, as mail=2,userlist=1. One that is not named needs one, once it was there.
     #[arg(long, env = "REGISTRY_MIN_INSTANCES", value_name = "SERVICE=N", value_delimiter = ',', value_parser = parse_minimum)]
     pub min_instances: Vec<(ServiceName, usize)>,
-    /// How long a service must have too few instances, or enough again, before anybody is told.
+    /// How long a service must be so, or etcd be out of reach, before people are told.
     #[arg(long, env = "REGISTRY_ALERT_AFTER", value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub alert_after: Duration,
     /// What happens within this time becomes one message.
@@ -47,6 +51,10 @@ fn parse_webhook(text: &str) -> Result<Uri, String> {
     let uri = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
     uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")))
         .ok_or_else(|| "it is no URL; write for example https://chat.example/hooks/abc".to_owned())
+}
+
+fn parse_link(text: &str) -> Result<String, String> {
+    parse_webhook(&text.replace("{service}", "service")).map(|_| text.to_owned())
 }
 
 fn parse_minimum(text: &str) -> Result<(ServiceName, usize), String> {

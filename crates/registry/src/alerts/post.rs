@@ -1,7 +1,8 @@
 //! Delivers a message: to the webhook, and to a `mail` instance found in our own catalog.
 //!
 //! Each way is tried on its own, again and again with growing pauses, for as long as `ATTEMPTS_MAX` takes: about ten
-//! minutes. What is not taken by then is logged as lost, because the next message matters more.
+//! minutes. What is not taken by then is logged as lost, because the next message matters more. A way that does not work
+//! holds up its own messages, which stay in their order, and no other way's.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,11 +10,15 @@ use axum::{
     body::Bytes,
     http::{Request, Uri, header},
 };
-use discovery::{ServiceName, Status, deadlines};
+use discovery::{ServiceName, deadlines};
 use serde_json::{Value, json};
 use service_kit::{backoff::Backoff, chain, client::HttpClient};
+use tokio::{sync::Mutex, task::JoinSet};
 
-use super::{AlertOptions, message::Message};
+use super::{
+    AlertOptions,
+    message::{Links, Message},
+};
 use crate::catalog::Catalog;
 
 /// How often each way is tried.
@@ -34,6 +39,9 @@ struct Inner {
     client: HttpClient,
     catalog: Catalog,
     sender: String,
+    links: Links,
+    webhook_turn: Mutex<()>,
+    mail_turn: Mutex<()>,
 }
 
 // === impl Post ===
@@ -43,26 +51,33 @@ impl Post {
     #[must_use]
     pub fn new(options: &AlertOptions, client: HttpClient, catalog: Catalog, sender: String) -> Self {
         let (webhook, mail) = (options.alert_webhook.clone(), options.alert_mail.clone());
-        Self(Arc::new(Inner { webhook, mail, client, catalog, sender }))
+        let links = Links::new(options.alert_link.clone());
+        let (webhook_turn, mail_turn) = Default::default();
+        Self(Arc::new(Inner { webhook, mail, client, catalog, sender, links, webhook_turn, mail_turn }))
     }
 
-    /// Delivers by every way there is; gives the message back when all have ended.
-    pub async fn deliver(&self, message: Message) -> Message {
-        let by_webhook = async {
-            if let Some(uri) = &self.0.webhook {
-                let body = message.to_json(&self.0.sender);
-                persist("webhook", || self.post(uri.clone(), &body)).await;
-            }
-        };
-        let by_mail = async {
-            if let Some(address) = &self.0.mail {
-                let subject = format!("[muster] {}", message.subject());
-                let body = json!({ "address": address, "subject": subject, "message": message.text() });
-                persist("mail", || self.mail(&body)).await;
-            }
-        };
-        tokio::join!(by_webhook, by_mail);
-        message
+    /// Delivers by every way there is: a task for each, which ends with whether the message was taken. Dropping them ends the
+    /// attempts.
+    #[must_use]
+    pub fn deliver(&self, message: &Message) -> JoinSet<bool> {
+        let mut ways = JoinSet::new();
+        if let Some(uri) = self.0.webhook.clone() {
+            let (this, body) = (self.clone(), message.to_json(&self.0.sender, &self.0.links));
+            ways.spawn(async move {
+                let _turn = this.0.webhook_turn.lock().await;
+                persist("webhook", || this.post(uri.clone(), &body)).await
+            });
+        }
+        if let Some(address) = &self.0.mail {
+            let subject = format!("[muster] {}", message.subject());
+            let text = message.text(&self.0.links);
+            let (this, body) = (self.clone(), json!({ "address": address, "subject": subject, "message": text }));
+            ways.spawn(async move {
+                let _turn = this.0.mail_turn.lock().await;
+                persist("mail", || this.mail(&body)).await
+            });
+        }
+        ways
     }
 
     /// Hands the message to the first instance of `mail` that takes it.
@@ -70,9 +85,8 @@ impl Post {
         let mail: ServiceName = "mail".parse().expect("a service's name");
         let service = self.0.catalog.service(&mail);
         let entries = service.iter().flat_map(|service| &service.instances);
-        let passing = entries.filter(|entry| entry.status() == Status::Passing);
-        let mut failure = "no instance of mail is registered and passing".to_owned();
-        for entry in passing {
+        let mut failure = "no instance of mail is registered and able to work".to_owned();
+        for entry in entries.filter(|entry| entry.status().is_in_rotation()) {
             let url = format!("http://{}/", entry.registered.instance.address);
             let Ok(uri) = url.parse() else { continue };
             match self.post(uri, body).await {
@@ -96,12 +110,12 @@ impl Post {
     }
 }
 
-/// Tries until it succeeds, or has been tried often enough.
-async fn persist<F: Future<Output = Result<(), String>>>(way: &'static str, attempt: impl Fn() -> F) {
+/// Tries until it succeeds, or has been tried often enough; whether it did.
+async fn persist<F: Future<Output = Result<(), String>>>(way: &'static str, attempt: impl Fn() -> F) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     for attempts in 1..=ATTEMPTS_MAX {
         match attempt().await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(reason) if attempts == ATTEMPTS_MAX => tracing::error!(way, reason, "an alert is lost"),
             Err(reason) => {
                 tracing::warn!(way, reason, attempts, "an alert was not taken; trying again");
@@ -109,4 +123,5 @@ async fn persist<F: Future<Output = Result<(), String>>>(way: &'static str, atte
             }
         }
     }
+    false
 }

@@ -1,8 +1,16 @@
 //! What is worth telling, and when. Plain values; the time is passed in.
 //!
-//! A service has too few instances when it has fewer than its minimum; without one of its own, that is one, from the
-//! moment it was first seen. It must have too few for [`Rules::after`], without a break, before that is news; and enough
-//! for as long before that is. So a restart is no news, and a service that flaps is told of once, as being down.
+//! A service has a [`Level`]: enough instances, degraded, too few, none. It has too few when it has fewer than its minimum;
+//! without one of its own, that is one, from the moment it was first seen. People are told of another level than the one
+//! that they believe once the service has been at least so bad, or at most so bad, for [`Rules::after`] without a break:
+//!
+//! ```text
+//! 2 ─▶ 1 ─▶ 0 instances ─▶ 1 ─▶ 2       of a service that needs 2
+//!      "has 1 of 2"  "is down"  "has 1 of 2"  "is back"
+//! ```
+//!
+//! So a restart is no news, a service that flaps between few and none is told of once as having too few, and the second half
+//! of an outage is told as well as the first.
 //!
 //! The first news opens a window; what becomes news while it is open goes into the same message.
 
@@ -14,10 +22,16 @@ use std::{
 use discovery::ServiceName;
 use tokio::time::Instant;
 
-use super::message::{Message, News};
+use super::{
+    level::{Level, Reading},
+    message::{Message, News},
+};
 
 /// A service without a minimum of its own is forgotten when it was gone for so long.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// What people believe of the services that are not well.
+pub type Told = BTreeMap<ServiceName, Level>;
 
 /// When to tell.
 #[derive(Debug, Clone, Default)]
@@ -41,40 +55,38 @@ pub struct Watchlist {
 
 #[derive(Debug)]
 struct Watched {
-    count: usize,
-    is_down: bool,
-    /// Since when.
-    since: Instant,
+    reading: Reading,
+    level: Level,
+    /// For each of [`Level::TROUBLES`]: since when it is, or is not, at least that bad.
+    since: [Instant; Level::TROUBLES.len()],
     /// What people believe.
-    is_told_down: bool,
+    told: Level,
 }
 
 // === impl Watchlist ===
 
 impl Watchlist {
-    /// Knows nobody yet.
+    /// Knows no service yet.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self { rules, ..Self::default() }
     }
 
-    /// Takes note of how many instances each service has; who is not in `counts` has none.
-    pub fn observe(&mut self, counts: &BTreeMap<ServiceName, usize>, now: Instant) {
-        let named = self.rules.minimum.keys().chain(counts.keys()).cloned();
+    /// Takes note of how each service is; one that is not in `readings` has no instance.
+    pub fn observe(&mut self, readings: &BTreeMap<ServiceName, Reading>, now: Instant) {
+        let named = self.rules.minimum.keys().chain(readings.keys()).cloned();
         let all: BTreeSet<ServiceName> = named.chain(self.services.keys().cloned()).collect();
         for service in all {
-            let count = counts.get(&service).copied().unwrap_or(0);
-            let is_down = count < self.minimum(&service);
-            let new = || Watched { count, is_down, since: now, is_told_down: false };
-            let watched = self.services.entry(service).or_insert_with(new);
-            if watched.is_down != is_down {
-                watched.since = now;
-            }
-            (watched.count, watched.is_down) = (count, is_down);
+            let reading = readings.get(&service).copied().unwrap_or_default();
+            let level = Level::of(reading, self.minimum(&service));
+            let new = || Watched::new(level, Level::Enough, now);
+            self.services.entry(service).or_insert_with(new).take(reading, level, now);
         }
         let minimum = &self.rules.minimum;
         self.services.retain(|service, watched| {
-            watched.count > 0 || minimum.contains_key(service) || now - watched.since < FORGOTTEN_AFTER
+            watched.reading.in_rotation > 0
+                || minimum.contains_key(service)
+                || now - watched.since(Level::Down) < FORGOTTEN_AFTER
         });
     }
 
@@ -86,7 +98,7 @@ impl Watchlist {
             return None;
         }
         let opened = *self.opened.get_or_insert(now);
-        (now - opened >= self.rules.window).then_some(Message { news })
+        (now - opened >= self.rules.window).then(|| Message::of(news))
     }
 
     /// People know this now.
@@ -94,39 +106,42 @@ impl Watchlist {
         self.opened = None;
         for news in &message.news {
             if let Some(watched) = self.services.get_mut(&news.service) {
-                watched.is_told_down = news.is_down;
+                watched.told = news.level;
             }
         }
     }
 
-    /// Which services people believe to be down.
+    /// What people believe.
     #[must_use]
-    pub fn told_down(&self) -> BTreeSet<ServiceName> {
-        self.services.iter().filter(|(_, watched)| watched.is_told_down).map(|(name, _)| name.clone()).collect()
+    pub fn believed(&self) -> Told {
+        let troubled = self.services.iter().filter(|(_, watched)| watched.told > Level::Enough);
+        troubled.map(|(name, watched)| (name.clone(), watched.told)).collect()
     }
 
-    /// Takes over from somebody else, who has told people that these are down.
-    pub fn take_over(&mut self, told_down: &BTreeSet<ServiceName>, now: Instant) {
-        for service in told_down {
-            let new = || Watched { count: 0, is_down: true, since: now, is_told_down: true };
-            self.services.entry(service.clone()).or_insert_with(new);
+    /// Takes over from another replica, which has told people so.
+    pub fn take_over(&mut self, told: &Told, now: Instant) {
+        for service in told.keys() {
+            self.services.entry(service.clone()).or_insert_with(|| Watched::new(Level::Down, Level::Down, now));
         }
         for (service, watched) in &mut self.services {
-            watched.is_told_down = told_down.contains(service);
+            watched.told = told.get(service).copied().unwrap_or_default();
         }
     }
 
     fn news(&self, now: Instant) -> Vec<News> {
-        let is_news =
-            |watched: &Watched| watched.is_down != watched.is_told_down && now - watched.since >= self.rules.after;
-        let all = self.services.iter().filter(|(_, watched)| is_news(watched));
-        all.map(|(service, watched)| News {
-            service: service.clone(),
-            is_down: watched.is_down,
-            instances: watched.count,
-            minimum: self.minimum(service),
-        })
-        .collect()
+        let settled =
+            self.services.iter().map(|(service, watched)| (service, watched, watched.settled(now, self.rules.after)));
+        let changed = settled.filter(|(_, watched, level)| *level != watched.told);
+        changed
+            .map(|(service, watched, level)| News {
+                service: service.clone(),
+                level,
+                was: watched.told,
+                instances: watched.reading.in_rotation,
+                minimum: self.minimum(service),
+                cases: Vec::new(),
+            })
+            .collect()
     }
 
     fn minimum(&self, service: &ServiceName) -> usize {
@@ -134,91 +149,42 @@ impl Watchlist {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+// === impl Watched ===
 
-    const AFTER: Duration = Duration::from_secs(10);
-    const WINDOW: Duration = Duration::from_secs(5);
-
-    fn counts(all: &[(&str, usize)]) -> BTreeMap<ServiceName, usize> {
-        all.iter().map(|(name, count)| (name.parse().unwrap(), *count)).collect()
+impl Watched {
+    fn new(level: Level, told: Level, now: Instant) -> Self {
+        Self { reading: Reading::default(), level, since: [now; Level::TROUBLES.len()], told }
     }
 
-    fn watchlist(minimum: &[(&str, usize)]) -> Watchlist {
-        Watchlist::new(Rules { minimum: counts(minimum), after: AFTER, window: WINDOW })
-    }
-
-    /// Looks every second for `secs`, with `all` there; the messages, told at once.
-    fn pass(list: &mut Watchlist, now: &mut Instant, secs: u64, all: &[(&str, usize)]) -> Vec<String> {
-        let mut messages = Vec::new();
-        for _ in 0..secs {
-            *now += Duration::from_secs(1);
-            list.observe(&counts(all), *now);
-            if let Some(message) = list.due(*now) {
-                list.told(&message);
-                messages.push(message.subject());
+    fn take(&mut self, reading: Reading, level: Level, now: Instant) {
+        for (trouble, since) in Level::TROUBLES.into_iter().zip(&mut self.since) {
+            if (self.level >= trouble) != (level >= trouble) {
+                *since = now;
             }
         }
-        messages
+        (self.reading, self.level) = (reading, level);
     }
 
-    #[test]
-    fn the_loss_of_the_last_instance_and_the_recovery_are_told_once_each() {
-        let (mut list, mut now) = (watchlist(&[]), Instant::now());
-        assert!(pass(&mut list, &mut now, 60, &[("mail", 1)]).is_empty());
-        assert_eq!(pass(&mut list, &mut now, 60, &[]), ["mail is down"]);
-        assert_eq!(pass(&mut list, &mut now, 60, &[("mail", 1)]), ["mail is back"]);
+    /// Since when it is, or is not, at least as bad as `trouble`.
+    fn since(&self, trouble: Level) -> Instant {
+        let position = Level::TROUBLES.iter().position(|level| *level == trouble);
+        self.since[position.unwrap_or_default()]
     }
 
-    #[test]
-    fn a_restart_is_no_news_and_flapping_is_told_once() {
-        let (mut list, mut now) = (watchlist(&[]), Instant::now());
-        let up: &[(&str, usize)] = &[("mail", 1)];
-        assert!(pass(&mut list, &mut now, 5, up).is_empty());
-        assert!(pass(&mut list, &mut now, 9, &[]).is_empty());
-        assert!(pass(&mut list, &mut now, 30, up).is_empty());
-        assert_eq!(pass(&mut list, &mut now, 20, &[]), ["mail is down"]);
-        for _ in 0..10 {
-            assert!(pass(&mut list, &mut now, 5, up).is_empty());
-            assert!(pass(&mut list, &mut now, 5, &[]).is_empty());
+    /// The level that people should believe: they are told of what has lasted for `after`.
+    fn settled(&self, now: Instant, after: Duration) -> Level {
+        let has_lasted = |trouble: Level| now - self.since(trouble) >= after;
+        let worse = |trouble: &Level| *trouble > self.told && self.level >= *trouble && has_lasted(*trouble);
+        if let Some(worst) = Level::TROUBLES.into_iter().find(worse) {
+            return worst;
         }
-    }
-
-    #[test]
-    fn fewer_than_the_minimum_is_told_and_a_service_that_never_came_is_too() {
-        let (mut list, mut now) = (watchlist(&[("mail", 2), ("shop", 1)]), Instant::now());
-        let told = pass(&mut list, &mut now, 60, &[("mail", 1), ("web", 1)]);
-        assert_eq!(told, ["mail has 1 of 2 instances, shop is down"]);
-    }
-
-    #[test]
-    fn a_storm_is_one_message() {
-        let (mut list, mut now) = (watchlist(&[]), Instant::now());
-        let names: Vec<String> = (0..50).map(|number| format!("s{number}")).collect();
-        let all: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        assert!(pass(&mut list, &mut now, 5, &all).is_empty());
-        let mut told = pass(&mut list, &mut now, 3, &all[25..]);
-        told.extend(pass(&mut list, &mut now, 60, &[]));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].starts_with("50 services are down"), "{told:?}");
-    }
-
-    #[test]
-    fn who_takes_over_tells_nothing_twice_and_does_not_forget_the_recovery() {
-        let (mut list, mut now) = (watchlist(&[]), Instant::now());
-        assert!(pass(&mut list, &mut now, 5, &[("mail", 1)]).is_empty());
-        list.observe(&counts(&[]), now);
-        list.take_over(&["mail".parse().unwrap(), "old".parse().unwrap()].into(), now);
-        assert!(pass(&mut list, &mut now, 60, &[]).is_empty());
-        assert_eq!(pass(&mut list, &mut now, 60, &[("mail", 1), ("old", 1)]), ["mail is back, old is back"]);
-    }
-
-    #[test]
-    fn what_could_not_be_sent_is_due_again() {
-        let (mut list, now) = (watchlist(&[("mail", 1)]), Instant::now());
-        list.observe(&counts(&[]), now);
-        assert!(list.due(now + AFTER).is_none(), "the window opens");
-        assert!(list.due(now + AFTER + WINDOW).is_some() && list.due(now + AFTER + WINDOW).is_some());
+        let mut settled = self.told;
+        while self.level < settled && has_lasted(settled) {
+            settled = settled.better();
+        }
+        settled
     }
 }
+
+#[cfg(test)]
+mod tests;

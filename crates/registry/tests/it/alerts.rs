@@ -79,7 +79,10 @@ async fn the_end_and_the_return_are_told_once_by_one_of_three_replicas_also_afte
     registries[0].delete(&instance_path("shop/a")).await.accepted();
     inbox.holds(1).await;
     assert_eq!(inbox.field("/services/0/status"), ["down"], "although the first two attempts failed");
-    wait_until("it is written down", SOON, async || value(&etcd, "alert/told").as_deref() == Some("[\"shop\"]")).await;
+    wait_until("it is written down", SOON, async || {
+        value(&etcd, "alert/told").as_deref() == Some(r#"{"shop":"down"}"#)
+    })
+    .await;
 
     let sender = value(&etcd, "alert/sender").expect("somebody sends");
     let index = registries.iter().position(|registry| registry.url.ends_with(&sender)).unwrap();
@@ -90,7 +93,7 @@ async fn the_end_and_the_return_are_told_once_by_one_of_three_replicas_also_afte
     .await;
     registries[0].beat("shop/a", PASSING).await;
     inbox.holds(2).await;
-    wait_until("it is written down", SOON, async || value(&etcd, "alert/told").as_deref() == Some("[]")).await;
+    wait_until("it is written down", SOON, async || value(&etcd, "alert/told").as_deref() == Some("{}")).await;
     assert_eq!(inbox.field("/services/0/status"), ["down", "recovered"], "each once");
     assert_ne!(inbox.field("/sender")[1], sender);
 }
@@ -116,8 +119,78 @@ async fn a_storm_is_one_message_and_too_few_are_told_like_none() {
     inbox.holds(1).await;
     let message = inbox.taken.lock().unwrap()[0].clone();
     assert_eq!(message["services"].as_array().unwrap().len(), 10, "{message}");
-    let expected = json!({"service": "s0", "status": "below_minimum", "instances": 1, "minimum": 2});
-    assert_eq!(message["services"][0], expected);
+    let first = &message["services"][0];
+    assert_eq!((&first["service"], &first["status"]), (&json!("s0"), &json!("below_minimum")));
+    assert_eq!((&first["instances"], &first["minimum"]), (&json!(1), &json!(2)));
+    assert_eq!((&first["not_well"][0]["id"], &first["not_well"][0]["cause"]), (&json!("a"), &json!("deregistered")));
+}
+
+#[tokio::test]
+async fn the_second_half_of_an_outage_is_told_with_who_and_why() {
+    let etcd = EtcdCluster::start(1).await;
+    let inbox = Inbox::open(0).await;
+    let registry = Registry::start_with(&etcd, |config| {
+        quickly(config, &inbox);
+        config.alerts.min_instances = vec![("shop".parse().unwrap(), 2)];
+        config.alerts.alert_link = Some("https://gateway.example:8081".to_owned());
+    })
+    .await;
+    registry.beat("shop/a", PASSING).await;
+    let second = |status: &str, reason: Option<&str>| {
+        json!({"address": "10.0.0.6:7070", "ttl_ms": 3_600_000, "status": status, "reason": reason}).to_string()
+    };
+    registry.beat("shop/b", &second("passing", None)).await;
+    registry.wait_for_instance("shop", "b", true).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = inbox.taken.lock().unwrap().len();
+
+    registry.beat("shop/b", &second("critical", Some("no database"))).await;
+    inbox.holds(before + 1).await;
+    registry.delete(&instance_path("shop/a")).await.accepted();
+    inbox.holds(before + 2).await;
+    registry.beat("shop/a", PASSING).await;
+    registry.beat("shop/b", &second("passing", None)).await;
+    let statuses = || inbox.field("/services/0/status").split_off(before);
+    wait_until("it is back", SOON, async || statuses().last().is_some_and(|last| last == "recovered")).await;
+    assert_eq!(statuses()[..2], ["below_minimum", "down"], "{:?}", statuses());
+
+    let texts = inbox.field("/text").split_off(before);
+    let link = "https://gateway.example:8081/explain?service=shop";
+    let few = format!("shop has 1 of 2 instances\n- b at 10.0.0.6:7070 is critical: no database\n{link}");
+    assert_eq!(texts[0], few);
+    assert!(texts[1].starts_with("shop is down") && texts[1].contains("- a at 10.0.0.5:7070 left "), "{texts:?}");
+    assert!(texts[1].contains("- b at 10.0.0.6:7070 is critical: no database"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_degraded_service_is_told_with_the_reason() {
+    let etcd = EtcdCluster::start(1).await;
+    let inbox = Inbox::open(0).await;
+    let registry = Registry::start_with(&etcd, |config| quickly(config, &inbox)).await;
+    let degraded =
+        json!({"address": "10.0.0.5:7070", "ttl_ms": 3_600_000, "status": "degraded", "reason": "SMTP is away"});
+    registry.beat("mail/a", &degraded.to_string()).await;
+    inbox.holds(1).await;
+    let text = "mail is degraded (instances: 1, needed: 1)\n- a at 10.0.0.5:7070 is degraded: SMTP is away";
+    assert_eq!(inbox.field("/text"), [text]);
+    assert_eq!(inbox.field("/services/0/not_well/0/reason"), ["SMTP is away"]);
+}
+
+#[tokio::test]
+async fn that_etcd_cannot_be_read_is_told_once_by_the_replica_that_sent_last_and_so_is_its_return() {
+    let mut etcd = EtcdCluster::start(1).await;
+    let inbox = Inbox::open(0).await;
+    let _registries = three(&etcd, |config| quickly(config, &inbox)).await;
+    wait_until("one of them sends", SOON, async || value(&etcd, "alert/sender").is_some()).await;
+    let sender = value(&etcd, "alert/sender");
+    etcd.kill(0);
+    inbox.holds(1).await;
+    assert_eq!(inbox.field("/etcd/status"), ["unreadable"]);
+    assert_eq!(inbox.field("/sender").first(), sender.as_ref());
+    etcd.restart(0).await;
+    inbox.holds(2).await;
+    assert_eq!(inbox.field("/etcd/status"), ["unreadable", "readable"]);
+    assert!(inbox.field("/text")[1].starts_with("etcd can be read again after"), "{:?}", inbox.field("/text"));
 }
 
 #[tokio::test]
