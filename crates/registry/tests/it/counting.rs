@@ -45,7 +45,8 @@ async fn a_deregistration_that_succeeds_behind_its_callers_back_is_counted_as_on
     let registry = Registry::start(&etcd).await;
     registry.beat("mail/a", ADDRESS).await;
     etcd.freeze(0);
-    let asked = registry.ask(Method::DELETE, &instance_path("mail/a"), "");
+    let path = instance_path("mail/a");
+    let asked = registry.ask(Method::DELETE, &path, "");
     assert!(timeout(IMPATIENT, asked).await.is_err(), "an etcd that is stopped answers nobody");
     etcd.thaw(0);
     wait_until("it is gone", SOON, async || !registry.instances("mail").await.contains_key("a")).await;
