@@ -1,4 +1,8 @@
 //! Where an instance listens: `10.0.0.5:7070`, `[::1]:7070`, `mail:7070`.
+//!
+//! An address has one spelling, whatever was given: it becomes a key and a value, and two spellings would be two
+//! instances. `::ffff:10.0.0.5` (IPv4-mapped, RFC 4291 section 2.5.5.2) is `10.0.0.5`, IPv6 is written as RFC 5952 has it,
+//! a name in lower case without the dot at its end.
 
 use std::{
     fmt,
@@ -16,7 +20,8 @@ use crate::{
     field_error::{FieldError, quoted},
 };
 
-/// A host name by RFC 1123 section 2.1: labels of 1 to 63 letters, digits and `-`, at most 253 bytes, in lower case.
+/// A host name by RFC 1123 section 2.1: labels of 1 to 63 letters, digits and `-`, at most 253 bytes, in lower case and
+/// without a dot at its end, which some write to say that the name is complete.
 ///
 /// The last label is never a number, decimal or hexadecimal: `10.0.0.256`, `0x7f.1` and `2130706433` are mistyped or
 /// disguised IPv4 addresses, which resolvers would happily follow (WHATWG URL, "ends in a number").
@@ -25,7 +30,8 @@ pub struct HostName(Arc<str>);
 
 /// The machine of an instance.
 ///
-/// `Display` writes an IPv6 address without brackets, `FromStr` reads it with or without.
+/// `Display` writes an IPv6 address without brackets, `FromStr` reads it with or without. Made by `FromStr` or `From`, an
+/// IPv4-mapped IPv6 address is [`Host::V4`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// `10.0.0.5`
@@ -63,6 +69,7 @@ impl FromStr for HostName {
 
     fn from_str(name: &str) -> Result<Self, FieldError> {
         let refuse = |what: &str| Err(FieldError::new("host", format!("{} {what}", quoted(name))));
+        let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() {
             return Err(FieldError::new("host", "is empty; give an IP address or a host name"));
         }
@@ -136,8 +143,8 @@ impl FromStr for Host {
             return Ok(Self::V4(ip));
         }
         let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if let Ok(ip) = bracketed.unwrap_or(host).parse() {
-            return Ok(Self::V6(ip));
+        if let Ok(ip) = bracketed.unwrap_or(host).parse::<Ipv6Addr>() {
+            return Ok(Self::from(IpAddr::V6(ip)));
         }
         if host.contains(':') {
             return Err(FieldError::new("host", format!("{} is no IPv6 address", quoted(host))));
@@ -148,7 +155,7 @@ impl FromStr for Host {
 
 impl From<IpAddr> for Host {
     fn from(ip: IpAddr) -> Self {
-        match ip {
+        match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
             IpAddr::V6(ip) => Self::V6(ip),
         }
@@ -267,6 +274,24 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_one_spelling() {
+        for (given, written) in [
+            ("[::ffff:10.0.0.5]:7070", "10.0.0.5:7070"),
+            ("[::FFFF:0a00:0005]:7070", "10.0.0.5:7070"),
+            ("[0:0:0:0:0:ffff:10.0.0.5]:07070", "10.0.0.5:7070"),
+            ("[2001:0DB8:0:0:0:0:0:01]:80", "[2001:db8::1]:80"),
+            ("MAIL.Example.:1", "mail.example:1"),
+        ] {
+            let address: Address = given.parse().unwrap();
+            assert_eq!(address.to_string(), written);
+            assert_eq!(address, written.parse().unwrap());
+        }
+        let bound: SocketAddr = "[::ffff:10.0.0.5]:7070".parse().unwrap();
+        assert_eq!(Address::try_from(bound).unwrap(), "10.0.0.5:7070".parse().unwrap());
+        assert_eq!("::ffff:10.0.0.5".parse::<Host>().unwrap(), "10.0.0.5".parse().unwrap());
+    }
+
+    #[test]
     fn disguised_and_mistyped_addresses_are_refused() {
         let long_label = format!("{}:1", "x".repeat(64));
         let long_name = format!("{}x:1", "x.".repeat(127));
@@ -294,7 +319,9 @@ mod tests {
             "2130706433:1",
             "a..b:1",
             ".a:1",
-            "a.:1",
+            "a..:1",
+            ".:1",
+            "10.0.0.256.:1",
             "-a:1",
             "a-:1",
             "a_b:1",
@@ -317,6 +344,7 @@ mod tests {
         let id = |address: &str| address.parse::<Address>().unwrap().instance_id();
         assert_eq!(id("10.0.0.5:7070").unwrap().as_str(), "10.0.0.5:7070");
         assert_eq!(id("[2001:db8::1]:80").unwrap().as_str(), "2001:db8::1:80");
+        assert_eq!(id("[::ffff:10.0.0.5]:7070").unwrap().as_str(), "10.0.0.5:7070");
         assert_eq!(id(&format!("{}x:1", "x.".repeat(80))).unwrap_err().field, "instance");
     }
 }

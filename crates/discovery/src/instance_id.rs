@@ -1,8 +1,11 @@
-use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, num::NonZeroU16, ops::Deref, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::field_error::{FieldError, quoted};
+use crate::{
+    Address, Host,
+    field_error::{FieldError, quoted},
+};
 
 /// Which instance of a service: `[A-Za-z0-9._:-]{1,128}`, but neither `.` nor `..`.
 ///
@@ -22,6 +25,20 @@ impl InstanceId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same id in the one spelling of the IP address and port that it consists of: `::ffff:10.0.0.5:7070` is
+    /// `10.0.0.5:7070`. Any other id is a name, and stays as it is.
+    ///
+    /// To be asked before the id becomes a key. What is read from etcd is left alone, because it is a key already.
+    #[must_use]
+    pub fn in_one_spelling(self) -> Self {
+        let of_address = || {
+            let (ip, port) = self.0.rsplit_once(':')?;
+            let (ip, port): (IpAddr, NonZeroU16) = (ip.parse().ok()?, port.parse().ok()?);
+            Address { host: Host::from(ip), port }.instance_id().ok()
+        };
+        of_address().unwrap_or(self)
     }
 }
 
@@ -106,6 +123,21 @@ mod tests {
     fn addresses_and_names_are_ids() {
         for id in ["10.0.0.5:7070", "::1:7070", "mail_1", "web-2.example", "...", &"x".repeat(128)] {
             assert_eq!(id.parse::<InstanceId>().unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_an_address_has_one_spelling_and_a_name_keeps_its_own() {
+        for (given, spelled) in [
+            ("::ffff:10.0.0.5:7070", "10.0.0.5:7070"),
+            ("2001:0DB8::01:80", "2001:db8::1:80"),
+            ("10.0.0.5:7070", "10.0.0.5:7070"),
+            ("Mail:7070", "Mail:7070"),
+            ("mail-1", "mail-1"),
+            ("::1", "::1"),
+            ("::1:99999", "::1:99999"),
+        ] {
+            assert_eq!(given.parse::<InstanceId>().unwrap().in_one_spelling().as_str(), spelled);
         }
     }
 

@@ -82,8 +82,9 @@ fn parse_advertise(text: &str) -> Result<Address, String> {
     Ok(address)
 }
 
+/// In the spelling in which the registry keeps it: a proof of address names the id.
 fn parse_instance_id(text: &str) -> Result<InstanceId, String> {
-    text.parse().map_err(reason)
+    text.parse().map(InstanceId::in_one_spelling).map_err(reason)
 }
 
 fn parse_zone(text: &str) -> Result<String, String> {

@@ -1,6 +1,6 @@
 //! Any value of each type, as far as its bounds allow.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use discovery::{
     Address, HealthPath, Host, HostName, Instance, InstanceId, InstanceKey, Reason, Scheme, ServiceName, Status,
@@ -32,7 +32,7 @@ fn host_name() -> impl Strategy<Value = HostName> {
 pub(crate) fn address() -> impl Strategy<Value = Address> {
     let host = prop_oneof![
         any::<Ipv4Addr>().prop_map(Host::V4),
-        any::<Ipv6Addr>().prop_map(Host::V6),
+        any::<Ipv6Addr>().prop_map(|ip| Host::from(IpAddr::V6(ip))),
         host_name().prop_map(Host::Name),
     ];
     (host, any::<std::num::NonZeroU16>()).prop_map(|(host, port)| Address { host, port })

@@ -20,7 +20,7 @@ use service_kit::Problem;
 use super::Api;
 use crate::error;
 
-/// `{service}` and `{instance}` of a path.
+/// `{service}` and `{instance}` of a path, the id in [one spelling](InstanceId::in_one_spelling).
 pub(super) struct InstancePath(pub(super) InstanceKey);
 
 /// `{service}` of a path.
@@ -44,7 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for InstancePath {
         let (service, instance) = decode::<(String, String), S>(parts, state).await?;
         let service = service.parse::<ServiceName>().map_err(error::field)?;
         let instance = instance.parse::<InstanceId>().map_err(error::field)?;
-        Ok(Self(InstanceKey::new(service, instance)))
+        Ok(Self(InstanceKey::new(service, instance.in_one_spelling())))
     }
 }
 
