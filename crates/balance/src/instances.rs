@@ -14,6 +14,7 @@
 //! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.
 
 mod decide;
+mod overrides;
 mod places;
 mod policies;
 mod saved;
@@ -25,7 +26,9 @@ use std::{
     time::Duration,
 };
 
-use discovery::{FieldError, InstanceKey, Registered, Revision, ServiceName, Status, Update, policy::Policy};
+use discovery::{
+    FieldError, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Status, Update, policy::Policy,
+};
 
 use places::Places;
 use policies::Policies;
@@ -46,7 +49,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Instances {
     registered: BTreeMap<InstanceKey, Known>,
-    overrides: BTreeMap<InstanceKey, Status>,
+    overrides: BTreeMap<InstanceKey, Override>,
     suspects: BTreeMap<InstanceKey, Suspect>,
     vanishing: Vanishing,
     /// Where the registered instances and the suspects stand.
@@ -84,6 +87,8 @@ struct Known {
 #[derive(Debug)]
 struct Suspect {
     candidate: Arc<Candidate>,
+    /// By which it lived: what an operator said of that life holds on.
+    lease: Option<LeaseId>,
     until: Millis,
     /// It vanished together with many others: it is used beside the registered ones until then.
     kept_until: Option<Millis>,
@@ -188,25 +193,6 @@ impl Instances {
     /// The reason against it.
     pub fn check_address(&self, registered: &Registered) -> Result<(), Forbidden> {
         self.addresses.check(&registered.instance.address)
-    }
-
-    /// Takes over what an operator says about the instances; all that he says.
-    pub fn replace_overrides(&mut self, overrides: BTreeMap<InstanceKey, Status>) {
-        let before = std::mem::take(&mut self.overrides);
-        let differs = |key: &&InstanceKey| before.get(key) != overrides.get(key);
-        let touched: BTreeSet<_> =
-            before.keys().chain(overrides.keys()).filter(differs).map(|key| key.service.clone()).collect();
-        self.touched.extend(touched);
-        self.overrides = overrides;
-    }
-
-    /// Takes over what an operator says about one instance, or no longer says.
-    pub fn set_override(&mut self, key: InstanceKey, status: Option<Status>) {
-        self.touched.insert(key.service.clone());
-        match status {
-            Some(status) => self.overrides.insert(key, status),
-            None => self.overrides.remove(&key),
-        };
     }
 
     /// Takes over the policies, which are all there are; returns what is wrong with some. Those are not in force: the last
@@ -383,7 +369,8 @@ impl Instances {
             return;
         }
         let cause = Cause::of(registered.instance.status, registered.lease.is_some());
-        let wants_requests = registered.instance.status.is_in_rotation() && !self.overrides.contains_key(&key);
+        let is_in_rotation = registered.instance.status.is_in_rotation();
+        let wants_requests = is_in_rotation && self.order(&key, registered.lease).is_none();
         // Nobody else's address, no address twice, and none that must not even be asked whether it lives.
         let is_usable = successors.is_empty()
             && self.suspected_places.at(&address).iter().all(|suspect| suspect.service != key.service)
@@ -391,7 +378,7 @@ impl Instances {
         if cause == Cause::Expired && wants_requests && is_usable && !self.last_resort.is_zero() {
             self.suspected_places.add(&key, &address);
             let until = now + self.last_resort;
-            self.suspects.insert(key.clone(), Suspect { candidate, until, kept_until: None });
+            self.suspects.insert(key.clone(), Suspect { candidate, lease: registered.lease, until, kept_until: None });
             // Whether there are more than the rule asks for is enough: ten thousand may vanish.
             let left = self.instances_of(&key.service).take(vanishing::MANY).count();
             for together in self.vanishing.note(&key, left, now) {

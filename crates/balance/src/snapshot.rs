@@ -109,7 +109,7 @@ mod tests {
         Saved {
             revision: discovery::Revision(7),
             instances: [("service/mail/a".parse().unwrap(), "10.0.0.5:7070".to_owned())].into(),
-            overrides: [("service/mail/b".parse().unwrap(), discovery::Status::Draining)].into(),
+            overrides: [("service/mail/b".parse().unwrap(), discovery::Status::Draining.into())].into(),
             policies: [("mail".parse().unwrap(), "{}".to_owned())].into(),
             ..Saved::default()
         }

@@ -122,7 +122,7 @@ impl Watcher {
         for update in change.overrides {
             match update {
                 OverrideUpdate::Reset(all) => self.instances.replace_overrides(all),
-                OverrideUpdate::Set(key, status) => self.instances.set_override(key, Some(status)),
+                OverrideUpdate::Set(key, order) => self.instances.set_override(key, Some(order)),
                 OverrideUpdate::Unset(key) => self.instances.set_override(key, None),
             }
         }

@@ -6,11 +6,12 @@
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Ttl};
 use etcd_client::{PutOptions, TxnOp};
+use tokio::time::Instant;
 
 use crate::{
     call::Etcd,
     cas::{Current, Outcome},
-    error::EtcdError,
+    error::{CallError, EtcdError},
     registration::{Registration, check},
 };
 
@@ -66,20 +67,61 @@ impl Etcd {
         let failed = |source| EtcdError::Register { key: key.clone(), source };
         let deadline = self.deadline();
         let guard = self.grant(ttl, deadline).await.map_err(failed)?;
-        let lease = guard.lease();
+        let claim = self.put_under(key, instance, guard.lease(), seen, deadline).await.map_err(failed)?;
+        if let Claim::Registered(_) = &claim {
+            guard.keep();
+        }
+        Ok(claim)
+    }
+
+    /// [`Etcd::claim`] under a lease of the caller's choice, which may be there already, for the same instance: it is the
+    /// same life. However often this is done, and by whom, there is one lease.
+    ///
+    /// # Errors
+    ///
+    /// As [`Etcd::register`]; [`EtcdError::LeaseInUse`] when another instance lives by it.
+    pub async fn claim_as(
+        &self,
+        lease: LeaseId,
+        key: &InstanceKey,
+        instance: &Instance,
+        ttl: Ttl,
+        seen: Option<&Held>,
+    ) -> Result<Claim, EtcdError> {
+        check(key, instance)?;
+        let failed = |source| EtcdError::Register { key: key.clone(), source };
+        let deadline = self.deadline();
+        let is_new = self.grant_as(lease, ttl, deadline).await.map_err(failed)?;
+        if !is_new {
+            let ours = self.views.keys(key);
+            let keys = self.keys_of(lease, deadline).await.map_err(failed)?;
+            if keys.iter().any(|held| *held != key.key().into_bytes() && !ours.contains(held)) {
+                return Err(EtcdError::LeaseInUse { lease });
+            }
+        }
+        self.put_under(key, instance, lease, seen, deadline).await.map_err(failed)
+    }
+
+    async fn put_under(
+        &self,
+        key: &InstanceKey,
+        instance: &Instance,
+        lease: LeaseId,
+        seen: Option<&Held>,
+        deadline: Instant,
+    ) -> Result<Claim, CallError> {
         let put = TxnOp::put(key.key(), instance.to_string(), Some(PutOptions::new().with_lease(lease.0)));
         let changes = [put].into_iter().chain(self.views.put(key, instance, lease)).collect();
-        let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await {
-            Ok(Outcome::Done(revision)) => revision,
-            // By an attempt of ours whose answer got lost: nobody else knows this lease.
-            Ok(Outcome::Changed(Some(current))) if current.lease == Some(lease) => current.modified,
-            Ok(Outcome::Changed(current)) => return Ok(Claim::Taken(current.map(Held::from))),
-            Err(source) => return Err(failed(source)),
+        let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await? {
+            Outcome::Done(revision) => revision,
+            // By an attempt whose answer got lost: nobody else knows this lease.
+            Outcome::Changed(Some(current)) if current.lease == Some(lease) => current.modified,
+            Outcome::Changed(current) => return Ok(Claim::Taken(current.map(Held::from))),
         };
-        if let Some(replaced) = seen.and_then(|seen| seen.lease) {
+        if let Some(replaced) = seen.and_then(|seen| seen.lease).filter(|replaced| *replaced != lease) {
             self.tidy(replaced);
         }
-        Ok(Claim::Registered(Registration { lease: guard.keep(), revision }))
+        Ok(Claim::Registered(Registration { lease, revision }))
     }
 }
 

@@ -1,8 +1,8 @@
 //! etcd's keys and values, made sense of.
 
 use discovery::{
-    CONFIG_PREFIX, FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Registered, Revision, SERVICE_PREFIX,
-    ServiceName, Status,
+    CONFIG_PREFIX, FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Override, Registered, Revision,
+    SERVICE_PREFIX, ServiceName,
 };
 use etcd_client::KeyValue;
 
@@ -103,11 +103,11 @@ impl Entry {
     }
 
     /// The operator's word that this is.
-    pub(crate) fn overridden(&self) -> Result<(InstanceKey, Status), Unreadable> {
+    pub(crate) fn overridden(&self) -> Result<(InstanceKey, Override), Unreadable> {
         let key = override_key(&self.key)?;
         let text = String::from_utf8_lossy(&self.value);
-        let status = text.trim().parse().map_err(|reason| unreadable(&self.key, reason))?;
-        Ok((key, status))
+        let order = text.parse().map_err(|reason| unreadable(&self.key, reason))?;
+        Ok((key, order))
     }
 
     /// The policy that this is, as it was written.

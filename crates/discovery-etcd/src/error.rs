@@ -11,6 +11,12 @@ pub enum EtcdError {
         /// Which lease.
         lease: LeaseId,
     },
+    /// Another instance lives by the lease that was chosen for this one. Nothing was written; choose another.
+    #[error("another instance lives by lease {lease}")]
+    LeaseInUse {
+        /// Which lease.
+        lease: LeaseId,
+    },
     /// The instance is no longer registered under this lease: somebody deleted its key, or registered it anew. Register
     /// afresh.
     #[error("{key} does not live by lease {lease}")]
@@ -176,7 +182,10 @@ impl EtcdError {
     /// What the call to etcd came to; `None` when there was none, or etcd's answer says it all.
     pub fn cause(&self) -> Option<&CallError> {
         match self {
-            Self::LeaseNotFound { .. } | Self::NotRegistered { .. } | Self::Invalid { .. } => None,
+            Self::LeaseNotFound { .. }
+            | Self::LeaseInUse { .. }
+            | Self::NotRegistered { .. }
+            | Self::Invalid { .. } => None,
             Self::Register { source, .. }
             | Self::Find { source, .. }
             | Self::Update { source, .. }
@@ -234,6 +243,11 @@ impl CallError {
             Self::Denied { keys, source, .. } => format!("{source} ({keys})"),
             Self::Unavailable { .. } | Self::Contended => self.to_string(),
         }
+    }
+
+    /// Whether a member answered that the lease to write under is gone.
+    pub fn is_lease_gone(&self) -> bool {
+        self.refusal() == Some(&Failure::LeaseNotFound)
     }
 
     /// What a member answered, when one did.

@@ -37,26 +37,49 @@ impl Etcd {
         // 63 random bits: that somebody else has the same one does not happen.
         let lease = LeaseId(rand::random_range(1..=i64::MAX));
         let mut guard = LeaseGuard { etcd: self.clone(), lease: Some(lease), granted: false };
+        if let Err(error) = self.grant_as(lease, ttl, deadline).await {
+            // A refusal that lasts is one by all: there is nothing to take back.
+            if error.class() == FailureClass::Lasts {
+                guard.lease = None;
+            }
+            return Err(error);
+        }
+        guard.granted = true;
+        Ok(guard)
+    }
+
+    /// Grants `lease`; whether it was not there before. Nothing revokes it when the caller fails: others may have granted
+    /// the same one for the same purpose, and the one that is used by nobody ends with its TTL.
+    pub(crate) async fn grant_as(&self, lease: LeaseId, ttl: Ttl, deadline: Instant) -> Result<bool, CallError> {
         let granted = self.call(deadline, |client| {
             let mut leases = client.lease();
             let options = LeaseGrantOptions::new().with_id(lease.0);
             async move { leases.grant(ttl.as_secs_ceil().into(), Some(options)).await }
         });
         match granted.await {
-            Ok(_) => {}
-            Err(error) if error.refusal() == Some(&Failure::LeaseExists) => {}
+            Ok(_) => {
+                self.writes.granted(None);
+                Ok(true)
+            }
+            Err(error) if error.refusal() == Some(&Failure::LeaseExists) => {
+                self.writes.granted(None);
+                Ok(false)
+            }
             Err(error) => {
-                // A refusal that lasts is one by all: there is nothing to take back.
-                if error.class() == FailureClass::Lasts {
-                    guard.lease = None;
-                }
                 self.writes.granted(Some(&error));
-                return Err(error);
+                Err(error)
             }
         }
-        self.writes.granted(None);
-        guard.granted = true;
-        Ok(guard)
+    }
+
+    /// The keys that live by `lease`; none when it is gone.
+    pub(crate) async fn keys_of(&self, lease: LeaseId, deadline: Instant) -> Result<Vec<Vec<u8>>, CallError> {
+        let options = || etcd_client::LeaseTimeToLiveOptions::new().with_keys();
+        let keys = self.call(deadline, |client| {
+            let mut leases = client.lease();
+            async move { leases.time_to_live(lease.0, Some(options())).await }
+        });
+        Ok(keys.await?.keys().to_vec())
     }
 
     /// Ends a lease and deletes its keys; `None` when it was gone already.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use discovery::{FieldError, InstanceKey, Registered, Revision, ServiceName, Status, Update};
+use discovery::{FieldError, InstanceKey, Override, Registered, Revision, ServiceName, Update};
 
 use crate::{
     decode::{Entry, Range, Unreadable, instance_key, override_key, policy_key},
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     instances: BTreeMap<InstanceKey, Registered>,
-    overrides: BTreeMap<InstanceKey, Status>,
+    overrides: BTreeMap<InstanceKey, Override>,
     policies: BTreeMap<ServiceName, String>,
     unreadable: BTreeMap<String, FieldError>,
     /// By range: everything up to here is in. The watchers run independently of each other.
@@ -119,10 +119,10 @@ impl Mirror {
     fn apply_override(&mut self, event: &Event, changes: &mut Changes) {
         let name = event.name();
         match event.put(Entry::overridden) {
-            Some(Ok((key, status))) => {
+            Some(Ok((key, order))) => {
                 self.unreadable.remove(&name);
-                if self.overrides.insert(key.clone(), status) != Some(status) {
-                    changes.overrides.push(OverrideUpdate::Set(key, status));
+                if self.overrides.insert(key.clone(), order.clone()).as_ref() != Some(&order) {
+                    changes.overrides.push(OverrideUpdate::Set(key, order));
                 }
             }
             nothing_or_unreadable => {
@@ -194,7 +194,7 @@ impl Mirror {
         let newer = self.instances.values().filter(|registered| is_touched(Range::Instances, registered.key.key()));
         snapshot.instances.extend(newer.cloned());
         let newer = self.overrides.iter().filter(|(key, _)| is_touched(Range::Overrides, key.override_key()));
-        snapshot.overrides.extend(newer.map(|(key, status)| (key.clone(), *status)));
+        snapshot.overrides.extend(newer.map(|(key, order)| (key.clone(), order.clone())));
         let newer = self.policies.iter().filter(|(service, _)| is_touched(Range::Policies, service.config_key()));
         snapshot.policies.extend(newer.map(|(service, text)| (service.clone(), text.clone())));
         let applied = self.applied.map(|applied| applied.max(snapshot.revision));

@@ -5,6 +5,7 @@ use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl};
 use crate::{
     call::Etcd,
     cas::Current,
+    claim::Held,
     error::{CallError, EtcdError},
     failure::Failure,
 };
@@ -19,6 +20,15 @@ pub struct Registration {
     pub lease: LeaseId,
     /// When it was written.
     pub revision: Revision,
+}
+
+/// What the end of a registration came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// It is gone from this revision on; 0 when nothing was there.
+    At(Revision),
+    /// The key lives by another lease than the caller said; nothing was touched.
+    Another(Held),
 }
 
 // === impl Etcd ===
@@ -75,10 +85,31 @@ impl Etcd {
     /// [`EtcdError::Deregister`], also when the key was written again and again meanwhile; [`EtcdError::Update`]. The
     /// instance may have been marked then, and stays until its lease ends.
     pub async fn leave(&self, key: &InstanceKey) -> Result<Revision, EtcdError> {
+        match self.leave_if(key, None).await? {
+            Left::At(revision) => Ok(revision),
+            Left::Another(held) => Ok(held.modified),
+        }
+    }
+
+    /// [`Etcd::leave`] for the life with this `lease` alone: what lives by another one is not touched.
+    ///
+    /// # Errors
+    ///
+    /// As [`Etcd::leave`].
+    pub async fn leave_as(&self, key: &InstanceKey, lease: LeaseId) -> Result<Left, EtcdError> {
+        self.leave_if(key, Some(lease)).await
+    }
+
+    async fn leave_if(&self, key: &InstanceKey, only: Option<LeaseId>) -> Result<Left, EtcdError> {
         let failed = |source| EtcdError::Deregister { key: key.clone(), source };
         let (path, deadline) = (key.key(), self.deadline());
         for _ in 0..LEAVE_ROUNDS {
-            let Some(seen) = self.read(&path, deadline).await.map_err(failed)? else { return Ok(Revision::default()) };
+            let Some(seen) = self.read(&path, deadline).await.map_err(failed)? else {
+                return Ok(Left::At(Revision::default()));
+            };
+            if only.is_some() && seen.lease != only {
+                return Ok(Left::Another(seen.into()));
+            }
             if let Some((leaving, lease)) = farewell(&seen) {
                 match self.update(key, &leaving, lease).await {
                     // The next round deletes it. Or the key has gone with its lease, or lives by another one.
@@ -90,7 +121,7 @@ impl Etcd {
                 if let Some(lease) = seen.lease {
                     self.tidy(lease);
                 }
-                return Ok(gone_at);
+                return Ok(Left::At(gone_at));
             }
         }
         Err(failed(CallError::Contended))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use discovery::{InstanceKey, Registered, Revision, ServiceName, Status};
+use discovery::{InstanceKey, Override, Registered, Revision, ServiceName};
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::{
@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// Every instance, in the order of their keys.
     pub instances: Vec<Registered>,
     /// Every operator's word, also about instances that are not there.
-    pub overrides: BTreeMap<InstanceKey, Status>,
+    pub overrides: BTreeMap<InstanceKey, Override>,
     /// The services' policies, as they were written.
     pub policies: BTreeMap<ServiceName, String>,
     /// Keys and values that make no sense to us.
@@ -37,8 +37,8 @@ impl Snapshot {
         for (range, entry) in entries {
             let read = match range {
                 Range::Instances => entry.registered().map(|registered| snapshot.instances.push(registered)),
-                Range::Overrides => entry.overridden().map(|(key, status)| {
-                    snapshot.overrides.insert(key, status);
+                Range::Overrides => entry.overridden().map(|(key, order)| {
+                    snapshot.overrides.insert(key, order);
                 }),
                 Range::Policies => {
                     snapshot.policies.extend(entry.policy());

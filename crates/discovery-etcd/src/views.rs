@@ -4,8 +4,8 @@
 //! same lease; so all of them appear and die together.
 //!
 //! *Drained by an operator.* The views' readers know no overrides, so an instance with one is taken out of its views.
-//! Whether there is one is decided within the transaction, by etcd: however late an attempt is applied, it writes what is
-//! right at that moment.
+//! Whether there is one, and for this life, is decided within the transaction, by etcd: however late an attempt is applied,
+//! it writes what is right at that moment.
 //!
 //! *Set right.* Views can get out of step: a registry that was started with other dialects wrote the key, somebody
 //! deleted one of them, an override came or went. [`Etcd::align`] looks, which etcd does not log, and writes only what is
@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use discovery::{
-    Instance, InstanceKey, LeaseId,
+    Instance, InstanceKey, LeaseId, Override,
     dialect::{self, Dialects, ViewKey, ViewValue},
 };
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
@@ -27,6 +27,7 @@ use crate::{
     error::{CallError, EtcdError, prefix},
     failure::Failure,
     member::Parts,
+    overrides,
 };
 
 /// Which dialects are spoken. Cheap to clone.
@@ -51,11 +52,7 @@ impl Views {
             return Vec::new();
         }
         let written = view.into_iter().map(|one| operation(one, lease)).collect::<Vec<_>>();
-        let unless_overridden = Txn::new()
-            .when([Compare::create_revision(key.override_key(), CompareOp::Equal, 0)])
-            .and_then(written)
-            .or_else(self.delete(key));
-        vec![TxnOp::txn(unless_overridden)]
+        vec![unless_overridden(&key.override_key(), lease, &written, self.delete(key))]
     }
 
     /// Whether everything that was `found` is as [`Views::put`] would leave it.
@@ -66,7 +63,9 @@ impl Views {
         lease: LeaseId,
         found: &BTreeMap<String, Current>,
     ) -> bool {
-        let overridden = found.contains_key(&key.override_key());
+        // One that cannot be read is left to the transaction, for which it is one for whoever has the id.
+        let order = found.get(&key.override_key()).map(|found| overrides::read(found));
+        let overridden = order.is_some_and(|order| order.is_none_or(|order| order.applies_to(Some(lease))));
         let absent = || dialect::absent(&self.dialects, key);
         let view = if overridden { absent() } else { dialect::view(&self.dialects, key, instance) };
         view.iter().all(|ViewKey { key, value }| match (value, found.get(key)) {
@@ -82,10 +81,34 @@ impl Views {
         dialect::keys(&self.dialects, key).into_iter().map(|path| prefix(&path).to_owned())
     }
 
+    /// Every key that a view of the instance may have.
+    pub(crate) fn keys(&self, key: &InstanceKey) -> Vec<Vec<u8>> {
+        dialect::keys(&self.dialects, key).into_iter().map(String::into_bytes).collect()
+    }
+
     /// Removes the views of an instance.
     pub(crate) fn delete(&self, key: &InstanceKey) -> Vec<TxnOp> {
         dialect::absent(&self.dialects, key).into_iter().map(|one| TxnOp::delete(one.key, None)).collect()
     }
+}
+
+/// `written` unless an override is for the life with this `lease`, or for whoever has the id; then `removed`.
+///
+/// An override that names its incarnation has a value from [`Override::NAMED`] on, with the digits next; so one for another
+/// life sorts before or behind those for this one (`~` is behind every character that is written).
+fn unless_overridden(override_key: &str, lease: LeaseId, written: &[TxnOp], removed: Vec<TxnOp>) -> TxnOp {
+    let named = |rest: &str| format!("{}{rest}", Override::NAMED);
+    let between = |from: String, to: String| {
+        let compare = |op, value| Compare::value(override_key, op, value);
+        [compare(CompareOp::Greater, from), compare(CompareOp::Less, to)]
+    };
+    let this = lease.to_string();
+    let behind = between(named(&format!("{this}~")), named("~"));
+    let before = between(named(""), named(&this));
+    let is_absent = [Compare::create_revision(override_key, CompareOp::Equal, 0)];
+    let if_behind = Txn::new().when(behind).and_then(written).or_else(removed);
+    let if_before = Txn::new().when(before).and_then(written).or_else([TxnOp::txn(if_behind)]);
+    TxnOp::txn(Txn::new().when(is_absent).and_then(written).or_else([TxnOp::txn(if_before)]))
 }
 
 fn operation(ViewKey { key, value }: ViewKey, lease: LeaseId) -> TxnOp {

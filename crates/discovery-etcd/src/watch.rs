@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Revision, ServiceName, Status, Update};
+use discovery::{InstanceKey, Override, Revision, ServiceName, Update};
 use futures::{
     Stream, StreamExt,
     stream::{BoxStream, unfold},
@@ -78,10 +78,10 @@ pub struct Change {
 /// One change to the operators' words about instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OverrideUpdate {
-    /// These, and no others, are overridden.
-    Reset(BTreeMap<InstanceKey, Status>),
+    /// These, and no others, are overridden; each as far as [`Override::applies_to`] says.
+    Reset(BTreeMap<InstanceKey, Override>),
     /// This instance is overridden, whether it is registered or not.
-    Set(InstanceKey, Status),
+    Set(InstanceKey, Override),
     /// This instance speaks for itself again.
     Unset(InstanceKey),
 }

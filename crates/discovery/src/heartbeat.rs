@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, FieldError, HealthPath, Host, Instance, InstanceId, Reason, SERVICE_PREFIX, Scheme, ServiceName, Status,
-    Ttl, Weight,
+    Address, FieldError, HealthPath, Host, Incarnation, Instance, InstanceId, Life, OtherHolder, Reason,
+    SERVICE_PREFIX, Scheme, ServiceName, Status, Ttl, Weight,
 };
 
 /// The plain heartbeat: `{"name":"service/mail","host":"10.0.0.5","port":7070}`, with `"health":"/healthz"` if there is
@@ -35,6 +35,9 @@ pub struct PlainHeartbeat {
     /// Whether the instance leaves: it is deregistered at once, instead of being registered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// See [`FullHeartbeat::incarnation`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Life>,
 }
 
 /// The full heartbeat. Service and instance id are in the path; here is the rest. What is absent has its default.
@@ -73,10 +76,16 @@ pub struct FullHeartbeat {
     /// How long to stay registered without another heartbeat, in milliseconds; see [`Ttl`]. Default 5000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// Which life this is a heartbeat of. Absent: of whichever is registered, or of a new one.
+    ///
+    /// A new life takes the id over from whoever has it. A heartbeat of a life that has ended, or whose id another one
+    /// has taken over, changes nothing and is answered with 409.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Life>,
 }
 
 /// The registry's answer to either form: committed in etcd, and what to do next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatReply {
     /// How long this heartbeat is good for, in milliseconds.
     pub ttl_ms: u64,
@@ -86,6 +95,12 @@ pub struct HeartbeatReply {
     pub status: Status,
     /// The etcd revision at which this is true.
     pub revision: i64,
+    /// The life that this heartbeat was of: for the next one, and for the DELETE. Older registries do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
+    /// Somebody else claims the same id, and was heard within a TTL: two programs were given one id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_holder: Option<OtherHolder>,
 }
 
 // === impl PlainHeartbeat ===
@@ -131,6 +146,7 @@ impl FullHeartbeat {
             tags: unless_default(&instance.tags),
             meta: unless_default(&instance.meta),
             ttl_ms: unless_default(&ttl).map(Ttl::as_millis),
+            incarnation: None,
         }
     }
 
@@ -186,7 +202,7 @@ mod tests {
     use super::*;
 
     fn plain(name: &str, host: &str, port: u32) -> PlainHeartbeat {
-        PlainHeartbeat { name: name.into(), host: host.into(), port, health: None, leaving: false }
+        PlainHeartbeat { name: name.into(), host: host.into(), port, health: None, leaving: false, incarnation: None }
     }
 
     #[test]
@@ -244,6 +260,8 @@ mod tests {
             r#"{"address":7070}"#,
             r#"{"address":"a:1","tags":"x"}"#,
             r#"{"address":"a:1","meta":{"a":1}}"#,
+            r#"{"address":"a:1","incarnation":7}"#,
+            r#"{"address":"a:1","incarnation":"old"}"#,
             "{}",
         ] {
             assert!(serde_json::from_str::<FullHeartbeat>(json).is_err(), "{json}");

@@ -14,7 +14,7 @@
 
 use std::{borrow::Cow, fmt, iter, str::FromStr};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::{Address, FieldError, Instance, Reason, Scheme, Status, Weight, field_error::quoted};
@@ -37,8 +37,7 @@ impl fmt::Display for Instance {
         write!(f, "{}://{}", self.scheme, self.address)?;
         for (n, (name, value)) in parameters.iter().enumerate() {
             let separator = if n == 0 { '?' } else { '&' };
-            let value = utf8_percent_encode(value, QUERY);
-            write!(f, "{separator}{}={value}", utf8_percent_encode(name, QUERY))?;
+            write!(f, "{separator}{}={}", encode(name), encode(value))?;
         }
         Ok(())
     }
@@ -203,8 +202,13 @@ fn set(instance: &mut Instance, name: &str, value: String) -> Result<(), FieldEr
     Ok(())
 }
 
+/// `text` as it may stand in a query.
+pub(crate) fn encode(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, QUERY)
+}
+
 /// Undoes `application/x-www-form-urlencoded`: that is how URL libraries write a query, with `+` for a space.
-fn decode(text: &str) -> Result<String, FieldError> {
+pub(crate) fn decode(text: &str) -> Result<String, FieldError> {
     let spaced = text.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {
         Ok(decoded) => Ok(decoded.into_owned()),

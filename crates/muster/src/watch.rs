@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use discovery::{Instance, InstanceKey, ServiceName, Status, Update};
+use discovery::{Instance, InstanceKey, Override, ServiceName, Update};
 use discovery_etcd::{Change, Etcd, EtcdOptions, OverrideUpdate, ResyncCause, WatchHealth};
 use futures::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -38,7 +38,7 @@ pub(crate) struct WatchOptions {
 struct Shown {
     only: Option<ServiceName>,
     instances: BTreeMap<InstanceKey, Instance>,
-    overrides: BTreeMap<InstanceKey, Status>,
+    overrides: BTreeMap<InstanceKey, Override>,
 }
 
 /// Prints changes until the process is ended.
@@ -102,9 +102,9 @@ impl Shown {
                 OverrideUpdate::Reset(now) => {
                     let gone: Vec<_> = self.overrides.keys().filter(|key| !now.contains_key(key)).cloned().collect();
                     lines.extend(gone.iter().filter_map(|key| self.unset(key)));
-                    lines.extend(now.into_iter().filter_map(|(key, status)| self.set(&key, status)));
+                    lines.extend(now.into_iter().filter_map(|(key, order)| self.set(&key, order)));
                 }
-                OverrideUpdate::Set(key, status) => lines.extend(self.set(&key, status)),
+                OverrideUpdate::Set(key, order) => lines.extend(self.set(&key, order)),
                 OverrideUpdate::Unset(key) => lines.extend(self.unset(&key)),
             }
         }
@@ -134,10 +134,14 @@ impl Shown {
         Some(format!("- {}", self.name(key)?))
     }
 
-    fn set(&mut self, key: &InstanceKey, status: Status) -> Option<String> {
-        let before = self.overrides.insert(key.clone(), status);
-        let name = self.name(key)?;
-        (before != Some(status)).then(|| format!("! {name}  {status} by an operator"))
+    fn set(&mut self, key: &InstanceKey, order: Override) -> Option<String> {
+        let who = order.author.as_ref().map(|author| format!(" ({author})")).unwrap_or_default();
+        let why = order.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let line = format!("! {}  {} by an operator{who}{why}", self.name(key)?, order.status);
+        (self.overrides.get(key) != Some(&order)).then(|| {
+            self.overrides.insert(key.clone(), order);
+            line
+        })
     }
 
     fn unset(&mut self, key: &InstanceKey) -> Option<String> {
@@ -196,7 +200,7 @@ impl Contact {
 
 #[cfg(test)]
 mod tests {
-    use discovery::{LeaseId, Registered, Revision};
+    use discovery::{LeaseId, Registered, Revision, Status};
 
     use super::*;
 
@@ -238,7 +242,7 @@ mod tests {
         let drained = change(add("http://10.0.0.5:7070?status=draining"), Vec::new(), None);
         assert_eq!(shown.apply(drained), ["~ mail a  passing -> draining"]);
         let key: InstanceKey = "service/mail/a".parse().unwrap();
-        let set = vec![OverrideUpdate::Set(key.clone(), Status::Draining)];
+        let set = vec![OverrideUpdate::Set(key.clone(), Status::Draining.into())];
         assert_eq!(shown.apply(change(Vec::new(), set, None)), ["! mail a  draining by an operator"]);
         let unset = vec![OverrideUpdate::Unset(key.clone())];
         assert_eq!(shown.apply(change(Vec::new(), unset, None)), ["! mail a  speaks for itself again"]);

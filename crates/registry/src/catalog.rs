@@ -25,7 +25,7 @@ mod tombstone;
 
 use std::{sync::Arc, time::Duration};
 
-use discovery::{InstanceId, InstanceKey, Revision, ServiceName};
+use discovery::{InstanceId, InstanceKey, Override, Revision, ServiceName};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::{
@@ -100,6 +100,17 @@ impl Catalog {
     /// Every instance of any service with this id; also those that this replica has just registered.
     pub fn with_id(&self, id: &InstanceId) -> Vec<InstanceKey> {
         self.mirror.look().with_id(id)
+    }
+
+    /// Every operator's word, and whether an instance is registered that it is for. Not those whose life has ended: a
+    /// registry deletes them soon.
+    pub fn overrides(&self) -> Vec<(InstanceKey, Override, bool)> {
+        let view = self.mirror.look();
+        let of = |(key, order): (&InstanceKey, &Override)| {
+            let in_force = view.held(key).is_some_and(|held| order.applies_to(held.lease));
+            (in_force || order.incarnation.is_none()).then(|| (key.clone(), order.clone(), in_force))
+        };
+        view.overrides().filter_map(of).collect()
     }
 
     /// How far that can be believed.

@@ -5,6 +5,9 @@
 //! | a field of the request | 422 | `invalid_field` | the caller changes it |
 //! | a setting with a mistake | 422 | `invalid_field` | the same |
 //! | no such instance (overrides only) | 404 | `no_such_instance` | the caller looks again |
+//! | another life holds the instance id | 409 | `another_incarnation` | the caller, which is not the holder (any more) |
+//! | the life has ended | 409 | `incarnation_ended` | the caller begins a new one, if it wants to be registered |
+//! | the override is for another life | 409 | `another_incarnation` | the caller looks again |
 //! | etcd did not answer, or has no quorum | 503 | `etcd_unavailable` | the caller tries again, here or at another registry |
 //! | etcd refuses, and will until something is changed: full, not permitted | 503 | `etcd_refused` | the operator; the detail has etcd's words |
 //! | no answer in time | 503 | `etcd_slow` | as for `etcd_unavailable` |
@@ -20,7 +23,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use discovery::{FieldError, InstanceKey};
+use discovery::{Address, FieldError, Incarnation, InstanceKey, Revision};
 use discovery_etcd::{CallError, EtcdError, FailureClass};
 use service_kit::{Problem, chain, duration};
 
@@ -64,6 +67,37 @@ pub enum RegistryError {
     /// A setting that would be a mistake.
     #[error("{0}")]
     Invalid(FieldError),
+    /// The instance id is held by another life than the request is of.
+    #[error("{key} is held by another incarnation{}", holder(.address.as_ref(), *.incarnation, *.since))]
+    AnotherIncarnation {
+        /// Which instance.
+        key: InstanceKey,
+        /// Where the holder is, if that makes sense to us.
+        address: Option<Address>,
+        /// The life that holds it; none: the key was written for good.
+        incarnation: Option<Incarnation>,
+        /// When the holder last wrote it.
+        since: Revision,
+    },
+    /// The life that the request is of has ended.
+    #[error("incarnation {incarnation} of {key} has ended")]
+    IncarnationEnded {
+        /// Which instance.
+        key: InstanceKey,
+        /// Which life.
+        incarnation: Incarnation,
+    },
+    /// The override is about another life than the request is.
+    #[error("the override of {key} is for another incarnation{}", named(*.incarnation))]
+    AnotherOverride {
+        /// Which instance.
+        key: InstanceKey,
+        /// The life that it is about.
+        incarnation: Option<Incarnation>,
+    },
+    /// The incarnation that the caller has chosen is another instance's.
+    #[error("incarnation: {0} is another instance's; draw another one")]
+    LeaseInUse(Incarnation),
     /// An override for nobody.
     #[error("{0} is not registered")]
     NoSuchInstance(InstanceKey),
@@ -93,6 +127,16 @@ impl RegistryError {
     }
 }
 
+/// ` at 10.0.0.5:7070 (4f2a90c1d3e5b677), as written at revision 7`
+fn holder(address: Option<&Address>, incarnation: Option<Incarnation>, since: Revision) -> String {
+    let at = address.map(|address| format!(" at {address}")).unwrap_or_default();
+    format!("{at}{}, as written at revision {since}", named(incarnation))
+}
+
+fn named(incarnation: Option<Incarnation>) -> String {
+    incarnation.map(|incarnation| format!(" ({incarnation})")).unwrap_or_default()
+}
+
 /// 422 for a field, as the crate `discovery` words it.
 pub fn field(error: FieldError) -> Problem {
     Problem::field(error.field, error.reason)
@@ -115,6 +159,20 @@ impl From<&RegistryError> for Problem {
             RegistryError::NotLoaded => unavailable("not_loaded"),
             RegistryError::Stale(_) => unavailable("stale"),
             RegistryError::Invalid(error) => field(error.clone()),
+            RegistryError::AnotherIncarnation { .. } => {
+                let what = "two programs have the same instance id, or this one was replaced; give each its own id";
+                Self::new(StatusCode::CONFLICT, "another_incarnation", format!("{error}: {what}"))
+            }
+            RegistryError::AnotherOverride { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "another_incarnation",
+                format!("{error}; look at the list of overrides"),
+            ),
+            RegistryError::IncarnationEnded { .. } => {
+                let what = "begin a new one with \"incarnation\":\"new\"";
+                Self::new(StatusCode::CONFLICT, "incarnation_ended", format!("{error}; {what}"))
+            }
+            RegistryError::LeaseInUse(_) => Self::field("incarnation", "is another instance's; draw another one"),
             RegistryError::NoSuchInstance(_) => {
                 Self::new(StatusCode::NOT_FOUND, "no_such_instance", format!("{error}; look at the list of instances"))
             }

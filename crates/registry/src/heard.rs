@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, LeaseId, Ttl};
+use discovery::{Incarnation, InstanceKey, LeaseId, Life, Ttl};
 use tokio::time::Instant;
 
 /// How often those are forgotten that have not been heard within their TTL.
@@ -42,9 +42,15 @@ struct Hearing {
 // === impl Heard ===
 
 impl Heard {
-    /// A heartbeat came at `now` and is good for `ttl`. Which lease it keeps alive is [told](Self::keep) later.
-    pub fn note(&self, key: &InstanceKey, ttl: Ttl, now: Instant) {
-        self.hearings().note(key, Hearing { at: now, ttl, lease: None });
+    /// A heartbeat came at `now` and is good for `ttl`. Which lease it keeps alive, if it does not say of which `life` it
+    /// is, is [told](Self::keep) later. One of a life that was may be late: it says nothing about another that is heard.
+    pub fn note(&self, key: &InstanceKey, ttl: Ttl, life: Option<Life>, now: Instant) {
+        let lease = match life {
+            None | Some(Life::New) => None,
+            Some(Life::NewAs(incarnation) | Life::Of(incarnation)) => Some(incarnation.0),
+        };
+        let is_old = matches!(life, Some(Life::Of(_)));
+        self.hearings().note(key, Hearing { at: now, ttl, lease }, is_old);
     }
 
     /// The instance lives by `lease`. False when its last heartbeat is not good any more at `now`, or it leaves.
@@ -57,6 +63,15 @@ impl Heard {
     /// The instance leaves.
     pub fn forget(&self, key: &InstanceKey) {
         self.hearings().last.remove(key);
+    }
+
+    /// The instance leaves; with `only`, if that is the life that was heard.
+    pub fn leave(&self, key: &InstanceKey, only: Option<Incarnation>) {
+        let mut hearings = self.hearings();
+        let is_meant = |hearing: &Hearing| only.is_none() || only.map(|only| only.0) == hearing.lease;
+        if hearings.last.get(key).is_some_and(is_meant) {
+            hearings.last.remove(key);
+        }
     }
 
     /// The TTL of an instance that lived by `lease` and whose last heartbeat is still good at `now`; `None`: it was not heard
@@ -75,13 +90,15 @@ impl Heard {
 // === impl Hearings ===
 
 impl Hearings {
-    fn note(&mut self, key: &InstanceKey, hearing: Hearing) {
+    fn note(&mut self, key: &InstanceKey, hearing: Hearing, is_old: bool) {
         let swept = *self.swept.get_or_insert(hearing.at);
         if hearing.at.saturating_duration_since(swept) >= SWEEP_INTERVAL {
             self.last.retain(|_, last| last.is_good(hearing.at));
             self.swept = Some(hearing.at);
         }
         match self.last.get_mut(key) {
+            Some(last)
+                if is_old && last.is_good(hearing.at) && last.lease.is_some_and(|one| Some(one) != hearing.lease) => {}
             Some(last) => *last = hearing,
             None => drop(self.last.insert(key.clone(), hearing)),
         }
@@ -111,11 +128,11 @@ mod tests {
         let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
         let after = |secs| start + Duration::from_secs(secs);
         assert_eq!(heard.ttl(&key(1), LEASE, start), None);
-        heard.note(&key(1), ttl, start);
+        heard.note(&key(1), ttl, None, start);
         assert_eq!(heard.ttl(&key(1), LEASE, start + Duration::from_millis(4999)), Some(ttl));
         assert_eq!(heard.ttl(&key(1), LEASE, after(5)), None);
         assert!(!heard.keep(&key(1), LeaseId(1), after(5)));
-        heard.note(&key(1), Ttl::MAX, after(6));
+        heard.note(&key(1), Ttl::MAX, None, after(6));
         assert_eq!(heard.ttl(&key(1), LEASE, after(600)), Some(Ttl::MAX));
         heard.forget(&key(1));
         assert_eq!(heard.ttl(&key(1), LEASE, after(6)), None);
@@ -125,20 +142,36 @@ mod tests {
     #[test]
     fn a_heartbeat_says_nothing_about_a_lease_that_it_did_not_keep_alive() {
         let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
-        heard.note(&key(1), ttl, start);
+        heard.note(&key(1), ttl, None, start);
         assert!(heard.keep(&key(1), LeaseId(1), start));
         assert_eq!(heard.ttl(&key(1), LEASE, start), Some(ttl));
         assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), None, "it lives by another registry's since");
         assert_eq!(heard.ttl(&key(1), None, start), None);
-        heard.note(&key(1), ttl, start);
+        heard.note(&key(1), ttl, None, start);
         assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), Some(ttl), "heard again, wherever it lives");
+    }
+
+    #[test]
+    fn a_late_heartbeat_of_an_earlier_life_says_nothing_about_the_present_one() {
+        let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
+        let of = |lease| Some(Life::Of(Incarnation(LeaseId(lease))));
+        heard.note(&key(1), ttl, Some(Life::NewAs(Incarnation(LeaseId(2)))), start);
+        heard.note(&key(1), ttl, of(1), start);
+        assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), Some(ttl));
+        assert_eq!(heard.ttl(&key(1), LEASE, start), None);
+        heard.leave(&key(1), Some(Incarnation(LeaseId(1))));
+        assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), Some(ttl), "another one has left");
+        heard.leave(&key(1), Some(Incarnation(LeaseId(2))));
+        assert_eq!(heard.ttl(&key(1), Some(LeaseId(2)), start), None);
+        heard.note(&key(1), ttl, of(1), start);
+        assert_eq!(heard.ttl(&key(1), LEASE, start), Some(ttl), "nobody else is heard");
     }
 
     #[test]
     fn instances_that_are_heard_no_more_are_forgotten() {
         let (heard, start) = (Heard::default(), Instant::now());
         for secs in 0..1000 {
-            heard.note(&key(secs), Ttl::default(), start + Duration::from_secs(secs as u64));
+            heard.note(&key(secs), Ttl::default(), None, start + Duration::from_secs(secs as u64));
         }
         assert!(heard.hearings().last.len() <= 36, "{}", heard.hearings().last.len());
     }

@@ -6,6 +6,7 @@
 //! | `PUT /v1/services/{service}/instances/{instance}` | a heartbeat in the full form |
 //! | `DELETE /v1/services/{service}/instances/{instance}` | deregisters at once |
 //! | `PUT`, `DELETE` `…/instances/{instance}/override` | an operator's word about an instance, and the end of it |
+//! | `GET /v1/overrides` | every operator's word, also about instances that are not there |
 //! | `GET /v1/services` | every service with its number of instances; waits for a change if asked to |
 //! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
 //! | `GET /v1/watch` | what happens to one service, as server-sent events |
@@ -18,6 +19,7 @@
 //! Handlers read the request, call the [`Registrar`] or look into the [`Catalog`], and write the answer; no decision is
 //! made here. Errors become problems in [`crate::error`].
 
+mod condition;
 mod config;
 mod consul;
 mod heartbeats;
@@ -60,6 +62,7 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/services/{service}/instances", get(services::instances))
         .route("/v1/services/{service}/instances/{instance}", put(heartbeats::full).delete(heartbeats::deregister))
         .route("/v1/services/{service}/instances/{instance}/override", put(overrides::set).delete(overrides::clear))
+        .route("/v1/overrides", get(overrides::list))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/prometheus/targets", get(prometheus::targets))
         .route("/v1/config", get(config::list))

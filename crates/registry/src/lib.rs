@@ -11,6 +11,8 @@
 //! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
 //! | [`heard`], [`restore`] | when each instance was heard; keys that vanish nevertheless are written again |
+//! | [`holders`] | two programs with one instance id, and who is told |
+//! | [`overrides`] | operators' words end with the lives that they are for |
 //! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
 //! | [`dialects`] | the same instances in other systems' words |
 //! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
@@ -36,11 +38,13 @@ pub mod dialects;
 pub mod dns;
 pub mod error;
 pub mod heard;
+pub mod holders;
 pub mod http;
 pub mod import;
 pub mod lease_table;
 pub mod metrics;
 pub mod mirror;
+pub mod overrides;
 pub mod registrar;
 pub mod restore;
 pub mod settings;
@@ -72,6 +76,7 @@ use self::{
     config::Config,
     dns::Dns,
     heard::Heard,
+    holders::Holders,
     http::{Api, WaitingRoom},
     import::Importer,
     metrics::{DnsMetrics, Gauges, Metrics, RestoreMetrics},
@@ -125,9 +130,11 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let restored = RestoreMetrics::register(&mut metrics);
     let heard = Heard::default();
     let restorer = Restorer::new(vanished_keys, etcd.clone(), mirror.clone(), heard.clone(), restored);
-    let registrar =
-        Registrar::new(etcd.clone(), mirror.clone(), bounds.clone(), admission.clone(), counted).noting(heard);
+    let holders = Holders::new(mirror.clone(), counted.contested.clone());
+    let registrar = Registrar::new(etcd.clone(), mirror.clone(), bounds.clone(), admission.clone(), counted);
+    let registrar = registrar.noting(heard, holders.clone());
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds, writes: etcd.writes().clone() }));
+    let ending = overrides::run(etcd, mirror.clone());
     let counted = DnsMetrics::register(&mut metrics);
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
@@ -153,6 +160,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         never = dns::run(dns_server, dns) => match never {},
         never = importer.run() => match never {},
         never = restorer.run() => match never {},
+        never = holders.run() => match never {},
+        never = ending => match never {},
         never = run_alerts(alerts) => match never {},
     }
 }

@@ -32,6 +32,8 @@ pub enum Outcome {
     Updated,
     /// Nothing changed: the steady state.
     KeptAlive,
+    /// It was of a life that has ended, or whose instance id another one holds; nothing changed.
+    NotTheHolder,
     /// etcd could not be reached, or not in time.
     Unavailable,
     /// Too many were under way.
@@ -52,6 +54,8 @@ enum Farewell {
     Deregistered,
     /// There was none.
     NotThere,
+    /// Another life holds the id.
+    NotTheHolder,
     Unavailable,
     Overloaded,
     Failed,
@@ -62,12 +66,31 @@ struct FarewellLabel {
     outcome: Farewell,
 }
 
-/// Counts heartbeats and deregistrations, each when its work ends: whoever asked may have gone before. Clones share the
-/// counters.
+/// What was refused because another life holds the instance id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Refused {
+    /// A heartbeat.
+    Heartbeat,
+    /// A DELETE.
+    Deregistration,
+    /// An operator's word, or the end of one.
+    Override,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabel {
+    request: Refused,
+}
+
+/// Counts heartbeats and deregistrations, each when its work ends, because the client may have gone before; and what was not
+/// of the life that holds its id. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     heartbeats: Family<OutcomeLabel, Counter>,
     deregistrations: Family<FarewellLabel, Counter>,
+    refused: Family<RefusedLabel, Counter>,
+    /// Instance ids that two holders were found to claim; once each in ten minutes.
+    pub(crate) contested: Counter,
 }
 
 /// What came of an instance whose key was deleted although it had been heard; see [`crate::restore`].
@@ -156,14 +179,24 @@ impl DnsMetrics {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Registers `registry_heartbeats_total{outcome}` and `registry_deregistrations_total{outcome}`.
+    /// Registers `registry_heartbeats_total{outcome}`, `registry_deregistrations_total{outcome}`,
+    /// `registry_other_incarnation_total{request}` and `registry_contested_ids_total`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("registry_heartbeats", "Heartbeats by what they came to", metrics.heartbeats.clone());
         let help = "Deregistrations by what they came to";
         registry.register("registry_deregistrations", help, metrics.deregistrations.clone());
+        let help = "Requests that were refused because another incarnation holds the instance id";
+        registry.register("registry_other_incarnation", help, metrics.refused.clone());
+        let help = "Instance ids that two programs claimed within a TTL, each once in ten minutes";
+        registry.register("registry_contested_ids", help, metrics.contested.clone());
         metrics
+    }
+
+    /// Counts what another life stood in the way of.
+    pub fn refused(&self, request: Refused) {
+        self.refused.get_or_create(&RefusedLabel { request }).inc();
     }
 
     /// Counts one heartbeat whose work has ended.
@@ -187,6 +220,7 @@ impl Metrics {
             Err(error) => match outcome(error) {
                 Outcome::Unavailable => Farewell::Unavailable,
                 Outcome::Overloaded => Farewell::Overloaded,
+                Outcome::NotTheHolder => Farewell::NotTheHolder,
                 Outcome::Registered | Outcome::Updated | Outcome::KeptAlive | Outcome::Failed => Farewell::Failed,
             },
         };
@@ -207,6 +241,7 @@ fn outcome(error: &RegistryError) -> Outcome {
         RegistryError::Late => Outcome::Unavailable,
         RegistryError::Overloaded => Outcome::Overloaded,
         RegistryError::Holds { source, .. } => outcome(source),
+        RegistryError::AnotherIncarnation { .. } | RegistryError::IncarnationEnded { .. } => Outcome::NotTheHolder,
         RegistryError::Etcd { .. }
         | RegistryError::Contended(_)
         | RegistryError::NotLoaded
@@ -214,8 +249,23 @@ fn outcome(error: &RegistryError) -> Outcome {
         | RegistryError::Crowded
         | RegistryError::Invalid(_)
         | RegistryError::NoSuchInstance(_)
+        | RegistryError::AnotherOverride { .. }
+        | RegistryError::LeaseInUse(_)
         | RegistryError::Denied(_)
         | RegistryError::Broken(_) => Outcome::Failed,
+    }
+}
+
+// === impl Refused ===
+
+impl Refused {
+    /// `heartbeat`, `deregistration` or `override`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Heartbeat => "heartbeat",
+            Self::Deregistration => "deregistration",
+            Self::Override => "override",
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use discovery::{InstanceKey, Revision};
+use discovery::{InstanceKey, OtherHolder, Revision};
 use discovery_etcd::{Change, Held, Watch, WatchHealth, WatchState};
 use futures::StreamExt as _;
 use service_kit::{duration, health::Readiness};
@@ -85,6 +85,12 @@ impl Mirror {
     /// Notes what this replica has committed, until the watch brings it.
     pub fn commit(&self, key: InstanceKey, revision: Revision, held: Option<Held>) {
         self.change().commit(key, revision, held);
+    }
+
+    /// Notes who else claims an instance's id, or that nobody does any more.
+    pub fn contest(&self, key: &InstanceKey, other: Option<OtherHolder>) {
+        let touched = self.change().contest(key, other);
+        self.ring(touched);
     }
 
     fn change(&self) -> RwLockWriteGuard<'_, View> {

@@ -11,6 +11,9 @@
 //!    └─ nothing changed ──────── is the key still there? (mirror)                              → kept alive
 //! ```
 //!
+//! That is for a heartbeat that does not say of which life it is, from the plainest client. One that does is taken for no
+//! other life: see `life`.
+//!
 //! Whatever turns out not to be as known is looked at again, with what etcd said it is: a few rounds, then the caller
 //! is asked to come back.
 //!
@@ -23,15 +26,20 @@
 //! [`FRESH_MAX`](crate::mirror::FRESH_MAX), it is no witness, and etcd is read instead.
 
 mod lease_ttl;
+mod life;
+mod orders;
 mod remarks;
 
 use std::time::Duration;
 
-use discovery::{Instance, InstanceKey, LeaseId, Reason, Revision, Status, Ttl, heartbeat::HeartbeatReply};
-use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
+use discovery::{
+    Incarnation, Instance, InstanceKey, LeaseId, Life, Reason, Revision, Status, Ttl, heartbeat::HeartbeatReply,
+};
+use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Left, Registration};
 use service_kit::tokens::Action;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::orders::Order;
 use self::{lease_ttl::LeaseTtl, remarks::Remarks};
 use crate::{
     admission::Admission,
@@ -39,7 +47,8 @@ use crate::{
     dialects::Dialects,
     error::RegistryError,
     heard::Heard,
-    metrics::{Metrics, Outcome},
+    holders::{Claimant, Holders},
+    metrics::{Metrics, Outcome, Refused},
     mirror::Mirror,
 };
 
@@ -56,6 +65,8 @@ pub struct Heartbeat {
     pub instance: Instance,
     /// For how long.
     pub ttl: Ttl,
+    /// Of which life this is, if it says so.
+    pub life: Option<Life>,
 }
 
 /// Takes heartbeats. Cheap to clone; clones share their bounds.
@@ -70,6 +81,7 @@ pub struct Registrar {
     metrics: Metrics,
     heard: Heard,
     remarks: Remarks,
+    holders: Holders,
 }
 
 /// What a heartbeat came to.
@@ -95,15 +107,17 @@ impl Registrar {
     /// Writes through `etcd` within `bounds` what `admission` lets pass, believes `mirror`.
     pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, admission: Admission, metrics: Metrics) -> Self {
         let dialects = Dialects::new(etcd.clone());
+        let holders = Holders::new(mirror.clone(), metrics.contested.clone());
         let (lease_ttl, heard) = (LeaseTtl::default(), Heard::default());
         let remarks = Remarks::default();
-        Self { etcd, mirror, bounds, admission, lease_ttl, dialects, metrics, heard, remarks }
+        Self { etcd, mirror, bounds, admission, lease_ttl, dialects, metrics, heard, holders, remarks }
     }
 
-    /// Notes in `heard` who was heard.
+    /// Notes in `heard` who was heard, and in `holders` who claims the id of another.
     #[must_use]
-    pub fn noting(mut self, heard: Heard) -> Self {
+    pub fn noting(mut self, heard: Heard, holders: Holders) -> Self {
         self.heard = heard;
+        self.holders = holders;
         self
     }
 
@@ -116,7 +130,9 @@ impl Registrar {
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
         let (ttl, answer_at) = (heartbeat.ttl, self.bounds.limits().heartbeat_deadline(heartbeat.ttl));
         self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
-        self.hear(&heartbeat.key, heartbeat.instance.status, ttl);
+        Self::begin(&heartbeat).await;
+        self.hear(&heartbeat.key, heartbeat.instance.status, ttl, heartbeat.life);
+        let (key, address) = (heartbeat.key.clone(), heartbeat.instance.address.clone());
         let this = self.clone();
         let work = move |deadline| async move {
             let result = this.until(deadline).take(heartbeat, deadline).await;
@@ -124,12 +140,15 @@ impl Registrar {
             result
         };
         let result = self.bounds.run_until(answer_at, work).await;
-        let (Committed { revision, .. }, status) = result.inspect_err(|error| self.metrics.count_not_begun(error))?;
+        let (Committed { revision, lease, .. }, status) =
+            result.inspect_err(|error| self.metrics.count_not_begun(error))?;
         Ok(HeartbeatReply {
             ttl_ms: ttl.as_millis(),
             next_heartbeat_ms: self.next_heartbeat_ms(ttl),
             status,
             revision: revision.0,
+            incarnation: Some(lease.into()),
+            other_holder: self.holders.other_than(&key, &Claimant { address, incarnation: Some(lease.into()) }),
         })
     }
 
@@ -140,9 +159,12 @@ impl Registrar {
 
     /// The work of [`Registrar::accept`]: what was committed, and the status that the instance has by it.
     async fn take(&self, heartbeat: Heartbeat, deadline: Instant) -> Result<(Committed, Status), RegistryError> {
-        let committed = self.commit(&heartbeat, deadline).await?;
+        let committed = match self.commit(&heartbeat, deadline).await {
+            Ok(committed) => committed,
+            Err(error) => return Err(self.not_heard(&heartbeat, error)),
+        };
         self.heard.keep(&heartbeat.key, committed.lease, Instant::now());
-        let ordered = self.mirror.look().overridden(&heartbeat.key);
+        let ordered = self.mirror.look().overridden(&heartbeat.key, Some(committed.lease));
         let written = !matches!(committed.outcome, Outcome::KeptAlive);
         let following = self.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written);
         // The instance is registered, whatever becomes of its views.
@@ -185,7 +207,7 @@ impl Registrar {
         let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
         match self.etcd.keep_alive(lease).await {
             Ok(ttl) => {
-                self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default());
+                self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default(), None);
                 self.heard.keep(&key, lease, Instant::now());
             }
             Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
@@ -193,21 +215,22 @@ impl Registrar {
         }
         let said = Instance { status, reason: reason.filter(|_| status != Status::Passing), ..instance.clone() };
         let round = if self.remarks.is_news(&key, &instance, &said, Instant::now()) {
-            self.update(&Heartbeat { key: key.clone(), instance: said, ttl: Ttl::default() }, lease).await?
+            let heartbeat = Heartbeat { key: key.clone(), instance: said, ttl: Ttl::default(), life: None };
+            self.update(&heartbeat, lease).await?
         } else {
             self.confirm(&key, lease).await?
         };
         let Round::Committed(Committed { outcome, lease, .. }) = round else { return Ok(None) };
-        let ordered = self.mirror.look().overridden(&key);
+        let ordered = self.mirror.look().overridden(&key, Some(lease));
         self.dialects.follow(&key, lease, ordered.is_some(), !matches!(outcome, Outcome::KeptAlive)).await;
         Ok(Some(outcome))
     }
 
     /// From now on the instance lives for its TTL, unless it says that it leaves.
-    fn hear(&self, key: &InstanceKey, status: Status, ttl: Ttl) {
+    fn hear(&self, key: &InstanceKey, status: Status, ttl: Ttl, life: Option<Life>) {
         match status {
             Status::Draining => self.heard.forget(key),
-            Status::Passing | Status::Degraded | Status::Critical => self.heard.note(key, ttl, Instant::now()),
+            Status::Passing | Status::Degraded | Status::Critical => self.heard.note(key, ttl, life, Instant::now()),
         }
     }
 
@@ -224,17 +247,19 @@ impl Registrar {
     /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that
     /// it left; above all the registries that have heard it, which would [restore](crate::restore) it otherwise. Deletes
     /// the key then, then revokes its lease unless that holds other keys, too: one that was granted elsewhere may. A
-    /// heartbeat that comes later registers the instance again, so an instance that leaves sends none.
+    /// heartbeat that comes later and does not say of which life it is registers the instance again.
+    ///
+    /// With `only`, what another life holds is not touched.
     ///
     /// # Errors
     ///
-    /// As [`Registrar::accept`].
-    pub async fn deregister(&self, key: InstanceKey) -> Result<Revision, RegistryError> {
+    /// [`RegistryError::AnotherIncarnation`]; else as [`Registrar::accept`].
+    pub async fn deregister(&self, key: InstanceKey, only: Option<Incarnation>) -> Result<Revision, RegistryError> {
         self.admission.authorize(&key, Action::Register)?;
-        self.heard.forget(&key);
+        self.heard.leave(&key, only);
         let this = self.clone();
         let work = move |deadline| async move {
-            let left = this.until(deadline).etcd.leave(&key).await.map_err(failed("deregister the instance"));
+            let left = this.until(deadline).leave(&key, only).await;
             this.metrics.count_deregistration(left.as_ref().copied());
             let gone_at = left?;
             if gone_at > Revision::default() {
@@ -247,56 +272,27 @@ impl Registrar {
         result.inspect_err(|error| self.metrics.count_deregistration_not_begun(error))
     }
 
-    /// Writes an operator's word about a registered instance.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError::NoSuchInstance`], so that a slip of the pen is noticed; else as [`Registrar::accept`].
-    pub async fn set_override(&self, key: InstanceKey, status: Status) -> Result<Revision, RegistryError> {
-        self.admission.authorize(&key, Action::Operate)?;
-        let (etcd, dialects) = (self.etcd.clone(), self.dialects.clone());
-        let work = move |deadline| async move {
-            let etcd = etcd.until(deadline);
-            let held = etcd.find(&key).await.map_err(failed("say whether the instance is registered"))?;
-            let Some(held) = held else { return Err(RegistryError::NoSuchInstance(key)) };
-            let revision = etcd.put_override(&key, status).await.map_err(failed("write the override"))?;
-            tracing::info!(parent: None, %key, %status, %revision, "an operator overrides the status");
-            if let Some(lease) = held.lease {
-                dialects.align(&key, lease).await;
-            }
-            Ok(revision)
+    /// The work of [`Registrar::deregister`]: the revision at which the key was deleted, 0 when there was none.
+    async fn leave(&self, key: &InstanceKey, only: Option<Incarnation>) -> Result<Revision, RegistryError> {
+        let left = match only {
+            Some(incarnation) => self.etcd.leave_as(key, incarnation.0).await,
+            None => self.etcd.leave(key).await.map(Left::At),
         };
-        self.bounds.run(work).await
-    }
-
-    /// Takes an operator's word back, also that about an instance which is gone; whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Registrar::accept`].
-    pub async fn clear_override(&self, key: InstanceKey) -> Result<bool, RegistryError> {
-        self.admission.authorize(&key, Action::Operate)?;
-        let this = self.clone();
-        let work = move |deadline| async move {
-            let existed =
-                this.until(deadline).etcd.delete_override(&key).await.map_err(failed("delete the override"))?;
-            if existed {
-                tracing::info!(parent: None, %key, "an operator's override ends");
-                let lease = this.mirror.look().held(&key).and_then(|held| held.lease);
-                if let Some(lease) = lease {
-                    this.dialects.align(&key, lease).await;
-                }
-            }
-            Ok(existed)
-        };
-        self.bounds.run(work).await
+        match left.map_err(failed("deregister the instance"))? {
+            Left::At(gone_at) => Ok(gone_at),
+            Left::Another(held) => Err(self.refuse(Refused::Deregistration, key, &held)),
+        }
     }
 
     async fn commit(&self, heartbeat: &Heartbeat, deadline: Instant) -> Result<Committed, RegistryError> {
         let mut known = self.known(&heartbeat.key).await?;
         for _ in 0..ROUNDS_MAX {
+            let before = known.as_ref().and_then(|held| Some(held.instance.as_ref()?.address.clone()));
             match self.round(heartbeat, known).await? {
-                Round::Committed(committed) => return Ok(committed),
+                Round::Committed(committed) => {
+                    self.note_move(heartbeat, before, committed.outcome);
+                    return Ok(committed);
+                }
                 Round::Again(_) if Instant::now() >= deadline => return Err(RegistryError::Late),
                 Round::Again(held) => known = held,
             }
@@ -309,27 +305,43 @@ impl Registrar {
         if self.mirror.is_fresh() {
             return Ok(self.mirror.look().held(key));
         }
+        self.find(key).await
+    }
+
+    /// How etcd holds the instance, by etcd itself.
+    async fn find(&self, key: &InstanceKey) -> Result<Option<Held>, RegistryError> {
         self.etcd.find(key).await.map_err(failed("say whether the instance is registered"))
     }
 
     async fn round(&self, heartbeat: &Heartbeat, known: Option<Held>) -> Result<Round, RegistryError> {
+        if let Some(life) = heartbeat.life {
+            return self.round_of(life, heartbeat, known).await;
+        }
         let Some(held) = known else { return self.register(heartbeat, None).await };
         let Some(lease) = held.lease else { return self.register(heartbeat, Some(held)).await };
-        let ttl_secs = match self.etcd.keep_alive(lease).await {
-            Ok(ttl) => ttl.as_secs(),
-            Err(EtcdError::LeaseNotFound { .. }) => {
-                // The key has gone with it; one that is there again lives by another lease.
-                return Ok(match self.register(heartbeat, None).await? {
-                    Round::Again(Some(held)) if held.lease == Some(lease) => {
-                        Round::Again(Some(Held { lease: None, ..held }))
-                    }
-                    round => round,
-                });
-            }
-            Err(source) => return Err(failed("keep the lease alive")(source)),
-        };
+        match self.etcd.keep_alive(lease).await {
+            Ok(ttl) => self.sustain(heartbeat, held, lease, ttl).await,
+            // The key has gone with it; one that is there again lives by another lease.
+            Err(EtcdError::LeaseNotFound { .. }) => Ok(match self.register(heartbeat, None).await? {
+                Round::Again(Some(held)) if held.lease == Some(lease) => {
+                    Round::Again(Some(Held { lease: None, ..held }))
+                }
+                round => round,
+            }),
+            Err(source) => Err(failed("keep the lease alive")(source)),
+        }
+    }
+
+    /// The lease by which the instance was `held` lives, and has this TTL: sees to the rest.
+    async fn sustain(
+        &self,
+        heartbeat: &Heartbeat,
+        held: Held,
+        lease: LeaseId,
+        ttl: Duration,
+    ) -> Result<Round, RegistryError> {
         let next = async {
-            if ttl_secs != self.lease_ttl.wanted_secs(heartbeat.ttl) {
+            if ttl.as_secs() != self.lease_ttl.wanted_secs(heartbeat.ttl) {
                 return self.replace(heartbeat, held).await;
             }
             let Heartbeat { key, instance, .. } = heartbeat;
@@ -339,14 +351,19 @@ impl Registrar {
             }
             self.confirm(key, lease).await
         };
-        next.await.map_err(|error| error.holding(Duration::from_secs(ttl_secs)))
+        next.await.map_err(|error| error.holding(Duration::from_secs(ttl.as_secs())))
     }
 
     /// Grants and puts, if the key is still as `seen`.
     async fn register(&self, heartbeat: &Heartbeat, seen: Option<Held>) -> Result<Round, RegistryError> {
-        let Heartbeat { key, instance, ttl } = heartbeat;
+        let Heartbeat { key, instance, ttl, .. } = heartbeat;
         let claim = self.etcd.claim(key, instance, *ttl, seen.as_ref()).await;
-        match claim.map_err(failed("register the instance"))? {
+        self.claimed(heartbeat, claim.map_err(failed("register the instance"))?)
+    }
+
+    fn claimed(&self, heartbeat: &Heartbeat, claim: Claim) -> Result<Round, RegistryError> {
+        let Heartbeat { key, instance, .. } = heartbeat;
+        match claim {
             Claim::Registered(registration @ Registration { lease, revision }) => {
                 tracing::info!(parent: None, %key, %instance, %lease, %revision, "instance registered");
                 self.note(heartbeat, registration);
@@ -378,8 +395,7 @@ impl Registrar {
                 Ok(Round::Committed(Committed { outcome: Outcome::Updated, lease, revision }))
             }
             Err(EtcdError::LeaseNotFound { .. } | EtcdError::NotRegistered { .. }) => {
-                let found = self.etcd.find(key).await;
-                found.map(Round::Again).map_err(failed("say whether the instance is registered"))
+                self.find(key).await.map(Round::Again)
             }
             Err(EtcdError::Update { source: CallError::Contended, .. }) => Err(RegistryError::Contended(key.clone())),
             Err(source) => Err(failed("update the instance")(source)),
@@ -388,8 +404,14 @@ impl Registrar {
 
     /// The lease lives; does the key still live by it, too?
     async fn confirm(&self, key: &InstanceKey, lease: LeaseId) -> Result<Round, RegistryError> {
-        Ok(match self.known(key).await? {
-            Some(held) if held.lease == Some(lease) => {
+        let lives = |held: &Held| held.lease == Some(lease);
+        let mut known = self.known(key).await?;
+        if self.mirror.is_fresh() && !known.as_ref().is_some_and(lives) {
+            // Another registry may have written it a moment ago.
+            known = self.find(key).await?;
+        }
+        Ok(match known {
+            Some(held) if lives(&held) => {
                 let shown = if self.mirror.is_fresh() { self.mirror.look().revision() } else { held.modified };
                 let revision = shown.max(held.modified);
                 Round::Committed(Committed { outcome: Outcome::KeptAlive, lease, revision })

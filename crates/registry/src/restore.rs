@@ -9,14 +9,15 @@
 //!
 //! | what is deleted | is it written again? |
 //! |---|---|
-//! | the key of an instance that was heard here within its TTL | yes, as it was, under a new lease |
+//! | the key of an instance that was heard here within its TTL | yes, as it was, under the same lease: its life goes on |
 //! | whose last value says `draining`: it was deregistered, here or elsewhere | no; see [`Registrar::deregister`](crate::registrar::Registrar::deregister) |
 //! | that was last heard longer ago: it expired | no |
 //! | that lived by another lease than the one kept alive here: another registry knows more | no |
 //! | while this registry's watch had a gap, so that only a list shows it | no: a list does not tell who left; the next heartbeat does |
 //!
-//! *Many registries.* Each writes what it has heard itself, and only if the key is not there, in one transaction; of two
-//! that heard the same instance etcd lets one through, and the other revokes its lease.
+//! *Many registries.* Each writes what it has heard itself, and only if the key is not there, in one transaction. A lease
+//! that etcd has revoked is granted again with the same id, which is the instance's incarnation; so however many registries
+//! do it, there is one lease, and the heartbeats that name it go on.
 //!
 //! *Many keys.* At most [`AT_ONCE_MAX`] are written at the same time, so that heartbeats, which do the same, have room;
 //! one that is back meanwhile, or has not been heard any more, is left out when its turn comes.
@@ -161,22 +162,35 @@ impl Work {
         Some((restored, seen.elapsed()))
     }
 
-    async fn write(&self, Registered { key, instance, .. }: &Registered, ttl: Ttl) -> Result<Restored, EtcdError> {
+    async fn write(&self, registered: &Registered, ttl: Ttl) -> Result<Restored, EtcdError> {
+        let Registered { key, instance, .. } = registered;
         if self.mirror.look().held(key).is_some() {
             return Ok(Restored::BackAlready);
         }
-        let Claim::Registered(Registration { lease, revision }) = self.etcd.claim(key, instance, ttl, None).await?
-        else {
+        let Claim::Registered(Registration { lease, revision }) = self.claim(registered, ttl).await? else {
             return Ok(Restored::BackAlready);
         };
         if !self.heard.keep(key, lease, Instant::now()) {
             // It was deregistered meanwhile, when there was no key to be deleted.
-            self.etcd.leave(key).await?;
+            self.etcd.leave_as(key, lease).await?;
             return Ok(Restored::Left);
         }
         let held = Held { instance: Some(instance.clone()), lease: Some(lease), modified: revision };
         self.mirror.commit(key.clone(), revision, Some(held));
         Ok(Restored::Restored)
+    }
+
+    async fn claim(&self, registered: &Registered, ttl: Ttl) -> Result<Claim, EtcdError> {
+        let Registered { key, instance, lease, .. } = registered;
+        let again = match lease {
+            Some(lease) => self.etcd.claim_as(*lease, key, instance, ttl, None).await,
+            None => self.etcd.claim(key, instance, ttl, None).await,
+        };
+        match again {
+            // Somebody has put several keys under one lease.
+            Err(EtcdError::LeaseInUse { .. }) => self.etcd.claim(key, instance, ttl, None).await,
+            again => again,
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
     time::SystemTime,
 };
 
-use discovery::{InstanceId, InstanceKey, Registered, Revision, ServiceName, Status, Update};
+use discovery::{
+    InstanceId, InstanceKey, LeaseId, OtherHolder, Override, Registered, Revision, ServiceName, Status, Update,
+};
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
 use crate::{
@@ -22,7 +24,9 @@ use crate::{
 pub struct View {
     revision: Revision,
     instances: BTreeMap<InstanceKey, Arc<Entry>>,
-    overrides: BTreeMap<InstanceKey, Status>,
+    overrides: BTreeMap<InstanceKey, Override>,
+    /// Who else claims an instance id, as far as this replica hears it.
+    contested: BTreeMap<InstanceKey, OtherHolder>,
     commits: LeaseTable,
     /// What is remembered of each service: of those with instances, and of those with dead.
     services: BTreeMap<ServiceName, Record>,
@@ -72,7 +76,7 @@ impl View {
         for update in change.overrides {
             match update {
                 OverrideUpdate::Reset(all) => self.reset_overrides(&all, &mut step),
-                OverrideUpdate::Set(key, status) => self.set_override(key, Some(status), &mut step),
+                OverrideUpdate::Set(key, order) => self.set_override(key, Some(order), &mut step),
                 OverrideUpdate::Unset(key) => self.set_override(key, None, &mut step),
             }
         }
@@ -150,9 +154,35 @@ impl View {
         }
     }
 
-    /// What an operator said about the instance.
-    pub fn overridden(&self, key: &InstanceKey) -> Option<Status> {
-        self.overrides.get(key).copied()
+    /// What an operator said about the instance, if that is about the life with this lease.
+    pub fn overridden(&self, key: &InstanceKey, lease: Option<LeaseId>) -> Option<Status> {
+        self.order(key, lease).map(|order| order.status)
+    }
+
+    /// Everything that operators say, also about lives that have ended.
+    pub fn overrides(&self) -> impl Iterator<Item = (&InstanceKey, &Override)> {
+        self.overrides.iter()
+    }
+
+    /// Who else claims the instance's id.
+    pub fn other_holder(&self, key: &InstanceKey) -> Option<&OtherHolder> {
+        self.contested.get(key)
+    }
+
+    /// From now on, `other` is known to claim the instance's id, too; or nobody is any more.
+    pub fn contest(&mut self, key: &InstanceKey, other: Option<OtherHolder>) -> Touched {
+        let mut step = Step { touched: Touched::default(), revision: self.revision, now: SystemTime::UNIX_EPOCH };
+        self.step += 1;
+        match &other {
+            Some(other) => drop(self.contested.insert(key.clone(), other.clone())),
+            None => drop(self.contested.remove(key)),
+        }
+        self.change_entry(key, &mut step, |entry| std::mem::replace(&mut entry.other_holder, other.clone()) != other);
+        step.touched
+    }
+
+    fn order(&self, key: &InstanceKey, lease: Option<LeaseId>) -> Option<&Override> {
+        self.overrides.get(key).filter(|order| order.applies_to(lease))
     }
 
     /// Everything about one service; `None` when nothing is known of it.
@@ -224,12 +254,13 @@ impl View {
 
     fn put(&mut self, registered: Registered, revision: Revision, step: &mut Step) {
         let key = registered.key.clone();
-        let overridden = self.overridden(&key);
+        let overridden = self.order(&key, registered.lease).cloned();
+        let other_holder = self.contested.get(&key).cloned();
         let found = if self.floor == step.revision { self.step } else { 0 };
         let record = self.services.entry(key.service.clone()).or_insert_with(|| Record::new(self.floor, found));
         let changed = record.touch(revision, self.step);
         record.tombstones.revive(key.instance.as_ref());
-        let entry = Arc::new(Entry { registered, overridden, changed });
+        let entry = Arc::new(Entry { registered, overridden, other_holder, changed });
         let before = self.instances.insert(key.clone(), Arc::clone(&entry));
         record.count += usize::from(before.is_none());
         let no_tags = BTreeSet::new();
@@ -255,24 +286,35 @@ impl View {
         Some(entry)
     }
 
-    fn reset_overrides(&mut self, all: &BTreeMap<InstanceKey, Status>, step: &mut Step) {
+    fn reset_overrides(&mut self, all: &BTreeMap<InstanceKey, Override>, step: &mut Step) {
         let keys: BTreeSet<InstanceKey> = self.overrides.keys().chain(all.keys()).cloned().collect();
         for key in keys {
-            let status = all.get(&key).copied();
-            self.set_override(key, status, step);
+            let order = all.get(&key).cloned();
+            self.set_override(key, order, step);
         }
     }
 
-    fn set_override(&mut self, key: InstanceKey, status: Option<Status>, step: &mut Step) {
-        match status {
-            Some(status) => drop(self.overrides.insert(key.clone(), status)),
+    fn set_override(&mut self, key: InstanceKey, order: Option<Override>, step: &mut Step) {
+        match &order {
+            Some(order) => drop(self.overrides.insert(key.clone(), order.clone())),
             None => drop(self.overrides.remove(&key)),
         }
-        let Some(entry) = self.instances.get_mut(&key).filter(|entry| entry.overridden != status) else { return };
+        self.change_entry(&key, step, |entry| {
+            let now = order.filter(|order| order.applies_to(entry.registered.lease));
+            std::mem::replace(&mut entry.overridden, now.clone()) != now
+        });
+    }
+
+    /// Changes what is known beside an instance; `change` says whether it did.
+    fn change_entry(&mut self, key: &InstanceKey, step: &mut Step, change: impl FnOnce(&mut Entry) -> bool) {
+        let Some(entry) = self.instances.get_mut(key) else { return };
         let Some(record) = self.services.get_mut(&key.service) else { return };
-        let entry = Arc::make_mut(entry);
-        (entry.overridden, entry.changed) = (status, record.touch(step.revision, self.step));
-        self.touched(key.service, false, step);
+        let mut changed = Entry::clone(entry);
+        if change(&mut changed) {
+            changed.changed = record.touch(step.revision, self.step);
+            *entry = Arc::new(changed);
+            self.touched(key.service.clone(), false, step);
+        }
     }
 
     fn touched(&mut self, service: ServiceName, list: bool, step: &mut Step) {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use discovery::{InstanceKey, Scheme, ServiceName};
+use discovery::{InstanceKey, LeaseId, Scheme, ServiceName};
 
 use super::{Instances, Known, Suspect};
 use crate::routing_table::{Candidate, Service, Shelf, Why, Withheld};
@@ -15,7 +15,7 @@ impl Instances {
         let mut candidates = Vec::new();
         let mut withheld = Vec::new();
         for (key, known) in self.instances_of(name) {
-            match self.why_not(key, &known.candidate) {
+            match self.why_not(key, known.registered.lease, &known.candidate) {
                 None => candidates.push(Arc::clone(&known.candidate)),
                 Some(why) => {
                     let address = known.candidate.address().clone();
@@ -29,7 +29,7 @@ impl Instances {
         }
         let from = InstanceKey::nameless(name.clone());
         let suspects = self.suspects.range(from..).take_while(|(key, _)| key.service == *name);
-        let suspects = suspects.filter(|(key, suspect)| self.why_not(key, &suspect.candidate).is_none());
+        let suspects = suspects.filter(|(key, suspect)| self.why_not(key, suspect.lease, &suspect.candidate).is_none());
         let is_registered = !candidates.is_empty() || !withheld.is_empty();
         let (kept, last_resort): (Vec<_>, Vec<_>) =
             suspects.partition(|(_, suspect)| is_registered && suspect.kept_until.is_some());
@@ -73,7 +73,7 @@ impl Instances {
     }
 
     /// The first reason against sending requests to an instance: what an operator says goes before what it says itself.
-    fn why_not(&self, key: &InstanceKey, candidate: &Candidate) -> Option<Why> {
+    fn why_not(&self, key: &InstanceKey, lease: Option<LeaseId>, candidate: &Candidate) -> Option<Why> {
         let instance = &candidate.instance;
         if let Err(forbidden) = self.addresses.check(&instance.address) {
             return Some(Why::Address(forbidden));
@@ -81,8 +81,8 @@ impl Instances {
         if instance.scheme != Scheme::Http {
             return Some(Why::Scheme(instance.scheme));
         }
-        match (self.overrides.get(key), instance.status) {
-            (Some(status), _) => (!status.is_in_rotation()).then_some(Why::Operator(*status)),
+        match (self.order(key, lease).map(|order| order.status), instance.status) {
+            (Some(status), _) => (!status.is_in_rotation()).then_some(Why::Operator(status)),
             (None, status) => (!status.is_in_rotation()).then_some(Why::Status(status)),
         }
     }

@@ -1,6 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use discovery::{Address, Instance, InstanceKey, LeaseId, Registered, Revision, ServiceName, Status, Update};
+use discovery::{
+    Address, Incarnation, Instance, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Instances, vanishing::Vanishing};
@@ -21,7 +23,10 @@ pub struct Saved {
     pub instances: BTreeMap<InstanceKey, String>,
     /// What an operator says about an instance.
     #[serde(default)]
-    pub overrides: BTreeMap<InstanceKey, Status>,
+    pub overrides: BTreeMap<InstanceKey, Override>,
+    /// Which life each instance is, so that what an operator said of one is not taken for another.
+    #[serde(default)]
+    pub incarnations: BTreeMap<InstanceKey, Incarnation>,
     /// What `config/<service>` said last that made sense.
     #[serde(default)]
     pub policies: BTreeMap<ServiceName, String>,
@@ -58,7 +63,14 @@ impl Instances {
             cause: grave.cause,
             ago_ms: u64::try_from(now.since(grave.at).as_millis()).unwrap_or(u64::MAX),
         };
+        let registered = self.registered.iter().map(|(key, known)| (key, known.registered.lease));
+        let leases = registered.chain(self.suspects.iter().map(|(key, suspect)| (key, suspect.lease)));
+        // One that an earlier run left without its lease is of a life that is not known.
+        let incarnation = |(key, lease): (&InstanceKey, Option<LeaseId>)| {
+            lease.filter(|lease| lease.0 > 0).map(|lease| (key.clone(), Incarnation(lease)))
+        };
         Saved {
+            incarnations: leases.filter_map(incarnation).collect(),
             revision: self.revision,
             instances: self.registered.iter().map(value).collect(),
             overrides: self.overrides.clone(),
@@ -74,9 +86,10 @@ impl Instances {
     /// we know, and may still answer.
     pub fn restore(&mut self, saved: Saved, age: Duration, now: Millis) -> Vec<InstanceKey> {
         let mut unreadable = Vec::new();
+        let incarnations = saved.incarnations;
         let mut read = |values: BTreeMap<InstanceKey, String>| -> Vec<Registered> {
             let parsed = values.into_iter().filter_map(|(key, value)| match Instance::parse(value.as_bytes()) {
-                Ok(instance) => Some(leased(key, instance)),
+                Ok(instance) => Some(leased(key, instance, &incarnations)),
                 Err(_) => {
                     unreadable.push(key);
                     None
@@ -103,7 +116,8 @@ impl Instances {
     }
 }
 
-fn leased(key: InstanceKey, instance: Instance) -> Registered {
+fn leased(key: InstanceKey, instance: Instance, incarnations: &BTreeMap<InstanceKey, Incarnation>) -> Registered {
     let (created, modified) = (Revision::default(), Revision::default());
-    Registered { key, instance, lease: Some(LeaseId(0)), created, modified }
+    let lease = incarnations.get(&key).map_or(LeaseId(0), |incarnation| incarnation.0);
+    Registered { key, instance, lease: Some(lease), created, modified }
 }

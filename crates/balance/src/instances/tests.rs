@@ -65,8 +65,8 @@ fn draining_and_critical_instances_are_withheld_whoever_says_so() {
     add(&mut instances, "service/mail/b", "http://10.0.0.2:1?status=critical");
     add(&mut instances, "service/mail/c", "10.0.0.3:1");
     add(&mut instances, "service/mail/d", "http://10.0.0.4:1?status=critical");
-    instances.set_override("service/mail/c".parse().unwrap(), Some(Status::Draining));
-    instances.set_override("service/mail/d".parse().unwrap(), Some(Status::Passing));
+    instances.set_override("service/mail/c".parse().unwrap(), Some(Status::Draining.into()));
+    instances.set_override("service/mail/d".parse().unwrap(), Some(Status::Passing.into()));
     let (in_rotation, _, withheld) = places(&mut instances);
     assert_eq!(in_rotation, ["10.0.0.4:1"], "an operator's word goes first");
     let whys: Vec<_> = withheld.into_iter().map(|(_, why)| why).collect();
@@ -74,6 +74,33 @@ fn draining_and_critical_instances_are_withheld_whoever_says_so() {
     assert_eq!(whys, expected);
     instances.set_override("service/mail/c".parse().unwrap(), None);
     assert_eq!(places(&mut instances).0, ["10.0.0.3:1", "10.0.0.4:1"]);
+}
+
+#[test]
+fn a_drain_is_for_the_life_that_it_was_given_for() {
+    let mut instances = instances();
+    let of = |lease: i64| Registered { lease: Some(LeaseId(lease)), ..registered("service/mail/a", "10.0.0.1:1") };
+    let mut successor = of(8);
+    successor.created = Revision(7);
+    instances.apply(Update::Add(of(7)), Millis(0));
+    let order: Override = "draining?incarnation=0000000000000007&author=kim".parse().unwrap();
+    instances.set_override("service/mail/a".parse().unwrap(), Some(order));
+    assert!(places(&mut instances).0.is_empty());
+    let json = serde_json::to_string(&instances.save(Millis(1))).unwrap();
+    let mut restarted = self::instances();
+    restarted.restore(serde_json::from_str(&json).unwrap(), Duration::ZERO, Millis(2));
+    assert!(places(&mut restarted).0.is_empty(), "also by a gateway that starts without etcd");
+    instances.apply(Update::Add(successor), Millis(2));
+    assert_eq!(places(&mut instances).0, ["10.0.0.1:1"], "whoever gets the address next has not been drained");
+}
+
+#[test]
+fn a_snapshot_of_an_earlier_version_drains_whoever_has_the_id() {
+    let saved =
+        r#"{"revision":1,"instances":{"service/mail/a":"10.0.0.1:1"},"overrides":{"service/mail/a":"draining"}}"#;
+    let mut instances = instances();
+    instances.restore(serde_json::from_str(saved).unwrap(), Duration::ZERO, Millis(0));
+    assert!(places(&mut instances).0.is_empty());
 }
 
 #[test]
@@ -188,7 +215,7 @@ fn what_is_saved_is_restored() {
     let mut before = instances();
     add(&mut before, "service/mail/a", "10.0.0.1:1");
     add(&mut before, "service/mail/b", "http://10.0.0.2:1?weight=3");
-    before.set_override("service/mail/a".parse().unwrap(), Some(Status::Draining));
+    before.set_override("service/mail/a".parse().unwrap(), Some(Status::Draining.into()));
     before.at(Source::Etcd, Revision(9));
     add(&mut before, "service/mail/gone", "10.0.0.3:1");
     remove(&mut before, "service/mail/gone", 5_000);

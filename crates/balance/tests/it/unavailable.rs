@@ -46,7 +46,7 @@ async fn an_instance_that_deregistered_is_gone_at_once_and_named() {
 async fn an_operators_word_takes_instances_out_and_the_answer_names_it() {
     let upstream = Upstream::named("mail").await;
     let mut gateway = Gateway::before(&[upstream.address()], &[]);
-    gateway.instances.set_override("service/mail/0".parse().unwrap(), Some(Status::Draining));
+    gateway.instances.set_override("service/mail/0".parse().unwrap(), Some(Status::Draining.into()));
     gateway.publish();
     let detail = reason(&gateway.get("/mail").await, "no_instance");
     assert!(detail.contains("is draining by an operator's word"), "{detail}");

@@ -1,3 +1,5 @@
+use discovery::Status;
+
 use super::*;
 
 fn entry(key: &str, value: &str, modified: i64) -> Entry {
@@ -98,7 +100,7 @@ fn the_two_ranges_do_not_hide_each_others_events() {
     mirror.apply(Range::Instances, &[put("service/mail/a", "a:1", 9)]);
     let changes = mirror.apply(Range::Overrides, &[put("override/mail/a", "draining", 8)]);
     let key = InstanceKey::parse(b"service/mail/a").unwrap();
-    assert_eq!(changes.overrides, [OverrideUpdate::Set(key.clone(), Status::Draining)]);
+    assert_eq!(changes.overrides, [OverrideUpdate::Set(key.clone(), Status::Draining.into())]);
     let changes = mirror.apply(Range::Overrides, &[delete("override/mail/a", 10)]);
     assert_eq!(changes.overrides, [OverrideUpdate::Unset(key)]);
 }

@@ -1,6 +1,7 @@
 //! Several registries that take heartbeats of the same instance at the same moment.
 
-use discovery_etcd::Claim;
+use discovery::LeaseId;
+use discovery_etcd::{Claim, EtcdError, Left};
 use futures::future::join_all;
 use testkit::{
     etcd::EtcdCluster,
@@ -65,4 +66,39 @@ async fn a_claim_replaces_exactly_what_was_seen() {
         async move { leases(&mut raw).await.is_empty() }
     })
     .await;
+}
+
+#[tokio::test]
+async fn claims_of_the_same_life_share_one_lease_and_another_instances_is_refused() {
+    let cluster = EtcdCluster::start(1).await;
+    let registries: Vec<_> = (0..4).map(|_| etcd(&cluster)).collect();
+    let (key, value, lease) = (key("mail/a"), instance("a:1"), LeaseId(0x77));
+    let claims = registries.iter().map(|etcd| etcd.claim_as(lease, &key, &value, long_ttl(), None));
+    for claim in join_all(claims).await {
+        let Claim::Registered(registration) = claim.unwrap() else { panic!("it is the same life") };
+        assert_eq!(registration.lease, lease);
+    }
+    let other = crate::parts::key("web/b");
+    let error = registries[0].claim_as(lease, &other, &value, long_ttl(), None).await.unwrap_err();
+    assert!(matches!(error, EtcdError::LeaseInUse { .. }) && !error.is_transient(), "{error:?}");
+    assert_eq!(registries[0].find(&other).await.unwrap(), None);
+    let mut raw = raw(&cluster, 0).await;
+    raw.lease_revoke(lease.0).await.unwrap();
+    let again = registries[0].claim_as(lease, &key, &value, long_ttl(), None).await.unwrap();
+    assert!(matches!(again, Claim::Registered(_)), "a lease that was revoked is granted again: {again:?}");
+    assert_eq!(leases(&mut raw).await, [lease.0].into());
+}
+
+#[tokio::test]
+async fn a_life_that_ends_leaves_another_one_alone() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = etcd(&cluster);
+    let key = key("mail/a");
+    let old = etcd.register(&key, &instance("a:1"), long_ttl()).await.unwrap().lease;
+    let new = etcd.register(&key, &instance("a:2"), long_ttl()).await.unwrap().lease;
+    let left = etcd.leave_as(&key, old).await.unwrap();
+    assert!(matches!(&left, Left::Another(held) if held.lease == Some(new)), "{left:?}");
+    assert_eq!(etcd.find(&key).await.unwrap().unwrap().instance, Some(instance("a:2")), "nothing was touched");
+    assert!(matches!(etcd.leave_as(&key, new).await.unwrap(), Left::At(revision) if revision.0 > 0));
+    assert_eq!(etcd.leave_as(&key, new).await.unwrap(), Left::At(Default::default()));
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{InstanceKey, Registered, Revision, ServiceName, Status, Update};
+use discovery::{InstanceKey, Override, Registered, Revision, ServiceName, Update};
 use discovery_etcd::{Change, Etcd, OverrideUpdate, PolicyUpdate, ResyncCause, WatchHealth, WatchOptions, watch};
 use futures::StreamExt;
 use testkit::wait::{SOON, wait_until};
@@ -23,7 +23,7 @@ pub(crate) struct Follower {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) instances: BTreeMap<InstanceKey, Registered>,
-    pub(crate) overrides: BTreeMap<InstanceKey, Status>,
+    pub(crate) overrides: BTreeMap<InstanceKey, Override>,
     pub(crate) policies: BTreeMap<ServiceName, String>,
     pub(crate) changes: Vec<Change>,
     pub(crate) broken: Option<String>,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use discovery::{LeaseId, Revision, Status};
+use discovery::{Incarnation, LeaseId, Override, Revision, Status};
 use discovery_etcd::{Etcd, EtcdError, EtcdOptions};
 use testkit::{
     etcd::EtcdCluster,
@@ -154,7 +154,7 @@ async fn overrides_outlive_their_instance() {
     let first = etcd.put_override(&key("mail/a"), Status::Draining).await.unwrap();
     assert_eq!(etcd.put_override(&key("mail/a"), Status::Draining).await.unwrap(), first, "nothing new");
     let listed = etcd.snapshot().await.unwrap();
-    assert_eq!(listed.overrides, [(key("mail/a"), Status::Draining)].into());
+    assert_eq!(listed.overrides, [(key("mail/a"), Status::Draining.into())].into());
     assert!(listed.instances.is_empty());
     assert!(etcd.delete_override(&key("mail/a")).await.unwrap());
     assert!(!etcd.delete_override(&key("mail/a")).await.unwrap());
@@ -174,4 +174,26 @@ async fn without_etcd_a_call_fails_soon_and_says_what_it_tried() {
     let text = service_kit::chain(&error).to_string();
     assert!(text.contains("cannot register service/mail/a") && text.contains(&endpoint), "{text}");
     assert!(text.contains("refused"), "{text}");
+}
+
+#[tokio::test]
+async fn an_override_of_one_life_is_deleted_when_that_has_ended_and_not_before() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = etcd(&cluster);
+    let key = key("mail/a");
+    let lease = etcd.register(&key, &instance("a:1"), long_ttl()).await.unwrap().lease;
+    let order = Override { incarnation: Some(Incarnation(lease)), ..Override::from(Status::Draining) };
+    etcd.put_override(&key, order.clone()).await.unwrap();
+    assert!(!etcd.end_override(&key, &order).await.unwrap(), "it lives");
+    etcd.register(&key, &instance("a:2"), long_ttl()).await.unwrap();
+    let newer = Override { author: Some("kim".into()), ..order.clone() };
+    etcd.put_override(&key, newer.clone()).await.unwrap();
+    assert!(!etcd.end_override(&key, &order).await.unwrap(), "it says something else since");
+    assert!(etcd.end_override(&key, &newer).await.unwrap());
+    assert!(!etcd.end_override(&key, &newer).await.unwrap());
+    etcd.put_override(&key, order.clone()).await.unwrap();
+    etcd.deregister(&key, None).await.unwrap();
+    assert!(etcd.end_override(&key, &order).await.unwrap(), "without a key there is no life either");
+    etcd.put_override(&key, Status::Draining).await.unwrap();
+    assert!(!etcd.end_override(&key, &Status::Draining.into()).await.unwrap(), "that one is for good");
 }

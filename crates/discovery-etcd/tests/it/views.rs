@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use discovery::{Dialect, Instance, InstanceKey, Status};
+use discovery::{Dialect, Incarnation, Instance, InstanceKey, LeaseId, Override, Status};
 use discovery_etcd::{Claim, Etcd};
 use etcd_client::{Client, GetOptions, PutOptions};
 use testkit::{
@@ -131,6 +131,38 @@ async fn an_operators_drain_keeps_an_instance_out_of_its_views() {
     etcd.put_override(&key, Status::Draining).await.unwrap();
     assert!(etcd.align(&key, lease).await.unwrap());
     assert!(views(&mut raw).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_drain_of_another_life_keeps_nobody_out_of_its_views() {
+    let (_cluster, etcd, mut raw) = one_member().await;
+    let (key, passing) = (key("mail/a"), instance("10.0.0.5:7070"));
+    let lease = claim(&etcd, &key, &passing).await.lease;
+    let of = |lease: i64, author: Option<&str>| Override {
+        incarnation: Some(Incarnation(LeaseId(lease))),
+        author: author.map(str::to_owned),
+        ..Override::from(Status::Draining)
+    };
+    // Before it and behind it in etcd's order of values.
+    for other in [lease.0 - 1, lease.0 + 1, 1, i64::MAX] {
+        for author in [None, Some("kim"), Some("~")] {
+            etcd.put_override(&key, of(other, author)).await.unwrap();
+            etcd.align(&key, lease).await.unwrap();
+            etcd.update(&key, &Instance { weight: "2".parse().unwrap(), ..passing.clone() }, lease).await.unwrap();
+            assert_eq!(views(&mut raw).await.len(), 4, "{other} {author:?}");
+            etcd.put_override(&key, of(lease.0, author)).await.unwrap();
+            etcd.update(&key, &passing, lease).await.unwrap();
+            assert!(views(&mut raw).await.is_empty(), "{other} {author:?}");
+            assert!(!etcd.align(&key, lease).await.unwrap(), "as it should be");
+        }
+    }
+    for other in ["draining?author=kim", "draining?at_ms=1", "nonsense"] {
+        raw.put(key.override_key(), other, None).await.unwrap();
+        etcd.align(&key, lease).await.unwrap();
+        assert!(views(&mut raw).await.is_empty(), "{other}");
+    }
+    etcd.delete_override(&key).await.unwrap();
+    assert!(etcd.align(&key, lease).await.unwrap());
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ async fn a_watch_begins_with_what_is_there_and_goes_on_with_what_happens() {
     etcd.put_override(&key("mail/b"), Status::Draining).await.unwrap();
     let follower = Follower::start(etcd.clone());
     follower.has(&[("mail/a", "a:1")]).await;
-    assert_eq!(follower.seen().overrides, [(key("mail/b"), Status::Draining)].into());
+    assert_eq!(follower.seen().overrides, [(key("mail/b"), Status::Draining.into())].into());
     let lease = etcd.register(&key("mail/b"), &instance("b:1"), long_ttl()).await.unwrap().lease;
     follower.has(&[("mail/a", "a:1"), ("mail/b", "b:1")]).await;
     etcd.update(&key("mail/b"), &instance("https://b:1"), lease).await.unwrap();

@@ -82,7 +82,7 @@ proptest! {
 
     #[test]
     fn no_plain_heartbeat_leads_out_of_the_prefix(name in input(), host in input(), port in any::<u32>()) {
-        let heartbeat = PlainHeartbeat { name, host, port, health: None, leaving: false };
+        let heartbeat = PlainHeartbeat { name, host, port, health: None, leaving: false, incarnation: None };
         match heartbeat.into_parts() {
             Ok((service, id, instance)) => {
                 let key = InstanceKey::new(service, id);

@@ -66,14 +66,16 @@ async fn drain_moves_on_to_a_registry_that_can() {
     let (mut gone, lost, registry) = (registry().await, registry_without_etcd().await, registry().await);
     gone.down().await;
     let urls = [url(&gone), url(&lost), url(&registry)].join(",");
-    let text = printed(&muster(&["drain", "mail", "a", "--registry", &urls]).await);
+    let text = printed(
+        &muster(&["drain", "mail", "a", "--author", "kim", "--reason", "disk swap", "--registry", &urls]).await,
+    );
     assert!(text.contains("mail a is draining") && text.contains("--undo") && !text.contains("No such"), "{text}");
     printed(&muster(&["drain", "mail", "a", "--undo", "--registry", &urls]).await);
     let asked: Vec<_> = registry.requests().into_iter().filter(|request| request.method != "GET").collect();
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|request| request.target == "/v1/services/mail/instances/a/override"), "{asked:?}");
     assert_eq!((asked[0].method.as_str(), asked[1].method.as_str()), ("PUT", "DELETE"));
-    assert_eq!(asked[0].body, br#"{"status":"draining"}"#);
+    assert_eq!(asked[0].body, br#"{"author":"kim","reason":"disk swap","status":"draining"}"#);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use discovery::{InstanceId, Reason, Registered, Revision, ServiceName, Status};
+use discovery::{InstanceId, OtherHolder, Override, Reason, Registered, Revision, ServiceName, Status};
 
 use super::Tombstone;
 
@@ -26,8 +26,10 @@ pub struct ServiceView {
 pub struct Entry {
     /// As etcd holds it.
     pub registered: Registered,
-    /// The operator's word, if there is one.
-    pub overridden: Option<Status>,
+    /// The operator's word, if there is one for this life.
+    pub overridden: Option<Override>,
+    /// Who else claims its id.
+    pub other_holder: Option<OtherHolder>,
     /// The service's index when this last changed.
     pub changed: Revision,
 }
@@ -63,7 +65,7 @@ impl ServiceView {
 impl Entry {
     /// What the instance is to others: the operator's word if there is one, else its own.
     pub fn status(&self) -> Status {
-        self.overridden.unwrap_or(self.registered.instance.status)
+        self.overridden.as_ref().map_or(self.registered.instance.status, |order| order.status)
     }
 
     /// Why [`Entry::status`] is not passing; `None` when it is, or nobody has said why.

@@ -56,7 +56,7 @@ pub(crate) struct Tombstones(VecDeque<Tombstone>);
 impl Cause {
     /// Why an instance is gone that was last seen as `entry`.
     pub(crate) fn of(entry: &Entry) -> Self {
-        match (entry.overridden, entry.registered.instance.status) {
+        match (entry.overridden.as_ref().map(|order| order.status), entry.registered.instance.status) {
             (Some(Status::Draining), _) => Self::Drained,
             (_, Status::Draining) => Self::Deregistered,
             (_, Status::Passing | Status::Degraded | Status::Critical) => Self::Expired,

@@ -2,13 +2,13 @@
 
 use axum::{Json, extract::State};
 use discovery::{
-    InstanceKey, Ttl,
+    InstanceKey, Life, Ttl,
     heartbeat::{FullHeartbeat, HeartbeatReply, PlainHeartbeat},
 };
 use serde::Serialize;
 use service_kit::{Problem, json::JsonBody};
 
-use super::{Api, path::InstancePath};
+use super::{Api, condition::IfMatch, path::InstancePath};
 use crate::{error, registrar::Heartbeat};
 
 /// What was written, and when: the answer to everything that is not a heartbeat.
@@ -31,14 +31,18 @@ pub(super) async fn plain(
     State(api): State<Api>,
     JsonBody(body): JsonBody<PlainHeartbeat>,
 ) -> Result<Json<PlainReply>, Problem> {
-    let leaving = body.leaving;
+    let (leaving, life) = (body.leaving, body.incarnation);
     let (service, id, instance) = body.into_parts().map_err(error::field)?;
     let key = InstanceKey::new(service, id);
     if leaving {
-        let revision = api.registrar.deregister(key).await?;
+        let only = match life {
+            Some(Life::Of(incarnation) | Life::NewAs(incarnation)) => Some(incarnation),
+            Some(Life::New) | None => None,
+        };
+        let revision = api.registrar.deregister(key, only).await?;
         return Ok(Json(PlainReply::Left(Written { revision: revision.0 })));
     }
-    let Json(reply) = accept(&api, Heartbeat { key, instance, ttl: Ttl::default() }).await?;
+    let Json(reply) = accept(&api, Heartbeat { key, instance, ttl: Ttl::default(), life }).await?;
     Ok(Json(PlainReply::Registered(reply)))
 }
 
@@ -48,19 +52,21 @@ pub(super) async fn full(
     InstancePath(key): InstancePath,
     JsonBody(body): JsonBody<FullHeartbeat>,
 ) -> Result<Json<HeartbeatReply>, Problem> {
+    let life = body.incarnation;
     let (instance, ttl) = body.into_parts().map_err(error::field)?;
-    accept(&api, Heartbeat { key, instance, ttl }).await
+    accept(&api, Heartbeat { key, instance, ttl, life }).await
 }
 
 /// `DELETE /v1/services/{service}/instances/{instance}`
 ///
 /// Succeeds as well when there is no such instance (any more): whoever deregisters twice, because the first answer was
-/// lost, has what it wants.
+/// lost, has what it wants. With `If-Match`, what another incarnation holds is not touched.
 pub(super) async fn deregister(
     State(api): State<Api>,
     InstancePath(key): InstancePath,
+    IfMatch(only): IfMatch,
 ) -> Result<Json<Written>, Problem> {
-    let revision = api.registrar.deregister(key).await?;
+    let revision = api.registrar.deregister(key, only).await?;
     Ok(Json(Written { revision: revision.0 }))
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use discovery::{Address, Instance, InstanceId, Reason, Registered, Revision, ServiceName, Status};
+use discovery::{
+    Address, Incarnation, Instance, InstanceId, InstanceKey, OtherHolder, Override, Reason, Registered, Revision,
+    ServiceName, Status,
+};
 use serde::Serialize;
 
 use crate::{
@@ -14,9 +17,9 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub(super) struct AsOf {
     /// The etcd revision that is shown.
-    revision: i64,
+    pub(super) revision: i64,
     /// Milliseconds since etcd last confirmed it.
-    age_ms: u64,
+    pub(super) age_ms: u64,
     /// The etcd revision of the last event of what is listed: what to send back to wait for the next.
     index: i64,
 }
@@ -59,12 +62,51 @@ pub(super) struct InstanceEntry {
     /// The operator's.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     overridden: Option<Status>,
+    /// Who said so, when and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    override_details: Option<OverrideDetails>,
+    /// Who else claims this id, if that is known here: two programs were given one id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_holder: Option<OtherHolder>,
+    /// The life that this is; the same as the lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incarnation: Option<Incarnation>,
     /// In 16 hexadecimal digits, as `etcdctl lease list` writes it; `None` for a key that was written for good.
     lease: Option<String>,
     /// The etcd revision at which it was registered.
     created_revision: i64,
     /// The etcd revision at which it last changed.
     modified_revision: i64,
+}
+
+/// What is known of an operator's word, beside the status.
+#[derive(Debug, Serialize)]
+struct OverrideDetails {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_ms: Option<u64>,
+    /// It goes on when the life that it was given for has ended.
+    outlives: bool,
+}
+
+/// One operator's word.
+#[derive(Debug, Serialize)]
+pub(super) struct OverrideEntry {
+    service: ServiceName,
+    /// `None` for the nameless instance of the service.
+    instance: Option<InstanceId>,
+    status: Status,
+    #[serde(flatten)]
+    details: OverrideDetails,
+    /// The life that it is for; `None`: whoever has the id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incarnation: Option<Incarnation>,
+    /// Whether an instance is registered that it is for.
+    in_force: bool,
 }
 
 /// One dead instance.
@@ -117,11 +159,36 @@ impl From<&Entry> for InstanceEntry {
             reason: entry.reason().cloned(),
             reported_status: instance.status,
             reported_reason: instance.reason.clone().filter(|_| entry.overridden.is_some()),
-            overridden: entry.overridden,
+            overridden: entry.overridden.as_ref().map(|order| order.status),
+            override_details: entry.overridden.as_ref().map(OverrideDetails::from),
+            other_holder: entry.other_holder.clone(),
+            incarnation: lease.map(Incarnation),
             lease: lease.map(|lease| lease.to_string()),
             created_revision: created.0,
             modified_revision: modified.0,
         }
+    }
+}
+
+// === impl OverrideEntry ===
+
+impl OverrideEntry {
+    pub(super) fn new(key: &InstanceKey, order: &Override, in_force: bool) -> Self {
+        Self {
+            service: key.service.clone(),
+            instance: key.instance.clone(),
+            status: order.status,
+            details: order.into(),
+            incarnation: order.incarnation,
+            in_force,
+        }
+    }
+}
+
+impl From<&Override> for OverrideDetails {
+    fn from(order: &Override) -> Self {
+        let Override { status: _, incarnation, author, reason, at_ms } = order.clone();
+        Self { author, reason, at_ms, outlives: incarnation.is_none() }
     }
 }
 
@@ -139,6 +206,6 @@ impl From<&Tombstone> for TombstoneEntry {
     }
 }
 
-fn unix_ms(at: SystemTime) -> u64 {
+pub(super) fn unix_ms(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or_default()
 }

@@ -120,7 +120,7 @@ mod tests {
         let key = "service/mail/a".parse().unwrap();
         let registered =
             Registered { key, instance, lease: None, created: Revision::default(), modified: Revision::default() };
-        Entry { registered, overridden: None, changed: Revision::default() }
+        Entry { registered, overridden: None, other_holder: None, changed: Revision::default() }
     }
 
     fn filter(pairs: &[(&str, &str)]) -> Filter {
@@ -138,7 +138,7 @@ mod tests {
         for not in [&[("zone", "b")][..], &[("tag", "blue"), ("tag", "red")], &[("version", "1")]] {
             assert!(!filter(not).matches(&entry), "{not:?}");
         }
-        let drained = Entry { overridden: Some(Status::Draining), ..entry };
+        let drained = Entry { overridden: Some(Status::Draining.into()), ..entry };
         assert!(!filter(&[("passing", "1")]).matches(&drained));
     }
 

@@ -112,7 +112,7 @@ fn an_index_is_the_revision_of_the_services_last_event_and_of_no_other_service()
 fn two_events_out_of_order_are_two_indices_and_one_change_is_one() {
     let mut view = listed();
     let key = "service/mail/a".parse().unwrap();
-    take(&mut view, overrides(20, OverrideUpdate::Set(key, Status::Draining)));
+    take(&mut view, overrides(20, OverrideUpdate::Set(key, Status::Draining.into())));
     take(&mut view, change(20, vec![Update::Add(registered("service/mail/a", 1, 19))]));
     assert_eq!(index(&view, "mail"), 21, "who has seen 20 must see this, too");
     let both = vec![Update::Add(registered("service/mail/x", 1, 30)), Update::Add(registered("service/mail/y", 1, 30))];
@@ -158,7 +158,7 @@ fn the_dead_are_remembered_with_their_cause() {
     };
     let all = vec![registered("service/mail/a", 1, 1), leaving("service/mail/b"), registered("service/mail/c", 1, 1)];
     take(&mut view, change(1, vec![Update::Reset(all)]));
-    take(&mut view, overrides(2, OverrideUpdate::Set("service/mail/c".parse().unwrap(), Status::Draining)));
+    take(&mut view, overrides(2, OverrideUpdate::Set("service/mail/c".parse().unwrap(), Status::Draining.into())));
     let gone = ["a", "b", "c"].map(|id| Update::Remove(format!("service/mail/{id}").parse().unwrap()));
     take(&mut view, change(3, gone.to_vec()));
     let service = view.service(&"mail".parse().unwrap()).unwrap();

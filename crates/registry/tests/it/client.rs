@@ -57,3 +57,51 @@ async fn a_service_registers_reports_obeys_a_drain_survives_a_registry_and_leave
 fn state_revision(heartbeat: &Heartbeat) -> i64 {
     heartbeat.state().borrow().reply.as_ref().map_or(0, |reply| reply.revision)
 }
+
+/// An instance of `mail` that was given the id `mail-1`.
+fn instance(registry: &Registry, port: u16) -> Heartbeat {
+    let mut options = HeartbeatOptions::for_registries(vec![registry.url.parse().unwrap()]);
+    options.instance_id = Some("mail-1".parse().unwrap());
+    options.let_go = std::time::Duration::ZERO;
+    Heartbeat::start("mail".parse().unwrap(), ([127, 0, 0, 1], port).into(), &options, Details::default())
+}
+
+async fn reaches(heartbeat: &Heartbeat, what: &str, reached: impl Fn(&State) -> bool) {
+    let mut state = heartbeat.state();
+    let reached = tokio::time::timeout(SOON, state.wait_for(reached)).await;
+    drop(reached.unwrap_or_else(|_| panic!("{what} did not happen")).expect("the loop runs"));
+}
+
+#[tokio::test]
+async fn of_two_with_a_copied_id_the_later_one_has_it_and_the_other_comes_back_when_that_ends() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let first = instance(&registry, 7070);
+    reaches(&first, "registered", |state| state.registered).await;
+    let second = instance(&registry, 7071);
+    reaches(&second, "registered", |state| state.registered).await;
+    reaches(&first, "displaced", State::is_displaced).await;
+    let told = |state: &State| state.reply.as_ref().is_some_and(|reply| reply.other_holder.is_some());
+    reaches(&second, "told of the other", told).await;
+    assert_eq!(value(&etcd, "service/mail/mail-1").as_deref(), Some("127.0.0.1:7071"));
+    second.deregister().await;
+    reaches(&first, "registered again", |state| state.registered).await;
+    assert_eq!(value(&etcd, "service/mail/mail-1").as_deref(), Some("127.0.0.1:7070"));
+}
+
+#[tokio::test]
+async fn a_restart_that_shares_its_port_keeps_the_registration() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let old = instance(&registry, 7070);
+    reaches(&old, "registered", |state| state.registered).await;
+    let new = instance(&registry, 7070);
+    reaches(&new, "registered", |state| state.registered).await;
+    let lease = leases(&etcd);
+    old.deregister().await;
+    assert_eq!(value(&etcd, "service/mail/mail-1").as_deref(), Some("127.0.0.1:7070"), "nobody took it away");
+    let seen = state_revision(&new);
+    etcd.etcdctl(&["put", "config/mail", "{}"]);
+    wait_until("its heartbeats go on", SOON, async || state_revision(&new) > seen).await;
+    assert!(leases(&etcd).iter().all(|one| lease.contains(one)), "in the same life");
+}

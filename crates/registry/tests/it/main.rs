@@ -18,6 +18,8 @@ mod heartbeats;
 mod high_availability;
 mod hostile_input;
 mod import;
+mod incarnations;
+mod late_heartbeats;
 mod lists;
 mod metrics;
 mod openapi;

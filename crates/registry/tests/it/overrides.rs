@@ -1,6 +1,7 @@
 //! An operator's word.
 
 use reqwest::Method;
+use serde_json::{Value, json};
 use testkit::{
     etcd::EtcdCluster,
     wait::{SOON, wait_until},
@@ -21,7 +22,7 @@ async fn a_drain_reaches_the_instance_in_its_next_reply_and_gateways_through_etc
     let replicas = [Registry::start(&etcd).await, Registry::start(&etcd).await];
     replicas[0].beat("mail/a", ADDRESS).await;
     replicas[0].ask(Method::PUT, &path("mail/a"), DRAIN).await.accepted();
-    assert_eq!(value(&etcd, "override/mail/a").as_deref(), Some("draining"));
+    assert!(value(&etcd, "override/mail/a").is_some_and(|value| value.starts_with("draining?incarnation=")));
     assert_eq!(value(&etcd, "service/mail/a").as_deref(), Some("10.0.0.5:7070"), "its own word is left alone");
     for replica in &replicas {
         wait_until("the reply says draining", SOON, async || {
@@ -45,14 +46,100 @@ async fn a_drain_reaches_the_instance_in_its_next_reply_and_gateways_through_etc
     assert_eq!(keys(&etcd), ["service/mail/a"]);
 }
 
+/// A life of `mail/a` that lasts for as long as a test.
+const LIFE: &str = r#"{"address":"10.0.0.5:7070","ttl_ms":60000,"incarnation":"new"}"#;
+
+async fn status(registry: &Registry, body: &str) -> Value {
+    registry.beat("mail/a", body).await["status"].clone()
+}
+
+async fn listed(registry: &Registry) -> Vec<Value> {
+    registry.get("/v1/overrides").await.accepted()["overrides"].as_array().unwrap().clone()
+}
+
 #[tokio::test]
-async fn a_drain_outlives_the_instance_and_can_be_ended_without_it() {
+async fn a_drain_ends_with_the_life_that_it_was_given_for() {
+    let etcd = EtcdCluster::start(1).await;
+    let replicas = [Registry::start(&etcd).await, Registry::start(&etcd).await];
+    let first = replicas[0].beat("mail/a", LIFE).await["incarnation"].as_str().unwrap().to_owned();
+    let drain = json!({ "status": "draining", "author": "kim", "reason": "disk swap, rack 4" });
+    replicas[0].ask(Method::PUT, &path("mail/a"), drain.to_string()).await.accepted();
+    let same = LIFE.replace("new", &first);
+    for replica in &replicas {
+        wait_until("the instance is told", SOON, async || status(replica, &same).await == "draining").await;
+        let [order] = &listed(replica).await[..] else { panic!("one override") };
+        assert_eq!((&order["service"], &order["instance"]), (&json!("mail"), &json!("a")));
+        assert_eq!((&order["author"], &order["reason"]), (&json!("kim"), &json!("disk swap, rack 4")));
+        assert_eq!((&order["incarnation"], &order["outlives"]), (&json!(first), &json!(false)));
+        assert!(order["at_ms"].as_u64().unwrap() > 1_700_000_000_000 && order["in_force"] == true, "{order}");
+        let details = replica.instances("mail").await["a"]["override_details"].clone();
+        assert_eq!((&details["author"], &details["reason"]), (&json!("kim"), &json!("disk swap, rack 4")));
+    }
+    // The next container that gets the address, whether or not anybody has seen the first one go.
+    for replica in &replicas {
+        assert_eq!(status(replica, LIFE).await, "passing");
+        wait_until("the list says so", SOON, async || {
+            let one = replica.instances("mail").await["a"].clone();
+            one["status"] == "passing" && one.get("override").is_none()
+        })
+        .await;
+        assert!(listed(replica).await.is_empty());
+    }
+    wait_until("a registry deletes what is about nobody", SOON, async || keys(&etcd) == ["service/mail/a"]).await;
+}
+
+#[tokio::test]
+async fn an_override_is_only_for_the_incarnation_that_the_operator_has_seen() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let first = registry.beat("mail/a", LIFE).await["incarnation"].as_str().unwrap().to_owned();
+    let second = registry.beat("mail/a", LIFE).await["incarnation"].as_str().unwrap().to_owned();
+    let (was, is) = (format!("\"{first}\""), format!("\"{second}\""));
+    let put = async |tag: &str| registry.ask_with(Method::PUT, &path("mail/a"), Some(("If-Match", tag)), DRAIN).await;
+    let end = async |tag: &str| registry.ask_with(Method::DELETE, &path("mail/a"), Some(("If-Match", tag)), "").await;
+    let answer = put(&was).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (409, "another_incarnation"));
+    let named = json!({ "status": "draining", "incarnation": first }).to_string();
+    assert_eq!(registry.ask(Method::PUT, &path("mail/a"), named).await.status, 409);
+    assert_eq!(keys(&etcd), ["service/mail/a"]);
+    put(&is).await.accepted();
+    assert_eq!((end(&was).await.status.as_u16(), end(&was).await.code()), (409, "another_incarnation"));
+    assert_eq!(end(&is).await.accepted()["existed"], true);
+    assert_eq!(end(&is).await.accepted()["existed"], false);
+    for (field, wrong) in [("author", "x".repeat(65)), ("reason", "a\nb".to_owned())] {
+        let answer =
+            registry.ask(Method::PUT, &path("mail/a"), json!({ "status": "draining", field: wrong }).to_string()).await;
+        assert_eq!((answer.status.as_u16(), answer.field()), (422, field));
+    }
+}
+
+#[tokio::test]
+async fn an_override_of_an_earlier_version_is_about_whoever_has_the_id() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    etcd.etcdctl(&["put", "override/mail/a", "draining"]);
+    for _ in 0..2 {
+        wait_until("it is drained", SOON, async || status(&registry, LIFE).await == "draining").await;
+    }
+    let [order] = &listed(&registry).await[..] else { panic!("one override") };
+    assert_eq!((order["outlives"].clone(), order.get("author")), (json!(true), None));
+    assert_eq!(registry.delete(&path("mail/a")).await.accepted()["existed"], true);
+    wait_until("it is taken back", SOON, async || listed(&registry).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_drain_outlives_the_instance_if_told_to_and_can_be_ended_without_it() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
     registry.beat("mail/a", ADDRESS).await;
-    registry.ask(Method::PUT, &path("mail/a"), DRAIN).await.accepted();
+    let drain = r#"{"status":"draining","outlives":true}"#;
+    registry.ask(Method::PUT, &path("mail/a"), drain).await.accepted();
     registry.delete(&instance_path("mail/a")).await.accepted();
     assert_eq!(keys(&etcd), ["override/mail/a"]);
+    wait_until("it is listed without an instance", SOON, async || {
+        listed(&registry).await.iter().any(|order| order["instance"] == "a" && order["in_force"] == false)
+    })
+    .await;
     wait_until("it comes back draining", SOON, async || registry.beat("mail/a", ADDRESS).await["status"] == "draining")
         .await;
     registry.delete(&instance_path("mail/a")).await.accepted();

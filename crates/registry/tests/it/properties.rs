@@ -37,7 +37,7 @@ proptest! {
 
     #[test]
     fn a_plain_heartbeat_stays_below_the_prefix(name in hostile(), host in hostile(), port in any::<u32>()) {
-        if let Ok((service, instance, value)) = (PlainHeartbeat { name, host, port, health: None, leaving: false }).into_parts() {
+        if let Ok((service, instance, value)) = (PlainHeartbeat { name, host, port, health: None, leaving: false, incarnation: None }).into_parts() {
             assert_is_contained(&InstanceKey::new(service, instance));
             prop_assert!(value.to_string().bytes().all(|byte| byte.is_ascii_graphic()));
         }

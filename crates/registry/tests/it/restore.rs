@@ -1,7 +1,5 @@
 //! A key that vanishes although its instance was heard is written again, and one that was deregistered is not.
 
-use std::collections::BTreeSet;
-
 use futures::future::join_all;
 use testkit::{
     etcd::EtcdCluster,
@@ -49,7 +47,7 @@ async fn a_key_whose_lease_is_revoked_is_back_without_a_heartbeat() {
     wait_until("the key is back", SOON, async || value(&etcd, "service/mail/a").is_some()).await;
     assert_eq!(value(&etcd, "service/mail/a"), before);
     assert_eq!(leases(&etcd).len(), 1);
-    assert_ne!(leases(&etcd), granted);
+    assert_eq!(leases(&etcd), granted, "its life goes on");
     registry.beat("mail/a", LONG).await;
     assert_eq!(leases(&etcd).len(), 1, "the next heartbeat finds it as it should be");
 }
@@ -64,14 +62,29 @@ async fn registries_that_heard_the_same_instances_put_back_one_key_with_one_leas
         join_all(names.iter().map(|name| replica.beat(name, LONG))).await;
     }
     wait_for_leases(&etcd, INSTANCES).await;
-    let revoked: BTreeSet<String> = leases(&etcd).into_iter().collect();
+    let granted = leases(&etcd);
     for replica in &replicas {
         wait_until("all are known", SOON, async || replica.instances("mail").await.len() == INSTANCES).await;
     }
     revoke_all(&etcd);
     wait_until("all are back", SOON, async || keys(&etcd).len() == INSTANCES).await;
     wait_for_leases(&etcd, INSTANCES).await;
-    assert!(leases(&etcd).iter().all(|lease| !revoked.contains(lease)));
+    assert_eq!(leases(&etcd), granted);
+}
+
+#[tokio::test]
+async fn a_life_whose_key_was_put_back_goes_on_and_an_operators_word_for_it_too() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let body = r#"{"address":"10.0.0.5:7070","ttl_ms":60000,"incarnation":"new"}"#;
+    let life = registry.beat("mail/a", body).await["incarnation"].as_str().unwrap().to_owned();
+    let path = format!("{}/override", instance_path("mail/a"));
+    registry.ask(reqwest::Method::PUT, &path, r#"{"status":"draining"}"#).await.accepted();
+    registry.wait_for_instance("mail", "a", true).await;
+    revoke_all(&etcd);
+    wait_until("the key is back", SOON, async || value(&etcd, "service/mail/a").is_some()).await;
+    let reply = registry.beat("mail/a", &body.replace("new", &life)).await;
+    assert_eq!((&reply["incarnation"], &reply["status"]), (&life.into(), &"draining".into()));
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn heartbeat(
     reasons.0.lock().unwrap().extend(heartbeat.reason);
     let status = heartbeat.status.unwrap_or_default();
     said.0.lock().unwrap().push(Some(status));
-    Json(HeartbeatReply { ttl_ms: 5000, next_heartbeat_ms: 2000, status, revision: 1 })
+    Json(HeartbeatReply { ttl_ms: 5000, next_heartbeat_ms: 2000, status, revision: 1, ..HeartbeatReply::default() })
 }
 
 async fn deregister(State((said, _)): State<(Said, Reasons)>) -> StatusCode {

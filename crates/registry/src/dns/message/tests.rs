@@ -49,7 +49,7 @@ fn mail<'a>(instances: impl IntoIterator<Item = &'a str>) -> Known {
             created: Revision(1),
             modified: Revision(1),
         };
-        Arc::new(Entry { registered, overridden: None, changed: Revision(1) })
+        Arc::new(Entry { registered, overridden: None, other_holder: None, changed: Revision(1) })
     };
     Known { entries: instances.into_iter().enumerate().map(entry).collect(), fresh: true }
 }
@@ -102,7 +102,7 @@ fn addresses_of_passing_instances_are_answered_once_each_with_a_short_ttl() {
 #[test]
 fn an_operators_drain_is_heeded() {
     let mut known = mail(["10.0.0.5:7070", "10.0.0.6:7070"]);
-    Arc::make_mut(&mut known.entries[0]).overridden = Some(Status::Draining);
+    Arc::make_mut(&mut known.entries[0]).overridden = Some(Status::Draining.into());
     assert_eq!(data(&ask(&known, "mail.service.muster.", RecordType::A).answers), ["10.0.0.6"]);
 }
 

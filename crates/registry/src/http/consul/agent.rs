@@ -46,7 +46,7 @@ pub(super) async fn register(
 
 pub(super) async fn deregister(State(api): State<Api>, TextPath(id): TextPath) -> Result<(), Problem> {
     let key = find(&api, &id)?;
-    api.registrar.deregister(key).await?;
+    api.registrar.deregister(key, None).await?;
     Ok(())
 }
 
@@ -90,7 +90,7 @@ async fn report(api: &Api, check: &str, status: Status, said: Option<&str>) -> R
 /// this to work; `host:port` is.
 fn find(api: &Api, id: &str) -> Result<InstanceKey, Problem> {
     api.catalog.age()?;
-    let wanted = id.parse::<InstanceId>().map_err(error::field)?;
+    let wanted = id.parse::<InstanceId>().map_err(error::field)?.in_one_spelling();
     let mut found = api.catalog.with_id(&wanted);
     match (found.pop(), found.pop()) {
         (Some(key), None) => Ok(key),

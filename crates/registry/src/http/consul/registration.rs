@@ -19,7 +19,7 @@ pub(super) fn read(body: &Map<String, Value>, client: Host) -> Result<Heartbeat,
     let name = text(body, "Name")?.ok_or_else(|| FieldError::new("Name", "is missing"))?;
     let service = name.parse().map_err(|error: FieldError| error.under("Name"))?;
     let id = text(body, "ID")?.filter(|id| !id.is_empty()).unwrap_or(name);
-    let id = id.parse::<InstanceId>().map_err(|error| error.under("ID"))?;
+    let id = id.parse::<InstanceId>().map_err(|error| error.under("ID"))?.in_one_spelling();
     let host = match text(body, "Address")? {
         None | Some("") => client,
         Some(host) => host.parse().map_err(|error: FieldError| error.under("Address"))?,
@@ -35,7 +35,7 @@ pub(super) fn read(body: &Map<String, Value>, client: Host) -> Result<Heartbeat,
         instance.meta = meta.map_err(|_| FieldError::new("Meta", "is not an object of strings"))?;
     }
     instance.check()?;
-    Ok(Heartbeat { key: InstanceKey::new(service, id), instance, ttl: check.ttl })
+    Ok(Heartbeat { key: InstanceKey::new(service, id), instance, ttl: check.ttl, life: None })
 }
 
 /// How long a registration is good for, how it begins, and where the gateway may ask.
@@ -163,7 +163,7 @@ mod tests {
     fn what_is_left_out_is_as_in_consul() {
         let body =
             json!({ "Name": "mail", "Port": 1, "Checks": [{ "TTL": "1m30s" }, { "HTTP": "http://x:1/up?a=b" }] });
-        let Heartbeat { key, instance, ttl } = registration(body).unwrap();
+        let Heartbeat { key, instance, ttl, .. } = registration(body).unwrap();
         assert_eq!((key.key().as_str(), ttl.as_millis()), ("service/mail/mail", 90_000));
         assert_eq!(instance.address.to_string(), "10.9.9.9:1", "the client's own");
         assert_eq!(instance.status, Status::Critical, "until it says that it is well");

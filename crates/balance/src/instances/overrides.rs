@@ -1,0 +1,35 @@
+//! What operators say about instances.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use discovery::{InstanceKey, LeaseId, Override};
+
+use super::Instances;
+
+// === impl Instances ===
+
+impl Instances {
+    /// Takes over what an operator says about the instances; all that he says.
+    pub fn replace_overrides(&mut self, overrides: BTreeMap<InstanceKey, Override>) {
+        let before = std::mem::take(&mut self.overrides);
+        let differs = |key: &&InstanceKey| before.get(key) != overrides.get(key);
+        let touched: BTreeSet<_> =
+            before.keys().chain(overrides.keys()).filter(differs).map(|key| key.service.clone()).collect();
+        self.touched.extend(touched);
+        self.overrides = overrides;
+    }
+
+    /// Takes over what an operator says about one instance, or no longer says.
+    pub fn set_override(&mut self, key: InstanceKey, order: Option<Override>) {
+        self.touched.insert(key.service.clone());
+        match order {
+            Some(order) => self.overrides.insert(key, order),
+            None => self.overrides.remove(&key),
+        };
+    }
+
+    /// What an operator says about the life with this lease: not what he said of another one under the same id.
+    pub(super) fn order(&self, key: &InstanceKey, lease: Option<LeaseId>) -> Option<&Override> {
+        self.overrides.get(key).filter(|order| order.applies_to(lease))
+    }
+}
