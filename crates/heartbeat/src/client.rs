@@ -9,11 +9,11 @@ use axum::{
     body::Bytes,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+        header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, USER_AGENT},
     },
 };
 use discovery::{
-    SettingKey, Ttl,
+    Incarnation, SettingKey, Ttl,
     heartbeat::{FullHeartbeat, HeartbeatReply},
 };
 use service_kit::client::{Answer, ClientError, HttpClient};
@@ -64,22 +64,29 @@ impl Client {
         deadline: Duration,
     ) -> Result<HeartbeatReply, HeartbeatError> {
         let body = serde_json::to_vec(heartbeat).expect("a struct of strings and numbers always becomes JSON");
-        let body = self.exchange(registry, Method::PUT, &url, body.into(), deadline).await?;
+        let body = self.exchange(registry, (Method::PUT, &url, body.into(), None), deadline).await?;
         serde_json::from_slice(&body).map_err(|error| HeartbeatError::Nonsense {
             registry: registry.clone(),
             reason: format!("success with a body that is no reply to a heartbeat ({error})"),
         })
     }
 
-    /// Deregisters at `url` of `registry`. An instance that it does not know is as gone as one that it removed.
+    /// Deregisters the life `incarnation` at `url` of `registry`. An instance that it does not know is as gone as one that
+    /// it removed, or whose id another one has.
     pub(crate) async fn delete(
         &self,
         registry: &RegistryUrl,
         url: Url,
+        incarnation: Incarnation,
         deadline: Duration,
     ) -> Result<(), HeartbeatError> {
-        match self.exchange(registry, Method::DELETE, &url, Bytes::new(), deadline).await {
-            Ok(_) | Err(HeartbeatError::Refused { status: 404 | 410, .. }) => Ok(()),
+        match self.exchange(registry, (Method::DELETE, &url, Bytes::new(), Some(incarnation)), deadline).await {
+            Ok(_)
+            | Err(
+                HeartbeatError::Refused { status: 404 | 410, .. }
+                | HeartbeatError::AnotherIncarnation { .. }
+                | HeartbeatError::IncarnationEnded { .. },
+            ) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -94,7 +101,7 @@ impl Client {
         let mut url = registry.setting(key);
         url.set_query(question.query().as_deref());
         let bounds = (question.deadline(), VALUE_MAX_BYTES + 1);
-        let answer = self.send(registry, Method::GET, &url, Bytes::new(), bounds).await?;
+        let answer = self.send(registry, (Method::GET, &url, Bytes::new(), None), bounds).await?;
         match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND if answer.headers.contains_key(INDEX) => {}
@@ -107,12 +114,10 @@ impl Client {
     async fn exchange(
         &self,
         registry: &RegistryUrl,
-        method: Method,
-        url: &Url,
-        body: Bytes,
+        request: Asked<'_>,
         deadline: Duration,
     ) -> Result<Bytes, HeartbeatError> {
-        let answer = self.send(registry, method, url, body, (deadline, BODY_MAX_BYTES)).await?;
+        let answer = self.send(registry, request, (deadline, BODY_MAX_BYTES)).await?;
         match answer.status.is_success() {
             true => Ok(answer.body),
             false => Err(classify(registry.clone(), answer.status, &answer.headers, &answer.body)),
@@ -123,13 +128,11 @@ impl Client {
     async fn send(
         &self,
         registry: &RegistryUrl,
-        method: Method,
-        url: &Url,
-        body: Bytes,
+        asked: Asked<'_>,
         (deadline, max_bytes): (Duration, usize),
     ) -> Result<Answer, HeartbeatError> {
         let http = self.http().map_err(HeartbeatError::Credentials)?;
-        let request = self.request(method, url, body).map_err(HeartbeatError::Credentials)?;
+        let request = self.request(asked).map_err(HeartbeatError::Credentials)?;
         match http.send(request, deadline, max_bytes).await {
             Err(ClientError::TimedOut(after)) => Err(HeartbeatError::TimedOut { registry: registry.clone(), after }),
             Err(error) => Err(HeartbeatError::Unreachable { registry: registry.clone(), source: Arc::new(error) }),
@@ -146,7 +149,7 @@ impl Client {
     }
 
     /// With the token or the signature.
-    fn request(&self, method: Method, url: &Url, body: Bytes) -> Result<Request<Bytes>, Unproven> {
+    fn request(&self, (method, url, body, only): Asked<'_>) -> Result<Request<Bytes>, Unproven> {
         let target = &url[Position::BeforePath..Position::AfterQuery];
         let authorization = self.credentials.authorization(method.as_str(), target, &body)?;
         let mut request = Request::new(body);
@@ -155,6 +158,10 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION"))));
+        if let Some(incarnation) = only {
+            let tag = HeaderValue::try_from(format!("\"{incarnation}\"")).expect("digits between quotes");
+            headers.insert(IF_MATCH, tag);
+        }
         if let Some(value) = authorization {
             // A token with a line break in it is no token that anybody would take.
             let value = HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer"));
@@ -165,6 +172,9 @@ impl Client {
 }
 
 type Unproven = Arc<Unreadable>;
+
+/// Method, URL and body, and the incarnation that it is only for.
+type Asked<'a> = (Method, &'a Url, Bytes, Option<Incarnation>);
 
 /// Reads 200 with a value, or 404 without one.
 fn said(answer: &Answer) -> Result<Said, String> {
@@ -191,6 +201,12 @@ fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body
             let retry_after = retry_after(headers);
             HeartbeatError::Busy { registry, status: code, detail, retry_after, holds: holds(body) }
         }
+        StatusCode::CONFLICT if problem_code(body) == "another_incarnation" => {
+            HeartbeatError::AnotherIncarnation { registry, detail }
+        }
+        StatusCode::CONFLICT if problem_code(body) == "incarnation_ended" => {
+            HeartbeatError::IncarnationEnded { registry, detail }
+        }
         _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             HeartbeatError::Failed { registry, status: code, detail }
         }
@@ -209,6 +225,12 @@ fn holds(body: &[u8]) -> Option<Duration> {
     let problem = serde_json::from_slice::<serde_json::Value>(body).ok()?;
     let holds = Duration::from_millis(problem.get("holds_ms")?.as_u64()?);
     Some(holds.min(Ttl::MAX.get()))
+}
+
+/// The `code` of a problem.
+fn problem_code(body: &[u8]) -> String {
+    let problem = serde_json::from_slice::<serde_json::Value>(body).ok();
+    problem.and_then(|problem| Some(problem.get("code")?.as_str()?.to_owned())).unwrap_or_default()
 }
 
 /// The `detail` of an RFC 9457 problem, else the text as it is; in a form that may stand in a log line.

@@ -54,6 +54,23 @@ pub enum HeartbeatError {
         /// What it says about it.
         detail: String,
     },
+    /// 409: another incarnation holds the instance id: a successor of this instance, or a program that was given the same
+    /// id. Nothing is registered for this one, and nothing was changed.
+    #[error("registry {registry} says that this instance does not hold its id (409): {detail}")]
+    AnotherIncarnation {
+        /// Which one.
+        registry: RegistryUrl,
+        /// Who holds it.
+        detail: String,
+    },
+    /// 409: what was registered has ended. A new life begins at once, unless the instance leaves.
+    #[error("registry {registry} says that the registration has ended (409): {detail}")]
+    IncarnationEnded {
+        /// Which one.
+        registry: RegistryUrl,
+        /// What it says about it.
+        detail: String,
+    },
     /// Any other status: the heartbeat is wrong, or that is no registry. Somebody has to change the configuration.
     #[error("registry {registry} refuses the heartbeat ({status}): {detail}")]
     Refused {
@@ -91,8 +108,9 @@ impl HeartbeatError {
             | Self::TimedOut { .. }
             | Self::Busy { .. }
             | Self::Failed { .. }
+            | Self::IncarnationEnded { .. }
             | Self::Held => true,
-            Self::Refused { .. } | Self::Nonsense { .. } => false,
+            Self::AnotherIncarnation { .. } | Self::Refused { .. } | Self::Nonsense { .. } => false,
         }
     }
 
@@ -104,9 +122,13 @@ impl HeartbeatError {
             Self::Unreachable { source, .. } => !source.is_connect(),
             Self::TimedOut { .. } | Self::Failed { .. } => true,
             Self::Busy { status, holds, .. } => *status >= 500 && holds.is_none(),
-            Self::Advertise(_) | Self::Credentials(_) | Self::Refused { .. } | Self::Nonsense { .. } | Self::Held => {
-                false
-            }
+            Self::Advertise(_)
+            | Self::Credentials(_)
+            | Self::AnotherIncarnation { .. }
+            | Self::IncarnationEnded { .. }
+            | Self::Refused { .. }
+            | Self::Nonsense { .. }
+            | Self::Held => false,
         }
     }
 
@@ -120,6 +142,8 @@ impl HeartbeatError {
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Failed { .. }
+            | Self::AnotherIncarnation { .. }
+            | Self::IncarnationEnded { .. }
             | Self::Refused { .. }
             | Self::Nonsense { .. }
             | Self::Held => None,

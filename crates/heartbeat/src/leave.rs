@@ -7,8 +7,9 @@
 //! longer than it takes, so that a deregistration that succeeds is not taken for one that failed; `draining` has 1 s over
 //! all of them, and both together 2 s.
 //!
-//! One race is left to the TTL: a frozen registry may find an old heartbeat in its socket when it thaws, after another
-//! one took the deletion. The instance is then back for one TTL, and who connects to it is refused.
+//! Both are about this life alone: what another one holds under the same id, a successor or a copy, is left alone. And a
+//! frozen registry that finds an old heartbeat in its socket when it thaws registers nothing, because that names a life
+//! that has ended.
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Task {
         let until = Instant::now() + WHOLE;
         // There is no later, so whoever asked to wait is asked all the same.
         self.registries.release();
+        self.lives.leave();
         let Some(identity) = self.announced.take() else { return };
         let is_known = self.ledger.was_registered() || self.in_doubt;
         if is_known {
@@ -39,6 +41,10 @@ impl Task {
             }
         }
         let instance = identity.instance;
+        if self.ledger.state().is_displaced() {
+            tracing::info!(service = %self.service, %instance, "left; another instance holds the id and goes on");
+            return;
+        }
         let limits = Limits { attempt: ATTEMPT, whole: until.saturating_duration_since(Instant::now()) };
         let is_deleted = self.delete(&instance, limits).await;
         if !is_known {

@@ -11,6 +11,8 @@
 //! | lost | the TTL is over, and no heartbeat since can have prolonged it |
 //! | unconfirmed | the TTL is over, but a registry that did not answer, or answered 5xx, may have prolonged it |
 //! | moved | another registry took it |
+//! | displaced | another instance has taken the id over; the registration is over at once |
+//! | contested | another instance claims the same id, but this one holds it |
 //! | drained, undrained | an operator said so, and took it back |
 
 use std::time::Duration;
@@ -43,6 +45,8 @@ pub(crate) enum Change {
     Recovered,
     Lost,
     Unconfirmed,
+    Displaced,
+    Contested,
     Moved,
     Drained,
     Undrained,
@@ -113,6 +117,10 @@ impl Ledger {
         if is_drained != self.is_drained {
             changes.push(if is_drained { Change::Drained } else { Change::Undrained });
         }
+        let was_contested = state.reply.as_ref().is_some_and(|reply| reply.other_holder.is_some());
+        if reply.other_holder.is_some() && !was_contested {
+            changes.push(Change::Contested);
+        }
         self.is_drained = is_drained;
         self.complaint = None;
         self.in_doubt_until = None;
@@ -135,7 +143,13 @@ impl Ledger {
         if let (true, Some(reply)) = (error.is_in_doubt(), &self.state.reply) {
             self.in_doubt_until = Some(now + schedule::granted(reply));
         }
-        if error.is_transient() {
+        if matches!(error, HeartbeatError::AnotherIncarnation { .. }) {
+            if !self.state.is_displaced() {
+                changes.push(Change::Displaced);
+                self.state.since = if self.state.registered { now } else { self.state.since };
+                self.state.registered = false;
+            }
+        } else if error.is_transient() {
             if self.state.last_error.is_none() {
                 let holds = self.expires.map_or(Duration::ZERO, |expires| expires.saturating_duration_since(now));
                 changes.push(Change::Failing { holds });
@@ -166,6 +180,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use discovery::OtherHolder;
+
     use super::*;
 
     const A: &str = "http://a:8500";
@@ -179,7 +195,13 @@ mod tests {
             instance: "10.0.0.5:7070".parse().unwrap(),
             status: said,
             sent,
-            reply: HeartbeatReply { ttl_ms: 5000, next_heartbeat_ms: 2000, status: replied, revision: 7 },
+            reply: HeartbeatReply {
+                ttl_ms: 5000,
+                next_heartbeat_ms: 2000,
+                status: replied,
+                revision: 7,
+                ..HeartbeatReply::default()
+            },
         }
     }
 
@@ -274,6 +296,36 @@ mod tests {
         assert_eq!(say(Status::Passing, Status::Passing), [Change::Undrained]);
         assert_eq!(say(Status::Draining, Status::Draining), [], "the service said so itself");
         assert!(ledger.state().is_draining());
+    }
+
+    #[test]
+    fn another_holder_of_the_id_ends_the_registration_at_once_and_is_said_once() {
+        let now = Instant::now();
+        let displaced =
+            || HeartbeatError::AnotherIncarnation { registry: A.parse().unwrap(), detail: "at 10.0.0.6:7070".into() };
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now, passing(now));
+        assert_eq!(ledger.failed(now + SECOND, displaced()), [Change::Displaced]);
+        assert!(!ledger.state().registered && ledger.state().is_displaced());
+        for second in 2..100 {
+            assert_eq!(ledger.failed(now + second * SECOND, displaced()), []);
+        }
+        let back = now + 100 * SECOND;
+        assert_eq!(ledger.accepted(back, passing(back)), [Change::Back { after: 99 * SECOND }]);
+        assert!(!ledger.state().is_displaced());
+    }
+
+    #[test]
+    fn the_holder_of_a_contested_id_says_so_once() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now);
+        ledger.accepted(now, passing(now));
+        let mut contested = passing(now);
+        contested.reply.other_holder =
+            Some(OtherHolder { address: "10.0.0.6:7070".parse().unwrap(), incarnation: None, since_ms: 1 });
+        assert_eq!(ledger.accepted(now, contested.clone()), [Change::Contested]);
+        assert_eq!(ledger.accepted(now, contested), []);
+        assert_eq!(ledger.accepted(now, passing(now)), []);
     }
 
     #[test]

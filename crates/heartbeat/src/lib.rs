@@ -10,6 +10,7 @@
 //! | how the instance is, and how often that is said anew | [`Condition`] |
 //! | when the next heartbeat is due | `schedule`, a pure function of the replies |
 //! | which registry is asked next | `registries`, likewise |
+//! | which life of the registration a heartbeat is of | `life` |
 //! | one request, with a deadline | `client` |
 //! | what proves who we are | [`Credentials`] |
 //! | that we listen where we say, for registries that ask | [`AddressProof`] |
@@ -43,6 +44,7 @@ mod error;
 mod handle;
 mod leave;
 mod ledger;
+mod life;
 mod metrics;
 mod news;
 mod options;

@@ -14,6 +14,7 @@ pub struct HeartbeatMetrics {
     attempts: Family<AttemptLabels, Counter>,
     pub(crate) moves: Counter,
     pub(crate) lost: Counter,
+    pub(crate) displaced: Counter,
     pub(crate) registered: Gauge<u64, AtomicU64>,
 }
 
@@ -31,13 +32,14 @@ enum Outcome {
     busy,
     failed,
     refused,
+    displaced,
 }
 
 // === impl HeartbeatMetrics ===
 
 impl HeartbeatMetrics {
     /// Registers, per attempt on one registry, `heartbeat_attempts_total{outcome}`; `heartbeat_registry_moves_total`,
-    /// `heartbeat_lost_total` and the gauge `heartbeat_registered` (1 or 0).
+    /// `heartbeat_lost_total`, `heartbeat_displaced_total` and the gauge `heartbeat_registered` (1 or 0).
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -57,6 +59,11 @@ impl HeartbeatMetrics {
             metrics.lost.clone(),
         );
         registry.register(
+            "heartbeat_displaced",
+            "Times that another instance took over the id of this one",
+            metrics.displaced.clone(),
+        );
+        registry.register(
             "heartbeat_registered",
             "Whether this instance is registered, as far as it knows",
             metrics.registered.clone(),
@@ -71,8 +78,10 @@ impl HeartbeatMetrics {
             Err(HeartbeatError::TimedOut { .. }) => Outcome::timed_out,
             Err(HeartbeatError::Busy { .. }) => Outcome::busy,
             Err(HeartbeatError::Refused { .. } | HeartbeatError::Nonsense { .. }) => Outcome::refused,
+            Err(HeartbeatError::AnotherIncarnation { .. }) => Outcome::displaced,
             Err(
-                HeartbeatError::Failed { .. }
+                HeartbeatError::IncarnationEnded { .. }
+                | HeartbeatError::Failed { .. }
                 | HeartbeatError::Advertise(_)
                 | HeartbeatError::Credentials(_)
                 | HeartbeatError::Held,

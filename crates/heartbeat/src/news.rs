@@ -38,6 +38,14 @@ pub(crate) fn log(service: &ServiceName, state: &State, change: Change) {
                 "no registry has confirmed the registration within its TTL; it may have ended; trying on"
             );
         }
+        Change::Displaced => {
+            tracing::warn!(%service, instance, error, "another instance has this one's id; not registered until that ends");
+        }
+        Change::Contested => {
+            let other = state.reply.as_ref().and_then(|reply| reply.other_holder.as_ref());
+            let other = shown(other.map(|other| &other.address));
+            tracing::warn!(%service, instance, other, "another program claims the id of this instance; give each its own");
+        }
         Change::Moved => tracing::info!(%service, instance, registry, "heartbeats go to another registry"),
         Change::Drained => tracing::warn!(%service, instance, "drained by an operator: new requests go elsewhere"),
         Change::Undrained => tracing::info!(%service, instance, "no longer drained by an operator"),

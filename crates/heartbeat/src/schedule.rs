@@ -9,6 +9,7 @@
 //!   there is no time for more patience, and an instance must not be absent long after the registries are back.
 //! - **Asked to wait** (429 or 503 with `Retry-After`): not before that, and spread over as long again, so that a registry
 //!   that had to turn many away at once does not see them all again at once.
+//! - **Displaced** (another instance holds the id): after two fifths of the TTL, so that we are back soon when that one ends.
 //! - **Refused** (a configuration mistake): every 2 s, 4 s, 8 s, 10 s, and so on for ever: it may be the registry's
 //!   configuration that gets mended.
 
@@ -43,6 +44,8 @@ pub(crate) enum Verdict {
     },
     /// Nobody took it; trying again may help.
     Failed,
+    /// Another instance holds the id.
+    Displaced,
     /// Nobody took it, and trying again will not help unless somebody changes something.
     Refused,
 }
@@ -99,6 +102,11 @@ impl Schedule {
                 self.refused = 0;
                 now + self.failed.next_wait_at(draw)
             }
+            Verdict::Displaced => {
+                self.refused = 0;
+                self.failed.reset();
+                now + shortened(self.ttl.heartbeat_interval(), 0.1)
+            }
             Verdict::Refused => {
                 let pause = self.ttl.heartbeat_interval().saturating_mul(1 << self.refused.min(10)).min(REFUSED_MAX);
                 self.refused = self.refused.saturating_add(1);
@@ -129,8 +137,6 @@ mod crowd;
 
 #[cfg(test)]
 mod tests {
-    use discovery::Status;
-
     use super::*;
 
     const DRAWS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
@@ -140,7 +146,7 @@ mod tests {
     }
 
     fn reply(ttl_ms: u64, next_heartbeat_ms: u64) -> HeartbeatReply {
-        HeartbeatReply { ttl_ms, next_heartbeat_ms, status: Status::Passing, revision: 1 }
+        HeartbeatReply { ttl_ms, next_heartbeat_ms, revision: 1, ..HeartbeatReply::default() }
     }
 
     fn ms(ms: u64) -> Duration {

@@ -11,7 +11,6 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
-use url::Url;
 
 use crate::{
     AdvertiseError, Condition, Details, HeartbeatError, HeartbeatOptions, RegistryUrl, State,
@@ -20,6 +19,7 @@ use crate::{
     condition::Remarks,
     details::Announcement,
     ledger::{Accepted, Change, Ledger},
+    life::Lives,
     news,
     registries::Registries,
     schedule::{self, Schedule, Verdict},
@@ -54,6 +54,7 @@ pub(crate) struct Task {
     pub(crate) client: Client,
     pub(crate) registries: Registries,
     pub(crate) ledger: Ledger,
+    pub(crate) lives: Lives,
     pub(crate) ttl: Duration,
     announcement: Announcement,
     advertise: Advertise,
@@ -88,6 +89,7 @@ impl Task {
             // A random one first, so that instances with the same configuration share the registries between them.
             registries: Registries::new(urls.len(), rand::rng().random_range(0..=usize::MAX)),
             ledger,
+            lives: Lives::new(),
             ttl: options.ttl.get(),
             advertise: Advertise::new(listen, options.advertise.as_ref(), &urls),
             announcement: Announcement::new(options, details),
@@ -159,7 +161,7 @@ impl Task {
     ) -> Result<Accepted, HeartbeatError> {
         let until = Instant::now() + limits.whole;
         let status = condition.status();
-        let heartbeat = self.announcement.heartbeat(address.clone(), &condition);
+        let mut heartbeat = self.announcement.heartbeat(address.clone(), &condition);
         let mut failure = None;
         for index in self.registries.order(Instant::now()) {
             let sent = Instant::now();
@@ -171,13 +173,17 @@ impl Task {
             let url = registry.instance(&self.service, &instance);
             // Until the answer is there, and for good if this is cancelled.
             let was_in_doubt = std::mem::replace(&mut self.in_doubt, true);
-            let attempt = self.put(&registry, url, &heartbeat, deadline).await;
+            let attempt = self.ask(index, &url, &mut heartbeat, sent + deadline).await;
             self.in_doubt = was_in_doubt || attempt.as_ref().is_err_and(HeartbeatError::is_in_doubt);
             self.announcement.details.metrics.count(&attempt);
             match attempt {
                 Ok(reply) => {
                     self.registries.worked(index);
                     return Ok(Accepted { registry, address, instance, status, sent, reply });
+                }
+                // What any of them would say: it is in etcd.
+                Err(error @ (HeartbeatError::AnotherIncarnation { .. } | HeartbeatError::IncarnationEnded { .. })) => {
+                    return Err(error);
                 }
                 Err(error) => {
                     self.rank(index, &error);
@@ -188,24 +194,6 @@ impl Task {
         Err(failure.unwrap_or(HeartbeatError::Held))
     }
 
-    /// Sends `heartbeat` within `deadline`. A registry of before reasons refuses what it does not know: it gets what it does.
-    async fn put(
-        &self,
-        registry: &RegistryUrl,
-        url: Url,
-        heartbeat: &FullHeartbeat,
-        deadline: Duration,
-    ) -> Result<HeartbeatReply, HeartbeatError> {
-        let until = Instant::now() + deadline;
-        let result = self.client.put(registry, url.clone(), heartbeat, deadline).await;
-        match (&result, heartbeat.without_a_reason()) {
-            (Err(HeartbeatError::Refused { status: 400 | 422, .. }), Some(older)) => {
-                self.client.put(registry, url, &older, until.saturating_duration_since(Instant::now())).await
-            }
-            _ => result,
-        }
-    }
-
     /// After a change of the address, and with it of the id, takes back what was announced before. If nobody hears that,
     /// it expires.
     async fn replace_announced(&mut self, now: &Identity, deadline: Duration) {
@@ -214,12 +202,13 @@ impl Task {
                 let (before, instance) = (before.instance, &now.instance);
                 tracing::info!(service = %self.service, %before, %instance, "the address of this instance has changed");
                 self.delete(&before, Limits { attempt: deadline, whole: deadline }).await;
+                self.lives.renew();
             }
             _ => {}
         }
     }
 
-    /// Deregisters `instance` at the first registry that takes it. Whether one did.
+    /// Deregisters `instance`, if this life of ours holds the id, at the first registry that takes it. Whether one did.
     pub(crate) async fn delete(&mut self, instance: &InstanceId, limits: Limits) -> bool {
         let until = Instant::now() + limits.whole;
         for index in self.registries.order(Instant::now()) {
@@ -229,7 +218,7 @@ impl Task {
             }
             let registry = &self.urls[index];
             let url = registry.instance(&self.service, instance);
-            match self.client.delete(registry, url, deadline).await {
+            match self.client.delete(registry, url, self.lives.incarnation(), deadline).await {
                 Ok(()) => return true,
                 Err(error) => self.rank(index, &error),
             }
@@ -258,7 +247,11 @@ impl Task {
                 (Verdict::Accepted { next }, self.ledger.accepted(now, accepted))
             }
             Err(error) => {
-                let verdict = if error.is_transient() { Verdict::Failed } else { Verdict::Refused };
+                let verdict = match &error {
+                    HeartbeatError::AnotherIncarnation { .. } => Verdict::Displaced,
+                    error if error.is_transient() => Verdict::Failed,
+                    _ => Verdict::Refused,
+                };
                 (verdict, self.ledger.failed(now, error))
             }
         };
@@ -273,6 +266,7 @@ impl Task {
             match change {
                 Change::Lost => _ = metrics.lost.inc(),
                 Change::Moved => _ = metrics.moves.inc(),
+                Change::Displaced => _ = metrics.displaced.inc(),
                 _ => {}
             }
         }

@@ -96,7 +96,7 @@ fn play(per_second: u32) -> Seen {
         let next = if is_taken {
             instance.registries.worked(0);
             instance.back = instance.back.or((now >= BACK).then_some(answered));
-            let reply = HeartbeatReply { ttl_ms: 5000, next_heartbeat_ms: 2000, status: Status::Passing, revision: 1 };
+            let reply = HeartbeatReply { ttl_ms: 5000, next_heartbeat_ms: 2000, ..HeartbeatReply::default() };
             let verdict = Verdict::Accepted { next: instance.schedule.wish(&reply) };
             instance.schedule.next(verdict, started, ended, draw)
         } else {

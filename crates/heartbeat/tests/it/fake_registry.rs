@@ -30,6 +30,10 @@ pub(crate) enum Answer {
     Body(Value),
     /// This status and this `Retry-After`, with a problem body.
     Status(u16, Option<&'static str>),
+    /// This status, with a problem body that has this code.
+    Problem(u16, &'static str),
+    /// As [`Answer::Accept`], but only without the field `incarnation`, as a registry of an earlier version.
+    AcceptOld,
     /// 307 to this URL.
     Redirect(String),
     /// It reads the request and says nothing, for ever.
@@ -43,7 +47,12 @@ pub(crate) enum Answer {
 pub(crate) struct Received {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// Without the incarnation.
     pub(crate) body: Value,
+    /// The life that a heartbeat says it is of.
+    pub(crate) life: Option<String>,
+    /// The incarnation that a DELETE is only for.
+    pub(crate) if_match: Option<String>,
     pub(crate) at: SystemTime,
 }
 
@@ -194,17 +203,33 @@ fn serve(listener: TcpListener, shared: Arc<Shared>) -> Runtime {
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let is_new = body.get("reason").is_some() || body["status"] == "degraded";
+    let mut body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let has_reason = body.get("reason").is_some() || body["status"] == "degraded";
+    let life = body.as_object_mut().and_then(|body| body.remove("incarnation"));
+    let life = life.and_then(|life| life.as_str().map(str::to_owned));
+    let if_match = head.headers.get(header::IF_MATCH).map(|tag| tag.to_str().unwrap().to_owned());
     let status = body.get("status").cloned().unwrap_or_else(|| json!(Status::Passing));
     let is_put = head.method == Method::PUT;
-    let received = Received { method: head.method, path: head.uri.path().to_owned(), body, at: SystemTime::now() };
+    let received =
+        Received { method: head.method, path: head.uri.path().to_owned(), body, life, if_match, at: SystemTime::now() };
+    let is_new = received.life.is_some();
     shared.received.lock().unwrap().push(received);
     let answer = shared.answer.lock().unwrap().clone();
     match answer {
-        Answer::Older if is_new => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
-        Answer::Accept | Answer::Older if !is_put => StatusCode::NO_CONTENT.into_response(),
-        Answer::Accept | Answer::Older => {
+        Answer::Older if has_reason => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
+        Answer::Accept | Answer::AcceptOld | Answer::Older if !is_put => StatusCode::NO_CONTENT.into_response(),
+        Answer::AcceptOld if is_new => {
+            let reason = "unknown field `incarnation`, expected one of `address`, `scheme`";
+            let errors = json!([{"field": "incarnation", "reason": reason}]);
+            let detail = format!("incarnation: {reason}");
+            let problem = json!({"status": 422, "code": "invalid_field", "detail": detail, "errors": errors});
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(problem)).into_response()
+        }
+        Answer::Problem(status, code) => {
+            let problem = json!({"status": status, "code": code, "detail": "because the test says so"});
+            (StatusCode::from_u16(status).unwrap(), Json(problem)).into_response()
+        }
+        Answer::Accept | Answer::AcceptOld | Answer::Older => {
             let ttl_ms = 5000;
             Json(json!({"ttl_ms": ttl_ms, "next_heartbeat_ms": ttl_ms * 2 / 5, "status": status, "revision": 7}))
                 .into_response()

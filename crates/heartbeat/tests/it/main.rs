@@ -6,6 +6,7 @@
 mod failover;
 mod fake_registry;
 mod leaving;
+mod lives;
 mod reasons;
 mod registering;
 mod sidecar;
