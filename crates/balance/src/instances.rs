@@ -27,7 +27,7 @@ use std::{
 };
 
 use discovery::{
-    FieldError, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Status, Update, policy::Policy,
+    FieldError, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update, policy::Policy,
 };
 
 use places::Places;

@@ -2,10 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use discovery::{
-    Address, InstanceId, InstanceKey, ServiceName,
-    heartbeat::{FullHeartbeat, HeartbeatReply},
-};
+use discovery::{Address, InstanceId, InstanceKey, ServiceName};
 use rand::RngExt as _;
 use tokio::{
     sync::{oneshot, watch},

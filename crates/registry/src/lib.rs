@@ -134,7 +134,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let registrar = Registrar::new(etcd.clone(), mirror.clone(), bounds.clone(), admission.clone(), counted);
     let registrar = registrar.noting(heard, holders.clone());
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds, writes: etcd.writes().clone() }));
-    let ending = overrides::run(etcd, mirror.clone());
+    let ending = overrides::run(etcd.clone(), mirror.clone());
     let counted = DnsMetrics::register(&mut metrics);
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
