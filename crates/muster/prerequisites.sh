@@ -3,7 +3,8 @@
 #
 #   prerequisites.sh run    etcd, protoc                                  (for `make run`)
 #   prerequisites.sh test   the same, MariaDB, dig, Prometheus, VictoriaMetrics, nginx, Node.js, Python with the packages that
-#                           tests need, cargo-nextest, cargo-deny (for `make test`)
+#                           tests need, cargo-nextest, cargo-deny (for `make test`); on Debian musl, dnsmasq and unbound, without
+#                           which the test of resolvers is skipped
 #
 # What is there already is left alone, whatever its version.
 set -eu
@@ -33,6 +34,8 @@ packages_for() {
         *:node) echo nodejs ;;
         dnf:python | apk:python) echo python3 ;;
         apt:dig) echo bind9-dnsutils ;;
+        apt:musl) echo musl-tools ;;
+        apt:dnsmasq) echo dnsmasq-base ;;
         dnf:protoc) echo protobuf-compiler protobuf-devel ;;
         dnf:mariadb) echo mariadb-server ;;
         dnf:dig) echo bind-utils ;;
@@ -58,6 +61,11 @@ need protoc protoc
 if [ "$purpose" = test ]; then
     need mariadb mariadbd
     need dig dig
+    if have apt-get; then
+        need musl musl-gcc
+        need dnsmasq dnsmasq
+        need unbound unbound
+    fi
     need prometheus prometheus
     need victoriametrics victoria-metrics
     need nginx nginx
@@ -85,12 +93,12 @@ if [ -n "$missing" ]; then
     # Distributions start what they install. The suite starts its own members; a second etcd would only hold the port.
     if [ -d /run/systemd/system ]; then
         for thing in $missing; do
-            case $thing in etcd | mariadb | prometheus | nginx) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;;
+            case $thing in etcd | mariadb | prometheus | nginx | unbound) as_root systemctl disable --now "$thing" >/dev/null 2>&1 || true ;;
                 victoriametrics) as_root systemctl disable --now victoria-metrics >/dev/null 2>&1 || true ;; esac
         done
     fi
     for thing in $missing; do
-        case $thing in mariadb) command=mariadbd ;; victoriametrics) command=victoria-metrics ;; python) command=python3 ;; *) command=$thing ;; esac
+        case $thing in mariadb) command=mariadbd ;; victoriametrics) command=victoria-metrics ;; python) command=python3 ;; musl) command=musl-gcc ;; *) command=$thing ;; esac
         have "$command" || give_up "$command is still missing after the installation of$packages"
     done
 fi

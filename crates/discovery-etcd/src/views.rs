@@ -55,6 +55,15 @@ impl Views {
         vec![unless_overridden(&key.override_key(), lease, &written, self.delete(key))]
     }
 
+    /// What the views of an instance take, keys and values, in bytes.
+    fn bytes(&self, key: &InstanceKey, instance: &Instance) -> usize {
+        let size = |one: &ViewKey| match &one.value {
+            ViewValue::Leased(value) | ViewValue::Kept(value) => one.key.len() + value.len(),
+            ViewValue::Absent => 0,
+        };
+        dialect::view(&self.dialects, key, instance).iter().map(size).sum()
+    }
+
     /// Whether everything that was `found` is as [`Views::put`] would leave it.
     fn are_in_step(
         &self,
@@ -125,6 +134,11 @@ fn operation(ViewKey { key, value }: ViewKey, lease: LeaseId) -> TxnOp {
 // === impl Etcd ===
 
 impl Etcd {
+    /// What writing an instance takes in etcd: keys and values in all dialects that are spoken, in bytes.
+    pub fn bytes_of(&self, key: &InstanceKey, instance: &Instance) -> usize {
+        key.key().len() + instance.to_string().len() + self.views.bytes(key, instance)
+    }
+
     /// From now on, whatever this handle registers, updates or deregisters is written in these dialects, too.
     #[must_use]
     pub fn speaking(mut self, dialects: impl Into<Dialects>) -> Self {

@@ -152,6 +152,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let mut metrics = Registry::default();
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
     connections.register(&mut metrics, "http");
+    connections.register_unread(&mut metrics, "http");
     let proof = AddressProof::default();
     let keys = config.outbox.honoured_keys();
     let details = Details {

@@ -123,6 +123,8 @@ fn start(options: &Options, port: u16, etcd: &EtcdCluster) -> Process {
     command.env_clear().env("REGISTRY_LISTEN", format!("127.0.0.1:{port}"));
     command.env("ETCD_ENDPOINTS", etcd.endpoints().join(",")).env("RUST_LOG", &options.log);
     command.env("REGISTRY_CLIENT_RATE", "0").env("REGISTRY_INSTANCES_MAX", "1000000").env("REGISTRY_DNS_LISTEN", "off");
+    command.env("REGISTRY_TOKEN_INSTANCE_WRITES", "off").env("REGISTRY_ALL_INSTANCE_WRITES", "off");
+    command.env("REGISTRY_SERVICE_BYTES_MAX", "1024MiB").env("REGISTRY_INSTANCES_BYTES_MAX", "1024MiB");
     if let Some(threads) = options.threads {
         // tokio's own setting.
         command.env("TOKIO_WORKER_THREADS", threads.to_string());

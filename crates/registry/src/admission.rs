@@ -16,14 +16,20 @@
 //! | [`networks`] | which addresses may be announced; some never are |
 //! | [`names`] | host names: resolved and held to the same rules, or refused |
 //! | [`proof`] | asking the address whether the instance listens there |
-//! | [`quotas`] | instances a service, services a token |
+//! | [`quotas`] | instances a service, services a token, bytes of both |
+//! | [`writes`], [`budget`] | changes and bytes a minute: of a key, of a token, of all |
+//! | [`buckets`] | how a rate is held, in bounded memory |
 //! | [`denied`] | every refusal, as an error and as a problem |
+//!
+//! What passes and changes something is metered where it is written ([`writes`]): 429.
 //!
 //! The second half is asked by the [`Registrar`](crate::registrar::Registrar) itself, so that no other way of registering
 //! (another system's API, say) goes around it. An instance that is registered already with the same address passes with
 //! two look-ups: a steady heartbeat stays cheap, and tightening the rules does not throw out who is there.
 
 pub mod access;
+pub mod buckets;
+pub mod budget;
 pub mod denied;
 pub mod names;
 pub mod networks;
@@ -31,6 +37,7 @@ pub mod options;
 pub mod proof;
 pub mod quotas;
 pub mod rate;
+pub mod writes;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -49,8 +56,16 @@ use service_kit::{
 };
 
 pub use self::{denied::Denied, options::AdmissionOptions};
-use self::{denied::Reason, names::Names, networks::Networks, proof::Proof, quotas::Quotas, rate::Rates};
-use crate::mirror::Mirror;
+use self::{
+    denied::Reason,
+    names::Names,
+    networks::Networks,
+    proof::Proof,
+    quotas::Quotas,
+    rate::Rates,
+    writes::{Bound, Kind, Reservation, Writes},
+};
+use crate::{mirror::Mirror, view::bytes_in_etcd};
 
 tokio::task_local! {
     /// Where the request that is being served came from.
@@ -70,8 +85,10 @@ struct Inner {
     proof: Option<Proof>,
     quotas: Quotas,
     rates: Rates,
+    writes: Writes,
     mirror: Mirror,
     denied: Family<ReasonLabel, Counter>,
+    writes_refused: Family<BoundLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,22 +96,40 @@ struct ReasonLabel {
     reason: Reason,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BoundLabel {
+    bound: Bound,
+}
+
+/// Where the request that this task serves came from; `None` outside of one.
+#[must_use]
+pub fn client() -> Option<IpAddr> {
+    CLIENT.try_with(|client| *client).ok()
+}
+
 // === impl Admission ===
 
 impl Admission {
-    /// For a registry that listens on `listen` and registers `registry_denied_total{reason}`.
+    /// For a registry that listens on `listen` and registers `registry_denied_total{reason}`,
+    /// `registry_writes_refused_total{bound}` and what [`Writes::new`] does.
     pub fn new(options: &AdmissionOptions, listen: SocketAddr, mirror: Mirror, metrics: &mut Registry) -> Self {
         let denied = Family::default();
         metrics.register("registry_denied", "Requests refused by what is configured", denied.clone());
+        let writes_refused = Family::default();
+        let help = "Writes refused because a bound of writes was reached";
+        metrics.register("registry_writes_refused", help, writes_refused.clone());
+        let quotas = Quotas::new(options.instances_max, options.services_per_token_max, &options.writes);
         Self(Arc::new(Inner {
             networks: Networks::new(&options.allow_networks, listen.ip()),
             names: Names::new(options.allow_names, Lookups::new(options.name_servers.clone())),
             source_match: options.source_match,
             proof: options.prove_address.then(Proof::default),
-            quotas: Quotas::new(options.instances_max, options.services_per_token_max),
+            quotas,
             rates: Rates::new(options.client_rate),
+            writes: Writes::new(&options.writes, metrics),
             mirror,
             denied,
+            writes_refused,
         }))
     }
 
@@ -128,6 +163,26 @@ impl Admission {
         let Some(caller) = Caller::current() else { return Ok(()) };
         let required = caller.require(key.service.as_str(), action).map_err(|problem| Denied::Scope(Box::new(problem)));
         required.inspect_err(|denied| self.count(denied))
+    }
+
+    /// Makes room for writing `instance` under `key`: `bytes` of keys and values, in all dialects.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Stored`], [`Denied::Writes`].
+    pub fn reserve(&self, key: &InstanceKey, instance: &Instance, bytes: usize) -> Result<Reservation, Denied> {
+        let fits = self.0.quotas.fits(&self.0.mirror.look(), key, bytes_in_etcd(key, instance));
+        let reserved = fits.and_then(|()| self.0.writes.reserve(Kind::Instances, key.key(), bytes));
+        reserved.inspect_err(|denied| self.count(denied))
+    }
+
+    /// Makes room for writing `bytes` under another key than an instance's.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Writes`].
+    pub fn reserve_key(&self, kind: Kind, key: String, bytes: usize) -> Result<Reservation, Denied> {
+        self.0.writes.reserve(kind, key, bytes).inspect_err(|denied| self.count(denied))
     }
 
     async fn decide(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
@@ -173,7 +228,11 @@ impl Admission {
         Ok(())
     }
 
-    fn count(&self, denied: &Denied) {
+    /// Counts a refusal.
+    pub fn count(&self, denied: &Denied) {
+        if let Some(bound) = denied.bound() {
+            self.0.writes_refused.get_or_create(&BoundLabel { bound }).inc();
+        }
         self.0.denied.get_or_create(&ReasonLabel { reason: denied.reason() }).inc();
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use crate::error::RegistryError;
+use crate::{admission::writes, error::RegistryError};
 
 /// What is taken on at the same time, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +97,7 @@ impl Bounds {
         let Ok(Ok(slot)) = turn else { return Err(RegistryError::Overloaded) };
         let left = deadline.saturating_duration_since(Instant::now());
         let work = work(deadline - (left / 4).min(deadlines::REGISTRY_MARGIN));
+        let work = writes::paid_by(writes::payer(), work);
         let task = tokio::spawn(
             async move {
                 let result = work.await;

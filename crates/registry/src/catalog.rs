@@ -20,6 +20,7 @@
 
 mod bells;
 mod record;
+mod rendered;
 mod service;
 mod tombstone;
 
@@ -30,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::{
     bells::{Bells, Subscription, Topic},
+    rendered::Rendered,
     service::{Delta, Entry, ServiceView},
     tombstone::{Cause, KEPT_FOR, Tombstone},
 };
@@ -111,6 +113,11 @@ impl Catalog {
             (in_force || order.incarnation.is_none()).then(|| (key.clone(), order.clone(), in_force))
         };
         view.overrides().filter_map(of).collect()
+    }
+
+    /// Every instance of any service with this entry of `meta`; also those that this replica has just registered.
+    pub fn with_meta(&self, name: &str, value: &str) -> Vec<InstanceKey> {
+        self.mirror.look().with_meta(name, value)
     }
 
     /// How far that can be believed.

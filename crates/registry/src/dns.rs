@@ -4,14 +4,18 @@
 //! |---|---|
 //! | `mail.service.muster` | `A`, `AAAA`: the addresses of the passing instances; `SRV`: with their ports |
 //! | `eu.mail.service.muster` | the same, of those with the tag `eu` |
-//! | `_mail._tcp.service.muster` | `SRV`, as RFC 2782 writes it |
+//! | `_mail._tcp.service.muster` | `SRV`, as RFC 2782 writes it; `_mail._eu.service.muster`: of those with the tag `eu`, as Consul has it |
 //! | `0a000005.addr.muster` | the address that the name spells: what a `SRV` record of an IP address points to |
 //! | `muster` | `SOA`, `NS` |
 //!
 //! *Never a false "nobody".* Resolvers cache and clients believe, so an empty answer must be true: it is given only while
 //! the catalog is fresh. Before anything has been read from etcd, and for whatever is not found while etcd is silent, the
 //! answer is `SERVFAIL`, on which a resolver asks the next registry. What is known is told even then: the death of etcd
-//! stops nobody.
+//! stops nobody. That an instance that is told has no IPv6 address is as well known as its IPv4 address: `NODATA`, because
+//! musl's resolver takes neither when one of the two answers is `SERVFAIL`.
+//!
+//! *Host names.* The addresses of an instance that announced a name are told at the service's own name ([`hosts`]); an alias only
+//! if it does not resolve here.
 //!
 //! *Time to live.* [`TTL_SECS`] is one second. A lease outlives its instance by seconds anyway, so a second more does
 //! not matter, while it keeps a busy resolver to one question a second for each name. Zero would be legal, and is what
@@ -24,18 +28,20 @@
 //! with `TC`, no longer than the question: a real client comes again over TCP, where its address cannot be forged. It is
 //! what BIND's response rate limiting calls to slip, without the drops. The table is bounded ([`Rates`]).
 //!
-//! *Bounds.* One datagram is answered before the next one is read, so a flood fills the kernel's buffer and nothing of
+//! *Bounds.* One datagram is answered before the next one is read, but for a few that wait for a look-up, so a flood fills the kernel's buffer and nothing of
 //! ours. Over UDP an answer has at most [`message::UDP_MAX_BYTES`], and `TC` says when that was not enough. TCP has
 //! limits in [`tcp`]. hickory's own server has no limit of connections, and a task for every datagram; so only its codec
 //! is used.
 
 pub mod answer;
+mod hosts;
 pub mod message;
 pub mod tcp;
 mod udp;
 pub mod zone;
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -43,14 +49,23 @@ use std::{
     sync::Arc,
 };
 
-use discovery::{Revision, ServiceName};
-use service_kit::serve::{self, BindError};
+use discovery::{HostName, Revision, ServiceName};
+use service_kit::{
+    names::{Name, Names},
+    serve::{self, BindError},
+};
 use tokio::{
     net::{TcpListener, UdpSocket},
     time::Instant,
 };
 
-use self::{answer::View, tcp::Limits, zone::Zone};
+use self::{
+    answer::View,
+    hosts::{Hosts, Known, looked_up},
+    message::Transport,
+    tcp::Limits,
+    zone::Zone,
+};
 use crate::{
     admission::rate::Rates,
     catalog::{Catalog, ServiceView},
@@ -65,9 +80,25 @@ pub const TTL_SECS: u32 = 1;
 pub(crate) struct Dns {
     zone: Arc<Zone>,
     catalog: Catalog,
+    hosts: Arc<Hosts>,
     /// How many answers each client gets over UDP.
     rates: Arc<Rates>,
     metrics: DnsMetrics,
+}
+
+/// What a question came to.
+pub(crate) enum Answer {
+    /// This; none to what is no question.
+    Ready(Option<Vec<u8>>),
+    /// These names have been asked for, for the first time.
+    AfterLookUps(Vec<Arc<Name>>),
+}
+
+/// One question's look at what is known.
+struct Asked<'dns> {
+    dns: &'dns Dns,
+    /// Names whose first look-up is under way.
+    not_yet: RefCell<Vec<Arc<Name>>>,
 }
 
 /// Where questions are answered, if they are.
@@ -153,40 +184,81 @@ impl fmt::Display for DnsListen {
 // === impl Dns ===
 
 impl Dns {
-    /// Answers for `zone` with what `catalog` knows; over UDP, `client_rate` times a second to each client.
-    pub(crate) fn new(zone: Zone, catalog: Catalog, client_rate: u32, metrics: DnsMetrics) -> Self {
-        Self { zone: Arc::new(zone), catalog, rates: Arc::new(Rates::new(client_rate)), metrics }
+    /// Answers for `zone` with what `catalog` knows, and with the addresses of host names that `names` finds; over UDP,
+    /// `client_rate` times a second to each client.
+    pub(crate) fn new(zone: Zone, catalog: Catalog, names: Names, client_rate: u32, metrics: DnsMetrics) -> Self {
+        let (zone, hosts, rates) = (Arc::new(zone), Arc::new(Hosts::new(names)), Arc::new(Rates::new(client_rate)));
+        Self { zone, catalog, hosts, rates, metrics }
     }
 
     /// The answer to a datagram; one with nothing in it for a client that asks too often.
-    fn answer_datagram(&self, request: &[u8], client: IpAddr) -> Option<Vec<u8>> {
+    fn answer_datagram(&self, request: &[u8], client: IpAddr) -> Answer {
         if self.rates.take(client, Instant::now()).is_ok() {
-            return self.answer(request, message::Transport::Udp);
+            return self.look(request, Transport::Udp);
         }
-        let answer = message::truncated(request)?;
-        self.metrics.truncated.inc();
-        Some(answer)
+        let answer = message::truncated(request);
+        if answer.is_some() {
+            self.metrics.truncated.inc();
+        }
+        Answer::Ready(answer)
     }
 
-    /// The answer to one message; none to what is no question.
-    pub(crate) fn answer(&self, request: &[u8], transport: message::Transport) -> Option<Vec<u8>> {
-        let (answer, code) = message::answer(&self.zone, self, request, transport)?;
+    /// The answer to one message; none to what is no question. Waits for the first look-up of a host name.
+    pub(crate) async fn answer(&self, request: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        match self.look(request, transport) {
+            Answer::Ready(answer) => answer,
+            Answer::AfterLookUps(names) => {
+                looked_up(names).await;
+                self.answer_from_memory(request, transport)
+            }
+        }
+    }
+
+    /// The answer with what is known now, whatever is being looked up.
+    fn answer_from_memory(&self, request: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let asked = Asked { dns: self, not_yet: RefCell::default() };
+        let (answer, code) = message::answer(&self.zone, &asked, request, transport)?;
         self.metrics.count(code);
         Some(answer)
     }
+
+    fn look(&self, request: &[u8], transport: Transport) -> Answer {
+        let asked = Asked { dns: self, not_yet: RefCell::default() };
+        let answer = message::answer(&self.zone, &asked, request, transport);
+        let not_yet = asked.not_yet.into_inner();
+        if !not_yet.is_empty() {
+            return Answer::AfterLookUps(not_yet);
+        }
+        Answer::Ready(answer.map(|(answer, code)| {
+            self.metrics.count(code);
+            answer
+        }))
+    }
 }
 
-impl View for Dns {
+// === impl Asked ===
+
+impl View for Asked<'_> {
     fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
-        self.catalog.service(name)
+        self.dns.catalog.service(name)
     }
 
     fn is_fresh(&self) -> bool {
-        self.catalog.sync().is_fresh()
+        self.dns.catalog.sync().is_fresh()
     }
 
     fn revision(&self) -> Revision {
-        self.catalog.revision()
+        self.dns.catalog.revision()
+    }
+
+    fn addresses(&self, host: &HostName) -> Vec<IpAddr> {
+        match self.dns.hosts.known(host) {
+            Known::Addresses(addresses) => addresses,
+            Known::NotYet(name) => {
+                self.not_yet.borrow_mut().push(name);
+                Vec::new()
+            }
+        }
     }
 }
 
@@ -212,7 +284,7 @@ impl Server {
 
     async fn run(self, dns: Dns) -> Infallible {
         tokio::select! {
-            never = udp::run(&self.udp, &dns) => never,
+            never = udp::run(Arc::new(self.udp), &dns) => never,
             never = tcp::run(self.tcp, dns.clone(), Limits::default()) => never,
         }
     }

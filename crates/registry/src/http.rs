@@ -26,6 +26,7 @@ mod heartbeats;
 mod listing;
 mod overrides;
 mod path;
+mod pieces;
 mod prometheus;
 mod query;
 mod services;

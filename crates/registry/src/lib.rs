@@ -61,6 +61,7 @@ use service_kit::{
     app,
     connections::Connections,
     health::Readiness,
+    names::Names,
     serve::{self, ServeOptions},
     service::Failure,
     tokens::{self, Tokens},
@@ -126,7 +127,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let admission = Admission::new(&config.admission, listen, mirror.clone(), &mut metrics);
     let importer = Importer::new(etcd.clone(), mirror.clone(), admission.clone(), config.imports.clone());
     let counted = Metrics::register(&mut metrics);
-    let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone());
+    let writes = &config.admission.writes;
+    let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone(), admission.clone(), writes);
     let restored = RestoreMetrics::register(&mut metrics);
     let heard = Heard::default();
     let restorer = Restorer::new(vanished_keys, etcd.clone(), mirror.clone(), heard.clone(), restored);
@@ -136,11 +138,13 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds, writes: etcd.writes().clone() }));
     let ending = overrides::run(etcd.clone(), mirror.clone());
     let counted = DnsMetrics::register(&mut metrics);
-    let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), config.dns_client_rate, counted);
+    let names = Names::new(config.admission.name_servers.clone());
+    let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), names, config.dns_client_rate, counted);
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
     connections.register(&mut metrics, "http");
+    connections.register_unread(&mut metrics, "http");
     let readiness = Readiness::new();
-    let waiting = WaitingRoom::new(shutdown.clone());
+    let waiting = WaitingRoom::new(admission.clone(), shutdown.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
     let router = app::assemble(access::guard(routes, admission, tokens), readiness.clone(), metrics);
 

@@ -17,6 +17,9 @@
 //! Whatever turns out not to be as known is looked at again, with what etcd said it is: a few rounds, then the caller
 //! is asked to come back.
 //!
+//! What changes something is metered ([`crate::admission::writes`]), behind the keep-alive: an instance that changes too often lives on as
+//! it was.
+//!
 //! *Any replica, no lock.* Two replicas that register the same new instance at once both compare the key with "not
 //! there"; etcd lets one of them through, and the other revokes its lease, takes over the first one's and keeps it
 //! alive. The same comparison makes a mirror that lags harmless: it costs a round, never a second lease.
@@ -42,7 +45,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::orders::Order;
 use self::{lease_ttl::LeaseTtl, remarks::Remarks};
 use crate::{
-    admission::Admission,
+    admission::{Admission, writes::Reservation},
     bounds::Bounds,
     dialects::Dialects,
     error::RegistryError,
@@ -170,6 +173,17 @@ impl Registrar {
         // The instance is registered, whatever becomes of its views.
         let _ = timeout_at(deadline, following).await;
         Ok((committed, ordered.unwrap_or(heartbeat.instance.status)))
+    }
+
+    /// The instance as it is registered; `None` if it is not, or if what is registered cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// etcd has to be asked, and does not answer.
+    pub async fn registered(&self, key: &InstanceKey) -> Result<Option<Instance>, RegistryError> {
+        let (this, key) = (self.clone(), key.clone());
+        let held = self.bounds.run(move |_deadline| async move { this.known(&key).await });
+        Ok(held.await?.and_then(|held| held.instance))
     }
 
     /// Takes a heartbeat that says no more than how the instance is, and keeps it as it was registered; false when it is
@@ -357,14 +371,16 @@ impl Registrar {
     /// Grants and puts, if the key is still as `seen`.
     async fn register(&self, heartbeat: &Heartbeat, seen: Option<Held>) -> Result<Round, RegistryError> {
         let Heartbeat { key, instance, ttl, .. } = heartbeat;
+        let reserved = self.admission.reserve(key, instance, self.etcd.bytes_of(key, instance))?;
         let claim = self.etcd.claim(key, instance, *ttl, seen.as_ref()).await;
-        self.claimed(heartbeat, claim.map_err(failed("register the instance"))?)
+        self.claimed(heartbeat, claim.map_err(failed("register the instance"))?, reserved)
     }
 
-    fn claimed(&self, heartbeat: &Heartbeat, claim: Claim) -> Result<Round, RegistryError> {
+    fn claimed(&self, heartbeat: &Heartbeat, claim: Claim, reserved: Reservation) -> Result<Round, RegistryError> {
         let Heartbeat { key, instance, .. } = heartbeat;
         match claim {
             Claim::Registered(registration @ Registration { lease, revision }) => {
+                reserved.done();
                 tracing::info!(parent: None, %key, %instance, %lease, %revision, "instance registered");
                 self.note(heartbeat, registration);
                 Ok(Round::Committed(Committed { outcome: Outcome::Registered, lease, revision }))
@@ -388,8 +404,10 @@ impl Registrar {
     /// Puts what changed, under the same lease.
     async fn update(&self, heartbeat: &Heartbeat, lease: LeaseId) -> Result<Round, RegistryError> {
         let Heartbeat { key, instance, .. } = heartbeat;
+        let reserved = self.admission.reserve(key, instance, self.etcd.bytes_of(key, instance))?;
         match self.etcd.update(key, instance, lease).await {
             Ok(revision) => {
+                reserved.done();
                 tracing::info!(parent: None, %key, %instance, %revision, "instance updated");
                 self.note(heartbeat, Registration { lease, revision });
                 Ok(Round::Committed(Committed { outcome: Outcome::Updated, lease, revision }))

@@ -6,6 +6,9 @@
 //!
 //! `config/<service>` is the gateway's policy for a service, and is written only if it is free of mistakes
 //! ([`discovery::policy`]). What is in any other setting is its readers' business.
+//!
+//! What is written in a minute is metered ([`crate::admission::writes`]), and what is there has a bound, of each service and in all:
+//! settings do not expire.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +22,11 @@ use discovery_etcd::{Etcd, EtcdError, Expected, Setting, SettingsChange, Write};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    admission::{
+        Admission, Denied,
+        options::WriteOptions,
+        writes::{Bound, Kind},
+    },
     bounds::Bounds,
     catalog::{Bells, Topic},
     error::RegistryError,
@@ -39,7 +47,18 @@ pub struct Settings {
     etcd: Etcd,
     bounds: Bounds,
     bells: Bells,
+    admission: Admission,
+    limits: Limits,
     state: Arc<RwLock<State>>,
+}
+
+/// How much of etcd settings may take, in bytes of keys and values.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Those of one service.
+    service_bytes_max: u64,
+    /// All together.
+    bytes_max: u64,
 }
 
 /// What is known of all settings.
@@ -89,8 +108,10 @@ pub struct History {
 
 impl Settings {
     /// Knows nothing yet; [`Settings::follow`] feeds it.
-    pub fn new(etcd: Etcd, bounds: Bounds, bells: Bells) -> Self {
-        Self { etcd, bounds, bells, state: Arc::default() }
+    pub fn new(etcd: Etcd, bounds: Bounds, bells: Bells, admission: Admission, options: &WriteOptions) -> Self {
+        let limits =
+            Limits { service_bytes_max: options.service_settings_bytes_max, bytes_max: options.settings_bytes_max };
+        Self { etcd, bounds, bells, admission, limits, state: Arc::default() }
     }
 
     /// Keeps the mirror up to date for as long as it is polled.
@@ -115,14 +136,20 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Invalid`] for a policy with a mistake; else as [`Settings::read`].
+    /// [`RegistryError::Invalid`] for a policy with a mistake, [`RegistryError::Denied`] for more than may be written; else as
+    /// [`Settings::read`].
     pub async fn write(&self, key: SettingKey, value: String, expected: Expected) -> Result<Write, RegistryError> {
         check(&key, &value)?;
-        let etcd = self.etcd.clone();
+        let (etcd, this) = (self.etcd.clone(), self.clone());
         let work = move |until| async move {
+            this.check_room(&key, &value)?;
+            let path = key.key();
+            let bytes = path.len() + value.len();
+            let reserved = this.admission.reserve_key(Kind::Settings, path, bytes)?;
             let write = etcd.until(until).put_setting(&key, &value, expected).await;
             let write = write.map_err(|source| RegistryError::Etcd { operation: "write the setting", source })?;
             if let Write::Done(Some(revision)) = write {
+                reserved.done();
                 tracing::info!(%key, %revision, bytes = value.len(), "setting written");
             }
             Ok(write)
@@ -192,6 +219,23 @@ impl Settings {
         }
     }
 
+    /// Whether what is in etcd may grow by this, as far as is known.
+    fn check_room(&self, key: &SettingKey, value: &str) -> Result<(), Denied> {
+        let (of_service, all) = self.state.read().unwrap_or_else(PoisonError::into_inner).bytes_beside(key);
+        let bytes = size(key, value);
+        let denied = if of_service + bytes > self.limits.service_bytes_max {
+            let whose = format!("the settings of {}", service(key));
+            Denied::Stored { whose, bound: Bound::ServiceSettingsBytes, max_bytes: self.limits.service_bytes_max }
+        } else if all + bytes > self.limits.bytes_max {
+            let whose = "all settings together".to_owned();
+            Denied::Stored { whose, bound: Bound::SettingsBytes, max_bytes: self.limits.bytes_max }
+        } else {
+            return Ok(());
+        };
+        self.admission.count(&denied);
+        Err(denied)
+    }
+
     fn apply(&self, change: SettingsChange) {
         let touched = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(change, Instant::now());
         self.bells.ring(touched.into_iter().map(Topic::Setting));
@@ -236,6 +280,18 @@ impl State {
         keys
     }
 
+    /// What the other settings of the same service take in etcd, and all others.
+    fn bytes_beside(&self, key: &SettingKey) -> (u64, u64) {
+        let mut of_service = 0;
+        let mut all = 0;
+        for (other, setting) in self.settings.iter().filter(|(other, _)| *other != key) {
+            let bytes = size(other, &setting.value);
+            all += bytes;
+            of_service += if service(other) == service(key) { bytes } else { 0 };
+        }
+        (of_service, all)
+    }
+
     /// The revision of the setting's last event.
     fn index(&self, key: &SettingKey) -> Revision {
         self.settings.get(key).map_or(self.floor, |setting| setting.modified)
@@ -248,6 +304,16 @@ impl State {
             Some(_) => Ok(()),
         }
     }
+}
+
+/// The service that a setting belongs to: whose scope it takes to write it.
+fn service(key: &SettingKey) -> &str {
+    key.as_str().split('/').next().unwrap_or_default()
+}
+
+/// What a setting takes in etcd, in bytes.
+fn size(key: &SettingKey, value: &str) -> u64 {
+    u64::try_from(key.key().len() + value.len()).unwrap_or(u64::MAX)
 }
 
 /// What may be written: text of bounded length; a policy that has no mistakes.
@@ -286,52 +352,4 @@ fn not_read(source: EtcdError) -> RegistryError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(key: &str) -> SettingKey {
-        key.parse().unwrap()
-    }
-
-    fn setting(value: &str, revision: i64) -> Setting {
-        let revision = Revision(revision);
-        Setting { value: value.to_owned(), created: revision, modified: revision, version: 1 }
-    }
-
-    fn listed() -> State {
-        let mut state = State::default();
-        let settings = vec![(key("mail"), setting("{}", 3)), (key("a/b"), setting("x", 5))];
-        state.apply(SettingsChange::Listed(Revision(9), settings), Instant::now());
-        state
-    }
-
-    #[test]
-    fn an_index_is_the_revision_of_the_settings_last_event_and_a_deletion_is_one() {
-        let mut state = listed();
-        assert_eq!((state.index(&key("mail")).0, state.index(&key("none")).0), (3, 9));
-        let change = SettingsChange::Changed(Revision(12), vec![(key("mail"), None)]);
-        assert_eq!(state.apply(change, Instant::now()), [key("mail")]);
-        assert_eq!((state.index(&key("mail")).0, state.index(&key("a/b")).0), (12, 5));
-    }
-
-    #[test]
-    fn a_list_after_a_gap_touches_only_what_differs_and_a_wiped_etcd_starts_anew() {
-        let mut state = listed();
-        let settings = vec![(key("a/b"), setting("x", 5)), (key("c/d"), setting("y", 11))];
-        let touched = state.apply(SettingsChange::Listed(Revision(20), settings), Instant::now());
-        assert_eq!(touched, [key("mail"), key("c/d")]);
-        assert_eq!(state.index(&key("mail")).0, 20);
-        let touched = state.apply(SettingsChange::Listed(Revision(2), Vec::new()), Instant::now());
-        assert_eq!(touched, [key("a/b"), key("c/d")]);
-        assert_eq!(state.index(&key("a/b")).0, 2);
-    }
-
-    #[test]
-    fn a_policy_is_written_only_without_mistakes_and_anything_else_as_it_is() {
-        assert!(check(&key("mail"), "{}").is_ok());
-        let error = check(&key("mail"), r#"{"timeouts":{"response":"5"}}"#).unwrap_err();
-        assert!(matches!(&error, RegistryError::Invalid(field) if field.field == "timeouts.response"), "{error:?}");
-        assert!(check(&key("mail/free"), "any text").is_ok());
-        assert!(check(&key("mail/free"), &"x".repeat(VALUE_MAX_BYTES + 1)).is_err());
-    }
-}
+mod tests;

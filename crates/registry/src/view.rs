@@ -10,12 +10,13 @@ use std::{
 };
 
 use discovery::{
-    InstanceId, InstanceKey, LeaseId, OtherHolder, Override, Registered, Revision, ServiceName, Status, Update,
+    Instance, InstanceId, InstanceKey, LeaseId, OtherHolder, Override, Registered, Revision, ServiceName, Status,
+    Update,
 };
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
 use crate::{
-    catalog::{Cause, Entry, Record, ServiceView, Tombstone, Topic},
+    catalog::{Cause, Entry, Record, Rendered, ServiceView, Tombstone, Topic},
     lease_table::LeaseTable,
 };
 
@@ -213,6 +214,15 @@ impl View {
         known.into_iter().filter(|key| self.held(key).is_some()).cloned().collect()
     }
 
+    /// Every instance of any service with this entry of `meta`, our own commits included. Looks at all of them.
+    pub fn with_meta(&self, name: &str, value: &str) -> Vec<InstanceKey> {
+        let has = |instance: &Instance| instance.meta.get(name).is_some_and(|own| own == value);
+        let shown = self.instances.iter().filter(|(_, entry)| has(&entry.registered.instance)).map(|(key, _)| key);
+        let all: BTreeSet<&InstanceKey> = shown.chain(self.commits.keys()).collect();
+        let is_held = |key: &InstanceKey| self.held(key).and_then(|held| held.instance).is_some_and(|one| has(&one));
+        all.into_iter().filter(|key| is_held(key)).cloned().collect()
+    }
+
     /// How many of this replica's own commits are not shown yet.
     pub fn unsettled(&self) -> usize {
         self.commits.count()
@@ -221,6 +231,21 @@ impl View {
     /// How many instances a service has.
     pub fn count_of(&self, service: &ServiceName) -> usize {
         self.services.get(service).map_or(0, |record| record.count)
+    }
+
+    /// What the keys and values of a service's instances take in etcd, in bytes.
+    pub fn bytes_of(&self, service: &ServiceName) -> u64 {
+        self.services.get(service).map_or(0, |record| record.bytes)
+    }
+
+    /// What an instance's key and value take in etcd, in bytes; 0 if there is none.
+    pub fn bytes_of_instance(&self, key: &InstanceKey) -> u64 {
+        self.instances.get(key).map_or(0, |entry| bytes(&entry.registered))
+    }
+
+    /// What all keys and values of instances take in etcd, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.services.values().map(|record| record.bytes).sum()
     }
 
     /// How many instances there are.
@@ -260,9 +285,11 @@ impl View {
         let record = self.services.entry(key.service.clone()).or_insert_with(|| Record::new(self.floor, found));
         let changed = record.touch(revision, self.step);
         record.tombstones.revive(key.instance.as_ref());
-        let entry = Arc::new(Entry { registered, overridden, other_holder, changed });
+        let entry = Arc::new(Entry { registered, overridden, other_holder, changed, json: Rendered::default() });
         let before = self.instances.insert(key.clone(), Arc::clone(&entry));
         record.count += usize::from(before.is_none());
+        record.bytes += bytes(&entry.registered);
+        record.bytes -= before.as_ref().map_or(0, |before| bytes(&before.registered));
         let no_tags = BTreeSet::new();
         let tags_before = before.as_ref().map_or(&no_tags, |before| &before.registered.instance.tags);
         let is_first = before.is_none() && record.count == 1;
@@ -274,6 +301,7 @@ impl View {
         let record = self.services.get_mut(&key.service)?;
         let revision = record.touch(step.revision, self.step);
         record.count -= 1;
+        record.bytes -= bytes(&entry.registered);
         record.bury(Tombstone {
             id: key.instance.clone(),
             address: entry.registered.instance.address.clone(),
@@ -312,6 +340,7 @@ impl View {
         let mut changed = Entry::clone(entry);
         if change(&mut changed) {
             changed.changed = record.touch(step.revision, self.step);
+            changed.json = Rendered::default();
             *entry = Arc::new(changed);
             self.touched(key.service.clone(), false, step);
         }
@@ -331,6 +360,15 @@ struct Step {
     touched: Touched,
     revision: Revision,
     now: SystemTime,
+}
+
+/// What an instance's key and value take in etcd, in bytes; those in other dialects are not counted.
+pub fn bytes_in_etcd(key: &InstanceKey, instance: &Instance) -> u64 {
+    u64::try_from(key.key().len() + instance.to_string().len()).unwrap_or(u64::MAX)
+}
+
+fn bytes(registered: &Registered) -> u64 {
+    bytes_in_etcd(&registered.key, &registered.instance)
 }
 
 fn held(registered: &Registered) -> Held {

@@ -86,6 +86,7 @@ struct Shared {
     open: Gauge,
     evicted: Counts,
     refused: Counts,
+    unread: Counter,
 }
 
 /// By [`Full`].
@@ -166,6 +167,12 @@ impl Connections {
         registry.register(format!("{prefix}_connections_evicted"), help, self.0.evicted.clone());
         let help = "Connections refused because none could be closed for them, by the bound that was reached";
         registry.register(format!("{prefix}_connections_refused"), help, self.0.refused.clone());
+    }
+
+    /// Registers `<prefix>_connections_unread_total`, for servers that end connections whose clients do not read ([`crate::serve`]).
+    pub fn register_unread(&self, registry: &mut Registry, prefix: &str) {
+        let help = "Connections closed because their client took nothing of its response for too long";
+        registry.register(format!("{prefix}_connections_unread"), help, self.0.unread.clone());
     }
 
     /// Gives a new connection of `client` a place, another one's if it must be. An exempt client (a proxy, whose

@@ -4,8 +4,10 @@
 //! This is hyper's HTTP/1.1 connection with the bounds that a service on a network needs, around the same router:
 //!
 //! - a request's head must be complete after [`ServeOptions::header_deadline`], which also ends idle connections;
-//! - a client that takes nothing of its response for [`ServeOptions::write_deadline`] loses its connection, and does not
-//!   hold its slot (on Linux, by `TCP_USER_TIMEOUT`; elsewhere the kernel's own patience decides);
+//! - a client that takes nothing of its response for [`ServeOptions::write_deadline`] loses its connection, does not hold its
+//!   slot, and is counted ([`Connections::register_unread`]);
+//! - what waits for a client is bounded, here ([`UNWRITTEN_MAX_BYTES`]) and, on Linux, in the kernel ([`UNSENT_MAX_BYTES`]): a
+//!   response that is made while it is read ([`axum::body::Body::from_stream`]) costs no more than that, however long it is;
 //! - connections are bounded, in all and by client ([`crate::connections`]): at a bound the longest waiting one is closed
 //!   for a new one. While all have a request under way, new ones wait in the kernel's queue, and those of a client that has
 //!   its share get 503;
@@ -36,6 +38,16 @@ use crate::{connections::Connections, open_files, port_holder::PortHolder, tls::
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How much of a response waits here until the kernel takes it, in bytes; also the largest head of a request.
+pub const UNWRITTEN_MAX_BYTES: usize = 64 * 1024;
+
+/// How much of a response waits in the kernel until it is sent (`TCP_NOTSENT_LOWAT`), in bytes: a fast connection does not run dry,
+/// and a client that does not read holds no 4 MiB.
+pub const UNSENT_MAX_BYTES: u32 = 128 * 1024;
+
+/// How much later the kernel gives a connection up of its own accord (`TCP_USER_TIMEOUT`): when even the end of it is not acknowledged.
+const KERNEL_LATER: Duration = Duration::from_secs(5);
 
 /// The bounds of a server.
 #[derive(Debug, Clone)]
@@ -112,7 +124,7 @@ pub async fn serve_with(
     open_files::raise(options.connections.max());
     let (connections, tracker, teller) = (&options.connections, TaskTracker::new(), Teller::default());
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(options.header_deadline);
+    http.timer(TokioTimer::new()).header_read_timeout(options.header_deadline).max_buf_size(UNWRITTEN_MAX_BYTES);
     let mut end = pin!(shutdown.cancelled());
     loop {
         let accepted = tokio::select! {
@@ -132,6 +144,7 @@ pub async fn serve_with(
             http: http.clone(),
             tls: tls.as_ref().map(Tls::acceptor),
             handshake_deadline: HANDSHAKE_DEADLINE.min(options.header_deadline),
+            write_deadline: options.write_deadline,
             router: router.clone(),
             client,
             shutdown: shutdown.clone(),
@@ -170,10 +183,12 @@ async fn accept(listener: &TcpListener, options: &ServeOptions) -> Option<(TcpSt
     }
 }
 
-/// Lets the kernel end a connection whose other side acknowledges nothing, or takes nothing, for so long.
+/// Lets the kernel keep little that is not sent, and end a connection whose other side acknowledges nothing, or takes nothing, for long.
 #[cfg(target_os = "linux")]
 fn bound_writes(stream: &TcpStream, write_deadline: Duration) {
-    let _best_effort = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_deadline));
+    let socket = socket2::SockRef::from(stream);
+    let _best_effort = socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES);
+    let _best_effort = socket.set_tcp_user_timeout(Some(write_deadline + KERNEL_LATER));
 }
 
 #[cfg(not(target_os = "linux"))]

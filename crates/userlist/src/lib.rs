@@ -74,6 +74,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     say(&store, &readiness, |_| {});
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
     connections.register(&mut metrics, "http");
+    connections.register_unread(&mut metrics, "http");
     let proof = AddressProof::default();
     let announced = Details {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),

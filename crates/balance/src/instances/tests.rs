@@ -1,4 +1,4 @@
-use discovery::{Instance, LeaseId};
+use discovery::{Instance, LeaseId, Status};
 
 use super::*;
 use crate::{

@@ -11,6 +11,9 @@
 //! | too many addresses are being asked at once | 429 | `too_many_proofs` |
 //! | the service, or the token, has enough | 429 | `too_many_instances`, `too_many_services` |
 //! | the client asks too often | 429 | `rate_limited` |
+//! | the client's network has as many waiting requests as one may have | 429 | `too_many_waiting` |
+//! | more would be written in a minute than may be | 429 | `too_many_writes` |
+//! | more would be in etcd than may be | 429 | `too_much_stored` |
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,6 +21,11 @@ use axum::http::StatusCode;
 use discovery::{Address, ServiceName};
 use prometheus_client::encoding::EncodeLabelValue;
 use service_kit::Problem;
+
+use super::{
+    budget::{Budget, format_size},
+    writes::Bound,
+};
 
 /// How long a client should wait that found no room.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -101,6 +109,34 @@ pub enum Denied {
         /// When it may ask again.
         retry_after: Duration,
     },
+    /// The client's network has as many requests that wait for a change as one may have.
+    #[error("your network has {max} requests waiting for a change, as many as one may have; let one end first")]
+    Waiting {
+        /// How many it may have.
+        max: usize,
+    },
+    /// More would be written in a minute than may be.
+    #[error("{whose} has written as much as it may: {budget} changes and bytes a minute ({}); try again later", bound.flag())]
+    Writes {
+        /// Whose bound it is, as the subject of a sentence.
+        whose: String,
+        /// Which one.
+        bound: Bound,
+        /// What it is set to.
+        budget: Budget,
+        /// When there will be room.
+        retry_after: Duration,
+    },
+    /// More would be in etcd than may be.
+    #[error("{whose} would take more than {} in etcd ({}); remove something first", format_size(*max_bytes), bound.flag())]
+    Stored {
+        /// What would, as the subject of a sentence.
+        whose: String,
+        /// Which bound it is.
+        bound: Bound,
+        /// What it is set to.
+        max_bytes: u64,
+    },
 }
 
 /// The same, for a metric.
@@ -122,11 +158,26 @@ pub enum Reason {
     Services,
     /// [`Denied::Rate`]
     Rate,
+    /// [`Denied::Waiting`]
+    Waiting,
+    /// [`Denied::Writes`]
+    Writes,
+    /// [`Denied::Stored`]
+    Stored,
 }
 
 // === impl Denied ===
 
 impl Denied {
+    /// The bound of writes that was reached, if it was one.
+    #[must_use]
+    pub fn bound(&self) -> Option<Bound> {
+        match self {
+            Self::Writes { bound, .. } | Self::Stored { bound, .. } => Some(*bound),
+            _ => None,
+        }
+    }
+
     /// For a metric.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -139,6 +190,9 @@ impl Denied {
             Self::Instances { .. } => Reason::Instances,
             Self::Services { .. } => Reason::Services,
             Self::Rate { .. } => Reason::Rate,
+            Self::Waiting { .. } => Reason::Waiting,
+            Self::Writes { .. } => Reason::Writes,
+            Self::Stored { .. } => Reason::Stored,
         }
     }
 }
@@ -166,6 +220,9 @@ impl From<&Denied> for Problem {
             Denied::Instances { .. } => enough("too_many_instances", FULL_RETRY_AFTER),
             Denied::Services { .. } => enough("too_many_services", FULL_RETRY_AFTER),
             Denied::Rate { retry_after, .. } => enough("rate_limited", *retry_after),
+            Denied::Waiting { .. } => enough("too_many_waiting", BUSY_RETRY_AFTER),
+            Denied::Writes { retry_after, .. } => enough("too_many_writes", *retry_after),
+            Denied::Stored { .. } => enough("too_much_stored", FULL_RETRY_AFTER),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use ipnet::IpNet;
 use service_kit::names::parse_name_server;
 
-use super::names::AllowNames;
+use super::{
+    budget::{Budget, parse_size},
+    names::AllowNames,
+};
 
 /// Tokens, addresses, limits.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,6 +45,45 @@ pub struct AdmissionOptions {
     /// Most services that one token may have instances of.
     #[arg(long, env = "REGISTRY_SERVICES_PER_TOKEN_MAX", value_name = "N", default_value_t = 100)]
     pub services_per_token_max: usize,
+    /// How much may be written to etcd.
+    #[command(flatten)]
+    pub writes: WriteOptions,
+}
+
+/// How much may be written to etcd in a minute, and be there at the same time; see [`super::writes`].
+#[derive(Debug, Clone, clap::Args)]
+pub struct WriteOptions {
+    /// Most changes and bytes that one instance may write in a minute, as CHANGES/BYTES, with twenty minutes' worth at once; `off` for no
+    /// bound. A heartbeat that changes nothing costs nothing.
+    #[arg(long, env = "REGISTRY_INSTANCE_WRITES", value_name = "N/BYTES", default_value = "10/16KiB")]
+    pub instance_writes: Budget,
+    /// The same for all registrations with one token; where there are no tokens, of one client network (IPv4 address, IPv6 /64).
+    #[arg(long, env = "REGISTRY_TOKEN_INSTANCE_WRITES", value_name = "N/BYTES", default_value = "750/256KiB")]
+    pub token_instance_writes: Budget,
+    /// The same for all registrations together.
+    #[arg(long, env = "REGISTRY_ALL_INSTANCE_WRITES", value_name = "N/BYTES", default_value = "1500/512KiB")]
+    pub all_instance_writes: Budget,
+    /// The same for one setting of the config centre.
+    #[arg(long, env = "REGISTRY_SETTING_WRITES", value_name = "N/BYTES", default_value = "15/64KiB")]
+    pub setting_writes: Budget,
+    /// The same for all settings with one token, or of one client network.
+    #[arg(long, env = "REGISTRY_TOKEN_SETTING_WRITES", value_name = "N/BYTES", default_value = "75/128KiB")]
+    pub token_setting_writes: Budget,
+    /// The same for all settings together.
+    #[arg(long, env = "REGISTRY_ALL_SETTING_WRITES", value_name = "N/BYTES", default_value = "150/256KiB")]
+    pub all_setting_writes: Budget,
+    /// Most bytes that the registrations of one service may take in etcd: keys and values, dialects not counted.
+    #[arg(long, env = "REGISTRY_SERVICE_BYTES_MAX", value_name = "BYTES", default_value = "16MiB", value_parser = parse_size)]
+    pub service_bytes_max: u64,
+    /// Most bytes that all registrations together may take in etcd.
+    #[arg(long, env = "REGISTRY_INSTANCES_BYTES_MAX", value_name = "BYTES", default_value = "64MiB", value_parser = parse_size)]
+    pub instances_bytes_max: u64,
+    /// Most bytes that the settings of one service may take in etcd, keys and values: those whose first part is its name.
+    #[arg(long, env = "REGISTRY_SERVICE_SETTINGS_BYTES_MAX", value_name = "BYTES", default_value = "2MiB", value_parser = parse_size)]
+    pub service_settings_bytes_max: u64,
+    /// Most bytes that all settings together may take in etcd.
+    #[arg(long, env = "REGISTRY_SETTINGS_BYTES_MAX", value_name = "BYTES", default_value = "16MiB", value_parser = parse_size)]
+    pub settings_bytes_max: u64,
 }
 
 // === impl AdmissionOptions ===

@@ -1,6 +1,6 @@
-//! How many instances a service may have, and how many services a token.
+//! How many instances a service may have, how many services a token, and how much of etcd they may take.
 //!
-//! Asked only for an instance that is not there yet. The numbers come from the mirror, which is milliseconds behind: of
+//! The numbers are asked only for an instance that is not there yet, the bytes only for a value that grows. They come from the mirror, which is milliseconds behind: of
 //! many that come at the same instant some may pass beyond the bound. It is there to bound memory, not to count seats.
 
 use std::{
@@ -8,9 +8,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use discovery::ServiceName;
+use discovery::{InstanceKey, ServiceName};
 
-use super::denied::Denied;
+use super::{denied::Denied, options::WriteOptions, writes::Bound};
 use crate::view::View;
 
 /// The bounds, and which token has registered what at this replica.
@@ -18,6 +18,8 @@ use crate::view::View;
 pub struct Quotas {
     instances_max: usize,
     services_per_token_max: usize,
+    service_bytes_max: u64,
+    bytes_max: u64,
     services: Mutex<HashMap<String, HashSet<ServiceName>>>,
 }
 
@@ -26,8 +28,31 @@ pub struct Quotas {
 impl Quotas {
     /// With these bounds.
     #[must_use]
-    pub fn new(instances_max: usize, services_per_token_max: usize) -> Self {
-        Self { instances_max, services_per_token_max, services: Mutex::default() }
+    pub fn new(instances_max: usize, services_per_token_max: usize, writes: &WriteOptions) -> Self {
+        let (service_bytes_max, bytes_max) = (writes.service_bytes_max, writes.instances_bytes_max);
+        Self { instances_max, services_per_token_max, service_bytes_max, bytes_max, services: Mutex::default() }
+    }
+
+    /// Whether `key` may take `bytes` of etcd instead of what it takes now.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Stored`].
+    pub fn fits(&self, view: &View, key: &InstanceKey, bytes: u64) -> Result<(), Denied> {
+        let before = view.bytes_of_instance(key);
+        if bytes <= before {
+            return Ok(());
+        }
+        let is_beyond = |taken: u64, max: u64| taken.saturating_sub(before) + bytes > max;
+        if is_beyond(view.bytes_of(&key.service), self.service_bytes_max) {
+            let whose = format!("the service {}", key.service);
+            return Err(Denied::Stored { whose, bound: Bound::ServiceBytes, max_bytes: self.service_bytes_max });
+        }
+        if is_beyond(view.bytes(), self.bytes_max) {
+            let whose = "all registrations together".to_owned();
+            return Err(Denied::Stored { whose, bound: Bound::InstancesBytes, max_bytes: self.bytes_max });
+        }
+        Ok(())
     }
 
     /// Whether there is room for one more instance of `service`, announced with `token`.

@@ -16,6 +16,8 @@ pub(crate) struct Record {
     pub(crate) index: Revision,
     /// How many instances it has.
     pub(crate) count: usize,
+    /// What their keys and values take in etcd.
+    pub(crate) bytes: u64,
     pub(crate) tombstones: Tombstones,
     /// What happened after this index is all known.
     pub(crate) complete_since: Revision,
@@ -31,7 +33,7 @@ impl Record {
     /// A service of which nothing was known up to `floor`; `step` if it was found there, else 0.
     pub(crate) fn new(floor: Revision, step: u64) -> Self {
         let tombstones = Tombstones::default();
-        Self { index: floor, count: 0, tombstones, complete_since: floor, view: OnceLock::new(), step }
+        Self { index: floor, count: 0, bytes: 0, tombstones, complete_since: floor, view: OnceLock::new(), step }
     }
 
     /// Something happened at `revision`; returns the new index. It is higher than before this step, and all that happens

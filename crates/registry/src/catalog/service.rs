@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use discovery::{InstanceId, OtherHolder, Override, Reason, Registered, Revision, ServiceName, Status};
 
-use super::Tombstone;
+use super::{Rendered, Tombstone};
 
 /// Everything about one service at one moment; never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Entry {
     pub other_holder: Option<OtherHolder>,
     /// The service's index when this last changed.
     pub changed: Revision,
+    /// As lists and event streams show it.
+    pub json: Rendered,
 }
 
 /// What happened to a service since an earlier index.

@@ -31,6 +31,9 @@ pub trait View {
 
     /// Up to where it is known.
     fn revision(&self) -> Revision;
+
+    /// The addresses of a host name outside of the zone; none, while none is known.
+    fn addresses(&self, host: &HostName) -> Vec<IpAddr>;
 }
 
 /// What is at a name.
@@ -73,11 +76,14 @@ pub(super) fn find(zone: &Zone, view: &impl View, name: &Name, kind: RecordType,
             let entries = known.as_ref().map_or(&[][..], |known| &known.instances);
             let tagged: Vec<&Arc<Entry>> = entries.iter().filter(|entry| has_tag(entry, tag.as_deref())).collect();
             let found = match tagged.is_empty() {
+                true if is_above_a_tag(entries, tag.as_deref()) => Found::NoData,
                 true => Found::NoName,
-                false => at_service(zone, name, kind, &tagged, srv_only, most),
+                false => at_service(zone, view, &Question { name, kind, srv_only, most }, &tagged),
             };
-            // "Nobody" must be true; who is there may be told from memory.
+            // "Nobody" must be true; who is there may be told from memory, and so may what they have not: an instance without an
+            // IPv6 address has none, whatever etcd says next. A client that asks for both would take neither else.
             match found {
+                Found::NoData if tagged.iter().any(|entry| is_in_rotation(entry)) => found,
                 Found::NoData | Found::NoName if !view.is_fresh() => Found::Unknown,
                 found => found,
             }
@@ -85,41 +91,71 @@ pub(super) fn find(zone: &Zone, view: &impl View, name: &Name, kind: RecordType,
     }
 }
 
+/// What is asked at a service's name.
+struct Question<'a> {
+    name: &'a Name,
+    kind: RecordType,
+    srv_only: bool,
+    most: usize,
+}
+
+fn is_in_rotation(entry: &Entry) -> bool {
+    entry.status().is_in_rotation()
+}
+
+/// Whether a name with more labels in front is there: `4.mail.service.muster`, where `v1.4` is a tag (RFC 8020).
+fn is_above_a_tag(entries: &[Arc<Entry>], labels: Option<&str>) -> bool {
+    let Some(labels) = labels else { return false };
+    let is_below = |tag: &String| {
+        let rest = tag.len().checked_sub(labels.len()).and_then(|at| Some((tag.get(..at)?, tag.get(at..)?)));
+        rest.is_some_and(|(front, end)| front.ends_with('.') && end.eq_ignore_ascii_case(labels))
+    };
+    entries.iter().any(|entry| entry.registered.instance.tags.iter().any(is_below))
+}
+
 fn has_tag(entry: &Entry, tag: Option<&str>) -> bool {
     let tags = &entry.registered.instance.tags;
     tag.is_none_or(|tag| tags.iter().any(|own| own.eq_ignore_ascii_case(tag)))
 }
 
-fn at_service(
-    zone: &Zone,
-    name: &Name,
-    kind: RecordType,
-    entries: &[&Arc<Entry>],
-    srv_only: bool,
-    most: usize,
-) -> Found {
-    let passing = entries.iter().filter(|entry| entry.status().is_in_rotation());
+fn at_service(zone: &Zone, view: &impl View, question: &Question<'_>, entries: &[&Arc<Entry>]) -> Found {
+    let passing = entries.iter().filter(|entry| is_in_rotation(entry));
     let mut passing: Vec<&Instance> = passing.map(|entry| &entry.registered.instance).collect();
-    let more = passing.len() > most;
-    let chosen = passing.partial_shuffle(&mut rand::rng(), most).0;
-    match kind {
-        RecordType::SRV => servers(zone, name, chosen, more),
-        RecordType::A | RecordType::AAAA | RecordType::ANY if !srv_only => addresses(name, kind, chosen, more),
+    let more = passing.len() > question.most;
+    let chosen = passing.partial_shuffle(&mut rand::rng(), question.most).0;
+    let known = |host: &HostName| if zone.apex().zone_of(&host_name(host)) { Vec::new() } else { view.addresses(host) };
+    match question.kind {
+        RecordType::SRV => servers(zone, question.name, chosen, more, known),
+        RecordType::A | RecordType::AAAA | RecordType::ANY | RecordType::CNAME if !question.srv_only => {
+            addresses(question, chosen, more, known)
+        }
         _ => Found::NoData,
     }
 }
 
-/// Every address once, however many instances are there.
-fn addresses(name: &Name, kind: RecordType, instances: &[&Instance], more: bool) -> Found {
+/// Every address once, however many instances are there; those of host names are told at the service's own name, so that a client
+/// or a forwarder need not follow an alias, which most do not.
+fn addresses(
+    &Question { name, kind, .. }: &Question<'_>,
+    instances: &[&Instance],
+    more: bool,
+    known: impl Fn(&HostName) -> Vec<IpAddr>,
+) -> Found {
     let mut seen = BTreeSet::new();
-    let ips = instances.iter().filter_map(|instance| instance.address.host.ip()).filter(|ip| seen.insert(*ip));
-    let answers: Vec<Record> = ips.flat_map(|ip| address_record(name, ip, TTL_SECS, kind)).collect();
+    let ips = instances.iter().flat_map(|instance| match &instance.address.host {
+        Host::Name(host) => known(host),
+        Host::V4(ip) => vec![(*ip).into()],
+        Host::V6(ip) => vec![(*ip).into()],
+    });
+    let ips: Vec<IpAddr> = ips.filter(|ip| seen.insert(*ip)).collect();
+    let answers: Vec<Record> = ips.iter().flat_map(|ip| address_record(name, *ip, TTL_SECS, kind)).collect();
     let alias = instances.iter().find_map(|instance| match &instance.address.host {
         Host::Name(host) => Some(host),
         Host::V4(_) | Host::V6(_) => None,
     });
     match alias {
-        // A name beside addresses would be an alias beside other records, which there must not be (RFC 1034 3.6.2).
+        // It does not resolve here; whoever asks may know better. A name beside addresses would be an alias beside other
+        // records, which there must not be (RFC 1034 3.6.2).
         Some(host) if seen.is_empty() => {
             Found::plain(vec![Record::from_rdata(name.clone(), TTL_SECS, RData::CNAME(CNAME(host_name(host))))])
         }
@@ -128,20 +164,27 @@ fn addresses(name: &Name, kind: RecordType, instances: &[&Instance], more: bool)
     }
 }
 
-fn servers(zone: &Zone, name: &Name, instances: &[&Instance], more: bool) -> Found {
+fn servers(
+    zone: &Zone,
+    name: &Name,
+    instances: &[&Instance],
+    more: bool,
+    known: impl Fn(&HostName) -> Vec<IpAddr>,
+) -> Found {
     if instances.is_empty() {
         return Found::NoData;
     }
     let (mut answers, mut additionals, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     for instance in instances {
-        let ip = instance.address.host.ip();
-        let target = match &instance.address.host {
-            Host::Name(host) => host_name(host),
-            Host::V4(ip) => zone.name_of((*ip).into()),
-            Host::V6(ip) => zone.name_of((*ip).into()),
+        let spelled = |ip: IpAddr| (zone.name_of(ip), vec![ip], SPELLED_TTL_SECS);
+        let (target, ips, ttl_secs) = match &instance.address.host {
+            Host::Name(host) => (host_name(host), known(host), TTL_SECS),
+            Host::V4(ip) => spelled((*ip).into()),
+            Host::V6(ip) => spelled((*ip).into()),
         };
-        if let Some(ip) = ip.filter(|ip| seen.insert(*ip)) {
-            additionals.extend(address_record(&target, ip, SPELLED_TTL_SECS, RecordType::ANY));
+        if seen.insert(target.clone()) {
+            let records = ips.into_iter().flat_map(|ip| address_record(&target, ip, ttl_secs, RecordType::ANY));
+            additionals.extend(records);
         }
         let server = SRV::new(PRIORITY, instance.weight.get(), instance.address.port.get(), target);
         answers.push(Record::from_rdata(name.clone(), TTL_SECS, RData::SRV(server)));

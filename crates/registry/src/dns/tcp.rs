@@ -77,7 +77,7 @@ async fn converse(mut stream: TcpStream, dns: &Dns, limits: Limits, place: &Plac
     let mut question = Vec::new();
     loop {
         timeout(limits.idle, read(&mut stream, &mut question)).await??;
-        let Some(answer) = dns.answer(&question, Transport::Tcp) else { return Ok(()) };
+        let Some(answer) = dns.answer(&question, Transport::Tcp).await else { return Ok(()) };
         let length = u16::try_from(answer.len()).expect("an answer is made to fit");
         let framed = [&length.to_be_bytes()[..], &answer].concat();
         place.begin();

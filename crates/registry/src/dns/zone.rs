@@ -92,15 +92,18 @@ impl Zone {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         match labels.as_slice() {
             [] => Place::Apex,
-            ["service" | "addr" | "ns"] | ["_tcp", "service"] => Place::Hollow,
+            ["service" | "addr" | "ns"] => Place::Hollow,
             [address, "addr"] => spelled(address).map_or(Place::Nothing, Place::Address),
-            [service, "_tcp", "service"] => match service.strip_prefix('_') {
-                Some(service) => found(service, None, true),
+            // No service has such a name, but others are below it.
+            [protocol, "service"] if protocol.starts_with('_') => Place::Hollow,
+            // As Consul reads RFC 2782: what stands for the protocol is a tag, unless it is tcp.
+            [service, protocol, "service"] if protocol.starts_with('_') => match service.strip_prefix('_') {
+                Some(service) => found(service, protocol.strip_prefix('_').filter(|tag| *tag != "tcp"), true),
                 None => Place::Nothing,
             },
             [service, "service"] => found(service, None, false),
             // A tag may have dots: `v1.4.mail.service.muster`.
-            [tag @ .., service, "service"] => found(service, Some(tag.join(".")), false),
+            [tag @ .., service, "service"] => found(service, Some(&tag.join(".")), false),
             _ => Place::Nothing,
         }
     }
@@ -135,9 +138,9 @@ impl Zone {
     }
 }
 
-fn found(service: &str, tag: Option<String>, srv_only: bool) -> Place {
+fn found(service: &str, tag: Option<&str>, srv_only: bool) -> Place {
     match service.parse() {
-        Ok(service) => Place::Service { service, tag, srv_only },
+        Ok(service) => Place::Service { service, tag: tag.map(str::to_owned), srv_only },
         Err(_) => Place::Nothing,
     }
 }
@@ -184,6 +187,8 @@ mod tests {
         assert_eq!(place("v1.4.mail.service.muster."), service("mail", Some("v1.4"), false));
         assert_eq!(place("_Mail._TCP.service.muster."), service("mail", None, true));
         assert_eq!(place("service.service.muster."), service("service", None, false));
+        assert_eq!(place("_web._EU.service.muster."), service("web", Some("eu"), true));
+        assert_eq!(place("_web._udp.service.muster."), service("web", Some("udp"), true));
     }
 
     #[test]
@@ -194,7 +199,7 @@ mod tests {
         for name in ["x.muster.", "a.ns.muster.", "-.service.muster.", "mail._tcp.service.muster.", "a.addr.muster."] {
             assert_eq!(place(name), Place::Nothing, "{name}");
         }
-        for name in ["service.muster.", "_tcp.service.muster.", "addr.muster.", "ns.muster."] {
+        for name in ["service.muster.", "_tcp.service.muster.", "_eu.service.muster.", "addr.muster.", "ns.muster."] {
             assert_eq!(place(name), Place::Hollow, "{name}");
         }
         assert_eq!(place("muster."), Place::Apex);

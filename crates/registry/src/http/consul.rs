@@ -14,7 +14,8 @@
 //! drop it, too.
 //!
 //! Blocking queries (`?index=N&wait=2m`) and `?tag=` work on all lists. Other parameters (`dc`, `near`, `stale`, …) mean
-//! nothing here and are let pass, but for `filter`, whose absence would be noticed too late: it is refused. Wire formats:
+//! nothing here and are let pass, but for those that select (`filter`, `node-meta`, `peer`, `sg`), whose absence would be noticed too
+//! late: they are refused. What becomes of the fields of a registration is in [`fields`]. Wire formats:
 //! <https://developer.hashicorp.com/consul/api-docs>. Errors are problems as everywhere, with Consul's status codes.
 //!
 //! Consul's agents are where their services are; here any registry is everybody's agent. So ids are looked for among all
@@ -22,6 +23,7 @@
 
 mod agent;
 mod catalog;
+mod fields;
 mod registration;
 
 use std::time::Duration;
@@ -75,8 +77,8 @@ fn read(Pairs(pairs): &Pairs) -> Result<(Filter, Poll), Problem> {
     let (mut filter, mut poll) = (Filter::default(), Poll::default());
     for (name, value) in pairs {
         match name.as_str() {
-            "filter" => {
-                let detail = "filter: expressions are not understood here; filter with tag and passing, or yourself";
+            "filter" | "node-meta" | "peer" | "sg" if !value.is_empty() => {
+                let detail = format!("{name}: is not understood here; filter with tag and passing, or yourself");
                 return Err(Problem::new(StatusCode::BAD_REQUEST, "no_filters", detail));
             }
             "passing" | "tag" => drop(filter.take(name, value)?),

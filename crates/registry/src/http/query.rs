@@ -120,7 +120,8 @@ mod tests {
         let key = "service/mail/a".parse().unwrap();
         let registered =
             Registered { key, instance, lease: None, created: Revision::default(), modified: Revision::default() };
-        Entry { registered, overridden: None, other_holder: None, changed: Revision::default() }
+        let json = crate::catalog::Rendered::default();
+        Entry { registered, overridden: None, other_holder: None, changed: Revision::default(), json }
     }
 
     fn filter(pairs: &[(&str, &str)]) -> Filter {

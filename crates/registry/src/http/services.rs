@@ -8,15 +8,16 @@
 //! It carries an `index`, too. Sent back as `?index=N&wait=30s`, it makes the next answer wait until something about this
 //! very service has changed, or until the time is over; what is answered is always the whole state.
 
-use axum::{Json, extract::State, http::HeaderMap};
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use discovery::ServiceName;
 use serde::Serialize;
 use service_kit::Problem;
 
 use super::{
     Api,
-    listing::{AsOf, InstanceEntry, ServiceEntry, TombstoneEntry},
+    listing::{AsOf, ServiceEntry, TombstoneEntry},
     path::ServicePath,
+    pieces::{ListBody, listed, to_json},
     query::{Filter, Pairs, Poll, unknown},
     waiting::{index_header, loaded},
 };
@@ -30,13 +31,12 @@ pub(super) struct ServiceList {
     services: Vec<ServiceEntry>,
 }
 
-/// `GET /v1/services/{service}/instances`
+/// `GET /v1/services/{service}/instances`, but for the field `instances`.
 #[derive(Debug, Serialize)]
 pub(super) struct InstanceList {
     #[serde(flatten)]
     as_of: AsOf,
     service: ServiceName,
-    instances: Vec<InstanceEntry>,
     /// With `include=tombstones`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tombstones: Option<Vec<TombstoneEntry>>,
@@ -69,7 +69,7 @@ pub(super) async fn instances(
     State(api): State<Api>,
     ServicePath(service): ServicePath,
     Pairs(pairs): Pairs,
-) -> Result<(HeaderMap, Json<InstanceList>), Problem> {
+) -> Result<Response, Problem> {
     let (mut poll, mut filter, mut with_tombstones) = (Poll::default(), Filter::default(), false);
     for (name, value) in &pairs {
         match (name.as_str(), value.as_str()) {
@@ -84,8 +84,12 @@ pub(super) async fn instances(
     let (index, view) = api.catalog.read(&service);
     let as_of = AsOf::new(&api.catalog, index)?;
     let entries = view.iter().flat_map(|view| &view.instances).filter(|entry| filter.matches(entry));
-    let instances = entries.map(|entry| InstanceEntry::from(&**entry)).collect();
+    let entries: Vec<_> = entries.cloned().collect();
     let dead = || view.iter().flat_map(|view| &view.tombstones).map(TombstoneEntry::from).collect();
     let tombstones = with_tombstones.then(dead);
-    Ok((index_header(index), Json(InstanceList { as_of, service, instances, tombstones })))
+    let mut head = to_json(&InstanceList { as_of, service, tombstones });
+    // The list is the last field.
+    head.pop();
+    head.extend_from_slice(b",\"instances\":");
+    Ok(ListBody::new(head, listed(entries), b"}").answer(index_header(index)))
 }

@@ -1,10 +1,14 @@
 //! Answering later: when something has changed, or when the client's patience is over.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use discovery::Revision;
-use service_kit::Problem;
+use service_kit::{Problem, connections::ClientNetwork};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -13,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::query::Poll;
 use crate::{
+    admission::{self, Admission, Denied},
     catalog::{Catalog, Topic},
     error::RegistryError,
 };
@@ -29,17 +34,35 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How many clients wait at most. Each holds one of the server's 4096 connections, and heartbeats need some, too.
 const WAITING_MAX: usize = 3072;
 
+/// How many clients of one network wait at most: half, as of connections ([`service_kit::connections`]), so that one network alone
+/// cannot keep all others from waiting.
+const WAITING_PER_CLIENT_MAX: usize = WAITING_MAX / 2;
+
 /// Where clients wait. Clones share it.
 #[derive(Debug, Clone)]
 pub struct WaitingRoom {
     places: Arc<Semaphore>,
+    shares: Shares,
+    admission: Admission,
     closing: CancellationToken,
+}
+
+/// How many places each network holds.
+#[derive(Debug, Clone, Default)]
+struct Shares(Arc<Mutex<HashMap<ClientNetwork, usize>>>);
+
+/// One place of a network's, until it is dropped.
+#[derive(Debug)]
+struct Share {
+    shares: Shares,
+    network: ClientNetwork,
 }
 
 /// A place in the waiting room, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
+    _share: Option<Share>,
     closing: CancellationToken,
 }
 
@@ -47,32 +70,62 @@ pub(super) struct Place {
 
 impl WaitingRoom {
     /// Everybody is sent away, with the answer as it stands, when `closing` is cancelled: an orderly end does not wait for
-    /// those who wait.
-    pub fn new(closing: CancellationToken) -> Self {
-        Self { places: Arc::new(Semaphore::new(WAITING_MAX)), closing }
+    /// those who wait. `admission` counts who is refused.
+    pub fn new(admission: Admission, closing: CancellationToken) -> Self {
+        let (places, shares) = (Arc::new(Semaphore::new(WAITING_MAX)), Shares::default());
+        Self { places, shares, admission, closing }
     }
 
-    /// Takes a place.
+    /// Takes a place for the client whose request is being served.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Crowded`].
+    /// [`RegistryError::Crowded`]; [`Denied::Waiting`] when the client's network holds its share.
     pub(super) fn enter(&self) -> Result<Place, RegistryError> {
+        let share =
+            admission::client().map(|client| self.shares.take(ClientNetwork::of(client), WAITING_PER_CLIENT_MAX));
+        let share = share.transpose().inspect_err(|denied| self.admission.count(denied))?;
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| RegistryError::Crowded)?;
-        Ok(Place { _permit: permit, closing: self.closing.clone() })
+        Ok(Place { _permit: permit, _share: share, closing: self.closing.clone() })
     }
 
     /// Waits as `poll` asks.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Crowded`].
+    /// As [`WaitingRoom::enter`].
     pub(super) async fn wait(&self, catalog: &Catalog, topic: Topic, poll: &Poll) -> Result<(), RegistryError> {
         let Some(seen) = poll.seen else { return Ok(()) };
         let place = self.enter()?;
         tokio::select! {
             _ = catalog.wait(topic, seen, poll.until()) => Ok(()),
             () = place.closed() => Ok(()),
+        }
+    }
+}
+
+// === impl Shares ===
+
+impl Shares {
+    fn take(&self, network: ClientNetwork, max: usize) -> Result<Share, Denied> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(network).or_default();
+        if *count >= max {
+            return Err(Denied::Waiting { max });
+        }
+        *count += 1;
+        Ok(Share { shares: self.clone(), network })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.shares.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.network);
+            }
         }
     }
 }
@@ -106,4 +159,22 @@ pub(super) fn index_header(index: Revision) -> HeaderMap {
 pub(super) fn loaded(catalog: &Catalog) -> Result<(), Problem> {
     catalog.age()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_holds_its_share_keeps_no_other_network_out() {
+        let shares = Shares::default();
+        let network = |last: u8| ClientNetwork::of([10, 0, 0, last].into());
+        let held: Vec<Share> = (0..3).map(|_| shares.take(network(1), 3).unwrap()).collect();
+        assert!(matches!(shares.take(network(1), 3), Err(Denied::Waiting { max: 3 })));
+        let other = shares.take(network(2), 3).unwrap();
+        drop(held);
+        assert!(shares.take(network(1), 3).is_ok(), "who leaves makes room");
+        drop(other);
+        assert!(shares.0.lock().unwrap().is_empty(), "nothing is remembered of who has left");
+    }
 }

@@ -10,37 +10,44 @@
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>.) The last event of everything that happened at once
 //! carries an `id`, the service's index. A client that comes back with it as `Last-Event-ID` (a browser's `EventSource`
 //! does so by itself), at this replica or another, gets what it missed; if that can no longer be told, a reset.
+//!
+//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes, which is made when it
+//! has taken what was before. One that does not read at all loses its connection ([`service_kit::serve`]).
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::State,
-    http::HeaderMap,
-    response::{Sse, sse::Event},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use discovery::{Revision, ServiceName};
-use futures::{Stream, stream::unfold};
-use serde::Serialize;
-use serde_json::json;
+use futures::stream::unfold;
 use service_kit::Problem;
 use tokio::time::timeout;
 
 use super::{
     Api,
-    listing::{InstanceEntry, TombstoneEntry},
+    listing::TombstoneEntry,
+    pieces::{Chunks, json, listed, to_json},
     query::{Pairs, unknown},
     waiting::{Place, loaded},
 };
 use crate::{
-    catalog::{Catalog, Delta, Entry, Subscription, Topic},
+    catalog::{Catalog, Delta, Entry, Subscription, Tombstone, Topic},
     error,
 };
 
 /// How long the stream stays silent at most. A client, a proxy, or the kernel then notices that the other end is gone.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// How long a client should wait before it comes back, in case the stream ends.
-const RETRY: Duration = Duration::from_secs(1);
+/// What a stream begins with: how long a client should wait before it comes back, in milliseconds, in case the stream ends.
+const BEGINNING: &[u8] = b"retry: 1000\n: following\n\n";
+
+/// What is being sent, made while it is.
+type Unsent = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// One client that follows one service. Dropped when the client goes away, and with it all that it holds.
 struct Follower {
@@ -48,16 +55,16 @@ struct Follower {
     service: ServiceName,
     subscription: Subscription,
     place: Place,
-    /// The index up to which everything was sent; `None`: nothing was.
+    /// The index up to which everything was sent, or is in `unsent`; `None`: nothing was.
     sent: Option<Revision>,
-    queue: VecDeque<Event>,
+    unsent: Unsent,
 }
 
 pub(super) async fn watch(
     State(api): State<Api>,
     Pairs(pairs): Pairs,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let mut service = None;
     for (name, value) in &pairs {
         match name.as_str() {
@@ -70,25 +77,29 @@ pub(super) async fn watch(
     let place = api.waiting.enter()?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).map(Revision);
     let subscription = api.catalog.subscribe(Topic::Service(service.clone()));
-    let queue = VecDeque::from([Event::default().retry(RETRY).comment("following")]);
-    let follower = Follower { catalog: api.catalog, service, subscription, place, sent: seen, queue };
-    Ok(Sse::new(unfold(follower, |mut follower| async move {
-        let event = follower.next().await?;
-        Some((Ok(event), follower))
-    })))
+    let unsent: Unsent = Box::new([Bytes::from_static(BEGINNING)].into_iter());
+    let follower = Follower { catalog: api.catalog, service, subscription, place, sent: seen, unsent };
+    let body = Body::from_stream(unfold(follower, |mut follower| async move {
+        let bytes = follower.next().await?;
+        Some((Ok::<_, Infallible>(bytes), follower))
+    }));
+    let fields: [(HeaderName, HeaderValue); 2] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    Ok((fields, body).into_response())
 }
 
 // === impl Follower ===
 
 impl Follower {
-    /// The next event; `None` when the registry ends.
-    async fn next(&mut self) -> Option<Event> {
+    /// What to send next; `None` when the registry ends. Asked for only when the client has taken most of what was before.
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
-                return Some(event);
+            if let Some(bytes) = self.unsent.next() {
+                return Some(bytes);
             }
-            self.look();
-            if !self.queue.is_empty() {
+            if self.look() {
                 continue;
             }
             tokio::select! {
@@ -100,42 +111,58 @@ impl Follower {
         }
     }
 
-    /// Queues what has happened since it last looked.
-    fn look(&mut self) {
+    /// Whether anything has happened since it last looked, which is to be sent then.
+    fn look(&mut self) -> bool {
         let (index, view) = self.catalog.read(&self.service);
         if self.sent == Some(index) {
-            return;
+            return false;
         }
         let seen = self.sent.replace(index);
         let delta = seen.and_then(|seen| view.as_ref()?.since(seen));
-        let mut events = match &delta {
-            Some(delta) => changes(delta),
-            None => vec![reset(index, view.as_ref().map(|view| &*view.instances).unwrap_or_default())],
+        self.unsent = match delta {
+            Some(delta) => Box::new(Chunks::of(changes(delta, index))),
+            None => Box::new(Chunks::of(reset(index, view.map(|view| view.instances.clone()).unwrap_or_default()))),
         };
-        if let Some(last) = events.pop() {
-            events.push(last.id(index.0.to_string()));
-        }
-        self.queue.extend(events);
+        true
     }
 
-    fn heartbeat(&self) -> Event {
+    fn heartbeat(&self) -> Bytes {
         let age =
             self.catalog.age().map_or_else(|error| error.to_string(), |age| format!("age_ms {}", age.as_millis()));
-        Event::default().comment(age)
+        format!(": {age}\n\n").into()
     }
 }
 
-fn changes(Delta { changed, removed }: &Delta) -> Vec<Event> {
-    let removed = removed.iter().map(|tombstone| event("remove", &TombstoneEntry::from(tombstone)));
-    let changed = changed.iter().map(|entry| event("add", &InstanceEntry::from(&**entry)));
-    removed.chain(changed).collect()
+/// One of the things that have happened.
+enum Happened {
+    Removed(Tombstone),
+    Changed(Arc<Entry>),
 }
 
-fn reset(index: Revision, instances: &[Arc<Entry>]) -> Event {
-    let instances: Vec<_> = instances.iter().map(|entry| InstanceEntry::from(&**entry)).collect();
-    event("reset", &json!({ "revision": index.0, "instances": instances }))
+/// An event for each, of which the last has the id.
+fn changes(Delta { changed, removed }: Delta, index: Revision) -> impl Iterator<Item = Bytes> {
+    let last = (removed.len() + changed.len()).saturating_sub(1);
+    let all = removed.into_iter().map(Happened::Removed).chain(changed.into_iter().map(Happened::Changed));
+    all.enumerate().flat_map(move |(place, one)| {
+        let (name, data) = match one {
+            Happened::Removed(tombstone) => ("remove", to_json(&TombstoneEntry::from(&tombstone)).into()),
+            Happened::Changed(entry) => ("add", json(&entry)),
+        };
+        [begin(name), data, end((place == last).then_some(index))]
+    })
 }
 
-fn event(name: &'static str, data: &impl Serialize) -> Event {
-    Event::default().event(name).json_data(data).expect("structs of strings and numbers always become JSON")
+/// One event with everything.
+fn reset(index: Revision, instances: Vec<Arc<Entry>>) -> impl Iterator<Item = Bytes> {
+    let head = [begin("reset"), format!("{{\"revision\":{index},\"instances\":[").into()];
+    head.into_iter().chain(listed(instances)).chain([Bytes::from_static(b"]}"), end(Some(index))])
+}
+
+fn begin(name: &str) -> Bytes {
+    format!("event: {name}\ndata: ").into()
+}
+
+/// The end of the event's data, which JSON keeps on one line, and of the event.
+fn end(id: Option<Revision>) -> Bytes {
+    id.map_or_else(|| Bytes::from_static(b"\n\n"), |id| format!("\nid: {id}\n\n").into())
 }

@@ -83,8 +83,9 @@ impl Registrar {
         seen: Option<Held>,
     ) -> Result<Round, RegistryError> {
         let Heartbeat { key, instance, ttl, .. } = heartbeat;
+        let reserved = self.admission.reserve(key, instance, self.etcd.bytes_of(key, instance))?;
         match self.etcd.claim_as(lease, key, instance, *ttl, seen.as_ref()).await {
-            Ok(claim) => self.claimed(heartbeat, claim),
+            Ok(claim) => self.claimed(heartbeat, claim, reserved),
             Err(EtcdError::LeaseInUse { .. }) => Err(RegistryError::LeaseInUse(Incarnation(lease))),
             // It was revoked between the grant and the put: by a farewell of this very life.
             Err(EtcdError::Register { source, .. }) if source.is_lease_gone() => {

@@ -88,6 +88,70 @@ async fn lists_have_the_shape_and_the_headers_of_consul() {
 }
 
 #[tokio::test]
+async fn registering_again_keeps_the_state_of_the_check() {
+    let etcd = EtcdCluster::start(1).await;
+    let replicas = [Registry::start(&etcd).await, Registry::start(&etcd).await];
+    let register = async |replica: usize, body: serde_json::Value| {
+        let answer =
+            replicas[replica].ask_until_answered(Method::PUT, "/v1/agent/service/register", &body.to_string()).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+    };
+    let body = json!({ "Name": "mail", "ID": "x", "Address": "10.0.0.5", "Port": 7070, "Check": { "TTL": "30s" } });
+    let stored = || value(&etcd, "service/mail/x").unwrap();
+    register(0, body.clone()).await;
+    assert!(stored().ends_with("?status=critical"), "until it says that it is well");
+    replicas[0].ask_until_answered(Method::PUT, "/v1/agent/check/pass/service:x", "").await.accepted();
+    replicas[1].wait_for_instance("mail", "x", true).await;
+    wait_until("the other replica knows", SOON, async || {
+        replicas[1].instances("mail").await["x"]["status"] == "passing"
+    })
+    .await;
+    for replica in [0, 1, 0] {
+        let mut again = body.clone();
+        again["Tags"] = json!([format!("r{replica}")]);
+        register(replica, again).await;
+        assert_eq!(stored(), format!("http://10.0.0.5:7070?tag=r{replica}"), "passing, with what is new");
+    }
+    replicas[0].ask_until_answered(Method::PUT, "/v1/agent/check/fail/service:x", "").await.accepted();
+    let mut passing = body.clone();
+    passing["Check"]["Status"] = json!("passing");
+    register(0, passing.clone()).await;
+    assert!(stored().contains("status=critical"), "the report counts, as in Consul");
+    passing["Address"] = json!("10.0.0.6");
+    register(0, passing).await;
+    assert_eq!(stored(), "10.0.0.6:7070", "one that has moved is another program");
+}
+
+#[tokio::test]
+async fn a_check_is_reported_by_the_id_that_it_was_registered_with_at_any_replica() {
+    let etcd = EtcdCluster::start(1).await;
+    let replicas = [Registry::start(&etcd).await, Registry::start(&etcd).await];
+    let tcp = json!({ "TCP": "10.0.0.5:7070", "Interval": "10s" });
+    for (id, checks, check) in [
+        ("a", json!([{ "TTL": "30s", "CheckID": "alive" }]), "alive"),
+        ("b", json!([tcp, { "TTL": "30s" }]), "service:b:2"),
+        ("10.0.0.5:1", json!([{ "TTL": "30s" }]), "service:10.0.0.5:1"),
+    ] {
+        let body = json!({ "Name": "mail", "ID": id, "Address": "10.0.0.5", "Port": 7070, "Checks": checks });
+        let answer = replicas[0].ask_until_answered(Method::PUT, "/v1/agent/service/register", &body.to_string()).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let path = format!("/v1/agent/check/pass/{check}");
+        replicas[0].ask_until_answered(Method::PUT, &path, "").await.accepted();
+        replicas[1].wait_for_instance("mail", id, true).await;
+        replicas[1].ask_until_answered(Method::PUT, &path, "").await.accepted();
+        let is_passing = async || {
+            let list = replicas[1].get("/v1/health/service/mail?passing").await.accepted();
+            let entry = list.as_array().unwrap().iter().find(|entry| entry["Service"]["ID"] == id).cloned();
+            entry.is_some_and(|entry| entry["Checks"][0]["CheckID"] == check && entry["Service"]["Meta"] == json!({}))
+        };
+        wait_until("it is passing, under its check's id", SOON, is_passing).await;
+    }
+    assert_eq!(replicas[0].ask_until_answered(Method::PUT, "/v1/agent/check/pass/dead", "").await.status, 404);
+    let refused = replicas[0].get("/v1/health/service/mail?node-meta=a:b").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (400, "no_filters"));
+}
+
+#[tokio::test]
 async fn a_check_keeps_an_instance_as_it_was_registered_and_an_id_that_two_have_is_refused() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;

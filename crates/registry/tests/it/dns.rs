@@ -23,8 +23,8 @@ use tokio::{
 use crate::support::{Registry, instance_path, metric};
 
 /// A registry that answers DNS questions on a port of its own.
-struct Named {
-    registry: Registry,
+pub(crate) struct Named {
+    pub(crate) registry: Registry,
     dns: SocketAddr,
 }
 
@@ -41,16 +41,26 @@ impl Named {
 
     async fn launch_at_rate(endpoints: Vec<String>, rate: u32) -> Self {
         let dns = SocketAddr::from(([127, 0, 0, 1], free_ports(1)[0]));
+        Self::launch_with(endpoints, dns, |config| config.dns_client_rate = rate).await
+    }
+
+    /// One that answers at `dns`, configured otherwise.
+    pub(crate) async fn launch_with(
+        endpoints: Vec<String>,
+        dns: SocketAddr,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let configure = |config: &mut Config| {
             config.dns_listen = DnsListen::At(dns);
-            config.dns_client_rate = rate;
+            config.dns_client_rate = 0;
+            configure(config);
         };
         let registry = Registry::launch(endpoints, configure).await;
         wait_until("it answers over TCP", SOON, async || TcpStream::connect(dns).await.is_ok()).await;
         Self { registry, dns }
     }
 
-    async fn register(&self, key: &str, body: &str) {
+    pub(crate) async fn register(&self, key: &str, body: &str) {
         // Nobody keeps it alive while `dig` starts again and again.
         self.registry.beat(key, &body.replacen('{', r#"{"ttl_ms":600000,"#, 1)).await;
         let (service, instance) = key.split_once('/').unwrap();
@@ -89,7 +99,7 @@ impl Named {
         panic!("no answer about {name}");
     }
 
-    async fn code(&self, name: &str) -> ResponseCode {
+    pub(crate) async fn code(&self, name: &str) -> ResponseCode {
         self.ask(name, RecordType::A).await.metadata.response_code
     }
 }
@@ -218,6 +228,8 @@ async fn while_etcd_is_away_the_known_are_found_and_nobody_is_said_to_be_gone() 
     .await;
     let known = named.ask("mail.service.muster.", RecordType::A).await;
     assert_eq!((known.metadata.response_code, known.answers.len()), (ResponseCode::NoError, 1));
+    let other = named.ask("mail.service.muster.", RecordType::AAAA).await;
+    assert_eq!((other.metadata.response_code, other.answers.len()), (ResponseCode::NoError, 0), "as well known");
 }
 
 #[tokio::test]

@@ -47,6 +47,15 @@ impl Registry {
         taken.await.accepted()
     }
 
+    /// [`Registry::ask`], again while the answer is 503, as any client would.
+    pub(crate) async fn ask_until_answered(&self, method: Method, path: &str, body: &str) -> Answer {
+        let answered = wait_for("an answer other than 503", SOON, async || {
+            let answer = self.ask(method.clone(), path, body.to_owned()).await;
+            (answer.status != 503).then_some(answer)
+        });
+        answered.await
+    }
+
     /// Starts one and waits until it is ready.
     pub(crate) async fn start(etcd: &EtcdCluster) -> Self {
         Self::start_with(etcd, |_| {}).await

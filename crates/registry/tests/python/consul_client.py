@@ -59,6 +59,19 @@ assert answers[0][1][0]["Checks"][0]["Status"] == "critical", answers
 assert client.agent.check.ttl_warn("service:mail-1")
 wait_until("passing again", passing)
 
+# Registering again keeps the state of the check, and checks may have ids of their own.
+assert client.agent.service.register(
+    "mail", service_id="mail-1", address="10.0.0.5", port=7070, tags=["blue"], meta={"owner": "ops"}, check=check
+)
+assert passing(), "still passing"
+assert client.agent.service.register(
+    "web", service_id="web-1", address="10.0.0.5", port=80, check={**check, "CheckID": "web-alive"}
+)
+assert client.agent.check.ttl_pass("web-alive")
+wait_until("web passes", lambda: client.health.service("web", passing=True)[1])
+assert client.health.service("web")[1][0]["Checks"][0]["CheckID"] == "web-alive"
+assert client.agent.service.deregister("web-1")
+
 # 404 is how Consul says: register again.
 assert not client.agent.check.ttl_pass("service:nobody")
 try:

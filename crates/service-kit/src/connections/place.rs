@@ -72,6 +72,11 @@ impl Place {
         self.occupant.waiting.store(BUSY, Ordering::Relaxed);
     }
 
+    /// The connection ends because its client does not read.
+    pub(crate) fn note_unread(&self) {
+        self.connections.0.unread.inc();
+    }
+
     /// Whether another connection has the place already: what is under way may be finished, as the last of its connection.
     #[must_use]
     pub fn is_evicted(&self) -> bool {

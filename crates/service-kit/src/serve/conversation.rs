@@ -42,6 +42,7 @@ pub(super) struct Conversation {
     pub(super) http: http1::Builder,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) handshake_deadline: Duration,
+    pub(super) write_deadline: Duration,
     pub(super) router: Router,
     pub(super) client: SocketAddr,
     pub(super) shutdown: CancellationToken,
@@ -71,8 +72,8 @@ impl Conversation {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, exchange: &Exchange) {
-        let Self { http, router, client, shutdown, .. } = self;
-        let io = TokioIo::new(Watched::new(stream, exchange.clone()));
+        let Self { http, router, client, shutdown, write_deadline, .. } = self;
+        let io = TokioIo::new(Watched::new(stream, exchange.clone(), write_deadline));
         let mut connection = http.serve_connection(io, Routed { router, client, exchange: exchange.clone() });
         let ended = tokio::select! {
             biased;

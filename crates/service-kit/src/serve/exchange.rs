@@ -4,19 +4,23 @@
 //! and it flushes the stream that we give it when these are empty: a request is under way from the first to the last.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc, LazyLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
-    time::Instant,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 use crate::connections::Place;
 
@@ -171,16 +175,32 @@ impl Drop for Answered {
     }
 }
 
-/// The connection's bytes.
+/// The connection's bytes. Ends it when nothing of what is to be written is taken for too long.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     exchange: Exchange,
+    write_deadline: Duration,
+    /// Runs while nothing is taken.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, exchange: Exchange) -> Self {
-        Self { stream, exchange }
+    pub(super) fn new(stream: S, exchange: Exchange, write_deadline: Duration) -> Self {
+        Self { stream, exchange, write_deadline, patience: None }
+    }
+
+    /// What a write came to, or that the time is over.
+    fn within_deadline<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.patience = None;
+            return written;
+        }
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(self.write_deadline)));
+        ready!(patience.as_mut().poll(cx));
+        self.patience = None;
+        self.exchange.0.place.note_unread();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its response")))
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -196,7 +216,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.within_deadline(cx, written)
     }
 
     fn poll_write_vectored(
@@ -204,7 +225,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.within_deadline(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -213,6 +235,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        let flushed = self.within_deadline(cx, flushed);
         if flushed.is_ready() {
             self.exchange.note_flushed();
         }

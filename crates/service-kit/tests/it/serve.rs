@@ -129,10 +129,11 @@ async fn a_request_under_way_finishes_after_the_shutdown_and_no_new_one_starts()
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_does_not_keep_its_connection() {
+async fn a_client_that_reads_nothing_does_not_keep_its_connection_and_is_counted() {
+    let connections = Connections::new(Bounds { max: 1, per_client_max: 0 });
     let options = ServeOptions {
         write_deadline: Duration::from_millis(500),
-        connections: Connections::new(Bounds { max: 1, per_client_max: 0 }),
+        connections: connections.clone(),
         ..ServeOptions::default()
     };
     let server = start(options, gate()).await;
@@ -148,5 +149,10 @@ async fn a_client_that_reads_nothing_does_not_keep_its_connection() {
     // The only slot is taken until the server gives that client up.
     let answer = tokio::time::timeout(Duration::from_secs(30), reqwest::get(format!("{}/healthz", server.url))).await;
     assert_eq!(answer.expect("the slot must become free").unwrap().status(), 200);
+    let mut metrics = Registry::default();
+    connections.register_unread(&mut metrics, "http");
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &metrics).unwrap();
+    assert!(text.contains("http_connections_unread_total 1"), "{text}");
     pushing.abort();
 }

@@ -1,8 +1,12 @@
 //! Whole messages, without a network: what is asked as bytes, what is answered as bytes.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
-use discovery::{Instance, Registered, Revision, ServiceName, Status};
+use discovery::{HostName, Instance, Registered, Revision, ServiceName, Status};
 use hickory_proto::{
     op::Query,
     rr::{Name, RData, Record},
@@ -10,7 +14,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{Entry, ServiceView};
+use crate::catalog::{Entry, Rendered, ServiceView};
 
 /// A catalog of one service, `mail`.
 struct Known {
@@ -37,6 +41,16 @@ impl View for Known {
     fn revision(&self) -> Revision {
         Revision((3 << 32) + 7)
     }
+
+    /// `two.example` has an IPv4 and an IPv6 address, `one.example` only one of the first kind, and no other name resolves.
+    fn addresses(&self, host: &HostName) -> Vec<IpAddr> {
+        let addresses: &[&str] = match host.as_str() {
+            "one.example" => &["10.0.1.1"],
+            "two.example" => &["10.0.1.2", "fd00::2"],
+            _ => &[],
+        };
+        addresses.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
 }
 
 /// `mail` with these instances: values as in etcd.
@@ -49,7 +63,8 @@ fn mail<'a>(instances: impl IntoIterator<Item = &'a str>) -> Known {
             created: Revision(1),
             modified: Revision(1),
         };
-        Arc::new(Entry { registered, overridden: None, other_holder: None, changed: Revision(1) })
+        let json = Rendered::default();
+        Arc::new(Entry { registered, overridden: None, other_holder: None, changed: Revision(1), json })
     };
     Known { entries: instances.into_iter().enumerate().map(entry).collect(), fresh: true }
 }
@@ -131,7 +146,36 @@ fn a_tag_selects() {
     let known = mail(["http://10.0.0.5:1?tag=EU&tag=v1.4", "http://10.0.0.6:1?tag=us"]);
     assert_eq!(data(&ask(&known, "eu.mail.service.muster.", RecordType::A).answers), ["10.0.0.5"]);
     assert_eq!(data(&ask(&known, "v1.4.mail.service.muster.", RecordType::A).answers), ["10.0.0.5"]);
-    assert_eq!(ask(&known, "asia.mail.service.muster.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
+    let code = |name: &str| ask(&known, name, RecordType::A).metadata.response_code;
+    assert_eq!(code("asia.mail.service.muster."), ResponseCode::NXDomain);
+    assert_eq!(
+        code("4.mail.service.muster."),
+        ResponseCode::NoError,
+        "a name that has one below it is there (RFC 8020)"
+    );
+    assert_eq!(code("1.4.mail.service.muster."), ResponseCode::NXDomain);
+}
+
+#[test]
+fn an_instance_that_is_a_name_is_told_by_its_addresses_at_the_services_own_name() {
+    let known = mail(["one.example:25", "two.example:25", "10.0.0.5:25"]);
+    let a = ask(&known, "mail.service.muster.", RecordType::A);
+    assert_eq!(data(&a.answers), ["10.0.0.5", "10.0.1.1", "10.0.1.2"]);
+    assert!(a.answers.iter().all(|record| record.name.to_ascii() == "mail.service.muster." && record.ttl == 1));
+    assert_eq!(data(&ask(&known, "mail.service.muster.", RecordType::AAAA).answers), ["fd00::2"]);
+    let servers = ask(&known, "_mail._tcp.service.muster.", RecordType::SRV);
+    assert_eq!(data(&servers.additionals), ["10.0.0.5", "10.0.1.1", "10.0.1.2", "fd00::2"]);
+    let only = ask(&mail(["one.example:25"]), "mail.service.muster.", RecordType::AAAA);
+    assert_eq!((only.answers.len(), only.authorities.len()), (0, 1), "it has no IPv6 address");
+}
+
+#[test]
+fn the_alias_of_a_name_that_does_not_resolve_here_is_found_by_asking_for_it_too() {
+    let alias = ask(&mail(["mail.example:25"]), "mail.service.muster.", RecordType::CNAME);
+    assert_eq!(data(&alias.answers), ["mail.example."]);
+    assert!(ask(&mail(["10.0.0.5:25"]), "mail.service.muster.", RecordType::CNAME).answers.is_empty());
+    let own = ask(&mail(["web.service.muster:25"]), "mail.service.muster.", RecordType::A);
+    assert_eq!(data(&own.answers), ["web.service.muster."], "a name of ours is not looked up elsewhere");
 }
 
 #[test]
@@ -171,15 +215,33 @@ fn no_such_name_is_told_from_no_such_record_and_both_say_for_how_long() {
 fn nobody_is_said_only_when_it_is_known() {
     let silent = Known { fresh: false, ..mail(["10.0.0.5:7070"]) };
     assert_eq!(data(&ask(&silent, "mail.service.muster.", RecordType::A).answers), ["10.0.0.5"], "from memory");
-    for (name, kind) in [
-        ("nobody.service.muster.", RecordType::A),
-        ("mail.service.muster.", RecordType::AAAA),
-        ("eu.mail.service.muster.", RecordType::A),
+    for kind in [RecordType::AAAA, RecordType::HTTPS, RecordType::MX] {
+        let answer = ask(&silent, "mail.service.muster.", kind);
+        assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "as well known as the address: {kind}");
+        assert_eq!((answer.answers.len(), answer.authorities[0].record_type()), (0, RecordType::SOA));
+    }
+    let drained = Known { fresh: false, ..mail(["http://10.0.0.5:1?status=draining"]) };
+    for (known, name, kind) in [
+        (&silent, "nobody.service.muster.", RecordType::A),
+        (&silent, "eu.mail.service.muster.", RecordType::A),
+        (&drained, "mail.service.muster.", RecordType::A),
+        (&drained, "mail.service.muster.", RecordType::AAAA),
     ] {
-        let answer = ask(&silent, name, kind);
+        let answer = ask(known, name, kind);
         assert_eq!(answer.metadata.response_code, ResponseCode::ServFail, "{name}");
         assert!(answer.authorities.is_empty(), "nothing to be kept");
     }
+}
+
+#[test]
+fn what_stands_for_the_protocol_is_a_tag_as_in_consul() {
+    let known = mail(["http://10.0.0.5:7070?tag=EU", "10.0.0.6:7070"]);
+    let targets = |name: &str| data(&ask(&known, name, RecordType::SRV).answers);
+    assert_eq!(targets("_mail._eu.service.muster."), ["1 1 7070 0a000005.addr.muster."]);
+    assert_eq!(targets("_mail._tcp.service.muster.").len(), 2, "tcp is no tag");
+    let code = |name: &str| ask(&known, name, RecordType::SRV).metadata.response_code;
+    assert_eq!(code("_mail._asia.service.muster."), ResponseCode::NXDomain);
+    assert_eq!(code("_eu.service.muster."), ResponseCode::NoError, "there are names below it");
 }
 
 #[test]

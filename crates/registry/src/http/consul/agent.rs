@@ -7,18 +7,18 @@ use axum::{
     extract::{ConnectInfo, State},
     http::StatusCode,
 };
-use discovery::{FieldError, Host, InstanceId, InstanceKey, Reason, Status};
+use discovery::{FieldError, Host, Instance, InstanceId, InstanceKey, Reason, Status};
 use serde_json::{Map, Value, json};
 use service_kit::{Problem, json::JsonBody};
 
-use super::{DATACENTER, registration};
+use super::{
+    DATACENTER,
+    registration::{self, CHECK_META, CHECK_PREFIX},
+};
 use crate::{
     error,
     http::{Api, path::TextPath, query::Pairs},
 };
-
-/// A check's id, when the client did not choose one.
-const CHECK_PREFIX: &str = "service:";
 
 /// Who answers.
 pub(super) async fn myself() -> Json<Value> {
@@ -33,13 +33,22 @@ pub(super) async fn myself() -> Json<Value> {
     }))
 }
 
+/// Registers, or registers again: then the check is as it was, whatever the registration says, as a Consul agent has it. A program that
+/// repeats its registration from time to time would otherwise be out of rotation until its next report.
 pub(super) async fn register(
     State(api): State<Api>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<(), Problem> {
     let client = Host::from(client.ip().to_canonical());
-    let heartbeat = registration::read(&body, client).map_err(error::field)?;
+    let mut heartbeat = registration::read(&body, client).map_err(error::field)?;
+    if let Some(before) = api.registrar.registered(&heartbeat.key).await? {
+        let Instance { address, status, meta, .. } = before;
+        let is_same = address == heartbeat.instance.address;
+        if is_same && meta.get(CHECK_META) == heartbeat.instance.meta.get(CHECK_META) && status != Status::Draining {
+            heartbeat.instance.status = status;
+        }
+    }
     api.registrar.accept(heartbeat).await?;
     Ok(())
 }
@@ -81,9 +90,23 @@ pub(super) async fn update(
 }
 
 async fn report(api: &Api, check: &str, status: Status, said: Option<&str>) -> Result<(), Problem> {
-    let key = find(api, check.strip_prefix(CHECK_PREFIX).unwrap_or(check))?;
+    let key = find_check(api, check)?;
     let reason = said.and_then(Reason::shorten);
     if api.registrar.report(key, status, reason).await? { Ok(()) } else { Err(nobody(check)) }
+}
+
+/// The instance with this check: `service:ID`, or what it was registered with; an id alone will do, too.
+fn find_check(api: &Api, check: &str) -> Result<InstanceKey, Problem> {
+    api.catalog.age()?;
+    let with_id = |id: &str| id.parse().map_or_else(|_| Vec::new(), |id: InstanceId| api.catalog.with_id(&id));
+    let mut found = check.strip_prefix(CHECK_PREFIX).map(with_id).unwrap_or_default();
+    if found.is_empty() {
+        found = api.catalog.with_meta(CHECK_META, check);
+    }
+    if found.is_empty() {
+        found = with_id(check);
+    }
+    only(found, check)
 }
 
 /// The instance with this id, of whichever service. Ids are unique for an agent in Consul, and so they must be here for
@@ -91,7 +114,10 @@ async fn report(api: &Api, check: &str, status: Status, said: Option<&str>) -> R
 fn find(api: &Api, id: &str) -> Result<InstanceKey, Problem> {
     api.catalog.age()?;
     let wanted = id.parse::<InstanceId>().map_err(error::field)?.in_one_spelling();
-    let mut found = api.catalog.with_id(&wanted);
+    only(api.catalog.with_id(&wanted), id)
+}
+
+fn only(mut found: Vec<InstanceKey>, id: &str) -> Result<InstanceKey, Problem> {
     match (found.pop(), found.pop()) {
         (Some(key), None) => Ok(key),
         (None, _) => Err(nobody(id)),

@@ -2,14 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, response::Response};
 use discovery::{Instance, Registered, ServiceName};
 use serde_json::{Value, json};
+use service_kit::Problem;
 
-use super::{Answer, DATACENTER, check_status, headers, read, wait};
+use super::{
+    Answer, DATACENTER, check_status, headers, read,
+    registration::{CHECK_META, check_id},
+    wait,
+};
 use crate::{
     catalog::{Entry, Topic},
-    http::{Api, path::ServicePath, query::Pairs},
+    http::{
+        Api,
+        path::ServicePath,
+        pieces::{ListBody, separated, to_json},
+        query::Pairs,
+    },
 };
 
 /// `{"mail":["blue"],"userlist":[]}`
@@ -26,22 +36,32 @@ pub(super) async fn services(State(api): State<Api>, pairs: Pairs) -> Answer {
 }
 
 /// All instances of a service, however they are.
-pub(super) async fn service(State(api): State<Api>, ServicePath(name): ServicePath, pairs: Pairs) -> Answer {
+pub(super) async fn service(
+    State(api): State<Api>,
+    ServicePath(name): ServicePath,
+    pairs: Pairs,
+) -> Result<Response, Problem> {
     list(&api, name, &pairs, catalog_entry).await
 }
 
 /// The same with their checks.
-pub(super) async fn health(State(api): State<Api>, ServicePath(name): ServicePath, pairs: Pairs) -> Answer {
+pub(super) async fn health(
+    State(api): State<Api>,
+    ServicePath(name): ServicePath,
+    pairs: Pairs,
+) -> Result<Response, Problem> {
     list(&api, name, &pairs, health_entry).await
 }
 
-async fn list(api: &Api, name: ServiceName, pairs: &Pairs, show: fn(&Entry) -> Value) -> Answer {
+async fn list(api: &Api, name: ServiceName, pairs: &Pairs, show: fn(&Entry) -> Value) -> Result<Response, Problem> {
     let (filter, poll) = read(pairs)?;
     wait(api, Topic::Service(name.clone()), &poll).await?;
     let (index, view) = api.catalog.read(&name);
-    let entries = view.iter().flat_map(|view| &view.instances);
-    let shown: Vec<Value> = entries.filter(|entry| filter.matches(entry)).map(|entry| show(entry)).collect();
-    Ok((headers(&api.catalog, index), Json(Value::from(shown))))
+    let entries = view.iter().flat_map(|view| &view.instances).filter(|entry| filter.matches(entry));
+    let entries: Vec<_> = entries.cloned().collect();
+    // One at a time, when the client takes it.
+    let shown = separated(entries.into_iter().map(move |entry| to_json(&show(&entry)).into()));
+    Ok(ListBody::new(Vec::new(), shown, b"").answer(headers(&api.catalog, index)))
 }
 
 fn catalog_entry(entry: &Entry) -> Value {
@@ -51,7 +71,7 @@ fn catalog_entry(entry: &Entry) -> Value {
         "ID": "", "Node": id, "Address": host, "Datacenter": DATACENTER, "TaggedAddresses": {}, "NodeMeta": {},
         "CreateIndex": created.0, "ModifyIndex": modified.0,
         "ServiceID": id, "ServiceName": key.service, "ServiceAddress": host, "ServicePort": instance.address.port,
-        "ServiceTags": instance.tags, "ServiceMeta": instance.meta, "ServiceWeights": weights(instance),
+        "ServiceTags": instance.tags, "ServiceMeta": meta(instance), "ServiceWeights": weights(instance),
         "ServiceEnableTagOverride": false,
     })
 }
@@ -65,11 +85,11 @@ fn health_entry(entry: &Entry) -> Value {
         },
         "Service": {
             "ID": id, "Service": key.service, "Tags": instance.tags, "Address": host, "Port": instance.address.port,
-            "Meta": instance.meta, "Weights": weights(instance), "EnableTagOverride": false,
+            "Meta": meta(instance), "Weights": weights(instance), "EnableTagOverride": false,
             "CreateIndex": created.0, "ModifyIndex": modified.0,
         },
         "Checks": [{
-            "Node": id, "CheckID": format!("service:{id}"), "Name": "heartbeat", "Status": check_status(entry),
+            "Node": id, "CheckID": check_id(instance, &id), "Name": "heartbeat", "Status": check_status(entry),
             "Notes": "", "Output": output(entry), "ServiceID": id, "ServiceName": key.service,
             "ServiceTags": instance.tags, "Type": "ttl", "Definition": {},
             "CreateIndex": created.0, "ModifyIndex": modified.0,
@@ -86,6 +106,11 @@ fn output(entry: &Entry) -> String {
 /// A nameless instance is named as its service.
 fn id(entry: &Entry) -> String {
     entry.id().map_or_else(|| entry.registered.key.service.to_string(), ToString::to_string)
+}
+
+/// Without what only we have written there.
+fn meta(instance: &Instance) -> BTreeMap<&String, &String> {
+    instance.meta.iter().filter(|(key, _)| *key != CHECK_META).collect()
 }
 
 fn weights(instance: &Instance) -> Value {

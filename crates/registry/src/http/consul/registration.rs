@@ -1,14 +1,21 @@
 //! What a program tells a Consul agent about itself. Pure.
 //!
-//! Consul's decoder does not look at the case of names, and clients make use of that: `Name` and `name` are the same.
-//! Fields that mean nothing here (`Connect`, `TaggedAddresses`, …) are let pass.
+//! Consul's decoder does not look at the case of names, and clients make use of that: `Name` and `name` are the same. What
+//! becomes of fields that have no meaning here is in [`super::fields`].
 
 use std::{num::NonZeroU16, time::Duration};
 
 use discovery::{Address, FieldError, HealthPath, Host, Instance, InstanceId, InstanceKey, Status, Ttl, Weight};
 use serde_json::{Map, Value};
 
+use super::fields::{check_check, check_service, is_named};
 use crate::registrar::Heartbeat;
+
+/// The entry of [`Instance::meta`] that holds the id of the check, when it is not `service:ID`: all registries must know it.
+pub(super) const CHECK_META: &str = "consul-check";
+
+/// What the id of a check begins with, when the client did not choose one.
+pub(super) const CHECK_PREFIX: &str = "service:";
 
 /// The heartbeat that a registration is, for a client that connects from `client`.
 ///
@@ -16,6 +23,7 @@ use crate::registrar::Heartbeat;
 ///
 /// The first field that is missing or makes no sense.
 pub(super) fn read(body: &Map<String, Value>, client: Host) -> Result<Heartbeat, FieldError> {
+    check_service(body)?;
     let name = text(body, "Name")?.ok_or_else(|| FieldError::new("Name", "is missing"))?;
     let service = name.parse().map_err(|error: FieldError| error.under("Name"))?;
     let id = text(body, "ID")?.filter(|id| !id.is_empty()).unwrap_or(name);
@@ -25,7 +33,7 @@ pub(super) fn read(body: &Map<String, Value>, client: Host) -> Result<Heartbeat,
         Some(host) => host.parse().map_err(|error: FieldError| error.under("Address"))?,
     };
     let mut instance = Instance::at(Address { host, port: port(body)? });
-    let check = ttl_check(body)?;
+    let check = ttl_check(body, instance.address.port)?;
     instance.status = check.status;
     instance.health = check.health;
     instance.weight = weight(body)?;
@@ -34,31 +42,53 @@ pub(super) fn read(body: &Map<String, Value>, client: Host) -> Result<Heartbeat,
         let meta = serde_json::from_value(meta.clone());
         instance.meta = meta.map_err(|_| FieldError::new("Meta", "is not an object of strings"))?;
     }
+    if instance.meta.contains_key(CHECK_META) {
+        return Err(FieldError::new("Meta", "has the key consul-check, which is for the id of the check"));
+    }
+    if let Some(id) = check.id.filter(|check| *check != format!("{CHECK_PREFIX}{id}")) {
+        instance.meta.insert(CHECK_META.to_owned(), id);
+    }
+    if let Some(locality) = get(body, "Locality").and_then(Value::as_object) {
+        instance.zone = text(locality, "Zone")?.filter(|zone| !zone.is_empty()).map(str::to_owned);
+    }
     instance.check()?;
     Ok(Heartbeat { key: InstanceKey::new(service, id), instance, ttl: check.ttl, life: None })
 }
 
+/// The id of an instance's check.
+pub(super) fn check_id(instance: &Instance, id: &str) -> String {
+    instance.meta.get(CHECK_META).cloned().unwrap_or_else(|| format!("{CHECK_PREFIX}{id}"))
+}
+
 /// How long a registration is good for, how it begins, and where the gateway may ask.
 struct TtlCheck {
+    /// As reports name it; `None` for `service:ID`.
+    id: Option<String>,
     ttl: Ttl,
     status: Status,
     health: Option<HealthPath>,
 }
 
-/// The TTL check among `Check` and `Checks`. One that is probed by HTTP says, beside it, where the gateway may ask.
-fn ttl_check(body: &Map<String, Value>) -> Result<TtlCheck, FieldError> {
+/// The TTL check among `Check` and `Checks`. One that is probed by HTTP at the instance's own port says, beside it, where the gateway
+/// may ask.
+fn ttl_check(body: &Map<String, Value>, port: NonZeroU16) -> Result<TtlCheck, FieldError> {
     let several = get(body, "Checks").and_then(Value::as_array).into_iter().flatten();
-    let checks: Vec<_> = get(body, "Check").into_iter().chain(several).filter_map(Value::as_object).collect();
-    let mut found = None;
-    let mut health = None;
-    for check in checks {
+    let single =
+        get(body, "Check").into_iter().filter(|check| check.as_object().is_some_and(|check| !check.is_empty()));
+    let checks: Vec<_> = single.chain(several).filter_map(Value::as_object).collect();
+    let (mut found, mut health) = (None, None);
+    for (index, check) in checks.iter().enumerate() {
+        check_check(check).map_err(|error| FieldError::new(format!("Check.{}", error.field), error.reason))?;
         if let Some(ttl) = text(check, "TTL")?.filter(|ttl| !ttl.is_empty()) {
-            found = Some((ttl, text(check, "Status")?.unwrap_or("critical")));
+            let several = "are several with a TTL; give one, and report the worst of what you check";
+            if found.replace((index, check, ttl)).is_some() {
+                return Err(FieldError::new("Checks", several));
+            }
         } else if let Some(url) = text(check, "HTTP")?.and_then(|url| url::Url::parse(url).ok()) {
-            health = url.path().parse().ok();
+            health = url.path().parse().ok().filter(|_| url.port_or_known_default() == Some(port.get())).or(health);
         }
     }
-    let Some((ttl, status)) = found else {
+    let Some((index, check, ttl)) = found else {
         let what =
             "needs a TTL (\"Check\":{\"TTL\":\"10s\"}) and heartbeats by check/pass: the registry itself probes nobody";
         return Err(FieldError::new("Check", what));
@@ -66,8 +96,21 @@ fn ttl_check(body: &Map<String, Value>) -> Result<TtlCheck, FieldError> {
     let millis = go_duration(ttl).and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
     let millis = millis.ok_or_else(|| FieldError::new("Check.TTL", "is not a duration such as \"10s\""))?;
     let ttl = Ttl::from_millis(millis).map_err(|error| error.under("Check.TTL"))?;
+    let status = text(check, "Status")?.filter(|status| !status.is_empty()).unwrap_or("critical");
     let status = status_of(status).ok_or_else(|| FieldError::new("Check.Status", STATUSES))?;
-    Ok(TtlCheck { ttl, status, health })
+    let chosen = text(check, "CheckID")?.filter(|id| !id.is_empty()).map(str::to_owned);
+    // As Consul numbers them.
+    let id = chosen.or_else(|| (checks.len() > 1).then(|| numbered(body, index + 1)));
+    if id.as_ref().is_some_and(|id| id.len() > Instance::META_VALUE_MAX_BYTES) {
+        return Err(FieldError::new("Check.CheckID", "is longer than 256 bytes"));
+    }
+    Ok(TtlCheck { id, ttl, status, health })
+}
+
+/// `service:ID:N`
+fn numbered(body: &Map<String, Value>, number: usize) -> String {
+    let field = |name| get(body, name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    format!("{CHECK_PREFIX}{}:{number}", field("ID").or_else(|| field("Name")).unwrap_or_default())
 }
 
 /// What is wrong with a status that [`status_of`] does not know.
@@ -106,7 +149,7 @@ fn go_duration(text: &str) -> Option<Duration> {
 
 /// The field `name`, whatever the case it is written in.
 pub(super) fn get<'body>(body: &'body Map<String, Value>, name: &str) -> Option<&'body Value> {
-    body.iter().find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
+    body.iter().find_map(|(key, value)| is_named(key, name).then_some(value))
 }
 
 /// A field that is text, or not there.
@@ -168,6 +211,75 @@ mod tests {
         assert_eq!(instance.address.to_string(), "10.9.9.9:1", "the client's own");
         assert_eq!(instance.status, Status::Critical, "until it says that it is well");
         assert_eq!(instance.health.unwrap().to_string(), "/up");
+    }
+
+    #[test]
+    fn a_check_has_the_id_that_consul_would_give_it() {
+        let id = |checks: Value, id: &str| {
+            let body = json!({ "Name": "mail", "ID": id, "Port": 7070, "Checks": checks });
+            let heartbeat = registration(body).unwrap();
+            (check_id(&heartbeat.instance, if id.is_empty() { "mail" } else { id }), heartbeat.instance.meta.len())
+        };
+        let (ttl, tcp) = (json!({ "TTL": "9s" }), json!({ "TCP": "10.0.0.5:7070", "Interval": "10s" }));
+        assert_eq!(id(json!([ttl]), "m-1"), ("service:m-1".to_owned(), 0));
+        assert_eq!(id(json!([tcp, ttl]), "m-1"), ("service:m-1:2".to_owned(), 1));
+        assert_eq!(id(json!([ttl, tcp]), ""), ("service:mail:1".to_owned(), 1));
+        assert_eq!(id(json!([tcp, { "TTL": "9s", "CheckID": "alive" }]), "m-1"), ("alive".to_owned(), 1));
+        // Kratos.
+        assert_eq!(id(json!([tcp, { "TTL": "9s", "CheckID": "service:m-1" }]), "m-1"), ("service:m-1".to_owned(), 0));
+    }
+
+    #[test]
+    fn what_a_client_sends_always_passes_and_what_it_asks_for_in_vain_is_refused() {
+        let with = |field: &str, value: Value| {
+            let mut body = json!({ "Name": "mail", "Port": 1, "Check": { "TTL": "9s" } });
+            match field.strip_prefix("Check.") {
+                Some(field) => body["Check"][field] = value,
+                None => body[field] = value,
+            }
+            registration(body)
+        };
+        for (field, value) in [
+            ("EnableTagOverride", json!(true)),
+            ("enable_tag_override", json!(true)),
+            ("TaggedAddresses", json!({ "http": { "Address": "http://10.0.0.5", "Port": 80 } })),
+            ("Connect", Value::Null),
+            ("Connect", json!({ "Native": false, "SidecarService": null })),
+            ("Namespace", json!("default")),
+            ("Kind", json!("")),
+            ("Checks", Value::Null),
+            ("Check.Args", Value::Null),
+            ("Check.Notes", json!("x")),
+            ("Check.DeregisterCriticalServiceAfter", json!("1m")),
+        ] {
+            assert!(with(field, value.clone()).is_ok(), "{field}: {value}");
+        }
+        for (field, value, named) in [
+            ("Connect", json!({ "SidecarService": { "Port": 1 } }), "Connect"),
+            ("connect", json!({ "native": true }), "Connect"),
+            ("Kind", json!("mesh-gateway"), "Kind"),
+            ("Namespace", json!("ops"), "Namespace"),
+            ("SocketPath", json!("/run/x"), "SocketPath"),
+            ("Tagz", json!(["a"]), "Tagz"),
+            ("Check.ScriptArgs", json!(["/bin/true"]), "Check.ScriptArgs"),
+            ("Check.AliasService", json!("x"), "Check.AliasService"),
+            ("Check.Tll", json!("9s"), "Check.Tll"),
+            ("Checks", json!([{ "TTL": "9s" }]), "Checks"),
+            ("Meta", json!({ "consul-check": "x" }), "Meta"),
+        ] {
+            assert_eq!(with(field, value).unwrap_err().field, named, "{field}");
+        }
+        assert_eq!(with("Locality", json!({ "Zone": "eu-1" })).unwrap().instance.zone.as_deref(), Some("eu-1"));
+    }
+
+    #[test]
+    fn an_http_check_elsewhere_than_at_the_instances_own_port_is_no_health_path() {
+        let health = |url: &str| {
+            let checks = json!([{ "TTL": "9s" }, { "HTTP": url, "Interval": "1s" }]);
+            registration(json!({ "Name": "mail", "Port": 80, "Checks": checks })).unwrap().instance.health
+        };
+        assert_eq!(health("http://10.0.0.5/up").unwrap().to_string(), "/up");
+        assert_eq!(health("http://10.0.0.5:9090/up"), None, "the gateway would ask the wrong port");
     }
 
     #[test]
