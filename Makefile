@@ -10,7 +10,7 @@ BIN_DIR := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,
 help:
 	@echo "make run         build, then run the whole suite on this machine (Ctrl-C ends it)"
 	@echo "make test        everything CI runs, against real etcd, MariaDB, SMTP and, where there is one, Docker"
-	@echo "make check       only format, lints, documentation and licences"
+	@echo "make check       only format, lints, documentation, licences and, where there is a database, advisories"
 	@echo "make unit        only the tests, without the Docker demo"
 	@echo "make demo        only the Docker demo, as a test"
 	@echo "make bench       what a request costs, beside nginx and HAProxy; needs two quiet cores, eight minutes"
@@ -46,6 +46,7 @@ doc:
 deny:
 	$(CARGO) fetch --locked --quiet
 	$(CARGO) deny --offline --locked check bans licenses sources
+	@CARGO='$(CARGO)' sh crates/muster/advisories.sh
 
 unit:
 	$(CARGO) nextest run --workspace --locked --no-fail-fast
