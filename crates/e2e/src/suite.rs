@@ -220,6 +220,18 @@ impl Suite {
 
     /// Where the part `name` listens.
     #[must_use]
+    /// Where everything lies that the parts write; their logs, too.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the gateway's admin side listens.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub fn address(&self, name: &str) -> SocketAddr {
         self.parts[name].listen
     }

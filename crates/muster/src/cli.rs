@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable};
 use discovery::{InstanceId, ServiceName};
-use service_kit::{config::EXIT_USAGE, duration};
+use service_kit::{config::EXIT_USAGE, duration, private_files};
 
 use crate::{drain, explain, ls, registries::RegistryOptions, tether, up, watch};
 
@@ -135,6 +135,7 @@ impl EtcdLogLevel {
 /// Exit codes: 0 done, or an orderly end of `muster up`; 1 it failed, and standard error says why; 64 the options are
 /// wrong.
 pub fn main() -> ExitCode {
+    private_files::by_default();
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {

@@ -7,6 +7,7 @@
 //! | [`config`] | flags and environment from one definition, all mistakes at once, exit code 64 |
 //! | [`duration`], [`secret`] | values with a unit; values that never reach a log |
 //! | [`telemetry`], `log_line`, `log_queue` | structured logs, text on a terminal, JSON otherwise; a log that is not read stops no thread |
+//! | [`private_files`] | what services write to disk is their user's alone |
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
 //! | [`serve`], `port_holder` | the HTTP server: header deadline, bounded connections, drain; who has its port already |
@@ -41,6 +42,7 @@ pub mod open_files;
 mod port_holder;
 pub mod problem;
 pub mod reload;
+pub mod private_files;
 pub mod request;
 pub mod secret;
 pub mod serve;

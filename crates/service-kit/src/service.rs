@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chain,
     config::{self, EXIT_USAGE, ServiceConfig},
-    health,
+    health, private_files,
     serve::BindError,
     shutdown, telemetry,
 };
@@ -21,7 +21,7 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// Runs a service named `name` until it ends by itself or is asked to.
 ///
 /// `run` gets the configuration and a token that is cancelled at the first SIGTERM or SIGINT; it returns when
-/// everything is finished and left. Exit codes: 0 an orderly end, 1 the service failed or was ended by a second signal,
+/// everything is finished and left. What it writes to disk is its user's alone ([`private_files`]). Exit codes: 0 an orderly end, 1 the service failed or was ended by a second signal,
 /// 64 the configuration is wrong, 69 the service cannot have the address that it is to listen on.
 ///
 /// ```no_run
@@ -43,6 +43,7 @@ where
     C: ServiceConfig,
     F: Future<Output = Result<(), Failure>>,
 {
+    private_files::by_default();
     let config = match config::load::<C>(C::mistakes) {
         Ok(config) => config,
         Err(code) => return code,

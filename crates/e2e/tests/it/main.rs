@@ -17,6 +17,7 @@ mod faults_registry;
 mod faults_twice;
 mod faults_under_load;
 mod muster_up;
+mod private_files;
 mod readme;
 mod service_down;
 mod start_order;

@@ -20,6 +20,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use nix::sys::statvfs::statvfs;
+use service_kit::private_files::withdraw_sqlite;
 use sqlx::{
     AnyConnection, ConnectOptions as _, Connection as _,
     any::{AnyConnectOptions, AnyPoolOptions},
@@ -263,6 +264,9 @@ impl Database {
     async fn create_tables(&self) -> Result<(), OutboxError> {
         if let Some(folder) = self.place.folder() {
             tokio::fs::create_dir_all(folder).await.map_err(|source| OutboxError::Folder { source })?;
+        }
+        if let Place::Sqlite(file) = &self.place {
+            withdraw_sqlite(file);
         }
         let mut connection = self.writers.acquire().await?;
         sqlx::raw_sql(self.place.schema()).execute(&mut *connection).await?;

@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use service_kit::private_files::withdraw_sqlite;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, Row as _, Sqlite as Driver, SqliteConnection,
     migrate::Migrator,
@@ -104,6 +105,7 @@ impl Sqlite {
 
     async fn connect(&self) -> Result<SqliteConnection, Fault> {
         create_folder(&self.file).await?;
+        withdraw_sqlite(&self.file);
         let options = self.options().create_if_missing(true).busy_timeout(MIGRATION_LOCK_DEADLINE);
         within(2 * MIGRATION_LOCK_DEADLINE, async { options.connect().await.map_err(|error| not_connected(&error)) })
             .await
