@@ -19,7 +19,7 @@ use discovery_etcd::WatchHealth;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{Problem, app, health::Readiness};
+use service_kit::{Problem, app, browser::Guard, health::Readiness};
 
 use crate::{
     clock::Millis,
@@ -46,13 +46,14 @@ pub fn router(
     table: TableHandle,
     watch: WatchHealth,
     zone: Option<String>,
+    guard: Guard,
     readiness: Readiness,
     registry: Registry,
 ) -> Router {
     let admin = Admin { table, watch, zone };
     let api = Router::new().route("/v1/table", get(show_table)).route("/explain", get(show_service));
     let api = api.with_state(admin.clone());
-    app::assemble(api, readiness, registry).layer(middleware::from_fn_with_state(admin, tell_age))
+    app::assemble(api, guard, readiness, registry).layer(middleware::from_fn_with_state(admin, tell_age))
 }
 
 /// Adds to what every service says at `/readyz` how old the table is: also while all is well.

@@ -90,6 +90,7 @@ use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
     health::Readiness,
+    browser::Guard,
     names::Names,
     open_files,
     serve::{ServeOptions, bind, serve},
@@ -143,7 +144,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
     let (metrics, mut registry) = (DataMetrics::new(&config.gateway), Registry::default());
     metrics.register(&mut registry, table.clone(), health.clone(), names);
-    let admin = admin::router(table.clone(), health, config.zone, readiness.clone(), registry);
+    let guard = Guard::new(&config.common.browser, None);
+    let admin = admin::router(table.clone(), health, config.zone, guard, readiness.clone(), registry);
 
     let (control_end, cores) = (CancellationToken::new(), listeners.cores());
     let resolving = tokio::spawn(addresses.clone().follow_etcd(control_end.clone()));

@@ -20,6 +20,7 @@ use heartbeat::{Details, Heartbeat, HeartbeatOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    browser::Guard,
     config::{CommonOptions, ServiceConfig},
     duration,
     health::Readiness,
@@ -67,7 +68,7 @@ async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Failure>
     let name = config.heartbeat.instance_id.as_ref().map(ToString::to_string).unwrap_or_default();
     let witness = Arc::new(Witness { record, name, workers: Semaphore::new(config.workers), work: config.work });
     let api = Router::new().route("/", any(receive)).route("/{*rest}", any(receive)).with_state(witness);
-    let router = app::assemble(api, Readiness::new(), Registry::default());
+    let router = app::assemble(api, Guard::new(&config.common.browser, None), Readiness::new(), Registry::default());
 
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;

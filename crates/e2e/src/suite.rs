@@ -34,6 +34,7 @@ pub struct Suite {
     /// Asks without keeping connections for longer than a test's next step.
     pub client: Client,
     parts: BTreeMap<&'static str, Part>,
+    admin: SocketAddr,
     folder: tempfile::TempDir,
 }
 
@@ -99,7 +100,8 @@ impl Suite {
         };
         let parts = PARTS.into_iter().zip(addresses.iter().copied()).map(part).collect();
         let client = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(20)).build();
-        Self { etcd, client: client.expect("a client without TLS needs nothing"), parts, folder }
+        let client = client.expect("a client without TLS needs nothing");
+        Self { etcd, client, parts, admin: addresses[PARTS.len()], folder }
     }
 
     /// Sets an environment variable of the part `name`, for when it is started (again).
@@ -218,8 +220,6 @@ impl Suite {
         format!("http://{}", self.address("balance"))
     }
 
-    /// Where the part `name` listens.
-    #[must_use]
     /// Where everything lies that the parts write; their logs, too.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -232,6 +232,8 @@ impl Suite {
         self.admin
     }
 
+    /// Where the part `name` listens.
+    #[must_use]
     pub fn address(&self, name: &str) -> SocketAddr {
         self.parts[name].listen
     }

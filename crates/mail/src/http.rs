@@ -145,13 +145,13 @@ fn table() -> Table<Arc<Api>> {
     ]
 }
 
+/// Where readers leave. Its path proves who asks, and mail programs may ask from pages of their own (RFC 8058).
+pub const UNSUBSCRIBE: &str = "/v1/unsubscribe/{token}";
+
 /// What readers reach, who have no token but the one in their link; and the description, which holds no secret.
 fn public_table() -> Table<Arc<Api>> {
     let describe = async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION);
-    vec![
-        ("/v1/unsubscribe/{token}", get(suppressions::ask).post(suppressions::unsubscribe)),
-        ("/openapi.json", get(describe)),
-    ]
+    vec![(UNSUBSCRIBE, get(suppressions::ask).post(suppressions::unsubscribe)), ("/openapi.json", get(describe))]
 }
 
 /// The paths of all routes, as they stand in the description.

@@ -56,6 +56,7 @@ use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    browser::Guard,
     connections::Connections,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
@@ -130,7 +131,9 @@ impl Service {
         warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
         let guarded = http::routes(app).merge(http::v1(Arc::clone(&api)));
         let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate)).merge(http::public(api));
-        let router = app::assemble(routes, readiness, metrics);
+        let announced = config.heartbeat.advertise.as_ref().map(|address| address.host.to_string());
+        let guard = Guard::new(&config.common.browser, announced.as_deref()).open_to_pages(&[http::UNSUBSCRIBE]);
+        let router = app::assemble(routes, guard, readiness, metrics);
         let dispatcher = Dispatcher {
             outbox: outbox.clone(),
             transport: Arc::clone(&transport),

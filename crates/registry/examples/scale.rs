@@ -167,7 +167,7 @@ async fn exchange(stream: &mut TcpStream, instance: usize) -> bool {
     let (high, low) = (instance / 250, instance % 250 + 1);
     let body = format!(r#"{{"address":"10.{}.{}.{low}:7070","ttl_ms":600000}}"#, high / 250, high % 250);
     let path = format!("/v1/services/s{}/instances/i{instance}", instance % 100);
-    let head = format!("PUT {path} HTTP/1.1\r\nHost: registry\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes()).await.expect("the registry is there");
     let mut answer = Vec::with_capacity(512);
     loop {

@@ -59,6 +59,7 @@ use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    browser::Guard,
     connections::Connections,
     health::Readiness,
     names::Names,
@@ -146,7 +147,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let readiness = Readiness::new();
     let waiting = WaitingRoom::new(admission.clone(), shutdown.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
-    let router = app::assemble(access::guard(routes, admission, tokens), readiness.clone(), metrics);
+    let router = app::assemble(access::guard(routes, admission, tokens), guard, readiness.clone(), metrics);
+    let guard = Guard::new(&config.common.browser, None);
 
     tracing::info!(
         %listen,

@@ -13,7 +13,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::telemetry::LogFormat;
+use crate::{browser::BrowserOptions, telemetry::LogFormat};
 
 /// `EX_USAGE` of `sysexits.h`: the command was used incorrectly.
 pub const EXIT_USAGE: u8 = 64;
@@ -30,6 +30,9 @@ pub struct CommonOptions {
     /// Asks a running instance of this service for its /healthz, exits with 0 or 1. For container health checks.
     #[arg(long)]
     pub healthcheck: bool,
+    /// Which names and pages are ours.
+    #[command(flatten)]
+    pub browser: BrowserOptions,
 }
 
 /// The configuration of one service.

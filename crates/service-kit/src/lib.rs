@@ -17,6 +17,7 @@
 //! | [`client`] | a small HTTP client, plain or over TLS |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
+//! | [`browser`] | what web pages of other sites may make a browser send: nothing that changes anything |
 //! | [`tokens`], [`signature`] | who may do what: bearer tokens and signed requests |
 //! | [`reload`] | files that are read again when they change |
 //! | [`health`], [`metrics`] | `/healthz`, `/readyz`, `/metrics` |
@@ -27,6 +28,7 @@
 
 pub mod app;
 pub mod backoff;
+pub mod browser;
 pub mod client;
 pub mod config;
 pub mod connections;
@@ -40,9 +42,9 @@ pub mod metrics;
 pub mod names;
 pub mod open_files;
 mod port_holder;
+pub mod private_files;
 pub mod problem;
 pub mod reload;
-pub mod private_files;
 pub mod request;
 pub mod secret;
 pub mod serve;

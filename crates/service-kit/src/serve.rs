@@ -108,7 +108,7 @@ fn held_by(holder: Option<&PortHolder>) -> String {
 }
 
 /// Serves `router` until `shutdown` is cancelled and everything under way has finished. Handlers find the client's
-/// address as `ConnectInfo<SocketAddr>`.
+/// address as `ConnectInfo<SocketAddr>`, and our own as [`LocalAddr`](crate::browser::LocalAddr).
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: CancellationToken) {
     serve_with(listener, router, options, None, shutdown).await;
 }
@@ -147,6 +147,7 @@ pub async fn serve_with(
             write_deadline: options.write_deadline,
             router: router.clone(),
             client,
+            local: stream.local_addr().ok(),
             shutdown: shutdown.clone(),
         };
         tracker.spawn(conversation.run(stream, Exchange::new(place)));

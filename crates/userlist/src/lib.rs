@@ -31,6 +31,7 @@ use heartbeat::{AddressProof, Condition, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
     app,
+    browser::Guard,
     connections::Connections,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
@@ -86,7 +87,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         ..Details::default()
     };
     let routes = http::routes(store.clone(), tokens).merge(proof.routes());
-    let router = app::assemble(routes, readiness.clone(), metrics);
+    let announced_host = config.heartbeat.advertise.as_ref().map(|address| address.host.to_string());
+    let guard = Guard::new(&config.common.browser, announced_host.as_deref());
+    let router = app::assemble(routes, guard, readiness.clone(), metrics);
     tracing::info!(%address, %database, "listening");
 
     let (stop_serving, close) = (CancellationToken::new(), CancellationToken::new());

@@ -1,11 +1,12 @@
-//! Services behind a prefix, from a browser's point of view: where a link or a redirect leads is followed, as a client does.
+//! Services from a browser's point of view: links and redirects behind a prefix lead where they should, and pages of other
+//! sites are kept out.
 
 use std::process::Command;
 
 use e2e::{binaries, suite::Suite};
 use nix::sys::signal::Signal;
-use reqwest::{StatusCode, header};
-use serde_json::json;
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
 use testkit::{
     ports::free_ports,
     process::Process,
@@ -59,4 +60,71 @@ async fn where_mail_says_that_a_message_is_leads_there_through_the_gateway() {
     let location = accepted.url().join(location).unwrap();
     let found = suite.client.get(location).send().await.unwrap();
     assert_eq!(found.status(), StatusCode::OK);
+}
+
+/// Asks as a browser would, with these fields; status and code of the answer.
+async fn ask(suite: &Suite, method: Method, url: &str, body: &str, fields: &[(&str, &str)]) -> (u16, String) {
+    let mut request = suite.client.request(method, url).body(body.to_owned());
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.json::<Value>().await.unwrap_or_default();
+    (status, body["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing_at_any_service() {
+    let suite = Suite::start().await;
+    let user = r#"{"method":"put","name":"dong","email":"d@example.com"}"#;
+    let mail = r#"{"address":"a@b.c","message":"hello"}"#;
+    let heartbeat = r#"{"name":"web","host":"127.0.0.1","port":9}"#;
+    let url = |part: &str| format!("http://{}", suite.address(part));
+    let gateway = suite.gateway();
+    for (origin, url, body) in [
+        (url("registry-1"), url("registry-1"), heartbeat),
+        (url("mail-1"), url("mail-1"), mail),
+        (url("userlist-1"), url("userlist-1"), user),
+        (gateway.clone(), format!("{gateway}/mail"), mail),
+        (gateway.clone(), format!("{gateway}/userlist"), user),
+    ] {
+        let post = async |fields: &[(&str, &str)]| ask(&suite, Method::POST, &url, body, fields).await;
+        for page in [
+            &[("origin", "http://evil.example")][..],
+            &[("origin", "http://localhost:3000")],
+            &[("origin", "null")],
+            &[("sec-fetch-site", "cross-site"), ("origin", "http://evil.example")],
+            &[("sec-fetch-site", "same-site"), ("origin", "http://127.0.0.1:3000")],
+        ] {
+            assert_eq!(post(page).await, (403, "cross_site".to_owned()), "{url} {page:?}");
+        }
+        for own in [&[][..], &[("origin", origin.as_str())], &[("sec-fetch-site", "same-origin"), ("origin", &origin)]]
+        {
+            assert_eq!(post(own).await.0, 200, "{url} {own:?}");
+        }
+        // A name that leads here has the page's own origin.
+        let rebound = [("host", "evil.example"), ("origin", "http://evil.example")];
+        assert_eq!(post(&rebound).await, (403, "host_not_allowed".to_owned()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_made_to_lead_here_reads_nothing() {
+    let suite = Suite::start().await;
+    let url = |part: &str, path: &str| format!("http://{}{path}", suite.address(part));
+    for url in [
+        url("registry-1", "/v1/services"),
+        url("mail-1", "/v1/messages"),
+        url("userlist-1", "/v1/users"),
+        format!("http://{}/v1/table", suite.admin()),
+        url("balance", "/userlist/v1/users"),
+        url("balance", "/mail/v1/messages"),
+    ] {
+        let get = async |host: &str| ask(&suite, Method::GET, &url, "", &[("host", host)]).await;
+        assert_eq!(get("evil.example").await, (403, "host_not_allowed".to_owned()), "{url}");
+        for ours in ["localhost", "localhost:8080", "127.0.0.1", "[::1]:1"] {
+            assert_eq!(get(ours).await.0, 200, "{url} as {ours}");
+        }
+    }
 }

@@ -71,7 +71,7 @@ fn requests() -> Vec<Vec<u8>> {
     let mut request = |method: &str, path: &str, body: &str| {
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
         );
         requests.push([head.as_bytes(), body.as_bytes()].concat());
     };

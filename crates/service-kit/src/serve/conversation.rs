@@ -30,6 +30,7 @@ use super::{
     exchange::{Answered, Exchange, Watched},
     linger::linger,
 };
+use crate::browser::LocalAddr;
 
 /// How long the end of a connection without anything unread may take, which over TLS is a record to be written.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub(super) struct Conversation {
     pub(super) write_deadline: Duration,
     pub(super) router: Router,
     pub(super) client: SocketAddr,
+    /// Our side, if the connection still stood when it was asked for it.
+    pub(super) local: Option<SocketAddr>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -72,9 +75,9 @@ impl Conversation {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, exchange: &Exchange) {
-        let Self { http, router, client, shutdown, write_deadline, .. } = self;
+        let Self { http, router, client, local, shutdown, write_deadline, .. } = self;
         let io = TokioIo::new(Watched::new(stream, exchange.clone(), write_deadline));
-        let mut connection = http.serve_connection(io, Routed { router, client, exchange: exchange.clone() });
+        let mut connection = http.serve_connection(io, Routed { router, client, local, exchange: exchange.clone() });
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
@@ -108,10 +111,11 @@ impl Conversation {
     }
 }
 
-/// The router, with the client's address.
+/// The router, with the addresses of both sides.
 struct Routed {
     router: Router,
     client: SocketAddr,
+    local: Option<SocketAddr>,
     exchange: Exchange,
 }
 
@@ -123,6 +127,9 @@ impl Service<Request<Incoming>> for Routed {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| Body::new(self.exchange.begin(body)));
         request.extensions_mut().insert(ConnectInfo(self.client));
+        if let Some(local) = self.local {
+            request.extensions_mut().insert(LocalAddr(local));
+        }
         let (router, exchange) = (self.router.clone(), self.exchange.clone());
         Box::pin(async move {
             let mut response = router.oneshot(request).await?.map(|body| exchange.answered(body));

@@ -57,7 +57,7 @@ impl Server {
 
     /// The status of `GET /` on a connection of its own.
     async fn status(&self, host: u8) -> String {
-        status(&mut self.connect(host, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await).await
+        status(&mut self.connect(host, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await).await
     }
 
     fn metrics(&self) -> String {
@@ -82,7 +82,7 @@ async fn status(stream: &mut TcpStream) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_connections_of_one_client_as_there_may_be_keep_nobody_out() {
     // Idle, with half a head, and used once.
-    for bytes in ["", "GET / HTTP/1.1\r\nHos", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for bytes in ["", "GET / HTTP/1.1\r\nHos", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         for per_client_max in [0, 50] {
             let server = start(Bounds { max: 100, per_client_max }).await;
             let mut crowd = Vec::new();
@@ -102,7 +102,7 @@ async fn as_many_connections_of_one_client_as_there_may_be_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_under_way_is_finished_and_a_client_that_has_nothing_else_is_told() {
     let server = start(Bounds { max: 10, per_client_max: 2 }).await;
-    let slow = "GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let slow = "GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut under_way = [server.connect(2, slow).await, server.connect(2, slow).await];
     let _both = timeout(DEADLINE, server.inside.acquire_many(2)).await.expect("both inside");
     let told = rest(&mut server.connect(2, "").await).await;
@@ -117,7 +117,7 @@ async fn a_request_under_way_is_finished_and_a_client_that_has_nothing_else_is_t
 #[tokio::test(flavor = "multi_thread")]
 async fn while_all_have_a_request_under_way_a_newcomer_waits() {
     let server = start(Bounds { max: 2, per_client_max: 0 }).await;
-    let slow = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+    let slow = "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let _under_way = [server.connect(2, slow).await, server.connect(3, slow).await];
     let _both = timeout(DEADLINE, server.inside.acquire_many(2)).await.expect("both inside");
     let newcomer = server.status(4);
@@ -131,7 +131,7 @@ async fn while_all_have_a_request_under_way_a_newcomer_waits() {
 async fn a_response_that_is_being_read_is_not_cut_off() {
     let server = start(Bounds { max: 1, per_client_max: 0 }).await;
     let bytes = 20_000_000;
-    let mut reader = server.connect(2, &format!("GET /large/{bytes} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+    let mut reader = server.connect(2, &format!("GET /large/{bytes} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
     let mut begun = [0; 1];
     timeout(DEADLINE, reader.read_exact(&mut begun)).await.expect("an answer soon").unwrap();
     let newcomer = server.status(3);

@@ -45,8 +45,9 @@ async fn start(tls: Option<Tls>) -> (SocketAddr, CancellationToken, tokio::task:
 
 /// Sends a whole request before it reads a byte of the answer.
 async fn upload(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, bytes: usize) -> io::Result<String> {
-    let head =
-        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await?;
     let piece = vec![b' '; 16 * 1024];
     for begin in (0..bytes).step_by(piece.len()) {
@@ -112,7 +113,7 @@ async fn a_small_body_that_is_refused_does_not_cost_the_connection() {
     let (address, ..) = start(None).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     for _ in 0..3 {
-        stream.write_all(b"POST /denied HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+        stream.write_all(b"POST /denied HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
         let mut answer = vec![0; 12];
         timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("an answer soon").unwrap();
         assert_eq!(answer, b"HTTP/1.1 401");
@@ -127,7 +128,7 @@ async fn a_small_body_that_is_refused_does_not_cost_the_connection() {
 async fn idle_connections_do_not_hold_up_the_end() {
     let (address, shutdown, serving) = start(None).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 12];
     timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("an answer soon").unwrap();
     shutdown.cancel();
@@ -141,7 +142,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
 async fn a_client_that_goes_on_sending_what_was_refused_does_not_hold_up_the_end() {
     let (address, shutdown, serving) = start(None).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"POST /denied HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
+    stream.write_all(b"POST /denied HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");

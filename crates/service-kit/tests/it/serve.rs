@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use service_kit::{
     app,
+    browser::{BrowserOptions, Guard},
     connections::{Bounds, Connections},
     health::Readiness,
     json::JsonBody,
@@ -55,7 +56,8 @@ async fn start(options: ServeOptions, gate: &'static Gate) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (readiness, shutdown) = (Readiness::new(), CancellationToken::new());
-    let router = app::assemble(api, readiness.clone(), Registry::default());
+    let router =
+        app::assemble(api, Guard::new(&BrowserOptions::default(), None), readiness.clone(), Registry::default());
     let task = tokio::spawn(serve(listener, router, options, shutdown.clone()));
     Server { url, readiness, shutdown, task }
 }
@@ -104,7 +106,7 @@ async fn half_a_head_is_cut_off_at_the_deadline() {
     let options = ServeOptions { header_deadline: Duration::from_millis(200), ..ServeOptions::default() };
     let server = start(options, gate()).await;
     let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
     let mut rest = Vec::new();
     let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
     assert!(end.is_ok(), "the server must close a connection whose head does not arrive");
@@ -140,7 +142,7 @@ async fn a_client_that_reads_nothing_does_not_keep_its_connection_and_is_counted
     let address = server.url.trim_start_matches("http://");
     let mut greedy = TcpStream::connect(address).await.unwrap();
     // More responses than the buffers of both kernels hold, none of which is read.
-    let requests = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(50_000);
+    let requests = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50_000);
     let pushing = tokio::spawn(async move {
         let _broken_off = greedy.write_all(requests.as_bytes()).await;
         std::future::pending::<()>().await;

@@ -10,6 +10,7 @@ use service_kit::{
     serve::{ServeOptions, serve},
     signature::SigningKey,
     tokens::{Action, Caller, NewToken, Tokens, authenticate},
+    browser::{BrowserOptions, Guard},
 };
 use tokio::net::TcpListener;
 
@@ -26,7 +27,7 @@ async fn start(file: Option<&Path>) -> String {
     let api = Router::new().route("/mail", put(hello)).layer(from_fn_with_state(tokens, authenticate));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = app::assemble(api, Readiness::new(), registry);
+    let router = app::assemble(api, Guard::new(&BrowserOptions::default(), None), Readiness::new(), registry);
     tokio::spawn(serve(listener, router, ServeOptions::default(), tokio_util::sync::CancellationToken::new()));
     url
 }

@@ -58,10 +58,14 @@ impl Traffic for Requests {
         let name = name(n);
         // Writing into memory does not fail.
         let _ = match self.case {
-            Case::Get => write!(out, "GET /v1/users/{name} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Case::Get => write!(out, "GET /v1/users/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             Case::Put => {
                 let body = format!(r#"{{"email":"u{n}-{}@example.com"}}"#, self.run);
-                write!(out, "PUT /v1/users/{name} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                write!(
+                    out,
+                    "PUT /v1/users/{name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
             }
         };
     }

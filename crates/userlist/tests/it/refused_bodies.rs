@@ -16,7 +16,7 @@ fn upload(address: &str, bytes: usize) -> std::io::Result<String> {
     stream.set_write_timeout(Some(SOON))?;
     write!(
         stream,
-        "POST /v1/users HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
+        "POST /v1/users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n"
     )?;
     let piece = [b' '; 16 * 1024];
     let mut left = bytes;
