@@ -9,7 +9,7 @@ use axum::{
     body::Bytes,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH, RETRY_AFTER, USER_AGENT},
+        header::{CONTENT_TYPE, IF_MATCH, RETRY_AFTER, USER_AGENT},
     },
 };
 use discovery::{
@@ -17,7 +17,7 @@ use discovery::{
     heartbeat::{FullHeartbeat, HeartbeatReply},
 };
 use service_kit::client::{Answer, ClientError, HttpClient};
-use url::{Position, Url};
+use url::Url;
 
 use crate::{
     Credentials, HeartbeatError, RegistryUrl, Unreadable,
@@ -132,7 +132,9 @@ impl Client {
         (deadline, max_bytes): (Duration, usize),
     ) -> Result<Answer, HeartbeatError> {
         let http = self.http().map_err(HeartbeatError::Credentials)?;
-        let request = self.request(asked).map_err(HeartbeatError::Credentials)?;
+        let mut request = Self::request(asked);
+        // Last, because a signature covers what the request has by then.
+        self.credentials.prove(&mut request).map_err(HeartbeatError::Credentials)?;
         match http.send(request, deadline, max_bytes).await {
             Err(ClientError::TimedOut(after)) => Err(HeartbeatError::TimedOut { registry: registry.clone(), after }),
             Err(error) => Err(HeartbeatError::Unreachable { registry: registry.clone(), source: Arc::new(error) }),
@@ -148,10 +150,7 @@ impl Client {
         Ok(self.http.get_or_init(|| made))
     }
 
-    /// With the token or the signature.
-    fn request(&self, (method, url, body, only): Asked<'_>) -> Result<Request<Bytes>, Unproven> {
-        let target = &url[Position::BeforePath..Position::AfterQuery];
-        let authorization = self.credentials.authorization(method.as_str(), target, &body)?;
+    fn request((method, url, body, only): Asked<'_>) -> Request<Bytes> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = url.as_str().parse().expect("a URL without a fragment is a URI");
@@ -162,12 +161,7 @@ impl Client {
             let tag = HeaderValue::try_from(format!("\"{incarnation}\"")).expect("digits between quotes");
             headers.insert(IF_MATCH, tag);
         }
-        if let Some(value) = authorization {
-            // A token with a line break in it is no token that anybody would take.
-            let value = HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer"));
-            headers.insert(AUTHORIZATION, value);
-        }
-        Ok(request)
+        request
     }
 }
 

@@ -6,6 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use axum::{
+    body::Bytes,
+    http::{HeaderValue, Request, header::AUTHORIZATION},
+};
 use service_kit::{
     Secret,
     client::{ClientTls, ClientTlsError, HttpClient},
@@ -48,20 +52,17 @@ impl Credentials {
         HttpClient::new(&tls).map_err(|ClientTlsError { path, reason }| unreadable(&path, io::Error::other(reason)))
     }
 
-    /// The value of `Authorization` for one request, if there is to be one.
-    pub(crate) fn authorization(
-        &self,
-        method: &str,
-        target: &str,
-        body: &[u8],
-    ) -> Result<Option<String>, Arc<Unreadable>> {
+    /// Adds the token or the signature to a request that is complete otherwise: a field that is set later is not signed.
+    pub(crate) fn prove(&self, request: &mut Request<Bytes>) -> Result<(), Arc<Unreadable>> {
         if let Some(path) = &self.registry_token_file {
             let token = Secret::from_file(path).map_err(|source| unreadable(path, source))?;
-            return Ok(Some(format!("Bearer {}", token.expose().trim())));
+            // A token with a line break in it is no token that anybody would take.
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
+            request.headers_mut().insert(AUTHORIZATION, value.unwrap_or(HeaderValue::from_static("Bearer")));
+        } else if let Some(path) = &self.registry_key_file {
+            SigningKey::from_file(path).map_err(|source| unreadable(path, source))?.sign(request);
         }
-        let Some(path) = &self.registry_key_file else { return Ok(None) };
-        let key = SigningKey::from_file(path).map_err(|source| unreadable(path, source))?;
-        Ok(Some(key.authorization(method, target, body)))
+        Ok(())
     }
 }
 
@@ -88,12 +89,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         let credentials = Credentials { registry_token_file: Some(path.clone()), ..Credentials::default() };
-        let header = || credentials.authorization("PUT", "/", b"");
+        let header = || {
+            let mut request = Request::new(Bytes::new());
+            credentials.prove(&mut request).map(|()| request.headers()[AUTHORIZATION].to_str().unwrap().to_owned())
+        };
         assert!(header().is_err(), "there is no file");
         for token in ["muster_1", "muster_2"] {
             std::fs::write(&path, format!("{token}\n")).unwrap();
-            assert_eq!(header().unwrap().unwrap(), format!("Bearer {token}"));
+            assert_eq!(header().unwrap(), format!("Bearer {token}"));
         }
-        assert!(Credentials::default().authorization("PUT", "/", b"").unwrap().is_none());
+        let mut open = Request::new(Bytes::new());
+        Credentials::default().prove(&mut open).unwrap();
+        assert!(open.headers().is_empty());
     }
 }

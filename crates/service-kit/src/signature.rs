@@ -1,26 +1,38 @@
 //! Signed requests: proof of a name without sending a secret, for networks where others listen.
 //!
-//! ```text
-//! Authorization: Muster-HMAC-SHA256 name=shop-7,ts=1795255000,nonce=4be9…,signature=0c1f…
-//! ```
-//!
-//! `signature` is the HMAC-SHA256 (RFC 2104), in hexadecimal, of these lines joined by `\n`:
+//! HTTP message signatures (RFC 9421) with `hmac-sha256`, so that a client in any language finds a library for it:
 //!
 //! ```text
-//! MUSTER1            the version of this recipe
-//! shop-7             whose key it is
-//! 1795255000         seconds since 1970
-//! 4be9…              8 to 64 hexadecimal digits that this key has never signed with before
-//! PUT                the method
-//! /v1/services/…?…   path and query, as sent
-//! 9f86…              the SHA-256 of the body, in hexadecimal
+//! PUT /v1/config/shop/limit HTTP/1.1
+//! If-Match: "7"
+//! Content-Type: application/json
+//! Content-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:
+//! Signature-Input: muster=("@method" "@path" "content-digest" "content-type" "if-match");created=1795255000;nonce="4be9…";keyid="shop-7"
+//! Signature: muster=:dC8uPQ…=:
 //! ```
 //!
-//! A server takes it when its own clock is within [`SKEW_MAX`] of `ts` and it has not seen the nonce before
+//! What a signature must cover ([`message`]):
+//!
+//! | component | when |
+//! |---|---|
+//! | `@method` | always |
+//! | `@path`, and `@query` where there is one; or `@request-target` | always |
+//! | `content-digest` (RFC 9530, with `sha-256`) | the request has a body |
+//! | each field of [`DECISIVE`] | the request has that field |
+//!
+//! So nothing that decides what a request does can be changed, added or left out by others. `created` (seconds since 1970),
+//! `nonce` (8 to 128 characters that this key has never signed with before) and `keyid` are needed; `expires` is honoured,
+//! `alg` may be left out.
+//!
+//! A server takes it when its own clock is within [`SKEW_MAX`] of `created` and it has not seen the nonce before
 //! ([`Replays`]). Each server remembers for itself: behind several registries a request may be sent once more to another
-//! one within that time. What is said there is what its author said a moment ago. The answer is not signed: use TLS
-//! where that matters.
+//! one within that time. What is said there is what its author said a moment ago, under the same conditions. The answer is
+//! not signed: use TLS where that matters.
+//!
+//! Older clients send another form ([`legacy`]), which covers no field.
 
+pub mod legacy;
+pub mod message;
 mod replays;
 
 use std::{
@@ -29,19 +41,29 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ring::{
-    digest, hmac,
-    rand::{SecureRandom as _, SystemRandom},
+use axum::http::{
+    HeaderMap, HeaderName, Request,
+    header::{CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE},
 };
+use ring::hmac;
 
 pub use self::replays::Replays;
 use crate::Secret;
 
-/// The scheme in `Authorization`.
-pub const SCHEME: &str = "Muster-HMAC-SHA256";
-
 /// How far two clocks may be apart: 30 s.
 pub const SKEW_MAX: Duration = Duration::from_secs(30);
+
+/// The request fields that decide what a request does.
+pub const DECISIVE: [HeaderName; 8] = [
+    CONTENT_TYPE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    IF_RANGE,
+    RANGE,
+    HeaderName::from_static("idempotency-key"),
+];
 
 /// A name and its key, on the client's side.
 #[derive(Clone)]
@@ -50,16 +72,16 @@ pub struct SigningKey {
     key: hmac::Key,
 }
 
-/// What a request says about its signature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed {
-    /// Whose key.
-    pub name: String,
-    /// When, in seconds since 1970.
-    pub ts: u64,
-    /// Never used before.
-    pub nonce: String,
-    signature: Vec<u8>,
+/// Whether a field of `headers` decides whether, or how often, the request is carried out. Not the type of its body, which
+/// every client sends.
+#[must_use]
+pub fn is_conditional(headers: &HeaderMap) -> bool {
+    DECISIVE.iter().any(|name| *name != CONTENT_TYPE && headers.contains_key(name))
+}
+
+/// Whether something was signed at about `now`.
+fn is_current(signed_secs: u64, now: SystemTime) -> bool {
+    secs(now).abs_diff(signed_secs) <= SKEW_MAX.as_secs()
 }
 
 // === impl SigningKey ===
@@ -85,16 +107,10 @@ impl SigningKey {
         Self::parse(&Secret::from_file(path)?)
     }
 
-    /// The value of `Authorization` for a request with this method, path and query, and body, sent now.
-    #[must_use]
-    pub fn authorization(&self, method: &str, target: &str, body: &[u8]) -> String {
-        let ts = secs(SystemTime::now());
-        let mut nonce = [0; 16];
-        // Without random numbers the same nonce comes again, and is refused: never accepted by mistake.
-        let _unlikely = SystemRandom::new().fill(&mut nonce);
-        let nonce = hex::encode(nonce);
-        let signature = hmac::sign(&self.key, &text(&self.name, ts, &nonce, method, target, body));
-        format!("{SCHEME} name={},ts={ts},nonce={nonce},signature={}", self.name, hex::encode(signature))
+    /// Signs a request that is sent now, as it is: fields that are set later are not covered, and those of [`DECISIVE`] would
+    /// have it refused.
+    pub fn sign<B: AsRef<[u8]>>(&self, request: &mut Request<B>) {
+        message::sign(&self.name, &self.key, request, secs(SystemTime::now()));
     }
 }
 
@@ -102,51 +118,6 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-// === impl Signed ===
-
-impl Signed {
-    /// Reads what follows the scheme; each part once, no others.
-    #[must_use]
-    pub fn parse(parameters: &str) -> Option<Self> {
-        let (mut name, mut ts, mut nonce, mut signature) = (None, None, None, None);
-        for part in parameters.split(',') {
-            let (key, value) = part.trim().split_once('=')?;
-            let place = match key {
-                "name" => &mut name,
-                "ts" => &mut ts,
-                "nonce" => &mut nonce,
-                "signature" => &mut signature,
-                _ => return None,
-            };
-            if place.replace(value).is_some() {
-                return None;
-            }
-        }
-        let nonce =
-            nonce.filter(|nonce| (8..=64).contains(&nonce.len()) && nonce.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        let signature = hex::decode(signature?).ok().filter(|signature| signature.len() == 32)?;
-        Some(Self { name: name?.to_owned(), ts: ts?.parse().ok()?, nonce: nonce.to_owned(), signature })
-    }
-
-    /// Whether it was signed at about `now`.
-    #[must_use]
-    pub fn is_current(&self, now: SystemTime) -> bool {
-        secs(now).abs_diff(self.ts) <= SKEW_MAX.as_secs()
-    }
-
-    /// Whether the signature is that of this request. Takes the same time whatever is wrong.
-    #[must_use]
-    pub fn holds(&self, key: &hmac::Key, method: &str, target: &str, body: &[u8]) -> bool {
-        hmac::verify(key, &text(&self.name, self.ts, &self.nonce, method, target, body), &self.signature).is_ok()
-    }
-}
-
-/// What is signed.
-fn text(name: &str, ts: u64, nonce: &str, method: &str, target: &str, body: &[u8]) -> Vec<u8> {
-    let body = hex::encode(digest::digest(&digest::SHA256, body));
-    format!("MUSTER1\n{name}\n{ts}\n{nonce}\n{method}\n{target}\n{body}").into_bytes()
 }
 
 fn secs(time: SystemTime) -> u64 {
@@ -157,70 +128,17 @@ fn secs(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
 
-    const KEY: [u8; 32] = [7; 32];
-
-    fn signing() -> SigningKey {
-        SigningKey::parse(&format!("shop:{}", hex::encode(KEY)).into()).unwrap()
-    }
-
-    fn parsed(header: &str) -> Option<Signed> {
-        Signed::parse(header.strip_prefix("Muster-HMAC-SHA256 ")?)
-    }
-
-    #[test]
-    fn a_signature_holds_for_its_request_and_for_no_other() {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &KEY);
-        let signed = parsed(&signing().authorization("PUT", "/a?b=c", b"{}")).unwrap();
-        assert!(signed.is_current(SystemTime::now()));
-        assert!(signed.holds(&key, "PUT", "/a?b=c", b"{}"));
-        for (method, target, body) in [("POST", "/a?b=c", "{}"), ("PUT", "/a?b=d", "{}"), ("PUT", "/a?b=c", "{ }")] {
-            assert!(!signed.holds(&key, method, target, body.as_bytes()), "{method} {target} {body}");
-        }
-        let other = hmac::Key::new(hmac::HMAC_SHA256, &[8; 32]);
-        assert!(!signed.holds(&other, "PUT", "/a?b=c", b"{}"));
-        assert!(!Signed { ts: signed.ts + 1, ..signed.clone() }.holds(&key, "PUT", "/a?b=c", b"{}"));
-        assert!(!Signed { name: "other".to_owned(), ..signed }.holds(&key, "PUT", "/a?b=c", b"{}"));
-    }
-
-    #[test]
-    fn the_recipe_gives_what_any_other_hmac_gives() {
-        // printf 'MUSTER1\nshop\n1795255000\n00112233\nGET\n/\n<sha256 of nothing>' | openssl dgst -sha256 -mac HMAC
-        // -macopt hexkey:0707…
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &KEY);
-        let signature = hmac::sign(&key, &text("shop", 1_795_255_000, "00112233", "GET", "/", b""));
-        assert_eq!(hex::encode(signature), "adff77a5a15776769622ce05fb66ef7baf0aa48c7626ada916a6083eec8229a5");
-    }
-
     #[test]
     fn clocks_may_be_half_a_minute_apart_and_no_more() {
-        let at = |ts| Signed { name: String::new(), ts, nonce: String::new(), signature: Vec::new() };
         let now = UNIX_EPOCH + Duration::from_secs(1000);
-        assert!(at(970).is_current(now) && at(1030).is_current(now));
-        assert!(!at(969).is_current(now) && !at(1031).is_current(now) && !at(u64::MAX).is_current(now));
-    }
-
-    #[test]
-    fn a_header_is_read_strictly() {
-        let good = parsed(&signing().authorization("GET", "/", b"")).unwrap();
-        let signature = hex::encode(&good.signature);
-        for bad in [
-            String::new(),
-            "name=a".to_owned(),
-            format!("name=a,ts=1,nonce=00112233,signature={signature},more=1"),
-            format!("name=a,name=b,ts=1,nonce=00112233,signature={signature}"),
-            format!("name=a,ts=-1,nonce=00112233,signature={signature}"),
-            format!("name=a,ts=1,nonce=short,signature={signature}"),
-            format!("name=a,ts=1,nonce=0011223,signature={signature}"),
-            format!("name=a,ts=1,nonce={},signature={signature}", "0".repeat(65)),
-            "name=a,ts=1,nonce=00112233,signature=00".to_owned(),
-        ] {
-            assert_eq!(Signed::parse(&bad), None, "{bad}");
-        }
+        assert!(is_current(970, now) && is_current(1030, now));
+        assert!(!is_current(969, now) && !is_current(1031, now) && !is_current(u64::MAX, now));
     }
 
     #[test]
     fn a_key_is_never_printed() {
-        assert!(!format!("{:?}", signing()).contains("07"));
+        let key = SigningKey::parse(&format!("shop:{}", hex::encode([7; 32])).into()).unwrap();
+        assert!(!format!("{key:?}").contains("07"));
         for bad in ["", "shop", ":00", "shop:00", "shop:zz"] {
             assert!(SigningKey::parse(&bad.to_owned().into()).is_err(), "{bad}");
         }

@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | no token, or another scheme | 401 | `token_missing` |
 //! | a token that is not in the file | 401 | `token_unknown` |
-//! | a signature that is wrong, too old, or seen before | 401 | `signature_refused` |
+//! | a signature that is wrong, too old, seen before, or covers too little | 401 | `signature_refused` |
 //! | a token without that scope | 403 | `out_of_scope` |
 //!
 //! Without a file everybody may do everything, as on a laptop; [`warn_if_open`] says so when others can connect. The file

@@ -1,6 +1,6 @@
 //! Who may do what: tokens, signatures, addresses, limits; and that every other way in has the same door.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use heartbeat::{Details, Heartbeat, HeartbeatOptions};
 use registry::admission::names::AllowNames;
@@ -10,6 +10,7 @@ use service_kit::{signature::SigningKey, tokens::NewToken};
 use testkit::{
     etcd::EtcdCluster,
     name_server::{Manner, NameServer},
+    python::{python, succeed},
     wait::{SOON, wait_until},
 };
 
@@ -124,19 +125,62 @@ async fn a_recorded_heartbeat_counts_once_at_each_replica_and_keeps_nobody_for_l
     let key = SigningKey::parse(&signer.secret.clone().into()).unwrap();
     let path = instance_path("mail/a");
     let body = json!({"address": "10.0.0.5:7070", "ttl_ms": 2000}).to_string();
-    let recorded = key.authorization("PUT", &path, body.as_bytes());
-    let send = async |registry: &Registry| {
-        let header = Some(("authorization", recorded.as_str()));
-        registry.ask_with(Method::PUT, &path, header, body.clone()).await.status.as_u16()
+    let signed = |method: Method, body: &str| {
+        let mut request = axum::http::Request::builder().method(method).uri(&path).body(body.to_owned()).unwrap();
+        key.sign(&mut request);
+        request
     };
+    let recorded = signed(Method::PUT, &body);
+    let send = async |registry: &Registry| registry.send(&recorded).await.status.as_u16();
     assert_eq!((send(&first).await, send(&first).await), (200, 401));
-    let farewell = key.authorization("DELETE", &path, b"");
-    let gone = first.ask_with(Method::DELETE, &path, Some(("authorization", &farewell)), "").await;
+    let gone = first.send(&signed(Method::DELETE, "")).await;
     assert_eq!((gone.status.as_u16(), keys(&etcd).len()), (200, 0));
     // This is what doc/security.md says about replays: it is back, for one TTL.
     assert_eq!((send(&second).await, send(&second).await), (200, 401));
     testkit::wait::wait_until("it is gone", SOON, async || keys(&etcd).is_empty()).await;
     assert_eq!((send(&first).await, send(&second).await), (401, 401));
+}
+
+#[tokio::test]
+async fn a_recorded_write_does_nothing_without_its_condition() {
+    let etcd = EtcdCluster::start(1).await;
+    let signer = NewToken::random("signer", &["shop:config".parse().unwrap(), "shop:read".parse().unwrap()], true);
+    let signer = signer.unwrap();
+    let file = TokensFile::with(&[&signer]);
+    let registry = Registry::start_with(&etcd, |config| config.admission.tokens_file = Some(file.path.clone())).await;
+    let key = SigningKey::parse(&signer.secret.clone().into()).unwrap();
+    let signed = |method: Method, condition: Option<(&str, &str)>, body: &str| {
+        let request = axum::http::Request::builder().method(method).uri("/v1/config/shop/limit");
+        let request = condition.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        let mut request = request.body(body.to_owned()).unwrap();
+        key.sign(&mut request);
+        request
+    };
+    let created = registry.send(&signed(Method::PUT, Some(("if-none-match", "*")), "100")).await;
+    assert!(created.status.is_success(), "{created:?}");
+    // Its condition does not hold, so it does nothing; recorded, and sent without the condition, it would.
+    let stale = signed(Method::PUT, Some(("if-match", "\"1\"")), "1000");
+    let mut stripped = stale.clone();
+    stripped.headers_mut().remove("if-match");
+    let stripped = registry.send(&stripped).await;
+    assert_eq!((stripped.status.as_u16(), stripped.code()), (401, "signature_refused"));
+    assert_eq!(registry.send(&stale).await.status.as_u16(), 412);
+    assert_eq!(registry.send(&signed(Method::GET, None, "")).await.body, json!(100));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_implementation_of_the_standard_signs_what_is_taken() {
+    let etcd = EtcdCluster::start(1).await;
+    let scopes = ["shop:register", "shop:config"].map(|scope| scope.parse().unwrap());
+    let signer = NewToken::random("signer", &scopes, true).unwrap();
+    let file = TokensFile::with(&[&signer]);
+    let registry = Registry::start_with(&etcd, |config| config.admission.tokens_file = Some(file.path.clone())).await;
+    let mut client = python("python");
+    client.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/signed_client.py"));
+    let (name, key) = signer.secret.split_once(':').unwrap();
+    client.args([&registry.url, name, key]);
+    let printed = succeed(client, SOON).await;
+    assert_eq!(printed.lines().filter(|line| line.len() == 3).collect::<Vec<_>>(), ["200", "200", "412"], "{printed}");
 }
 
 #[tokio::test]

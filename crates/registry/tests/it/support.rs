@@ -116,6 +116,13 @@ impl Registry {
         self.ask_within(SOON, method, path, header, body).await
     }
 
+    /// Sends a request as it is, with all its fields.
+    pub(crate) async fn send(&self, request: &axum::http::Request<String>) -> Answer {
+        let fields = request.headers().clone();
+        let builder = self.http.request(request.method().clone(), format!("{}{}", self.url, request.uri()));
+        self.answer(SOON, builder.headers(fields).body(request.body().clone())).await
+    }
+
     /// [`Registry::ask_with`] more, or less, patience.
     pub(crate) async fn ask_within(
         &self,
@@ -129,6 +136,10 @@ impl Registry {
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
+        self.answer(limit, request).await
+    }
+
+    async fn answer(&self, limit: Duration, request: reqwest::RequestBuilder) -> Answer {
         let response = tokio::time::timeout(limit, request.send()).await.expect("no request hangs").unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();

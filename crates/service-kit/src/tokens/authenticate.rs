@@ -11,7 +11,10 @@ use axum::{
 };
 
 use super::{Caller, Refusal, Tokens, caller::CURRENT};
-use crate::{Problem, json, signature};
+use crate::{
+    Problem, json,
+    signature::{self, legacy, message},
+};
 
 /// The largest body of a signed request, which must be read before the signature can be checked: 1 MiB.
 const SIGNED_BODY_MAX_BYTES: usize = 1024 * 1024;
@@ -29,26 +32,40 @@ pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, ne
         Err(Refused::Body(problem)) => problem.into_response(),
         Err(Refused::Proof(refusal)) => {
             tokens.count(refusal);
-            refuse(refusal)
+            refuse(refusal, "")
+        }
+        Err(Refused::Signature(why)) => {
+            tokens.count(Refusal::Signature);
+            refuse(Refusal::Signature, why)
         }
     }
 }
 
 enum Refused {
     Proof(Refusal),
+    /// A signature, and why.
+    Signature(&'static str),
     /// The body of a signed request could not be read.
     Body(Problem),
 }
 
+/// Why a signature is not taken, when more must not be said.
+const WRONG: &str = "a wrong key, a clock that is off by more than 30 s, or a request sent twice";
+
 async fn identify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refused> {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, rest) = given.and_then(|value| value.split_once(' ')).ok_or(Refused::Proof(Refusal::Missing))?;
+    let Some((scheme, rest)) = given.and_then(|value| value.split_once(' ')) else {
+        return match message::is_signed(request.headers()) {
+            true => verify(tokens, request).await,
+            false => Err(Refused::Proof(Refusal::Missing)),
+        };
+    };
     if scheme.eq_ignore_ascii_case("bearer") {
         return tokens.bearer(rest.trim()).map(Caller::Holder).ok_or(Refused::Proof(Refusal::Unknown));
     }
-    if scheme.eq_ignore_ascii_case(signature::SCHEME) {
-        let signed = signature::Signed::parse(rest).ok_or(Refused::Proof(Refusal::Signature))?;
-        return verify(tokens, &signed, request).await;
+    if scheme.eq_ignore_ascii_case(legacy::SCHEME) {
+        let signed = legacy::Signed::parse(rest).ok_or(Refused::Signature(WRONG))?;
+        return verify_legacy(tokens, &signed, request).await;
     }
     Err(Refused::Proof(Refusal::Missing))
 }
@@ -56,38 +73,58 @@ async fn identify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refu
 /// Reads the body, checks the signature over it, and puts it back.
 ///
 /// The nonce is noted only for a signature that holds: otherwise anybody could fill the memory for nonces.
-async fn verify(tokens: &Tokens, signed: &signature::Signed, request: &mut Request) -> Result<Caller, Refused> {
-    let refused = || Refused::Proof(Refusal::Signature);
-    let now = SystemTime::now();
+async fn verify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refused> {
+    let (now, refused) = (SystemTime::now(), || Refused::Signature(WRONG));
+    let signed = message::Signed::read(request.headers()).map_err(Refused::Signature)?;
     let (key, grant) = tokens.signing(&signed.name).filter(|_| signed.is_current(now)).ok_or_else(refused)?;
-    let method = request.method().clone();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let body = Request::new(std::mem::replace(request.body_mut(), Body::empty()));
-    let body = json::read(body, SIGNED_BODY_MAX_BYTES).await.map_err(Refused::Body)?;
-    let holds = signed.holds(&key, method.as_str(), &target, &body);
+    let body = read_body(request).await?;
+    let (head, _) = std::mem::take(request).into_parts();
+    let checked = signed.check(&key, &head, &body);
+    *request = Request::from_parts(head, Body::from(body));
+    checked.map_err(Refused::Signature)?;
+    if tokens.is_first(&signed.name, &signed.nonce, now) { Ok(Caller::Holder(grant)) } else { Err(refused()) }
+}
+
+/// The same for the form of older clients. With a condition it is refused, but its nonce is spent: whoever has recorded it
+/// cannot send it here without.
+async fn verify_legacy(tokens: &Tokens, signed: &legacy::Signed, request: &mut Request) -> Result<Caller, Refused> {
+    let (now, refused) = (SystemTime::now(), || Refused::Signature(WRONG));
+    let (key, grant) = tokens.signing(&signed.name).filter(|_| signed.is_current(now)).ok_or_else(refused)?;
+    let body = read_body(request).await?;
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let holds = signed.holds(&key, request.method().as_str(), target, &body);
     *request.body_mut() = Body::from(body);
-    match holds && tokens.is_first(&signed.name, &signed.nonce, now) {
-        true => Ok(Caller::Holder(grant)),
-        false => Err(refused()),
+    if !holds || !tokens.is_first(&signed.name, &signed.nonce, now) {
+        return Err(refused());
     }
+    if signature::is_conditional(request.headers()) {
+        let why = "this older form covers no conditions (If-Match and the like); sign as RFC 9421 says";
+        return Err(Refused::Signature(why));
+    }
+    Ok(Caller::Holder(grant))
+}
+
+async fn read_body(request: &mut Request) -> Result<axum::body::Bytes, Refused> {
+    let body = Request::new(std::mem::take(request.body_mut()));
+    json::read(body, SIGNED_BODY_MAX_BYTES).await.map_err(Refused::Body)
 }
 
 /// 401 with the challenge that RFC 6750 section 3 asks for.
-fn refuse(refusal: Refusal) -> Response {
+fn refuse(refusal: Refusal, why: &str) -> Response {
     let (code, detail, challenge) = match refusal {
         Refusal::Missing => (
             "token_missing",
-            "a token is needed; send the header Authorization: Bearer TOKEN",
+            "a token is needed; send the header Authorization: Bearer TOKEN".to_owned(),
             "Bearer realm=\"muster\"",
         ),
         Refusal::Unknown => (
             "token_unknown",
-            "the token is not known here; it may have been withdrawn",
+            "the token is not known here; it may have been withdrawn".to_owned(),
             "Bearer realm=\"muster\", error=\"invalid_token\"",
         ),
         Refusal::Signature => (
             "signature_refused",
-            "the signature does not hold: a wrong key, a clock that is off by more than 30 s, or a request sent twice",
+            format!("the signature does not hold: {why}"),
             "Bearer realm=\"muster\", error=\"invalid_token\"",
         ),
     };

@@ -1,16 +1,20 @@
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use axum::{Router, middleware::from_fn_with_state, routing::put};
+use axum::{Router, http::Request, middleware::from_fn_with_state, routing::put};
 use prometheus_client::registry::Registry;
 use reqwest::{Method, StatusCode};
+use ring::hmac;
 use serde_json::Value;
 use service_kit::{
     Problem, app,
+    browser::{BrowserOptions, Guard},
     health::Readiness,
     serve::{ServeOptions, serve},
     signature::SigningKey,
     tokens::{Action, Caller, NewToken, Tokens, authenticate},
-    browser::{BrowserOptions, Guard},
 };
 use tokio::net::TcpListener;
 
@@ -44,7 +48,10 @@ async fn send(url: &str, authorization: Option<&str>, body: &str) -> Answer {
     if let Some(value) = authorization {
         request = request.header("authorization", value);
     }
-    let response = request.send().await.unwrap();
+    read(request.send().await.unwrap()).await
+}
+
+async fn read(response: reqwest::Response) -> Answer {
     let challenge = response.headers().get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
     Answer { status: response.status(), challenge: challenge.unwrap_or_default(), text: response.text().await.unwrap() }
 }
@@ -92,6 +99,40 @@ async fn a_token_opens_what_its_scope_names_and_nothing_else() {
     assert!(metrics.contains("auth_refused_total{reason=\"Missing\"} 3"), "{metrics}");
 }
 
+/// A write to `/mail` with these fields, signed.
+fn signed(secret: &str, fields: &[(&'static str, &'static str)], body: &str) -> Request<String> {
+    let mut request = Request::builder().method(Method::PUT).uri("/mail");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let mut request = request.body(body.to_owned()).unwrap();
+    SigningKey::parse(&secret.to_owned().into()).unwrap().sign(&mut request);
+    request
+}
+
+/// The same in the form before RFC 9421.
+fn signed_of_old(secret: &str, fields: &[(&'static str, &'static str)], body: &str) -> Request<String> {
+    let (name, key) = secret.split_once(':').unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let (nonce, now) = (format!("{:032x}", now.as_nanos()), now.as_secs());
+    let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, body.as_bytes()));
+    let text = format!("MUSTER1\n{name}\n{now}\n{nonce}\nPUT\n/mail\n{digest}");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &hex::decode(key).unwrap());
+    let signature = hex::encode(hmac::sign(&key, text.as_bytes()));
+    let proof = format!("Muster-HMAC-SHA256 name={name},ts={now},nonce={nonce},signature={signature}");
+    let mut request = Request::builder().header("authorization", proof);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(body.to_owned()).unwrap()
+}
+
+async fn send_signed(url: &str, request: &Request<String>) -> Answer {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let put = client.put(format!("{url}/mail")).headers(request.headers().clone());
+    read(put.body(request.body().clone()).send().await.unwrap()).await
+}
+
 #[tokio::test]
 async fn a_signed_request_counts_once_and_only_as_it_was_signed() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,16 +140,60 @@ async fn a_signed_request_counts_once_and_only_as_it_was_signed() {
     let (signer, stranger) = (token("shop", "mail:register", true), token("shop", "mail:register", true));
     std::fs::write(&file, &signer.line).unwrap();
     let url = start(Some(&file)).await;
-    let key = SigningKey::parse(&signer.secret.into()).unwrap();
-    let authorization = key.authorization("PUT", "/mail", b"hello");
-    let changed = send(&url, Some(&authorization), "hullo").await;
+    let request = signed(&signer.secret, &[], "hello");
+    let mut changed = request.clone();
+    *changed.body_mut() = "hullo".to_owned();
+    let changed = send_signed(&url, &changed).await;
     assert_eq!((changed.status.as_u16(), code(&changed).as_str()), (401, "signature_refused"));
-    let first = send(&url, Some(&authorization), "hello").await;
+    let first = send_signed(&url, &request).await;
     assert_eq!((first.status, first.text.as_str()), (StatusCode::OK, "shop hello"), "a refused copy spends nothing");
-    let replayed = send(&url, Some(&authorization), "hello").await;
+    let replayed = send_signed(&url, &request).await;
     assert_eq!((replayed.status.as_u16(), code(&replayed).as_str()), (401, "signature_refused"));
-    let stranger = SigningKey::parse(&stranger.secret.into()).unwrap().authorization("PUT", "/mail", b"");
-    assert_eq!(send(&url, Some(&stranger), "").await.status, StatusCode::UNAUTHORIZED);
+    let stranger = signed(&stranger.secret, &[], "");
+    assert_eq!(send_signed(&url, &stranger).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_signed_condition_is_part_of_what_was_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let signer = token("shop", "mail:register", true);
+    std::fs::write(&file, &signer.line).unwrap();
+    let url = start(Some(&file)).await;
+    for condition in [("if-match", "\"7\""), ("if-none-match", "*"), ("idempotency-key", "1")] {
+        let request = signed(&signer.secret, &[condition, ("content-type", "application/json")], "hello");
+        let mut stripped = request.clone();
+        stripped.headers_mut().remove(condition.0);
+        let mut changed = request.clone();
+        changed.headers_mut().insert(condition.0, "\"8\"".parse().unwrap());
+        for other in [stripped, changed] {
+            let answer = send_signed(&url, &other).await;
+            assert_eq!((answer.status.as_u16(), code(&answer).as_str()), (401, "signature_refused"), "{condition:?}");
+        }
+        assert_eq!(send_signed(&url, &request).await.status, StatusCode::OK, "{condition:?}");
+    }
+    let mut added = signed(&signer.secret, &[], "hello");
+    added.headers_mut().insert("if-match", "\"7\"".parse().unwrap());
+    let answer = send_signed(&url, &added).await;
+    assert!(answer.status == 401 && answer.text.contains("it must cover"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn the_older_form_counts_without_conditions_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let signer = token("shop", "mail:register", true);
+    std::fs::write(&file, &signer.line).unwrap();
+    let url = start(Some(&file)).await;
+    let plain = signed_of_old(&signer.secret, &[], "hello");
+    assert_eq!(send_signed(&url, &plain).await.text, "shop hello");
+    assert_eq!(send_signed(&url, &plain).await.status, StatusCode::UNAUTHORIZED, "a replay");
+    let conditional = signed_of_old(&signer.secret, &[("if-match", "\"7\"")], "hello");
+    let refused = send_signed(&url, &conditional).await;
+    assert!(refused.status == 401 && refused.text.contains("covers no conditions"), "{}", refused.text);
+    let mut stripped = conditional;
+    stripped.headers_mut().remove("if-match");
+    assert_eq!(send_signed(&url, &stripped).await.status, StatusCode::UNAUTHORIZED, "its nonce is spent");
 }
 
 #[tokio::test]
