@@ -24,7 +24,7 @@
 //! | [`watcher`], [`instances`], `tombstones`, `last_resort`, [`snapshot`] | who is there, who is not any more and why |
 //! | [`checks`], `probe` | who is well |
 //! | [`routing_table`], [`addresses`] | what a request sees of that; where nothing is ever sent |
-//! | [`admin`], `explain`, [`metrics`] | what an operator sees |
+//! | [`admin`], `explain`, `exposure`, [`metrics`] | what an operator sees |
 
 pub mod addresses;
 pub mod admin;
@@ -45,6 +45,7 @@ mod dial;
 mod downstream;
 mod ending;
 mod explain;
+mod exposure;
 mod gateway;
 mod headers;
 mod identity;
@@ -89,8 +90,8 @@ use std::time::Duration;
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
 use service_kit::{
-    health::Readiness,
     browser::Guard,
+    health::Readiness,
     names::Names,
     open_files,
     serve::{ServeOptions, bind, serve},
@@ -137,7 +138,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let changes = discovery_etcd::watch(etcd, WatchOptions::default());
     let (table, readiness, health) = (TableHandle::new(), Readiness::new(), changes.health());
     readiness.report("listener", Err("requests are not accepted yet".to_owned()));
-    let mut watcher = Watcher::new(instances, table.clone(), readiness.clone(), health.clone());
+    let mut watcher = Watcher::new(instances, table.clone(), readiness.clone(), health.clone())
+        .warning_of_what_is_open_at(listeners.address());
     if let Some(file) = &config.snapshot_file {
         watcher = watcher.with_snapshot(file);
     }

@@ -3,7 +3,7 @@
 //! A change of etcd's is applied as a whole, whatever else is waiting is applied with it, and then one table goes into
 //! force. While etcd is out of reach nothing changes: the last table serves, and its age is visible.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use discovery::{InstanceKey, Registered, Revision, ServiceName, Update};
 use discovery_etcd::{Change, OverrideUpdate, PolicyUpdate, WatchHealth};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Millis, Spoken},
+    exposure::Exposure,
     instances::{Instances, Saved},
     last_resort::Prober,
     routing_table::{Candidate, Source, TableHandle},
@@ -41,6 +42,7 @@ pub struct Watcher {
     /// The version of the instances that is on disk, as far as is known.
     saved: u64,
     saving: Option<JoinHandle<()>>,
+    exposure: Option<Exposure>,
 }
 
 impl Watcher {
@@ -48,7 +50,7 @@ impl Watcher {
     #[must_use]
     pub fn new(instances: Instances, table: TableHandle, readiness: Readiness, health: WatchHealth) -> Self {
         readiness.report("table", Err("nothing is known yet: etcd has not been reached".to_owned()));
-        Self { instances, table, readiness, health, snapshot: None, saved: 0, saving: None }
+        Self { instances, table, readiness, health, snapshot: None, saved: 0, saving: None, exposure: None }
     }
 
     /// Keeps the instances in the file at `path`, and starts from what an earlier run left there. A file that cannot be
@@ -72,6 +74,13 @@ impl Watcher {
             Err(error) => tracing::warn!(error = %chain(&error), "starting without the snapshot"),
         }
         self.snapshot = Some(file);
+        self
+    }
+
+    /// Warns of services that are open to everyone who comes in at `listen`, if that is not only this machine.
+    #[must_use]
+    pub fn warning_of_what_is_open_at(mut self, listen: SocketAddr) -> Self {
+        self.exposure = Some(Exposure::at(listen));
         self
     }
 
@@ -166,7 +175,7 @@ impl Watcher {
     }
 
     /// Says what is new: of each instance, or of each service when they are many.
-    fn tell(&self, updates: &[Update], revision: Revision) {
+    fn tell(&mut self, updates: &[Update], revision: Revision) {
         let are_many = updates.len() > NAMED_MAX;
         if are_many {
             for (service, (added, removed)) in crowds(updates) {
@@ -193,6 +202,9 @@ impl Watcher {
                 }
             };
             self.warn_of_forbidden(added);
+            if let Some(exposure) = &mut self.exposure {
+                exposure.look_at(added);
+            }
         }
     }
 

@@ -79,6 +79,7 @@ impl Crash {
         let mut command = Command::new(&self.program);
         command.env("MAIL_LISTEN", "127.0.0.1:0").env("LOG_FORMAT", "json").env("REGISTRY_URLS", "http://127.0.0.1:1");
         command.env("MAIL_SMTP_URL", self.sink.url()).env("MAIL_SENDS_MAX", "4").current_dir(self.dir.path());
+        command.env("MAIL_OPEN", "true");
         let process = Process::start(&mut command, &output).expect("the program starts");
         let listening = || async {
             let text = process.output();

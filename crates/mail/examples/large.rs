@@ -32,6 +32,7 @@ async fn main() -> Result<(), Failure> {
     let mut command = Command::new(program);
     command.env_clear().env("MAIL_LISTEN", "127.0.0.1:0").env("LOG_FORMAT", "json").env("RUST_LOG", "info");
     command.env("REGISTRY_URLS", "http://127.0.0.1:1").env("MAIL_SMTP_URL", sink.url());
+    command.env("MAIL_OPEN", "true");
     command.env("MAIL_MESSAGE_MAX_BYTES", "104857600").current_dir(dir.path());
     let process = Process::start(&mut command, &dir.path().join("output"))?;
     let url = wait_for("listening", LIMIT, || async { listening(&process.output()) }).await;

@@ -171,6 +171,7 @@ async fn start(program: &Path, dir: &TempDir, sink: &SmtpSink, outbox: &str) -> 
     command.env_clear().env("MAIL_LISTEN", "127.0.0.1:0").env("LOG_FORMAT", "json").env("RUST_LOG", "info");
     command.env("REGISTRY_URLS", "http://127.0.0.1:1").env("MAIL_SMTP_URL", sink.url()).env("MAIL_OUTBOX_URL", outbox);
     command.env("MAIL_SENDS_MAX", CONNECTIONS.to_string()).current_dir(dir.path());
+    command.env("MAIL_OPEN", "true");
     let process = Process::start(&mut command, &dir.path().join("output"))?;
     let listening = || async {
         let text = process.output();

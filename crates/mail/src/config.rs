@@ -13,6 +13,9 @@ use service_kit::{
 
 use crate::{message::Subject, outbox_options::OutboxOptions, sender::Sender, smtp_options::SmtpOptions};
 
+const OPEN_RELAY: &str = "--smtp-url (MAIL_SMTP_URL) without --tokens-file (MAIL_TOKENS_FILE): whoever can connect, also through a \
+                          gateway, would send mail in your name; give tokens, or --open (MAIL_OPEN=true) if that is meant";
+
 /// Sends e-mail: over SMTP, or as files into a folder.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "mail", version, about)]
@@ -67,6 +70,10 @@ pub struct Config {
     /// A file of API tokens. Default: whoever can connect may send.
     #[arg(long = "tokens-file", env = "MAIL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
+    /// Serve without tokens although messages go to an SMTP server: whoever can connect, also through a gateway, sends mail in
+    /// your name. Not needed where messages become files.
+    #[arg(long, env = "MAIL_OPEN")]
+    pub open: bool,
     /// How this instance is announced.
     #[command(flatten)]
     pub heartbeat: HeartbeatOptions,
@@ -79,6 +86,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether everyone who can connect would send mail to the world, and nobody has said that this is meant.
+    fn is_open_relay(&self) -> bool {
+        let has_server = matches!(self.smtp.server(), Ok(Some(_)));
+        has_server && self.tokens_file.is_none() && !self.open
+    }
+
     /// The longest that a request can be under way once its body has arrived: its turn, its delivery, and a moment.
     #[must_use]
     pub fn request_max(&self) -> Duration {
@@ -98,6 +111,7 @@ impl ServiceConfig for Config {
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = self.smtp.server().err().unwrap_or_default();
         mistakes.extend(self.outbox.mistakes(&self.from));
+        mistakes.extend(self.is_open_relay().then(|| OPEN_RELAY.to_owned()));
         mistakes
     }
 }
@@ -113,6 +127,15 @@ mod tests {
         assert!(config.smtp.server().unwrap().is_none());
         assert_eq!(config.dir, PathBuf::from("data/mail"));
         assert_eq!(config.request_max(), Duration::from_secs(18));
+    }
+
+    #[test]
+    fn an_smtp_server_needs_tokens_or_a_word_that_none_are_meant() {
+        let mistakes = |args: &[&str]| Config::try_parse_from([&["mail"], args].concat()).unwrap().mistakes();
+        let refused = mistakes(&["--smtp-url", "smtp://relay"]);
+        assert!(refused.len() == 1 && refused[0].contains("--open"), "{refused:?}");
+        assert_eq!(mistakes(&["--smtp-url", "smtp://relay", "--open"]), Vec::<String>::new());
+        assert_eq!(mistakes(&["--smtp-url", "smtp://relay", "--tokens-file", "tokens"]), Vec::<String>::new());
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub mod userlist;
 use std::sync::Arc;
 
 use axum::{Router, middleware::from_fn_with_state};
-use discovery::{HonouredKeys, ServiceName};
+use discovery::{HonouredKeys, OpenAccess, ServiceName};
 use heartbeat::{AddressProof, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -162,7 +162,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         // Not /readyz: see `health` for why an instance stays in rotation when its transport fails.
         health: Some("/healthz".parse()?),
-        meta: keys.map(|paths| (HonouredKeys::META.to_owned(), paths.to_owned())).into_iter().collect(),
+        meta: keys
+            .map(|paths| (HonouredKeys::META.to_owned(), paths.to_owned()))
+            .into_iter()
+            .chain(OpenAccess::announced(config.tokens_file.is_none()))
+            .collect(),
         metrics: HeartbeatMetrics::register(&mut metrics),
         proof: proof.clone(),
         ..Details::default()

@@ -103,6 +103,9 @@ impl Settings<'_> {
         process.set("REGISTRY_DNS_LISTEN", dns.to_string());
         process.ports.push(dns.port());
         process.set("ETCD_ENDPOINTS", self.etcd_endpoints().join(","));
+        let registries = ["registry-1", "registry-2"].map(|name| self.ports.address(name).to_string());
+        let refused = format!("{},{}", self.ports.address("balance-admin"), registries.join(","));
+        set_unless_given(&mut process.environment, "REGISTRY_REFUSE_ADDRESSES", refused);
         process
     }
 
@@ -112,6 +115,9 @@ impl Settings<'_> {
         process.set("REGISTRY_URLS", self.registries().join(","));
         if !is_given(&process.environment, "MAIL_SMTP_URL") {
             set_unless_given(&mut process.environment, "MAIL_DIR", self.data.mail());
+        } else if !is_given(&process.environment, "MAIL_TOKENS_FILE") {
+            // Everything here listens on loopback.
+            set_unless_given(&mut process.environment, "MAIL_OPEN", "true");
         }
         set_unless_given(&mut process.environment, "MAIL_OUTBOX_URL", sqlite_url(&self.data.outbox()));
         set_unless_given(&mut process.environment, "MAIL_GATEWAY_URL", self.gateway());
@@ -254,6 +260,8 @@ mod tests {
         assert_eq!(processes["balance"].ports, [8080, 8081]);
         assert_eq!(variable(&processes["registry-2"], "REGISTRY_DNS_LISTEN"), Some("127.0.0.1:8601"));
         assert_eq!(processes["registry-1"].ports, [8500, 8600]);
+        let refused = Some("127.0.0.1:8081,127.0.0.1:8500,127.0.0.1:8501");
+        assert_eq!(variable(&processes["registry-2"], "REGISTRY_REFUSE_ADDRESSES"), refused);
     }
 
     #[test]
@@ -271,6 +279,7 @@ mod tests {
         let processes = processes(&[("MAIL_SMTP_URL", "smtp://a"), ("USERLIST_DATABASE_URL", "mysql://b")]);
         assert_eq!(variable(&processes["mail-1"], "MAIL_SMTP_URL"), Some("smtp://a"));
         assert_eq!(variable(&processes["mail-1"], "MAIL_DIR"), None);
+        assert_eq!(variable(&processes["mail-1"], "MAIL_OPEN"), Some("true"));
         assert_eq!(variable(&processes["userlist-2"], "USERLIST_DATABASE_URL"), Some("mysql://b"));
     }
 

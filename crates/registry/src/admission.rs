@@ -14,6 +14,7 @@
 //! | [`access`] | the layer around all routes: rate, and which path needs which scope |
 //! | [`rate`] | a token bucket for each client, in bounded memory |
 //! | [`networks`] | which addresses may be announced; some never are |
+//! | [`infrastructure`] | the registry itself, etcd, admin sides: no instances |
 //! | [`names`] | host names: resolved and held to the same rules, or refused |
 //! | [`proof`] | asking the address whether the instance listens there |
 //! | [`quotas`] | instances a service, services a token, bytes of both |
@@ -31,6 +32,7 @@ pub mod access;
 pub mod buckets;
 pub mod budget;
 pub mod denied;
+pub mod infrastructure;
 pub mod names;
 pub mod networks;
 pub mod options;
@@ -55,7 +57,7 @@ use service_kit::{
     tokens::{Action, Caller},
 };
 
-pub use self::{denied::Denied, options::AdmissionOptions};
+pub use self::{denied::Denied, infrastructure::Infrastructure, options::AdmissionOptions};
 use self::{
     denied::Reason,
     names::Names,
@@ -78,6 +80,7 @@ pub struct Admission(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    infrastructure: Infrastructure,
     networks: Networks,
     names: Names,
     source_match: bool,
@@ -111,8 +114,15 @@ pub fn client() -> Option<IpAddr> {
 
 impl Admission {
     /// For a registry that listens on `listen` and registers `registry_denied_total{reason}`,
-    /// `registry_writes_refused_total{bound}` and what [`Writes::new`] does.
-    pub fn new(options: &AdmissionOptions, listen: SocketAddr, mirror: Mirror, metrics: &mut Registry) -> Self {
+    /// `registry_writes_refused_total{bound}` and what [`Writes::new`] does. What it never takes as an instance is
+    /// `infrastructure`.
+    pub fn new(
+        options: &AdmissionOptions,
+        listen: SocketAddr,
+        infrastructure: Infrastructure,
+        mirror: Mirror,
+        metrics: &mut Registry,
+    ) -> Self {
         let denied = Family::default();
         metrics.register("registry_denied", "Requests refused by what is configured", denied.clone());
         let writes_refused = Family::default();
@@ -120,6 +130,7 @@ impl Admission {
         metrics.register("registry_writes_refused", help, writes_refused.clone());
         let quotas = Quotas::new(options.instances_max, options.services_per_token_max, &options.writes);
         Self(Arc::new(Inner {
+            infrastructure,
             networks: Networks::new(&options.allow_networks, listen.ip()),
             names: Names::new(options.allow_names, Lookups::new(options.name_servers.clone())),
             source_match: options.source_match,
@@ -148,9 +159,10 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`Denied::Address`], [`Denied::Name`], [`Denied::Unresolved`].
+    /// [`Denied::Infrastructure`], [`Denied::Address`], [`Denied::Name`], [`Denied::Unresolved`].
     pub async fn admit_import(&self, address: &Address) -> Result<(), Denied> {
         let ips = self.addresses(address).await?;
+        self.0.infrastructure.check(address, &ips).await?;
         self.0.networks.check(address, &ips)
     }
 
@@ -197,6 +209,7 @@ impl Admission {
             return Ok(());
         }
         let ips = self.addresses(address).await?;
+        inner.infrastructure.check(address, &ips).await?;
         inner.networks.check(address, &ips)?;
         self.check_source(address, &ips)?;
         if !is_known {

@@ -125,7 +125,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let tls = config.tls.load()?;
     let catalog = Catalog::new(mirror.clone());
     let alerts = Alerts::new(&config.alerts, etcd.clone(), catalog.clone(), listen.to_string(), &mut metrics)?;
-    let admission = Admission::new(&config.admission, listen, mirror.clone(), &mut metrics);
+    let own = [Some(listen), dns_server.as_ref().and_then(|server| server.local_addr().ok())];
+    let infrastructure = config.admission.infrastructure(own.into_iter().flatten(), &config.etcd.etcd_endpoints);
+    let admission = Admission::new(&config.admission, listen, infrastructure, mirror.clone(), &mut metrics);
     let importer = Importer::new(etcd.clone(), mirror.clone(), admission.clone(), config.imports.clone());
     let counted = Metrics::register(&mut metrics);
     let writes = &config.admission.writes;
@@ -146,9 +148,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     connections.register_unread(&mut metrics, "http");
     let readiness = Readiness::new();
     let waiting = WaitingRoom::new(admission.clone(), shutdown.clone());
+    let guard = Guard::new(&config.common.browser, None);
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
     let router = app::assemble(access::guard(routes, admission, tokens), guard, readiness.clone(), metrics);
-    let guard = Guard::new(&config.common.browser, None);
 
     tracing::info!(
         %listen,

@@ -26,7 +26,7 @@ pub mod store;
 pub mod transfer;
 pub mod user;
 
-use discovery::{HealthPath, ServiceName, Status};
+use discovery::{HealthPath, OpenAccess, ServiceName, Status};
 use heartbeat::{AddressProof, Condition, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
 use service_kit::{
@@ -83,6 +83,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         // Until the database has been opened.
         condition: condition(&store),
         metrics: HeartbeatMetrics::register(&mut metrics),
+        meta: OpenAccess::announced(tokens.is_open()).into_iter().collect(),
         proof: proof.clone(),
         ..Details::default()
     };

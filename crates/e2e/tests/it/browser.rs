@@ -99,7 +99,8 @@ async fn a_page_of_another_site_changes_nothing_at_any_service() {
         ] {
             assert_eq!(post(page).await, (403, "cross_site".to_owned()), "{url} {page:?}");
         }
-        for own in [&[][..], &[("origin", origin.as_str())], &[("sec-fetch-site", "same-origin"), ("origin", &origin)]]
+        for own in
+            [&[][..], &[("origin", origin.as_str())], &[("sec-fetch-site", "same-origin"), ("origin", origin.as_str())]]
         {
             assert_eq!(post(own).await.0, 200, "{url} {own:?}");
         }

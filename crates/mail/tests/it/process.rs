@@ -44,6 +44,7 @@ impl Program {
         command
             .env("MAIL_LISTEN", "127.0.0.1:0")
             .env("LOG_FORMAT", "json")
+            .env("MAIL_OPEN", "true")
             // Port 1 refuses connections.
             .env("REGISTRY_URLS", "http://127.0.0.1:1")
             .current_dir(dir.path());

@@ -61,7 +61,7 @@ impl Mail {
     fn with(args: &[&str], works: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
-        let args = [&["--outbox-url", &outbox], args].concat();
+        let args = [&["--open", "--outbox-url", &outbox], args].concat();
         // Of two values for one option the test's own, which comes later, counts.
         let command = <Config as clap::CommandFactory>::command().args_override_self(true);
         let matches = command.try_get_matches_from([&["mail"], args.as_slice()].concat()).unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | the token has not that scope | 403 | `out_of_scope` |
 //! | an address outside of the allowed networks, or one that nobody may announce | 422 | `address_not_allowed` |
+//! | an address of the infrastructure | 422 | `address_of_infrastructure` |
 //! | a name that does not exist or has no address (NXDOMAIN, NODATA), or is not taken | 422 | `name_not_allowed` |
 //! | a name that no name server could tell of now | 503 | `name_unresolved` |
 //! | the address of somebody else than the sender | 422 | `address_not_yours` |
@@ -49,6 +50,14 @@ pub enum Denied {
         ip: IpAddr,
         /// The rule; completes the sentence "it …".
         why: &'static str,
+    },
+    /// What listens there is a part of the infrastructure, not an instance of a service.
+    #[error("{address} must not be announced: it is {what}")]
+    Infrastructure {
+        /// What was announced.
+        address: Address,
+        /// Which part; completes the sentence "it is …".
+        what: &'static str,
     },
     /// The name cannot be taken.
     #[error("the name {name} cannot be announced: {why}")]
@@ -144,7 +153,7 @@ pub enum Denied {
 pub enum Reason {
     /// [`Denied::Scope`]
     Scope,
-    /// [`Denied::Address`]
+    /// [`Denied::Address`], [`Denied::Infrastructure`]
     Address,
     /// [`Denied::Name`], [`Denied::Unresolved`]
     Name,
@@ -183,7 +192,7 @@ impl Denied {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Scope(_) => Reason::Scope,
-            Self::Address { .. } => Reason::Address,
+            Self::Address { .. } | Self::Infrastructure { .. } => Reason::Address,
             Self::Name { .. } | Self::Unresolved { .. } => Reason::Name,
             Self::Source { .. } => Reason::Source,
             Self::Unproven { .. } | Self::Busy => Reason::Proof,
@@ -210,6 +219,7 @@ impl From<&Denied> for Problem {
         match denied {
             Denied::Scope(problem) => (**problem).clone(),
             Denied::Address { .. } => address("address_not_allowed"),
+            Denied::Infrastructure { .. } => address("address_of_infrastructure"),
             Denied::Name { .. } => address("name_not_allowed"),
             Denied::Unresolved { .. } => {
                 Self::unavailable("name_unresolved", denied.to_string(), UNRESOLVED_RETRY_AFTER)

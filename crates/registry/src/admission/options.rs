@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use discovery::Address;
 use ipnet::IpNet;
-use service_kit::names::parse_name_server;
+use service_kit::names::{Names as Lookups, parse_name_server};
 
 use super::{
     budget::{Budget, parse_size},
+    infrastructure::Infrastructure,
     names::AllowNames,
 };
 
@@ -22,6 +24,10 @@ pub struct AdmissionOptions {
     /// unspecified ones are never taken.
     #[arg(long, env = "REGISTRY_ALLOW_NETWORKS", value_name = "NETWORKS", value_delimiter = ',', value_parser = parse_network)]
     pub allow_networks: Vec<IpNet>,
+    /// Addresses that are never taken as an instance's, beside this registry's own and etcd's: the gateways' admin sides and the
+    /// other registries, as gateway-1:8081, separated by commas.
+    #[arg(long, env = "REGISTRY_REFUSE_ADDRESSES", value_name = "ADDRESSES", value_delimiter = ',')]
+    pub refuse_addresses: Vec<Address>,
     /// What to do with a host name instead of an IP address.
     #[arg(long, env = "REGISTRY_ALLOW_NAMES", value_enum, default_value_t)]
     pub allow_names: AllowNames,
@@ -89,6 +95,12 @@ pub struct WriteOptions {
 // === impl AdmissionOptions ===
 
 impl AdmissionOptions {
+    /// What is never taken as an instance by a registry that listens at `own` and writes to the endpoints `etcd`.
+    #[must_use]
+    pub fn infrastructure(&self, own: impl IntoIterator<Item = SocketAddr>, etcd: &[String]) -> Infrastructure {
+        Infrastructure::new(own, etcd, &self.refuse_addresses, Lookups::new(self.name_servers.clone()))
+    }
+
     /// What no single option can see.
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
