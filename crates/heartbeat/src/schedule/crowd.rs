@@ -3,7 +3,6 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use discovery::Status;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
 
