@@ -20,7 +20,7 @@ use std::{
 
 use discovery::{Address, FieldError};
 
-use crate::RegistryUrl;
+use crate::{HeartbeatOptions, RegistryUrl};
 
 /// The longest to wait for the names of the registries to resolve.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(1);
@@ -52,6 +52,10 @@ pub(crate) enum Advertise {
     },
 }
 
+/// The address that [`Heartbeat::start`](crate::Heartbeat::start) would announce, for who wants to try it before.
+#[derive(Debug)]
+pub struct AnnouncedAddress(Advertise);
+
 /// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -70,6 +74,24 @@ impl AdvertiseError {
             Self::Listen(_) => false,
             Self::NoRoute(_) => true,
         }
+    }
+}
+
+// === impl AnnouncedAddress ===
+
+impl AnnouncedAddress {
+    /// Of an instance that listens on `listen`.
+    #[must_use]
+    pub fn new(listen: SocketAddr, options: &HeartbeatOptions) -> Self {
+        Self(Advertise::new(listen, options.advertise.as_ref(), &options.registries))
+    }
+
+    /// The address to announce now: it may change with the network. May take a second, for the names of registries.
+    ///
+    /// # Errors
+    /// It cannot be told, or not now.
+    pub async fn get(&mut self) -> Result<Address, AdvertiseError> {
+        self.0.address().await
     }
 }
 

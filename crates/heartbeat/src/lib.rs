@@ -56,7 +56,7 @@ pub mod setting;
 mod state;
 mod task;
 
-pub use advertise::AdvertiseError;
+pub use advertise::{AdvertiseError, AnnouncedAddress};
 pub use condition::Condition;
 pub use credentials::{Credentials, Unreadable};
 pub use details::Details;

@@ -10,7 +10,7 @@
 //! | [`private_files`] | what services write to disk is their user's alone |
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
 //! | [`shutdown`] | SIGTERM and SIGINT become one token |
-//! | [`serve`], `port_holder` | the HTTP server: header deadline, bounded connections, drain; who has its port already |
+//! | [`serve`], [`port_holder`] | the HTTP server: header deadline, bounded connections, drain; who has its port already |
 //! | [`connections`], [`open_files`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
 //! | [`names`] | host names, resolved in the background and kept |
@@ -41,7 +41,7 @@ mod log_queue;
 pub mod metrics;
 pub mod names;
 pub mod open_files;
-mod port_holder;
+pub mod port_holder;
 pub mod private_files;
 pub mod problem;
 pub mod reload;

@@ -1,18 +1,18 @@
 //! Which process listens on a TCP port, so that "address already in use" comes with a name.
 //!
 //! Linux tells it in `/proc`: a table of sockets, and behind each process's open files the sockets that
-//! it has. Processes of other users may keep theirs to themselves, and then nothing is known. Asking takes milliseconds
-//! and happens only when a service cannot start.
+//! it has. Processes of other users may keep theirs to themselves, and then nothing is known. Asking takes milliseconds,
+//! for when something is wrong.
 
 use std::{fmt, net::SocketAddr};
 
 /// A process that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PortHolder {
+pub struct PortHolder {
     /// What it is called: the first 15 bytes of its program's file name (proc(5), comm).
-    pub(crate) name: String,
+    pub name: String,
     /// Its process id.
-    pub(crate) pid: i32,
+    pub pid: i32,
 }
 
 impl fmt::Display for PortHolder {
@@ -25,11 +25,19 @@ impl PortHolder {
     /// Who keeps others from listening on `address` with TCP; none when that cannot be seen.
     #[cfg(target_os = "linux")]
     pub(crate) fn of(address: SocketAddr) -> Option<Self> {
-        use procfs::{net, process};
+        use procfs::net;
 
         let sockets = [net::tcp(), net::tcp6()].into_iter().flatten().flatten();
         let mut listening = sockets.filter(|socket| socket.state == net::TcpState::Listen);
-        let inode = listening.find(|socket| is_in_the_way(socket.local_address, address))?.inode;
+        Self::of_socket(listening.find(|socket| is_in_the_way(socket.local_address, address))?.inode)
+    }
+
+    /// Which process has the socket that `/proc` knows by this number; the first one, if several share it.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn of_socket(inode: u64) -> Option<Self> {
+        use procfs::process;
+
         let has_it = |process: &process::Process| {
             let mut files = process.fd().into_iter().flatten().flatten();
             files.any(|file| file.target == process::FDTarget::Socket(inode))
@@ -45,11 +53,16 @@ impl PortHolder {
     }
 }
 
-/// Whether a socket on `held` leaves no room for one on `wanted`: the same port, of the same address or of all.
-#[cfg(any(test, target_os = "linux"))]
-fn is_in_the_way(held: SocketAddr, wanted: SocketAddr) -> bool {
-    let is_all = held.ip().is_unspecified() || wanted.ip().is_unspecified();
-    held.port() == wanted.port() && (is_all || held.ip().to_canonical() == wanted.ip().to_canonical())
+/// Whether a socket that listens on `held` leaves no room for one on `wanted`: the same port, of the same address or of all.
+///
+/// All addresses of IPv6 are taken to be those of IPv4 as well, as they are unless a program says otherwise.
+#[must_use]
+pub fn is_in_the_way(held: SocketAddr, wanted: SocketAddr) -> bool {
+    let (held_ip, wanted_ip) = (held.ip().to_canonical(), wanted.ip().to_canonical());
+    let is_all = held_ip.is_unspecified() || wanted_ip.is_unspecified();
+    let is_both = [held_ip, wanted_ip].iter().any(|ip| ip.is_ipv6() && ip.is_unspecified());
+    let is_same_family = held_ip.is_ipv4() == wanted_ip.is_ipv4();
+    held.port() == wanted.port() && (held_ip == wanted_ip || is_all && (is_both || is_same_family))
 }
 
 #[cfg(test)]
@@ -74,9 +87,10 @@ mod tests {
         for held in ["127.0.0.1:80", "0.0.0.0:80", "[::]:80", "[::ffff:127.0.0.1]:80"] {
             assert!(is_in_the_way(address(held), wanted), "{held}");
         }
-        assert!(is_in_the_way(wanted, address("0.0.0.0:80")));
+        assert!(is_in_the_way(wanted, address("0.0.0.0:80")) && is_in_the_way(wanted, address("[::]:80")));
         for held in ["127.0.0.2:80", "127.0.0.1:81", "[::1]:80"] {
             assert!(!is_in_the_way(address(held), wanted), "{held}");
         }
+        assert!(!is_in_the_way(address("[::1]:80"), address("0.0.0.0:80")), "0.0.0.0 has no address of IPv6");
     }
 }

@@ -19,5 +19,6 @@ mod faults_under_load;
 mod muster_up;
 mod private_files;
 mod readme;
+mod second_copy;
 mod service_down;
 mod start_order;

@@ -12,5 +12,6 @@ mod registering;
 mod sidecar;
 mod sidecar_checks;
 mod sidecar_end;
+mod sidecar_port;
 mod sidecar_signals;
 mod steering;

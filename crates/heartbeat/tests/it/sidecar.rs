@@ -55,11 +55,20 @@ impl Folder {
 // === impl Sidecar ===
 
 impl Sidecar {
-    /// Announces `web` at port 8000 with these options and, behind `--`, this program run by `sh -c` in the folder.
+    /// Announces `web` at 127.0.0.1 and a port of its own, if the options name none, with these options and, behind `--`,
+    /// this program run by `sh -c` in the folder.
     pub(crate) fn start(folder: Folder, options: &[&str], script: Option<&str>) -> Self {
+        Self::everywhere(folder, &[&["--host", "127.0.0.1"], options].concat(), script)
+    }
+
+    /// The same, for a program that may listen on any address.
+    pub(crate) fn everywhere(folder: Folder, options: &[&str], script: Option<&str>) -> Self {
         let registry = FakeRegistry::start();
         let mut command = command(folder.0.path(), &registry.url());
-        command.args(["--service", "web", "--host", "127.0.0.1"]).args(options);
+        command.args(["--service", "web"]).args(options);
+        if !options.contains(&"--port") {
+            command.args(["--port", &free_port()]);
+        }
         if let Some(script) = script {
             command.args(["--", "sh", "-c", script]);
         }
@@ -69,7 +78,7 @@ impl Sidecar {
 
     /// One whose check passes from the start.
     pub(crate) fn passing(options: &[&str], script: &str) -> Self {
-        Self::start(Folder::new(), &[&["--port", "8000", "--check-cmd", "true"], options].concat(), Some(script))
+        Self::start(Folder::new(), &[&["--check-cmd", "true"], options].concat(), Some(script))
     }
 
     pub(crate) fn create(&self, name: &str) {
@@ -119,6 +128,11 @@ pub(crate) fn command(folder: &Path, registry: &str) -> Command {
     command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH")).current_dir(folder);
     command.env("CHECK_INTERVAL", "100ms").env("CHECK_TIMEOUT", "5s").args(["--registry", registry]);
     command
+}
+
+/// A port that nothing listens on.
+pub(crate) fn free_port() -> String {
+    testkit::ports::free_ports(1)[0].to_string()
 }
 
 /// A port of 127.0.0.1 that accepts connections until it is dropped.

@@ -11,7 +11,7 @@ const FOR_EVER: &str = "while :; do sleep 0.05; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_announced_before_the_check_passes_and_critical_while_it_fails() {
-    let options = ["--port", "8000", "--check-cmd", "test -e well"];
+    let options = ["--check-cmd", "test -e well"];
     let sidecar = Sidecar::start(Folder::new(), &options, Some(FOR_EVER));
     sidecar.prints("waiting for the check to pass").await;
     assert_eq!(sidecar.registry.received().len(), 0);
@@ -68,7 +68,7 @@ async fn an_http_check_passes_with_2xx_and_3xx_only_and_within_its_time() {
         (None, false),
     ] {
         let url = http_program(status);
-        let options = ["--port", "8000", "--check-http", &url, "--check-timeout", "500ms"];
+        let options = ["--check-http", &url, "--check-timeout", "500ms"];
         let sidecar = Sidecar::start(Folder::new(), &options, Some(FOR_EVER));
         if passes {
             sidecar.registry.wait_for_word("PUT passing").await;
@@ -83,7 +83,7 @@ async fn an_http_check_passes_with_2xx_and_3xx_only_and_within_its_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_takes_too_long_is_killed_with_everything_it_started() {
     let check = "test -e hang || exit 0; sleep 1000 & echo $! > hanging; wait";
-    let options = ["--port", "8000", "--check-cmd", check, "--check-timeout", "500ms", "--fall", "1"];
+    let options = ["--check-cmd", check, "--check-timeout", "500ms", "--fall", "1"];
     let sidecar = Sidecar::start(Folder::new(), &options, Some(FOR_EVER));
     sidecar.registry.wait_for_word("PUT passing").await;
     sidecar.create("hang");
@@ -95,7 +95,7 @@ async fn a_command_that_takes_too_long_is_killed_with_everything_it_started() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_cannot_be_run_is_a_failing_check_with_a_reason() {
-    let options = ["--port", "8000", "--check-cmd", "no-such-command-here"];
+    let options = ["--check-cmd", "no-such-command-here"];
     let sidecar = Sidecar::start(Folder::new(), &options, Some(FOR_EVER));
     sidecar.prints("exit status: 127").await;
     assert_eq!(sidecar.registry.received().len(), 0);
@@ -106,7 +106,7 @@ async fn fall_failures_in_a_row_are_needed_for_critical() {
     let check = "echo x >> asked; test -e well";
     let folder = Folder::new();
     folder.create("well");
-    let options = ["--port", "8000", "--check-cmd", check, "--fall", "1000000"];
+    let options = ["--check-cmd", check, "--fall", "1000000"];
     let sidecar = Sidecar::start(folder, &options, Some(FOR_EVER));
     sidecar.registry.wait_for_word("PUT passing").await;
     sidecar.remove("well");

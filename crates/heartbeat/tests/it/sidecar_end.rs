@@ -10,7 +10,7 @@ use testkit::{
 
 use crate::{
     fake_registry::nobody,
-    sidecar::{Folder, Sidecar, command, proc_status, wait_until_gone},
+    sidecar::{Folder, Sidecar, command, free_port, proc_status, wait_until_gone},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +28,7 @@ async fn a_program_that_ends_is_deregistered_and_its_exit_code_passed_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_ends_before_it_is_well_is_never_announced() {
-    let options = ["--port", "8000", "--check-cmd", "false"];
+    let options = ["--check-cmd", "false"];
     let mut sidecar = Sidecar::start(Folder::new(), &options, Some("exit 3"));
     assert_eq!(sidecar.exit_code().await, 3);
     assert_eq!(sidecar.registry.received().len(), 0);
@@ -52,7 +52,7 @@ fn what_cannot_be_run_ends_as_in_a_shell() {
         ("./text", 126, "cannot run ./text: Permission denied"),
         ("/", 126, "cannot run /: Permission denied"),
     ] {
-        let args = ["--service", "web", "--port", "8000", "--check-cmd", "false", "--", program];
+        let args = ["--service", "web", "--port", &free_port(), "--check-cmd", "false", "--", program];
         let (code, output) = run(&args);
         assert_eq!(code, expected, "{program}: {output}");
         assert!(output.contains(hint), "{program}: {output}");
@@ -114,7 +114,7 @@ async fn orphans_of_the_program_become_ours_and_leave_no_zombies() {
 async fn dead_registries_do_not_hold_up_the_end() {
     let folder = Folder::new();
     let mut command = command(folder.path("").as_path(), &format!("{},{}", nobody(), nobody()));
-    command.args(["--service", "web", "--port", "8000", "--check-cmd", "true", "--", "sh", "-c"]);
+    command.args(["--service", "web", "--port", &free_port(), "--check-cmd", "true", "--", "sh", "-c"]);
     command.arg("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done");
     let mut process = Process::start(&mut command, &folder.path("output")).unwrap();
     for text in ["ready", "cannot register yet"] {

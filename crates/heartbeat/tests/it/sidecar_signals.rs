@@ -10,7 +10,7 @@ use testkit::{
 
 use crate::{
     fake_registry::FakeRegistry,
-    sidecar::{Folder, Sidecar},
+    sidecar::{Folder, Sidecar, free_port},
 };
 
 /// Says which signals arrive, and ends by those that ask for it with exit codes of its own.
@@ -84,7 +84,7 @@ async fn a_program_that_ends_by_the_signal_gives_the_exit_code_of_a_shell() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_program_the_hangup_of_a_terminal_deregisters() {
-    let options = ["--port", "8000", "--check-cmd", "true"];
+    let options = ["--check-cmd", "true"];
     let mut sidecar = Sidecar::start(Folder::new(), &options, None);
     sidecar.registry.wait_for_word("PUT passing").await;
     sidecar.process.signal(Signal::SIGUSR1);
@@ -105,9 +105,10 @@ async fn ctrl_c_in_a_terminal_reaches_the_program_after_the_deregistration() {
         n=0; until test -e press || test $n = 400; do sleep 0.05; n=$((n + 1)); done; printf '\\003'
         n=0; until test -e ended || test $n = 400; do sleep 0.05; n=$((n + 1)); done";
     let sidecar = format!(
-        "{} --registry {} --service web --host 127.0.0.1 --port 8000 --check-cmd true -- sh program",
+        "{} --registry {} --service web --host 127.0.0.1 --port {} --check-cmd true -- sh program",
         env!("CARGO_BIN_EXE_heartbeat"),
-        registry.url()
+        registry.url(),
+        free_port()
     );
     let mut command = Command::new("sh");
     command.args(["-c", &format!("({typed}) | script -qec 'exec {sidecar}' /dev/null")]).current_dir(folder.path(""));

@@ -1,13 +1,13 @@
-//! Whether the program is well: an HTTP request, a command, or, if neither was asked for, a TCP connection.
+//! Whether the program is well: an HTTP request, a command, or, if neither was asked for, a TCP connection. And whether it
+//! is the program that listens, and where it is announced.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
-use discovery::{Address, Status};
+use discovery::Status;
 use heartbeat::Condition;
 use nix::sys::signal::Signal;
 use reqwest::Url;
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
@@ -16,6 +16,8 @@ use crate::{
     config::{Config, Target},
     health::Health,
     launch::{self, Launcher},
+    owner::{Listeners, Owner},
+    reach::Reach,
 };
 
 /// While the program starts, this often at least: whoever waits for it waits no longer than needed.
@@ -23,57 +25,89 @@ const STARTING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One way to ask.
 #[derive(Debug)]
-pub(crate) enum Check {
+enum Check {
     /// GET answers 2xx or 3xx.
     Http { client: reqwest::Client, url: Url },
     /// `sh -c` exits with 0.
     Command { launcher: Launcher, line: String },
-    /// One of these accepts a connection.
-    Connect { addresses: Vec<Address> },
+    /// It accepts a connection.
+    Connect,
 }
 
-// === impl Check ===
+/// Finds out whether the program is well, and by which address.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    check: Check,
+    reach: Reach,
+    /// None when whatever listens is taken to be the program.
+    owner: Option<Owner>,
+}
 
-impl Check {
+/// What the checks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) condition: Condition,
+    /// What to announce: that the program listens on this.
+    pub(crate) listen: SocketAddr,
+}
+
+// === impl Checker ===
+
+impl Checker {
     pub(crate) fn new(config: &Config, target: &Target, launcher: &Launcher) -> reqwest::Result<Self> {
-        Ok(match (&config.check_http, &config.check_cmd) {
-            (Some(url), _) => Self::Http { client: http_client()?, url: url.clone() },
-            (None, Some(line)) => Self::Command { launcher: launcher.clone(), line: line.clone() },
-            (None, None) => Self::Connect { addresses: target.local() },
-        })
+        let check = match (&config.check_http, &config.check_cmd) {
+            (Some(url), _) => Check::Http { client: http_client()?, url: url.clone() },
+            (None, Some(line)) => Check::Command { launcher: launcher.clone(), line: line.clone() },
+            (None, None) => Check::Connect,
+        };
+        let is_owned = !config.command.is_empty() && config.listeners != Listeners::Any;
+        let owner = is_owned.then(|| Owner::new(target.port.get()));
+        Ok(Self { check, reach: Reach::new(target, &config.heartbeat), owner })
     }
 
-    /// Asks once. The error says, in a few words, what is wrong.
-    async fn ask(&self, limit: Duration) -> Result<(), String> {
-        let answer = async {
-            match self {
-                Self::Http { client, url } => http(client, url).await,
-                Self::Command { launcher, line } => command(launcher, line).await,
-                Self::Connect { addresses } => connect(addresses).await,
-            }
-        };
-        match timeout(limit, answer).await {
+    /// Asks once; what the program listens on. The error says, in a few words, what is wrong.
+    async fn ask(&mut self, limit: Duration) -> Result<SocketAddr, String> {
+        match timeout(limit, self.answer(limit)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
         }
     }
+
+    async fn answer(&mut self, limit: Duration) -> Result<SocketAddr, String> {
+        let is_seen = || self.owner.as_ref().is_some_and(Owner::is_seen);
+        // A check that was asked for decides, also about a program that listens where we do not see it.
+        let is_to_connect = match &self.check {
+            Check::Http { client, url } => http(client, url).await.map(|()| is_seen())?,
+            Check::Command { launcher, line } => command(launcher, line).await.map(|()| is_seen())?,
+            Check::Connect => true,
+        };
+        let reached = if is_to_connect { self.reach.connect(limit).await? } else { self.reach.unseen() };
+        if let Some(owner) = &mut self.owner {
+            owner.confirm(reached.ip)?;
+        }
+        self.reach.settle(&reached);
+        Ok(reached.listen)
+    }
 }
 
 /// Checks for ever, and tells `verdict` about every change; it holds none until the program was well for the first time.
-pub(crate) async fn run(check: Check, config: Config, verdict: watch::Sender<Option<Condition>>) {
+pub(crate) async fn run(mut checker: Checker, config: Config, verdict: watch::Sender<Option<Verdict>>) {
     let mut health = Health::new(config.rise, config.fall);
     let mut complaint = String::new();
+    let mut listen = None;
     loop {
         let started = Instant::now();
-        let answer = check.ask(config.check_timeout).await;
+        let answer = checker.ask(config.check_timeout).await;
         let reason = answer.as_ref().err().cloned().unwrap_or_default();
+        listen = answer.as_ref().ok().copied().or(listen);
         match health.record(answer.is_ok()) {
             Some(status) => {
                 match status {
                     Status::Passing => tracing::info!("the check passes"),
                     _ => tracing::warn!(reason, "the check fails"),
                 }
-                verdict.send_replace(Some(Condition::new(status, &reason)));
+                let condition = Condition::new(status, &reason);
+                verdict.send_replace(listen.map(|listen| Verdict { condition, listen }));
             }
             None if !health.has_passed() && answer.is_err() && reason != complaint => {
                 tracing::info!(reason, "waiting for the check to pass");
@@ -125,15 +159,4 @@ async fn command(launcher: &Launcher, line: &str) -> Result<(), String> {
         Ok(status) => Err(format!("{line:?} ended with {status}")),
         Err(error) => Err(format!("cannot wait for {line:?}: {error}")),
     }
-}
-
-async fn connect(addresses: &[Address]) -> Result<(), String> {
-    let mut reasons = Vec::new();
-    for address in addresses {
-        match TcpStream::connect(address.to_string()).await {
-            Ok(_) => return Ok(()),
-            Err(error) => reasons.push(format!("{address}: {error}")),
-        }
-    }
-    Err(format!("nothing accepts connections ({}); --host says where it listens", reasons.join(", ")))
 }

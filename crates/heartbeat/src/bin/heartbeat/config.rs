@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
     time::Duration,
 };
@@ -13,6 +13,8 @@ use discovery::{Address, FieldError, HealthPath, Host, Instance, Scheme, Service
 use heartbeat::{Details, HeartbeatOptions};
 use reqwest::Url;
 use service_kit::{duration, telemetry::LogFormat};
+
+use crate::owner::Listeners;
 
 /// Announces a program as an instance of a service for as long as it runs and is well.
 #[derive(Debug, Clone, Parser)]
@@ -29,6 +31,10 @@ pub(crate) struct Config {
     /// The address that the program listens on. Default: all addresses of this machine.
     #[arg(long, value_parser = parse_field::<Host>)]
     pub(crate) host: Option<Host>,
+
+    /// Whose the sockets that listen on the port may be.
+    #[arg(long, env = "LISTENERS", value_enum, default_value_t)]
+    pub(crate) listeners: Listeners,
 
     #[command(flatten)]
     pub(crate) heartbeat: HeartbeatOptions,
@@ -169,19 +175,35 @@ impl Target {
         SocketAddr::new(ip, self.port.get())
     }
 
+    /// Whether it may listen on any address of this machine.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.host.as_ref().is_none_or(|host| host.ip().is_some_and(|ip| ip.is_unspecified()))
+    }
+
+    /// What must be free for it to listen; `None` when its host is a name, which is not for us to resolve.
+    pub(crate) fn wanted(&self) -> Option<SocketAddr> {
+        let ip = self.host.as_ref().map_or(Some(Ipv6Addr::UNSPECIFIED.into()), Host::ip)?;
+        Some(SocketAddr::new(ip, self.port.get()))
+    }
+
     /// The address to announce when the program listens on a name, which only others can resolve rightly.
     pub(crate) fn named(&self) -> Option<Address> {
         let host = self.host.clone().filter(|host| host.ip().is_none())?;
         Some(Address { host, port: self.port })
     }
 
+    /// Where this machine reaches what listens on `listen`.
+    pub(crate) fn nearby(&self, listen: SocketAddr) -> Address {
+        let first = self.local().into_iter().next();
+        let address = if listen.ip().is_unspecified() { first } else { Address::try_from(listen).ok().or(first) };
+        address.expect("a target has at least one address")
+    }
+
     /// Where the program accepts connections from this machine.
     pub(crate) fn local(&self) -> Vec<Address> {
         let at = |host: &str| Address { host: host.parse().expect("an IP address"), port: self.port };
         match &self.host {
-            Some(host) if !host.ip().is_some_and(|ip| ip.is_unspecified()) => {
-                vec![Address { host: host.clone(), port: self.port }]
-            }
+            Some(host) if !self.is_everywhere() => vec![Address { host: host.clone(), port: self.port }],
             _ => vec![at("127.0.0.1"), at("::1")],
         }
     }

@@ -4,7 +4,8 @@
 //! heartbeat --service web --port 8000 -- python3 -m http.server 8000
 //! ```
 //!
-//! The sidecar starts the program, waits until it passes its check, announces it, reports `critical` while the check
+//! The sidecar waits until the port is free, starts the program, waits until it passes its check and is seen to be what
+//! listens on the port, announces it, reports `critical` while the check
 //! fails, deregisters when the program ends, and ends with the program's exit code. On SIGTERM it deregisters first,
 //! lets the gateways go, and only then hands the signal on. Without a program behind `--` it announces something that
 //! runs already, and the check alone decides.
@@ -14,6 +15,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | the program's | it ended by itself, or after a signal that was passed on |
+//! | 0 | a signal came before the program was started, or there was none to start |
 //! | 128 + N | signal N ended it (137: it ignored SIGTERM for `--grace`) |
 //! | 126, 127 | it cannot be run; it is not there |
 //! | 64 | the configuration is wrong |
@@ -23,10 +25,15 @@ mod check;
 mod config;
 mod health;
 mod launch;
+mod owner;
 mod program;
+mod reach;
 mod reaper;
 mod sidecar;
 mod signals;
+mod sockets;
+mod speech;
+mod vacancy;
 
 use std::{process::ExitCode, time::Duration};
 

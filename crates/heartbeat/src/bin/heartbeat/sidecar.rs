@@ -1,18 +1,20 @@
-//! The life of an announced program: start → check → announce → signal or end → deregister → end.
+//! The life of an announced program: wait for its port → start → check → announce → signal or end → deregister → end.
 
 use std::io;
 
-use heartbeat::{Condition, Heartbeat};
+use heartbeat::Heartbeat;
 use nix::sys::signal::Signal;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    check::{self, Check},
+    check::{self, Checker, Verdict},
     config::{Config, Target},
     launch::{self, Launcher},
+    owner::Listeners,
     program::Program,
     reaper,
     signals::{Signals, is_stop},
+    speech, vacancy,
 };
 
 /// What the sidecar cannot do without.
@@ -46,10 +48,13 @@ enum End {
 /// Runs to the end; the exit code is the program's.
 pub(crate) async fn run(config: Config) -> Result<u8, SidecarError> {
     let target = config.target().expect("missing options were reported as mistakes");
-    let signals = Signals::listen().map_err(SidecarError::Signals)?;
+    let mut signals = Signals::listen().map_err(SidecarError::Signals)?;
     reaper::adopt_orphans();
     let launcher = Launcher::default();
     tokio::spawn(reaper::run(launcher.clone()));
+    if !config.command.is_empty() && config.listeners == Listeners::Own && !is_port_free(&target, &mut signals).await {
+        return Ok(0);
+    }
     let program = match config.command.split_first() {
         None => None,
         Some((program, args)) => match Program::start(&launcher, program, args) {
@@ -57,9 +62,9 @@ pub(crate) async fn run(config: Config) -> Result<u8, SidecarError> {
             Err(error) => return Ok(launch::refused(program, &error)),
         },
     };
-    let check = Check::new(&config, &target, &launcher).map_err(SidecarError::Http)?;
+    let checker = Checker::new(&config, &target, &launcher).map_err(SidecarError::Http)?;
     let (verdict, verdicts) = watch::channel(None);
-    let checks = tokio::spawn(check::run(check, config.clone(), verdict));
+    let checks = tokio::spawn(check::run(checker, config.clone(), verdict));
     let mut sidecar = Sidecar { config, target, signals, program, heartbeat: None };
     let end = sidecar.announce(verdicts).await?;
     checks.abort();
@@ -69,11 +74,22 @@ pub(crate) async fn run(config: Config) -> Result<u8, SidecarError> {
     }
 }
 
+/// Waits until the program's port is free; false when a signal asks for the end before.
+async fn is_port_free(target: &Target, signals: &mut Signals) -> bool {
+    tokio::select! {
+        () = vacancy::wait(target) => true,
+        signal = signals.next_stop() => {
+            tracing::info!(%signal, "ending before the program was started");
+            false
+        }
+    }
+}
+
 // === impl Sidecar ===
 
 impl Sidecar {
     /// Tells the registries what the checks say, and hands signals on, until the end is near.
-    async fn announce(&mut self, mut verdicts: watch::Receiver<Option<Condition>>) -> Result<End, SidecarError> {
+    async fn announce(&mut self, mut verdicts: watch::Receiver<Option<Verdict>>) -> Result<End, SidecarError> {
         loop {
             tokio::select! {
                 biased;
@@ -93,17 +109,18 @@ impl Sidecar {
     }
 
     /// Before the first success nobody is told anything: an instance that never worked is of no use to a gateway.
-    fn tell(&mut self, verdict: Option<Condition>) {
+    fn tell(&mut self, verdict: Option<Verdict>) {
         match (verdict, &self.heartbeat) {
             (None, _) => {}
-            (Some(condition), Some(heartbeat)) => heartbeat.set_condition(condition),
-            (Some(condition), None) => {
+            (Some(Verdict { condition, .. }), Some(heartbeat)) => heartbeat.set_condition(condition),
+            (Some(Verdict { condition, listen }), None) => {
                 let mut details = self.config.details();
                 details.condition = condition;
                 let mut options = self.config.heartbeat.clone();
                 options.advertise = options.advertise.or(self.target.named());
                 let service = self.target.service.clone();
-                self.heartbeat = Some(Heartbeat::start(service, self.target.listen(), &options, details));
+                tokio::spawn(speech::warn_if_not(self.config.scheme, self.target.nearby(listen)));
+                self.heartbeat = Some(Heartbeat::start(service, listen, &options, details));
             }
         }
     }
