@@ -109,9 +109,11 @@ impl Settings<'_> {
         process
     }
 
+    /// It registers by the name that stands before its log lines, which stays when a taken port gives it another address.
     fn mail(&self, name: &str) -> Process {
         let mut process = self.process(name, Stage::Services, &self.programs.mail);
         process.set("MAIL_LISTEN", process.address.to_string());
+        process.set("INSTANCE_ID", name.to_owned());
         process.set("REGISTRY_URLS", self.registries().join(","));
         if !is_given(&process.environment, "MAIL_SMTP_URL") {
             set_unless_given(&mut process.environment, "MAIL_DIR", self.data.mail());
@@ -125,9 +127,11 @@ impl Settings<'_> {
         process
     }
 
+    /// Registers by its name, as [`Self::mail`] does.
     fn userlist(&self, name: &str) -> Process {
         let mut process = self.process(name, Stage::Services, &self.programs.userlist);
         process.set("USERLIST_LISTEN", process.address.to_string());
+        process.set("INSTANCE_ID", name.to_owned());
         process.set("REGISTRY_URLS", self.registries().join(","));
         set_unless_given(&mut process.environment, "USERLIST_DATABASE_URL", self.users_url());
         process
@@ -253,6 +257,9 @@ mod tests {
             ]
         );
         assert_eq!(variable(&processes["mail-2"], "MAIL_LISTEN"), Some("127.0.0.1:7071"));
+        for name in ["mail-1", "mail-2", "userlist-1", "userlist-2"] {
+            assert_eq!(variable(&processes[name], "INSTANCE_ID"), Some(name));
+        }
         let registries = Some("http://127.0.0.1:8500,http://127.0.0.1:8501");
         assert_eq!(variable(&processes["userlist-1"], "REGISTRY_URLS"), registries);
         let etcd = Some("http://127.0.0.1:2379,http://127.0.0.1:22379,http://127.0.0.1:32379");

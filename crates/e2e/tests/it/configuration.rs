@@ -49,3 +49,15 @@ fn every_variable_is_documented_and_every_documented_variable_exists() {
     let stale: Vec<_> = shared.iter().filter(|name| !name.is_empty() && !used.contains(*name)).collect();
     assert!(stale.is_empty(), "no program has these variables: {stale:?}");
 }
+
+#[test]
+fn instances_are_called_like_their_containers() {
+    let compose = include_str!("../../../../docker-compose.yml");
+    for name in ["mail-1", "mail-2", "userlist-1", "userlist-2"] {
+        let start = compose.find(&format!("\n  {name}:")).unwrap() + 1;
+        let entry = &compose[start..];
+        // Up to the next entry, which is indented as this one is.
+        let end = entry.match_indices("\n  ").find(|(at, _)| !entry[at + 3..].starts_with([' ', '#'])).unwrap().0;
+        assert!(entry[..end].contains(&format!("INSTANCE_ID: {name}")), "{}", &entry[..end]);
+    }
+}
