@@ -182,7 +182,7 @@ impl Attempt {
                 Ok(Read::End) if wire.unread().is_empty() => {
                     return Poll::Ready(Err(Kind::Closed(io::ErrorKind::UnexpectedEof.into())));
                 }
-                Ok(Read::End) => return Poll::Ready(Err(Kind::Malformed("the head broke off"))),
+                Ok(Read::End) => return Poll::Ready(Err(Kind::Malformed(broken_off(wire.unread())))),
                 Err(error) => return Poll::Ready(Err(Kind::Closed(error))),
             }
         }
@@ -364,9 +364,30 @@ impl Failure {
     }
 }
 
+/// An answer that ended before its head did may begin with a record of TLS (RFC 8446, 5.1) or SETTINGS (RFC 9113, 3.4).
+fn broken_off(answer: &[u8]) -> &'static str {
+    match answer {
+        [0x15 | 0x16, 3, ..] => "it speaks TLS, and the gateway plain HTTP/1.1 to it",
+        [_, _, _, 4, _, 0, 0, 0, 0, ..] => "it speaks HTTP/2, and the gateway HTTP/1.1 to it",
+        _ => "the head broke off",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_in_another_protocol_is_told_from_one_that_broke_off() {
+        for (answer, expected) in [
+            (&b"\x15\x03\x03\0\x02\x02\x32"[..], "TLS"),
+            (b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64", "HTTP/2"),
+            (b"HTTP/1.1 200 OK\r\n", "broke off"),
+            (b"HTT", "broke off"),
+        ] {
+            assert!(broken_off(answer).contains(expected), "{answer:?}");
+        }
+    }
 
     #[test]
     fn an_exhausted_host_ejects_nobody_and_says_that_it_is_overloaded() {

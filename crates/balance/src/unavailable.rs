@@ -104,7 +104,10 @@ pub(crate) fn reason(withheld: &Withheld, details: Details) -> String {
         },
         Why::Operator(status) => format!("is {status} by an operator's word"),
         Why::Address(forbidden) => forbidden.to_string(),
-        Why::Scheme(scheme) => format!("speaks {scheme}, which this gateway does not speak yet"),
+        Why::Scheme(scheme) => format!(
+            "is registered as {scheme}, which this gateway does not speak to instances; if it speaks HTTP/1.1, let it \
+             register as http"
+        ),
     }
 }
 

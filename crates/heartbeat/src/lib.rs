@@ -16,6 +16,8 @@
 //! | that we listen where we say, for registries that ask | [`AddressProof`] |
 //! | what changed, worth a log line | `ledger`, likewise pure |
 //! | the loop that ties them | `task` |
+//! | what answers in the place of a registry | `mistaken` |
+//! | which other instances the registries list | [`neighbours()`] |
 //! | leaving: draining → DELETE → let go | `leave` |
 //! | the service's own configuration, from the same registries | [`setting`] |
 //!
@@ -46,6 +48,8 @@ mod leave;
 mod ledger;
 mod life;
 mod metrics;
+mod mistaken;
+mod neighbours;
 mod news;
 mod options;
 mod proof;
@@ -63,6 +67,7 @@ pub use details::Details;
 pub use error::HeartbeatError;
 pub use handle::Heartbeat;
 pub use metrics::HeartbeatMetrics;
+pub use neighbours::{Neighbour, neighbours};
 pub use options::HeartbeatOptions;
 pub use proof::AddressProof;
 pub use registry_url::RegistryUrl;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use discovery::ServiceName;
 
-use crate::{State, ledger::Change};
+use crate::{State, ledger::Change, mistaken};
 
 /// Writes one line for `change`, after which the registration stands as in `state`.
 pub(crate) fn log(service: &ServiceName, state: &State, change: Change) {
     let instance = shown(state.instance.as_ref());
     let registry = shown(state.registry.as_ref());
-    let error = state.last_error.as_ref().map(|error| service_kit::chain(error).to_string()).unwrap_or_default();
+    let error = state.last_error.as_ref().map(mistaken::explained).unwrap_or_default();
     match change {
         Change::Registered => {
             let address = shown(state.address.as_ref());

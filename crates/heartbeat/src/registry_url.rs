@@ -26,6 +26,15 @@ impl RegistryUrl {
         url
     }
 
+    /// `…/v1/services/{service}/instances`.
+    pub(crate) fn instances(&self, service: &ServiceName) -> Url {
+        let mut url = self.0.clone();
+        let mut path = url.path_segments_mut().expect("an http URL has a path");
+        path.pop_if_empty().extend(["v1", "services", service.as_str(), "instances"]);
+        drop(path);
+        url
+    }
+
     /// `…/v1/config/{key}`.
     pub(crate) fn setting(&self, key: &SettingKey) -> Url {
         let mut url = self.0.clone();

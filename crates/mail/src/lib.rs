@@ -14,6 +14,7 @@
 //! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
 //! | how that can end | [`delivery`] |
 //! | whether it works at all | [`health`] |
+//! | whether other instances know its messages | `siblings` |
 //! | what can be configured | [`config`], [`smtp_options`], [`outbox_options`] |
 //!
 //! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk; everything ends in bounded time,
@@ -41,6 +42,7 @@ pub mod outbox_options;
 pub mod party;
 pub mod recipient;
 pub mod sender;
+mod siblings;
 pub mod smtp;
 pub mod smtp_options;
 pub mod submission;
@@ -48,7 +50,7 @@ pub mod templates;
 pub mod transport;
 pub mod userlist;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, middleware::from_fn_with_state};
 use discovery::{HonouredKeys, OpenAccess, ServiceName};
@@ -157,16 +159,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     connections.register(&mut metrics, "http");
     connections.register_unread(&mut metrics, "http");
     let proof = AddressProof::default();
-    let keys = config.outbox.honoured_keys();
+    let place = config.outbox.place()?;
+    let own_outbox = siblings::identity(&place);
     let details = Details {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         // Not /readyz: see `health` for why an instance stays in rotation when its transport fails.
         health: Some("/healthz".parse()?),
-        meta: keys
-            .map(|paths| (HonouredKeys::META.to_owned(), paths.to_owned()))
-            .into_iter()
-            .chain(OpenAccess::announced(config.tokens_file.is_none()))
-            .collect(),
+        meta: meta(&config, own_outbox.as_deref()),
         metrics: HeartbeatMetrics::register(&mut metrics),
         proof: proof.clone(),
         ..Details::default()
@@ -193,8 +192,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let serving = tokio::spawn(serve(listener, router, serve_options(&config, connections), finish.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, details);
     heartbeat::setting::follow_log_filter(&config.heartbeat, &service_name(), &config.common.log);
+    let looking = own_outbox
+        .filter(|_| !place.is_shared())
+        .map(|own| tokio::spawn(siblings::watch(config.heartbeat.clone(), service_name(), own, heartbeat.state())));
 
     shutdown.run_until_cancelled(health.report(|condition| heartbeat.set_condition(condition))).await;
+    if let Some(looking) = looking {
+        looking.abort();
+    }
     heartbeat.deregister().await;
     finish.cancel();
     serving.await?;
@@ -210,6 +215,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
 fn service_name() -> ServiceName {
     "mail".parse().expect("a DNS label")
+}
+
+/// What others need to know: about the outbox, and who may ask.
+fn meta(config: &Config, own_outbox: Option<&str>) -> BTreeMap<String, String> {
+    let keys = config.outbox.honoured_keys().map(|paths| (HonouredKeys::META, paths));
+    let outbox = own_outbox.map(|identity| (siblings::META, identity));
+    let about_outbox = keys.into_iter().chain(outbox).map(|(key, value)| (key.to_owned(), value.to_owned()));
+    about_outbox.chain(OpenAccess::announced(config.tokens_file.is_none())).collect()
 }
 
 /// SMTP when a server is configured, a folder otherwise.

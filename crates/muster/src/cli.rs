@@ -147,6 +147,7 @@ pub fn main() -> ExitCode {
     if let Command::Tethered(options) = &cli.command {
         return fail(&tether::become_tethered(options));
     }
+    service_kit::config::misspelt::<Cli>().iter().for_each(|hint| say(hint));
     // One thread: on Linux a child is tethered to the thread that started it, and this one lives as long as the process.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -180,10 +181,14 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
     Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
-#[expect(clippy::print_stderr, reason = "this is where a command line says what went wrong")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("muster: {error:#}");
+    say(&format!("{error:#}"));
     ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a command line says what went wrong")]
+fn say(sentence: &str) {
+    eprintln!("muster: {sentence}");
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl FromStr for DnsListen {
             "off" => Ok(Self::Off),
             address => match address.parse() {
                 Ok(address) => Ok(Self::At(address)),
-                Err(_) => Err("write IP:PORT, or off".to_owned()),
+                Err(_) => Err(format!("{}; or off", service_kit::config::about_socket_address(address))),
             },
         }
     }

@@ -5,7 +5,14 @@
 //! again, until nothing is left to complain about. A variable that is set but empty counts as unset, because that is
 //! what `${NAME:-}` in a compose file means.
 
-use std::{error::Error as _, ffi::OsString, net::SocketAddr, process::ExitCode};
+mod variables;
+
+use std::{
+    error::Error as _,
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+};
 
 use clap::{
     Arg, Command, Parser,
@@ -13,6 +20,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+pub use self::variables::misspelt;
 use crate::{browser::BrowserOptions, telemetry::LogFormat};
 
 /// `EX_USAGE` of `sysexits.h`: the command was used incorrectly.
@@ -74,8 +82,16 @@ pub fn load<C: Parser>(mistakes_of: impl FnOnce(&C) -> Vec<String>) -> Result<C,
         }
         Err(Refused::Mistakes(mistakes)) => mistakes,
     };
-    report(C::command().get_name(), &mistakes);
+    // An option that is missing may have been given under a wrong name.
+    report(C::command().get_name(), &[mistakes, misspelt::<C>()].concat());
     Err(ExitCode::from(EXIT_USAGE))
+}
+
+/// Logs what [`misspelt`] finds: a default in the place of what was meant may go unnoticed for long.
+pub fn warn_of_misspelt_variables<C: clap::CommandFactory>() {
+    for sentence in misspelt::<C>() {
+        tracing::warn!("{sentence}");
+    }
 }
 
 /// Prints configuration mistakes the way all our binaries do.
@@ -133,11 +149,24 @@ fn set_aside(error: &clap::Error, command: Command, args: &mut Vec<OsString>) ->
     };
     if error.kind() == ErrorKind::UnknownArgument {
         let before = args.len();
-        args.retain(|arg| arg.to_string_lossy().split('=').next() != Some(shown.as_str()));
+        let is_it = |arg: &OsString| arg.to_string_lossy().split('=').next() == Some(shown.as_str());
+        while let Some(at) = args.iter().position(is_it) {
+            let is_alone = args[at].to_string_lossy() == *shown;
+            let is_value = |arg: &OsString| !arg.to_string_lossy().starts_with('-');
+            let has_value = is_alone && is_for_a_value(error, &command) && args.get(at + 1).is_some_and(is_value);
+            args.drain(at..=at + usize::from(has_value));
+        }
         return (args.len() < before).then_some(command);
     }
     let id = find(&command, shown)?.get_id().clone();
     Some(command.mut_arg(id, |arg| arg.required(false).num_args(0..).value_parser(StringValueParser::new())))
+}
+
+/// Whether the option that clap takes to be meant has a value: then what follows is no mistake of its own.
+fn is_for_a_value(error: &clap::Error, command: &Command) -> bool {
+    let Some(ContextValue::String(meant)) = error.get(ContextKind::SuggestedArg) else { return false };
+    let is_meant = |arg: &&Arg| arg.get_long().is_some_and(|long| meant.strip_prefix("--") == Some(long));
+    command.get_arguments().find(is_meant).is_some_and(|arg| arg.get_action().takes_values())
 }
 
 /// The option that clap shows as `--ttl <TTL>`; only a built command knows how its options are shown.
@@ -152,13 +181,55 @@ fn sentence(error: &clap::Error, command: &Command) -> String {
     let (Some(ContextValue::String(shown)), Some(ContextValue::String(value))) =
         (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
     else {
-        return first_line(error);
+        return format!("{}{}", first_line(error), did_you_mean(error));
     };
     let flag = shown.split([' ', '=']).next().unwrap_or(shown);
     let option = find(command, shown);
     let variable = option.as_ref().and_then(Arg::get_env).map(|name| format!(" ({})", name.to_string_lossy()));
-    let reason = error.source().map_or_else(|| allowed_values(error), ToString::to_string);
+    let reason = match error.source().map(ToString::to_string) {
+        Some(reason) if is_of_socket_address(&reason) => format!("{reason}; {}", about_socket_address(value)),
+        Some(reason) => reason,
+        None => allowed_values(error) + &did_you_mean(error),
+    };
     format!("{flag}{} = \"{value}\": {reason}", variable.unwrap_or_default())
+}
+
+/// What clap takes to be meant.
+fn did_you_mean(error: &clap::Error) -> String {
+    let kinds = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    match kinds.into_iter().find_map(|kind| error.get(kind)) {
+        Some(ContextValue::String(meant)) => format!("; did you mean {meant}?"),
+        Some(ContextValue::Strings(meant)) if !meant.is_empty() => format!("; did you mean {}?", meant.join(" or ")),
+        _ => String::new(),
+    }
+}
+
+fn is_of_socket_address(reason: &str) -> bool {
+    "".parse::<SocketAddr>().is_err_and(|error| error.to_string() == reason)
+}
+
+/// What is wrong with an address to listen on, and what to write. A host is never assumed: which addresses are listened on
+/// decides who can connect.
+#[must_use]
+pub fn about_socket_address(value: &str) -> String {
+    let (host, port) = value.rsplit_once(':').unwrap_or(("", value));
+    let is_host = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if is_host(value) {
+        let host = if value.contains(':') { format!("[{}]", value.trim_matches(['[', ']'])) } else { value.to_owned() };
+        return format!("the port is missing; write {host}:PORT");
+    }
+    if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return "write HOST:PORT, as 127.0.0.1:8500".to_owned();
+    }
+    if port.parse::<u16>().is_err() {
+        return "a port is at most 65535".to_owned();
+    }
+    if host.is_empty() {
+        return format!(
+            "the host is missing; write 127.0.0.1:{port} to be reached from this machine only, 0.0.0.0:{port} from everywhere"
+        );
+    }
+    format!("{host} is a name; write the IP address to listen on, as 127.0.0.1:{port}")
 }
 
 fn allowed_values(error: &clap::Error) -> String {
@@ -220,6 +291,35 @@ mod tests {
         assert!(all.contains("--listen (SAMPLE_LISTEN_NOT_SET) = \"nowhere\": invalid socket address"), "{all}");
         assert!(all.contains("--log-format = \"xml\": it must be one of auto, text, json"), "{all}");
         assert!(all.contains("unexpected argument '--colour'"), "{all}");
+    }
+
+    #[test]
+    fn an_option_that_is_nearly_right_is_shown_as_it_is_meant() {
+        for (line, hint) in [
+            ("sample --lisen 127.0.0.1:1", "unexpected argument '--lisen' found; did you mean --listen?"),
+            ("sample --log-format jsn", "it must be one of auto, text, json; did you mean json?"),
+        ] {
+            let Err(Refused::Mistakes(mistakes)) = parse(line) else { panic!("{line}") };
+            assert!(matches!(&mistakes[..], [one] if one.contains(hint)), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_that_is_incomplete_says_what_is_missing() {
+        for (value, hint) in [
+            ("28500", "the host is missing; write 127.0.0.1:28500 to be reached from this machine only, 0.0.0.0:28500"),
+            (":28500", "the host is missing; write 127.0.0.1:28500"),
+            ("127.0.0.1", "the port is missing; write 127.0.0.1:PORT"),
+            ("::1", "the port is missing; write [::1]:PORT"),
+            ("localhost:8500", "localhost is a name; write the IP address to listen on, as 127.0.0.1:8500"),
+            ("127.0.0.1:85000", "a port is at most 65535"),
+            ("nowhere", "write HOST:PORT"),
+        ] {
+            let Err(Refused::Mistakes(mistakes)) = parse(&format!("sample --listen {value}")) else {
+                panic!("{value}")
+            };
+            assert!(matches!(&mistakes[..], [one] if one.contains(hint)), "{mistakes:?}");
+        }
     }
 
     #[test]

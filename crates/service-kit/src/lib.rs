@@ -14,7 +14,7 @@
 //! | [`connections`], [`open_files`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
 //! | [`names`] | host names, resolved in the background and kept |
-//! | [`client`] | a small HTTP client, plain or over TLS |
+//! | [`client`], [`unknown_name()`] | a small HTTP client, plain or over TLS; a host that there is not |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
 //! | [`browser`] | what web pages of other sites may make a browser send: nothing that changes anything |
@@ -54,7 +54,9 @@ pub mod signature;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
+mod unknown_name;
 
 pub use error_chain::chain;
 pub use problem::Problem;
 pub use secret::Secret;
+pub use unknown_name::unknown_name;

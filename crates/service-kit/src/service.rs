@@ -58,6 +58,7 @@ where
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    config::warn_of_misspelt_variables::<C>();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

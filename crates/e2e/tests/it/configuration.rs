@@ -51,6 +51,28 @@ fn every_variable_is_documented_and_every_documented_variable_exists() {
 }
 
 #[test]
+fn a_misspelt_variable_is_named_with_the_right_one_and_those_of_other_programs_are_not() {
+    let programs = ["registry", "balance", "mail", "userlist", "heartbeat"];
+    let all: BTreeSet<String> = programs.iter().flat_map(|program| variables(program, &[])).collect();
+    for program in programs {
+        let own = variables(program, &[]);
+        let complaint = |variables: &[&str]| {
+            // A mistake, so that it ends at once.
+            let mut command = Command::new(e2e::binaries::find(program));
+            command.env_clear().envs(variables.iter().map(|name| (name, "x"))).args(["--log-format", "none"]);
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(64), "{program}");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let others: Vec<&str> = all.difference(&own).map(String::as_str).collect();
+        let said = complaint(&others);
+        assert!(!said.contains("there is no such variable"), "{program}: {said}");
+        let said = complaint(&["RUST_LGO"]);
+        assert!(said.contains("RUST_LGO is set, but there is no such variable; did you mean RUST_LOG?"), "{said}");
+    }
+}
+
+#[test]
 fn instances_are_called_like_their_containers() {
     let compose = include_str!("../../../../docker-compose.yml");
     for name in ["mail-1", "mail-2", "userlist-1", "userlist-2"] {

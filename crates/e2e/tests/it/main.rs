@@ -16,6 +16,7 @@ mod faults_overload;
 mod faults_registry;
 mod faults_twice;
 mod faults_under_load;
+mod misleading;
 mod muster_up;
 mod private_files;
 mod readme;

@@ -229,7 +229,7 @@ impl Database {
     pub(super) async fn read<T>(&self, work: Work<'_, T>) -> Result<T, OutboxError> {
         let reading = async {
             self.open().await?;
-            let mut leased = Leased(Some(self.readers.acquire().await?));
+            let mut leased = Leased(Some(self.readers.acquire().await.map_err(|error| self.not_connected(error))?));
             let result = work(leased.get()).await;
             leased.settle(&result);
             result
@@ -241,7 +241,7 @@ impl Database {
     pub(super) async fn write<T>(&self, work: Work<'_, T>) -> Result<T, OutboxError> {
         let writing = async {
             self.open().await?;
-            let mut leased = Leased(Some(self.writers.acquire().await?));
+            let mut leased = Leased(Some(self.writers.acquire().await.map_err(|error| self.not_connected(error))?));
             let result = self.transact(leased.get(), work).await;
             leased.settle(&result);
             result
@@ -256,6 +256,23 @@ impl Database {
         Ok(value)
     }
 
+    fn not_connected(&self, error: sqlx::Error) -> OutboxError {
+        let unknown = match &error {
+            sqlx::Error::Io(error) => service_kit::unknown_name(error),
+            _ => None,
+        };
+        match (unknown, &self.place) {
+            (Some(why), Place::Mysql(url)) => OutboxError::Unavailable {
+                reason: format!(
+                    "the host {:?} is not known ({why}); check it in --outbox-url (MAIL_OUTBOX_URL), or the DNS of this \
+                     machine",
+                    url.host_str().unwrap_or_default()
+                ),
+            },
+            _ => error.into(),
+        }
+    }
+
     /// Brings the tables up to date, once.
     async fn open(&self) -> Result<(), OutboxError> {
         self.tables.get_or_try_init(|| self.create_tables()).await.map(|_| ())
@@ -268,7 +285,7 @@ impl Database {
         if let Place::Sqlite(file) = &self.place {
             withdraw_sqlite(file);
         }
-        let mut connection = self.writers.acquire().await?;
+        let mut connection = self.writers.acquire().await.map_err(|error| self.not_connected(error))?;
         sqlx::raw_sql(self.place.schema()).execute(&mut *connection).await?;
         tracing::info!(outbox = %self.place, "the outbox is open");
         Ok(())
@@ -313,6 +330,16 @@ impl Drop for Leased {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_there_is_not_is_named_with_the_option_that_names_it() {
+        // A label of more than 63 bytes: no name server needs to be asked.
+        let host = format!("{}.invalid", "x".repeat(64));
+        let database = Database::new(Place::parse(&format!("mysql://u:hunter2@{host}/mail")).unwrap());
+        let error = database.read::<()>(Box::new(|_| Box::pin(async { Ok(()) }))).await.unwrap_err().to_string();
+        assert!([host.as_str(), "is not known", "MAIL_OUTBOX_URL"].iter().all(|part| error.contains(part)), "{error}");
+        assert!(!error.contains("hunter2"));
+    }
 
     #[test]
     fn the_url_says_which_database_and_a_log_shows_no_password() {

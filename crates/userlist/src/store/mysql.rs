@@ -76,13 +76,28 @@ impl Mysql {
 
     async fn connect(&self) -> Result<MySqlConnection, Fault> {
         let connecting = async {
-            let mut connection = self.options.connect().await.map_err(|error| not_connected(&error))?;
-            sqlx::raw_sql(SESSION).execute(&mut connection).await.map_err(|error| not_connected(&error))?;
+            let mut connection = self.options.connect().await.map_err(|error| self.not_connected(&error))?;
+            sqlx::raw_sql(SESSION).execute(&mut connection).await.map_err(|error| self.not_connected(&error))?;
             Ok(connection)
         };
         match within(self.limits.attempt(), connecting).await {
             Err(Fault::Lost(reason)) => Err(Fault::NotReached(format!("cannot connect: {reason}"))),
             result => result,
+        }
+    }
+
+    fn not_connected(&self, error: &sqlx::Error) -> Fault {
+        let unknown = match error {
+            sqlx::Error::Io(error) => service_kit::unknown_name(error),
+            _ => None,
+        };
+        match unknown {
+            Some(why) => Fault::NotReached(format!(
+                "cannot connect: the host {:?} is not known ({why}); check it in --database-url (USERLIST_DATABASE_URL), or \
+                 the DNS of this machine",
+                self.options.get_host()
+            )),
+            None => fault::of_connect(error, by_number),
         }
     }
 
@@ -195,7 +210,7 @@ async fn check(connection: &mut MySqlConnection) -> Result<(), Fault> {
 impl Session for MysqlSession {
     fn connection(&self, _: Access) -> Answer<'_, Box<dyn Connection>> {
         Box::pin(async move {
-            let connection = self.pool.acquire().await.map_err(|error| not_connected(&error))?;
+            let connection = self.pool.acquire().await.map_err(|error| self.server.not_connected(&error))?;
             Ok(Box::new(Leased(Some(connection))) as Box<dyn Connection>)
         })
     }
@@ -315,10 +330,6 @@ fn id(id: u64) -> Result<i64, Fault> {
 
 fn failed(error: &sqlx::Error) -> Fault {
     fault::of_statement(error, by_number)
-}
-
-fn not_connected(error: &sqlx::Error) -> Fault {
-    fault::of_connect(error, by_number)
 }
 
 fn mysql_number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {

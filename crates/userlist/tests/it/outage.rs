@@ -28,6 +28,21 @@ async fn wait_until_works(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_there_is_not_is_named_with_the_option_that_names_it() {
+    // A label of more than 63 bytes: no name server needs to be asked.
+    let host = format!("{}.invalid", "x".repeat(64));
+    let service = Service::launch(&format!("mysql://u:hunter2@{host}/users"), NO_REGISTRY).await;
+    wait_until("the reason", SOON, || async {
+        let readiness = service.client.get("/readyz").await.body["checks"]["database"].to_string();
+        assert!(!readiness.contains("hunter2"), "{readiness}");
+        [host.as_str(), "is not known", "--database-url (USERLIST_DATABASE_URL)"]
+            .iter()
+            .all(|part| readiness.contains(part))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_database_is_503_and_critical_until_it_is_back() {
     let mut database = Database::start().await;
     let url = database.create("users");

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    service_kit::config::warn_of_misspelt_variables::<Config>();
     // One thread is plenty, and it is the main thread that the program's parent-death signal is tied to (see `launch`).
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
