@@ -32,7 +32,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::{
     bells::{Bells, Subscription, Topic},
     rendered::Rendered,
-    service::{Delta, Entry, ServiceView},
+    service::{Delta, Entry, ServiceView, Since},
     tombstone::{Cause, KEPT_FOR, Tombstone},
 };
 pub(crate) use self::{record::Record, tombstone::Tombstones};
@@ -90,6 +90,12 @@ impl Catalog {
         // What is not remembered has the same index as everything that is not.
         let index = service.as_ref().map_or_else(|| view.index(&Topic::Service(name.clone())), |view| view.index);
         (index, service)
+    }
+
+    /// Every service that has an instance, or lost its last one within [`KEPT_FOR`]; and the index, as [`Catalog::read_all`].
+    pub fn read_remembered(&self) -> (Revision, Vec<Arc<ServiceView>>) {
+        let view = self.mirror.look();
+        (view.index(&Topic::Services), view.services().collect())
     }
 
     /// [`Catalog::services`] and the index of [`Topic::Services`] at the same moment.

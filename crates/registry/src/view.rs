@@ -16,7 +16,7 @@ use discovery::{
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
 use crate::{
-    catalog::{Cause, Entry, Record, Rendered, ServiceView, Tombstone, Topic},
+    catalog::{Cause, Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic},
     lease_table::LeaseTable,
 };
 
@@ -59,10 +59,15 @@ impl View {
     /// Takes in one change, that is everything that one etcd transaction or one list brought, at the time `now`.
     pub fn apply(&mut self, change: Change, now: SystemTime) -> Touched {
         let all = self.advance(change.revision);
-        let mut step = Step { touched: Touched { all, ..Touched::default() }, revision: change.revision, now };
+        let touched = Touched { all, ..Touched::default() };
+        let mut step = Step { touched, revision: change.revision, now, is_listing: false };
         for update in change.updates {
             match update {
-                Update::Reset(all) => self.reset(all, &mut step),
+                Update::Reset(all) => {
+                    step.is_listing = true;
+                    self.reset(all, &mut step);
+                    step.is_listing = false;
+                }
                 Update::Add(one) => {
                     let revision = one.modified;
                     self.put(one, revision, &mut step);
@@ -281,11 +286,12 @@ impl View {
         let key = registered.key.clone();
         let overridden = self.order(&key, registered.lease).cloned();
         let other_holder = self.contested.get(&key).cloned();
+        let since = self.since(&registered, step);
         let found = if self.floor == step.revision { self.step } else { 0 };
         let record = self.services.entry(key.service.clone()).or_insert_with(|| Record::new(self.floor, found));
         let changed = record.touch(revision, self.step);
         record.tombstones.revive(key.instance.as_ref());
-        let entry = Arc::new(Entry { registered, overridden, other_holder, changed, json: Rendered::default() });
+        let entry = Arc::new(Entry { registered, overridden, other_holder, changed, json: Rendered::default(), since });
         let before = self.instances.insert(key.clone(), Arc::clone(&entry));
         record.count += usize::from(before.is_none());
         record.bytes += bytes(&entry.registered);
@@ -294,6 +300,12 @@ impl View {
         let tags_before = before.as_ref().map_or(&no_tags, |before| &before.registered.instance.tags);
         let is_first = before.is_none() && record.count == 1;
         self.touched(key.service, is_first || *tags_before != entry.registered.instance.tags, step);
+    }
+
+    /// Since when it has been registered: a registration that is known goes on, whatever it says now.
+    fn since(&self, registered: &Registered, step: &Step) -> Since {
+        let known = self.instances.get(&registered.key).filter(|entry| entry.is_same_life(registered));
+        known.map_or(Since { at: step.now, from_start: step.is_listing }, |entry| entry.since)
     }
 
     fn remove(&mut self, key: &InstanceKey, step: &mut Step) -> Option<Arc<Entry>> {
@@ -360,6 +372,8 @@ struct Step {
     touched: Touched,
     revision: Revision,
     now: SystemTime,
+    /// Everything is listed: what is new to us may have been there for long.
+    is_listing: bool,
 }
 
 /// What an instance's key and value take in etcd, in bytes; those in other dialects are not counted.

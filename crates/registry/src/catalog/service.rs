@@ -1,6 +1,6 @@
 //! One service, as its readers get it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use discovery::{InstanceId, OtherHolder, Override, Reason, Registered, Revision, ServiceName, Status};
 
@@ -34,6 +34,17 @@ pub struct Entry {
     pub changed: Revision,
     /// As lists and event streams show it.
     pub json: Rendered,
+    /// For how long it has been registered, as far as this registry knows.
+    pub since: Since,
+}
+
+/// When a registration began, by what this registry has seen. etcd keeps revisions and no times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    /// When this registry first saw it.
+    pub at: SystemTime,
+    /// It was there already when this registry listed everything: it has been registered for at least so long.
+    pub from_start: bool,
 }
 
 /// What happened to a service since an earlier index.
@@ -73,6 +84,12 @@ impl Entry {
     /// Why [`Entry::status`] is not passing; `None` when it is, or nobody has said why.
     pub fn reason(&self) -> Option<&Reason> {
         if self.overridden.is_some() { None } else { self.registered.instance.reason.as_ref() }
+    }
+
+    /// Whether `other` is the same registration and not another one under the same name: it lives by the same lease.
+    pub(crate) fn is_same_life(&self, other: &Registered) -> bool {
+        let ours = &self.registered;
+        ours.lease == other.lease && (ours.lease.is_some() || ours.created == other.created)
     }
 
     /// Its id within its service; `None` for the nameless one that other registries write.

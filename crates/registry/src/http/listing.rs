@@ -9,7 +9,7 @@ use discovery::{
 use serde::Serialize;
 
 use crate::{
-    catalog::{Catalog, Cause, Entry, ServiceView, Tombstone},
+    catalog::{Catalog, Cause, Entry, ServiceView, Since, Tombstone},
     error::RegistryError,
 };
 
@@ -77,6 +77,11 @@ pub(super) struct InstanceEntry {
     created_revision: i64,
     /// The etcd revision at which it last changed.
     modified_revision: i64,
+    /// When this registry first saw this registration, in milliseconds since 1970.
+    seen_since_ms: u64,
+    /// True when it was there already as this registry began to look: it has been registered for at least so long.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    seen_from_start: bool,
 }
 
 /// What is known of an operator's word, beside the status.
@@ -151,6 +156,7 @@ impl From<&ServiceView> for ServiceEntry {
 impl From<&Entry> for InstanceEntry {
     fn from(entry: &Entry) -> Self {
         let Registered { key, instance, lease, created, modified } = &entry.registered;
+        let Since { at, from_start } = entry.since;
         Self {
             id: key.instance.clone(),
             // A default status is left out here, and written below in any case.
@@ -166,6 +172,8 @@ impl From<&Entry> for InstanceEntry {
             lease: lease.map(|lease| lease.to_string()),
             created_revision: created.0,
             modified_revision: modified.0,
+            seen_since_ms: unix_ms(at),
+            seen_from_start: from_start,
         }
     }
 }

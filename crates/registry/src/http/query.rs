@@ -109,9 +109,12 @@ fn index(value: &str) -> Result<Revision, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use discovery::{Registered, Status};
 
     use super::*;
+    use crate::catalog::Since;
 
     fn entry() -> Entry {
         let mut instance = Instance::at("10.0.0.5:7070".parse().unwrap());
@@ -121,7 +124,8 @@ mod tests {
         let registered =
             Registered { key, instance, lease: None, created: Revision::default(), modified: Revision::default() };
         let json = crate::catalog::Rendered::default();
-        Entry { registered, overridden: None, other_holder: None, changed: Revision::default(), json }
+        let since = Since { at: UNIX_EPOCH, from_start: false };
+        Entry { registered, overridden: None, other_holder: None, changed: Revision::default(), json, since }
     }
 
     fn filter(pairs: &[(&str, &str)]) -> Filter {

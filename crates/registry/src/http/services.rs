@@ -42,22 +42,26 @@ pub(super) struct InstanceList {
     tombstones: Option<Vec<TombstoneEntry>>,
 }
 
-/// Every service that has an instance, in the order of their names.
+/// Every service that has an instance, in the order of their names; with `include=tombstones` also those whose last one has
+/// gone within the last ten minutes.
 ///
 /// Waiting for this list is waiting for another set of names or of tags: what happens within a service does not count.
 pub(super) async fn list(
     State(api): State<Api>,
     Pairs(pairs): Pairs,
 ) -> Result<(HeaderMap, Json<ServiceList>), Problem> {
-    let mut poll = Poll::default();
+    let (mut poll, mut with_tombstones) = (Poll::default(), false);
     for (name, value) in &pairs {
-        if !poll.take(name, value)? {
-            return Err(unknown(name, "index and wait"));
+        match (name.as_str(), value.as_str()) {
+            ("include", "tombstones") => with_tombstones = true,
+            ("include", _) => return Err(only_tombstones()),
+            _ if poll.take(name, value)? => {}
+            _ => return Err(unknown(name, "include, index and wait")),
         }
     }
     loaded(&api.catalog)?;
     api.waiting.wait(&api.catalog, Topic::Services, &poll).await?;
-    let (index, services) = api.catalog.read_all();
+    let (index, services) = if with_tombstones { api.catalog.read_remembered() } else { api.catalog.read_all() };
     let as_of = AsOf::new(&api.catalog, index)?;
     let services = services.iter().map(|service| ServiceEntry::from(&**service)).collect();
     Ok((index_header(index), Json(ServiceList { as_of, services })))
@@ -74,7 +78,7 @@ pub(super) async fn instances(
     for (name, value) in &pairs {
         match (name.as_str(), value.as_str()) {
             ("include", "tombstones") => with_tombstones = true,
-            ("include", _) => return Err(Problem::field("include", "can be \"tombstones\" only")),
+            ("include", _) => return Err(only_tombstones()),
             _ if poll.take(name, value)? || filter.take(name, value)? => {}
             _ => return Err(unknown(name, "passing, zone, tag, version, include, index and wait")),
         }
@@ -92,4 +96,8 @@ pub(super) async fn instances(
     head.pop();
     head.extend_from_slice(b",\"instances\":");
     Ok(ListBody::new(head, listed(entries), b"}").answer(index_header(index)))
+}
+
+fn only_tombstones() -> Problem {
+    Problem::field("include", "can be \"tombstones\" only")
 }

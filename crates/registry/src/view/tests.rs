@@ -195,3 +195,19 @@ fn a_reader_gets_the_same_value_until_something_changes() {
     take(&mut view, change(12, vec![Update::Add(registered("service/mail/x", 1, 12))]));
     assert!(!Arc::ptr_eq(&first, &view.service(&mail).unwrap()));
 }
+
+#[test]
+fn a_registration_is_as_old_as_its_lease_and_at_least_so_old_when_it_was_there_before() {
+    let mut view = listed();
+    let since = |view: &View| view.service(&"mail".parse().unwrap()).unwrap().instances[0].since;
+    let at = |secs| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(secs);
+    assert_eq!(since(&view), Since { at: at(0), from_start: true });
+    let changed = Registered { modified: Revision(12), ..registered("service/mail/a", 1, 3) };
+    view.apply(change(12, vec![Update::Add(changed)]), at(50));
+    assert_eq!(since(&view), Since { at: at(0), from_start: true }, "it says something else, and is the same");
+    view.apply(change(13, vec![Update::Add(registered("service/mail/a", 2, 3))]), at(60));
+    assert_eq!(since(&view), Since { at: at(60), from_start: false }, "another life under the same name");
+    view.apply(change(14, vec![Update::Remove("service/mail/a".parse().unwrap())]), at(70));
+    view.apply(change(15, vec![Update::Add(registered("service/mail/a", 3, 15))]), at(80));
+    assert_eq!(since(&view), Since { at: at(80), from_start: false });
+}

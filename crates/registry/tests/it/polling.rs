@@ -125,6 +125,17 @@ async fn a_drain_and_its_end_are_changes_and_the_dead_are_listed_with_their_caus
     registry.wait_for_instance("mail", "lost", true).await;
     let list = registry.get(&format!("{LIST}?include=tombstones")).await.accepted();
     assert_eq!(list["tombstones"].as_array().unwrap().len(), 2, "who is back is not dead");
+    let ages: Vec<u64> =
+        list["instances"].as_array().unwrap().iter().flat_map(|one| one["seen_since_ms"].as_u64()).collect();
+    assert!(ages.len() == 2 && ages[0] <= ages[1], "alive, and then lost, which is back: {list}");
+
+    for id in ["alive", "lost"] {
+        registry.delete(&instance_path(&format!("mail/{id}"))).await.accepted();
+    }
+    wait_until("all are gone", SOON, async || registry.instances("mail").await.is_empty()).await;
+    assert_eq!(registry.get("/v1/services").await.accepted()["services"], serde_json::json!([]));
+    let remembered = registry.get("/v1/services?include=tombstones").await.accepted();
+    assert_eq!(remembered["services"][0]["name"], "mail", "{remembered}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{Entry, Rendered, ServiceView};
+use crate::catalog::{Entry, Rendered, ServiceView, Since};
 
 /// A catalog of one service, `mail`.
 struct Known {
@@ -64,7 +64,8 @@ fn mail<'a>(instances: impl IntoIterator<Item = &'a str>) -> Known {
             modified: Revision(1),
         };
         let json = Rendered::default();
-        Arc::new(Entry { registered, overridden: None, other_holder: None, changed: Revision(1), json })
+        let since = Since { at: std::time::UNIX_EPOCH, from_start: false };
+        Arc::new(Entry { registered, overridden: None, other_holder: None, changed: Revision(1), json, since })
     };
     Known { entries: instances.into_iter().enumerate().map(entry).collect(), fresh: true }
 }
