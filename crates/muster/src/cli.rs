@@ -6,7 +6,15 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use discovery::{InstanceId, ServiceName};
 use service_kit::{config::EXIT_USAGE, duration, private_files};
 
-use crate::{drain, explain, ls, registries::RegistryOptions, tether, up, watch};
+use crate::{
+    access::TrustOptions,
+    drain, explain,
+    hint::Hint,
+    ls,
+    places::{DataOption, Given},
+    registries::RegistryOptions,
+    status, tether, up, watch,
+};
 
 /// Muster: service discovery on etcd.
 #[derive(Debug, Parser)]
@@ -20,8 +28,10 @@ struct Cli {
 enum Command {
     /// Runs the whole suite on this machine until Ctrl-C.
     Up(UpOptions),
-    /// Lists services and their instances.
-    Ls(LsOptions),
+    /// Says in one screen how everything is, the worst first. Exits with 0: well; 1: something is wrong; 2: that cannot be told.
+    Status(status::StatusOptions),
+    /// Lists services and their instances, also those that have gone in the last ten minutes.
+    Ls(ls::LsOptions),
     /// Prints every change of the instances as it happens, until Ctrl-C.
     Watch(watch::WatchOptions),
     /// Says why the gateway sends the requests of a service where it sends them.
@@ -70,23 +80,15 @@ pub(crate) enum EtcdLogLevel {
     Error,
 }
 
-/// Options of `muster ls`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct LsOptions {
-    #[command(flatten)]
-    pub(crate) registries: RegistryOptions,
-    /// Prints JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Only this service.
-    pub(crate) service: Option<ServiceName>,
-}
-
 /// Options of `muster drain`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DrainOptions {
     #[command(flatten)]
     pub(crate) registries: RegistryOptions,
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+    #[command(flatten)]
+    pub(crate) data: DataOption,
     /// Puts the instance back into rotation.
     #[arg(long)]
     pub(crate) undo: bool,
@@ -133,11 +135,11 @@ impl EtcdLogLevel {
 /// Runs the command that the process's arguments ask for.
 ///
 /// Exit codes: 0 done, or an orderly end of `muster up`; 1 it failed, and standard error says why; 64 the options are
-/// wrong.
+/// wrong. `muster status` has its own.
 pub fn main() -> ExitCode {
     private_files::by_default();
-    let cli = match parse(std::env::args_os()) {
-        Ok(cli) => cli,
+    let (cli, given) = match parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help that was asked for goes to standard output, a mistake to standard error. Either may be closed.
             let _ = error.print();
@@ -156,10 +158,11 @@ pub fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Up(options) => up::run(&options).await,
-            Command::Ls(options) => ls::run(&options).await.map(|()| ExitCode::SUCCESS),
-            Command::Watch(options) => watch::run(&options).await.map(|()| ExitCode::SUCCESS),
-            Command::Explain(options) => explain::run(&options).await.map(|()| ExitCode::SUCCESS),
-            Command::Drain(options) => drain::run(&options).await.map(|()| ExitCode::SUCCESS),
+            Command::Status(options) => status::run(&options, &given).await,
+            Command::Ls(options) => ls::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
+            Command::Watch(options) => watch::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
+            Command::Explain(options) => explain::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
+            Command::Drain(options) => drain::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
             Command::Tethered(_) => unreachable!("it was dealt with above"),
         }
     });
@@ -168,9 +171,11 @@ pub fn main() -> ExitCode {
     outcome.unwrap_or_else(|error| fail(&error))
 }
 
-/// Reads arguments and environment. A variable that is set but empty counts as unset, as in our services.
-fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let command = Cli::command().mut_subcommands(|command| {
+/// Reads arguments and environment, and which of the two said where to look. A variable that is set but empty counts as
+/// unset, as in our services.
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli, Given), clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = Cli::command().mut_subcommands(|command| {
         command.mut_args(|argument| match argument.get_env() {
             Some(name) if std::env::var_os(name).is_some_and(|value| value.is_empty()) => {
                 argument.env(Resettable::Reset)
@@ -178,7 +183,13 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
             _ => argument,
         })
     });
-    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    let matches = command.try_get_matches_from_mut(&arguments)?;
+    let program = arguments.first().map_or_else(|| "muster".into(), |program| program.to_string_lossy());
+    let given = matches.subcommand().and_then(|(name, matches)| {
+        let hint = Hint::new(&program, command.find_subcommand(name)?, matches);
+        Some(Given::new(matches, hint))
+    });
+    Ok((Cli::from_arg_matches(&matches)?, given.unwrap_or_default()))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -144,7 +144,7 @@ fn write_all(lines: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
 }
 
 /// Colours are for terminals that know them, and for people who have not said no (<https://no-color.org>).
-fn is_coloured(is_terminal: bool, environment: &Environment) -> bool {
+pub(crate) fn is_coloured(is_terminal: bool, environment: &Environment) -> bool {
     let is_dumb = environment.get(std::ffi::OsStr::new("TERM")).is_some_and(|term| term == "dumb");
     is_terminal && !is_dumb && !is_given(environment, "NO_COLOR")
 }

@@ -1,27 +1,28 @@
 //! `muster drain`: an operator's word about an instance, until it is taken back or that instance has ended.
 
-use reqwest::Method;
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::cli::DrainOptions;
+use crate::{cli::DrainOptions, places::Given, screen};
 
 /// Says it, and says what that means.
-#[expect(clippy::print_stdout, reason = "an operator wants to know that it was done")]
-pub(crate) async fn run(options: &DrainOptions) -> anyhow::Result<()> {
-    let DrainOptions { registries, undo, service, instance, outlives, .. } = options;
-    let registries = registries.client()?;
+pub(crate) async fn run(options: &DrainOptions, given: &Given) -> anyhow::Result<()> {
+    let DrainOptions { registries, trust, data, undo, service, instance, outlives, .. } = options;
+    let registries = registries.client(given, data, trust)?;
     let path = ["v1", "services", service, "instances", instance.as_str(), "override"];
     if *undo {
-        let answer = registries.ask(&Method::DELETE, &path, None).await?;
-        let was = if answer["existed"] == false { " (it was not drained)" } else { "" };
-        println!("{service} {instance} speaks for itself again{was}");
-        return Ok(());
+        let told = registries.ask(&Method::DELETE, &path, None, None).await?;
+        let was = if told.json["existed"] == false { " (it was not drained)" } else { "" };
+        let by = registries.named(&told.by);
+        return Ok(screen::print(&format!("{service} {instance} speaks for itself again{was}\n{by}\n"))?);
     }
-    registries.ask(&Method::PUT, &path, Some(&order(options))).await?;
+    let told = registries.ask(&Method::PUT, &path, None, Some(&order(options))).await?;
+    let undo = given.hint.command("drain", &[service, instance.as_str()], " --undo");
+    let by = registries.named(&told.by);
     let end = if *outlives { "also after a restart, until" } else { "until it ends, or until" };
-    println!("{service} {instance} is draining: it gets no new requests, {end}");
-    println!("  muster drain {service} {instance} --undo");
-    Ok(())
+    Ok(screen::print(&format!(
+        "{service} {instance} is draining: it gets no new requests, {end}\n  {undo}\n{by}\n"
+    ))?)
 }
 
 /// What is not said is left out, so that a registry of an earlier version takes it as well.

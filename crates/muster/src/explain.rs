@@ -2,37 +2,32 @@
 //!
 //! The gateway's admin side says it at `/explain`; this finds the admin side and makes it readable.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use discovery::ServiceName;
-use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    registries::{refusal, url},
-    state::State,
-    table,
+    access::TrustOptions,
+    gateways::{GatewayOptions, OLD},
+    listing::spoken,
+    log_prefix::printable,
+    places::{DataOption, Given, shown},
+    screen::{self, Look, Screen},
+    table::{self, Row},
 };
-
-/// How long the gateway may take.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Where a gateway's admin side is when nobody says.
-const DEFAULT: &str = "http://127.0.0.1:8081";
-/// A table that etcd has not confirmed for longer than this shows what was, not what is.
-const OLD: Duration = Duration::from_secs(3);
 
 /// Options of `muster explain`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ExplainOptions {
-    /// The gateway's admin side, as http://host:port. By default that of the `muster up` whose data folder is --data,
-    /// otherwise <http://127.0.0.1:8081>.
-    #[arg(long, env = "BALANCE_ADMIN_URL", value_parser = url, value_name = "URL")]
-    admin: Option<Url>,
-    /// The data folder of a running `muster up`, for its addresses.
-    #[arg(long, env = "MUSTER_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
+    #[command(flatten)]
+    gateways: GatewayOptions,
+    #[command(flatten)]
+    trust: TrustOptions,
+    #[command(flatten)]
+    data: DataOption,
     /// Prints JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -87,34 +82,22 @@ struct Table {
 }
 
 /// Prints the explanation.
-#[expect(clippy::print_stdout, reason = "the explanation is what was asked for")]
-pub(crate) async fn run(options: &ExplainOptions) -> anyhow::Result<()> {
-    let answer = ask(&options.admin()?, &options.service).await?;
+pub(crate) async fn run(options: &ExplainOptions, given: &Given) -> anyhow::Result<()> {
+    let gateways = options.gateways.client(given, &options.data, &options.trust)?;
+    let query = format!("service={}", options.service);
+    let (mut answer, by) = gateways.first(&["explain"], Some(&query)).await?;
     if options.json {
-        println!("{answer:#}");
-        return Ok(());
+        answer["gateway"] = shown(&by).into();
+        return Ok(screen::print(&format!("{answer:#}\n"))?);
     }
-    let explanation = Explanation::deserialize(&answer).context("the gateway's explanation makes no sense")?;
-    print!("{}", text(&explanation));
-    Ok(())
-}
-
-async fn ask(admin: &Url, service: &ServiceName) -> anyhow::Result<Value> {
-    let mut full = admin.join("explain").context("cannot make the address of the explanation")?;
-    full.query_pairs_mut().append_pair("service", service);
-    let client = Client::builder().no_proxy().timeout(PATIENCE).build().context("cannot make an HTTP client")?;
-    let response = client.get(full).send().await.map_err(reqwest::Error::without_url);
-    let response =
-        response.with_context(|| format!("no gateway answers at {admin}; say with --admin where one does"))?;
-    if !response.status().is_success() {
-        bail!("{}", refusal(admin, response).await);
-    }
-    let bytes = response.bytes().await.with_context(|| format!("{admin} broke off its answer"))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("{admin} answered something that is not JSON"))
+    let explanation = Explanation::deserialize(&answer).context("the gateway's explanation cannot be read")?;
+    let screen = Screen::of_stdout();
+    let by = screen.paint(Look::Dim, &gateways.named(&by));
+    Ok(screen::print(&format!("{}{by}\n", text(&explanation, screen)))?)
 }
 
 /// What a person reads, top to bottom: who would be picked, by which rules, why each is in or out, who left.
-fn text(explanation: &Explanation) -> String {
+fn text(explanation: &Explanation, screen: Screen) -> String {
     let name = &explanation.service;
     let mut text = match (&explanation.pick_now, &explanation.why_nobody) {
         (Some(key), _) => format!("{name}: the next request would go to {}\n", instance(key)),
@@ -134,8 +117,8 @@ fn text(explanation: &Explanation) -> String {
     text += &explanation.table.remark();
     if !explanation.instances.is_empty() {
         let rows: Vec<_> = explanation.instances.iter().map(row).collect();
-        text +=
-            &format!("\n{}", table::layout(["INSTANCE", "ADDRESS", "VERDICT", "IN FLIGHT", "LATENCY", "WHY"], &rows));
+        let head = ["INSTANCE", "ADDRESS", "VERDICT", "IN FLIGHT", "LATENCY"];
+        text += &format!("\n{}", table::fitted(head, "WHY", &rows, screen));
     }
     if !explanation.gone.is_empty() {
         text += "\ngone:\n";
@@ -148,20 +131,26 @@ fn text(explanation: &Explanation) -> String {
     text
 }
 
-fn row(one: &Instance) -> [String; 6] {
+fn row(one: &Instance) -> Row<5> {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    [
+    let look = match one.verdict.as_str() {
+        "in_rotation" => Look::Good,
+        "ejected" | "failing" | "unresolved" => Look::Bad,
+        _ => Look::Doubtful,
+    };
+    let cells = [
         instance(&one.key).to_owned(),
         one.address.as_str().map_or_else(|| one.address.to_string(), str::to_owned),
         one.verdict.replace('_', " "),
         or_nothing(one.in_flight.map(|count| count.to_string())),
         or_nothing(one.latency_ms.map(|ms| format!("{ms} ms"))),
-        one.why.join("; "),
-    ]
+    ];
+    let looks = [Look::Plain, Look::Plain, look, Look::Plain, Look::Plain];
+    Row { cells, looks, text: printable(&one.why.join("; ")) }
 }
 
 /// `service/mail/10.0.0.5:7070` → `10.0.0.5:7070`.
-fn instance(key: &str) -> &str {
+pub(crate) fn instance(key: &str) -> &str {
     key.splitn(3, '/').nth(2).unwrap_or("(nameless)")
 }
 
@@ -175,26 +164,13 @@ impl Table {
         if is_fresh {
             return String::new();
         }
-        let old = age.map_or_else(String::new, |age| format!(", {} s old", age.as_secs()));
+        let old = age.map_or_else(String::new, |age| format!(", {} old", spoken(age)));
         let why = self.etcd["last_error"].as_str().map_or_else(String::new, |error| format!(": {error}"));
         match self.source.as_str() {
             "nothing" => format!("! the gateway has not heard from etcd yet{why}\n"),
             "etcd" => format!("! the table is from etcd{old}; etcd is not heard{why}\n"),
             source => format!("! the table is from {source}{old}; etcd is not heard{why}\n"),
         }
-    }
-}
-
-// === impl ExplainOptions ===
-
-impl ExplainOptions {
-    fn admin(&self) -> anyhow::Result<Url> {
-        if let Some(admin) = &self.admin {
-            return Ok(admin.clone());
-        }
-        let running = State::read(&self.data).filter(State::is_running).map(|state| state.admin);
-        let text = running.unwrap_or_else(|| DEFAULT.to_owned());
-        url(&text).map_err(|error| anyhow::anyhow!("{}: {error}", State::path(&self.data).display()))
     }
 }
 
@@ -205,7 +181,7 @@ mod tests {
     use super::*;
 
     fn explained(explanation: Value) -> String {
-        text(&serde_json::from_value(explanation).unwrap())
+        text(&serde_json::from_value(explanation).unwrap(), Screen::sample(120, false))
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use crate::{board::Known, cli::UpOptions, environment::is_given, table, topology::Settings};
+use crate::{board::Known, cli::UpOptions, environment::is_given, hint::quoted, table, topology::Settings};
 
 /// The table and the lines to try.
 pub(crate) fn text(known: &Known, settings: &Settings<'_>, options: &UpOptions) -> String {
-    let muster = std::env::args().next().unwrap_or_else(|| "muster".to_owned());
+    let muster = quoted(&std::env::args().next().unwrap_or_else(|| "muster".to_owned()));
     // Where the other commands look for addresses by themselves.
     let find = if options.data == Path::new("data") {
         String::new()
     } else {
-        format!(" --data {}", settings.data.path().display())
+        format!(" --data {}", quoted(&settings.data.path().display().to_string()))
     };
     let data = settings.data;
     let gateway = format!("localhost:{}", settings.ports.of("balance"));
@@ -19,7 +19,7 @@ pub(crate) fn text(known: &Known, settings: &Settings<'_>, options: &UpOptions) 
     let mails = if own_mail {
         "Mails go where MAIL_SMTP_URL or MAIL_DIR says.".to_owned()
     } else {
-        format!("The mail is then a file:  ls {}/*.eml", data.mail().display())
+        format!("The mail is then a file:  ls {}/*.eml", quoted(&data.mail().display().to_string()))
     };
     format!(
         "
@@ -33,6 +33,7 @@ Try, in another terminal:
 
   {muster} ls{find}        who is registered
   {muster} watch{find}     the same, live; kill a process of the table above and see
+  {muster} status{find}    how everything is, the worst first
 
 {mails}
 Everything that is kept is in {data}. Ctrl-C stops everything in order.

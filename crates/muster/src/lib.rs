@@ -18,10 +18,21 @@
 //! | `board`, `suite` | what is known about each process; starting and stopping all in order |
 //! | `recorder`, `signals` | writes that down; what asks for the end |
 //! | `console`, `log_prefix`, `etcd_log` | `etcd-1 │ …`, without ever waiting for a slow terminal |
-//! | `greeting`, `table` | what runs where, and what to try |
+//! | `greeting` | what runs where, and what to try |
 //!
-//! `ls` and `drain` ask a registry (`registries`); `explain` asks the gateway; `watch` follows etcd itself.
+//! The other commands ask what runs already, wherever that is:
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | `places`, `hint` | where to look, by one rule for all; that command again, to be pasted |
+//! | `access`, `registries`, `gateways` | TLS and tokens; the first registry or gateway that answers |
+//! | `ls`, `listing` | who is there and who has gone, in a person's words |
+//! | `status`, `findings` | how everything is, the worst first; what that means (pure) |
+//! | `watch`, `shown` | each change, from etcd itself; what is different now (pure) |
+//! | `explain`, `drain` | why requests go where they go; an operator's word |
+//! | `screen`, `table` | width and colours; text in columns |
 
+mod access;
 mod board;
 mod child;
 mod cli;
@@ -34,10 +45,15 @@ mod etcd_log;
 mod etcd_member;
 mod etcd_rejoin;
 mod explain;
+mod findings;
+mod gateways;
 mod greeting;
+mod hint;
 mod leftovers;
+mod listing;
 mod log_prefix;
 mod ls;
+mod places;
 mod ports;
 mod process_id;
 mod programs;
@@ -45,8 +61,11 @@ mod readiness;
 mod recorder;
 mod registries;
 mod restart;
+mod screen;
+mod shown;
 mod signals;
 mod state;
+mod status;
 mod suite;
 mod supervisor;
 mod table;

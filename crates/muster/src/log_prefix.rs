@@ -44,7 +44,7 @@ impl LogPrefix {
 const OWN: &str = "muster";
 
 /// The text without anything that a terminal would obey: a log carries what strangers sent.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let text = text.trim_end_matches(['\r', '\n']);
     if !text.contains(|c: char| c.is_control() && c != '\t') {
         return text.to_owned();

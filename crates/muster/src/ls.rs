@@ -1,157 +1,229 @@
-//! `muster ls`: services and their instances, as a registry knows them.
+//! `muster ls`: services and their instances, as a registry knows them, and who is gone since a few minutes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
-use reqwest::Method;
-use serde::Deserialize;
+use discovery::ServiceName;
+use http::{Method, StatusCode};
+use reqwest::Url;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::{cli::LsOptions, registries::Registries, table};
+use crate::{
+    access::TrustOptions,
+    listing::{Gone, Instance, Instances, OLD, Services, spoken},
+    places::{DataOption, Given, shown},
+    registries::{Registries, RegistryOptions, Told, Untold},
+    screen::{self, Look, Screen},
+    table::{self, Row},
+};
 
-/// A registry that has not heard of etcd for longer than this shows what was, not what is.
-const OLD: Duration = Duration::from_secs(3);
-
-/// `GET /v1/services`, of which only the names matter here.
-#[derive(Debug, Deserialize)]
-struct Services {
-    services: Vec<Service>,
+/// Options of `muster ls`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LsOptions {
+    #[command(flatten)]
+    registries: RegistryOptions,
+    #[command(flatten)]
+    trust: TrustOptions,
+    #[command(flatten)]
+    data: DataOption,
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Only this service.
+    service: Option<ServiceName>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Service {
-    name: String,
+/// What was asked, and by whom it was answered.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// Who answered last.
+    pub(crate) by: Option<Url>,
+    /// What the clock there shows.
+    pub(crate) now: SystemTime,
+    /// The answers, by service.
+    pub(crate) services: BTreeMap<String, Value>,
 }
 
-/// `GET /v1/services/{service}/instances`; fields that this program does not know are left alone.
-#[derive(Debug, Deserialize)]
-struct Instances {
-    #[serde(default)]
-    age_ms: u64,
-    instances: Vec<Instance>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Instance {
-    id: Option<String>,
-    address: String,
-    scheme: Option<String>,
-    status: Option<String>,
-    reason: Option<String>,
-    #[serde(rename = "override")]
-    overridden: Option<String>,
-    weight: Option<u32>,
-    zone: Option<String>,
-    version: Option<String>,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    meta: BTreeMap<String, String>,
-    lease: Option<String>,
-}
+const HEAD: [&str; 5] = ["SERVICE", "INSTANCE", "ADDRESS", "STATE", "AGE"];
 
 /// Prints the list.
-#[expect(clippy::print_stdout, reason = "the list is what was asked for")]
-pub(crate) async fn run(options: &LsOptions) -> anyhow::Result<()> {
-    let registries = options.registries.client()?;
-    let names = match &options.service {
-        Some(service) => vec![service.to_string()],
-        None => services(&registries).await?,
-    };
-    let mut answers = BTreeMap::new();
-    for name in names {
-        let answer = registries.ask(&Method::GET, &["v1", "services", &name, "instances"], None).await?;
-        answers.insert(name, answer);
-    }
+pub(crate) async fn run(options: &LsOptions, given: &Given) -> anyhow::Result<()> {
+    let registries = options.registries.client(given, &options.data, &options.trust)?;
+    let listed = list(&registries, options.service.as_ref()).await?;
     if options.json {
-        println!("{:#}", json!({ "services": answers }));
-        return Ok(());
+        let by = listed.by.as_ref().map(shown);
+        return Ok(screen::print(&format!("{:#}\n", json!({ "registry": by, "services": listed.services })))?);
     }
-    print!("{}", text(&answers)?);
-    Ok(())
+    let screen = Screen::of_stdout();
+    let mut text = text(&listed, screen)?;
+    if let Some(by) = &listed.by {
+        text += &screen.paint(Look::Dim, &registries.named(by));
+        text.push('\n');
+    }
+    Ok(screen::print(&text)?)
 }
 
-async fn services(registries: &Registries) -> anyhow::Result<Vec<String>> {
-    let answer = registries.ask(&Method::GET, &["v1", "services"], None).await?;
-    let Services { services } =
-        serde_json::from_value(answer).context("the registry's list of services makes no sense")?;
-    Ok(services.into_iter().map(|service| service.name).collect())
+/// Asks for every instance of `service`, or of all.
+pub(crate) async fn list(registries: &Registries, service: Option<&ServiceName>) -> anyhow::Result<Listed> {
+    let mut listed = Listed { by: None, now: SystemTime::now(), services: BTreeMap::new() };
+    let names = match service {
+        Some(service) => vec![service.to_string()],
+        None => {
+            let told = services(registries).await?;
+            listed.by = Some(told.by);
+            let parsed: Result<Services, _> = serde_json::from_value(told.json);
+            let Services { services } = parsed.context("the registry's list of services cannot be read")?;
+            services.into_iter().map(|service| service.name).collect()
+        }
+    };
+    for name in names {
+        let path = ["v1", "services", &name, "instances"];
+        let told = registries.ask(&Method::GET, &path, Some("include=tombstones"), None).await?;
+        (listed.by, listed.now) = (Some(told.by), told.now);
+        listed.services.insert(name, told.json);
+    }
+    Ok(listed)
+}
+
+/// Every service, those of which all instances are gone as well. An older registry lists only the others.
+async fn services(registries: &Registries) -> Result<Told, Untold> {
+    let path = ["v1", "services"];
+    match registries.ask(&Method::GET, &path, Some("include=tombstones"), None).await {
+        Err(Untold::Refused { status: StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, .. }) => {
+            registries.ask(&Method::GET, &path, None, None).await
+        }
+        told => told,
+    }
 }
 
 /// The table, and a word about it when it is empty or old.
-fn text(answers: &BTreeMap<String, Value>) -> anyhow::Result<String> {
+fn text(listed: &Listed, screen: Screen) -> anyhow::Result<String> {
     let mut rows = Vec::new();
     let mut age = Duration::ZERO;
-    for (service, answer) in answers {
+    for (service, answer) in &listed.services {
         let list = Instances::deserialize(answer)
-            .with_context(|| format!("the registry's list of the instances of {service} makes no sense"))?;
+            .with_context(|| format!("the registry's list of the instances of {service} cannot be read"))?;
         age = age.max(Duration::from_millis(list.age_ms));
-        rows.extend(list.instances.iter().map(|instance| row(service, instance)));
+        rows.extend(list.instances.iter().map(|instance| row(service, instance, listed.now)));
+        rows.extend(list.tombstones.iter().rev().map(|gone| gone_row(service, gone, listed.now)));
     }
-    let mut text = if rows.is_empty() {
-        "nobody is registered\n".to_owned()
-    } else {
-        table::layout(["SERVICE", "INSTANCE", "ADDRESS", "STATUS", "LEASE", "MORE"], &rows)
+    let mut text = match rows.is_empty() {
+        true => "no instance is registered, and none has gone in the last ten minutes\n".to_owned(),
+        false => fit(rows, screen),
     };
     if age > OLD {
-        text += &format!("This is {} s old: the registry does not reach etcd.\n", age.as_secs());
+        let old = format!("This is {} old: the registry does not reach etcd.", spoken(age));
+        text += &format!("{}\n", screen.paint(Look::Bad, &old));
     }
     Ok(text)
 }
 
-fn row(service: &str, instance: &Instance) -> [String; 6] {
-    let address = match instance.scheme.as_deref() {
-        None | Some("http") => instance.address.clone(),
-        Some(scheme) => format!("{scheme}://{}", instance.address),
+/// The table without what it does not need: addresses where all are ids as well. Where even that is too wide, addresses go to
+/// the text.
+fn fit(mut rows: Vec<Row<5>>, screen: Screen) -> String {
+    let is_told = rows.iter().all(|row| row.cells[1] == row.cells[2]);
+    if !is_told && table::width(HEAD, &rows) <= screen.width {
+        return table::fitted(HEAD, "MORE", &rows, screen);
+    }
+    for row in &mut rows {
+        if row.cells[1] != row.cells[2] {
+            row.text = format!("at {} {}", row.cells[2], row.text);
+        }
+    }
+    let without = |row: Row<5>| {
+        let ([service, instance, _, state, age], [a, b, _, d, e]) = (row.cells, row.looks);
+        Row { cells: [service, instance, state, age], looks: [a, b, d, e], text: row.text }
     };
-    let status = instance.status.as_deref().unwrap_or("passing");
-    let by = if instance.overridden.is_some() { " (by an operator)" } else { "" };
-    let weight = instance.weight.filter(|weight| *weight != 1).map(|weight| format!("weight={weight}"));
-    let more = weight
-        .into_iter()
-        .chain(instance.zone.iter().map(|zone| format!("zone={zone}")))
-        .chain(instance.version.iter().map(|version| format!("version={version}")))
-        .chain(instance.tags.iter().map(|tag| format!("tag={tag}")))
-        .chain(instance.meta.iter().map(|(key, value)| format!("{key}={value}")))
-        .chain(instance.reason.iter().map(|reason| format!("({reason})")));
-    [
-        service.to_owned(),
-        instance.id.clone().unwrap_or_else(|| "(nameless)".to_owned()),
-        address,
-        format!("{status}{by}"),
-        instance.lease.clone().unwrap_or_else(|| "none".to_owned()),
-        more.collect::<Vec<_>>().join(" "),
-    ]
+    let rows: Vec<Row<4>> = rows.into_iter().map(without).collect();
+    table::fitted([HEAD[0], HEAD[1], HEAD[3], HEAD[4]], "MORE", &rows, screen)
+}
+
+fn row(service: &str, instance: &Instance, now: SystemTime) -> Row<5> {
+    let state = instance.state().to_owned();
+    let text = [instance.reasons().join("; "), instance.details().join(" ")];
+    let text: Vec<String> = text.into_iter().filter(|part| !part.is_empty()).collect();
+    Row {
+        cells: [service.to_owned(), instance.name(), instance.place(), state, instance.age(now)],
+        looks: [Look::Plain, Look::Plain, Look::Plain, instance.look(), Look::Plain],
+        text: text.join("; "),
+    }
+}
+
+fn gone_row(service: &str, gone: &Gone, now: SystemTime) -> Row<5> {
+    Row {
+        cells: [service.to_owned(), gone.name(), gone.address.clone(), "gone".to_owned(), gone.ago(now)],
+        looks: [Look::Dim; 5],
+        text: gone.cause().to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
+    fn listed(service: &str, answer: Value) -> Listed {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        Listed { by: None, now, services: [(service.to_owned(), answer)].into() }
+    }
+
+    fn mail() -> Listed {
+        let instances = json!([
+            {"id":"mail-1","address":"10.0.0.5:7070","status":"degraded","reason":"the SMTP server does not answer",
+             "weight":2,"zone":"z","scheme":"h2c","lease":"00000000000000ff","created_revision":3,"seen_since_ms":990_000},
+            {"id":null,"address":"10.0.0.6:7070","weight":1,"status":"passing","lease":null}]);
+        let gone = json!([{"id":"mail-2","address":"10.0.0.7:7070","cause":"expired","at_ms":970_000,"revision":9}]);
+        listed("mail", json!({"revision":7,"age_ms":10,"service":"mail","instances":instances,"tombstones":gone}))
+    }
+
     #[test]
-    fn a_list_is_a_table_with_what_is_worth_knowing() {
-        let mail = json!({"revision":7,"age_ms":10,"service":"mail","instances":[
-            {"id":"a","address":"10.0.0.5:7070","status":"draining","override":"draining","reported_status":"passing",
-             "weight":2,"zone":"z","reason":"an update","scheme":"h2c","lease":"00000000000000ff","created_revision":3},
-            {"id":null,"address":"10.0.0.6:7070","weight":1,"status":"passing","lease":null}]});
-        let text = text(&[("mail".to_owned(), mail)].into()).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
-        let words: Vec<&str> = lines[1].split_whitespace().collect();
-        assert_eq!(words[..4], ["mail", "a", "h2c://10.0.0.5:7070", "draining"]);
-        assert!(lines[1].ends_with("(by an operator)  00000000000000ff  weight=2 zone=z (an update)"), "{text}");
-        assert!(lines[2].contains("(nameless)") && lines[2].ends_with("none"), "{text}");
+    fn a_list_says_how_old_and_how_well_each_is_and_who_is_gone() {
+        let expected = "\
+SERVICE  INSTANCE    ADDRESS              STATE     AGE       MORE
+mail     mail-1      h2c://10.0.0.5:7070  degraded  10 s      the SMTP server does not answer; weight=2 zone=z
+mail     (nameless)  10.0.0.6:7070        passing
+mail     mail-2      10.0.0.7:7070        gone      30 s ago  its heartbeats stopped
+";
+        assert_eq!(text(&mail(), Screen::sample(120, false)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_list_fits_the_terminal_and_loses_nothing() {
+        for width in [40, 60, 80] {
+            let text = text(&mail(), Screen::sample(width, false)).unwrap();
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            for word in ["mail-1", "h2c://10.0.0.5:7070", "degraded", "SMTP", "zone=z", "gone", "stopped"] {
+                assert!(text.contains(word), "{width}: {word} in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_the_id_is_not_shown_twice() {
+        let instances = json!([{"id":"10.0.0.5:7070","address":"10.0.0.5:7070","status":"passing"}]);
+        let listed = listed("mail", json!({"age_ms":10,"instances":instances}));
+        assert_eq!(
+            text(&listed, Screen::sample(80, false)).unwrap(),
+            "SERVICE  INSTANCE       STATE    AGE\nmail     10.0.0.5:7070  passing\n"
+        );
     }
 
     #[test]
     fn an_empty_list_and_an_old_one_are_said() {
-        assert_eq!(text(&BTreeMap::new()).unwrap(), "nobody is registered\n");
-        let old = json!({"age_ms":12_000,"instances":[]});
-        assert!(text(&[("mail".to_owned(), old)].into()).unwrap().contains("This is 12 s old"));
+        let screen = Screen::sample(80, false);
+        let nothing = Listed { services: BTreeMap::new(), ..mail() };
+        assert!(text(&nothing, screen).unwrap().starts_with("no instance is registered"));
+        let old = listed("mail", json!({"age_ms":12_000,"instances":[]}));
+        assert!(text(&old, screen).unwrap().contains("This is 12 s old"));
     }
 
     #[test]
-    fn an_answer_of_somebody_else_is_an_error_and_not_an_empty_list() {
-        assert!(text(&[("mail".to_owned(), json!({"hello":"world"}))].into()).is_err());
+    fn an_answer_of_something_else_is_an_error_and_not_an_empty_list() {
+        assert!(text(&listed("mail", json!({"hello":"world"})), Screen::sample(80, false)).is_err());
     }
 }

@@ -3,64 +3,81 @@
 //! Registries are replicas without a leader, so a question that one does not answer, or answers with a 5xx, goes to the
 //! next. An answer of 4xx is an answer: the others would say the same.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::SystemTime;
 
-use anyhow::{Context as _, bail};
-use reqwest::{Client, Method, Response, Url};
+use anyhow::bail;
+use http::{Method, StatusCode};
+use reqwest::Url;
 use serde_json::Value;
-use service_kit::chain;
 
-use crate::state::State;
+use crate::{
+    access::{Asker, TokenOptions, TrustOptions},
+    places::{DataOption, Given, Origin, REGISTRY, shown, url},
+};
 
-/// How long one registry may take. It answers within 2 s even when etcd is gone.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Where a registry is when nobody says.
-const DEFAULT: &str = "http://127.0.0.1:8500";
-
-/// Which registries to ask.
+/// Which registries to ask, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RegistryOptions {
-    /// Registries, as http://host:port, separated by commas; the first that answers is believed. By default those of the
-    /// `muster up` whose data folder is --data, otherwise <http://127.0.0.1:8500>.
+    /// Registries, as http://host:port or https://host:port, separated by commas; the first that answers is believed. By
+    /// default those of the `muster up` whose data folder is --data, otherwise <http://127.0.0.1:8500>.
     #[arg(long, env = "REGISTRY_URLS", value_delimiter = ',', value_parser = url, value_name = "URL,…")]
     registry: Vec<Url>,
-    /// The data folder of a running `muster up`, for its addresses.
-    #[arg(long, env = "MUSTER_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
+    #[command(flatten)]
+    tokens: TokenOptions,
 }
 
 /// A client for them.
 #[derive(Debug)]
 pub(crate) struct Registries {
-    urls: Vec<Url>,
-    client: Client,
+    pub(crate) urls: Vec<Url>,
+    pub(crate) asker: Asker,
+    pub(crate) origin: Origin,
 }
 
-/// An address that can be asked.
-pub(crate) fn url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text.trim()).map_err(|error| format!("{error}; write for example {DEFAULT}"))?;
-    if url.scheme() != "http" || url.host_str().is_none() {
-        return Err(format!("it must start with http:// and a host; write for example {DEFAULT}"));
-    }
-    Ok(url)
+/// What a registry said.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Which one.
+    pub(crate) by: Url,
+    /// `null` when there is nothing to say.
+    pub(crate) json: Value,
+    /// What its clock shows; ours when it does not say.
+    pub(crate) now: SystemTime,
+}
+
+/// Why no registry said what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Untold {
+    /// One refused: the request, or who asks.
+    #[error("{text}")]
+    Refused {
+        /// With which status.
+        status: StatusCode,
+        /// Which registry, and its words.
+        text: String,
+    },
+    /// None answers.
+    #[error("no registry answers; say with --registry where one is ({origin} was asked)\n  {}", .failures.join("\n  "))]
+    Silent {
+        /// Why these were asked.
+        origin: Origin,
+        /// Each with its reason.
+        failures: Vec<String>,
+    },
 }
 
 // === impl RegistryOptions ===
 
 impl RegistryOptions {
     /// A client for the registries that are meant.
-    pub(crate) fn client(&self) -> anyhow::Result<Registries> {
-        let urls = if self.registry.is_empty() { self.default_urls()? } else { self.registry.clone() };
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build().context("cannot make an HTTP client")?;
-        Ok(Registries { urls, client })
-    }
-
-    fn default_urls(&self) -> anyhow::Result<Vec<Url>> {
-        let running = State::read(&self.data).filter(State::is_running).map(|state| state.registries);
-        let texts = running.unwrap_or_else(|| vec![DEFAULT.to_owned()]);
-        let parsed = texts.iter().map(|text| url(text)).collect::<Result<_, _>>();
-        parsed.map_err(|error| anyhow::anyhow!("{}: {error}", State::path(&self.data).display()))
+    pub(crate) fn client(&self, given: &Given, data: &DataOption, trust: &TrustOptions) -> anyhow::Result<Registries> {
+        let own: Vec<String> = self.registry.iter().map(Url::to_string).collect();
+        let place = given.find(REGISTRY, given.registry, &own, data)?;
+        let urls = place.parsed()?;
+        if urls.is_empty() {
+            bail!("--registry is empty; give at least one, as {}", REGISTRY.default);
+        }
+        Ok(Registries { asker: Asker::new(&urls, trust, &self.tokens)?, urls, origin: place.origin })
     }
 }
 
@@ -69,75 +86,54 @@ impl RegistryOptions {
 impl Registries {
     /// Asks one after the other, and returns the first answer.
     ///
-    /// `path` are the segments of the path; what needs escaping in them is escaped. An empty answer is `null`.
+    /// `path` are the segments of the path; what needs escaping in them is escaped.
     ///
     /// # Errors
     /// None answers, each with its reason; or one refuses, with what it says.
-    pub(crate) async fn ask(&self, method: &Method, path: &[&str], body: Option<&Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn ask(
+        &self,
+        method: &Method,
+        path: &[&str],
+        query: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Told, Untold> {
         let mut failures = Vec::new();
         for url in &self.urls {
-            let mut full = url.clone();
-            if let Ok(mut segments) = full.path_segments_mut() {
-                segments.pop_if_empty().extend(path);
-            }
-            let mut request = self.client.request(method.clone(), full);
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            match request.send().await {
-                Ok(response) if response.status().is_server_error() => failures.push(refusal(url, response).await),
-                Ok(response) if response.status().is_success() => {
-                    let bytes = response.bytes().await.with_context(|| format!("{url} broke off its answer"))?;
-                    let is_nothing = bytes.iter().all(u8::is_ascii_whitespace);
-                    let answer = if is_nothing { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-                    return answer.with_context(|| format!("{url} answered something that is not JSON"));
+            let answer = match self.asker.ask(method, &below(url, path, query), body).await {
+                Ok(answer) => answer,
+                Err(why) => {
+                    failures.push(format!("{}: {why}", shown(url)));
+                    continue;
                 }
-                Ok(response) => bail!("{}", refusal(url, response).await),
-                Err(error) => failures.push(format!("{url}: {}", chain(&error.without_url()))),
+            };
+            if answer.status.is_server_error() {
+                failures.push(answer.refusal(url));
+                continue;
+            }
+            if !answer.status.is_success() {
+                return Err(Untold::Refused { status: answer.status, text: answer.refusal(url) });
+            }
+            let now = answer.date.unwrap_or_else(SystemTime::now);
+            match answer.json {
+                Ok(json) => return Ok(Told { by: url.clone(), json, now }),
+                Err(why) => failures.push(format!("{} answered something that is not JSON: {why}", shown(url))),
             }
         }
-        bail!("no registry answers; say with --registry where one is\n  {}", failures.join("\n  "))
+        Err(Untold::Silent { origin: self.origin.clone(), failures })
+    }
+
+    /// Who was asked, and why: `registry http://127.0.0.1:8500 (REGISTRY_URLS)`.
+    pub(crate) fn named(&self, by: &Url) -> String {
+        format!("registry {} ({})", shown(by), self.origin)
     }
 }
 
-/// `http://127.0.0.1:8500/: 503 etcd cannot commit`
-pub(crate) async fn refusal(url: &Url, response: Response) -> String {
-    let status = response.status();
-    let body = response.text().await.unwrap_or_default();
-    let detail =
-        serde_json::from_str::<Value>(&body).ok().and_then(|problem| Some(problem["detail"].as_str()?.to_owned()));
-    format!("{url}: {} {}", status.as_u16(), detail.unwrap_or(body))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state;
-
-    fn options(registry: &[&str], data: &std::path::Path) -> RegistryOptions {
-        RegistryOptions { registry: registry.iter().map(|text| url(text).unwrap()).collect(), data: data.to_owned() }
+/// The address of `path` below `url`.
+pub(crate) fn below(url: &Url, path: &[&str], query: Option<&str>) -> Url {
+    let mut full = url.clone();
+    if let Ok(mut segments) = full.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
     }
-
-    #[test]
-    fn a_running_suite_is_found_by_its_data_folder_unless_registries_are_given() {
-        let dir = tempfile::tempdir().unwrap();
-        let urls = |registry: &[&str]| options(registry, dir.path()).client().unwrap().urls;
-        assert_eq!(urls(&[]), [url(DEFAULT).unwrap()], "nothing runs there");
-        let mut state = state::sample();
-        state.registries = vec!["http://127.0.0.1:18500".to_owned()];
-        state.write(dir.path()).unwrap();
-        assert_eq!(urls(&[]), [url("http://127.0.0.1:18500").unwrap()]);
-        assert_eq!(urls(&["http://a:1"]), [url("http://a:1").unwrap()]);
-        state.phase = state::Phase::Stopped;
-        state.write(dir.path()).unwrap();
-        assert_eq!(urls(&[]), [url(DEFAULT).unwrap()], "it has ended");
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_a_registry_says_what_to_write() {
-        for text in ["127.0.0.1:8500", "https://a", "ftp://a", "", "http://"] {
-            let error = url(text).unwrap_err();
-            assert!(error.contains("http://127.0.0.1:8500"), "{text}: {error}");
-        }
-    }
+    full.set_query(query);
+    full
 }

@@ -4,19 +4,26 @@
 //! where asking a registry now and then would miss whatever came and went in between.
 
 use std::{
-    collections::BTreeMap,
-    path::PathBuf,
     pin::pin,
     time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
+<<<<<<< HEAD
 use discovery::{Instance, InstanceKey, Override, ServiceName, Update};
 use discovery_etcd::{Change, Etcd, EtcdOptions, OverrideUpdate, ResyncCause, WatchHealth};
+=======
+use discovery::ServiceName;
+use discovery_etcd::{Etcd, EtcdOptions, WatchHealth};
+>>>>>>> 2968923 (muster: Send tokens, trust an authority, and say how everything is)
 use futures::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::state::State;
+use crate::{
+    places::{DataOption, ETCD, Given},
+    screen::{Look, Screen},
+    shown::Shown,
+};
 
 /// A short interruption is nobody's business: everything is listed again at another member, and what differs is printed.
 const INTERRUPTION: Duration = Duration::from_secs(3);
@@ -26,13 +33,13 @@ const INTERRUPTION: Duration = Duration::from_secs(3);
 pub(crate) struct WatchOptions {
     #[command(flatten)]
     etcd: EtcdOptions,
-    /// The data folder of a running `muster up`, for its addresses, unless etcd's are given.
-    #[arg(long, env = "MUSTER_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOption,
     /// Only this service.
     service: Option<ServiceName>,
 }
 
+<<<<<<< HEAD
 /// What was shown last, to say what is different now. Pure.
 #[derive(Debug, Default)]
 struct Shown {
@@ -41,40 +48,50 @@ struct Shown {
     overrides: BTreeMap<InstanceKey, Override>,
 }
 
+=======
+>>>>>>> 2968923 (muster: Send tokens, trust an authority, and say how everything is)
 /// Prints changes until the process is ended.
-pub(crate) async fn run(options: &WatchOptions) -> anyhow::Result<()> {
+pub(crate) async fn run(options: &WatchOptions, given: &Given) -> anyhow::Result<()> {
     let mut etcd_options = options.etcd.clone();
-    let running = State::read(&options.data).filter(State::is_running);
-    if let Some(state) = running.filter(|_| etcd_options.etcd_endpoints == EtcdOptions::default().etcd_endpoints) {
-        etcd_options.etcd_endpoints = state.etcd_endpoints;
-    }
-    let endpoints = etcd_options.etcd_endpoints.join(", ");
+    let place = given.find(ETCD, given.etcd, &etcd_options.etcd_endpoints, &options.data)?;
+    let endpoints = place.urls.join(", ");
+    etcd_options.etcd_endpoints = place.urls;
     let etcd = Etcd::new(&etcd_options).context("the etcd options do not fit together")?;
     let watch = discovery_etcd::watch(etcd, discovery_etcd::WatchOptions::default());
-    let mut contact = Contact::new(watch.health(), endpoints);
+    let mut contact = Contact::new(watch.health(), endpoints.clone());
     let mut changes = pin!(watch);
-    let mut shown = Shown { only: options.service.clone(), ..Shown::default() };
+    let mut shown = Shown::new(options.service.clone(), format!("etcd {endpoints} ({})", place.origin));
+    let screen = Screen::of_stdout();
     let mut ticks = interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let lines = tokio::select! {
-            change = changes.next() => change.map(|change| shown.apply(change)).unwrap_or_default(),
+            change = changes.next() => change.map(|change| shown.apply(change, Instant::now())).unwrap_or_default(),
             _ = ticks.tick() => contact.check(Instant::now()).into_iter().collect(),
         };
         for line in lines {
-            print_line(&line)?;
+            print_line(&line, screen)?;
         }
     }
 }
 
-/// One line with the time, in UTC as in the logs. Fails when nobody reads any more, which ends the command.
-fn print_line(line: &str) -> anyhow::Result<()> {
+/// One line with the time, in UTC as in the logs. Fails when nothing reads any more, which ends the command.
+fn print_line(line: &str, screen: Screen) -> anyhow::Result<()> {
     use std::io::Write as _;
 
-    let time = humantime::format_rfc3339_millis(SystemTime::now());
+    let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let look = match line.as_bytes().first() {
+        Some(b'+') => Look::Good,
+        Some(b'-') => Look::Bad,
+        Some(b'!' | b'?') => Look::Doubtful,
+        Some(b'=') => Look::Dim,
+        _ => Look::Plain,
+    };
+    let (time, line) = (screen.paint(Look::Dim, &time), screen.paint(look, line));
     writeln!(std::io::stdout(), "{time}  {line}").context("cannot print")
 }
 
+<<<<<<< HEAD
 // === impl Shown ===
 
 impl Shown {
@@ -166,6 +183,8 @@ fn spoken(instance: &Instance) -> String {
     format!("{}{}", instance.status, reason.unwrap_or_default())
 }
 
+=======
+>>>>>>> 2968923 (muster: Send tokens, trust an authority, and say how everything is)
 /// Whether etcd is heard, said when that changes.
 struct Contact {
     health: WatchHealth,
@@ -197,6 +216,7 @@ impl Contact {
         Some(format!("! etcd is not heard ({}): {why}; still trying", self.endpoints))
     }
 }
+<<<<<<< HEAD
 
 #[cfg(test)]
 mod tests {
@@ -258,3 +278,5 @@ mod tests {
         assert_eq!(lines, ["+ web b  passing  10.0.0.6:80", "= 1 at revision 7; changes follow"]);
     }
 }
+=======
+>>>>>>> 2968923 (muster: Send tokens, trust an authority, and say how everything is)

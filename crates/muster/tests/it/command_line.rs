@@ -18,8 +18,10 @@ const INSTANCES: &str = r#"{"revision":7,"age_ms":5,"service":"mail","instances"
 /// A registry that knows one instance, `a` of `mail`.
 async fn registry() -> Upstream {
     Upstream::start(|request| match (request.method.as_str(), request.target.as_str()) {
-        ("GET", "/v1/services") => Reply::ok(r#"{"revision":7,"age_ms":5,"services":[{"name":"mail","instances":1}]}"#),
-        ("GET", "/v1/services/mail/instances") => Reply::ok(INSTANCES),
+        ("GET", "/v1/services?include=tombstones") => {
+            Reply::ok(r#"{"revision":7,"age_ms":5,"services":[{"name":"mail","instances":1}]}"#)
+        }
+        ("GET", "/v1/services/mail/instances?include=tombstones") => Reply::ok(INSTANCES),
         ("PUT", "/v1/services/mail/instances/a/override") => Reply::ok(r#"{"revision":8}"#),
         ("PUT", _) => {
             let unknown = r#"{"code":"no_such_instance","detail":"service/mail/b is not registered"}"#;
@@ -55,10 +57,50 @@ fn url(upstream: &Upstream) -> String {
 async fn ls_shows_every_instance_of_every_service_also_as_json() {
     let registry = registry().await;
     let text = printed(&muster(&["ls", "--registry", &url(&registry)]).await);
-    assert!(text.lines().count() == 2 && text.contains("mail     a         10.0.0.5:7070  draining (by"), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].starts_with("mail     a         10.0.0.5:7070  draining"), "{text}");
+    assert!(text.contains("by an operator"), "{text}");
+    assert_eq!(*lines.last().unwrap(), format!("registry {} (--registry)", url(&registry)));
     let json = printed(&muster(&["ls", "mail", "--json", "--registry", &url(&registry)]).await);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["services"]["mail"]["instances"][0]["lease"], "00000000000000ff");
+    assert_eq!(json["registry"], url(&registry));
+}
+
+#[tokio::test]
+async fn ls_asks_a_registry_that_does_not_know_tombstones_of_services_without_them() {
+    let registry = Upstream::start(|request| match request.target.as_str() {
+        "/v1/services" => Reply::ok(r#"{"services":[{"name":"mail"}]}"#),
+        "/v1/services/mail/instances?include=tombstones" => Reply::ok(INSTANCES),
+        _ => Reply::status(422, &[], r#"{"code":"invalid_field","detail":"include is unknown here"}"#),
+    })
+    .await;
+    assert!(printed(&muster(&["ls", "--registry", &url(&registry)]).await).contains("10.0.0.5:7070"));
+}
+
+/// What `muster ls` writes to a terminal of 80 columns, which `script` makes, with `more` in its environment.
+async fn on_a_terminal(registry: &Upstream, more: &'static [(&'static str, &'static str)]) -> String {
+    let line = format!("stty cols 80; {} ls --registry {}", env!("CARGO_BIN_EXE_muster"), url(registry));
+    let run = move || {
+        let mut script = Command::new("script");
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .envs(more.iter().copied());
+        script.output().unwrap()
+    };
+    printed(&tokio::task::spawn_blocking(run).await.unwrap())
+}
+
+#[tokio::test]
+async fn colours_are_for_terminals_and_for_people_who_have_not_said_no() {
+    let registry = registry().await;
+    let coloured = on_a_terminal(&registry, &[]).await;
+    assert!(coloured.contains("\u{1b}[33mdraining\u{1b}[0m"), "{coloured:?}");
+    assert!(!on_a_terminal(&registry, &[("NO_COLOR", "1")]).await.contains('\u{1b}'));
+    assert!(on_a_terminal(&registry, &[("NO_COLOR", "")]).await.contains('\u{1b}'), "empty counts as unset");
+    assert!(!printed(&muster(&["ls", "--registry", &url(&registry)]).await).contains('\u{1b}'), "a pipe");
 }
 
 #[tokio::test]
@@ -66,10 +108,11 @@ async fn drain_moves_on_to_a_registry_that_can() {
     let (mut gone, lost, registry) = (registry().await, registry_without_etcd().await, registry().await);
     gone.down().await;
     let urls = [url(&gone), url(&lost), url(&registry)].join(",");
-    let text = printed(
-        &muster(&["drain", "mail", "a", "--author", "kim", "--reason", "disk swap", "--registry", &urls]).await,
-    );
-    assert!(text.contains("mail a is draining") && text.contains("--undo") && !text.contains("No such"), "{text}");
+    let asked = ["drain", "mail", "a", "--author", "kim", "--reason", "disk swap", "--registry", &urls];
+    let text = printed(&muster(&asked).await);
+    let hint = format!("{} drain mail a --registry {urls} --undo", env!("CARGO_BIN_EXE_muster"));
+    assert!(text.contains("mail a is draining") && text.contains(&hint), "{text}");
+    assert!(text.contains(&format!("registry {} (--registry)", url(&registry))), "who took it: {text}");
     printed(&muster(&["drain", "mail", "a", "--undo", "--registry", &urls]).await);
     let asked: Vec<_> = registry.requests().into_iter().filter(|request| request.method != "GET").collect();
     assert_eq!(asked.len(), 2);
@@ -116,6 +159,7 @@ async fn explain_tells_what_the_gateway_says_also_when_that_is_no() {
     })
     .await;
     let text = printed(&muster(&["explain", "mail", "--admin", &url(&gateway)]).await);
+    assert!(text.ends_with(&format!("gateway {} (--admin)\n", url(&gateway))), "{text}");
     assert!(text.starts_with("mail: the next request would go to a\npolicy: default\n"), "{text}");
     assert!(text.lines().any(|line| line.starts_with("a         10.0.0.5:7070  in rotation")), "{text}");
     let json = printed(&muster(&["explain", "mail", "--json", "--admin", &url(&gateway)]).await);
@@ -143,6 +187,10 @@ async fn mistakes_in_the_options_end_with_64_and_say_what_to_write() {
         (&["watch", "Mail"], "use 1 to 63 of a-z"),
         (&["up", "--grace", "2"], "a unit is missing"),
         (&["frobnicate"], "unrecognized subcommand"),
+        (&["lss"], "a similar subcommand exists: 'ls'"),
+        (&["ls", "--registy", "http://a:1"], "a similar argument exists: '--registry'"),
+        (&["explain", "mail", "--admn", "http://a:1"], "a similar argument exists: '--admin'"),
+        (&["status", "--etcd-endpoint", "http://a:1"], "a similar argument exists: '--etcd-endpoints'"),
     ] {
         let output = muster(arguments).await;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -188,10 +236,11 @@ async fn watch_prints_each_change_as_it_happens() {
     etcd.put_override(&key, Status::Draining).await.unwrap();
     shows("! mail a  draining by an operator").await;
     etcd.deregister(&key, Some(lease)).await.unwrap();
-    shows("- mail a").await;
+    shows("- mail a  its heartbeats stopped; it was draining by an operator").await;
     let other: InstanceKey = "service/web/b".parse().unwrap();
     etcd.register(&other, &instance, Ttl::MAX).await.unwrap();
     etcd.delete_override(&key).await.unwrap();
     shows("! mail a  speaks for itself again").await;
     assert!(!watch.output().contains("web"), "only mail was asked for: {}", watch.output());
+    assert!(watch.output().contains(&format!("of etcd {} (--etcd-endpoints)", cluster.endpoint(0))));
 }

@@ -1,0 +1,164 @@
+//! How registries and gateways are asked: over TLS where the address says so, with a token where there is one.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use reqwest::Url;
+use serde_json::Value;
+use service_kit::{
+    Secret, chain,
+    client::{ClientTls, HttpClient},
+    signature::SigningKey,
+};
+
+use crate::{log_prefix::printable, places::shown};
+
+/// How long one answer may take. A registry answers within 2 s even when etcd is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest answer that is read: a list of ten thousand instances is a few MiB.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// More of a refusal than this is no reason.
+const REASON_MAX_CHARS: usize = 300;
+
+/// Whom to trust, and what to show, over https.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct TrustOptions {
+    /// The certificate authority (PEM) to trust for https. Default: those of the system.
+    #[arg(long = "ca", visible_alias = "registry-ca-file", env = "REGISTRY_CA_FILE", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate chain (PEM) to show where one is asked for.
+    #[arg(long, env = "REGISTRY_CERT_FILE", value_name = "FILE", requires = "registry_cert_key_file")]
+    registry_cert_file: Option<PathBuf>,
+    /// The private key (PEM) of that certificate.
+    #[arg(long, env = "REGISTRY_CERT_KEY_FILE", value_name = "FILE", requires = "registry_cert_file")]
+    registry_cert_key_file: Option<PathBuf>,
+}
+
+/// What proves to a registry that this is allowed. As for services: a token, or a key to sign with, from a file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct TokenOptions {
+    /// A file with the API token that the registry asks for.
+    #[arg(long, env = "REGISTRY_TOKEN_FILE", value_name = "FILE", conflicts_with = "registry_key_file")]
+    registry_token_file: Option<PathBuf>,
+    /// A file with NAME:KEY to sign requests to the registry with, instead of a token.
+    #[arg(long, env = "REGISTRY_KEY_FILE", value_name = "FILE")]
+    registry_key_file: Option<PathBuf>,
+}
+
+/// Asks.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    client: HttpClient,
+    proof: Option<Proof>,
+}
+
+#[derive(Debug)]
+enum Proof {
+    Token(Secret),
+    Key(SigningKey),
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// `null` for an empty body.
+    pub(crate) json: Result<Value, String>,
+    /// What the clock of the one who answers says.
+    pub(crate) date: Option<SystemTime>,
+    text: String,
+}
+
+// === impl TokenOptions ===
+
+impl TokenOptions {
+    fn proof(&self) -> anyhow::Result<Option<Proof>> {
+        let cannot_use = |path: &PathBuf| format!("cannot use {}", path.display());
+        if let Some(path) = &self.registry_token_file {
+            let token = Secret::from_file(path).with_context(|| cannot_use(path))?;
+            return Ok(Some(Proof::Token(token)));
+        }
+        let Some(path) = &self.registry_key_file else { return Ok(None) };
+        let key = SigningKey::from_file(path).with_context(|| cannot_use(path))?;
+        Ok(Some(Proof::Key(key)))
+    }
+}
+
+// === impl Asker ===
+
+impl Asker {
+    /// For `urls`. `tokens`: the default for those to whom no token is sent.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub(crate) fn new(urls: &[Url], trust: &TrustOptions, tokens: &TokenOptions) -> anyhow::Result<Self> {
+        let proof = tokens.proof()?;
+        if urls.iter().all(|url| url.scheme() == "http") {
+            return Ok(Self { client: HttpClient::plain(), proof });
+        }
+        let identity = trust.registry_cert_file.clone().zip(trust.registry_cert_key_file.clone());
+        let client = HttpClient::new(&ClientTls { ca_file: trust.ca.clone(), identity })?;
+        Ok(Self { client, proof })
+    }
+
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// Why there is no answer, for a person.
+    pub(crate) async fn ask(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Answer, String> {
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let mut request = Request::builder().method(method).uri(url.as_str());
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(proof) = &self.proof {
+            request = request.header(header::AUTHORIZATION, proof.authorization(method, &target, &body));
+        }
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let answer = self.client.send(request, PATIENCE, ANSWER_MAX_BYTES).await;
+        let answer = answer.map_err(|error| chain(&error).to_string())?;
+        let date = answer.headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let is_nothing = answer.body.iter().all(u8::is_ascii_whitespace);
+        let json = if is_nothing { Ok(Value::Null) } else { serde_json::from_slice(&answer.body) };
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        Ok(Answer { status: answer.status, json: json.map_err(|error| error.to_string()), date, text })
+    }
+}
+
+// === impl Proof ===
+
+impl Proof {
+    fn authorization(&self, method: &Method, target: &str, body: &[u8]) -> String {
+        match self {
+            Self::Token(token) => format!("Bearer {}", token.expose().trim()),
+            Self::Key(key) => key.authorization(method.as_str(), target, body),
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Whether who asks is not allowed to, or not known.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    }
+
+    /// `http://127.0.0.1:8500: 503 etcd cannot commit`: the detail of a problem, or the text.
+    pub(crate) fn refusal(&self, url: &Url) -> String {
+        let detail = self.json.as_ref().ok().and_then(|problem| problem["detail"].as_str());
+        let text: String = printable(detail.unwrap_or(self.text.trim())).chars().take(REASON_MAX_CHARS).collect();
+        let advice = match self.status {
+            StatusCode::UNAUTHORIZED => "; a token is sent with --registry-token-file FILE (REGISTRY_TOKEN_FILE)",
+            _ => "",
+        };
+        format!("{}: {} {text}{advice}", shown(url), self.status.as_u16())
+    }
+}
