@@ -1,6 +1,7 @@
 //! How registries and gateways are asked: over TLS where the address says so, with a token where there is one.
 
 use std::{
+    error::Error as _,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -11,15 +12,15 @@ use http::{Method, Request, StatusCode, header};
 use reqwest::Url;
 use serde_json::Value;
 use service_kit::{
-    Secret, chain,
-    client::{ClientTls, HttpClient},
+    Secret,
+    client::{ClientError, ClientTls, HttpClient},
     signature::SigningKey,
 };
 
 use crate::{log_prefix::printable, places::shown};
 
 /// How long one answer may take. A registry answers within 2 s even when etcd is gone.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest answer that is read: a list of ten thousand instances is a few MiB.
 const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// More of a refusal than this is no reason.
@@ -122,7 +123,7 @@ impl Asker {
         }
         let request = request.body(body).map_err(|error| error.to_string())?;
         let answer = self.client.send(request, PATIENCE, ANSWER_MAX_BYTES).await;
-        let answer = answer.map_err(|error| chain(&error).to_string())?;
+        let answer = answer.map_err(|error| reason(&error))?;
         let date = answer.headers.get(header::DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let is_nothing = answer.body.iter().all(u8::is_ascii_whitespace);
@@ -130,6 +131,12 @@ impl Asker {
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         Ok(Answer { status: answer.status, json: json.map_err(|error| error.to_string()), date, text })
     }
+}
+
+/// Why there is no answer: what it was, and what it came of. What lies between the two are the client's own layers.
+fn reason(error: &ClientError) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.last().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 // === impl Proof ===

@@ -1,11 +1,11 @@
 //! What is printed for a person: as wide as the terminal, and in colour where that is wanted.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
-use crate::{
-    console::is_coloured,
-    environment::{Environment, is_given},
+use std::{
+    ffi::OsStr,
+    io::{self, IsTerminal as _, Write as _},
 };
+
+use crate::{console::is_coloured, environment::Environment};
 
 /// Where there is no terminal that says how wide it is: in a file, a pipe, a ticket.
 const WIDTH: usize = 80;
@@ -49,7 +49,7 @@ impl Screen {
     pub(crate) fn of_stdout() -> Self {
         let environment: Environment = std::env::vars_os().collect();
         let size = terminal_size::terminal_size_of(io::stdout());
-        let columns = std::env::var("COLUMNS").ok().filter(|_| is_given(&environment, "COLUMNS"));
+        let columns = environment.get(OsStr::new("COLUMNS")).and_then(|columns| columns.to_str());
         let width = size.map(|(width, _)| usize::from(width.0)).or_else(|| columns?.parse().ok());
         Self {
             width: width.filter(|width| *width > 0).unwrap_or(WIDTH).max(WIDTH_MIN),

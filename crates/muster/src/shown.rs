@@ -41,7 +41,7 @@ impl Shown {
         for update in change.updates {
             match update {
                 Update::Reset(all) => lines.extend(self.reset(all, is_wiped, now)),
-                Update::Add(one) => lines.extend(self.add(one, now)),
+                Update::Add(one) => lines.extend(self.add(&one, now)),
                 Update::Remove(key) => lines.extend(self.remove(&key, is_wiped, now)),
             }
         }
@@ -60,7 +60,7 @@ impl Shown {
         let listed: BTreeMap<_, _> = all.into_iter().map(|one| (one.key.clone(), one)).collect();
         let gone: Vec<_> = self.instances.keys().filter(|key| !listed.contains_key(key)).cloned().collect();
         let mut lines: Vec<String> = gone.iter().filter_map(|key| self.remove(key, is_wiped, now)).collect();
-        lines.extend(listed.into_values().filter_map(|one| self.add(one, now)));
+        lines.extend(listed.values().filter_map(|one| self.add(one, now)));
         lines
     }
 
@@ -77,7 +77,7 @@ impl Shown {
         }
     }
 
-    fn add(&mut self, one: Registered, now: Instant) -> Option<String> {
+    fn add(&mut self, one: &Registered, now: Instant) -> Option<String> {
         let before = self.instances.insert(one.key.clone(), one.clone());
         let gone = self.gone.remove(&one.key);
         let (name, instance) = (self.name(&one.key)?, &one.instance);

@@ -15,7 +15,7 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::{
-    access::{Asker, TrustOptions},
+    access::{Asker, PATIENCE, TrustOptions},
     findings::{Finding, GatewayFacts, Heard, Severity, of_etcd, of_gateway, of_registry, of_services},
     gateways::{GatewayOptions, Gateways},
     ls,
@@ -52,7 +52,7 @@ pub(crate) async fn run(options: &StatusOptions, given: &Given) -> anyhow::Resul
     let gateways = options.gateways.client(given, &options.data, &options.trust)?;
     let place = given.find(ETCD, given.etcd, &options.etcd.etcd_endpoints, &options.data)?;
     let is_named = place.origin != Origin::Default;
-    let etcd = Etcd::new(&EtcdOptions { etcd_endpoints: place.urls.clone(), ..options.etcd.clone() })?;
+    let etcd = Etcd::new(&patient(&options.etcd, &place.urls))?;
     let (of_members, of_each, seen, listed) = tokio::join!(
         etcd.status(),
         join_all(registries.urls.iter().map(async |url| (url, ready(&registries.asker, url).await))),
@@ -78,6 +78,16 @@ pub(crate) async fn run(options: &StatusOptions, given: &Given) -> anyhow::Resul
         format!("asked: registries ({}), gateways ({}), etcd ({})", registries.origin, gateways.origin, place.origin);
     print(&findings, &asked, options)?;
     Ok(verdict(&findings).1)
+}
+
+/// A member that is slow is not one that is down: a person waits longer for it than a service may.
+fn patient(options: &EtcdOptions, endpoints: &[String]) -> EtcdOptions {
+    EtcdOptions {
+        etcd_endpoints: endpoints.to_vec(),
+        etcd_timeout: options.etcd_timeout.max(PATIENCE),
+        etcd_deadline: options.etcd_deadline.max(PATIENCE).max(options.etcd_timeout),
+        ..options.clone()
+    }
 }
 
 /// `--json` has this word, and the exit code says the same.

@@ -63,8 +63,8 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn widths<'a, const N: usize>(lines: impl Iterator<Item = &'a [String; N]> + Clone) -> [usize; N] {
-    std::array::from_fn(|column| lines.clone().map(|line| line[column].chars().count()).max().unwrap_or_default())
+fn widths<'a, const N: usize>(lines: impl Iterator<Item = &'a [String; N]>) -> [usize; N] {
+    lines.fold([0; N], |widths, line| std::array::from_fn(|at| widths[at].max(line[at].chars().count())))
 }
 
 /// The cells of one line, each as wide as its column but for the last that holds something.
