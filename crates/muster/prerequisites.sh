@@ -2,7 +2,7 @@
 # Installs what Muster needs beside a Rust toolchain, with the system's package manager; says what it does.
 #
 #   prerequisites.sh run    etcd, protoc                                  (for `make run`)
-#   prerequisites.sh test   the same, MariaDB, dig, Prometheus, VictoriaMetrics, nginx, Node.js, Python with the packages that
+#   prerequisites.sh test   the same, MariaDB, dig, Prometheus, VictoriaMetrics, nginx, Node.js, iproute2, Python with the packages that
 #                           tests need, cargo-nextest, cargo-deny (for `make test`); on Debian musl, dnsmasq and unbound, without
 #                           which the test of resolvers is skipped
 #
@@ -32,6 +32,7 @@ packages_for() {
         apt:victoriametrics) echo victoria-metrics ;;
         apt:python) echo python3 python3-venv ;;
         *:node) echo nodejs ;;
+        *:ip) echo iproute2 ;;
         dnf:python | apk:python) echo python3 ;;
         apt:dig) echo bind9-dnsutils ;;
         apt:musl) echo musl-tools ;;
@@ -70,6 +71,8 @@ if [ "$purpose" = test ]; then
     need victoriametrics victoria-metrics
     need nginx nginx
     need node node
+    # Hosts of a test are network namespaces, which only Linux has.
+    [ "$(uname)" != Linux ] || need ip ip
     need python python3
     if have python3 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing="$missing python"; fi
 fi

@@ -8,6 +8,7 @@
 //! | [`rig`] | what faults are tried on: three witnesses behind the gateway, which write down what reached them |
 //! | [`users`], [`fault_row`] | requests that are due by the clock, and what their senders noticed of a fault |
 //! | [`table_watch`] | whether an instance was ever missing from the gateway's table |
+//! | [`three_hosts`] | an etcd member and a registry each, two gateways, services in three languages; hosts are killed and cut off |
 //! | [`latency`] | what a share of all requests did not exceed |
 //! | [`scale`] | a little in `make test`, everything in `make faults` |
 //!
@@ -22,4 +23,5 @@ pub mod rig;
 pub mod scale;
 pub mod suite;
 pub mod table_watch;
+pub mod three_hosts;
 pub mod users;

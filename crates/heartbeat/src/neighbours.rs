@@ -4,15 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     body::Bytes,
-    http::{
-        HeaderValue, Request,
-        header::{AUTHORIZATION, USER_AGENT},
-    },
+    http::{HeaderValue, Request, header::USER_AGENT},
 };
 use discovery::{Address, InstanceId, ServiceName};
 use serde::Deserialize;
 use service_kit::chain;
-use url::{Position, Url};
+use url::Url;
 
 use crate::{HeartbeatOptions, RegistryUrl};
 
@@ -53,14 +50,10 @@ pub async fn neighbours(options: &HeartbeatOptions, service: &ServiceName) -> Op
 
 async fn ask(options: &HeartbeatOptions, registry: &RegistryUrl, url: Url) -> Result<Vec<Neighbour>, String> {
     let credentials = &options.credentials;
-    let target = &url[Position::BeforePath..Position::AfterQuery];
-    let authorization = credentials.authorization("GET", target, b"").map_err(|error| chain(&error).to_string())?;
-    let mut request = Request::get(url.as_str())
+    let request = Request::get(url.as_str())
         .header(USER_AGENT, HeaderValue::from_static(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION"))));
-    if let Some(value) = authorization {
-        request = request.header(AUTHORIZATION, value);
-    }
-    let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
+    let mut request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
+    credentials.prove(&mut request).map_err(|error| chain(&error).to_string())?;
     let client = credentials.client(registry.is_tls()).map_err(|error| chain(&error).to_string())?;
     let answer = client.send(request, DEADLINE, LIST_MAX_BYTES).await.map_err(|error| chain(&error).to_string())?;
     if !answer.status.is_success() {

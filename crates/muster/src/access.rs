@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use reqwest::Url;
 use serde_json::Value;
 use service_kit::{
@@ -113,15 +113,14 @@ impl Asker {
     /// Why there is no answer, for a person.
     pub(crate) async fn ask(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Answer, String> {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
         let mut request = Request::builder().method(method).uri(url.as_str());
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        let mut request = request.body(body).map_err(|error| error.to_string())?;
         if let Some(proof) = &self.proof {
-            request = request.header(header::AUTHORIZATION, proof.authorization(method, &target, &body));
+            proof.add_to(&mut request);
         }
-        let request = request.body(body).map_err(|error| error.to_string())?;
         let answer = self.client.send(request, PATIENCE, ANSWER_MAX_BYTES).await;
         let answer = answer.map_err(|error| reason(&error))?;
         let date = answer.headers.get(header::DATE).and_then(|date| date.to_str().ok());
@@ -142,10 +141,15 @@ fn reason(error: &ClientError) -> String {
 // === impl Proof ===
 
 impl Proof {
-    fn authorization(&self, method: &Method, target: &str, body: &[u8]) -> String {
+    /// To a request that is complete otherwise: a field that is set later is not signed.
+    fn add_to(&self, request: &mut Request<Bytes>) {
         match self {
-            Self::Token(token) => format!("Bearer {}", token.expose().trim()),
-            Self::Key(key) => key.authorization(method.as_str(), target, body),
+            Self::Token(token) => {
+                let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
+                let value = value.unwrap_or(HeaderValue::from_static("Bearer"));
+                request.headers_mut().insert(header::AUTHORIZATION, value);
+            }
+            Self::Key(key) => key.sign(request),
         }
     }
 }

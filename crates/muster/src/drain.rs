@@ -20,9 +20,7 @@ pub(crate) async fn run(options: &DrainOptions, given: &Given) -> anyhow::Result
     let undo = given.hint.command("drain", &[service, instance.as_str()], " --undo");
     let by = registries.named(&told.by);
     let end = if *outlives { "also after a restart, until" } else { "until it ends, or until" };
-    Ok(screen::print(&format!(
-        "{service} {instance} is draining: it gets no new requests, {end}\n  {undo}\n{by}\n"
-    ))?)
+    Ok(screen::print(&format!("{service} {instance} is draining: it gets no new requests, {end}\n  {undo}\n{by}\n"))?)
 }
 
 /// What is not said is left out, so that a registry of an earlier version takes it as well.

@@ -23,3 +23,4 @@ mod readme;
 mod second_copy;
 mod service_down;
 mod start_order;
+mod three_hosts;
