@@ -19,6 +19,7 @@ mod faults_under_load;
 mod misleading;
 mod muster_up;
 mod private_files;
+mod operator;
 mod readme;
 mod second_copy;
 mod service_down;
