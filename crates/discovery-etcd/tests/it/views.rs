@@ -148,7 +148,7 @@ async fn a_drain_of_another_life_keeps_nobody_out_of_its_views() {
         for author in [None, Some("kim"), Some("~")] {
             etcd.put_override(&key, of(other, author)).await.unwrap();
             etcd.align(&key, lease).await.unwrap();
-            etcd.update(&key, &Instance { weight: "2".parse().unwrap(), ..passing.clone() }, lease).await.unwrap();
+            etcd.update(&key, &Instance { zone: Some("b".into()), ..passing.clone() }, lease).await.unwrap();
             assert_eq!(views(&mut raw).await.len(), 4, "{other} {author:?}");
             etcd.put_override(&key, of(lease.0, author)).await.unwrap();
             etcd.update(&key, &passing, lease).await.unwrap();
