@@ -231,10 +231,10 @@ async fn an_address_in_another_spelling_is_the_same_instance() {
     }
     registry.beat("mail/::ffff:10.0.0.5:7070", r#"{"address":"[::ffff:10.0.0.5]:7070"}"#).await;
     registry.beat("mail/FD00::01:80", r#"{"address":"[fd00:0:0::1]:80"}"#).await;
-    for name in ["Mail.Example", "mail.example."] {
+    for name in ["LocalHost", "localhost."] {
         let body = json!({ "address": format!("{name}:1") }).to_string();
         registry.beat("mail/by-name", &body).await;
-        assert_eq!(value(&etcd, "service/mail/by-name").as_deref(), Some("mail.example:1"));
+        assert_eq!(value(&etcd, "service/mail/by-name").as_deref(), Some("localhost:1"));
     }
     let expected = ["service/mail/10.0.0.5:7070", "service/mail/fd00::1:80", "service/mail/by-name"];
     assert_eq!(keys(&etcd), expected);
