@@ -57,7 +57,13 @@ mod tests {
         assert!(refused(404, "nothing is served at /v1/services/a/instances/b").contains("some other HTTP service"));
         let busy = |detail: &str| {
             let (registry, retry_after) = (registry.clone(), Duration::ZERO);
-            explained(&HeartbeatError::Busy { registry, status: 503, detail: detail.to_owned(), retry_after })
+            explained(&HeartbeatError::Busy {
+                registry,
+                status: 503,
+                detail: detail.to_owned(),
+                retry_after,
+                holds: None,
+            })
         };
         assert!(busy("no instance of \"v1\" was ever registered").contains("this is the gateway"));
         assert!(busy("etcd cannot commit").ends_with("etcd cannot commit"));

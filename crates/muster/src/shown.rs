@@ -231,7 +231,7 @@ mod tests {
         let mut apply = shown(None);
         let key: InstanceKey = "service/mail/a".parse().unwrap();
         apply(add("10.0.0.5:7070", 1), Vec::new(), None);
-        let set = || vec![OverrideUpdate::Set(key.clone(), Status::Draining)];
+        let set = || vec![OverrideUpdate::Set(key.clone(), Status::Draining.into())];
         assert_eq!(apply(Vec::new(), set(), None), ["! mail a  draining by an operator"]);
         let unset = vec![OverrideUpdate::Unset(key.clone())];
         assert_eq!(apply(Vec::new(), unset, None), ["! mail a  speaks for itself again"]);

@@ -177,7 +177,8 @@ impl View {
 
     /// From now on, `other` is known to claim the instance's id, too; or nobody is any more.
     pub fn contest(&mut self, key: &InstanceKey, other: Option<OtherHolder>) -> Touched {
-        let mut step = Step { touched: Touched::default(), revision: self.revision, now: SystemTime::UNIX_EPOCH };
+        let now = SystemTime::UNIX_EPOCH;
+        let mut step = Step { touched: Touched::default(), revision: self.revision, now, is_listing: false };
         self.step += 1;
         match &other {
             Some(other) => drop(self.contested.insert(key.clone(), other.clone())),

@@ -83,7 +83,14 @@ fn a_registry_says_what_it_lacks() {
 
 #[test]
 fn etcd_is_counted_member_by_member_and_only_blamed_where_it_was_said_to_be() {
-    let member = |leader| MemberStatus { id: 1, leader, raft_index: 9, revision: Revision(7), version: "3.4".into() };
+    let member = |leader| MemberStatus {
+        id: 1,
+        leader,
+        raft_index: 9,
+        revision: Revision(7),
+        version: "3.4".into(),
+        errors: Vec::new(),
+    };
     let down = || ("http://b:2379".to_owned(), Err(Failure::Silent));
     let of = |members, is_named| of_etcd(&EtcdStatus { members }, is_named);
     let led = of(vec![("http://a:2379".to_owned(), Ok(member(1))), down()], true);

@@ -44,7 +44,7 @@ pub(crate) struct Checker {
 }
 
 /// What the checks say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) condition: Condition,
     /// What to announce: that the program listens on this.
