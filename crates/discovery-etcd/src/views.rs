@@ -73,7 +73,7 @@ impl Views {
         found: &BTreeMap<String, Current>,
     ) -> bool {
         // One that cannot be read is left to the transaction, for which it is one for whoever has the id.
-        let order = found.get(&key.override_key()).map(|found| overrides::read(found));
+        let order = found.get(&key.override_key()).map(overrides::read);
         let overridden = order.is_some_and(|order| order.is_none_or(|order| order.applies_to(Some(lease))));
         let absent = || dialect::absent(&self.dialects, key);
         let view = if overridden { absent() } else { dialect::view(&self.dialects, key, instance) };

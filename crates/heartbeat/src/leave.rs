@@ -3,9 +3,9 @@
 //! A deletion looks the same to a gateway as an expiry. Written first, `draining` lets it tell an instance that left,
 //! which is not to be tried any more, from one that vanished, which may be worth a last try.
 //!
-//! All of it is bounded, because whoever stops a service kills it soon: each registry gets 1 s for an answer, which is
-//! longer than it takes, so that a deregistration that succeeds is not taken for one that failed; `draining` has 1 s over
-//! all of them, and both together 2 s.
+//! All of it is bounded, because whoever stops a service kills it soon: each registry gets 1 s for the deletion, which is
+//! longer than it takes, so that a deregistration that succeeds is not taken for one that failed. For `draining`, which the
+//! deletion says as well, each gets half of that, and all of them 1 s; both together have 2 s.
 //!
 //! Both are about this life alone: what another one holds under the same id, a successor or a copy, is left alone. And a
 //! frozen registry that finds an old heartbeat in its socket when it thaws registers nothing, because that names a life
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use crate::task::{Leave, Limits, Task};
 
 const ATTEMPT: Duration = deadlines::HEARTBEAT_ATTEMPT;
+const DRAINING_ATTEMPT: Duration = Duration::from_millis(500);
 const DRAINING: Duration = ATTEMPT;
 const WHOLE: Duration = Duration::from_secs(2);
 
@@ -34,7 +35,7 @@ impl Task {
         let Some(identity) = self.announced.take() else { return };
         let is_known = self.ledger.was_registered() || self.in_doubt;
         if is_known {
-            let limits = Limits { attempt: ATTEMPT, whole: DRAINING };
+            let limits = Limits { attempt: DRAINING_ATTEMPT, whole: DRAINING };
             if let Ok(accepted) = self.say(identity.clone(), Status::Draining.into(), limits).await {
                 let changes = self.ledger.accepted(Instant::now(), accepted);
                 self.publish(&changes);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use discovery::{Address, InstanceId, Status, heartbeat::HeartbeatReply};
 use tokio::time::Instant;
 
-use crate::{HeartbeatError, RegistryUrl, State, schedule};
+use crate::{HeartbeatError, RegistryUrl, State, mistaken, schedule};
 
 /// A heartbeat that was taken.
 #[derive(Debug, Clone)]
@@ -150,7 +150,7 @@ impl Ledger {
                 self.state.registered = false;
             }
         } else if error.is_transient() {
-            if self.state.last_error.is_none() {
+            if self.state.last_error.as_ref().is_none_or(|last| mistaken::is_news(last, &error)) {
                 let holds = self.expires.map_or(Duration::ZERO, |expires| expires.saturating_duration_since(now));
                 changes.push(Change::Failing { holds });
             }

@@ -17,6 +17,13 @@ pub(crate) fn explained(error: &HeartbeatError) -> String {
     }
 }
 
+/// Whether `now` shows that something else than a registry answers, which `before` did not: before it listened, its port
+/// refused connections as a registry's would.
+pub(crate) fn is_news(before: &HeartbeatError, now: &HeartbeatError) -> bool {
+    let what = other(now);
+    what.is_some() && what != other(before)
+}
+
 /// What it is, beginning with "this is".
 fn other(error: &HeartbeatError) -> Option<&'static str> {
     match error {
@@ -67,5 +74,17 @@ mod tests {
         };
         assert!(busy("no instance of \"v1\" was ever registered").contains("this is the gateway"));
         assert!(busy("etcd cannot commit").ends_with("etcd cannot commit"));
+    }
+
+    #[test]
+    fn what_answers_is_told_also_when_nothing_did_before() {
+        let registry: crate::RegistryUrl = "http://a:8500".parse().unwrap();
+        let failed = |status, detail: &str| {
+            let (registry, detail) = (registry.clone(), detail.to_owned());
+            HeartbeatError::Busy { registry, status, detail, retry_after: Duration::ZERO, holds: None }
+        };
+        let (silent, gateway) =
+            (HeartbeatError::TimedOut { registry: registry.clone(), after: Duration::ZERO }, failed(503, "v1 is down"));
+        assert!(is_news(&silent, &gateway) && !is_news(&gateway, &gateway) && !is_news(&gateway, &silent));
     }
 }

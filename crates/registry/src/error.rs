@@ -68,12 +68,12 @@ pub enum RegistryError {
     #[error("{0}")]
     Invalid(FieldError),
     /// The instance id is held by another life than the request is of.
-    #[error("{key} is held by another incarnation{}", holder(.address.as_ref(), *.incarnation, *.since))]
+    #[error("{key} is held by another incarnation{}", holder(.address.as_deref(), *.incarnation, *.since))]
     AnotherIncarnation {
         /// Which instance.
-        key: InstanceKey,
+        key: Box<InstanceKey>,
         /// Where the holder is, if that makes sense to us.
-        address: Option<Address>,
+        address: Option<Box<Address>>,
         /// The life that holds it; none: the key was written for good.
         incarnation: Option<Incarnation>,
         /// When the holder last wrote it.
@@ -110,7 +110,7 @@ pub enum RegistryError {
         /// The TTL of its lease, which was kept alive.
         ttl: Duration,
         /// What was not done.
-        source: Box<RegistryError>,
+        source: Box<Self>,
     },
     /// The work panicked.
     #[error("the request was not finished")]

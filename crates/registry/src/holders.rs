@@ -116,7 +116,7 @@ impl Holders {
 
     fn contest(&self, key: &InstanceKey, claimants: [Claimant; 2], ttl: Ttl) {
         let Some((other, is_news)) = self.ids().contest(key, claimants.clone(), ttl, Instant::now()) else { return };
-        self.mirror.contest(key, Some(other));
+        self.mirror.contest(key, Some(&other));
         if is_news {
             self.contested.inc();
             let [other, holder] = claimants.map(|claimant| claimant.to_string());

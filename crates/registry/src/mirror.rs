@@ -88,7 +88,7 @@ impl Mirror {
     }
 
     /// Notes who else claims an instance's id, or that nobody does any more.
-    pub fn contest(&self, key: &InstanceKey, other: Option<OtherHolder>) {
+    pub fn contest(&self, key: &InstanceKey, other: Option<&OtherHolder>) {
         let touched = self.change().contest(key, other);
         self.ring(touched);
     }

@@ -82,8 +82,8 @@ impl View {
         for update in change.overrides {
             match update {
                 OverrideUpdate::Reset(all) => self.reset_overrides(&all, &mut step),
-                OverrideUpdate::Set(key, order) => self.set_override(key, Some(order), &mut step),
-                OverrideUpdate::Unset(key) => self.set_override(key, None, &mut step),
+                OverrideUpdate::Set(key, order) => self.set_override(&key, Some(order), &mut step),
+                OverrideUpdate::Unset(key) => self.set_override(&key, None, &mut step),
             }
         }
         step.touched
@@ -176,14 +176,15 @@ impl View {
     }
 
     /// From now on, `other` is known to claim the instance's id, too; or nobody is any more.
-    pub fn contest(&mut self, key: &InstanceKey, other: Option<OtherHolder>) -> Touched {
+    pub fn contest(&mut self, key: &InstanceKey, other: Option<&OtherHolder>) -> Touched {
         let now = SystemTime::UNIX_EPOCH;
         let mut step = Step { touched: Touched::default(), revision: self.revision, now, is_listing: false };
         self.step += 1;
-        match &other {
+        match other {
             Some(other) => drop(self.contested.insert(key.clone(), other.clone())),
             None => drop(self.contested.remove(key)),
         }
+        let other = other.cloned();
         self.change_entry(key, &mut step, |entry| std::mem::replace(&mut entry.other_holder, other.clone()) != other);
         step.touched
     }
@@ -331,16 +332,16 @@ impl View {
         let keys: BTreeSet<InstanceKey> = self.overrides.keys().chain(all.keys()).cloned().collect();
         for key in keys {
             let order = all.get(&key).cloned();
-            self.set_override(key, order, step);
+            self.set_override(&key, order, step);
         }
     }
 
-    fn set_override(&mut self, key: InstanceKey, order: Option<Override>, step: &mut Step) {
+    fn set_override(&mut self, key: &InstanceKey, order: Option<Override>, step: &mut Step) {
         match &order {
             Some(order) => drop(self.overrides.insert(key.clone(), order.clone())),
-            None => drop(self.overrides.remove(&key)),
+            None => drop(self.overrides.remove(key)),
         }
-        self.change_entry(&key, step, |entry| {
+        self.change_entry(key, step, |entry| {
             let now = order.filter(|order| order.applies_to(entry.registered.lease));
             std::mem::replace(&mut entry.overridden, now.clone()) != now
         });

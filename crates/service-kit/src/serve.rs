@@ -107,8 +107,10 @@ fn held_by(holder: Option<&PortHolder>) -> String {
     holder.map(|holder| format!(": it is held by {holder}")).unwrap_or_default()
 }
 
-/// Serves `router` until `shutdown` is cancelled and everything under way has finished. Handlers find the client's
-/// address as `ConnectInfo<SocketAddr>`, and our own as [`LocalAddr`](crate::browser::LocalAddr).
+/// Serves `router` until `shutdown` is cancelled and everything under way has finished.
+///
+/// Handlers find the client's address as `ConnectInfo<SocketAddr>`, and our own as
+/// [`LocalAddr`](crate::browser::LocalAddr).
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: CancellationToken) {
     serve_with(listener, router, options, None, shutdown).await;
 }

@@ -249,7 +249,6 @@ while True: s.accept()[0].send(b'hello')";
     }
 
     #[tokio::test]
-    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
     async fn a_host_is_reached_until_its_cable_is_cut_or_it_is_killed() {
         let lan = match Lan::enter() {
             Ok(lan) => lan,

@@ -63,7 +63,8 @@ async fn a_stopped_instance_is_ejected_while_its_requests_wait_and_back_when_it_
     let options = ["--workers=1", "--stall-timeout=30s"];
     let program = Program::start(etcd.dir(), &etcd.endpoint(0), &options).await;
     wait_until("both", SOON, async || verdict(&program, 1).await == "in_rotation").await;
-    let waiting = futures::future::join_all((0..2).map(|_| program.get("/mail")));
+    // So many that they do not all go to the other one by chance.
+    let waiting = futures::future::join_all((0..16).map(|_| program.get("/mail")));
     let ejected = wait_until("the ejection", SOON, async || verdict(&program, 0).await == "ejected");
     tokio::pin!(waiting);
     tokio::select! {

@@ -49,7 +49,7 @@ impl Unread {
     }
 
     async fn metrics(&self) -> String {
-        Client::connect(self.admin).await.ask("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.text()
+        Client::connect(self.admin).await.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.text()
     }
 
     async fn lost(&self) -> u64 {

@@ -164,6 +164,7 @@ async fn a_mail_with_a_key_is_sent_once_by_a_slow_smtp_server() {
     sink.always(Step::EndOfData, Behaviour::Hold);
     for name in ["mail-1", "mail-2"] {
         suite.set(name, "MAIL_SMTP_URL", &sink.url());
+        suite.set(name, "MAIL_OPEN", "true");
     }
     for name in ["registry-1", "registry-2", "mail-1", "mail-2", "balance"] {
         suite.run(name);

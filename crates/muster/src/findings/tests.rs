@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 
-fn listed(service: &str, instances: Value, tombstones: Value) -> Listed {
+fn listed(service: &str, instances: &Value, tombstones: &Value) -> Listed {
     let answer = json!({ "age_ms": 10, "instances": instances, "tombstones": tombstones });
     let now = UNIX_EPOCH + Duration::from_secs(1000);
     Listed { by: None, now, services: [(service.to_owned(), answer)].into() }
@@ -30,7 +30,7 @@ fn texts(findings: &[Finding]) -> Vec<(Severity, &str)> {
 #[test]
 fn a_service_without_an_instance_is_down_and_says_since_when() {
     let gone = json!([{ "id": "mail-1", "address": "10.0.0.5:7070", "cause": "expired", "at_ms": 988_000 }]);
-    let findings = of_services(&listed("mail", json!([]), gone), &[]);
+    let findings = of_services(&listed("mail", &json!([]), &gone), &[]);
     let text = "mail is down: no instance is registered; the last one, mail-1: its heartbeats stopped 12 s ago";
     assert_eq!(texts(&findings), [(Severity::Down, text)]);
 }
@@ -47,7 +47,7 @@ fn each_thing_that_is_wrong_with_an_instance_is_a_sentence() {
         { "id": "mail-5", "address": "10.0.0.9:7070", "cause": "expired", "at_ms": 988_000 },
     ]);
     let known = gateway(&[("mail-1", "ejected"), ("mail-2", "in_rotation")], "etcd", 200);
-    let listed = listed("mail", instances, gone);
+    let listed = listed("mail", &instances, &gone);
     let services = of_services(&listed, std::slice::from_ref(&known));
     let expected = [
         (Severity::Wrong, "mail: mail-2 (10.0.0.6:7070) is degraded: no SMTP server"),

@@ -98,9 +98,9 @@ impl Registrar {
     /// The instance is held by another life than the request is of: that is counted, logged and answered.
     pub(super) fn refuse(&self, what: Refused, key: &InstanceKey, held: &Held) -> RegistryError {
         self.metrics.refused(what);
-        let address = held.instance.as_ref().map(|instance| instance.address.clone());
+        let address = held.instance.as_ref().map(|instance| Box::new(instance.address.clone()));
         let error = RegistryError::AnotherIncarnation {
-            key: key.clone(),
+            key: Box::new(key.clone()),
             address,
             incarnation: held.lease.map(Incarnation),
             since: held.modified,

@@ -236,7 +236,7 @@ async fn an_address_in_another_spelling_is_the_same_instance() {
         registry.beat("mail/by-name", &body).await;
         assert_eq!(value(&etcd, "service/mail/by-name").as_deref(), Some("localhost:1"));
     }
-    let expected = ["service/mail/10.0.0.5:7070", "service/mail/fd00::1:80", "service/mail/by-name"];
+    let expected = ["service/mail/10.0.0.5:7070", "service/mail/by-name", "service/mail/fd00::1:80"];
     assert_eq!(keys(&etcd), expected);
     registry.delete(&instance_path("mail/::ffff:10.0.0.5:7070")).await.accepted();
     assert_eq!(keys(&etcd), expected[1..]);

@@ -36,10 +36,12 @@ async fn services_and_instances_are_listed_with_the_revision_and_its_age() {
     assert_eq!((lease.len(), u64::from_str_radix(lease, 16).is_ok()), (16, true));
     let expected = json!({
         "id": "a", "address": "10.0.0.5:7070", "weight": 2, "zone": "a", "meta": { "owner": "ops" },
-        "status": "critical", "reported_status": "critical", "lease": lease,
+        "status": "critical", "reported_status": "critical", "lease": lease, "incarnation": lease,
         "created_revision": reply["revision"], "modified_revision": reply["revision"],
+        "seen_since_ms": first["seen_since_ms"],
     });
     assert_eq!(*first, expected);
+    assert!(first["seen_since_ms"].is_u64());
     assert_eq!(list["instances"][1]["id"], "b");
     assert_eq!(registry.instances("nobody").await.len(), 0);
 }

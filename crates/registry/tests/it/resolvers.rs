@@ -128,7 +128,6 @@ fn start_unbound(folder: &Path, listen: Ipv4Addr, registry: Ipv4Addr) -> Process
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 async fn musl_and_glibc_resolve_a_service_directly_and_through_forwarders_also_while_etcd_is_away() {
     if let Some(missing) = missing() {
         println!("SKIPPED: {missing} is missing");

@@ -92,7 +92,7 @@ impl Program {
 /// `GET target` on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
     let mut client = Client::connect(address).await;
-    client.ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await
+    client.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
 }
 
 /// The two addresses in the log line that says where it serves.
