@@ -159,7 +159,7 @@ pub enum CallError {
         /// Where: prefixes of keys.
         keys: String,
         /// Its answer.
-        source: Failure,
+        source: Box<Failure>,
     },
     /// The key kept changing under our hands until the deadline.
     #[error("somebody else writes the same key all the time")]
@@ -214,7 +214,8 @@ impl CallError {
     /// How long it lasts.
     pub fn class(&self) -> FailureClass {
         match self {
-            Self::Refused { source, .. } | Self::Denied { source, .. } => source.class(),
+            Self::Refused { source, .. } => source.class(),
+            Self::Denied { source, .. } => source.class(),
             Self::Unavailable { failures } => match failures.iter().any(|(_, one)| matches!(one, Failure::NoQuorum(_)))
             {
                 true => FailureClass::NoQuorum,
@@ -253,7 +254,8 @@ impl CallError {
     /// What a member answered, when one did.
     pub(crate) fn refusal(&self) -> Option<&Failure> {
         match self {
-            Self::Refused { source, .. } | Self::Denied { source, .. } => Some(source),
+            Self::Refused { source, .. } => Some(source),
+            Self::Denied { source, .. } => Some(source),
             Self::Unavailable { .. } | Self::Contended => None,
         }
     }
@@ -262,7 +264,7 @@ impl CallError {
     pub(crate) fn about(self, keys: impl Into<String>) -> Self {
         match self {
             Self::Refused { endpoint, source: source @ Failure::Denied(_) } => {
-                Self::Denied { endpoint, keys: keys.into(), source }
+                Self::Denied { endpoint, keys: keys.into(), source: Box::new(source) }
             }
             other => other,
         }
