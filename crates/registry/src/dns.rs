@@ -14,7 +14,7 @@
 //! stops nobody. That an instance that is told has no IPv6 address is as well known as its IPv4 address: `NODATA`, because
 //! musl's resolver takes neither when one of the two answers is `SERVFAIL`.
 //!
-//! *Host names.* The addresses of an instance that announced a name are told at the service's own name ([`hosts`]); an alias only
+//! *Host names.* The addresses of an instance that announced a name are told at the service's own name (`hosts`); an alias only
 //! if it does not resolve here.
 //!
 //! *Time to live.* [`TTL_SECS`] is one second. A lease outlives its instance by seconds anyway, so a second more does
