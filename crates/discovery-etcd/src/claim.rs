@@ -98,6 +98,8 @@ impl Etcd {
             if keys.iter().any(|held| *held != key.key().into_bytes() && !ours.contains(held)) {
                 return Err(EtcdError::LeaseInUse { lease });
             }
+            // It may have been granted a while ago. If it has ended meanwhile, the write says so.
+            let _ended = self.keep_alive(lease).await;
         }
         self.put_under(key, instance, lease, seen, deadline).await.map_err(failed)
     }
@@ -114,8 +116,12 @@ impl Etcd {
         let changes = [put].into_iter().chain(self.views.put(key, instance, lease)).collect();
         let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await? {
             Outcome::Done(revision) => revision,
-            // By an attempt whose answer got lost: nobody else knows this lease.
-            Outcome::Changed(Some(current)) if current.lease == Some(lease) => current.modified,
+            // By an attempt whose answer got lost. One of another registry may have written something else.
+            Outcome::Changed(Some(current))
+                if current.lease == Some(lease) && current.value == instance.to_string().as_bytes() =>
+            {
+                current.modified
+            }
             Outcome::Changed(current) => return Ok(Claim::Taken(current.map(Held::from))),
         };
         if let Some(replaced) = seen.and_then(|seen| seen.lease).filter(|replaced| *replaced != lease) {

@@ -7,7 +7,7 @@ use crate::{
     cas::Current,
     claim::Held,
     error::{CallError, EtcdError},
-    failure::Failure,
+    failure::{Failure, FailureClass},
 };
 
 /// How often [`Etcd::leave`] looks at the key: twice when nothing else writes it.
@@ -114,6 +114,8 @@ impl Etcd {
                 match self.update(key, &leaving, lease).await {
                     // The next round deletes it. Or the key has gone with its lease, or lives by another one.
                     Ok(_) | Err(EtcdError::LeaseNotFound { .. } | EtcdError::NotRegistered { .. }) => continue,
+                    // An etcd that is full still deletes; what hears only the deletion takes it for an expiry.
+                    Err(error) if error.cause().is_some_and(|cause| cause.class() == FailureClass::Lasts) => {}
                     Err(error) => return Err(error),
                 }
             }

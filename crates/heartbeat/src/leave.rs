@@ -46,6 +46,8 @@ impl Task {
             tracing::info!(service = %self.service, %instance, "left; another instance holds the id and goes on");
             return;
         }
+        // Whoever had no room for `draining` has some for a deletion.
+        self.registries.release();
         let limits = Limits { attempt: ATTEMPT, whole: until.saturating_duration_since(Instant::now()) };
         let is_deleted = self.delete(&instance, limits).await;
         if !is_known {

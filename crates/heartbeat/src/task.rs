@@ -294,11 +294,12 @@ impl Task {
     }
 }
 
-/// Of two failures of the same heartbeat, the one that decides how soon to try again: a transient one. As long as one
-/// registry may come back, there is something to hope for.
+/// Of two failures of the same heartbeat, the one that says most: that the registration holds, or may, and then that a
+/// registry may come back, which decides how soon to try again. Of equals, the last one.
 fn telling(before: Option<HeartbeatError>, error: HeartbeatError) -> HeartbeatError {
+    let says = |error: &HeartbeatError| (error.holds().is_some(), error.is_in_doubt(), error.is_transient());
     match before {
-        Some(before) if before.is_transient() && !error.is_transient() => before,
+        Some(before) if says(&before) > says(&error) => before,
         _ => error,
     }
 }

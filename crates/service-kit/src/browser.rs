@@ -119,8 +119,8 @@ impl Guard {
     fn judges_host(&self, request: &Request) -> bool {
         let local = request.extensions().get::<LocalAddr>();
         let is_local = local.is_some_and(|LocalAddr(local)| local.ip().to_canonical().is_loopback());
-        let is_judged = is_local || self.0.names.are_configured();
-        is_judged && (!request.headers().contains_key(VIA) || is_client_local(request.headers()))
+        let is_through_gateway = || request.headers().contains_key(VIA) && !is_client_local(request.headers());
+        self.0.names.are_configured() || is_local && !is_through_gateway()
     }
 
     fn is_open(&self, request: &Request) -> bool {

@@ -43,10 +43,10 @@ pub(super) async fn register(
     let client = Host::from(client.ip().to_canonical());
     let mut heartbeat = registration::read(&body, client).map_err(error::field)?;
     if let Some(before) = api.registrar.registered(&heartbeat.key).await? {
-        let Instance { address, status, meta, .. } = before;
+        let Instance { address, status, reason, meta, .. } = before;
         let is_same = address == heartbeat.instance.address;
         if is_same && meta.get(CHECK_META) == heartbeat.instance.meta.get(CHECK_META) && status != Status::Draining {
-            heartbeat.instance.status = status;
+            (heartbeat.instance.status, heartbeat.instance.reason) = (status, reason);
         }
     }
     api.registrar.accept(heartbeat).await?;
@@ -98,7 +98,8 @@ async fn report(api: &Api, check: &str, status: Status, said: Option<&str>) -> R
 /// The instance with this check: `service:ID`, or what it was registered with; an id alone will do, too.
 fn find_check(api: &Api, check: &str) -> Result<InstanceKey, Problem> {
     api.catalog.age()?;
-    let with_id = |id: &str| id.parse().map_or_else(|_| Vec::new(), |id: InstanceId| api.catalog.with_id(&id));
+    let with_id =
+        |id: &str| id.parse().map_or_else(|_| Vec::new(), |id: InstanceId| api.catalog.with_id(&id.in_one_spelling()));
     let mut found = check.strip_prefix(CHECK_PREFIX).map(with_id).unwrap_or_default();
     if found.is_empty() {
         found = api.catalog.with_meta(CHECK_META, check);
