@@ -1,4 +1,4 @@
-//! Services that ask nobody for a token, and that other machines reach through this gateway.
+//! Services that ask for no token, and that other machines reach through this gateway.
 //!
 //! A service that listens on loopback may be open to everyone there; a gateway in front of it that listens beyond loopback opens
 //! it to everyone who reaches the gateway. The service cannot see that; the gateway can, because the service announces that
@@ -31,7 +31,7 @@ impl Exposure {
             tracing::warn!(
                 service.name = %service,
                 %listen,
-                "this service asks for no token, and whoever reaches this gateway can use it; give it tokens (--tokens-file), or \
+                "this service asks for no token, and every client of this gateway can use it; give it tokens (--tokens-file), or \
                  let the gateway listen on loopback"
             );
         }

@@ -78,7 +78,7 @@ impl Etcd {
         Self { until: Some(until), ..self.clone() }
     }
 
-    /// The same, for work that nobody waits for.
+    /// The same, for work that no caller waits for.
     pub(crate) fn unhurried(&self) -> Self {
         Self { until: None, ..self.clone() }
     }
@@ -155,7 +155,7 @@ impl Etcd {
                 if !failure.is_transient() && !is_renewed {
                     return Err(CallError::Refused { endpoint: member.endpoint.clone(), source: failure });
                 }
-                // Where nobody listens on any member, waiting would only keep the caller from saying so.
+                // Where no member listens, waiting would only keep the caller from saying so.
                 is_worth_another_round |= is_renewed || !matches!(failure, Failure::Unreachable(_));
                 failures[index] = Some(failure);
             }

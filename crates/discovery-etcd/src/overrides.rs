@@ -53,7 +53,7 @@ impl Etcd {
         Ok(true)
     }
 
-    /// Takes an override back unless it is about another life than `incarnation`. One about whoever has the id is about
+    /// Takes an override back unless it is about another life than `incarnation`. One about the present holder of the id is about
     /// that one, too.
     ///
     /// # Errors

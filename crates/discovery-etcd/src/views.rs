@@ -72,7 +72,7 @@ impl Views {
         lease: LeaseId,
         found: &BTreeMap<String, Current>,
     ) -> bool {
-        // One that cannot be read is left to the transaction, for which it is one for whoever has the id.
+        // One that cannot be read is left to the transaction, for which it is one for the present holder of the id.
         let order = found.get(&key.override_key()).map(overrides::read);
         let overridden = order.is_some_and(|order| order.is_none_or(|order| order.applies_to(Some(lease))));
         let absent = || dialect::absent(&self.dialects, key);
@@ -101,7 +101,7 @@ impl Views {
     }
 }
 
-/// `written` unless an override is for the life with this `lease`, or for whoever has the id; then `removed`.
+/// `written` unless an override is for the life with this `lease`, or for the present holder of the id; then `removed`.
 ///
 /// An override that names its incarnation has a value from [`Override::NAMED`] on, with the digits next; so one for another
 /// life sorts before or behind those for this one (`~` is behind every character that is written).

@@ -26,7 +26,7 @@ use crate::{
 
 /// Failures that usually pass in milliseconds count as an outage of writes after this time: 3 s.
 pub const PASSES_WITHIN: Duration = Duration::from_secs(3);
-/// A missing right that nobody has asked for again is forgotten: 1 min.
+/// A missing right that was not asked for again is forgotten: 1 min.
 const DENIED_FOR: Duration = Duration::from_secs(60);
 /// What leases are noted as.
 const LEASES: &str = "leases";

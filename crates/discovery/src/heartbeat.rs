@@ -78,7 +78,7 @@ pub struct FullHeartbeat {
     pub ttl_ms: Option<u64>,
     /// Which life this is a heartbeat of. Absent: of whichever is registered, or of a new one.
     ///
-    /// A new life takes the id over from whoever has it. A heartbeat of a life that has ended, or whose id another one
+    /// A new life takes the id over from its present holder. A heartbeat of a life that has ended, or whose id another one
     /// has taken over, changes nothing and is answered with 409.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Life>,
@@ -98,7 +98,7 @@ pub struct HeartbeatReply {
     /// The life that this heartbeat was of: for the next one, and for the DELETE. Older registries do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
-    /// Somebody else claims the same id, and was heard within a TTL: two programs were given one id.
+    /// Another program claims the same id, and was heard within a TTL: two programs were given one id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_holder: Option<OtherHolder>,
 }

@@ -3,7 +3,7 @@
 //! An instance id is a name: it is used again after a restart, and two programs may claim it at the same time. What a
 //! heartbeat keeps alive, what a DELETE ends and what an operator drains is one *life* of that name. It is told by the
 //! etcd lease that the key lives by: granted when the life begins, gone when it ends, never the same again. So it costs
-//! neither a key nor a byte of a value, and whoever watches etcd sees it.
+//! neither a key nor a byte of a value, and a watcher of etcd sees it.
 
 use std::{fmt, str::FromStr};
 
@@ -34,7 +34,7 @@ pub enum Life {
     Of(Incarnation),
 }
 
-/// Somebody else who claims the same instance id.
+/// Another program that claims the same instance id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherHolder {
     /// Where that one is.

@@ -1,9 +1,9 @@
 use crate::Instance;
 
-/// What an instance announces that asks nobody for a token: `meta.open=yes`.
+/// What an instance announces that asks for no token: `meta.open=yes`.
 ///
 /// Who may use a service is judged where users come in: a gateway that serves other machines warns of such a service. One that
-/// announces nothing may be open all the same; a program of somebody else does not know of this.
+/// announces nothing may be open all the same; a program of another origin does not know of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenAccess;
 
@@ -21,7 +21,7 @@ impl OpenAccess {
         is_open.then(|| (Self::META.to_owned(), Self::YES.to_owned()))
     }
 
-    /// Whether `instance` says that it asks nobody for a token.
+    /// Whether `instance` says that it asks for no token.
     #[must_use]
     pub fn is_said_by(instance: &Instance) -> bool {
         instance.meta.get(Self::META).is_some_and(|value| value == Self::YES)

@@ -25,7 +25,7 @@ use crate::{
 pub struct Override {
     /// What the instance is to others.
     pub status: Status,
-    /// The life that it is about; none: whoever has the id, until it is taken back.
+    /// The life that it is about; none: the present holder of the id, until it is taken back.
     pub incarnation: Option<Incarnation>,
     /// Who said so. 1 to 64 bytes.
     pub author: Option<String>,
@@ -83,7 +83,7 @@ impl Override {
 }
 
 impl From<Status> for Override {
-    /// About whoever has the id, said by nobody in particular: what earlier versions wrote.
+    /// About the present holder of the id, without an author: what earlier versions wrote.
     fn from(status: Status) -> Self {
         Self { status, incarnation: None, author: None, reason: None, at_ms: None }
     }

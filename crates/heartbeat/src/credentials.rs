@@ -56,7 +56,7 @@ impl Credentials {
     pub(crate) fn prove(&self, request: &mut Request<Bytes>) -> Result<(), Arc<Unreadable>> {
         if let Some(path) = &self.registry_token_file {
             let token = Secret::from_file(path).map_err(|source| unreadable(path, source))?;
-            // A token with a line break in it is no token that anybody would take.
+            // A token with a line break in it is no token that a registry would take.
             let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
             request.headers_mut().insert(AUTHORIZATION, value.unwrap_or(HeaderValue::from_static("Bearer")));
         } else if let Some(path) = &self.registry_key_file {

@@ -3,7 +3,7 @@
 //! A deletion looks the same to a gateway as an expiry. Written first, `draining` lets it tell an instance that left,
 //! which is not to be tried any more, from one that vanished, which may be worth a last try.
 //!
-//! All of it is bounded, because whoever stops a service kills it soon: each registry gets 1 s for the deletion, which is
+//! All of it is bounded, because a supervisor that stops a service kills it soon: each registry gets 1 s for the deletion, which is
 //! longer than it takes, so that a deregistration that succeeds is not taken for one that failed. For `draining`, which the
 //! deletion says as well, each gets half of that, and all of them 1 s; both together have 2 s.
 //!
@@ -46,7 +46,7 @@ impl Task {
             tracing::info!(service = %self.service, %instance, "left; another instance holds the id and goes on");
             return;
         }
-        // Whoever had no room for `draining` has some for a deletion.
+        // A registry that had no room for `draining` has some for a deletion.
         self.registries.release();
         let limits = Limits { attempt: ATTEMPT, whole: until.saturating_duration_since(Instant::now()) };
         let is_deleted = self.delete(&instance, limits).await;

@@ -1,8 +1,8 @@
 //! Which life of the registration our heartbeats are of; see [`discovery::Incarnation`].
 //!
 //! The id of a life is drawn here, before its first heartbeat. So that heartbeat may be repeated, at another registry or
-//! after a lost answer, without beginning another life, and whoever leaves before any answer came can still say whom it
-//! means. A life begins by taking the instance id over from whoever has it; what follows is only ever about this life:
+//! after a lost answer, without beginning another life, and an instance that leaves before any answer came can still say which it
+//! means. A life begins by taking the instance id over from its present holder; what follows is only ever about this life:
 //!
 //! | the registry says | then |
 //! |---|---|
@@ -123,7 +123,7 @@ impl Task {
     }
 }
 
-/// 63 random bits, as etcd's leases have them: nobody else has the same.
+/// 63 random bits, as etcd's leases have them: no other has the same.
 fn draw() -> Incarnation {
     Incarnation(LeaseId(rand::random_range(1..=i64::MAX)))
 }

@@ -13,7 +13,7 @@ use service_kit::{
 
 use crate::{message::Subject, outbox_options::OutboxOptions, sender::Sender, smtp_options::SmtpOptions};
 
-const OPEN_RELAY: &str = "--smtp-url (MAIL_SMTP_URL) without --tokens-file (MAIL_TOKENS_FILE): whoever can connect, also through a \
+const OPEN_RELAY: &str = "--smtp-url (MAIL_SMTP_URL) without --tokens-file (MAIL_TOKENS_FILE): every client that can connect, also through a \
                           gateway, would send mail in your name; give tokens, or --open (MAIL_OPEN=true) if that is meant";
 
 /// Sends e-mail: over SMTP, or as files into a folder.
@@ -67,10 +67,10 @@ pub struct Config {
     /// The outbox of `POST /v1/messages`.
     #[command(flatten)]
     pub outbox: OutboxOptions,
-    /// A file of API tokens. Default: whoever can connect may send.
+    /// A file of API tokens. Default: every client that can connect may send.
     #[arg(long = "tokens-file", env = "MAIL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
-    /// Serve without tokens although messages go to an SMTP server: whoever can connect, also through a gateway, sends mail in
+    /// Serve without tokens although messages go to an SMTP server: every client that can connect, also through a gateway, sends mail in
     /// your name. Not needed where messages become files.
     #[arg(long, env = "MAIL_OPEN")]
     pub open: bool,
@@ -86,7 +86,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether everyone who can connect would send mail to the world, and nobody has said that this is meant.
+    /// Whether everyone who can connect would send mail to the world, and it was not said that this is meant.
     fn is_open_relay(&self) -> bool {
         let has_server = matches!(self.smtp.server(), Ok(Some(_)));
         has_server && self.tokens_file.is_none() && !self.open

@@ -17,7 +17,7 @@
 //!
 //! A transport that fails alone does *not* make the status `critical`. That would take every instance out of rotation at
 //! the same time, since all use the same server; nothing would be accepted any more, and callers of `POST /` would get the
-//! gateway's "nobody is there" instead of our answer, which says what the server said, and whether the message may be sent
+//! gateway's "no instance is there" instead of our answer, which says what the server said, and whether the message may be sent
 //! again.
 
 use std::{

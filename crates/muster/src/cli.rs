@@ -92,13 +92,13 @@ pub(crate) struct DrainOptions {
     /// Puts the instance back into rotation.
     #[arg(long)]
     pub(crate) undo: bool,
-    /// Why, for whoever looks at the list.
+    /// Why, for readers of the list.
     #[arg(long, value_name = "TEXT", conflicts_with = "undo")]
     pub(crate) reason: Option<String>,
     /// Who says so.
     #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
     pub(crate) author: Option<String>,
-    /// Holds on when the instance ends: whoever has its id next is drained, too, until it is taken back.
+    /// Holds on when the instance ends: the next holder of its id is drained, too, until it is taken back.
     #[arg(long, conflicts_with = "undo")]
     pub(crate) outlives: bool,
     /// The service.

@@ -87,7 +87,7 @@ impl Mirror {
         self.change().commit(key, revision, held);
     }
 
-    /// Notes who else claims an instance's id, or that nobody does any more.
+    /// Notes who else claims an instance's id, or that no other does any more.
     pub fn contest(&self, key: &InstanceKey, other: Option<&OtherHolder>) {
         let touched = self.change().contest(key, other);
         self.ring(touched);

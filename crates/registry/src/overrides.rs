@@ -1,6 +1,6 @@
 //! Overrides end with the life that they were given for.
 //!
-//! An override of a life that has ended is about nobody: gateways and registries pass it over at once. It is deleted here
+//! An override of a life that has ended is about no instance: gateways and registries pass it over at once. It is deleted here
 //! a little later: a key that vanishes although its instance lives is [put back](crate::restore) under the same lease, and
 //! an override is not to be lost meanwhile. Every registry does this; that the life has ended is checked by etcd in the
 //! transaction that deletes, so it does not matter which of them comes first, or how old its mirror is.
@@ -17,10 +17,10 @@ use crate::mirror::Mirror;
 /// How often is looked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long an override stays that is about nobody.
+/// How long an override stays that is about no instance.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Deletes what is about nobody, for as long as it is polled.
+/// Deletes what is about no instance, for as long as it is polled.
 pub async fn run(etcd: Etcd, mirror: Mirror) -> Infallible {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,14 +50,14 @@ fn of_nobody(mirror: &Mirror) -> Vec<(InstanceKey, Override)> {
     found.map(|(key, order)| (key.clone(), order.clone())).collect()
 }
 
-/// Since when each is about nobody.
+/// Since when each is about no instance.
 #[derive(Debug, Default)]
 struct Ended(HashMap<(InstanceKey, Override), Instant>);
 
 // === impl Ended ===
 
 impl Ended {
-    /// Which of the `found` have been about nobody for long enough.
+    /// Which of the `found` have been about no instance for long enough.
     fn due(&mut self, found: Vec<(InstanceKey, Override)>, now: Instant) -> Vec<(InstanceKey, Override)> {
         let since: HashMap<_, _> =
             found.into_iter().map(|one| (one.clone(), self.0.get(&one).copied().unwrap_or(now))).collect();

@@ -187,7 +187,7 @@ impl Work {
             None => self.etcd.claim(key, instance, ttl, None).await,
         };
         match again {
-            // Somebody has put several keys under one lease.
+            // Another program has put several keys under one lease.
             Err(EtcdError::LeaseInUse { .. }) => self.etcd.claim(key, instance, ttl, None).await,
             again => again,
         }

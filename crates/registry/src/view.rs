@@ -175,7 +175,7 @@ impl View {
         self.contested.get(key)
     }
 
-    /// From now on, `other` is known to claim the instance's id, too; or nobody is any more.
+    /// From now on, `other` is known to claim the instance's id, too; or none is any more.
     pub fn contest(&mut self, key: &InstanceKey, other: Option<&OtherHolder>) -> Touched {
         let now = SystemTime::UNIX_EPOCH;
         let mut step = Step { touched: Touched::default(), revision: self.revision, now, is_listing: false };

@@ -156,7 +156,7 @@ impl Host {
         self.plug_in(init)
     }
 
-    /// Cuts its cable: what is sent to it or by it is lost, and nobody is told.
+    /// Cuts its cable: what is sent to it or by it is lost, without a word to either side.
     ///
     /// # Panics
     ///
@@ -176,7 +176,7 @@ impl Host {
 
     fn plug_in(&self, init: i32) -> Result<(), String> {
         let (cable, number) = (self.cable(), self.number);
-        // The card survives the host's end, so that nobody looks for it under an old hardware address.
+        // The card survives the host's end, so that no host looks for it under an old hardware address.
         ip(&format!("link add {cable} type veth peer name eth0 address 02:00:00:00:00:{number:02x} netns {init}"))?;
         ip(&format!("link set {cable} master lan up"))?;
         for words in ["link set lo up", &format!("addr add {}/24 dev eth0", self.address()), "link set eth0 up"] {

@@ -67,7 +67,7 @@ pub enum Denied {
         /// The rule.
         why: &'static str,
     },
-    /// Nobody can tell now what the name stands for: the same heartbeat may be taken a moment later.
+    /// It cannot be told now what the name stands for: the same heartbeat may be taken a moment later.
     #[error("the name {name} cannot be resolved for now: {why}; try again, or announce the IP address")]
     Unresolved {
         /// Which one.

@@ -87,7 +87,7 @@ impl Names {
         Err(found)
     }
 
-    /// Lets the look-up go on when nobody waits for it any more.
+    /// Lets the look-up go on when no request waits for it any more.
     fn go_on_with(&self, name: Arc<Name>) {
         let now = Instant::now();
         let mut unresolved = self.unresolved.lock().unwrap_or_else(PoisonError::into_inner);

@@ -134,7 +134,7 @@ struct Charge {
     bytes: usize,
 }
 
-/// Who pays for what this task writes; nobody for what we write of our own accord.
+/// Who pays for what this task writes; none for what we write of our own accord.
 #[must_use]
 pub fn payer() -> Option<Payer> {
     if let Ok(payer) = PAYER.try_with(Clone::clone) {

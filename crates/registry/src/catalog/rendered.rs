@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-/// The rendering of one value, once somebody has asked for it. It belongs to the value as it is: a changed copy has none.
+/// The rendering of one value, made when it is first asked for. It belongs to the value as it is: a changed copy has none.
 #[derive(Debug, Default)]
 pub struct Rendered(OnceLock<Bytes>);
 

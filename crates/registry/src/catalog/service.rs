@@ -81,7 +81,7 @@ impl Entry {
         self.overridden.as_ref().map_or(self.registered.instance.status, |order| order.status)
     }
 
-    /// Why [`Entry::status`] is not passing; `None` when it is, or nobody has said why.
+    /// Why [`Entry::status`] is not passing; `None` when it is, or no reason was given.
     pub fn reason(&self) -> Option<&Reason> {
         if self.overridden.is_some() { None } else { self.registered.instance.reason.as_ref() }
     }

@@ -154,7 +154,7 @@ fn addresses(
         Host::V4(_) | Host::V6(_) => None,
     });
     match alias {
-        // It does not resolve here; whoever asks may know better. A name beside addresses would be an alias beside other
+        // It does not resolve here; the client may know better. A name beside addresses would be an alias beside other
         // records, which there must not be (RFC 1034 3.6.2).
         Some(host) if seen.is_empty() => {
             Found::plain(vec![Record::from_rdata(name.clone(), TTL_SECS, RData::CNAME(CNAME(host_name(host))))])

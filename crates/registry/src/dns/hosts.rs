@@ -2,7 +2,7 @@
 //!
 //! The resolvers of musl and glibc take what is in the answer and do not ask for an alias's target; a plain forwarder (dnsmasq, a
 //! router) passes on what it gets. So the registry looks the names up itself, as the gateway does ([`service_kit::names`]), from
-//! the first question about their service on and for as long as anybody asks: answers come from memory.
+//! the first question about their service on and for as long as they are asked: answers come from memory.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 /// How many names are looked up at most; of those beyond, only the name is told.
 const FOLLOWED_MAX: usize = 4096;
 
-/// A name that nobody has asked for, for so long, is no longer looked up.
+/// A name that was not asked for, for so long, is no longer looked up.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// How long a question waits for the first look-up of a name: less than resolvers wait for an answer (musl and glibc 5 s, unbound

@@ -51,7 +51,7 @@ pub(super) struct InstanceEntry {
     instance: Instance,
     /// The operator's word if there is one, else the instance's own.
     status: Status,
-    /// Why, if anybody said so: whoever the status is from.
+    /// Why, if a reason was given with the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
     /// The instance's own.
@@ -107,7 +107,7 @@ pub(super) struct OverrideEntry {
     status: Status,
     #[serde(flatten)]
     details: OverrideDetails,
-    /// The life that it is for; `None`: whoever has the id.
+    /// The life that it is for; `None`: the present holder of the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     incarnation: Option<Incarnation>,
     /// Whether an instance is registered that it is for.

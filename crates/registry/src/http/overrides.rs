@@ -3,7 +3,7 @@
 //! It is written beside the instance, not into it, so that heartbeats do not undo it; the instance learns of it from the
 //! reply to its next heartbeat, gateways learn of it from etcd. It is for the incarnation that holds the id when it is
 //! given, and ends with that: a container that gets the same address later has done nothing. With `outlives` it stays
-//! until it is taken back, whoever has the id.
+//! until it is taken back, the present holder of the id.
 
 use std::time::SystemTime;
 

@@ -11,7 +11,7 @@
 //!
 //! *No* is said by etcd alone: another registry may have registered the life a moment ago, and the mirror not know it yet.
 //!
-//! *A beginning is wanted by somebody.* A heartbeat that waits in a registry that was stopped has been given up by its
+//! *A beginning is wanted.* A heartbeat that waits in a registry that was stopped has been given up by its
 //! sender, whose connection is closed. One of a life that has been is harmless then, but one that begins a life would
 //! bring back an instance that may have left since. So before anything begins, the request steps aside for the connection
 //! that it came over: hyper drops a request whose connection turns out to be closed, and what would follow in a task of its
@@ -34,7 +34,7 @@ const LOOKS: usize = 3;
 // === impl Registrar ===
 
 impl Registrar {
-    /// Before a life begins: is whoever wants that still there? If not, this future is dropped.
+    /// Before a life begins: is its sender still there? If not, this future is dropped.
     pub(super) async fn begin(heartbeat: &Heartbeat) {
         if let Some(Life::New | Life::NewAs(_)) = heartbeat.life {
             // Each time, the connection is looked at before this future is polled again.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{Command, CommandFactory};
 
-/// Shorter names are near to words that anybody may use (`HOST` to `PORT`): of these only a wrong plural is noticed.
+/// Shorter names are near to words that any program may use (`HOST` to `PORT`): of these only a wrong plural is noticed.
 const LEN_MIN: usize = 6;
 
 /// Variables of one program that are near to one of another: where several programs share an environment, both are right.

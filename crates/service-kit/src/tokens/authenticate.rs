@@ -85,7 +85,7 @@ async fn verify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refuse
     if tokens.is_first(&signed.name, &signed.nonce, now) { Ok(Caller::Holder(grant)) } else { Err(refused()) }
 }
 
-/// The same for the form of older clients. With a condition it is refused, but its nonce is spent: whoever has recorded it
+/// The same for the form of older clients. With a condition it is refused, but its nonce is spent: a program that has recorded it
 /// cannot send it here without.
 async fn verify_legacy(tokens: &Tokens, signed: &legacy::Signed, request: &mut Request) -> Result<Caller, Refused> {
     let (now, refused) = (SystemTime::now(), || Refused::Signature(WRONG));

@@ -33,7 +33,7 @@ impl EtcdCluster {
     }
 
     /// Writes values until the database has reached its quota (`--quota-backend-bytes` among [`EtcdConfig::args`](super::EtcdConfig::args); choose a
-    /// small one), as somebody else would.
+    /// small one), as another program would.
     ///
     /// # Panics
     ///

@@ -17,7 +17,7 @@ pub(crate) enum Listeners {
     Own,
     /// The program's beside others (`SO_REUSEPORT`): it is started at once, and announced when it has one, too
     Shared,
-    /// Anybody's: what listens there is taken to be the program (a container's port, say)
+    /// Any program's: what listens there is taken to be the program (a container's port, say)
     Any,
 }
 

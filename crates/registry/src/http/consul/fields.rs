@@ -6,7 +6,7 @@
 //!
 //! | field | here |
 //! |---|---|
-//! | `EnableTagOverride` | nobody else changes a tag: there is no catalog beside the registration |
+//! | `EnableTagOverride` | no other program changes a tag: there is no catalog beside the registration |
 //! | `TaggedAddresses` | an instance has one address |
 //! | `Weights.Warning` | a warning is no weight of its own |
 //! | `Check.Name`, `Check.Notes` | not kept |
@@ -75,12 +75,12 @@ const CHECK: Fields = Fields {
         "DeregisterCriticalServiceAfter",
     ],
     refused: &[
-        ("Script", "nobody runs a script here; report by check/pass, warn and fail"),
-        ("Args", "nobody runs a script here; report by check/pass, warn and fail"),
-        ("ScriptArgs", "nobody runs a script here; report by check/pass, warn and fail"),
-        ("Shell", "nobody runs a script here; report by check/pass, warn and fail"),
-        ("DockerContainerID", "nobody looks into a container here; report by check/pass, warn and fail"),
-        ("OSService", "nobody looks at services of an operating system here; report by check/pass, warn and fail"),
+        ("Script", "no script runs here; report by check/pass, warn and fail"),
+        ("Args", "no script runs here; report by check/pass, warn and fail"),
+        ("ScriptArgs", "no script runs here; report by check/pass, warn and fail"),
+        ("Shell", "no script runs here; report by check/pass, warn and fail"),
+        ("DockerContainerID", "containers are not looked into here; report by check/pass, warn and fail"),
+        ("OSService", "services of an operating system are not looked at here; report by check/pass, warn and fail"),
         ("AliasNode", "a check cannot stand for another one here"),
         ("AliasService", "a check cannot stand for another one here"),
     ],
