@@ -29,17 +29,16 @@
 //! [`FRESH_MAX`](crate::mirror::FRESH_MAX), it is no witness, and etcd is read instead.
 
 mod lease_ttl;
+mod leave;
 mod life;
 mod orders;
 mod remarks;
+mod report;
 
 use std::time::Duration;
 
-use discovery::{
-    Incarnation, Instance, InstanceKey, LeaseId, Life, Reason, Revision, Status, Ttl, heartbeat::HeartbeatReply,
-};
-use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Left, Registration};
-use service_kit::tokens::Action;
+use discovery::{Instance, InstanceKey, LeaseId, Life, Revision, Status, Ttl, heartbeat::HeartbeatReply};
+use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::orders::Order;
@@ -51,7 +50,7 @@ use crate::{
     error::RegistryError,
     heard::Heard,
     holders::{Claimant, Holders},
-    metrics::{Metrics, Outcome, Refused},
+    metrics::{Metrics, Outcome},
     mirror::Mirror,
 };
 
@@ -186,60 +185,6 @@ impl Registrar {
         Ok(held.await?.and_then(|held| held.instance))
     }
 
-    /// Takes a heartbeat that says no more than how the instance is, and keeps it as it was registered; false when it is
-    /// not registered (any more).
-    ///
-    /// # Errors
-    ///
-    /// As [`Registrar::accept`].
-    pub async fn report(
-        &self,
-        key: InstanceKey,
-        status: Status,
-        reason: Option<Reason>,
-    ) -> Result<bool, RegistryError> {
-        self.admission.authorize(&key, Action::Register)?;
-        let this = self.clone();
-        let work = move |deadline| async move {
-            let result = this.until(deadline).commit_report(key, status, reason).await;
-            if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {
-                this.metrics.count(counted);
-            }
-            result
-        };
-        let result = self.bounds.run(work).await;
-        Ok(result.inspect_err(|error| self.metrics.count_not_begun(error))?.is_some())
-    }
-
-    async fn commit_report(
-        &self,
-        key: InstanceKey,
-        status: Status,
-        reason: Option<Reason>,
-    ) -> Result<Option<Outcome>, RegistryError> {
-        let held = self.known(&key).await?;
-        let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
-        match self.etcd.keep_alive(lease).await {
-            Ok(ttl) => {
-                self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default(), None);
-                self.heard.keep(&key, lease, Instant::now());
-            }
-            Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
-            Err(source) => return Err(failed("keep the lease alive")(source)),
-        }
-        let said = Instance { status, reason: reason.filter(|_| status != Status::Passing), ..instance.clone() };
-        let round = if self.remarks.is_news(&key, &instance, &said, Instant::now()) {
-            let heartbeat = Heartbeat { key: key.clone(), instance: said, ttl: Ttl::default(), life: None };
-            self.update(&heartbeat, lease).await?
-        } else {
-            self.confirm(&key, lease).await?
-        };
-        let Round::Committed(Committed { outcome, lease, .. }) = round else { return Ok(None) };
-        let ordered = self.mirror.look().overridden(&key, Some(lease));
-        self.dialects.follow(&key, lease, ordered.is_some(), !matches!(outcome, Outcome::KeptAlive)).await;
-        Ok(Some(outcome))
-    }
-
     /// From now on the instance lives for its TTL, unless it says that it leaves.
     fn hear(&self, key: &InstanceKey, status: Status, ttl: Ttl, life: Option<Life>) {
         match status {
@@ -254,48 +199,6 @@ impl Registrar {
         let interval = ttl.heartbeat_interval();
         let share = if self.bounds.is_busy() { rand::random_range(0.5..1.0) } else { 1.0 };
         u64::try_from(interval.mul_f64(share).as_millis()).expect("less than an hour")
-    }
-
-    /// Ends a registration at once; the revision from which on it is gone.
-    ///
-    /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that
-    /// it left; above all the registries that have heard it, which would [restore](crate::restore) it otherwise. Deletes
-    /// the key then, then revokes its lease unless that holds other keys, too: one that was granted elsewhere may. A
-    /// heartbeat that comes later and does not say of which life it is registers the instance again.
-    ///
-    /// With `only`, what another life holds is not touched.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError::AnotherIncarnation`]; else as [`Registrar::accept`].
-    pub async fn deregister(&self, key: InstanceKey, only: Option<Incarnation>) -> Result<Revision, RegistryError> {
-        self.admission.authorize(&key, Action::Register)?;
-        self.heard.leave(&key, only);
-        let this = self.clone();
-        let work = move |deadline| async move {
-            let left = this.until(deadline).leave(&key, only).await;
-            this.metrics.count_deregistration(left.as_ref().copied());
-            let gone_at = left?;
-            if gone_at > Revision::default() {
-                tracing::info!(parent: None, %key, revision = %gone_at, "instance deregistered");
-                this.mirror.commit(key, gone_at, None);
-            }
-            Ok(gone_at.max(this.mirror.look().revision()))
-        };
-        let result = self.bounds.run(work).await;
-        result.inspect_err(|error| self.metrics.count_deregistration_not_begun(error))
-    }
-
-    /// The work of [`Registrar::deregister`]: the revision at which the key was deleted, 0 when there was none.
-    async fn leave(&self, key: &InstanceKey, only: Option<Incarnation>) -> Result<Revision, RegistryError> {
-        let left = match only {
-            Some(incarnation) => self.etcd.leave_as(key, incarnation.0).await,
-            None => self.etcd.leave(key).await.map(Left::At),
-        };
-        match left.map_err(failed("deregister the instance"))? {
-            Left::At(gone_at) => Ok(gone_at),
-            Left::Another(held) => Err(self.refuse(Refused::Deregistration, key, &held)),
-        }
     }
 
     async fn commit(&self, heartbeat: &Heartbeat, deadline: Instant) -> Result<Committed, RegistryError> {
