@@ -79,8 +79,8 @@ impl BrokenKind {
     }
 }
 
-/// Takes in how a response has ended, which is nothing new for most. `is_clients` says that the instance may have broken it off for its client's sake: because it
-/// was waited for so long, or because the instance did not want all of the request.
+/// Takes in how a response has ended. `is_clients` says that the instance may have broken it off for its client's sake:
+/// because it was waited for so long, or because the instance did not want all of the request.
 pub(crate) fn conclude(
     gateway: &Gateway,
     service: &Service,

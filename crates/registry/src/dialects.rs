@@ -52,6 +52,12 @@ impl Dialects {
         Self { etcd, checks: Arc::default() }
     }
 
+    /// The same, for work that is to end at `deadline`.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { etcd: self.etcd.until(deadline), checks: Arc::clone(&self.checks) }
+    }
+
     /// A heartbeat has been committed: `written` says whether it wrote the instance, and its views with it.
     pub async fn follow(&self, key: &InstanceKey, lease: LeaseId, overridden: bool, written: bool) {
         if !self.etcd.speaks() {

@@ -156,7 +156,8 @@ impl Registrar {
 
     /// The same, for work that is to end at `deadline`.
     fn until(&self, deadline: Instant) -> Self {
-        Self { etcd: self.etcd.until(deadline), ..self.clone() }
+        let dialects = self.dialects.until(deadline);
+        Self { etcd: self.etcd.until(deadline), dialects, ..self.clone() }
     }
 
     /// The work of [`Registrar::accept`]: what was committed, and the status that the instance has by it.

@@ -14,8 +14,8 @@
 //!   promises that.
 //! - An answer comes within the deadline, also from a database that is gone, frozen, locked or full: then it is 503 with
 //!   `Retry-After`.
-//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical` with the same reason, so that the gateway sends
-//!   its requests elsewhere; both end by themselves when it is back.
+//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical` with the same reason, so that
+//!   the gateway sends its requests elsewhere; both end by themselves when it is back.
 //! - Start order does not matter: the database, the registries and other instances may come later.
 //! - No name and no address is ever in a log.
 

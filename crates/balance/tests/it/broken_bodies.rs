@@ -1,17 +1,28 @@
 //! What breaks after the head of a response counts as what breaks before.
 
 use testkit::{
-    upstream::{Reply, Upstream},
+    upstream::{Conversation, Listener, Reply, Upstream},
     wait::{SOON, wait_until},
 };
 
-use crate::support::{Gateway, RealServer};
+use crate::support::{Client, Gateway, RealServer};
 
 const GET: &str = "GET /mail HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
 
 fn broken(gateway: &Gateway, reason: &str) -> u64 {
     gateway.metric(&format!("balance_responses_broken{{service=\"mail\",reason=\"{reason}\"}}"))
+}
+
+/// A response of which the client has the head, and the instance still owes most.
+async fn begun(gateway: &Gateway, upstream: &mut Listener) -> (Client, Conversation) {
+    let mut client = gateway.connect().await;
+    client.send(GET).await;
+    let mut conversation = upstream.accept().await;
+    conversation.read_request().await.unwrap().unwrap();
+    conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
+    client.head_only().await;
+    (client, conversation)
 }
 
 #[tokio::test]
@@ -79,12 +90,7 @@ async fn a_client_that_leaves_in_a_response_is_not_the_fault_of_its_instance() {
     let mut upstream = Upstream::listen().await;
     let mut gateway = Gateway::before(&[upstream.address()], &[]);
     gateway.set_policy("mail", r#"{"health":{"passive":{"consecutive_failures":1}}}"#);
-    let mut client = gateway.connect().await;
-    client.send(GET).await;
-    let mut conversation = upstream.accept().await;
-    conversation.read_request().await.unwrap().unwrap();
-    conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
-    client.head_only().await;
+    let (client, conversation) = begun(&gateway, &mut upstream).await;
     client.reset();
     conversation.closed().await;
     let all = ["closed", "stalled", "malformed", "slow_client"].map(|reason| broken(&gateway, reason));
@@ -97,12 +103,7 @@ async fn a_client_that_leaves_does_not_make_up_for_responses_that_break() {
     let mut gateway = Gateway::before(&[upstream.address()], &[]);
     gateway.set_policy("mail", r#"{"health":{"passive":{"consecutive_failures":2}}}"#);
     for breaks in [true, false, true] {
-        let mut client = gateway.connect().await;
-        client.send(GET).await;
-        let mut conversation = upstream.accept().await;
-        conversation.read_request().await.unwrap().unwrap();
-        conversation.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello").await;
-        client.head_only().await;
+        let (mut client, conversation) = begun(&gateway, &mut upstream).await;
         if breaks {
             drop(conversation);
             client.rest().await;

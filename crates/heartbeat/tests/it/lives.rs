@@ -1,5 +1,6 @@
 //! A heartbeat says of which life it is, and obeys what is said about it.
 
+use heartbeat::Heartbeat;
 use serde_json::json;
 use testkit::wait::{SOON, wait_until};
 
@@ -75,14 +76,21 @@ async fn a_life_that_has_ended_is_followed_by_a_new_one_at_once() {
     wait_until_registered(&heartbeat, true).await;
 }
 
-#[tokio::test]
-async fn an_instance_whose_id_another_one_has_says_so_does_not_fight_and_is_back_when_that_ends() {
+/// One that was registered, and whose id another one has now.
+async fn displaced() -> (FakeRegistry, Heartbeat) {
     let registry = FakeRegistry::answering(reply(FIRST));
     let heartbeat = announce(&options(&[&registry]));
     wait_until_registered(&heartbeat, true).await;
     registry.answer(Answer::Problem(409, "another_incarnation"));
     let state = heartbeat.state();
     wait_until("displaced", SOON, || async { state.borrow().is_displaced() }).await;
+    (registry, heartbeat)
+}
+
+#[tokio::test]
+async fn an_instance_whose_id_another_one_has_says_so_does_not_fight_and_is_back_when_that_ends() {
+    let (registry, heartbeat) = displaced().await;
+    let state = heartbeat.state();
     assert!(!state.borrow().registered);
     registry.forget();
     registry.wait_for_heartbeats(2).await;
@@ -96,12 +104,7 @@ async fn an_instance_whose_id_another_one_has_says_so_does_not_fight_and_is_back
 
 #[tokio::test]
 async fn who_was_displaced_takes_nothing_away_when_it_leaves() {
-    let registry = FakeRegistry::answering(reply(FIRST));
-    let heartbeat = announce(&options(&[&registry]));
-    wait_until_registered(&heartbeat, true).await;
-    registry.answer(Answer::Problem(409, "another_incarnation"));
-    let state = heartbeat.state();
-    wait_until("displaced", SOON, || async { state.borrow().is_displaced() }).await;
+    let (registry, heartbeat) = displaced().await;
     heartbeat.deregister().await;
     let is_named = |received: &crate::fake_registry::Received| {
         received.if_match.as_deref() == Some("\"00000000000000a1\"") || received.life.as_deref() == Some(FIRST)

@@ -1,7 +1,8 @@
 //! How many instances a service may have, how many services a token, and how much of etcd they may take.
 //!
-//! The numbers are asked only for an instance that is not there yet, the bytes only for a value that grows. They come from the mirror, which is milliseconds behind: of
-//! many that come at the same instant some may pass beyond the bound. It is there to bound memory, not to count seats.
+//! The numbers are asked only for an instance that is not there yet, the bytes only for a value that grows. They come from
+//! the mirror, which is milliseconds behind: of many that come at the same instant some may pass beyond the bound. It is
+//! there to bound memory, not to count seats.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -11,8 +11,8 @@
 //! carries an `id`, the service's index. A client that comes back with it as `Last-Event-ID` (a browser's `EventSource`
 //! does so by itself), at this replica or another, gets what it missed; if that can no longer be told, a reset.
 //!
-//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes, which is made when it
-//! has taken what was before. One that does not read at all loses its connection ([`service_kit::serve`]).
+//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes, which
+//! is made when it has taken what was before. One that does not read at all loses its connection ([`service_kit::serve`]).
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

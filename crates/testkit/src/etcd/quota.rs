@@ -32,8 +32,8 @@ impl EtcdCluster {
         self.metric(index, &format!("grpc_server_started_total{{{labels}}}")).await
     }
 
-    /// Writes values until the database has reached its quota (`--quota-backend-bytes` among [`EtcdConfig::args`](super::EtcdConfig::args); choose a
-    /// small one), as another program would.
+    /// Writes values until the database has reached its quota (`--quota-backend-bytes` among
+    /// [`EtcdConfig::args`](super::EtcdConfig::args); choose a small one), as another program would.
     ///
     /// # Panics
     ///
