@@ -276,10 +276,8 @@ impl Registrar {
     async fn register(&self, heartbeat: &Heartbeat, seen: Option<Held>) -> Result<Round, RegistryError> {
         let Heartbeat { key, instance, ttl, .. } = heartbeat;
         let reserved = self.admission.reserve(key, instance, self.etcd.bytes_of(key, instance))?;
-        match self.etcd.claim(key, instance, *ttl, seen.as_ref()).await {
-            Ok(claim) => self.claimed(heartbeat, claim, reserved),
-            Err(source) => Err(failed("register the instance")(charged(reserved, source))),
-        }
+        let claim = self.etcd.claim(key, instance, *ttl, seen.as_ref()).await;
+        self.claimed(heartbeat, claim.map_err(failed("register the instance"))?, reserved)
     }
 
     fn claimed(&self, heartbeat: &Heartbeat, claim: Claim, reserved: Reservation) -> Result<Round, RegistryError> {
@@ -322,7 +320,7 @@ impl Registrar {
                 self.find(key).await.map(Round::Again)
             }
             Err(EtcdError::Update { source: CallError::Contended, .. }) => Err(RegistryError::Contended(key.clone())),
-            Err(source) => Err(failed("update the instance")(charged(reserved, source))),
+            Err(source) => Err(failed("update the instance")(source)),
         }
     }
 
@@ -349,14 +347,6 @@ impl Registrar {
         let held = Held { instance: Some(heartbeat.instance.clone()), lease: Some(lease), modified: revision };
         self.mirror.commit(heartbeat.key.clone(), revision, Some(held));
     }
-}
-
-/// A write whose answer is missing may have been done, and counts.
-fn charged(reserved: Reservation, error: EtcdError) -> EtcdError {
-    if matches!(error.cause(), Some(CallError::Unavailable { .. })) {
-        reserved.done();
-    }
-    error
 }
 
 /// Says what was asked of etcd when it did not do it.

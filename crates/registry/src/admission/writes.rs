@@ -11,7 +11,9 @@
 //!
 //! Each is a [bucket](super::buckets) that holds [`MINUTES_AT_ONCE`] minutes' worth, so that a fleet can come back at once. A heartbeat
 //! that changes nothing writes nothing and costs nothing. A deletion costs nothing either: there is one at most for each write, and an
-//! instance that leaves must not be held back. What is refused, or fails in etcd, is given back.
+//! instance that leaves must not be held back. What is refused, or fails in etcd, is given back, also when only the
+//! answer is missing: otherwise an outage of etcd, in which every instance tries again and again, would use up what its return
+//! needs.
 //!
 //! What lives in etcd at the same time has bounds, too: [`super::quotas`] for registrations, [`crate::settings`] for settings.
 //! The defaults of three registries fit into 512 MiB with a history of one to two hours, which is what `muster up` and

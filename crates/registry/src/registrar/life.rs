@@ -20,7 +20,7 @@
 use discovery::{Address, Incarnation, InstanceKey, LeaseId, Life, Status};
 use discovery_etcd::{EtcdError, Held};
 
-use super::{Heartbeat, Registrar, Round, charged, failed};
+use super::{Heartbeat, Registrar, Round, failed};
 use crate::{
     error::RegistryError,
     holders::Claimant,
@@ -91,7 +91,7 @@ impl Registrar {
             Err(EtcdError::Register { source, .. }) if source.is_lease_gone() => {
                 Err(RegistryError::IncarnationEnded { key: key.clone(), incarnation: Incarnation(lease) })
             }
-            Err(source) => Err(failed("register the instance")(charged(reserved, source))),
+            Err(source) => Err(failed("register the instance")(source)),
         }
     }
 
