@@ -30,7 +30,7 @@ pub(crate) fn identity(place: &Place) -> Option<String> {
         Place::Mysql(_) => place.to_string().to_ascii_lowercase(),
         Place::Sqlite(file) => of_file(place.folder()?, file).ok()?,
     };
-    Some(hex(&digest(&SHA256, text.as_bytes()).as_ref()[..6]))
+    Some(hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..6]))
 }
 
 /// This start of this kernel, the folder as that kernel knows it (whatever it is called in a container), and the file's name.
@@ -41,10 +41,6 @@ fn of_file(folder: &Path, file: &Path) -> std::io::Result<String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let name = file.file_name().unwrap_or_default();
     Ok(format!("{} {} {} {}", kernel.trim(), folder.dev(), folder.ino(), name.display()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Looks, once this instance is registered, whether another one has another outbox than `own`, until one does; says so once.

@@ -30,7 +30,7 @@ pub async fn run(etcd: Etcd, mirror: Mirror) -> Infallible {
         if !mirror.is_fresh() {
             continue;
         }
-        for (key, order) in ended.due(of_nobody(&mirror), Instant::now()) {
+        for (key, order) in ended.due(of_no_instance(&mirror), Instant::now()) {
             match etcd.end_override(&key, &order).await {
                 Ok(true) => tracing::info!(%key, %order, "an operator's override has ended with its incarnation"),
                 Ok(false) => {}
@@ -40,13 +40,13 @@ pub async fn run(etcd: Etcd, mirror: Mirror) -> Infallible {
     }
 }
 
-fn of_nobody(mirror: &Mirror) -> Vec<(InstanceKey, Override)> {
+fn of_no_instance(mirror: &Mirror) -> Vec<(InstanceKey, Override)> {
     let view = mirror.look();
-    let is_of_nobody = |key: &InstanceKey, order: &Override| {
+    let is_of_no_instance = |key: &InstanceKey, order: &Override| {
         let lease = view.held(key).and_then(|held| held.lease);
         order.incarnation.is_some() && !order.applies_to(lease)
     };
-    let found = view.overrides().filter(|(key, order)| is_of_nobody(key, order));
+    let found = view.overrides().filter(|(key, order)| is_of_no_instance(key, order));
     found.map(|(key, order)| (key.clone(), order.clone())).collect()
 }
 

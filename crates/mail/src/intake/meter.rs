@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fmt::Write as _,
     io::{self, Read},
     rc::Rc,
 };
@@ -46,11 +45,7 @@ impl Meter {
 
     /// SHA-256 of everything, in hexadecimal.
     pub(super) fn fingerprint(&self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.hash.borrow().clone().finish().as_ref() {
-            let _infallible = write!(text, "{byte:02x}");
-        }
-        text
+        hex::encode(self.hash.borrow().clone().finish())
     }
 }
 
