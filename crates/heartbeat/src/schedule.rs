@@ -29,10 +29,8 @@ const REFUSED_MAX: Duration = Duration::from_secs(10);
 /// Between the end of one heartbeat and the next, even if the status changes all the time.
 const GAP: Duration = Duration::from_millis(50);
 
-/// The longest that a registry is left alone because it asked for it, but for [`SPREAD_MIN`].
-const HELD_MAX: Duration = Duration::from_secs(2);
-/// The least time over which those who were asked to wait are spread.
-const SPREAD_MIN: Duration = Duration::from_millis(250);
+/// The longest that a registry is left alone because it asked for it, but for the spread: an eighth of it at least.
+pub(crate) const HELD_MAX: Duration = Duration::from_secs(2);
 
 /// How a heartbeat went, as far as the next one depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,15 +113,23 @@ impl Schedule {
         }
     }
 
+    /// How long to leave a registry alone that asked for `retry_after`: no longer than until the next heartbeat would be due,
+    /// whatever it asks for, so that a short lease is not waited to its end.
+    pub(crate) fn held(&self, retry_after: Duration, draw: f64) -> Duration {
+        held(retry_after, HELD_MAX.min(self.ttl.heartbeat_interval()), draw)
+    }
+
     /// The same for a heartbeat that cannot wait, because the status has changed; `ended` is when the last one did.
     pub(crate) fn at_once(ended: Instant, now: Instant) -> Instant {
         now.max(ended + GAP)
     }
 }
 
-/// How long to leave a registry alone that asked for `retry_after`; `draw` is uniform in `0.0..=1.0`.
-pub(crate) fn held(retry_after: Duration, draw: f64) -> Duration {
-    let spread = retry_after.min(HELD_MAX.saturating_sub(retry_after)).max(SPREAD_MIN);
+/// How long to leave a registry alone that asked for `retry_after`, if `longest` is the longest but for the spread; `draw` is
+/// uniform in `0.0..=1.0`.
+pub(crate) fn held(retry_after: Duration, longest: Duration, draw: f64) -> Duration {
+    let retry_after = retry_after.min(longest);
+    let spread = retry_after.min(longest - retry_after).max(longest / 8);
     retry_after + spread.mul_f64(draw.clamp(0.0, 1.0))
 }
 
@@ -204,11 +210,14 @@ mod tests {
     #[test]
     fn who_is_asked_to_wait_waits_at_least_that_long_and_never_until_the_lease_has_ended() {
         for (asked_ms, latest_ms) in [(250, 500), (500, 1000), (1000, 2000), (1500, 2000), (1900, 2150), (2000, 2250)] {
-            assert_eq!(held(ms(asked_ms), 0.0), ms(asked_ms));
-            assert_eq!(held(ms(asked_ms), 1.0), ms(latest_ms));
+            assert_eq!(schedule().held(ms(asked_ms), 0.0), ms(asked_ms));
+            assert_eq!(schedule().held(ms(asked_ms), 1.0), ms(latest_ms));
         }
-        // A heartbeat that is due after 2 s and answered with 503, and the next one, within the TTL of 5 s.
-        assert!(ms(2000) + held(ms(2000), 1.0) < Ttl::default().get());
+        // A heartbeat that is due after two fifths of the TTL and refused, and the answer to the next one, within the TTL.
+        for ttl in [Ttl::MIN, Ttl::from_millis(3000).unwrap(), Ttl::default(), Ttl::MAX] {
+            let schedule = Schedule::new(ttl);
+            assert!(ttl.heartbeat_interval() + schedule.held(ms(3_600_000), 1.0) < ttl.get(), "{ttl}");
+        }
     }
 
     #[test]

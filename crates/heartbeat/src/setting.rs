@@ -179,7 +179,8 @@ impl Follower {
         tracing::debug!(key = %self.key, error = %chain(error), "setting not read here");
         match error {
             HeartbeatError::Busy { retry_after, .. } => {
-                let until = now + schedule::held(*retry_after, rand::rng().random_range(0.0..=1.0));
+                let pause = schedule::held(*retry_after, schedule::HELD_MAX, rand::rng().random_range(0.0..=1.0));
+                let until = now + pause;
                 self.registries.asked_to_wait(index, now, until);
             }
             _ => self.registries.failed(index, now),

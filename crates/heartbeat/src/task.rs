@@ -19,7 +19,7 @@ use crate::{
     life::Lives,
     news,
     registries::Registries,
-    schedule::{self, Schedule, Verdict},
+    schedule::{Schedule, Verdict},
 };
 
 /// The wish to leave.
@@ -229,7 +229,7 @@ impl Task {
         tracing::debug!(service = %self.service, error = %service_kit::chain(error), "heartbeat not taken");
         match error {
             HeartbeatError::Busy { retry_after, .. } => {
-                let until = now + schedule::held(*retry_after, rand::rng().random_range(0.0..=1.0));
+                let until = now + self.schedule.held(*retry_after, rand::rng().random_range(0.0..=1.0));
                 self.registries.asked_to_wait(index, now, until);
             }
             _ => self.registries.failed(index, now),

@@ -188,6 +188,18 @@ impl Admission {
         reserved.inspect_err(|denied| self.count(denied))
     }
 
+    /// Makes room for writing an override of `key`: `bytes` of its value.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Overrides`], [`Denied::Writes`].
+    pub fn reserve_override(&self, key: &InstanceKey, bytes: usize) -> Result<Reservation, Denied> {
+        let fits = self.0.quotas.check_override(&self.0.mirror.look(), key).inspect_err(|denied| self.count(denied));
+        let override_key = key.override_key();
+        let bytes = override_key.len() + bytes;
+        fits.and_then(|()| self.reserve_key(Kind::Instances, override_key, bytes))
+    }
+
     /// Makes room for writing `bytes` under another key than an instance's.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! That is for a heartbeat that does not say of which life it is, from the plainest client. One that does is taken for no
-//! other life: see `life`.
+//! other life (see `life`), and keeps the TTL with which that began: another lease would be another life.
 //!
 //! Whatever turns out not to be as known is looked at again, with what etcd said it is: a few rounds, then the caller
 //! is asked to come back.
@@ -94,6 +94,8 @@ struct Committed {
     lease: LeaseId,
     /// The revision at which the key is known to be as the heartbeat says.
     revision: Revision,
+    /// For how long: what was asked for, or what the life has.
+    ttl: Ttl,
 }
 
 /// What one round came to.
@@ -101,6 +103,15 @@ enum Round {
     Committed(Committed),
     /// The key is not as known, but like this.
     Again(Option<Held>),
+}
+
+// === impl Heartbeat ===
+
+impl Heartbeat {
+    /// Whether it begins a life.
+    fn begins(&self) -> bool {
+        matches!(self.life, Some(Life::New | Life::NewAs(_)))
+    }
 }
 
 // === impl Registrar ===
@@ -130,10 +141,12 @@ impl Registrar {
     /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
     /// nevertheless; the same heartbeat again is harmless.
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
-        let (ttl, answer_at) = (heartbeat.ttl, self.bounds.limits().heartbeat_deadline(heartbeat.ttl));
+        let answer_at = self.bounds.limits().heartbeat_deadline(heartbeat.ttl);
         self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
         Self::begin(&heartbeat).await;
-        self.hear(&heartbeat.key, heartbeat.instance.status, ttl, heartbeat.life);
+        if !heartbeat.begins() {
+            self.hear(&heartbeat);
+        }
         let (key, address) = (heartbeat.key.clone(), heartbeat.instance.address.clone());
         let this = self.clone();
         let work = move |deadline| async move {
@@ -142,7 +155,7 @@ impl Registrar {
             result
         };
         let result = self.bounds.run_until(answer_at, work).await;
-        let (Committed { revision, lease, .. }, status) =
+        let (Committed { revision, lease, ttl, .. }, status) =
             result.inspect_err(|error| self.metrics.count_not_begun(error))?;
         Ok(HeartbeatReply {
             ttl_ms: ttl.as_millis(),
@@ -166,6 +179,10 @@ impl Registrar {
             Ok(committed) => committed,
             Err(error) => return Err(self.not_heard(&heartbeat, error)),
         };
+        if heartbeat.begins() {
+            // Not before: until then the id, and what is heard of it, is another life's.
+            self.hear(&heartbeat);
+        }
         self.heard.keep(&heartbeat.key, committed.lease, Instant::now());
         let ordered = self.mirror.look().overridden(&heartbeat.key, Some(committed.lease));
         let written = !matches!(committed.outcome, Outcome::KeptAlive);
@@ -187,10 +204,10 @@ impl Registrar {
     }
 
     /// From now on the instance lives for its TTL, unless it says that it leaves.
-    fn hear(&self, key: &InstanceKey, status: Status, ttl: Ttl, life: Option<Life>) {
-        match status {
+    fn hear(&self, Heartbeat { key, instance, ttl, life }: &Heartbeat) {
+        match instance.status {
             Status::Draining => self.heard.forget(key),
-            Status::Passing | Status::Degraded | Status::Critical => self.heard.note(key, ttl, life, Instant::now()),
+            Status::Passing | Status::Degraded | Status::Critical => self.heard.note(key, *ttl, *life, Instant::now()),
         }
     }
 
@@ -259,7 +276,7 @@ impl Registrar {
         ttl: Duration,
     ) -> Result<Round, RegistryError> {
         let next = async {
-            if ttl.as_secs() != self.lease_ttl.wanted_secs(heartbeat.ttl) {
+            if heartbeat.life.is_none() && ttl.as_secs() != self.lease_ttl.wanted_secs(heartbeat.ttl) {
                 return self.replace(heartbeat, held).await;
             }
             let Heartbeat { key, instance, .. } = heartbeat;
@@ -267,9 +284,16 @@ impl Registrar {
             if held.instance.is_none_or(is_news) {
                 return self.update(heartbeat, lease).await;
             }
-            self.confirm(key, lease).await
+            self.confirm(heartbeat, lease).await
         };
-        next.await.map_err(|error| error.holding(Duration::from_secs(ttl.as_secs())))
+        match next.await {
+            Ok(Round::Committed(committed)) if committed.lease == lease => {
+                // etcd's shortest lease may be longer than what the instance asked for, and counts on.
+                let ttl = Ttl::try_from(ttl).map_or(heartbeat.ttl, |ttl| ttl.min(heartbeat.ttl));
+                Ok(Round::Committed(Committed { ttl, ..committed }))
+            }
+            next => next.map_err(|error| error.holding(Duration::from_secs(ttl.as_secs()))),
+        }
     }
 
     /// Grants and puts, if the key is still as `seen`.
@@ -287,7 +311,7 @@ impl Registrar {
                 reserved.done();
                 tracing::info!(parent: None, %key, %instance, %lease, %revision, "instance registered");
                 self.note(heartbeat, registration);
-                Ok(Round::Committed(Committed { outcome: Outcome::Registered, lease, revision }))
+                Ok(Round::Committed(Committed { outcome: Outcome::Registered, lease, revision, ttl: heartbeat.ttl }))
             }
             Claim::Taken(held) => Ok(Round::Again(held)),
         }
@@ -314,7 +338,7 @@ impl Registrar {
                 reserved.done();
                 tracing::info!(parent: None, %key, %instance, %revision, "instance updated");
                 self.note(heartbeat, Registration { lease, revision });
-                Ok(Round::Committed(Committed { outcome: Outcome::Updated, lease, revision }))
+                Ok(Round::Committed(Committed { outcome: Outcome::Updated, lease, revision, ttl: heartbeat.ttl }))
             }
             Err(EtcdError::LeaseNotFound { .. } | EtcdError::NotRegistered { .. }) => {
                 self.find(key).await.map(Round::Again)
@@ -325,7 +349,7 @@ impl Registrar {
     }
 
     /// The lease lives; does the key still live by it, too?
-    async fn confirm(&self, key: &InstanceKey, lease: LeaseId) -> Result<Round, RegistryError> {
+    async fn confirm(&self, Heartbeat { key, ttl, .. }: &Heartbeat, lease: LeaseId) -> Result<Round, RegistryError> {
         let lives = |held: &Held| held.lease == Some(lease);
         let mut known = self.known(key).await?;
         if self.mirror.is_fresh() && !known.as_ref().is_some_and(lives) {
@@ -336,7 +360,7 @@ impl Registrar {
             Some(held) if lives(&held) => {
                 let shown = if self.mirror.is_fresh() { self.mirror.look().revision() } else { held.modified };
                 let revision = shown.max(held.modified);
-                Round::Committed(Committed { outcome: Outcome::KeptAlive, lease, revision })
+                Round::Committed(Committed { outcome: Outcome::KeptAlive, lease, revision, ttl: *ttl })
             }
             other => Round::Again(other),
         })

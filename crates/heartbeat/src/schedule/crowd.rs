@@ -99,7 +99,11 @@ fn play(per_second: u32) -> Seen {
             let verdict = Verdict::Accepted { next: instance.schedule.wish(&reply) };
             instance.schedule.next(verdict, started, ended, draw)
         } else {
-            instance.registries.asked_to_wait(0, ended, ended + held(RETRY_AFTER, rng.random_range(0.0..=1.0)));
+            instance.registries.asked_to_wait(
+                0,
+                ended,
+                ended + held(RETRY_AFTER, HELD_MAX, rng.random_range(0.0..=1.0)),
+            );
             let next = instance.schedule.next(Verdict::Failed, started, ended, draw);
             next.max(instance.registries.held_until(ended).unwrap_or(next))
         };
@@ -149,8 +153,9 @@ fn pauses_are_spread_evenly_over_their_interval() {
     for count in tenths {
         assert!((DRAWS / 10 * 85 / 100..=DRAWS / 10 * 115 / 100).contains(&count), "{tenths:?}");
     }
-    let waits: Vec<u128> =
-        (0..100).map(|_| held(Duration::from_secs(1), rng.random_range(0.0..=1.0)).as_millis() / 100).collect();
+    let waits: Vec<u128> = (0..100)
+        .map(|_| held(Duration::from_secs(1), HELD_MAX, rng.random_range(0.0..=1.0)).as_millis() / 100)
+        .collect();
     let different: std::collections::BTreeSet<_> = waits.iter().collect();
     assert!(
         different.len() >= 9,

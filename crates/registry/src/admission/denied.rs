@@ -10,7 +10,7 @@
 //! | the address of somebody else than the sender | 422 | `address_not_yours` |
 //! | nobody at the address says that it is that instance | 422 | `address_not_proven` |
 //! | too many addresses are being asked at once | 429 | `too_many_proofs` |
-//! | the service, or the token, has enough | 429 | `too_many_instances`, `too_many_services` |
+//! | the service, or the token, has enough | 429 | `too_many_instances`, `too_many_services`, `too_many_overrides` |
 //! | the client asks too often | 429 | `rate_limited` |
 //! | the client's network has as many waiting requests as one may have | 429 | `too_many_waiting` |
 //! | more would be written in a minute than may be | 429 | `too_many_writes` |
@@ -102,6 +102,16 @@ pub enum Denied {
         /// How many it may have.
         max: usize,
     },
+    /// The service has as many overrides as it may have instances.
+    #[error(
+        "{service} has {max} overrides already, and more are not allowed here; take back those of instances that are gone"
+    )]
+    Overrides {
+        /// Which service.
+        service: ServiceName,
+        /// How many it may have.
+        max: usize,
+    },
     /// The token has instances of as many services as it may.
     #[error("the token {token} has instances of {max} services already, and more are not allowed here")]
     Services {
@@ -161,7 +171,7 @@ pub enum Reason {
     Source,
     /// [`Denied::Unproven`], [`Denied::Busy`]
     Proof,
-    /// [`Denied::Instances`]
+    /// [`Denied::Instances`], [`Denied::Overrides`]
     Instances,
     /// [`Denied::Services`]
     Services,
@@ -196,7 +206,7 @@ impl Denied {
             Self::Name { .. } | Self::Unresolved { .. } => Reason::Name,
             Self::Source { .. } => Reason::Source,
             Self::Unproven { .. } | Self::Busy => Reason::Proof,
-            Self::Instances { .. } => Reason::Instances,
+            Self::Instances { .. } | Self::Overrides { .. } => Reason::Instances,
             Self::Services { .. } => Reason::Services,
             Self::Rate { .. } => Reason::Rate,
             Self::Waiting { .. } => Reason::Waiting,
@@ -228,6 +238,7 @@ impl From<&Denied> for Problem {
             Denied::Unproven { .. } => address("address_not_proven"),
             Denied::Busy => enough("too_many_proofs", BUSY_RETRY_AFTER),
             Denied::Instances { .. } => enough("too_many_instances", FULL_RETRY_AFTER),
+            Denied::Overrides { .. } => enough("too_many_overrides", FULL_RETRY_AFTER),
             Denied::Services { .. } => enough("too_many_services", FULL_RETRY_AFTER),
             Denied::Rate { retry_after, .. } => enough("rate_limited", *retry_after),
             Denied::Waiting { .. } => enough("too_many_waiting", BUSY_RETRY_AFTER),

@@ -15,11 +15,12 @@
 //! judges again before it connects.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use discovery::{Address, Host};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use service_kit::names::Names as Lookups;
 
 use super::denied::Denied;
@@ -122,9 +123,15 @@ fn is_here(address: &Address) -> bool {
     }
 }
 
-/// Whether `ip` is one of this machine's: only those can be listened on.
+/// Whether `ip` is one of this machine's, by its interfaces. Whether it could be listened on says less: where
+/// `net.ipv4.ip_nonlocal_bind` is set, as it is for addresses that move between machines, every one can.
 fn is_of_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+    let is_same = |interface: InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        Some(v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))? == ip)
+    };
+    ip.is_loopback() || getifaddrs().is_ok_and(|mut interfaces| interfaces.any(|one| is_same(one) == Some(true)))
 }
 
 #[cfg(test)]

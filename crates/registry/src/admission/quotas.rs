@@ -56,6 +56,19 @@ impl Quotas {
         Ok(())
     }
 
+    /// Whether there is room for an override of `key`: one that outlives its instance stays until it is taken back.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Overrides`].
+    pub fn check_override(&self, view: &View, key: &InstanceKey) -> Result<(), Denied> {
+        let others = view.overrides().filter(|(other, _)| other.service == key.service && *other != key).count();
+        if others >= self.instances_max {
+            return Err(Denied::Overrides { service: key.service.clone(), max: self.instances_max });
+        }
+        Ok(())
+    }
+
     /// Whether there is room for one more instance of `service`, announced with `token`.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Who is told, and from when on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use axum::http::Uri;
 use discovery::ServiceName;
@@ -17,6 +17,9 @@ pub struct AlertOptions {
     /// Who gets alerts by e-mail, through an instance of the service `mail`.
     #[arg(long, env = "REGISTRY_ALERT_MAIL", value_name = "ADDRESS")]
     pub alert_mail: Option<String>,
+    /// A file with the API token that `mail` asks for (scope `mail:send`). It is read for every message.
+    #[arg(long, env = "REGISTRY_ALERT_MAIL_TOKEN_FILE", value_name = "FILE", requires = "alert_mail")]
+    pub alert_mail_token_file: Option<PathBuf>,
     /// Where an alert sends people for more: the base URL of a gateway's admin side (`/explain?service=NAME` is appended), or any
     /// URL in which `{service}` stands for the name.
     #[arg(long, env = "REGISTRY_ALERT_LINK", value_name = "URL", value_parser = parse_link)]

@@ -4,15 +4,15 @@
 //! minutes. What is not taken by then is logged as lost, because the next message matters more. A way that does not work
 //! holds up its own messages, which stay in their order, and no other way's.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
-    http::{Request, Uri, header},
+    http::{HeaderValue, Request, Uri, header},
 };
 use discovery::{ServiceName, deadlines};
 use serde_json::{Value, json};
-use service_kit::{backoff::Backoff, chain, client::HttpClient};
+use service_kit::{Secret, backoff::Backoff, chain, client::HttpClient};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
@@ -36,6 +36,7 @@ pub struct Post(Arc<Inner>);
 struct Inner {
     webhook: Option<Uri>,
     mail: Option<String>,
+    mail_token: Option<PathBuf>,
     client: HttpClient,
     catalog: Catalog,
     sender: String,
@@ -51,9 +52,10 @@ impl Post {
     #[must_use]
     pub fn new(options: &AlertOptions, client: HttpClient, catalog: Catalog, sender: String) -> Self {
         let (webhook, mail) = (options.alert_webhook.clone(), options.alert_mail.clone());
+        let mail_token = options.alert_mail_token_file.clone();
         let links = Links::new(options.alert_link.clone());
         let (webhook_turn, mail_turn) = Default::default();
-        Self(Arc::new(Inner { webhook, mail, client, catalog, sender, links, webhook_turn, mail_turn }))
+        Self(Arc::new(Inner { webhook, mail, mail_token, client, catalog, sender, links, webhook_turn, mail_turn }))
     }
 
     /// Delivers by every way there is: a task for each, which ends with whether the message was taken. Dropping them ends the
@@ -65,7 +67,7 @@ impl Post {
             let (this, body) = (self.clone(), message.to_json(&self.0.sender, &self.0.links));
             ways.spawn(async move {
                 let _turn = this.0.webhook_turn.lock().await;
-                persist("webhook", || this.post(uri.clone(), &body)).await
+                persist("webhook", || this.post(uri.clone(), None, &body)).await
             });
         }
         if let Some(address) = &self.0.mail {
@@ -84,12 +86,13 @@ impl Post {
     async fn mail(&self, body: &Value) -> Result<(), String> {
         let mail: ServiceName = "mail".parse().expect("a service's name");
         let service = self.0.catalog.service(&mail);
+        let authorization = self.authorization()?;
         let entries = service.iter().flat_map(|service| &service.instances);
         let mut failure = "no instance of mail is registered and able to work".to_owned();
         for entry in entries.filter(|entry| entry.status().is_in_rotation()) {
             let url = format!("http://{}/", entry.registered.instance.address);
             let Ok(uri) = url.parse() else { continue };
-            match self.post(uri, body).await {
+            match self.post(uri, authorization.clone(), body).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -97,10 +100,20 @@ impl Post {
         Err(failure)
     }
 
-    async fn post(&self, uri: Uri, body: &Value) -> Result<(), String> {
+    /// What `mail` is shown, if it asks for a token.
+    fn authorization(&self) -> Result<Option<HeaderValue>, String> {
+        let Some(path) = &self.0.mail_token else { return Ok(None) };
+        let unusable = |reason: String| format!("cannot use the token in {}: {reason}", path.display());
+        let token = Secret::from_file(path).map_err(|error| unusable(error.to_string()))?;
+        let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
+        value.map(Some).map_err(|_| unusable("it is no token".to_owned()))
+    }
+
+    async fn post(&self, uri: Uri, authorization: Option<HeaderValue>, body: &Value) -> Result<(), String> {
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let request = Request::post(uri).header(header::CONTENT_TYPE, "application/json");
-        let request = request.body(Bytes::from(body.to_string())).map_err(|error| error.to_string())?;
+        let mut request = request.body(Bytes::from(body.to_string())).map_err(|error| error.to_string())?;
+        request.headers_mut().extend(authorization.map(|value| (header::AUTHORIZATION, value)));
         // Neither path nor query in an error: a webhook's are its password.
         match self.0.client.send(request, DEADLINE, ANSWER_MAX_BYTES).await {
             Ok(answer) if answer.status.is_success() => Ok(()),

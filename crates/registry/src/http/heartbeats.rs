@@ -11,6 +11,9 @@ use service_kit::{Problem, json::JsonBody};
 use super::{Api, condition::IfMatch, path::InstancePath};
 use crate::{error, registrar::Heartbeat};
 
+/// What an instance is told that would leave with the life that it is yet to begin.
+const NOT_NEW: &str = "is \"new\", but what leaves is not new; give the one that the last reply told, or none";
+
 /// What was written, and when: the answer to everything that is not a heartbeat.
 #[derive(Debug, Serialize)]
 pub(super) struct Written {
@@ -37,7 +40,8 @@ pub(super) async fn plain(
     if leaving {
         let only = match life {
             Some(Life::Of(incarnation) | Life::NewAs(incarnation)) => Some(incarnation),
-            Some(Life::New) | None => None,
+            Some(Life::New) => return Err(Problem::field("incarnation", NOT_NEW)),
+            None => None,
         };
         let revision = api.registrar.deregister(key, only).await?;
         return Ok(Json(PlainReply::Left(Written { revision: revision.0 })));

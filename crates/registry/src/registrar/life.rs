@@ -36,7 +36,7 @@ const LOOKS: usize = 3;
 impl Registrar {
     /// Before a life begins: is its sender still there? If not, this future is dropped.
     pub(super) async fn begin(heartbeat: &Heartbeat) {
-        if let Some(Life::New | Life::NewAs(_)) = heartbeat.life {
+        if heartbeat.begins() {
             // Each time, the connection is looked at before this future is polled again.
             for _ in 0..LOOKS {
                 tokio::task::yield_now().await;
@@ -126,9 +126,8 @@ impl Registrar {
 
     /// An address was written over another one, by a heartbeat that begins no life.
     pub(super) fn note_move(&self, heartbeat: &Heartbeat, before: Option<Address>, outcome: Outcome) {
-        let Heartbeat { key, instance, ttl, life } = heartbeat;
-        let is_beginning = matches!(life, Some(Life::New | Life::NewAs(_)));
-        if is_beginning || outcome == Outcome::KeptAlive {
+        let Heartbeat { key, instance, ttl, .. } = heartbeat;
+        if heartbeat.begins() || outcome == Outcome::KeptAlive {
             return;
         }
         if let Some(from) = before.filter(|before| *before != instance.address) {

@@ -5,10 +5,10 @@ use discovery_etcd::TakenBack;
 use service_kit::tokens::Action;
 
 use super::{Registrar, failed};
-use crate::{admission::writes::Kind, error::RegistryError, metrics::Refused};
+use crate::{error::RegistryError, metrics::Refused};
 
-/// What an override is charged with, in bytes: key, value, and the dialects that follow it.
-const OVERRIDE_BYTES: usize = 512;
+/// What an override is charged with beside its key and value, in bytes: the dialects that follow it.
+const DIALECTS_BYTES: usize = 256;
 
 /// An operator's word, as it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,6 @@ impl Registrar {
         let this = self.clone();
         let work = move |deadline| async move {
             let this = this.until(deadline);
-            let reserved = this.admission.reserve_key(Kind::Instances, key.override_key(), OVERRIDE_BYTES)?;
             let Some(held) = this.find(&key).await? else { return Err(RegistryError::NoSuchInstance(key)) };
             if order.incarnation.is_some_and(|wanted| held.lease != Some(wanted.0)) {
                 return Err(this.refuse(Refused::Override, &key, &held));
@@ -51,6 +50,7 @@ impl Registrar {
             let incarnation = held.lease.filter(|_| !outlives).map(Incarnation);
             let order = Override { status, incarnation, author, reason, at_ms: Some(at_ms) };
             order.check().map_err(RegistryError::Invalid)?;
+            let reserved = this.admission.reserve_override(&key, order.to_string().len() + DIALECTS_BYTES)?;
             let revision = this.etcd.put_override(&key, order.clone()).await.map_err(failed("write the override"))?;
             reserved.done();
             let (author, reason) = (order.author.as_deref(), order.reason.as_deref());

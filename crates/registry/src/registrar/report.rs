@@ -44,20 +44,19 @@ impl Registrar {
     ) -> Result<Option<Outcome>, RegistryError> {
         let held = self.known(&key).await?;
         let Some(Held { instance: Some(instance), lease: Some(lease), .. }) = held else { return Ok(None) };
-        match self.etcd.keep_alive(lease).await {
-            Ok(ttl) => {
-                self.hear(&key, status, Ttl::try_from(ttl).unwrap_or_default(), None);
-                self.heard.keep(&key, lease, Instant::now());
-            }
+        let ttl = match self.etcd.keep_alive(lease).await {
+            Ok(ttl) => Ttl::try_from(ttl).unwrap_or_default(),
             Err(EtcdError::LeaseNotFound { .. }) => return Ok(None),
             Err(source) => return Err(failed("keep the lease alive")(source)),
-        }
+        };
         let said = Instance { status, reason: reason.filter(|_| status != Status::Passing), ..instance.clone() };
-        let round = if self.remarks.is_news(&key, &instance, &said, Instant::now()) {
-            let heartbeat = Heartbeat { key: key.clone(), instance: said, ttl: Ttl::default(), life: None };
+        let heartbeat = Heartbeat { key: key.clone(), instance: said, ttl, life: None };
+        self.hear(&heartbeat);
+        self.heard.keep(&key, lease, Instant::now());
+        let round = if self.remarks.is_news(&key, &instance, &heartbeat.instance, Instant::now()) {
             self.update(&heartbeat, lease).await?
         } else {
-            self.confirm(&key, lease).await?
+            self.confirm(&heartbeat, lease).await?
         };
         let Round::Committed(Committed { outcome, lease, .. }) = round else { return Ok(None) };
         let ordered = self.mirror.look().overridden(&key, Some(lease));

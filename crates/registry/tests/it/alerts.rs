@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, http::StatusCode, routing::post};
+use axum::{
+    Json, Router,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use registry::config::Config;
 use serde_json::{Value, json};
 use testkit::{
@@ -21,13 +25,18 @@ const PASSING: &str = r#"{"address":"10.0.0.5:7070","ttl_ms":3600000}"#;
 struct Inbox {
     address: String,
     taken: Arc<Mutex<Vec<Value>>>,
+    /// `Authorization` of each.
+    proofs: Arc<Mutex<Vec<String>>>,
 }
 
 impl Inbox {
     async fn open(refusals: usize) -> Self {
         let (taken, left) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(refusals)));
-        let into = Arc::clone(&taken);
-        let take = async move |Json(body): Json<Value>| {
+        let (into, proofs) = (Arc::clone(&taken), Arc::<Mutex<Vec<String>>>::default());
+        let shown = Arc::clone(&proofs);
+        let take = async move |headers: HeaderMap, Json(body): Json<Value>| {
+            let proof = headers.get("authorization").map(|proof| proof.to_str().unwrap().to_owned());
+            shown.lock().unwrap().extend(proof);
             let mut left = left.lock().unwrap();
             if *left > 0 {
                 *left -= 1;
@@ -39,7 +48,7 @@ impl Inbox {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(async { axum::serve(listener, Router::new().route("/", post(take))).await });
-        Self { address, taken }
+        Self { address, taken, proofs }
     }
 
     fn field(&self, path: &str) -> Vec<String> {
@@ -197,8 +206,12 @@ async fn that_etcd_cannot_be_read_is_told_once_by_the_replica_that_sent_last_and
 async fn an_email_goes_through_an_instance_of_mail_that_the_registry_finds_in_its_own_list() {
     let etcd = EtcdCluster::start(1).await;
     let (broken, mail) = (Inbox::open(usize::MAX).await, Inbox::open(0).await);
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "muster_1\n").unwrap();
     let registry = Registry::start_with(&etcd, |config| {
         config.alerts.alert_mail = Some("ops@example.com".to_owned());
+        config.alerts.alert_mail_token_file = Some(token.clone());
         config.alerts.alert_after = Duration::from_millis(300);
         config.alerts.alert_window = Duration::from_millis(300);
     })
@@ -214,4 +227,5 @@ async fn an_email_goes_through_an_instance_of_mail_that_the_registry_finds_in_it
     mail.holds(1).await;
     assert_eq!(mail.field("/address"), ["ops@example.com"]);
     assert_eq!(mail.field("/subject"), ["[muster] shop is down"]);
+    assert_eq!(*mail.proofs.lock().unwrap(), ["Bearer muster_1"]);
 }

@@ -38,6 +38,8 @@ async fn the_plain_form_says_where_to_ask_and_when_it_ends() {
         assert!(left["revision"].as_i64() > reply["revision"].as_i64(), "{left}");
         assert_eq!(keys(&etcd), [""; 0], "at once, and again is harmless");
     }
+    let nonsense = registry.ask(Method::POST, "/", body(r#","leaving":true,"incarnation":"new""#)).await;
+    assert_eq!((nonsense.status.as_u16(), nonsense.field()), (422, "incarnation"), "{:?}", nonsense.body);
     let registered = registry.ask(Method::POST, "/", body(r#","leaving":false"#)).await.accepted();
     assert_eq!(registered["status"], "passing");
 }

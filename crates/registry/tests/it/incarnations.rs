@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::{
-    etcd::EtcdCluster,
+    etcd::{EtcdCluster, EtcdConfig},
     wait::{SOON, wait_until},
 };
 
@@ -197,16 +197,32 @@ async fn a_beginning_that_comes_twice_is_one_life_and_nobody_begins_as_somebody_
 }
 
 #[tokio::test]
-async fn another_ttl_is_another_incarnation_which_the_reply_tells() {
+async fn a_life_keeps_the_ttl_that_it_began_with_which_the_reply_tells() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;
-    let before = begin(&registry, HERE).await;
-    let longer = json!({ "address": HERE, "incarnation": before, "ttl_ms": 120_000 }).to_string();
-    let after = incarnation(&registry.beat("mail/a", &longer).await);
-    assert_ne!(after, before);
-    refused(&goes_on(&registry, HERE, &before).await, "another_incarnation");
-    wait_for_leases(&etcd, 1).await;
-    assert_eq!(leases(&etcd), [after]);
+    let life = begin(&registry, HERE).await;
+    for (asked_ms, told_ms) in [(120_000, 60_000), (10_000, 10_000)] {
+        let other = json!({ "address": HERE, "incarnation": life, "ttl_ms": asked_ms }).to_string();
+        let reply = registry.beat("mail/a", &other).await;
+        assert_eq!((incarnation(&reply), reply["ttl_ms"].as_u64()), (life.clone(), Some(told_ms)));
+        assert_eq!(reply["next_heartbeat_ms"].as_u64(), Some(told_ms * 2 / 5), "in time for the lease that there is");
+    }
+    assert_eq!(leases(&etcd), [life]);
+}
+
+/// A registry that has just been started does not know of etcd's floor.
+#[tokio::test]
+async fn a_life_goes_on_at_a_registry_that_takes_its_lease_for_too_long() {
+    let args = ["--heartbeat-interval", "500", "--election-timeout", "5000"].map(str::to_owned).to_vec();
+    let etcd = EtcdCluster::with(EtcdConfig { members: 1, args, tls: None, can_be_cut: false }).await;
+    let heartbeat = |life: &str| json!({ "address": HERE, "incarnation": life }).to_string();
+    let life = incarnation(&Registry::start(&etcd).await.beat("mail/a", &heartbeat("new")).await);
+    for _ in 0..2 {
+        let restarted = Registry::start(&etcd).await;
+        let reply = restarted.beat("mail/a", &heartbeat(&life)).await;
+        assert_eq!((incarnation(&reply), reply["ttl_ms"].as_u64()), (life.clone(), Some(5000)));
+    }
+    assert_eq!(leases(&etcd), [life]);
 }
 
 #[tokio::test]

@@ -150,6 +150,32 @@ async fn a_drain_outlives_the_instance_if_told_to_and_can_be_ended_without_it() 
 }
 
 #[tokio::test]
+async fn drains_that_outlive_their_instances_do_not_pile_up() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start_with(&etcd, |config| config.admission.instances_max = 2).await;
+    let drain = r#"{"status":"draining","outlives":true}"#;
+    let put = async |key: &str| {
+        registry.beat(key, ADDRESS).await;
+        let answer = registry.ask(Method::PUT, &path(key), drain).await;
+        registry.delete(&instance_path(key)).await.accepted();
+        (answer.status.as_u16(), answer.code().to_owned())
+    };
+    let count_is = async |count| {
+        wait_until("they are known", SOON, async || listed(&registry).await.len() == count).await;
+    };
+    for (n, key) in ["mail/a", "mail/b"].into_iter().enumerate() {
+        assert_eq!(put(key).await.0, 200);
+        count_is(n + 1).await;
+    }
+    assert_eq!(put("mail/c").await, (429, "too_many_overrides".to_owned()));
+    assert_eq!(put("mail/b").await.0, 200, "one that is there can be written again");
+    assert_eq!(put("web/a").await.0, 200, "and another service's");
+    registry.delete(&path("mail/a")).await.accepted();
+    count_is(2).await;
+    assert_eq!(put("mail/c").await.0, 200);
+}
+
+#[tokio::test]
 async fn only_draining_can_be_ordered_and_only_for_an_instance_that_is_there() {
     let etcd = EtcdCluster::start(1).await;
     let registry = Registry::start(&etcd).await;

@@ -128,6 +128,21 @@ async fn an_instance_whose_heartbeats_stopped_is_not_put_back() {
     assert!((restored(&registry).await - 1.0).abs() < 0.5, "only the probe was");
 }
 
+/// It would have lived with another TTL, too.
+#[tokio::test]
+async fn an_instance_is_not_put_back_because_of_a_successor_that_was_refused() {
+    let etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start_with(&etcd, |config| config.admission.writes.service_bytes_max = 100).await;
+    registry.beat("mail/a", r#"{"address":"10.0.0.5:7070","ttl_ms":2000}"#).await;
+    registry.wait_for_instance("mail", "a", true).await;
+    let successor =
+        format!(r#"{{"address":"10.0.0.5:7070","version":"{}","ttl_ms":60000,"incarnation":"new"}}"#, "1".repeat(64));
+    assert_eq!(registry.heartbeat("mail/a", &successor).await.code(), "too_much_stored");
+    registry.wait_for_instance("mail", "a", false).await;
+    settle(&etcd, &registry).await;
+    assert_eq!(value(&etcd, "service/mail/a"), None);
+}
+
 /// What this registry has heard was another process, or the same one with another TTL.
 #[tokio::test]
 async fn an_instance_that_lives_by_another_registrys_lease_now_is_not_put_back_when_that_ends() {
