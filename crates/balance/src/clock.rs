@@ -7,13 +7,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+/// How often a core reads the clock, and wakes the connections whose deadline has passed.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A moment, in milliseconds since 30 days before the process started. Fits into an atomic and into half of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
 
-/// What a core believes the time to be: set by its ticker, so at most [`crate::worker::TICK`] behind.
+/// What a core believes the time to be: set by its ticker, so at most a [`TICK`] behind.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     now: Cell<Millis>,

@@ -28,9 +28,8 @@ use std::{
 use service_kit::connections::Place;
 
 use crate::{
-    clock::{Clock, Millis},
+    clock::{Clock, Millis, TICK},
     headers::Client,
-    worker::TICK,
 };
 
 /// How long a connection waits for a request while the core drains: one that was sent before its client could know of the

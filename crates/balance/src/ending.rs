@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use crate::worker::TICK;
+use crate::clock::TICK;
 
 /// How long new connections are accepted at least.
 const STILL_OPEN: Duration = TICK.saturating_mul(2);

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Millis, pick::mix, upstream::Upstream, worker::TICK};
+use crate::{
+    clock::{Millis, TICK},
+    pick::mix,
+    upstream::Upstream,
+};
 
 /// See the [module](self).
 #[derive(Debug)]

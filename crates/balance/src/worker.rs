@@ -16,7 +16,6 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     pin::pin,
     rc::Rc,
-    time::Duration,
 };
 
 use service_kit::{
@@ -35,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressPolicy,
-    clock::{Clock, Millis},
+    clock::{Clock, Millis, TICK},
     config::GatewayOptions,
     connection,
     downstream::{Downstream, Downstreams},
@@ -49,9 +48,6 @@ use crate::{
     reply,
     routing_table::{CoreTable, TableHandle},
 };
-
-/// How often a core looks at the clock, and for those who wait in vain.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Refused clients that are told so at the same time, per core; the others are just closed.
 const TOLD_MAX: usize = 64;
