@@ -3,7 +3,7 @@
 use discovery::policy::{HashOn, Policy, Strategy};
 use http1::{Fields, Name, Request};
 
-use crate::{headers::Client, pick};
+use crate::{hash, headers::Client};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -18,9 +18,9 @@ pub(crate) struct Choice {
 pub(crate) fn of(policy: &Policy, request: &Request<'_>, client: &Client) -> Choice {
     let balancing = &policy.load_balancing;
     let hash = match (&balancing.policy, &balancing.hash_on) {
-        (Strategy::Hash, Some(HashOn::Header(name))) => header(&request.fields, name.as_bytes()).map(pick::hash),
-        (Strategy::Hash, Some(HashOn::Cookie(name))) => cookie(&request.fields, name.as_bytes()).map(pick::hash),
-        (Strategy::Hash, Some(HashOn::ClientAddress)) => Some(pick::hash(client.address())),
+        (Strategy::Hash, Some(HashOn::Header(name))) => header(&request.fields, name.as_bytes()).map(hash::hash),
+        (Strategy::Hash, Some(HashOn::Cookie(name))) => cookie(&request.fields, name.as_bytes()).map(hash::hash),
+        (Strategy::Hash, Some(HashOn::ClientAddress)) => Some(hash::hash(client.address())),
         _ => None,
     };
     let sticky = balancing.sticky.as_ref().and_then(|sticky| cookie(&request.fields, sticky.cookie.as_bytes()));
@@ -60,12 +60,12 @@ mod tests {
     #[test]
     fn a_request_is_told_apart_by_what_the_policy_says() {
         assert!(choice("{}", "Cookie: session=1\r\n").hash.is_none());
-        assert_eq!(choice(BY_COOKIE, "Cookie: a=b; session=1\r\n").hash, Some(pick::hash(b"1")));
+        assert_eq!(choice(BY_COOKIE, "Cookie: a=b; session=1\r\n").hash, Some(hash::hash(b"1")));
         assert_eq!(choice(BY_COOKIE, "Cookie: xsession=1; sessionx=2\r\n").hash, None);
         let by_header = r#"{"load_balancing": {"policy": "hash", "hash_on": {"header": "X-User"}}}"#;
-        assert_eq!(choice(by_header, "x-user: 7\r\n").hash, Some(pick::hash(b"7")));
+        assert_eq!(choice(by_header, "x-user: 7\r\n").hash, Some(hash::hash(b"7")));
         let by_address = r#"{"load_balancing": {"policy": "hash", "hash_on": "client_address"}}"#;
-        assert_eq!(choice(by_address, "").hash, Some(pick::hash(b"10.0.0.9")));
+        assert_eq!(choice(by_address, "").hash, Some(hash::hash(b"10.0.0.9")));
     }
 
     #[test]

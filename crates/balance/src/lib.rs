@@ -47,6 +47,7 @@ mod ending;
 mod explain;
 mod exposure;
 mod gateway;
+mod hash;
 mod headers;
 mod identity;
 mod index;

@@ -15,7 +15,6 @@
 mod assess;
 mod draw;
 mod maglev;
-mod mix;
 mod round_robin;
 
 use std::sync::Arc;
@@ -23,11 +22,11 @@ use std::sync::Arc;
 pub(crate) use assess::{Assessment, Kept};
 pub(crate) use draw::share_permille;
 pub(crate) use maglev::Maglev;
-pub(crate) use mix::{hash, mix};
 pub(crate) use round_robin::Turns;
 
 use crate::{
     clock::Millis,
+    hash::mix,
     outlier::Verdict,
     routing_table::{Candidate, Lot, Service},
 };
@@ -37,7 +36,7 @@ use crate::{
 pub(crate) struct Ask<'a> {
     /// The core that serves it.
     pub(crate) core: usize,
-    /// [`hash`] of what `load_balancing.hash_on` names, if the request has it.
+    /// [Hash](crate::hash::hash) of what `load_balancing.hash_on` names, if the request has it.
     pub(crate) hash: Option<u64>,
     /// The value of the sticky cookie.
     pub(crate) sticky: Option<&'a [u8]>,

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::{Millis, TICK},
-    pick::mix,
+    hash::mix,
     upstream::Upstream,
 };
 

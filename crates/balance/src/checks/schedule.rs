@@ -4,8 +4,8 @@ use discovery::policy::{Active, ActiveKind, Policy};
 
 use crate::{
     clock::Millis,
+    hash::mix,
     outlier::{Change, Verdict},
-    pick::mix,
     probe::{Answer, Question},
     routing_table::{Candidate, RoutingTable},
 };

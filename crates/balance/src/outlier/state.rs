@@ -3,7 +3,7 @@ use std::time::Duration;
 use discovery::policy::Passive;
 
 use super::{Change, Outcome, Verdict, is_fault};
-use crate::{clock::Millis, pick::mix};
+use crate::{clock::Millis, hash::mix};
 
 /// How long the request of a probation may take before another one may try.
 const PROBATION: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use discovery::policy::Strategy;
 
-use super::{Picked, Rules, mix};
+use super::{Picked, Rules};
 use crate::{
     clock::Millis,
+    hash::mix,
     routing_table::{Candidate, Lot},
 };
 

@@ -8,8 +8,10 @@
 
 use std::sync::Arc;
 
-use super::{hash, mix};
-use crate::routing_table::Candidate;
+use crate::{
+    hash::{hash, mix},
+    routing_table::Candidate,
+};
 
 /// Slots for up to [`FEW`] instances; the paper's and Envoy's choice.
 const SLOTS: usize = 65_537;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    hash::hash,
     instances::Governing,
     outlier::{Judgements, Outcome},
     routing_table::{InFlight, Shelf, Standing},

@@ -11,9 +11,9 @@ use discovery::{
 use crate::{
     clock::Millis,
     dial::Named,
+    hash::hash,
     load::Load,
     outlier::{Change, Judgements, Outcome, Outlier},
-    pick,
     vitals::Vitals,
 };
 
@@ -126,7 +126,7 @@ impl Candidate {
 impl Standing {
     /// Of an instance that registers anew: healthy, and with nothing to do.
     pub(crate) fn new(key: &InstanceKey, cores: usize, judgements: Judgements, joined: Option<Millis>) -> Self {
-        let digits = format!("{:016x}", pick::hash(key.key().as_bytes()));
+        let digits = format!("{:016x}", hash(key.key().as_bytes()));
         let mut cookie = [b'0'; 16];
         cookie.copy_from_slice(digits.as_bytes());
         let last_check = Mutex::default();
