@@ -9,13 +9,14 @@ use crate::{
     choice::{self, Choice},
     cors::Cors,
     downstream::Downstream,
-    gateway::{Gateway, Rest},
+    gateway::Gateway,
     headers,
     identity::RequestId,
     outgoing::{Facts, Outgoing, Sizes, refusal},
     refusal::Refusal,
     routing_table::{RoutingTable, Service},
     slash, target, unavailable,
+    unread_body::Rest,
 };
 
 /// Gateways on the way so far, ourselves not counted; more can only be a loop.

@@ -5,8 +5,7 @@
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use http1::{BodyDecoder, Limits, Scratch};
-use tokio::time::timeout;
+use http1::{Limits, Scratch};
 
 use crate::{
     addresses::AddressPolicy,
@@ -33,12 +32,10 @@ use crate::{
     routing_table::{CoreTable, RoutingTable, Service},
     serve::{Served, Serving},
     tunnel,
+    unread_body::Rest,
     upstream::Upstream,
-    wire::{Read, Stream, Wire},
+    wire::{Stream, Wire},
 };
-
-/// How long the rest of a small body may take that nobody needs any more.
-const DISCARD_MAX: Duration = Duration::from_secs(1);
 
 /// What one core has to serve requests with.
 #[derive(Debug)]
@@ -315,49 +312,6 @@ fn status(served: &Result<Served, Refusal>) -> u16 {
         // Nobody was there to get one; what nginx logs.
         Ok(Served::Left) => 499,
         Err(refusal) => refusal.problem().status.as_u16(),
-    }
-}
-
-/// What is left of a request that is not forwarded.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    body: BodyDecoder,
-    /// Whether the client waits to be told to send it.
-    waits: bool,
-}
-
-// === impl Rest ===
-
-impl Rest {
-    pub(crate) fn new(body: BodyDecoder, facts: &Facts) -> Self {
-        Self { body, waits: facts.expects_continue }
-    }
-
-    /// Reads the rest of a small body, for a moment; false when the connection must end instead.
-    async fn discard<S: Stream>(mut self, client: &mut Wire<S>, max_bytes: u64) -> bool {
-        let is_small = self.body.is_at_end() || self.body.remaining().is_some_and(|rest| rest <= max_bytes);
-        if !is_small || (self.waits && !self.body.is_at_end()) {
-            return false;
-        }
-        let read = poll_fn(|cx| {
-            loop {
-                while let Ok(piece) = self.body.decode(client.unread()) {
-                    client.consume(piece.consumed);
-                    if piece.consumed == 0 || self.body.is_at_end() {
-                        break;
-                    }
-                }
-                if self.body.is_at_end() {
-                    return Poll::Ready(true);
-                }
-                match client.poll_read_some(cx) {
-                    Poll::Ready(Ok(Read::More)) => {}
-                    Poll::Ready(_) => return Poll::Ready(false),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        });
-        timeout(DISCARD_MAX, read).await.unwrap_or(false)
     }
 }
 

@@ -80,6 +80,7 @@ pub mod tombstones;
 pub mod trusted;
 mod tunnel;
 mod unavailable;
+mod unread_body;
 mod upstream;
 mod vitals;
 pub mod watcher;
