@@ -12,19 +12,19 @@ use crate::{
     admission::{Admitted, Refused, admit},
     answer::Answer,
     attempt::Attempt,
-    breakage::{self, Begun},
     buffers::Buffers,
     clock::Clock,
     config::GatewayOptions,
+    counters::PerCore,
     downstream::{Downstream, Downstreams, Phase, Waiting},
     index,
     linger::Lingering,
     metrics::Refusals,
     outgoing::{Facts, Outgoing},
     pace::Pace,
-    per_core::PerCore,
     pool::Pool,
     queue::Queues,
+    record::{self, Begun},
     refusal::Refusal,
     relay::{End, Relay},
     reply,
@@ -152,7 +152,7 @@ impl Gateway {
         self.leave(attempt);
         // What an instance breaks off before it has the whole request may be a refusal, which a client can provoke at will.
         let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(request);
-        breakage::conclude(self, service, &attempt.candidate, begun, &end, is_clients);
+        record::conclude(self, service, &attempt.candidate, begun, &end, is_clients);
         end
     }
 

@@ -24,7 +24,7 @@ pub(crate) use candidate::{Candidate, InFlight, Standing};
 pub(crate) use shelf::{Lot, Shelf};
 
 use crate::{
-    addresses::Forbidden, instances::Governing, outlier::Judgements, per_core::PerCore, pick::Kept,
+    addresses::Forbidden, counters::PerCore, instances::Governing, outlier::Judgements, pick::Kept,
     tombstones::Tombstone,
 };
 

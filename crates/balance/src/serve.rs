@@ -17,7 +17,6 @@ use crate::{
     answer::Answer,
     attempt::{Attempt, Failure, Start},
     body::Body,
-    breakage::{self, Begun},
     choice::Choice,
     clock::Millis,
     downstream::{Downstream, Waiting},
@@ -26,6 +25,7 @@ use crate::{
     outlier::Outcome,
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
+    record::{self, Begun},
     refusal::Refusal,
     retry::{self, Progress, Repeatable, Situation, keys},
     routing_table::{Candidate, InFlight, Service},
@@ -320,7 +320,7 @@ impl<'a> Serving<'a> {
         reason: impl FnOnce() -> String,
     ) {
         let change = candidate.record(outcome, now - started, Millis::of(now), self.policy);
-        breakage::report(self.gateway, self.service, candidate, change, reason);
+        record::report(self.gateway, self.service, candidate, change, reason);
     }
 
     fn may_retry(&self) -> bool {

@@ -11,10 +11,9 @@ use prometheus_client::{
 use service_kit::names::Names;
 
 use crate::{
-    breakage::BrokenKind,
     clock::Millis,
+    counters::{BrokenKind, DURATION_BOUNDS_US, FailureKind, Totals},
     outlier::Verdict,
-    per_core::{DURATION_BOUNDS_US, FailureKind, Totals},
     routing_table::{Service, TableHandle, Why},
 };
 

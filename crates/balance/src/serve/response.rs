@@ -8,11 +8,12 @@ use super::{Served, Serving};
 use crate::{
     answer::{self, Answer, Own},
     attempt::{Attempt, Failure, Kind},
-    breakage::{Begun, Breakage},
+    breakage::Breakage,
     clock::Millis,
+    counters::FailureKind,
     outlier::Outcome,
-    per_core::FailureKind,
     prefix::Prefix,
+    record::Begun,
     refusal::Refusal,
     routing_table::Candidate,
 };

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use crate::breakage::BrokenKind;
-
 /// Upper bounds of the durations in microseconds, from a cache hit to a client that has long given up.
 pub(crate) const DURATION_BOUNDS_US: [u64; 12] =
     [1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000];
@@ -22,6 +20,16 @@ pub(crate) enum FailureKind {
     Closed,
     Timeout,
     Malformed,
+}
+
+/// Why a response did not arrive whole, as a metric tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokenKind {
+    Closed,
+    Stalled,
+    Malformed,
+    /// The client took it too slowly.
+    SlowClient,
 }
 
 /// One core's block of one service.
@@ -63,6 +71,21 @@ impl FailureKind {
             Self::Closed => "closed",
             Self::Timeout => "timeout",
             Self::Malformed => "malformed",
+        }
+    }
+}
+
+// === impl BrokenKind ===
+
+impl BrokenKind {
+    pub(crate) const ALL: [Self; 4] = [Self::Closed, Self::Stalled, Self::Malformed, Self::SlowClient];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Stalled => "stalled",
+            Self::Malformed => "malformed",
+            Self::SlowClient => "slow_client",
         }
     }
 }

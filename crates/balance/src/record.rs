@@ -1,0 +1,81 @@
+//! How a response has ended, and what follows for its instance.
+//!
+//! What breaks after the head counts as what breaks before: an instance that breaks every download is no better than one that
+//! breaks every connection. So the head of a good response is no verdict while its body is still to come ([`Outcome::Begun`]);
+//! the end is. An event stream has no end to wait for: its head counts as an answer.
+
+use service_kit::chain;
+
+use crate::{
+    clock::Millis,
+    counters::BrokenKind,
+    gateway::Gateway,
+    outlier::{Change, Outcome},
+    relay::End,
+    routing_table::{Candidate, Service},
+};
+
+/// The head of a response that is being relayed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    pub(crate) status: u16,
+    /// Whether the head was the verdict already.
+    pub(crate) is_judged: bool,
+}
+
+/// Takes in how a response has ended. `is_clients` says that the instance may have broken it off for its client's sake:
+/// because it was waited for so long, or because the instance did not want all of the request.
+pub(crate) fn conclude(
+    gateway: &Gateway,
+    service: &Service,
+    candidate: &Candidate,
+    begun: Begun,
+    end: &End,
+    is_clients: bool,
+) {
+    let counters = gateway.counters(service);
+    let outcome = match end {
+        // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
+        End::Left => return,
+        End::Complete if begun.is_judged => return,
+        End::Complete => Outcome::Answered { status: begun.status },
+        End::TooSlow => return counters.broken(BrokenKind::SlowClient),
+        End::Broken(breakage) => {
+            counters.broken(breakage.kind());
+            let (name, address, reason) = (&service.name, candidate.address(), chain(breakage));
+            tracing::info!(service.name = %name, instance = %address, "a response broke: the instance {reason}");
+            if is_clients {
+                return;
+            }
+            breakage.outcome()
+        }
+    };
+    let change = candidate.conclude(outcome, Millis::now(), service.policy());
+    let reason = || match end {
+        End::Broken(breakage) => chain(breakage).to_string(),
+        _ => format!("answered {} again", begun.status),
+    };
+    report(gateway, service, candidate, change, reason);
+}
+
+/// Says what an outcome has changed.
+pub(crate) fn report(
+    gateway: &Gateway,
+    service: &Service,
+    candidate: &Candidate,
+    change: Option<Change>,
+    reason: impl FnOnce() -> String,
+) {
+    let (name, address) = (&service.name, candidate.address());
+    match change {
+        Some(Change::Ejected { lasts }) => {
+            gateway.counters(service).ejected();
+            let reason = reason();
+            tracing::info!(service.name = %name, instance = %address, "instance is ejected for {lasts:?}: it {reason}");
+        }
+        Some(Change::Readmitted) => {
+            tracing::info!(service.name = %name, instance = %address, "instance is back in rotation");
+        }
+        None => {}
+    }
+}
