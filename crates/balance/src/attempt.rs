@@ -16,7 +16,9 @@ use crate::{
     answer::Answer,
     breakage::Breakage,
     clock::Millis,
+    connect_error::ConnectError,
     counters::FailureKind,
+    dial::{self, Connecting},
     gateway::Gateway,
     outgoing::Outgoing,
     outlier::Outcome,
@@ -24,7 +26,7 @@ use crate::{
     retry::Progress,
     routing_table::{Candidate, InFlight, Service},
     unavailable::instance,
-    upstream::{ConnectError, Connecting, Upstream, connect},
+    upstream::Upstream,
     wire::Read,
 };
 
@@ -115,7 +117,7 @@ impl Attempt {
         let kept = if start.may_reuse { take() } else { None };
         let link = match kept {
             Some(upstream) => Link::Connected(upstream),
-            None => Link::Connecting(connect(&candidate, &gateway.addresses, start.connect_timeout)),
+            None => Link::Connecting(dial::connecting(&candidate, &gateway.addresses, start.connect_timeout)),
         };
         Self {
             candidate,

@@ -6,14 +6,14 @@
 //! when it is about to be connected to, because a name may mean something else by then.
 
 use std::{
+    future::Future,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use discovery::Host;
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use service_kit::names::Name;
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
@@ -21,51 +21,17 @@ use tokio::{
 
 use crate::{
     addresses::{AddressPolicy, Forbidden},
+    connect_error::ConnectError,
+    named::Named,
     routing_table::Candidate,
-    upstream::ConnectError,
 };
 
 /// How long an address may be silent before the next one is tried beside it: the "Connection Attempt Delay", RFC 8305,
 /// section 5.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 
-/// For how long the address that accepted is tried before those that did not.
-const PREFERRED_FOR: Duration = Duration::from_secs(60);
-
-/// The host name of an instance.
-#[derive(Debug)]
-pub(crate) struct Named {
-    pub(crate) name: Arc<Name>,
-    /// The address that accepted although it was not the first, and when. Read and written only for several addresses.
-    preferred: Mutex<Option<(IpAddr, Instant)>>,
-}
-
-// === impl Named ===
-
-impl Named {
-    /// The name of `host`, followed from now on, unless it is an IP address.
-    pub(crate) fn of(host: &Host, addresses: &AddressPolicy) -> Option<Self> {
-        let Host::Name(name) = host else { return None };
-        Some(Self { name: addresses.names().follow(name.as_str()), preferred: Mutex::default() })
-    }
-
-    /// The addresses in the order in which they are tried.
-    fn in_order(&self, answer: &[IpAddr], now: Instant) -> Vec<IpAddr> {
-        let mut all = interleaved(answer);
-        let preferred = *self.preferred.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((ip, since)) = preferred
-            && now < since + PREFERRED_FOR
-            && let Some(at) = all.iter().position(|other| *other == ip)
-        {
-            all[..=at].rotate_right(1);
-        }
-        all
-    }
-
-    fn accepted(&self, ip: IpAddr) {
-        *self.preferred.lock().unwrap_or_else(PoisonError::into_inner) = Some((ip, Instant::now()));
-    }
-}
+/// A connection that is being opened.
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectError>>>>;
 
 /// Waits for the first answer about the instance's name, for at most `limit`. A caller that judges the instance by the time that
 /// it takes begins to count after that, because a name server's time is not the instance's.
@@ -103,6 +69,12 @@ pub(crate) async fn connect(
         (None, None) => return Err(ConnectError::Unanswered(limit)),
     };
     opened.map_err(|_| ConnectError::Timeout(limit))?
+}
+
+/// Connects to the instance, within `limit`: see [`connect`].
+pub(crate) fn connecting(candidate: &Arc<Candidate>, addresses: &AddressPolicy, limit: Duration) -> Connecting {
+    let (candidate, addresses) = (Arc::clone(candidate), addresses.clone());
+    Box::pin(async move { connect(&candidate, &addresses, limit).await })
 }
 
 async fn first_of(
@@ -157,48 +129,4 @@ async fn open(socket: SocketAddr, addresses: &AddressPolicy) -> Result<TcpStream
     // Without it a small request waits for the acknowledgement of the one before.
     let _best_effort = stream.set_nodelay(true);
     Ok(stream)
-}
-
-/// The families in turn, IPv6 first, each in the order of the answer.
-fn interleaved(answer: &[IpAddr]) -> Vec<IpAddr> {
-    let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = answer.iter().partition(|ip| ip.is_ipv6());
-    let (mut six, mut four) = (six.into_iter(), four.into_iter());
-    let mut all = Vec::with_capacity(answer.len());
-    loop {
-        match (six.next(), four.next()) {
-            (None, None) => return all,
-            (six, four) => all.extend(six.into_iter().chain(four)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ips(all: &[&str]) -> Vec<IpAddr> {
-        all.iter().map(|ip| ip.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn the_families_are_tried_in_turn_and_ipv6_first() {
-        let answer = ips(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2"]);
-        assert_eq!(interleaved(&answer), ips(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"]));
-    }
-
-    #[test]
-    fn the_address_that_accepted_is_tried_first_for_a_minute() {
-        let named = Named::of(&"mail".parse().unwrap(), &AddressPolicy::default()).unwrap();
-        let answer = ips(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-        named.accepted(answer[1]);
-        let now = Instant::now();
-        assert_eq!(named.in_order(&answer, now), ips(&["10.0.0.2", "10.0.0.1", "10.0.0.3"]));
-        assert_eq!(named.in_order(&answer, now + PREFERRED_FOR), answer);
-        assert_eq!(named.in_order(&answer[2..], now), answer[2..], "it is none of the name's any more");
-    }
-
-    #[test]
-    fn an_ip_address_has_no_name() {
-        assert!(Named::of(&"10.0.0.1".parse().unwrap(), &AddressPolicy::default()).is_none());
-    }
 }

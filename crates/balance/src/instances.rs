@@ -39,7 +39,7 @@ use vanishing::Vanishing;
 use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
-    dial::Named,
+    named::Named,
     outlier::{Judgements, Verdict},
     routing_table::{Candidate, RoutingTable, Service, Source, Standing},
     tombstones::{Cause, Tombstone, Tombstones},

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{addresses::AddressPolicy, dial, routing_table::Candidate, upstream::ConnectError};
+use crate::{addresses::AddressPolicy, connect_error::ConnectError, dial, routing_table::Candidate};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ mod tests {
     use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::sleep};
 
     use super::*;
-    use crate::dial::Named;
+    use crate::named::Named;
 
     async fn asked(upstream: &Upstream, question: &Question) -> Answer {
         let candidate = Candidate::sample(&upstream.address().to_string(), 1);

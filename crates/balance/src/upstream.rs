@@ -4,20 +4,12 @@
 //! read, the response likewise, and an unused connection is not a task but a value in the [`pool`](crate::pool). Dropping it
 //! closes it, so a client that leaves ends its request at the instance.
 
-use std::{future::Future, io, mem::MaybeUninit, pin::Pin, sync::Arc, time::Duration};
+use std::{io, mem::MaybeUninit};
 
-use nix::errno::Errno;
-use service_kit::names::Unresolved;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::{
-    addresses::{AddressPolicy, Forbidden},
-    buffers::Buffers,
-    dial,
-    routing_table::Candidate,
-    wire::Wire,
-};
+use crate::{buffers::Buffers, wire::Wire};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -25,44 +17,6 @@ pub(crate) struct Upstream {
     pub(crate) wire: Wire<TcpStream>,
     /// Whether it has served a request before: then the instance may close it at any moment.
     pub(crate) is_reused: bool,
-}
-
-/// A connection that is being opened.
-pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectError>>>>;
-
-/// Why there is no connection. Nothing was sent.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    /// Its name has no address, for now: that says nothing about the instance.
-    #[error(transparent)]
-    Unresolved(#[from] Unresolved),
-    /// Its name is being looked up for the first time; neither does that.
-    #[error("has a name that is not resolved yet, after {0:?}")]
-    Unanswered(Duration),
-    /// This host has no file descriptor, port or memory left for a connection, to whomever.
-    #[error("cannot be connected to, because this host is exhausted")]
-    Exhausted(#[source] io::Error),
-    #[error(transparent)]
-    Forbidden(#[from] Forbidden),
-    #[error("cannot be connected to")]
-    Connect(#[source] io::Error),
-    #[error("did not accept a connection within {0:?}")]
-    Timeout(Duration),
-}
-
-// === impl ConnectError ===
-
-impl ConnectError {
-    /// No connection stands, because of that.
-    pub(crate) fn connecting(error: io::Error) -> Self {
-        if is_exhaustion(&error) { Self::Exhausted(error) } else { Self::Connect(error) }
-    }
-}
-
-/// Whether the error is about this host and not about the one at the other end.
-fn is_exhaustion(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::EADDRNOTAVAIL | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
 // === impl Upstream ===
@@ -79,27 +33,5 @@ impl Upstream {
     pub(crate) fn is_quiet(&self) -> bool {
         let peeked = SockRef::from(self.wire.stream()).peek(&mut [MaybeUninit::uninit()]);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-/// Connects to the instance, within `limit`: see [`dial::connect`].
-pub(crate) fn connect(candidate: &Arc<Candidate>, addresses: &AddressPolicy, limit: Duration) -> Connecting {
-    let (candidate, addresses) = (Arc::clone(candidate), addresses.clone());
-    Box::pin(async move { dial::connect(&candidate, &addresses, limit).await })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_this_host_lacks_is_not_the_fault_of_an_instance() {
-        let ours = [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM];
-        for errno in ours {
-            assert!(matches!(ConnectError::connecting(errno.into()), ConnectError::Exhausted(_)), "{errno}");
-        }
-        for errno in [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ECONNRESET] {
-            assert!(matches!(ConnectError::connecting(errno.into()), ConnectError::Connect(_)), "{errno}");
-        }
     }
 }

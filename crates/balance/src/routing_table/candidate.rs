@@ -10,9 +10,9 @@ use discovery::{
 
 use crate::{
     clock::Millis,
-    dial::Named,
     hash::hash,
     load::Load,
+    named::Named,
     outlier::{Change, Judgements, Outcome, Outlier},
     vitals::Vitals,
 };
