@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use discovery::ServiceName;
 use service_kit::chain;
 
 use crate::{
@@ -19,14 +20,12 @@ use crate::{
     connect_error::ConnectError,
     counters::FailureKind,
     dial::{self, Connecting},
-    gateway::Gateway,
     outgoing::Outgoing,
     outlier::Outcome,
     refusal::Refusal,
-    retry::Progress,
-    routing_table::{Candidate, InFlight, Service},
-    unavailable::instance,
+    routing_table::{Candidate, InFlight},
     upstream::Upstream,
+    upstreams::Upstreams,
     wire::Read,
 };
 
@@ -71,6 +70,17 @@ enum Link {
     Connected(Upstream),
 }
 
+/// How far a failed attempt got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Not a byte left for the upstream.
+    NothingSent,
+    /// The upstream may have got the request, or a part of it.
+    Sent,
+    /// The time for the whole request is over.
+    TimedOut,
+}
+
 /// A failed attempt.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -105,7 +115,7 @@ pub(crate) enum Kind {
 impl Attempt {
     /// An attempt at `candidate`: on a kept connection when there is one and that will do.
     pub(crate) fn new(
-        gateway: &Gateway,
+        upstreams: &Upstreams,
         candidate: Arc<Candidate>,
         in_flight: InFlight,
         request: &Outgoing,
@@ -113,11 +123,11 @@ impl Attempt {
         cx: &mut Context<'_>,
     ) -> Self {
         let must_be_sure = !request.facts.repeatable.is_by_method();
-        let mut take = || gateway.pool.take(candidate.serial, must_be_sure, gateway.clock.now(), cx);
+        let mut take = || upstreams.pool.take(candidate.serial, must_be_sure, upstreams.clock.now(), cx);
         let kept = if start.may_reuse { take() } else { None };
         let link = match kept {
             Some(upstream) => Link::Connected(upstream),
-            None => Link::Connecting(dial::connecting(&candidate, &gateway.addresses, start.connect_timeout)),
+            None => Link::Connecting(dial::connecting(&candidate, &upstreams.addresses, start.connect_timeout)),
         };
         Self {
             candidate,
@@ -136,27 +146,27 @@ impl Attempt {
     /// which is then unread at the [upstream](Self::upstream_of).
     pub(crate) fn poll(
         &mut self,
-        gateway: &Gateway,
+        upstreams: &Upstreams,
         request: &Outgoing,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Failure>> {
         if let Link::Connecting(connecting) = &mut self.link {
             let stream = ready!(connecting.as_mut().poll(cx));
             match stream {
-                Ok(stream) => self.link = Link::Connected(Upstream::new(stream, &gateway.buffers)),
+                Ok(stream) => self.link = Link::Connected(Upstream::new(stream, &upstreams.buffers)),
                 Err(error) => return Poll::Ready(Err(self.failure(Kind::Connect(error)))),
             }
         }
         self.poll_send(request, cx);
         if self.has_sent_all(request) && request.is_complete() && self.waits_since.is_none() {
-            self.waits_since = Some(gateway.clock.now());
+            self.waits_since = Some(upstreams.clock.now());
             if let Some(in_flight) = &mut self.in_flight {
                 in_flight.stand_in_line();
             }
         }
         // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has said,
         // end and error included, can be read by then.
-        self.poll_head(gateway.clock.now(), cx).map(|head| head.map_err(|kind| self.failure(kind)))
+        self.poll_head(upstreams.clock.now(), cx).map(|head| head.map_err(|kind| self.failure(kind)))
     }
 
     /// Sends what is there, to an instance that takes it.
@@ -351,9 +361,9 @@ impl Failure {
         matches!(&self.kind, Kind::Connect(ConnectError::Connect(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
-    /// What the client gets when this was the last attempt.
-    pub(crate) fn refusal(self, service: &Service, candidate: &Candidate) -> Refusal {
-        let (name, instance) = (&service.name, instance(service, "its instance", candidate.address()));
+    /// What the client gets when this was the last attempt at `instance` of the service `name`; "its instance" where clients
+    /// may not know the address.
+    pub(crate) fn refusal(self, name: &ServiceName, instance: &str) -> Refusal {
         let sentence = format!("{name}: {instance} {}", self.kind);
         match self.kind {
             Kind::Connect(error) => Refusal::Unreachable(format!("{name} is down: {instance} {}", chain(&error))),

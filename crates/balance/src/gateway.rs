@@ -8,7 +8,6 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 use http1::{Limits, Scratch};
 
 use crate::{
-    addresses::AddressPolicy,
     admission::{Admitted, Refused, admit},
     answer::Answer,
     attempt::Attempt,
@@ -22,7 +21,6 @@ use crate::{
     metrics::Refusals,
     outgoing::{Facts, Outgoing},
     pace::Pace,
-    pool::Pool,
     queue::Queues,
     record::{self, Begun},
     refusal::Refusal,
@@ -34,6 +32,7 @@ use crate::{
     tunnel,
     unread_body::Rest,
     upstream::Upstream,
+    upstreams::Upstreams,
     wire::{Stream, Wire},
 };
 
@@ -43,9 +42,8 @@ pub(crate) struct Gateway {
     pub(crate) core: usize,
     pub(crate) options: Rc<GatewayOptions>,
     pub(crate) table: CoreTable,
-    pub(crate) addresses: AddressPolicy,
     pub(crate) clock: Rc<Clock>,
-    pub(crate) pool: Pool,
+    pub(crate) upstreams: Upstreams,
     pub(crate) buffers: Buffers,
     pub(crate) downstreams: Downstreams,
     pub(crate) lingering: Lingering,
@@ -186,7 +184,7 @@ impl Gateway {
             && is_request_sent
             && upstream.wire.unread().is_empty()
         {
-            self.pool.put(serial, upstream, self.clock.now());
+            self.upstreams.pool.put(serial, upstream, self.clock.now());
         }
         match (is_last, is_request_sent) {
             (false, true) => Next::Keep,
@@ -296,7 +294,7 @@ impl Gateway {
     pub(crate) fn tick(&self) {
         self.clock.tick();
         self.downstreams.tick(self.clock.now());
-        self.pool.tick(self.clock.now());
+        self.upstreams.pool.tick(self.clock.now());
         self.queues.tick();
     }
 

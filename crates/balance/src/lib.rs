@@ -85,6 +85,7 @@ mod tunnel;
 mod unavailable;
 mod unread_body;
 mod upstream;
+mod upstreams;
 mod vitals;
 pub mod watcher;
 mod wire;

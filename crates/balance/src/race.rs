@@ -135,7 +135,7 @@ impl Race {
         loop {
             for slot in &mut self.attempts {
                 let Some(attempt) = slot else { continue };
-                let Poll::Ready(result) = attempt.poll(gateway, request, cx) else { continue };
+                let Poll::Ready(result) = attempt.poll(&gateway.upstreams, request, cx) else { continue };
                 let Some(attempt) = slot.take() else { continue };
                 return Poll::Ready(match result {
                     Ok(length) => Event::Answered(attempt, length),

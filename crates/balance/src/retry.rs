@@ -16,16 +16,7 @@ pub(crate) mod keys;
 
 use http1::{Fields, Method, Name, One};
 
-/// How far a failed attempt got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// Not a byte left for the upstream.
-    NothingSent,
-    /// The upstream may have got the request, or a part of it.
-    Sent,
-    /// The time for the whole request is over.
-    TimedOut,
-}
+use crate::attempt::Progress;
 
 /// What a request's head says about carrying it out twice. Whether a second attempt may run beside a living one is the
 /// same question: only when it is [safe](Self::Safely).

@@ -15,7 +15,7 @@ use service_kit::chain;
 
 use crate::{
     answer::Answer,
-    attempt::{Attempt, Failure, Start},
+    attempt::{Attempt, Failure, Progress, Start},
     body::Body,
     choice::Choice,
     clock::Millis,
@@ -27,7 +27,7 @@ use crate::{
     race::{Event, Patience, Race},
     record::{self, Begun},
     refusal::Refusal,
-    retry::{self, Progress, Repeatable, Situation, keys},
+    retry::{self, Repeatable, Situation, keys},
     routing_table::{Candidate, InFlight, Service},
     unavailable,
     wire::{Stream, Wire},
@@ -206,9 +206,9 @@ impl<'a> Serving<'a> {
         let start = Start { at, may_reuse, connect_timeout: self.policy.timeouts.connect };
         let mut booked = Some((candidate, in_flight));
         poll_fn(|cx| {
-            let attempt = booked
-                .take()
-                .map(|(candidate, in_flight)| Attempt::new(gateway, candidate, in_flight, request, start, cx));
+            let attempt = booked.take().map(|(candidate, in_flight)| {
+                Attempt::new(&gateway.upstreams, candidate, in_flight, request, start, cx)
+            });
             Poll::Ready(attempt)
         })
         .await
@@ -341,5 +341,6 @@ fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> Refusa
     if nobody_is_registered && failure.is_refused() {
         return unavailable::of(service, Millis::now());
     }
-    failure.refusal(service, candidate)
+    let instance = unavailable::instance(service, "its instance", candidate.address());
+    failure.refusal(&service.name, &instance)
 }

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressPolicy,
+    buffers::Buffers,
     clock::{Clock, Millis, TICK},
     config::GatewayOptions,
     connection,
@@ -47,6 +48,7 @@ use crate::{
     refusal::Refusal,
     reply,
     routing_table::{CoreTable, TableHandle},
+    upstreams::Upstreams,
 };
 
 /// Refused clients that are told so at the same time, per core; the others are just closed.
@@ -179,6 +181,7 @@ impl Seed {
         clock.tick();
         let pool = Pool::new(options.limits.upstream_idle_max, options.timeouts.upstream_keep_alive);
         let limits = options.limits;
+        let buffers = Buffers::default();
         let http = http1::Limits {
             head_max_bytes: limits.header_max_bytes,
             fields_max: limits.header_fields_max,
@@ -189,10 +192,9 @@ impl Seed {
             http,
             options: Rc::new(options),
             table: CoreTable::new(table),
-            addresses,
-            clock,
-            pool,
-            buffers: Default::default(),
+            clock: Rc::clone(&clock),
+            upstreams: Upstreams { pool, addresses, buffers: buffers.clone(), clock },
+            buffers,
             scratch: Default::default(),
             queues: Default::default(),
             downstreams: Downstreams::default(),
