@@ -7,9 +7,9 @@ use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
     choice::{self, Choice},
+    context::Gateway,
     cors::Cors,
     downstream::Downstream,
-    gateway::Gateway,
     headers,
     identity::RequestId,
     outgoing::{Facts, Outgoing, Sizes, refusal},

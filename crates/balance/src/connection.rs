@@ -7,8 +7,9 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     clock::Millis,
+    context::Gateway,
     downstream::{Downstream, Phase, Waiting},
-    gateway::{Gateway, Next},
+    gateway::Next,
     linger::{IDLE_MAX, Lingering},
     refusal::Refusal,
     reply,

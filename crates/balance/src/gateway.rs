@@ -3,56 +3,28 @@
 //! head → target → service → pick → attempt → (another attempt) → response. One [`Gateway`] per core; everything it owns is
 //! that core's alone, and the one thing it shares, the routing table, is a snapshot that it only reads.
 
-use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
-
-use http1::{Limits, Scratch};
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use crate::{
     admission::{Admitted, Refused, admit},
     answer::Answer,
     attempt::Attempt,
-    buffers::Buffers,
-    clock::Clock,
-    config::GatewayOptions,
-    counters::PerCore,
-    downstream::{Downstream, Downstreams, Phase, Waiting},
+    context::Gateway,
+    downstream::{Downstream, Phase, Waiting},
     index,
-    linger::Lingering,
-    metrics::Refusals,
     outgoing::{Facts, Outgoing},
     pace::Pace,
-    queue::Queues,
     record::{self, Begun},
     refusal::Refusal,
     relay::{End, Relay},
     reply,
-    retry::budget::Budgets,
-    routing_table::{CoreTable, RoutingTable, Service},
+    routing_table::RoutingTable,
     serve::{Served, Serving},
     tunnel,
     unread_body::Rest,
     upstream::Upstream,
-    upstreams::Upstreams,
     wire::{Stream, Wire},
 };
-
-/// What one core has to serve requests with.
-#[derive(Debug)]
-pub(crate) struct Gateway {
-    pub(crate) core: usize,
-    pub(crate) options: Rc<GatewayOptions>,
-    pub(crate) table: CoreTable,
-    pub(crate) clock: Rc<Clock>,
-    pub(crate) upstreams: Upstreams,
-    pub(crate) buffers: Buffers,
-    pub(crate) downstreams: Downstreams,
-    pub(crate) lingering: Lingering,
-    pub(crate) refusals: Refusals,
-    pub(crate) budgets: Budgets,
-    pub(crate) queues: Queues,
-    pub(crate) scratch: RefCell<Scratch>,
-    pub(crate) http: Limits,
-}
 
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,13 +86,6 @@ impl Gateway {
             Ok(Served::Tunnel { words, attempt }) => self.tunnel(client, words, attempt, serving.downstream).await,
             Ok(Served::Left) => Next::Close,
             Err(refusal) => self.give_up(client, serving, &refusal).await,
-        }
-    }
-
-    /// The instance has sent everything: its place is the next request's.
-    pub(crate) fn leave(&self, attempt: &mut Attempt) {
-        if attempt.leave() {
-            self.queues.one_left(&attempt.candidate.key.service);
         }
     }
 
@@ -288,18 +253,6 @@ impl Gateway {
             (true, true, _) => Next::Linger,
             (true, false, _) => Next::Keep,
         }
-    }
-
-    /// What a tick of the clock does on this core.
-    pub(crate) fn tick(&self) {
-        self.clock.tick();
-        self.downstreams.tick(self.clock.now());
-        self.upstreams.pool.tick(self.clock.now());
-        self.queues.tick();
-    }
-
-    pub(crate) fn counters<'a>(&self, service: &'a Service) -> &'a PerCore {
-        &service.cores[self.core]
     }
 }
 

@@ -40,6 +40,7 @@ pub mod clock;
 pub mod config;
 mod connect_error;
 mod connection;
+mod context;
 mod cors;
 mod counters;
 mod departure;

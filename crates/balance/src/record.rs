@@ -8,8 +8,8 @@ use service_kit::chain;
 
 use crate::{
     clock::Millis,
+    context::Gateway,
     counters::BrokenKind,
-    gateway::Gateway,
     outlier::{Change, Outcome},
     relay::End,
     routing_table::{Candidate, Service},

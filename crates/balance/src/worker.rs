@@ -34,21 +34,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressPolicy,
-    buffers::Buffers,
-    clock::{Clock, Millis, TICK},
+    clock::{Millis, TICK},
     config::GatewayOptions,
     connection,
-    downstream::{Downstream, Downstreams},
+    context::Gateway,
+    downstream::Downstream,
     ending::{BusyCores, Ending, Load},
-    gateway::Gateway,
     headers::Client,
     listeners::Listeners,
     metrics::DataMetrics,
-    pool::Pool,
     refusal::Refusal,
     reply,
-    routing_table::{CoreTable, TableHandle},
-    upstreams::Upstreams,
+    routing_table::TableHandle,
 };
 
 /// Refused clients that are told so at the same time, per core; the others are just closed.
@@ -177,31 +174,7 @@ impl Seed {
 
     fn grow(self) -> io::Result<(Worker, TcpListener)> {
         let Self { core, listener, options, addresses, table, metrics, stop, busy_cores } = self;
-        let clock = Rc::new(Clock::default());
-        clock.tick();
-        let pool = Pool::new(options.limits.upstream_idle_max, options.timeouts.upstream_keep_alive);
-        let limits = options.limits;
-        let buffers = Buffers::default();
-        let http = http1::Limits {
-            head_max_bytes: limits.header_max_bytes,
-            fields_max: limits.header_fields_max,
-            target_max_bytes: limits.target_max_bytes,
-        };
-        let gateway = Gateway {
-            core,
-            http,
-            options: Rc::new(options),
-            table: CoreTable::new(table),
-            clock: Rc::clone(&clock),
-            upstreams: Upstreams { pool, addresses, buffers: buffers.clone(), clock },
-            buffers,
-            scratch: Default::default(),
-            queues: Default::default(),
-            downstreams: Downstreams::default(),
-            lingering: Default::default(),
-            refusals: metrics.refusals,
-            budgets: Default::default(),
-        };
+        let gateway = Gateway::new(core, options, table, addresses, metrics.refusals);
         let connections = metrics.connections;
         let ending = Ending::new(busy_cores, gateway.options.drain_timeout);
         let worker = Worker { gateway: Rc::new(gateway), connections, told: Rc::default(), stop, ending };

@@ -1,0 +1,97 @@
+//! What one core has to serve requests with: the state under the page that tells a request's life (`gateway.rs`).
+
+use std::{cell::RefCell, rc::Rc};
+
+use http1::{Limits, Scratch};
+
+use crate::{
+    addresses::AddressPolicy,
+    attempt::Attempt,
+    buffers::Buffers,
+    clock::Clock,
+    config::GatewayOptions,
+    counters::PerCore,
+    downstream::Downstreams,
+    linger::Lingering,
+    metrics::Refusals,
+    pool::Pool,
+    queue::Queues,
+    retry::budget::Budgets,
+    routing_table::{CoreTable, Service, TableHandle},
+    upstreams::Upstreams,
+};
+
+/// What one core has to serve requests with.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) core: usize,
+    pub(crate) options: Rc<GatewayOptions>,
+    pub(crate) table: CoreTable,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) buffers: Buffers,
+    pub(crate) downstreams: Downstreams,
+    pub(crate) lingering: Lingering,
+    pub(crate) refusals: Refusals,
+    pub(crate) budgets: Budgets,
+    pub(crate) queues: Queues,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) http: Limits,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// That of core `core`, with nothing under way.
+    pub(crate) fn new(
+        core: usize,
+        options: GatewayOptions,
+        table: TableHandle,
+        addresses: AddressPolicy,
+        refusals: Refusals,
+    ) -> Self {
+        let clock = Rc::new(Clock::default());
+        clock.tick();
+        let buffers = Buffers::default();
+        let pool = Pool::new(options.limits.upstream_idle_max, options.timeouts.upstream_keep_alive);
+        let http = Limits {
+            head_max_bytes: options.limits.header_max_bytes,
+            fields_max: options.limits.header_fields_max,
+            target_max_bytes: options.limits.target_max_bytes,
+        };
+        Self {
+            core,
+            http,
+            options: Rc::new(options),
+            table: CoreTable::new(table),
+            clock: Rc::clone(&clock),
+            upstreams: Upstreams { pool, addresses, buffers: buffers.clone(), clock },
+            buffers,
+            scratch: RefCell::default(),
+            queues: Queues::default(),
+            downstreams: Downstreams::default(),
+            lingering: Lingering::default(),
+            refusals,
+            budgets: Budgets::default(),
+        }
+    }
+
+    /// What a tick of the clock does on this core.
+    pub(crate) fn tick(&self) {
+        self.clock.tick();
+        self.downstreams.tick(self.clock.now());
+        self.upstreams.pool.tick(self.clock.now());
+        self.queues.tick();
+    }
+
+    pub(crate) fn counters<'a>(&self, service: &'a Service) -> &'a PerCore {
+        &service.cores[self.core]
+    }
+
+    /// The instance has sent everything: its place is the next request's.
+    pub(crate) fn leave(&self, attempt: &mut Attempt) {
+        if attempt.leave() {
+            self.queues.one_left(&attempt.candidate.key.service);
+        }
+    }
+}
