@@ -12,11 +12,11 @@ use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, T
 
 use crate::{
     cors::Cors,
+    forwarded::Told,
     headers::{self, Client},
     identity::{self, RequestId},
-    prefix::Told,
     refusal::Refusal,
-    retry::Repeatable,
+    repeatable::Repeatable,
 };
 
 /// Room for a usual head, so that a new buffer does not grow step by step.

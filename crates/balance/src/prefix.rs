@@ -13,75 +13,30 @@
 //! Only a response with one of these fields costs anything. What the request said is then read from the head that was
 //! sent to the instance.
 
-use discovery::policy::Restore;
+use discovery::{Instance, policy::Restore};
 use http1::{Field, Fields, Name, write};
 
-use crate::{
-    outgoing::Outgoing,
-    routing_table::{Candidate, Service},
-};
+use crate::{forwarded::Told, outgoing::Outgoing};
 
 /// The fields of a response that may refer to a path.
 const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie];
 
-/// What an instance was told about the request, as far as its answer may refer to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Told<'a> {
-    /// `X-Forwarded-Prefix`.
-    pub(crate) prefix: &'a [u8],
-    /// `Host`.
-    host: &'a [u8],
-    /// The first of `X-Forwarded-Host`.
-    forwarded_host: &'a [u8],
-}
-
 /// The prefix, for the fields of one response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prefix<'a> {
-    request: &'a Outgoing,
-    candidate: &'a Candidate,
-    service: &'a Service,
-}
-
-// === impl Told ===
-
-impl<'a> Told<'a> {
-    /// Reads it from a request's head that we have written ourselves; what follows the head is not looked at.
-    pub(crate) fn read(head: &'a [u8]) -> Self {
-        let mut told = Self::default();
-        let lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
-        for line in lines.take_while(|line| !line.is_empty()) {
-            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-            if name.eq_ignore_ascii_case(b"host") {
-                told.host = value;
-            } else if name.eq_ignore_ascii_case(b"x-forwarded-host") {
-                told.forwarded_host = value.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-            } else if name.eq_ignore_ascii_case(b"x-forwarded-prefix") {
-                told.prefix = value;
-            }
-        }
-        told
-    }
-
-    /// As lines to be [read](Self::read) again.
-    pub(crate) fn to_lines(self) -> Box<[u8]> {
-        let mut lines = Vec::new();
-        write::field(&mut lines, b"Host", self.host);
-        write::field(&mut lines, b"X-Forwarded-Host", self.forwarded_host);
-        write::field(&mut lines, b"X-Forwarded-Prefix", self.prefix);
-        lines.into()
-    }
+    /// What is answered.
+    pub(crate) request: &'a Outgoing,
+    /// Who answers.
+    pub(crate) instance: &'a Instance,
+    /// The last part of the prefix, the service's.
+    pub(crate) own: &'a [u8],
+    /// Whether the service's policy wants it put back.
+    pub(crate) restore: Restore,
 }
 
 // === impl Prefix ===
 
 impl<'a> Prefix<'a> {
-    /// For the answer of `candidate`, an instance of `service`, to `request`.
-    pub(crate) fn new(request: &'a Outgoing, candidate: &'a Candidate, service: &'a Service) -> Self {
-        Self { request, candidate, service }
-    }
-
     /// Whether one of these fields refers to a path.
     pub(crate) fn concerns(fields: &Fields<'_>) -> bool {
         CONCERNED.into_iter().any(|name| fields.has(name))
@@ -101,18 +56,21 @@ impl<'a> Prefix<'a> {
     }
 
     fn restored(&self, field: &Field<'_>) -> Option<Vec<u8>> {
-        let restore = self.service.policy().prefix.restore;
-        let is_wanted = match restore {
-            Restore::Auto => !self.candidate.instance.honours_forwarded_prefix(),
+        let is_wanted = match self.restore {
+            Restore::Auto => !self.instance.honours_forwarded_prefix(),
             Restore::Always => true,
             Restore::Never => false,
         };
         if !is_wanted {
             return None;
         }
-        let (told, instance) = (self.request.told(), self.candidate.address().to_string());
-        let own = self.service.prefix.as_bytes();
-        let site = Site { told, instance: instance.as_bytes(), own, is_always: restore == Restore::Always };
+        let address = self.instance.address.to_string();
+        let site = Site {
+            told: self.request.told(),
+            instance: address.as_bytes(),
+            own: self.own,
+            is_always: self.restore == Restore::Always,
+        };
         match field.id {
             Name::Refresh => site.refresh(field.value),
             Name::SetCookie => site.set_cookie(field.value),
@@ -338,14 +296,5 @@ mod tests {
         ] {
             assert_eq!(text(site("/web").set_cookie(value.as_bytes()), value), expected, "{value}");
         }
-    }
-
-    #[test]
-    fn what_the_request_said_is_read_from_its_head_and_kept() {
-        let head =
-            b"GET /a:b HTTP/1.1\r\nHost: a:1\r\nx-forwarded-host: b, c\r\nX-Forwarded-Prefix: /mail\r\n\r\nHost: d\r\n";
-        let told = Told::read(head);
-        assert_eq!((told.host, told.forwarded_host, told.prefix), (&b"a:1"[..], &b"b"[..], &b"/mail"[..]));
-        assert_eq!(Told::read(&told.to_lines()), told);
     }
 }

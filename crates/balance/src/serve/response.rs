@@ -103,7 +103,12 @@ impl Serving<'_> {
         let mut used = head_bytes;
         let (upstream, candidate) = attempt.upstream_of();
         let Some(upstream) = upstream else { return Err(Kind::Malformed("it has no connection")) };
-        let prefix = Prefix::new(&self.request, candidate, self.service);
+        let prefix = Prefix {
+            request: &self.request,
+            instance: &candidate.instance,
+            own: self.service.prefix.as_bytes(),
+            restore: self.policy.prefix.restore,
+        };
         let cookie = self.cookie(candidate, &prefix);
         let mut scratch = gateway.scratch.borrow_mut();
         let head = &upstream.wire.unread()[..head_bytes];
