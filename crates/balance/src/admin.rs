@@ -129,14 +129,14 @@ impl Admin {
 }
 
 fn service_json(service: &Service, now: Millis) -> Value {
-    let uses_last_resort = std::ptr::eq(service.shelf(), &service.last_resort);
+    let uses_last_resort = std::ptr::eq(service.balancer.shelf(), &service.balancer.last_resort);
     let place = |one: &Candidate| if service.is_kept(one) { "kept" } else { "in_rotation" };
-    let in_rotation = service.candidates.all().iter().map(|one| candidate_json(one, place(one), now));
+    let in_rotation = service.balancer.candidates.all().iter().map(|one| candidate_json(one, place(one), now));
     let last_resort = match uses_last_resort {
         true => "last_resort_in_use",
         false => "last_resort",
     };
-    let suspects = service.last_resort.all().iter().map(|one| candidate_json(one, last_resort, now));
+    let suspects = service.balancer.last_resort.all().iter().map(|one| candidate_json(one, last_resort, now));
     let withheld = service.withheld.iter().map(withheld_json);
     let instances: Vec<Value> = in_rotation.chain(withheld).chain(suspects).collect();
     let tombstones: Vec<Value> = service.tombstones.iter().map(|tombstone| tombstone_json(tombstone, now)).collect();

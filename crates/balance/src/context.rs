@@ -85,7 +85,7 @@ impl Gateway {
     }
 
     pub(crate) fn counters<'a>(&self, service: &'a Service) -> &'a PerCore {
-        &service.cores[self.core]
+        &service.balancer.cores[self.core]
     }
 
     /// The instance has sent everything: its place is the next request's.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::{Millis, Spoken},
-    instances::{Governing, PolicySource},
+    governing::{Governing, PolicySource},
     outlier::Verdict,
     pick::{self, Assessment},
     routing_table::{Candidate, Service, Withheld},
@@ -15,24 +15,24 @@ use crate::{
 
 /// The explanation, at `now`.
 pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Value {
-    let assessment = service.assess(now);
-    let uses_last_resort = std::ptr::eq(service.shelf(), &service.last_resort);
+    let assessment = service.balancer.assess(now);
+    let uses_last_resort = std::ptr::eq(service.balancer.shelf(), &service.balancer.last_resort);
     let one = |candidate: &Candidate, is_suspect: bool| {
         let place = Place { service, assessment, zone, is_suspect, uses_last_resort };
         place.explain(candidate, now)
     };
-    let registered = service.candidates.all().iter().map(|candidate| one(candidate, false));
-    let suspects = service.last_resort.all().iter().map(|candidate| one(candidate, true));
+    let registered = service.balancer.candidates.all().iter().map(|candidate| one(candidate, false));
+    let suspects = service.balancer.last_resort.all().iter().map(|candidate| one(candidate, true));
     let instances: Vec<Value> = registered.chain(service.withheld.iter().map(withheld)).chain(suspects).collect();
-    let pick = pick::preview(service, now);
+    let pick = pick::preview(&service.balancer, now);
     json!({
         "service": service.name,
         "pick_now": pick.as_ref().map(|picked| picked.candidate.key.to_string()),
         "why_nobody": pick.is_none().then(|| unavailable::in_full(service, now).problem().detail),
         "panic": assessment.is_panic,
         "zone": zone,
-        "own_zone_permille": service.shelf().zones().map(|_| assessment.near_permille),
-        "policy": policy(&service.governing),
+        "own_zone_permille": service.balancer.shelf().zones().map(|_| assessment.near_permille),
+        "policy": policy(&service.balancer.governing),
         "instances": instances,
         "gone": service.tombstones.iter().map(|grave| json!({
             "key": grave.key,
@@ -146,7 +146,7 @@ impl Place<'_> {
         if candidate.standing.load.is_full() {
             remarks.push("it has as many requests under way as breaker.in_flight_max allows".to_owned());
         }
-        if self.service.shelf().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
+        if self.service.balancer.shelf().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
             remarks.push("it is in another zone".to_owned());
         }
         remarks.extend(candidate.trouble().map(|trouble| format!("it {trouble}")));

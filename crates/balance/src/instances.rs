@@ -32,7 +32,6 @@ use discovery::{
 
 use places::Places;
 use policies::Policies;
-pub(crate) use policies::{Governing, PolicySource};
 pub use saved::{Saved, SavedTombstone};
 use vanishing::Vanishing;
 

@@ -25,10 +25,11 @@ pub(crate) use maglev::Maglev;
 pub(crate) use round_robin::Turns;
 
 use crate::{
+    balancer::Balancer,
     clock::Millis,
     hash::mix,
     outlier::Verdict,
-    routing_table::{Candidate, Lot, Service},
+    routing_table::{Candidate, Lot},
 };
 
 /// What a request brings to be picked by.
@@ -71,11 +72,11 @@ impl Tried {
     }
 }
 
-/// Picks an instance of `service`; `None` when all candidates were tried or there are none.
-pub(crate) fn pick(service: &Service, ask: &Ask<'_>, tried: &Tried) -> Option<Picked> {
-    let shelf = service.shelf();
-    let turn = service.cores[ask.core].next_turn();
-    let rules = Rules { service, ask, tried, turn, is_preview: false, assessment: service.assess(ask.now) };
+/// Picks an instance of a service; `None` when all candidates were tried or there are none.
+pub(crate) fn pick(balancer: &Balancer, ask: &Ask<'_>, tried: &Tried) -> Option<Picked> {
+    let shelf = balancer.shelf();
+    let turn = balancer.cores[ask.core].next_turn();
+    let rules = Rules { balancer, ask, tried, turn, is_preview: false, assessment: balancer.assess(ask.now) };
     if let Some(named) = ask.sticky.and_then(|cookie| shelf.with_cookie(cookie))
         && let Some(picked) = rules.admit(named)
     {
@@ -85,15 +86,15 @@ pub(crate) fn pick(service: &Service, ask: &Ask<'_>, tried: &Tried) -> Option<Pi
 }
 
 /// Whom [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
-pub(crate) fn preview(service: &Service, now: Millis) -> Option<Picked> {
+pub(crate) fn preview(balancer: &Balancer, now: Millis) -> Option<Picked> {
     let ask = Ask { core: 0, hash: None, sticky: None, now };
-    let (turn, assessment) = (service.cores.first()?.turns(), service.assess(now));
-    Rules { service, ask: &ask, tried: &Tried::default(), turn, is_preview: true, assessment }.pick()
+    let (turn, assessment) = (balancer.cores.first()?.turns(), balancer.assess(now));
+    Rules { balancer, ask: &ask, tried: &Tried::default(), turn, is_preview: true, assessment }.pick()
 }
 
 /// What one pick goes by.
 struct Rules<'a> {
-    service: &'a Service,
+    balancer: &'a Balancer,
     ask: &'a Ask<'a>,
     tried: &'a Tried,
     turn: usize,
@@ -110,7 +111,7 @@ impl<'a> Rules<'a> {
 
     /// Where to draw from, and where then.
     fn lots(&self) -> (&'a Lot, Option<&'a Lot>) {
-        let shelf = self.service.shelf();
+        let shelf = self.balancer.shelf();
         match shelf.zones() {
             Some(zones) if self.ask.hash.is_none() || shelf.maglev().is_none() => {
                 // The higher bits of the number decide; the lower ones draw.
@@ -142,7 +143,7 @@ impl<'a> Rules<'a> {
 
     /// Somebody who was not tried, healthy or not: the best there is.
     fn anybody(&self) -> Option<Picked> {
-        let all = self.service.shelf().lot();
+        let all = self.balancer.shelf().lot();
         let (before, after) = all.all().split_at(all.at_turn(self.turn).min(all.all().len()));
         let untried = || after.iter().chain(before).filter(|candidate| !self.tried.contains(candidate));
         let listens = |candidate: &&Arc<Candidate>| !candidate.standing.outlier.refuses();

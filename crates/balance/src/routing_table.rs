@@ -23,10 +23,7 @@ use http::HeaderValue;
 pub(crate) use candidate::{Candidate, InFlight, Standing};
 pub(crate) use shelf::{Lot, Shelf};
 
-use crate::{
-    addresses::Forbidden, counters::PerCore, instances::Governing, outlier::Judgements, pick::Kept,
-    tombstones::Tombstone,
-};
+use crate::{addresses::Forbidden, balancer::Balancer, tombstones::Tombstone};
 
 /// Everything a request needs to know, at one revision of etcd.
 #[derive(Debug, Default)]
@@ -61,18 +58,13 @@ pub struct Service {
     pub name: ServiceName,
     /// What is cut off the path for it, `/mail`, as a header value.
     pub(crate) prefix: HeaderValue,
-    pub(crate) candidates: Shelf,
-    pub(crate) last_resort: Shelf,
+    /// What a pick needs to know of it.
+    pub(crate) balancer: Balancer,
     /// Those among the candidates, by serial number, whose keys vanished together with many others.
     pub(crate) unregistered: BTreeSet<u64>,
     pub(crate) withheld: Vec<Withheld>,
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
-    pub(crate) cores: Arc<[PerCore]>,
-    pub(crate) governing: Governing,
-    /// What the judgements about its instances add up to.
-    pub(crate) assessed: Kept,
-    pub(crate) judgements: Judgements,
 }
 
 /// A registered instance that gets no requests.
@@ -141,32 +133,21 @@ impl Service {
         Self {
             name,
             prefix,
-            candidates: Shelf::default(),
-            last_resort: Shelf::default(),
+            balancer: Balancer::empty(cores),
             unregistered: BTreeSet::new(),
             withheld: Vec::new(),
             tombstones: Vec::new(),
-            cores: (0..cores).map(|_| PerCore::default()).collect(),
-            governing: Governing::default(),
-            assessed: Kept::default(),
-            judgements: Judgements::default(),
         }
     }
 
     /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
     pub(crate) fn policy(&self) -> &Arc<Policy> {
-        &self.governing.policy
+        self.balancer.policy()
     }
 
     /// Whether a candidate is used although it is not registered at the moment.
     pub(crate) fn is_kept(&self, candidate: &Candidate) -> bool {
         self.unregistered.contains(&candidate.serial)
-    }
-
-    /// Where to pick from now: the last resort is for when no instance is registered.
-    pub(crate) fn shelf(&self) -> &Shelf {
-        let nobody_is_registered = self.candidates.all().is_empty() && self.withheld.is_empty();
-        if nobody_is_registered { &self.last_resort } else { &self.candidates }
     }
 }
 

@@ -220,14 +220,14 @@ impl<'a> Serving<'a> {
         let core = self.gateway.core;
         let sticky = self.choice.sticky.as_deref();
         let ask = Ask { core, hash: self.choice.hash, sticky, now: self.gateway.clock.now() };
-        let first = pick(self.service, &ask, &self.tried)?.candidate;
+        let first = pick(&self.service.balancer, &ask, &self.tried)?.candidate;
         if let Some(in_flight) = first.begin(core) {
             return Some((first, in_flight));
         }
         let mut avoided = self.tried.clone();
         avoided.add(&first);
         loop {
-            let other = pick(self.service, &ask, &avoided)?.candidate;
+            let other = pick(&self.service.balancer, &ask, &avoided)?.candidate;
             if let Some(in_flight) = other.begin(core) {
                 return Some((other, in_flight));
             }
@@ -238,7 +238,7 @@ impl<'a> Serving<'a> {
     /// Whether an instance is left that was not tried.
     fn has_somebody(&self) -> bool {
         let ask = Ask { core: self.gateway.core, hash: None, sticky: None, now: self.gateway.clock.now() };
-        pick(self.service, &ask, &self.tried).is_some()
+        pick(&self.service.balancer, &ask, &self.tried).is_some()
     }
 
     /// Judges a failure, and starts another attempt if that may be.
@@ -338,7 +338,7 @@ impl<'a> Serving<'a> {
 
 /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
 fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> Refusal {
-    let nobody_is_registered = service.candidates.all().is_empty();
+    let nobody_is_registered = service.balancer.candidates.all().is_empty();
     if nobody_is_registered && failure.is_refused() {
         return unavailable::of(service, Millis::now());
     }

@@ -98,8 +98,9 @@ impl Schedule {
     pub(super) fn follow(&mut self, table: &RoutingTable, now: Millis) {
         let mut before = std::mem::take(&mut self.entries);
         for service in table.services() {
-            let all = service.candidates.all().iter();
-            let all = all.map(|one| (one, true)).chain(service.last_resort.all().iter().map(|one| (one, false)));
+            let all = service.balancer.candidates.all().iter();
+            let all =
+                all.map(|one| (one, true)).chain(service.balancer.last_resort.all().iter().map(|one| (one, false)));
             for (candidate, is_listed) in all.filter(|_| service.policy().health.active.kind != ActiveKind::Off) {
                 let (candidate, policy) = (Arc::clone(candidate), Arc::clone(service.policy()));
                 let entry = match before.remove(&candidate.serial) {

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use discovery::{InstanceKey, LeaseId, Scheme, ServiceName};
 
 use super::{Instances, Known, Suspect};
-use crate::routing_table::{Candidate, Service, Shelf, Why, Withheld};
+use crate::{
+    balancer::Balancer,
+    routing_table::{Candidate, Service, Shelf, Why, Withheld},
+};
 
 // === impl Instances ===
 
@@ -46,7 +49,7 @@ impl Instances {
             return None;
         }
         let before = self.built.get(name.as_str());
-        let cores = before.map(|before| Arc::clone(&before.cores));
+        let cores = before.map(|before| Arc::clone(&before.balancer.cores));
         let fresh = Service::empty(name.clone(), self.cores);
         let governing = self.policies.of(name);
         let policy = &governing.policy;
@@ -54,17 +57,16 @@ impl Instances {
             candidate.standing.load.limit(policy.breaker.in_flight_max, policy.breaker.streams_max);
         }
         let shelf = |candidates, before| Shelf::new(candidates, policy, self.zone.as_deref(), before);
-        Some(Service {
-            candidates: shelf(candidates, before.map(|before| &before.candidates)),
-            last_resort: shelf(last_resort, before.map(|before| &before.last_resort)),
-            unregistered,
-            withheld,
-            tombstones,
-            cores: cores.unwrap_or_else(|| Arc::clone(&fresh.cores)),
+        let balancer = Balancer {
+            candidates: shelf(candidates, before.map(|before| &before.balancer.candidates)),
+            last_resort: shelf(last_resort, before.map(|before| &before.balancer.last_resort)),
+            has_withheld: !withheld.is_empty(),
+            cores: cores.unwrap_or_else(|| Arc::clone(&fresh.balancer.cores)),
             judgements: self.judgements.clone(),
             governing: governing.clone(),
-            ..fresh
-        })
+            ..Balancer::empty(0)
+        };
+        Some(Service { balancer, unregistered, withheld, tombstones, ..fresh })
     }
 
     pub(super) fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = (&InstanceKey, &Known)> {

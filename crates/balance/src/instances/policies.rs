@@ -10,24 +10,7 @@ use discovery::{
     policy::{Policy, PolicyDocument},
 };
 
-/// A policy as it is in force.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Governing {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) source: PolicySource,
-    /// What is wrong with the newest words in etcd, which are therefore not in force.
-    pub(crate) mistake: Option<FieldError>,
-}
-
-/// Where a policy comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum PolicySource {
-    /// Nothing is said about the service: the gateway's flags, and its own defaults.
-    #[default]
-    Default,
-    /// `config/<service>`, over the gateway's defaults.
-    Etcd,
-}
+use crate::governing::{Governing, PolicySource};
 
 /// The policies of all services.
 #[derive(Debug, Default)]

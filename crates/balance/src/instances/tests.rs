@@ -34,7 +34,7 @@ fn places(instances: &mut Instances) -> (Vec<String>, Vec<String>, Vec<(String, 
     let addresses =
         |shelf: &crate::routing_table::Shelf| shelf.all().iter().map(|one| one.address().to_string()).collect();
     let withheld = service.withheld.iter().map(|withheld| (withheld.address.to_string(), withheld.why));
-    (addresses(&service.candidates), addresses(&service.last_resort), withheld.collect())
+    (addresses(&service.balancer.candidates), addresses(&service.balancer.last_resort), withheld.collect())
 }
 
 #[test]
@@ -193,12 +193,12 @@ fn what_traffic_taught_survives_a_change_of_status_but_not_a_new_registration() 
     let eject = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
         let failed = Outcome::ConnectFailed;
-        service.candidates.all()[0].record(failed, Duration::ZERO, Millis(0), service.policy());
+        service.balancer.candidates.all()[0].record(failed, Duration::ZERO, Millis(0), service.policy());
     };
     let first = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
         let ask = Ask { core: 0, hash: None, sticky: None, now: Millis(1) };
-        pick(&service, &ask, &Tried::default()).unwrap().candidate.address().to_string()
+        pick(&service.balancer, &ask, &Tried::default()).unwrap().candidate.address().to_string()
     };
     eject(&instances);
     let mut changed = registered("service/mail/a", "http://10.0.0.1:1?version=2");
@@ -249,7 +249,7 @@ fn the_table_shares_what_did_not_change() {
     let same = |name| std::ptr::eq(before.service(name).unwrap(), after.service(name).unwrap());
     assert!(same("userlist") && !same("mail"));
     let (mail_before, mail_after) = (before.service("mail").unwrap(), after.service("mail").unwrap());
-    assert!(Arc::ptr_eq(&mail_before.cores, &mail_after.cores), "counters survive");
+    assert!(Arc::ptr_eq(&mail_before.balancer.cores, &mail_after.balancer.cores), "counters survive");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn many_that_vanish_in_one_go_are_used_beside_the_registered_ones_for_ten_second
     let mut instances = mail_without(3);
     assert_eq!(places(&mut instances).0, ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"]);
     let service = instances.service(&"mail".parse().unwrap()).unwrap();
-    let kept: Vec<_> = service.candidates.all().iter().map(|one| service.is_kept(one)).collect();
+    let kept: Vec<_> = service.balancer.candidates.all().iter().map(|one| service.is_kept(one)).collect();
     assert_eq!(kept, [true, true, true, false]);
     instances.tick(Millis(10_999));
     assert_eq!(places(&mut instances).0.len(), 4);
@@ -379,7 +379,7 @@ fn instances_that_left_are_never_kept_whoever_vanishes_with_them() {
 fn one_that_traffic_has_ejected_is_not_kept_and_one_that_is_found_dead_is_gone() {
     let mut instances = mail_without(0);
     let service = instances.service(&"mail".parse().unwrap()).unwrap();
-    let ejected = &service.candidates.all()[0];
+    let ejected = &service.balancer.candidates.all()[0];
     ejected.record(Outcome::ConnectFailed, Duration::ZERO, Millis(900), service.policy());
     (1..=3).for_each(|n| remove(&mut instances, &format!("service/mail/{n}"), 1000));
     assert_eq!(places(&mut instances).0, ["10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"]);
@@ -393,7 +393,7 @@ fn one_that_is_back_is_the_same_instance_with_its_connections() {
     let mut instances = mail_without(0);
     let serials = |instances: &mut Instances| -> Vec<u64> {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
-        service.candidates.all().iter().map(|one| one.serial).collect()
+        service.balancer.candidates.all().iter().map(|one| one.serial).collect()
     };
     let before = serials(&mut instances);
     (1..=3).for_each(|n| remove(&mut instances, &format!("service/mail/{n}"), 1000));
@@ -401,7 +401,7 @@ fn one_that_is_back_is_the_same_instance_with_its_connections() {
     instances.apply(Update::Add(back), Millis(1500));
     assert_eq!(serials(&mut instances), before);
     let service = instances.service(&"mail".parse().unwrap()).unwrap();
-    assert!(service.candidates.all()[0].standing.joined.is_none(), "it does not begin slowly");
+    assert!(service.balancer.candidates.all()[0].standing.joined.is_none(), "it does not begin slowly");
     add(&mut instances, "service/mail/2", "10.0.0.7:1");
     assert_ne!(serials(&mut instances)[1], before[1], "elsewhere it is another one");
 }

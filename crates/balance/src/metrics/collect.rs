@@ -31,7 +31,7 @@ impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let table = self.table.load();
         let services: Vec<_> =
-            table.services().into_iter().map(|service| (service, Totals::of(&service.cores))).collect();
+            table.services().into_iter().map(|service| (service, Totals::of(&service.balancer.cores))).collect();
         let encoder = &mut encoder;
         per_service(encoder, &services)?;
         durations(encoder, &services)?;
@@ -105,7 +105,7 @@ fn per_service(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> f
     let help = "Tunnels and event streams";
     let mut metric = encoder.encode_descriptor("balance_streams", help, None, MetricType::Gauge)?;
     for (service, _) in services {
-        let all = service.candidates.all().iter().chain(service.last_resort.all());
+        let all = service.balancer.candidates.all().iter().chain(service.balancer.last_resort.all());
         let streams: u32 = all.map(|candidate| candidate.standing.load.streams()).sum();
         set(&mut metric, &[("service", service.name.as_str())], streams as usize)?;
     }
@@ -136,7 +136,7 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
     let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
     let mut metric = encoder.encode_descriptor("balance_instances", "Instances", None, MetricType::Gauge)?;
     for (service, _) in services {
-        let all = service.candidates.all();
+        let all = service.balancer.candidates.all();
         let is_ejected = |verdict| matches!(verdict, Verdict::Ejected { .. } | Verdict::Failing);
         let (ejected, used): (Vec<_>, Vec<_>) =
             all.iter().partition(|candidate| is_ejected(candidate.standing.outlier.verdict(now)));
@@ -148,7 +148,7 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
             ("ejected", ejected.len()),
             ("unresolved", unresolved.len()),
             ("withheld", service.withheld.len()),
-            ("last_resort", service.last_resort.all().len()),
+            ("last_resort", service.balancer.last_resort.all().len()),
         ] {
             set(&mut metric, &[("service", service.name.as_str()), ("state", state)], number)?;
         }

@@ -16,7 +16,7 @@ use std::sync::{
 
 use crate::{
     clock::Millis,
-    routing_table::{Candidate, Lot, Service},
+    routing_table::{Candidate, Lot, Shelf},
 };
 
 /// Up to so many instances are looked at after every judgement.
@@ -42,27 +42,16 @@ pub(crate) struct Kept {
     word: AtomicU64,
 }
 
-// === impl Service ===
+// === impl Assessment ===
 
-impl Service {
-    /// The answers for the shelf that is picked from now.
-    pub(crate) fn assess(&self, now: Millis) -> Assessment {
-        let (kept, count) = (&self.assessed, self.judgements.count() + 1);
-        if kept.is_good(count, now, self.shelf().all().len()) {
-            return kept.load();
-        }
-        let assessment = self.assess_anew();
-        kept.store(assessment, count, now);
-        assessment
-    }
-
-    fn assess_anew(&self) -> Assessment {
-        let shelf = self.shelf();
+impl Assessment {
+    /// The answers for a shelf, with the policy's `panic_threshold_percent`.
+    pub(crate) fn of(shelf: &Shelf, panic_threshold_percent: u32) -> Self {
         let all = shelf.all();
         let unhealthy = all.iter().filter(|one| one.standing.outlier.is_unhealthy()).count();
-        let threshold = usize::try_from(self.policy().health.panic_threshold_percent).unwrap_or(100);
+        let threshold = usize::try_from(panic_threshold_percent).unwrap_or(100);
         let is_panic = threshold > 0 && unhealthy * 100 > all.len() * threshold;
-        Assessment { is_panic, near_permille: shelf.zones().map_or(1000, |zones| near_permille(&zones.near)) }
+        Self { is_panic, near_permille: shelf.zones().map_or(1000, |zones| near_permille(&zones.near)) }
     }
 }
 
@@ -76,18 +65,19 @@ fn near_permille(near: &Lot) -> u32 {
 // === impl Kept ===
 
 impl Kept {
-    fn is_good(&self, count: u64, now: Millis, instances: usize) -> bool {
+    /// Whether they still stand, after `count` judgements (plus one) about `instances`.
+    pub(crate) fn is_good(&self, count: u64, now: Millis, instances: usize) -> bool {
         let after = self.after.load(Ordering::Acquire);
         let is_recent = instances > SMALL && now.0 < self.at.load(Ordering::Relaxed) + PAUSE_MS;
         after == count || after > 0 && is_recent
     }
 
-    fn load(&self) -> Assessment {
+    pub(crate) fn load(&self) -> Assessment {
         let word = self.word.load(Ordering::Relaxed);
         Assessment { is_panic: word & 1 == 1, near_permille: u32::try_from(word >> 1).unwrap_or(1000) }
     }
 
-    fn store(&self, assessment: Assessment, count: u64, now: Millis) {
+    pub(crate) fn store(&self, assessment: Assessment, count: u64, now: Millis) {
         self.word.store(u64::from(assessment.near_permille) << 1 | u64::from(assessment.is_panic), Ordering::Relaxed);
         self.at.store(now.0, Ordering::Relaxed);
         self.after.store(count, Ordering::Release);

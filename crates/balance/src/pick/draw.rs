@@ -21,7 +21,7 @@ const SHARE_MIN: u64 = 100;
 impl<'a> Rules<'a> {
     /// Draws from `lot` until somebody may have the request.
     pub(super) fn draw(&self, lot: &'a Lot) -> Option<Picked> {
-        let strategy = self.service.policy().load_balancing.policy;
+        let strategy = self.balancer.policy().load_balancing.policy;
         // Whoever is spared while he warms up is better than somebody unhealthy.
         let mut spared = None;
         for n in 0..DRAWS {
@@ -50,7 +50,7 @@ impl<'a> Rules<'a> {
             }),
             (Strategy::Hash, Some(hash)) => {
                 let hash = if n == 0 { hash } else { mix(hash.wrapping_add(n)) };
-                let shelf = self.service.shelf();
+                let shelf = self.balancer.shelf();
                 // Over all zones: whoever has a key has it for everybody.
                 shelf.maglev().and_then(|maglev| shelf.all().get(maglev.at(hash)?)).or_else(in_turn)
             }
@@ -60,7 +60,7 @@ impl<'a> Rules<'a> {
 
     /// Whether it is left out this time because it has just joined.
     fn is_spared(&self, candidate: &Candidate, n: u64) -> bool {
-        let share = share_permille(candidate, self.service.policy().load_balancing.slow_start, self.ask.now);
+        let share = share_permille(candidate, self.balancer.policy().load_balancing.slow_start, self.ask.now);
         share.is_some_and(|share| self.chance(n + 300) % 1000 >= share)
     }
 

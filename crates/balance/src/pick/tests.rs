@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    governing::Governing,
     hash::hash,
-    instances::Governing,
     outlier::{Judgements, Outcome},
     routing_table::{InFlight, Shelf, Standing},
 };
@@ -22,15 +22,15 @@ fn candidate((address, weight, zone): Given<'_>, joined: Option<Millis>, judgeme
 }
 
 /// A service seen from zone `east`.
-fn service_with(policy: Policy, given: &[Given<'_>]) -> Service {
+fn service_with(policy: Policy, given: &[Given<'_>]) -> Balancer {
     let judgements = Judgements::default();
     let candidates = given.iter().map(|one| candidate(*one, None, &judgements)).collect();
     let candidates = Shelf::new(candidates, &policy, Some("east"), None);
     let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
-    Service { candidates, governing, judgements, ..Service::empty("mail".parse().unwrap(), 1) }
+    Balancer { candidates, governing, judgements, ..Balancer::empty(1) }
 }
 
-fn service(given: &[(&str, u64)]) -> Service {
+fn service(given: &[(&str, u64)]) -> Balancer {
     let given: Vec<_> = given.iter().map(|(address, weight)| (*address, *weight, "")).collect();
     service_with(Policy::default(), &given)
 }
@@ -48,7 +48,7 @@ fn address(picked: &Picked) -> String {
     picked.candidate.address().to_string()
 }
 
-fn picks(service: &Service, ask: Ask<'_>, requests: usize) -> BTreeMap<String, usize> {
+fn picks(service: &Balancer, ask: Ask<'_>, requests: usize) -> BTreeMap<String, usize> {
     let mut picks = BTreeMap::new();
     for _ in 0..requests {
         *picks.entry(address(&pick(service, &ask, &Tried::default()).unwrap())).or_default() += 1;
@@ -61,13 +61,13 @@ fn names(picks: &BTreeMap<String, usize>) -> Vec<&str> {
 }
 
 /// The instance at this index times out until it is ejected.
-fn silence(service: &Service, index: usize) {
+fn silence(service: &Balancer, index: usize) {
     for _ in 0..2 {
         service.candidates.all()[index].record(Outcome::TimedOut, Duration::ZERO, Millis(0), service.policy());
     }
 }
 
-fn refuse(service: &Service, index: usize) {
+fn refuse(service: &Balancer, index: usize) {
     service.candidates.all()[index].record(Outcome::ConnectFailed, Duration::ZERO, Millis(0), service.policy());
 }
 
@@ -172,16 +172,16 @@ fn no_instance_is_tried_twice() {
 #[test]
 fn the_last_resort_is_used_only_when_nobody_is_registered() {
     let suspect = || Shelf::new(vec![Arc::new(Candidate::sample("old:1", 1))], &Policy::default(), None, None);
-    let registered = Service { last_resort: suspect(), ..service(&[("a:1", 1)]) };
+    let registered = Balancer { last_resort: suspect(), ..service(&[("a:1", 1)]) };
     assert_eq!(names(&picks(&registered, ASK, 10)), ["a:1"]);
-    let nobody = Service { last_resort: suspect(), ..service(&[]) };
+    let nobody = Balancer { last_resort: suspect(), ..service(&[]) };
     assert_eq!(names(&picks(&nobody, ASK, 10)), ["old:1"]);
     assert!(pick(&service(&[]), &ASK, &Tried::default()).is_none());
 }
 
 // === of two ===
 
-fn busy(service: &Service, index: usize, requests: usize) -> Vec<InFlight> {
+fn busy(service: &Balancer, index: usize, requests: usize) -> Vec<InFlight> {
     (0..requests).map(|_| service.candidates.all()[index].begin(0).unwrap()).collect()
 }
 

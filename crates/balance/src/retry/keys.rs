@@ -19,7 +19,7 @@ pub(crate) fn are_honoured(service: &Service, first: &Candidate, head: &[u8]) ->
             let promises = |candidate: &Candidate| {
                 path.is_some_and(|path| HonouredKeys::of(&candidate.instance).is_some_and(|keys| keys.covers(path)))
             };
-            let others = service.candidates.all().iter().chain(service.last_resort.all());
+            let others = service.balancer.candidates.all().iter().chain(service.balancer.last_resort.all());
             promises(first) && others.into_iter().all(|other| promises(other))
         }
     }
@@ -39,7 +39,7 @@ mod tests {
     use discovery::policy::{Policy, PolicyDocument};
 
     use super::*;
-    use crate::{instances::Governing, routing_table::Shelf};
+    use crate::{balancer::Balancer, governing::Governing, routing_table::Shelf};
 
     fn candidate(port: u16, promise: Option<&str>) -> Arc<Candidate> {
         let mut candidate = Candidate::sample(&format!("10.0.0.1:{port}"), 1);
@@ -55,7 +55,8 @@ mod tests {
         let first = Arc::clone(&all[0]);
         let candidates = Shelf::new(all, &policy, None, None);
         let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
-        let service = Service { candidates, governing, ..Service::empty("mail".parse().unwrap(), 1) };
+        let balancer = Balancer { candidates, governing, ..Balancer::empty(1) };
+        let service = Service { balancer, ..Service::empty("mail".parse().unwrap(), 1) };
         are_honoured(&service, &first, b"POST /pay?now HTTP/1.1\r\nHost: a\r\n\r\n")
     }
 

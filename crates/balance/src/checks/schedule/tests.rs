@@ -4,7 +4,8 @@ use discovery::{Revision, policy::PolicyDocument};
 
 use super::*;
 use crate::{
-    instances::Governing,
+    balancer::Balancer,
+    governing::Governing,
     outlier::Outcome,
     routing_table::{Service, Shelf, Source},
 };
@@ -25,7 +26,8 @@ fn table(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, RoutingTable
     let all: Vec<_> = (0..instances).map(candidate).collect();
     let candidates = Shelf::new(all.clone(), &policy, None, None);
     let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
-    let service = Service { candidates, governing, ..Service::empty("mail".parse().unwrap(), 1) };
+    let balancer = Balancer { candidates, governing, ..Balancer::empty(1) };
+    let service = Service { balancer, ..Service::empty("mail".parse().unwrap(), 1) };
     let services = HashMap::from([("mail".into(), Arc::new(service))]);
     (all, RoutingTable::new(Source::Etcd, Revision(1), services))
 }

@@ -1,0 +1,67 @@
+//! What a pick needs to know of a service.
+
+use std::sync::Arc;
+
+use discovery::policy::Policy;
+
+use crate::{
+    clock::Millis,
+    counters::PerCore,
+    governing::Governing,
+    outlier::Judgements,
+    pick::{Assessment, Kept},
+    routing_table::Shelf,
+};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) candidates: Shelf,
+    pub(crate) last_resort: Shelf,
+    /// Whether instances are registered that get no requests.
+    pub(crate) has_withheld: bool,
+    pub(crate) cores: Arc<[PerCore]>,
+    pub(crate) governing: Governing,
+    /// What the judgements about its instances add up to.
+    pub(crate) assessed: Kept,
+    pub(crate) judgements: Judgements,
+}
+
+// === impl Balancer ===
+
+impl Balancer {
+    /// That of a service without instances, which is served from `cores` cores.
+    pub(crate) fn empty(cores: usize) -> Self {
+        Self {
+            candidates: Shelf::default(),
+            last_resort: Shelf::default(),
+            has_withheld: false,
+            cores: (0..cores).map(|_| PerCore::default()).collect(),
+            governing: Governing::default(),
+            assessed: Kept::default(),
+            judgements: Judgements::default(),
+        }
+    }
+
+    /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
+    pub(crate) fn policy(&self) -> &Arc<Policy> {
+        &self.governing.policy
+    }
+
+    /// Where to pick from now: the last resort is for when no instance is registered.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        let is_last_resort = self.candidates.all().is_empty() && !self.has_withheld;
+        if is_last_resort { &self.last_resort } else { &self.candidates }
+    }
+
+    /// What the judgements add up to, for the shelf that is picked from now.
+    pub(crate) fn assess(&self, now: Millis) -> Assessment {
+        let (kept, count) = (&self.assessed, self.judgements.count() + 1);
+        if kept.is_good(count, now, self.shelf().all().len()) {
+            return kept.load();
+        }
+        let assessment = Assessment::of(self.shelf(), self.policy().health.panic_threshold_percent);
+        kept.store(assessment, count, now);
+        assessment
+    }
+}
