@@ -14,19 +14,17 @@ use discovery::ServiceName;
 use service_kit::chain;
 
 use crate::{
-    answer::Answer,
     breakage::Breakage,
     clock::Millis,
     connect_error::ConnectError,
     counters::FailureKind,
     dial::{self, Connecting},
-    outgoing::Outgoing,
+    io::wire::Read,
+    message::{refusal::Refusal, request::Outgoing, response::Answer},
     outlier::Outcome,
-    refusal::Refusal,
     routing_table::{Candidate, InFlight},
     upstream::Upstream,
     upstreams::Upstreams,
-    wire::Read,
 };
 
 /// Largest head of a response.

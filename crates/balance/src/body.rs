@@ -15,9 +15,8 @@ use crate::{
     clock::Millis,
     config::GatewayOptions,
     downstream::{Downstream, Waiting},
-    outgoing::Outgoing,
-    refusal::Refusal,
-    wire::{Read, Stream, Wire},
+    io::wire::{Read, Stream, Wire},
+    message::{refusal::Refusal, request::Outgoing},
 };
 
 /// How long a body may be slow: networks stall, and a client may have to think.
@@ -134,11 +133,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        buffers::Buffers,
         clock::Clock,
-        headers::Client,
-        identity::RequestId,
-        outgoing::{Facts, Sizes},
+        io::buffers::Buffers,
+        message::{
+            headers::Client,
+            request::{Facts, Sizes},
+            request_id::RequestId,
+        },
     };
 
     /// A POST whose head is there, and whose body of a megabyte is to come.

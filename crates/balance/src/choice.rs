@@ -3,7 +3,7 @@
 use discovery::policy::{HashOn, Policy, Strategy};
 use http1::{Fields, Name, Request};
 
-use crate::{hash, headers::Client};
+use crate::{hash, message::headers::Client};
 
 /// See the [module](self).
 #[derive(Debug, Default)]

@@ -1,5 +1,7 @@
 //! What can be set, by flag or environment variable. One struct per concern; every default works as it is.
 
+pub mod network;
+
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser};
@@ -12,7 +14,7 @@ use service_kit::{
     names::parse_name_server,
 };
 
-use crate::trusted::Network;
+use crate::config::network::Network;
 
 /// The gateway: forwards /SERVICE/… to a live instance of SERVICE.
 ///

@@ -10,10 +10,11 @@ use crate::{
     context::Gateway,
     downstream::{Downstream, Phase, Waiting},
     gateway::Next,
-    linger::{IDLE_MAX, Lingering},
-    refusal::Refusal,
-    reply,
-    wire::{Read, Stream, Wire},
+    io::{
+        linger::{IDLE_MAX, Lingering},
+        wire::{Read, Stream, Wire},
+    },
+    message::{problem_response, refusal::Refusal},
 };
 
 /// Serves the requests of one connection, one after the other, until either side ends it.
@@ -25,7 +26,7 @@ pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream
             Head::Never => Next::Close,
             Head::Refused(refusal) => {
                 gateway.refusals.count(&refusal);
-                let words = gateway.clock.with_date(|date| reply::last_words(&refusal, date));
+                let words = gateway.clock.with_date(|date| problem_response::last_words(&refusal, date));
                 downstream.enter(Phase::Flushing);
                 return say_last_words(client.into_stream(), &words, &gateway.lingering).await;
             }

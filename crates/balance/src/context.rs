@@ -7,12 +7,11 @@ use http1::{Limits, Scratch};
 use crate::{
     addresses::AddressPolicy,
     attempt::Attempt,
-    buffers::Buffers,
     clock::Clock,
     config::GatewayOptions,
     counters::PerCore,
     downstream::Downstreams,
-    linger::Lingering,
+    io::{buffers::Buffers, linger::Lingering},
     metrics::Refusals,
     pool::Pool,
     queue::Queues,

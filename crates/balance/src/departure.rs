@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     downstream::{Downstream, Waiting},
-    wire::{Read, Stream, Wire},
+    io::wire::{Read, Stream, Wire},
 };
 
 /// How often a socket is asked whose client has ended its direction.

@@ -29,7 +29,7 @@ use service_kit::connections::Place;
 
 use crate::{
     clock::{Clock, Millis, TICK},
-    headers::Client,
+    message::headers::Client,
 };
 
 /// How long a connection waits for a request while the core drains: one that was sent before its client could know of the

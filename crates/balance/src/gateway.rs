@@ -7,23 +7,25 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use crate::{
     admission::{Admitted, Refused, admit},
-    answer::Answer,
     attempt::Attempt,
     context::Gateway,
     downstream::{Downstream, Phase, Waiting},
     index,
-    outgoing::{Facts, Outgoing},
+    io::wire::{Stream, Wire},
+    message::{
+        problem_response,
+        refusal::Refusal,
+        request::{Facts, Outgoing},
+        response::Answer,
+    },
     pace::Pace,
     record::{self, Begun},
-    refusal::Refusal,
     relay::{End, Relay},
-    reply,
     routing_table::RoutingTable,
     serve::{Served, Serving},
     tunnel,
     unread_body::Rest,
     upstream::Upstream,
-    wire::{Stream, Wire},
 };
 
 /// What becomes of the connection after a request.
@@ -198,7 +200,7 @@ impl Gateway {
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
         let mut words = self.buffers.vec();
         let listing = index::listing(table, self.options.index);
-        self.clock.with_date(|date| reply::json(&mut words, &listing, facts, is_last, date));
+        self.clock.with_date(|date| problem_response::json(&mut words, &listing, facts, is_last, date));
         self.say(client, words, facts, is_last, is_read, downstream).await
     }
 
@@ -214,7 +216,7 @@ impl Gateway {
         let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
         let mut words = self.buffers.vec();
-        self.clock.with_date(|date| reply::moved(&mut words, location, facts, is_last, date));
+        self.clock.with_date(|date| problem_response::moved(&mut words, location, facts, is_last, date));
         self.say(client, words, facts, is_last, is_read, downstream).await
     }
 
@@ -232,7 +234,7 @@ impl Gateway {
         self.refusals.count(refusal);
         let is_read = !refusal.closes() && rest.discard(client, self.options.retries.replay_max_bytes).await;
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        self.clock.with_date(|date| reply::refuse(&mut words, refusal, facts, is_last, date));
+        self.clock.with_date(|date| problem_response::refuse(&mut words, refusal, facts, is_last, date));
         self.say(client, words, facts, is_last, is_read, downstream).await
     }
 

@@ -20,9 +20,8 @@ use crate::{
     context::Gateway,
     departure::poll_left,
     downstream::{Downstream, Waiting},
-    outgoing::Outgoing,
-    refusal::Refusal,
-    wire::{Stream, Wire},
+    io::wire::{Stream, Wire},
+    message::{refusal::Refusal, request::Outgoing},
 };
 
 /// How often a request that waits looks whether its instance was found dead.

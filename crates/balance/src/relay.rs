@@ -10,16 +10,15 @@ use std::{
 };
 
 use crate::{
-    answer::Answer,
     attempt::Attempt,
     body::Body,
     breakage::Breakage,
     context::Gateway,
     departure::poll_left,
     downstream::{Downstream, Waiting},
-    outgoing::Outgoing,
+    io::wire::{Read, Stream, Wire},
+    message::{request::Outgoing, response::Answer},
     pace::Pace,
-    wire::{Read, Stream, Wire},
 };
 
 /// How often it is looked whether a client takes more that takes nothing for now.

@@ -14,7 +14,7 @@
 pub(crate) mod budget;
 pub(crate) mod keys;
 
-use crate::{attempt::Progress, repeatable::Repeatable};
+use crate::{attempt::Progress, message::repeatable::Repeatable};
 
 /// What is known when an attempt has failed.
 #[derive(Debug, Clone, Copy)]

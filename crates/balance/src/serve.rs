@@ -14,24 +14,21 @@ use response::Settled;
 use service_kit::chain;
 
 use crate::{
-    answer::Answer,
     attempt::{Attempt, Failure, Progress, Start},
     body::Body,
     choice::Choice,
     clock::Millis,
     context::Gateway,
     downstream::{Downstream, Waiting},
-    outgoing::Outgoing,
+    io::wire::{Stream, Wire},
+    message::{refusal::Refusal, repeatable::Repeatable, request::Outgoing, response::Answer},
     outlier::Outcome,
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     record::{self, Begun},
-    refusal::Refusal,
-    repeatable::Repeatable,
     retry::{self, Situation, keys},
     routing_table::{Candidate, InFlight, Service},
     unavailable,
-    wire::{Stream, Wire},
 };
 
 /// A request with everything that it takes to serve it.

@@ -13,8 +13,8 @@ use std::{
 
 use crate::{
     downstream::{Downstream, Waiting},
+    io::wire::{Read, Stream, Wire},
     vitals::Vitals,
-    wire::{Read, Stream, Wire},
 };
 
 /// How long nothing may move.
@@ -111,9 +111,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        buffers::Buffers,
         clock::{Clock, Millis},
-        headers::Client,
+        io::buffers::Buffers,
+        message::headers::Client,
     };
 
     const LIMITS: Limits = Limits { idle: Duration::from_secs(60), half_closed: Duration::from_secs(5) };

@@ -7,7 +7,7 @@ use discovery::{Address, ServiceName, policy::Details};
 
 use crate::{
     clock::{Millis, Spoken},
-    refusal::Refusal,
+    message::refusal::Refusal,
     routing_table::{RoutingTable, Service, Source, Why, Withheld},
 };
 

@@ -7,8 +7,8 @@ use http1::BodyDecoder;
 use tokio::time::timeout;
 
 use crate::{
-    outgoing::Facts,
-    wire::{Read, Stream, Wire},
+    io::wire::{Read, Stream, Wire},
+    message::request::Facts,
 };
 
 /// How long the rest of a small body may take that nobody needs any more.

@@ -9,7 +9,7 @@ use std::{io, mem::MaybeUninit};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::{buffers::Buffers, wire::Wire};
+use crate::io::{buffers::Buffers, wire::Wire};
 
 /// See the [module](self).
 #[derive(Debug)]

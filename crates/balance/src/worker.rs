@@ -40,11 +40,9 @@ use crate::{
     context::Gateway,
     downstream::Downstream,
     ending::{BusyCores, Ending, Load},
-    headers::Client,
     listeners::Listeners,
+    message::{headers::Client, problem_response, refusal::Refusal},
     metrics::DataMetrics,
-    refusal::Refusal,
-    reply,
     routing_table::TableHandle,
 };
 
@@ -271,7 +269,7 @@ impl Worker {
                 if self.told.get() < TOLD_MAX {
                     self.told.set(self.told.get() + 1);
                     let told = Rc::clone(&self.told);
-                    let words = self.gateway.clock.with_date(|date| reply::last_words(&refusal, date));
+                    let words = self.gateway.clock.with_date(|date| problem_response::last_words(&refusal, date));
                     let gateway = Rc::clone(&self.gateway);
                     tokio::task::spawn_local(async move {
                         connection::say_last_words(stream, &words, &gateway.lingering).await;

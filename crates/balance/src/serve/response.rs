@@ -6,15 +6,17 @@ use http1::{Limits, Method, parse_response};
 
 use super::{Served, Serving};
 use crate::{
-    answer::{self, Answer, Own},
     attempt::{Attempt, Failure, Kind},
     breakage::Breakage,
     clock::Millis,
     counters::FailureKind,
+    message::{
+        prefix::Prefix,
+        refusal::Refusal,
+        response::{self, Answer, Own},
+    },
     outlier::Outcome,
-    prefix::Prefix,
     record::Begun,
-    refusal::Refusal,
     routing_table::Candidate,
 };
 
@@ -120,7 +122,7 @@ impl Serving<'_> {
                     return Err(Kind::Malformed("it switched protocols without being asked"));
                 };
                 let mut words = std::mem::take(&mut self.body.interim);
-                answer::switching(&mut words, &response, protocol, facts, prefix);
+                response::switching(&mut words, &response, protocol, facts, prefix);
                 Read::Switched(words)
             }
             100..200 => {
@@ -130,7 +132,7 @@ impl Serving<'_> {
                 }
                 // The client's own expectation was met by us; HTTP/1.0 knows no interim responses.
                 if response.status != 100 && !facts.is_http_1_0 {
-                    answer::interim(&mut self.body.interim, &response, prefix);
+                    response::interim(&mut self.body.interim, &response, prefix);
                 }
                 Read::Interim
             }
@@ -143,7 +145,7 @@ impl Serving<'_> {
                 });
                 let body = answer.feed(&upstream.wire.unread()[head_bytes..]);
                 used += body.map_err(|_| Kind::Broken(Breakage::Malformed))?;
-                let is_stream = !answer.is_read() && answer::is_event_stream(&response);
+                let is_stream = !answer.is_read() && response::is_event_stream(&response);
                 Read::Final { status, answer, is_stream }
             }
         };

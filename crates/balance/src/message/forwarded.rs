@@ -1,7 +1,7 @@
 //! What an instance was told about the way of a request, which its answer may refer to.
 //!
-//! Read again from the head that was sent to it, only for a response that refers to a path ([`crate::prefix`]); nothing is kept of
-//! it before.
+//! Read again from the head that was sent to it, only for a response that refers to a path ([`crate::message::prefix`]);
+//! nothing is kept of it before.
 
 use http1::write;
 

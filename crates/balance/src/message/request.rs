@@ -10,13 +10,13 @@
 
 use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, Target, Version, write};
 
-use crate::{
+use crate::message::{
     cors::Cors,
     forwarded::Told,
     headers::{self, Client},
-    identity::{self, RequestId},
     refusal::Refusal,
     repeatable::Repeatable,
+    request_id::{self, RequestId},
 };
 
 /// Room for a usual head, so that a new buffer does not grow step by step.
@@ -131,7 +131,7 @@ impl Outgoing {
         }
         headers::to_instance(&mut bytes, &request.fields, host, client, prefix);
         write::field(&mut bytes, b"X-Request-Id", facts.id.as_bytes());
-        identity::write_trace(&mut bytes, &request.fields);
+        request_id::write_trace(&mut bytes, &request.fields);
         let is_chunked = request.framing == Framing::Chunked;
         if is_chunked {
             write::field(&mut bytes, b"Transfer-Encoding", b"chunked");

@@ -6,10 +6,10 @@
 
 use http1::{BodyDecoder, Fields, Framing, Name, One, Refusal as Http, Response, write};
 
-use crate::{
+use crate::message::{
     headers,
-    outgoing::{Facts, Outgoing},
     prefix::Prefix,
+    request::{Facts, Outgoing},
 };
 
 /// A piece up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
@@ -238,7 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::identity::RequestId;
+    use crate::message::request_id::RequestId;
 
     fn facts(request: &str) -> Facts {
         let mut scratch = Scratch::default();

@@ -22,7 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::buffers::{BUFFER_BYTES, Buffer, Buffers};
+use crate::io::buffers::{BUFFER_BYTES, Buffer, Buffers};
 
 /// A byte stream, as TCP gives one.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {

@@ -3,7 +3,7 @@
 use http1::write;
 use service_kit::{Problem, problem};
 
-use crate::{answer, identity::RequestId, outgoing::Facts, refusal::Refusal};
+use crate::message::{refusal::Refusal, request::Facts, request_id::RequestId, response};
 
 /// Writes a refusal of the request that these are the facts of.
 pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &Refusal, facts: &Facts, is_last: bool, date: &[u8]) {
@@ -52,7 +52,7 @@ fn finish(out: &mut Vec<u8>, body: &[u8], facts: &Facts, is_last: bool, date: &[
     write::field(out, b"X-Request-Id", facts.id.as_bytes());
     write::field(out, b"Date", date);
     facts.cors.write(out);
-    answer::connection(out, is_last, facts);
+    response::connection(out, is_last, facts);
     write::end(out);
     if !facts.is_head {
         out.extend_from_slice(body);

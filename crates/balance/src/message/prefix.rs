@@ -16,7 +16,7 @@
 use discovery::{Instance, policy::Restore};
 use http1::{Field, Fields, Name, write};
 
-use crate::{forwarded::Told, outgoing::Outgoing};
+use crate::message::{forwarded::Told, request::Outgoing};
 
 /// The fields of a response that may refer to a path.
 const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie];

@@ -1,0 +1,11 @@
+//! Bytes and sockets: a stream with a buffer in front of it, where the buffers come from, and how a socket ends.
+//!
+//! | file | |
+//! |---|---|
+//! | `wire` | a stream that is read into a buffer and written from one |
+//! | `buffers` | the buffers of one core, lent and taken back |
+//! | `linger` | the end of a connection whose last answer the client may not have read yet |
+
+pub(crate) mod buffers;
+pub(crate) mod linger;
+pub(crate) mod wire;
