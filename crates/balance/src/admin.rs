@@ -24,8 +24,8 @@ use service_kit::{Problem, app, browser::Guard, health::Readiness};
 use crate::{
     clock::Millis,
     explain,
-    outlier::Verdict,
-    routing_table::{Candidate, RoutingTable, Service, Source, TableHandle, Withheld},
+    instance::{candidate::Candidate, outlier::Verdict},
+    routing_table::{RoutingTable, Service, Source, TableHandle, Withheld},
     tombstones::Tombstone,
     unavailable,
 };

@@ -8,7 +8,7 @@ use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 use crate::{
     choice::{self, Choice},
     context::Gateway,
-    downstream::Downstream,
+    downstream::{deadlines::Downstream, unread_body::Rest},
     message::{
         cors::Cors,
         headers,
@@ -18,7 +18,6 @@ use crate::{
     },
     routing_table::{RoutingTable, Service},
     slash, target, unavailable,
-    unread_body::Rest,
 };
 
 /// Gateways on the way so far, ourselves not counted; more can only be a loop.

@@ -8,7 +8,7 @@ use crate::{
     clock::Millis,
     counters::PerCore,
     governing::Governing,
-    outlier::Judgements,
+    instance::outlier::Judgements,
     pick::{Assessment, Kept},
     routing_table::Shelf,
 };

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     addresses::AddressPolicy,
     clock::Millis,
+    instance::outlier::Change,
     metrics::Checks,
-    outlier::Change,
     probe::{self, Answer},
     routing_table::{RoutingTable, TableHandle},
 };

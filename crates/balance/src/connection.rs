@@ -8,7 +8,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use crate::{
     clock::Millis,
     context::Gateway,
-    downstream::{Downstream, Phase, Waiting},
+    downstream::deadlines::{Downstream, Phase, Waiting},
     gateway::Next,
     io::{
         linger::{IDLE_MAX, Lingering},

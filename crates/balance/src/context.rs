@@ -6,18 +6,16 @@ use http1::{Limits, Scratch};
 
 use crate::{
     addresses::AddressPolicy,
-    attempt::Attempt,
     clock::Clock,
     config::GatewayOptions,
     counters::PerCore,
-    downstream::Downstreams,
+    downstream::deadlines::Downstreams,
     io::{buffers::Buffers, linger::Lingering},
     metrics::Refusals,
-    pool::Pool,
     queue::Queues,
     retry::budget::Budgets,
     routing_table::{CoreTable, Service, TableHandle},
-    upstreams::Upstreams,
+    upstream::{attempt::Attempt, pool::Pool, upstreams::Upstreams},
 };
 
 /// What one core has to serve requests with.

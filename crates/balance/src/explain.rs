@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     clock::{Millis, Spoken},
     governing::{Governing, PolicySource},
-    outlier::Verdict,
+    instance::{candidate::Candidate, outlier::Verdict},
     pick::{self, Assessment},
-    routing_table::{Candidate, Service, Withheld},
+    routing_table::{Service, Withheld},
     unavailable,
 };
 

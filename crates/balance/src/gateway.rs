@@ -7,9 +7,12 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use crate::{
     admission::{Admitted, Refused, admit},
-    attempt::Attempt,
     context::Gateway,
-    downstream::{Downstream, Phase, Waiting},
+    downstream::{
+        deadlines::{Downstream, Phase, Waiting},
+        pace::Pace,
+        unread_body::Rest,
+    },
     index,
     io::wire::{Stream, Wire},
     message::{
@@ -18,14 +21,12 @@ use crate::{
         request::{Facts, Outgoing},
         response::Answer,
     },
-    pace::Pace,
     record::{self, Begun},
     relay::{End, Relay},
     routing_table::RoutingTable,
     serve::{Served, Serving},
     tunnel,
-    unread_body::Rest,
-    upstream::Upstream,
+    upstream::{attempt::Attempt, connection::Upstream},
 };
 
 /// What becomes of the connection after a request.

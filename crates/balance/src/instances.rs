@@ -38,9 +38,12 @@ use vanishing::Vanishing;
 use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
-    named::Named,
-    outlier::{Judgements, Verdict},
-    routing_table::{Candidate, RoutingTable, Service, Source, Standing},
+    instance::{
+        candidate::{Candidate, Standing},
+        named::Named,
+        outlier::{Judgements, Verdict},
+    },
+    routing_table::{RoutingTable, Service, Source},
     tombstones::{Cause, Tombstone, Tombstones},
 };
 

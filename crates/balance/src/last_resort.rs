@@ -14,8 +14,8 @@ use futures::{StreamExt as _, stream};
 use crate::{
     addresses::AddressPolicy,
     clock::Millis,
+    instance::candidate::Candidate,
     probe::{self, Answer, Question},
-    routing_table::Candidate,
 };
 
 /// How long an instance may take to answer.

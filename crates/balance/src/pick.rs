@@ -28,8 +28,8 @@ use crate::{
     balancer::Balancer,
     clock::Millis,
     hash::mix,
-    outlier::Verdict,
-    routing_table::{Candidate, Lot},
+    instance::{candidate::Candidate, outlier::Verdict},
+    routing_table::Lot,
 };
 
 /// What a request brings to be picked by.

@@ -21,7 +21,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{addresses::AddressPolicy, connect_error::ConnectError, dial, routing_table::Candidate};
+use crate::{
+    addresses::AddressPolicy,
+    instance::candidate::Candidate,
+    upstream::{connect_error::ConnectError, dial},
+};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +143,7 @@ mod tests {
     use tokio::{io::AsyncWriteExt as _, net::TcpListener, time::sleep};
 
     use super::*;
-    use crate::named::Named;
+    use crate::instance::named::Named;
 
     async fn asked(upstream: &Upstream, question: &Question) -> Answer {
         let candidate = Candidate::sample(&upstream.address().to_string(), 1);

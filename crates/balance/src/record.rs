@@ -10,9 +10,12 @@ use crate::{
     clock::Millis,
     context::Gateway,
     counters::BrokenKind,
-    outlier::{Change, Outcome},
+    instance::{
+        candidate::Candidate,
+        outlier::{Change, Outcome},
+    },
     relay::End,
-    routing_table::{Candidate, Service},
+    routing_table::Service,
 };
 
 /// The head of a response that is being relayed.

@@ -10,15 +10,16 @@ use std::{
 };
 
 use crate::{
-    attempt::Attempt,
-    body::Body,
-    breakage::Breakage,
     context::Gateway,
-    departure::poll_left,
-    downstream::{Downstream, Waiting},
+    downstream::{
+        deadlines::{Downstream, Waiting},
+        departure::poll_left,
+        pace::Pace,
+        request_body::Body,
+    },
     io::wire::{Read, Stream, Wire},
     message::{request::Outgoing, response::Answer},
-    pace::Pace,
+    upstream::{attempt::Attempt, breakage::Breakage},
 };
 
 /// How often it is looked whether a client takes more that takes nothing for now.

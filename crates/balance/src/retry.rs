@@ -14,7 +14,7 @@
 pub(crate) mod budget;
 pub(crate) mod keys;
 
-use crate::{attempt::Progress, message::repeatable::Repeatable};
+use crate::{message::repeatable::Repeatable, upstream::attempt::Progress};
 
 /// What is known when an attempt has failed.
 #[derive(Debug, Clone, Copy)]

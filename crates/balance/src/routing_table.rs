@@ -4,7 +4,6 @@
 //! one atomic swap, so that no request ever sees half a change and none ever waits for one. What must survive a swap
 //! (what traffic has taught about an instance, whose turn it is, counters) is shared by the old table and the new one.
 
-mod candidate;
 mod shelf;
 
 use std::{
@@ -20,10 +19,9 @@ use arc_swap::{ArcSwap, Cache};
 use discovery::{Address, InstanceKey, Reason, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
-pub(crate) use candidate::{Candidate, InFlight, Standing};
 pub(crate) use shelf::{Lot, Shelf};
 
-use crate::{addresses::Forbidden, balancer::Balancer, tombstones::Tombstone};
+use crate::{addresses::Forbidden, balancer::Balancer, instance::candidate::Candidate, tombstones::Tombstone};
 
 /// Everything a request needs to know, at one revision of etcd.
 #[derive(Debug, Default)]

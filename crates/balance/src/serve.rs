@@ -14,21 +14,26 @@ use response::Settled;
 use service_kit::chain;
 
 use crate::{
-    attempt::{Attempt, Failure, Progress, Start},
-    body::Body,
     choice::Choice,
     clock::Millis,
     context::Gateway,
-    downstream::{Downstream, Waiting},
+    downstream::{
+        deadlines::{Downstream, Waiting},
+        request_body::Body,
+    },
+    instance::{
+        candidate::{Candidate, InFlight},
+        outlier::Outcome,
+    },
     io::wire::{Stream, Wire},
     message::{refusal::Refusal, repeatable::Repeatable, request::Outgoing, response::Answer},
-    outlier::Outcome,
     pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     record::{self, Begun},
     retry::{self, Situation, keys},
-    routing_table::{Candidate, InFlight, Service},
+    routing_table::Service,
     unavailable,
+    upstream::attempt::{Attempt, Failure, Progress, Start},
 };
 
 /// A request with everything that it takes to serve it.

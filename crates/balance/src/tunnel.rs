@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::{
-    downstream::{Downstream, Waiting},
+    downstream::deadlines::{Downstream, Waiting},
+    instance::vitals::Vitals,
     io::wire::{Read, Stream, Wire},
-    vitals::Vitals,
 };
 
 /// How long nothing may move.

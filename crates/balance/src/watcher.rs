@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{Millis, Spoken},
     exposure::Exposure,
+    instance::candidate::Candidate,
     instances::{Instances, Saved},
     last_resort::Prober,
-    routing_table::{Candidate, Source, TableHandle},
+    routing_table::{Source, TableHandle},
     snapshot::SnapshotFile,
 };
 

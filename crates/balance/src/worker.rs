@@ -38,7 +38,7 @@ use crate::{
     config::GatewayOptions,
     connection,
     context::Gateway,
-    downstream::Downstream,
+    downstream::deadlines::Downstream,
     ending::{BusyCores, Ending, Load},
     listeners::Listeners,
     message::{headers::Client, problem_response, refusal::Refusal},

@@ -5,9 +5,12 @@ use discovery::policy::{Active, ActiveKind, Policy};
 use crate::{
     clock::Millis,
     hash::mix,
-    outlier::{Change, Verdict},
+    instance::{
+        candidate::Candidate,
+        outlier::{Change, Verdict},
+    },
     probe::{Answer, Question},
-    routing_table::{Candidate, RoutingTable},
+    routing_table::RoutingTable,
 };
 
 /// How often those are asked that are not well.
@@ -89,7 +92,7 @@ pub(super) enum Event {
 impl Schedule {
     /// An instance with requests under way may be silent for `stall`, or longer ([`Vitals::limit`]).
     ///
-    /// [`Vitals::limit`]: crate::vitals::Vitals::limit
+    /// [`Vitals::limit`]: crate::instance::vitals::Vitals::limit
     pub(super) fn new(stall: Duration) -> Self {
         Self { stall, ..Self::default() }
     }

@@ -7,7 +7,8 @@ use discovery::{InstanceKey, LeaseId, Scheme, ServiceName};
 use super::{Instances, Known, Suspect};
 use crate::{
     balancer::Balancer,
-    routing_table::{Candidate, Service, Shelf, Why, Withheld},
+    instance::candidate::Candidate,
+    routing_table::{Service, Shelf, Why, Withheld},
 };
 
 // === impl Instances ===

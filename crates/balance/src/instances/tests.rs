@@ -2,7 +2,7 @@ use discovery::{Instance, LeaseId, Status};
 
 use super::*;
 use crate::{
-    outlier::Outcome,
+    instance::outlier::Outcome,
     pick::{Ask, Tried, pick},
     routing_table::Why,
 };

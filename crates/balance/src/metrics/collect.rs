@@ -13,7 +13,7 @@ use service_kit::names::Names;
 use crate::{
     clock::Millis,
     counters::{BrokenKind, DURATION_BOUNDS_US, FailureKind, Totals},
-    outlier::Verdict,
+    instance::outlier::Verdict,
     routing_table::{Service, TableHandle, Why},
 };
 

@@ -16,7 +16,8 @@ use std::sync::{
 
 use crate::{
     clock::Millis,
-    routing_table::{Candidate, Lot, Shelf},
+    instance::candidate::Candidate,
+    routing_table::{Lot, Shelf},
 };
 
 /// Up to so many instances are looked at after every judgement.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::{
     hash::{hash, mix},
-    routing_table::Candidate,
+    instance::candidate::Candidate,
 };
 
 /// Slots for up to [`FEW`] instances; the paper's and Envoy's choice.

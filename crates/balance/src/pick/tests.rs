@@ -7,8 +7,11 @@ use super::*;
 use crate::{
     governing::Governing,
     hash::hash,
-    outlier::{Judgements, Outcome},
-    routing_table::{InFlight, Shelf, Standing},
+    instance::{
+        candidate::{InFlight, Standing},
+        outlier::{Judgements, Outcome},
+    },
+    routing_table::Shelf,
 };
 
 /// `a:1` of weight 3 in zone `east`: `("a:1", 3, "east")`.

@@ -6,7 +6,7 @@
 
 use discovery::{HonouredKeys, policy::IdempotencyKeys};
 
-use crate::routing_table::{Candidate, Service};
+use crate::{instance::candidate::Candidate, routing_table::Service};
 
 /// Whether a request that `first` was sent may be sent to another instance of `service`, as `head` begins with its request
 /// line.

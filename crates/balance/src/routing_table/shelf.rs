@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use discovery::policy::{Policy, Strategy};
 
-use super::Candidate;
+use crate::instance::candidate::Candidate;
 use crate::pick::{Maglev, Turns};
 
 /// The instances of a service that may be picked, prepared so that a pick does not walk over them.

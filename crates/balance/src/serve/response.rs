@@ -6,18 +6,19 @@ use http1::{Limits, Method, parse_response};
 
 use super::{Served, Serving};
 use crate::{
-    attempt::{Attempt, Failure, Kind},
-    breakage::Breakage,
     clock::Millis,
     counters::FailureKind,
+    instance::{candidate::Candidate, outlier::Outcome},
     message::{
         prefix::Prefix,
         refusal::Refusal,
         response::{self, Answer, Own},
     },
-    outlier::Outcome,
     record::Begun,
-    routing_table::Candidate,
+    upstream::{
+        attempt::{Attempt, Failure, Kind},
+        breakage::Breakage,
+    },
 };
 
 /// Interim responses that one request may have; more are an instance gone wild.

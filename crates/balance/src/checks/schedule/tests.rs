@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     balancer::Balancer,
     governing::Governing,
-    outlier::Outcome,
+    instance::outlier::Outcome,
     routing_table::{Service, Shelf, Source},
 };
 
@@ -111,7 +111,7 @@ fn asked_awake(asked: &At<Due>) -> Vec<u64> {
 }
 
 /// One instance with a request under way from 2000 on, which has shown before that it works on several at a time.
-fn busy() -> (Arc<Candidate>, Schedule, crate::routing_table::InFlight) {
+fn busy() -> (Arc<Candidate>, Schedule, crate::instance::candidate::InFlight) {
     let (mut all, mut schedule) = schedule(1, Policy::default());
     run(&mut schedule, 0, 2000, &Answer::Good);
     let one = all.remove(0);

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use crate::{counters::BrokenKind, outlier::Outcome};
+use crate::{counters::BrokenKind, instance::outlier::Outcome};
 
 /// What the instance did. `Display` completes the sentence "10.0.0.5:7070 …".
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! How fast a client takes a response, judged as the body of a request is ([`crate::body`]): over the time for which the client was
+//! How fast a client takes a response, judged as the body of a request is ([`crate::downstream::request_body`]): over the time for which the client was
 //! waited for, and not over the instance's.
 //!
 //! What the kernels take at once says nothing about the client, and neither does what it has read fast how it goes on. So a client

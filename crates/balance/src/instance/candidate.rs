@@ -11,10 +11,12 @@ use discovery::{
 use crate::{
     clock::Millis,
     hash::hash,
-    load::Load,
-    named::Named,
-    outlier::{Change, Judgements, Outcome, Outlier},
-    vitals::Vitals,
+    instance::{
+        load::Load,
+        named::Named,
+        outlier::{Change, Judgements, Outcome, Outlier},
+        vitals::Vitals,
+    },
 };
 
 /// An instance as a request sees it.

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clock::{Millis, TICK},
     hash::mix,
-    upstream::Upstream,
+    upstream::connection::Upstream,
 };
 
 /// See the [module](self).

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clock::Millis,
     config::GatewayOptions,
-    downstream::{Downstream, Waiting},
+    downstream::deadlines::{Downstream, Waiting},
     io::wire::{Read, Stream, Wire},
     message::{refusal::Refusal, request::Outgoing},
 };

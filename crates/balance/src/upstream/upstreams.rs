@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::{addresses::AddressPolicy, clock::Clock, io::buffers::Buffers, pool::Pool};
+use crate::{addresses::AddressPolicy, clock::Clock, io::buffers::Buffers, upstream::pool::Pool};
 
 /// See the [module](self).
 #[derive(Debug)]

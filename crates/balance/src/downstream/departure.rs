@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    downstream::{Downstream, Waiting},
+    downstream::deadlines::{Downstream, Waiting},
     io::wire::{Read, Stream, Wire},
 };
 

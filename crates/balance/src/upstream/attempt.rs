@@ -14,17 +14,21 @@ use discovery::ServiceName;
 use service_kit::chain;
 
 use crate::{
-    breakage::Breakage,
     clock::Millis,
-    connect_error::ConnectError,
     counters::FailureKind,
-    dial::{self, Connecting},
+    instance::{
+        candidate::{Candidate, InFlight},
+        outlier::Outcome,
+    },
     io::wire::Read,
     message::{refusal::Refusal, request::Outgoing, response::Answer},
-    outlier::Outcome,
-    routing_table::{Candidate, InFlight},
-    upstream::Upstream,
-    upstreams::Upstreams,
+    upstream::{
+        breakage::Breakage,
+        connect_error::ConnectError,
+        connection::Upstream,
+        dial::{self, Connecting},
+        upstreams::Upstreams,
+    },
 };
 
 /// Largest head of a response.
@@ -285,7 +289,7 @@ impl Attempt {
         }
     }
 
-    /// Whether the instance counts as dead: not a byte from it, nor an answer to a probe ([`crate::vitals`]).
+    /// Whether the instance counts as dead: not a byte from it, nor an answer to a probe ([`crate::instance::vitals`]).
     pub(crate) fn is_at_a_silent_instance(&self) -> bool {
         self.waits_since.is_some() && self.candidate.standing.vitals.is_silent()
     }

@@ -21,9 +21,8 @@ use tokio::{
 
 use crate::{
     addresses::{AddressPolicy, Forbidden},
-    connect_error::ConnectError,
-    named::Named,
-    routing_table::Candidate,
+    instance::{candidate::Candidate, named::Named},
+    upstream::connect_error::ConnectError,
 };
 
 /// How long an address may be silent before the next one is tried beside it: the "Connection Attempt Delay", RFC 8305,
