@@ -25,8 +25,10 @@ use crate::{
     clock::Millis,
     explain,
     instance::{candidate::Candidate, outlier::Verdict},
-    routing_table::{RoutingTable, Service, Source, TableHandle, Withheld},
-    tombstones::Tombstone,
+    table::{
+        routing_table::{RoutingTable, Service, Source, TableHandle, Withheld},
+        tombstones::Tombstone,
+    },
     unavailable,
 };
 

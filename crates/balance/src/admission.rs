@@ -6,9 +6,9 @@
 use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
-    choice::{self, Choice},
     context::Gateway,
     downstream::{deadlines::Downstream, unread_body::Rest},
+    load_balancing::affinity::{self, Choice},
     message::{
         cors::Cors,
         headers,
@@ -16,8 +16,9 @@ use crate::{
         request::{Facts, Outgoing, Sizes, refusal},
         request_id::RequestId,
     },
-    routing_table::{RoutingTable, Service},
-    slash, target, unavailable,
+    routing::{slash, target},
+    table::routing_table::{RoutingTable, Service},
+    unavailable,
 };
 
 /// Gateways on the way so far, ourselves not counted; more can only be a loop.
@@ -103,7 +104,7 @@ pub(crate) fn admit<'t>(
         return Err(refuse(Refusal::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
     }
     let outgoing = Outgoing::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
-    let choice = choice::of(policy, &request, &downstream.client);
+    let choice = affinity::of(policy, &request, &downstream.client);
     Ok(Admitted::Forward(service, outgoing, choice))
 }
 

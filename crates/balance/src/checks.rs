@@ -26,9 +26,9 @@ use crate::{
     addresses::AddressPolicy,
     clock::Millis,
     instance::outlier::Change,
-    metrics::Checks,
     probe::{self, Answer},
-    routing_table::{RoutingTable, TableHandle},
+    table::routing_table::{RoutingTable, TableHandle},
+    telemetry::metrics::Checks,
 };
 use schedule::{Due, Event, Occasion, Room, Schedule};
 

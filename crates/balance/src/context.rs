@@ -11,10 +11,10 @@ use crate::{
     counters::PerCore,
     downstream::deadlines::Downstreams,
     io::{buffers::Buffers, linger::Lingering},
-    metrics::Refusals,
-    queue::Queues,
+    load_balancing::pending_queue::Queues,
     retry::budget::Budgets,
-    routing_table::{CoreTable, Service, TableHandle},
+    table::routing_table::{CoreTable, Service, TableHandle},
+    telemetry::metrics::Refusals,
     upstream::{attempt::Attempt, pool::Pool, upstreams::Upstreams},
 };
 

@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::{Millis, Spoken},
-    governing::{Governing, PolicySource},
     instance::{candidate::Candidate, outlier::Verdict},
-    pick::{self, Assessment},
-    routing_table::{Service, Withheld},
+    load_balancing::{
+        assess::Assessment,
+        governing::{Governing, PolicySource},
+        pick,
+    },
+    table::routing_table::{Service, Withheld},
     unavailable,
 };
 

@@ -13,7 +13,6 @@ use crate::{
         pace::Pace,
         unread_body::Rest,
     },
-    index,
     io::wire::{Stream, Wire},
     message::{
         problem_response,
@@ -23,8 +22,9 @@ use crate::{
     },
     record::{self, Begun},
     relay::{End, Relay},
-    routing_table::RoutingTable,
+    routing::index,
     serve::{Served, Serving},
+    table::routing_table::RoutingTable,
     tunnel,
     upstream::{attempt::Attempt, connection::Upstream},
 };

@@ -43,8 +43,10 @@ use crate::{
         named::Named,
         outlier::{Judgements, Verdict},
     },
-    routing_table::{RoutingTable, Service, Source},
-    tombstones::{Cause, Tombstone, Tombstones},
+    table::{
+        routing_table::{RoutingTable, Service, Source},
+        tombstones::{Cause, Tombstone, Tombstones},
+    },
 };
 
 /// See the [module](self).

@@ -29,9 +29,7 @@
 pub mod addresses;
 pub mod admin;
 mod admission;
-mod balancer;
 pub mod checks;
-mod choice;
 pub mod clock;
 pub mod config;
 mod connection;
@@ -42,29 +40,24 @@ mod ending;
 mod explain;
 mod exposure;
 mod gateway;
-mod governing;
 mod hash;
-mod index;
 mod instance;
 pub mod instances;
 mod io;
 mod last_resort;
 pub mod listeners;
+mod load_balancing;
 mod message;
-pub mod metrics;
-mod pick;
 mod probe;
-mod queue;
 mod race;
 mod record;
 mod relay;
 mod retry;
-pub mod routing_table;
+mod routing;
 mod serve;
-mod slash;
 pub mod snapshot;
-mod target;
-pub mod tombstones;
+pub mod table;
+pub mod telemetry;
 mod tunnel;
 mod unavailable;
 mod upstream;
@@ -91,8 +84,8 @@ use crate::{
     config::Config,
     instances::Instances,
     listeners::Listeners,
-    metrics::DataMetrics,
-    routing_table::{Source, TableHandle},
+    table::routing_table::{Source, TableHandle},
+    telemetry::metrics::DataMetrics,
     watcher::Watcher,
     worker::Workers,
 };

@@ -15,7 +15,7 @@ use crate::{
         outlier::{Change, Outcome},
     },
     relay::End,
-    routing_table::Service,
+    table::routing_table::Service,
 };
 
 /// The head of a response that is being relayed.

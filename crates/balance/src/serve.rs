@@ -14,7 +14,6 @@ use response::Settled;
 use service_kit::chain;
 
 use crate::{
-    choice::Choice,
     clock::Millis,
     context::Gateway,
     downstream::{
@@ -26,12 +25,15 @@ use crate::{
         outlier::Outcome,
     },
     io::wire::{Stream, Wire},
+    load_balancing::{
+        affinity::Choice,
+        pick::{Ask, Tried, pick},
+    },
     message::{refusal::Refusal, repeatable::Repeatable, request::Outgoing, response::Answer},
-    pick::{Ask, Tried, pick},
     race::{Event, Patience, Race},
     record::{self, Begun},
     retry::{self, Situation, keys},
-    routing_table::Service,
+    table::routing_table::Service,
     unavailable,
     upstream::attempt::{Attempt, Failure, Progress, Start},
 };

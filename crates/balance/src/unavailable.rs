@@ -8,7 +8,7 @@ use discovery::{Address, ServiceName, policy::Details};
 use crate::{
     clock::{Millis, Spoken},
     message::refusal::Refusal,
-    routing_table::{RoutingTable, Service, Source, Why, Withheld},
+    table::routing_table::{RoutingTable, Service, Source, Why, Withheld},
 };
 
 /// At most so many instances are named in a sentence.
@@ -116,7 +116,7 @@ mod tests {
     use discovery::Status;
 
     use super::*;
-    use crate::tombstones::{Cause, Tombstone};
+    use crate::table::tombstones::{Cause, Tombstone};
 
     fn sentence(refusal: &Refusal) -> String {
         refusal.problem().detail

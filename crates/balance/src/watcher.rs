@@ -22,8 +22,8 @@ use crate::{
     instance::candidate::Candidate,
     instances::{Instances, Saved},
     last_resort::Prober,
-    routing_table::{Source, TableHandle},
     snapshot::SnapshotFile,
+    table::routing_table::{Source, TableHandle},
 };
 
 /// How often the last resort is asked, and how often the snapshot is written at most.

@@ -42,8 +42,8 @@ use crate::{
     ending::{BusyCores, Ending, Load},
     listeners::Listeners,
     message::{headers::Client, problem_response, refusal::Refusal},
-    metrics::DataMetrics,
-    routing_table::TableHandle,
+    table::routing_table::TableHandle,
+    telemetry::metrics::DataMetrics,
 };
 
 /// Refused clients that are told so at the same time, per core; the others are just closed.

@@ -10,7 +10,7 @@ use crate::{
         outlier::{Change, Verdict},
     },
     probe::{Answer, Question},
-    routing_table::RoutingTable,
+    table::routing_table::RoutingTable,
 };
 
 /// How often those are asked that are not well.

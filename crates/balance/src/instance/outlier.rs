@@ -17,7 +17,7 @@
 //! requests that were under way when an instance died are one death. An answer of 5xx is an answer: it ends an ejection
 //! for silence, and not one for answers of 5xx. Not Implemented (501) and HTTP Version Not Supported (505) are about the request,
 //! and a client could provoke them at will: they count as any other answer. An instance that registers anew starts healthy. That the last instance is
-//! never ejected, and that judgements which condemn most instances are disregarded, is [`crate::pick`]'s doing.
+//! never ejected, and that judgements which condemn most instances are disregarded, is [`crate::load_balancing::pick`]'s doing.
 //!
 //! The state is one atomic word, so that all cores share it without a lock; every transition is a pure function of it.
 //! After Envoy's outlier detection and linkerd's failure accrual.

@@ -6,9 +6,9 @@ use discovery::{InstanceKey, LeaseId, Scheme, ServiceName};
 
 use super::{Instances, Known, Suspect};
 use crate::{
-    balancer::Balancer,
     instance::candidate::Candidate,
-    routing_table::{Service, Shelf, Why, Withheld},
+    load_balancing::{balancer::Balancer, candidate_set::Shelf},
+    table::routing_table::{Service, Why, Withheld},
 };
 
 // === impl Instances ===

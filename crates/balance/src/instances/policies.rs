@@ -10,7 +10,7 @@ use discovery::{
     policy::{Policy, PolicyDocument},
 };
 
-use crate::governing::{Governing, PolicySource};
+use crate::load_balancing::governing::{Governing, PolicySource};
 
 /// The policies of all services.
 #[derive(Debug, Default)]

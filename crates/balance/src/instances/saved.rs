@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Instances, vanishing::Vanishing};
 use crate::{
     clock::Millis,
-    tombstones::{Cause, Tombstone},
+    table::tombstones::{Cause, Tombstone},
 };
 
 /// What is known, as it is written to disk.

@@ -3,8 +3,8 @@ use discovery::{Instance, LeaseId, Status};
 use super::*;
 use crate::{
     instance::outlier::Outcome,
-    pick::{Ask, Tried, pick},
-    routing_table::Why,
+    load_balancing::pick::{Ask, Tried, pick},
+    table::routing_table::Why,
 };
 
 const LAST_RESORT: Duration = Duration::from_secs(600);
@@ -31,8 +31,9 @@ fn remove(instances: &mut Instances, key: &str, at: u64) {
 fn places(instances: &mut Instances) -> (Vec<String>, Vec<String>, Vec<(String, Why)>) {
     let built = instances.service(&"mail".parse().unwrap());
     let Some(service) = built else { return Default::default() };
-    let addresses =
-        |shelf: &crate::routing_table::Shelf| shelf.all().iter().map(|one| one.address().to_string()).collect();
+    let addresses = |shelf: &crate::load_balancing::candidate_set::Shelf| {
+        shelf.all().iter().map(|one| one.address().to_string()).collect()
+    };
     let withheld = service.withheld.iter().map(|withheld| (withheld.address.to_string(), withheld.why));
     (addresses(&service.balancer.candidates), addresses(&service.balancer.last_resort), withheld.collect())
 }

@@ -6,7 +6,7 @@
 
 use discovery::{HonouredKeys, policy::IdempotencyKeys};
 
-use crate::{instance::candidate::Candidate, routing_table::Service};
+use crate::{instance::candidate::Candidate, table::routing_table::Service};
 
 /// Whether a request that `first` was sent may be sent to another instance of `service`, as `head` begins with its request
 /// line.
@@ -39,7 +39,7 @@ mod tests {
     use discovery::policy::{Policy, PolicyDocument};
 
     use super::*;
-    use crate::{balancer::Balancer, governing::Governing, routing_table::Shelf};
+    use crate::load_balancing::{balancer::Balancer, candidate_set::Shelf, governing::Governing};
 
     fn candidate(port: u16, promise: Option<&str>) -> Arc<Candidate> {
         let mut candidate = Candidate::sample(&format!("10.0.0.1:{port}"), 1);

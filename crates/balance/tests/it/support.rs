@@ -13,8 +13,8 @@ use balance::{
     config::GatewayOptions,
     instances::Instances,
     listeners::Listeners,
-    metrics::DataMetrics,
-    routing_table::{Source, TableHandle},
+    table::routing_table::{Source, TableHandle},
+    telemetry::metrics::DataMetrics,
     worker::Workers,
 };
 use clap::Parser;

@@ -4,10 +4,9 @@ use discovery::{Revision, policy::PolicyDocument};
 
 use super::*;
 use crate::{
-    balancer::Balancer,
-    governing::Governing,
     instance::outlier::Outcome,
-    routing_table::{Service, Shelf, Source},
+    load_balancing::{balancer::Balancer, candidate_set::Shelf, governing::Governing},
+    table::routing_table::{Service, Source},
 };
 
 const ROOM: Room = Room { quiet: 50, others: 50, all: 50 };

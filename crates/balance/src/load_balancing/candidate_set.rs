@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 use discovery::policy::{Policy, Strategy};
 
 use crate::instance::candidate::Candidate;
-use crate::pick::{Maglev, Turns};
+use crate::load_balancing::{maglev::Maglev, round_robin::Turns};
 
 /// The instances of a service that may be picked, prepared so that a pick does not walk over them.
 #[derive(Debug, Clone, Default)]

@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     counters::{BrokenKind, DURATION_BOUNDS_US, FailureKind, Totals},
     instance::outlier::Verdict,
-    routing_table::{Service, TableHandle, Why},
+    table::routing_table::{Service, TableHandle, Why},
 };
 
 /// See [`super::DataMetrics::register`].

@@ -5,13 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    governing::Governing,
     hash::hash,
     instance::{
         candidate::{InFlight, Standing},
         outlier::{Judgements, Outcome},
     },
-    routing_table::Shelf,
+    load_balancing::{candidate_set::Shelf, governing::Governing},
 };
 
 /// `a:1` of weight 3 in zone `east`: `("a:1", 3, "east")`.

@@ -12,24 +12,17 @@
 //! the judgements about all instances add up to (`assess`) is computed again only when there is a new judgement. Only when
 //! the draws find nobody is everybody looked at.
 
-mod assess;
 mod draw;
-mod maglev;
-mod round_robin;
 
 use std::sync::Arc;
 
-pub(crate) use assess::{Assessment, Kept};
 pub(crate) use draw::share_permille;
-pub(crate) use maglev::Maglev;
-pub(crate) use round_robin::Turns;
 
 use crate::{
-    balancer::Balancer,
     clock::Millis,
     hash::mix,
     instance::{candidate::Candidate, outlier::Verdict},
-    routing_table::Lot,
+    load_balancing::{assess::Assessment, balancer::Balancer, candidate_set::Lot},
 };
 
 /// What a request brings to be picked by.

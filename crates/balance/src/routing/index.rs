@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::routing_table::RoutingTable;
+use crate::table::routing_table::RoutingTable;
 
 /// The services by name with the number of instances that take requests; without services when `is_on` is false.
 pub(crate) fn listing(table: &RoutingTable, is_on: bool) -> Value {

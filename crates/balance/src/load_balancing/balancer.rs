@@ -7,10 +7,12 @@ use discovery::policy::Policy;
 use crate::{
     clock::Millis,
     counters::PerCore,
-    governing::Governing,
     instance::outlier::Judgements,
-    pick::{Assessment, Kept},
-    routing_table::Shelf,
+    load_balancing::{
+        assess::{Assessment, Kept},
+        candidate_set::Shelf,
+        governing::Governing,
+    },
 };
 
 /// See the [module](self).

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use discovery::policy::Strategy;
 
 use super::{Picked, Rules};
-use crate::{clock::Millis, hash::mix, instance::candidate::Candidate, routing_table::Lot};
+use crate::{clock::Millis, hash::mix, instance::candidate::Candidate, load_balancing::candidate_set::Lot};
 
 /// So many draws, before everybody is looked at. With at most half of the instances unhealthy (otherwise the judgements are
 /// disregarded) that happens to one request in 4,096.

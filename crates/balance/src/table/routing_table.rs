@@ -4,8 +4,6 @@
 //! one atomic swap, so that no request ever sees half a change and none ever waits for one. What must survive a swap
 //! (what traffic has taught about an instance, whose turn it is, counters) is shared by the old table and the new one.
 
-mod shelf;
-
 use std::{
     cell::RefCell,
     collections::{BTreeSet, HashMap},
@@ -19,9 +17,10 @@ use arc_swap::{ArcSwap, Cache};
 use discovery::{Address, InstanceKey, Reason, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
 
-pub(crate) use shelf::{Lot, Shelf};
-
-use crate::{addresses::Forbidden, balancer::Balancer, instance::candidate::Candidate, tombstones::Tombstone};
+use crate::{
+    addresses::Forbidden, instance::candidate::Candidate, load_balancing::balancer::Balancer,
+    table::tombstones::Tombstone,
+};
 
 /// Everything a request needs to know, at one revision of etcd.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use std::sync::{
 use crate::{
     clock::Millis,
     instance::candidate::Candidate,
-    routing_table::{Lot, Shelf},
+    load_balancing::candidate_set::{Lot, Shelf},
 };
 
 /// Up to so many instances are looked at after every judgement.

@@ -1,0 +1,22 @@
+//! Which instance gets the request, of those that may have it.
+//!
+//! | file | |
+//! |---|---|
+//! | `pick` | the choice, step by step |
+//! | `affinity` | what a request says about where it should go: a hash, a sticky cookie |
+//! | `candidate_set` | the instances of a service, prepared so that a pick does not walk over them |
+//! | `round_robin`, `maglev` | whose turn it is; who has which hash |
+//! | `assess` | what the judgements about all instances add up to: panic, and the share of the own zone |
+//! | `governing` | the policy in force, and where it comes from |
+//! | `balancer` | all that a pick needs to know of a service |
+//! | `pending_queue` | requests that wait because every instance is busy |
+
+pub(crate) mod affinity;
+pub(crate) mod assess;
+pub(crate) mod balancer;
+pub(crate) mod candidate_set;
+pub(crate) mod governing;
+pub(crate) mod maglev;
+pub(crate) mod pending_queue;
+pub(crate) mod pick;
+pub(crate) mod round_robin;
