@@ -29,39 +29,33 @@
 pub mod addresses;
 pub mod admin;
 mod admission;
-pub mod checks;
 pub mod clock;
 pub mod config;
 mod connection;
 mod context;
 mod counters;
+pub mod discovery;
 mod downstream;
 mod ending;
-mod explain;
-mod exposure;
 mod gateway;
 mod hash;
+pub mod health;
 mod instance;
-pub mod instances;
 mod io;
-mod last_resort;
 pub mod listeners;
 mod load_balancing;
 mod message;
-mod probe;
 mod race;
 mod record;
 mod relay;
 mod retry;
 mod routing;
 mod serve;
-pub mod snapshot;
 pub mod table;
 pub mod telemetry;
 mod tunnel;
 mod unavailable;
 mod upstream;
-pub mod watcher;
 pub mod worker;
 
 use std::time::Duration;
@@ -80,13 +74,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressPolicy,
-    checks::Checker,
     config::Config,
-    instances::Instances,
+    discovery::{instances::Instances, watcher::Watcher},
+    health::checks::Checker,
     listeners::Listeners,
     table::routing_table::{Source, TableHandle},
     telemetry::metrics::DataMetrics,
-    watcher::Watcher,
     worker::Workers,
 };
 
@@ -126,7 +119,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let (metrics, mut registry) = (DataMetrics::new(&config.gateway), Registry::default());
     metrics.register(&mut registry, table.clone(), health.clone(), names);
     let guard = Guard::new(&config.common.browser, None);
-    let admin = admin::router(table.clone(), health, config.zone, guard, readiness.clone(), registry);
+    let admin = admin::api::router(table.clone(), health, config.zone, guard, readiness.clone(), registry);
 
     let (control_end, cores) = (CancellationToken::new(), listeners.cores());
     let resolving = tokio::spawn(addresses.clone().follow_etcd(control_end.clone()));

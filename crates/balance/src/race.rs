@@ -1,7 +1,7 @@
 //! The attempts of a request that are under way: one, mostly; two while one waits for an instance that was found dead.
 //!
 //! An instance that was stopped, or whose host has lost its network, still holds its connections and takes what is sent to
-//! it. When the [checks](crate::checks) find it [silent](crate::instance::vitals), a safe request that waits there is sent to another
+//! it. When the [checks](crate::health::checks) find it [silent](crate::instance::vitals), a safe request that waits there is sent to another
 //! one *as well*, and the first answer is the answer (a hedged request: Dean and Barroso, "The Tail at Scale", 2013). The first
 //! attempt is not broken off: if the instance was only slow, nothing is lost but the second one's work, and that is bounded
 //! by the budget for retries. A policy may hedge sooner (`hedge.after`), at instances that are only slow. A request that is

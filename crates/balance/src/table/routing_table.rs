@@ -1,6 +1,6 @@
 //! Service → instances: what every request reads.
 //!
-//! The table is an immutable snapshot. [`crate::watcher`] is the only one who makes a new one, and puts it in place with
+//! The table is an immutable snapshot. [`crate::discovery::watcher`] is the only one who makes a new one, and puts it in place with
 //! one atomic swap, so that no request ever sees half a change and none ever waits for one. What must survive a swap
 //! (what traffic has taught about an instance, whose turn it is, counters) is shared by the old table and the new one.
 

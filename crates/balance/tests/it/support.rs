@@ -8,10 +8,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use balance::{
     addresses::AddressPolicy,
-    checks::Checker,
     clock::Millis,
     config::GatewayOptions,
-    instances::Instances,
+    discovery::instances::Instances,
+    health::checks::Checker,
     listeners::Listeners,
     table::routing_table::{Source, TableHandle},
     telemetry::metrics::DataMetrics,

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     addresses::AddressPolicy,
     clock::Millis,
+    health::probe::{self, Answer},
     instance::outlier::Change,
-    probe::{self, Answer},
     table::routing_table::{RoutingTable, TableHandle},
     telemetry::metrics::Checks,
 };

@@ -14,8 +14,8 @@ use futures::{StreamExt as _, stream};
 use crate::{
     addresses::AddressPolicy,
     clock::Millis,
+    health::probe::{self, Answer, Question},
     instance::candidate::Candidate,
-    probe::{self, Answer, Question},
 };
 
 /// How long an instance may take to answer.

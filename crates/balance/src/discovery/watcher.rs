@@ -18,11 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Millis, Spoken},
-    exposure::Exposure,
+    discovery::{
+        exposure::Exposure,
+        instances::{Instances, Saved},
+        snapshot::SnapshotFile,
+    },
+    health::last_resort::Prober,
     instance::candidate::Candidate,
-    instances::{Instances, Saved},
-    last_resort::Prober,
-    snapshot::SnapshotFile,
     table::routing_table::{Source, TableHandle},
 };
 

@@ -5,11 +5,11 @@ use discovery::policy::{Active, ActiveKind, Policy};
 use crate::{
     clock::Millis,
     hash::mix,
+    health::probe::{Answer, Question},
     instance::{
         candidate::Candidate,
         outlier::{Change, Verdict},
     },
-    probe::{Answer, Question},
     table::routing_table::RoutingTable,
 };
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::instances::Saved;
+use crate::discovery::instances::Saved;
 
 /// Where the snapshot is kept.
 #[derive(Debug, Clone)]

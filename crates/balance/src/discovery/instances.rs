@@ -1,6 +1,6 @@
 //! Everything that is known about the instances, and the routing table that follows from it.
 //!
-//! This is [`crate::watcher`]'s notebook: a plain value that updates are applied to, without I/O, with the time passed
+//! This is [`crate::discovery::watcher`]'s notebook: a plain value that updates are applied to, without I/O, with the time passed
 //! in. An instance is in one of these places:
 //!
 //! | place | how it gets there | how it leaves |
@@ -13,9 +13,9 @@
 //!
 //! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.
 
-mod decide;
+mod build_service;
+mod by_address;
 mod overrides;
-mod places;
 mod policies;
 mod saved;
 mod vanishing;
@@ -30,7 +30,7 @@ use discovery::{
     FieldError, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update, policy::Policy,
 };
 
-use places::Places;
+use by_address::Places;
 use policies::Policies;
 pub use saved::{Saved, SavedTombstone};
 use vanishing::Vanishing;
