@@ -28,35 +28,23 @@
 
 pub mod addresses;
 pub mod admin;
-mod admission;
 pub mod clock;
 pub mod config;
-mod connection;
-mod context;
 mod counters;
 pub mod discovery;
 mod downstream;
-mod ending;
-mod gateway;
 mod hash;
 pub mod health;
 mod instance;
 mod io;
-pub mod listeners;
+pub mod listener;
 mod load_balancing;
 mod message;
-mod race;
-mod record;
-mod relay;
-mod retry;
+mod proxy;
 mod routing;
-mod serve;
 pub mod table;
 pub mod telemetry;
-mod tunnel;
-mod unavailable;
 mod upstream;
-pub mod worker;
 
 use std::time::Duration;
 
@@ -77,10 +65,9 @@ use crate::{
     config::Config,
     discovery::{instances::Instances, watcher::Watcher},
     health::checks::Checker,
-    listeners::Listeners,
+    listener::{listeners::Listeners, worker::Workers},
     table::routing_table::{Source, TableHandle},
     telemetry::metrics::DataMetrics,
-    worker::Workers,
 };
 
 /// How long the gateway waits for a first table before it listens without one, and how often it looks. A client that is

@@ -25,11 +25,11 @@ use crate::{
     admin::explain,
     clock::Millis,
     instance::{candidate::Candidate, outlier::Verdict},
+    proxy::unavailable,
     table::{
         routing_table::{RoutingTable, Service, Source, TableHandle, Withheld},
         tombstones::Tombstone,
     },
-    unavailable,
 };
 
 /// The longest `/readyz` of the common ones; it has a line for each check.

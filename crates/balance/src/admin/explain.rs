@@ -12,8 +12,8 @@ use crate::{
         governing::{Governing, PolicySource},
         pick,
     },
+    proxy::unavailable,
     table::routing_table::{Service, Withheld},
-    unavailable,
 };
 
 /// The explanation, at `now`.

@@ -1,7 +1,7 @@
 //! One attempt: one request at one instance, until the head of its response, or a failure that says how far it got.
 //!
 //! An attempt is polled, not awaited, so that a request may have two of them: one that waits for an instance that has
-//! fallen silent, and one that does not ([`crate::race`]). Dropping it closes its connection.
+//! fallen silent, and one that does not ([`crate::proxy::hedge`]). Dropping it closes its connection.
 
 use std::{
     fmt, io,

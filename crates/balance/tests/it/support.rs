@@ -12,10 +12,10 @@ use balance::{
     config::GatewayOptions,
     discovery::instances::Instances,
     health::checks::Checker,
-    listeners::Listeners,
+    listener::listeners::Listeners,
+    listener::worker::Workers,
     table::routing_table::{Source, TableHandle},
     telemetry::metrics::DataMetrics,
-    worker::Workers,
 };
 use clap::Parser;
 use discovery::{Instance, LeaseId, Registered, Revision, Update};

@@ -6,7 +6,6 @@
 use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
-    context::Gateway,
     downstream::{deadlines::Downstream, unread_body::Rest},
     load_balancing::affinity::{self, Choice},
     message::{
@@ -16,9 +15,9 @@ use crate::{
         request::{Facts, Outgoing, Sizes, refusal},
         request_id::RequestId,
     },
+    proxy::{context::Gateway, unavailable},
     routing::{slash, target},
     table::routing_table::{RoutingTable, Service},
-    unavailable,
 };
 
 /// Gateways on the way so far, ourselves not counted; more can only be a loop.

@@ -36,12 +36,14 @@ use crate::{
     addresses::AddressPolicy,
     clock::{Millis, TICK},
     config::GatewayOptions,
-    connection,
-    context::Gateway,
     downstream::deadlines::Downstream,
-    ending::{BusyCores, Ending, Load},
-    listeners::Listeners,
+    listener::{
+        connection,
+        ending::{BusyCores, Ending, Load},
+        listeners::Listeners,
+    },
     message::{headers::Client, problem_response, refusal::Refusal},
+    proxy::context::Gateway,
     table::routing_table::TableHandle,
     telemetry::metrics::DataMetrics,
 };

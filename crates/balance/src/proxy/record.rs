@@ -8,13 +8,12 @@ use service_kit::chain;
 
 use crate::{
     clock::Millis,
-    context::Gateway,
     counters::BrokenKind,
     instance::{
         candidate::Candidate,
         outlier::{Change, Outcome},
     },
-    relay::End,
+    proxy::{context::Gateway, relay::End},
     table::routing_table::Service,
 };
 

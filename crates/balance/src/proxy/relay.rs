@@ -10,7 +10,6 @@ use std::{
 };
 
 use crate::{
-    context::Gateway,
     downstream::{
         deadlines::{Downstream, Waiting},
         departure::poll_left,
@@ -19,6 +18,7 @@ use crate::{
     },
     io::wire::{Read, Stream, Wire},
     message::{request::Outgoing, response::Answer},
+    proxy::context::Gateway,
     upstream::{attempt::Attempt, breakage::Breakage},
 };
 

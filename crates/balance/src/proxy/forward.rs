@@ -15,7 +15,6 @@ use service_kit::chain;
 
 use crate::{
     clock::Millis,
-    context::Gateway,
     downstream::{
         deadlines::{Downstream, Waiting},
         request_body::Body,
@@ -30,11 +29,14 @@ use crate::{
         pick::{Ask, Tried, pick},
     },
     message::{refusal::Refusal, repeatable::Repeatable, request::Outgoing, response::Answer},
-    race::{Event, Patience, Race},
-    record::{self, Begun},
-    retry::{self, Situation, keys},
+    proxy::{
+        context::Gateway,
+        hedge::{Event, Patience, Race},
+        record::{self, Begun},
+        retry::{self, Situation, keys},
+        unavailable,
+    },
     table::routing_table::Service,
-    unavailable,
     upstream::attempt::{Attempt, Failure, Progress, Start},
 };
 

@@ -15,7 +15,6 @@ use std::{
 
 use crate::{
     clock::Millis,
-    context::Gateway,
     downstream::{
         deadlines::{Downstream, Waiting},
         departure::poll_left,
@@ -23,6 +22,7 @@ use crate::{
     },
     io::wire::{Stream, Wire},
     message::{refusal::Refusal, request::Outgoing},
+    proxy::context::Gateway,
     upstream::attempt::{Attempt, Failure, Kind},
 };
 

@@ -7,14 +7,13 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     clock::Millis,
-    context::Gateway,
     downstream::deadlines::{Downstream, Phase, Waiting},
-    gateway::Next,
     io::{
         linger::{IDLE_MAX, Lingering},
         wire::{Read, Stream, Wire},
     },
     message::{problem_response, refusal::Refusal},
+    proxy::{context::Gateway, gateway::Next},
 };
 
 /// Serves the requests of one connection, one after the other, until either side ends it.

@@ -12,7 +12,7 @@ use crate::{
     downstream::deadlines::Downstreams,
     io::{buffers::Buffers, linger::Lingering},
     load_balancing::pending_queue::Queues,
-    retry::budget::Budgets,
+    proxy::retry::budget::Budgets,
     table::routing_table::{CoreTable, Service, TableHandle},
     telemetry::metrics::Refusals,
     upstream::{attempt::Attempt, pool::Pool, upstreams::Upstreams},

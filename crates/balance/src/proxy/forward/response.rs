@@ -14,7 +14,7 @@ use crate::{
         refusal::Refusal,
         response::{self, Answer, Own},
     },
-    record::Begun,
+    proxy::record::Begun,
     upstream::{
         attempt::{Attempt, Failure, Kind},
         breakage::Breakage,

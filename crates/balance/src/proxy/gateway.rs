@@ -6,8 +6,6 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use crate::{
-    admission::{Admitted, Refused, admit},
-    context::Gateway,
     downstream::{
         deadlines::{Downstream, Phase, Waiting},
         pace::Pace,
@@ -20,12 +18,16 @@ use crate::{
         request::{Facts, Outgoing},
         response::Answer,
     },
-    record::{self, Begun},
-    relay::{End, Relay},
+    proxy::{
+        admission::{Admitted, Refused, admit},
+        context::Gateway,
+        forward::{Served, Serving},
+        record::{self, Begun},
+        relay::{End, Relay},
+        tunnel,
+    },
     routing::index,
-    serve::{Served, Serving},
     table::routing_table::RoutingTable,
-    tunnel,
     upstream::{attempt::Attempt, connection::Upstream},
 };
 

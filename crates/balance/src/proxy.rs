@@ -1,0 +1,24 @@
+//! A request's way through the gateway, from its head to the last byte of its response.
+//!
+//! | file | |
+//! |---|---|
+//! | `gateway` | **the life of a request, on one page** |
+//! | `context` | what one core has to serve requests with |
+//! | `admission` | what passes, and whom it is for |
+//! | `forward` | pick, attempt, judge, maybe another attempt |
+//! | `hedge` | the attempts that are under way |
+//! | `retry` | whether the request may be tried again |
+//! | `relay`, `tunnel` | from the head of the response to its end |
+//! | `record` | how a response has ended, and what follows for its instance |
+//! | `unavailable` | why no instance answers, in a sentence |
+
+pub(crate) mod admission;
+pub(crate) mod context;
+pub(crate) mod forward;
+pub(crate) mod gateway;
+pub(crate) mod hedge;
+pub(crate) mod record;
+pub(crate) mod relay;
+pub(crate) mod retry;
+pub(crate) mod tunnel;
+pub(crate) mod unavailable;
