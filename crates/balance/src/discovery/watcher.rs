@@ -34,6 +34,9 @@ const ROUND: Duration = Duration::from_secs(1);
 /// drown its own cause in the log.
 const NAMED_MAX: usize = 16;
 
+/// What its log lines are filed under: the name that it had before it got a room, because operators filter by it.
+const TARGET: &str = "balance::watcher";
+
 /// What [`Watcher::run`] works with.
 #[derive(Debug)]
 pub struct Watcher {
@@ -65,16 +68,22 @@ impl Watcher {
             Ok(Some((saved, at))) => {
                 let (revision, number) = (saved.revision, saved.instances.len());
                 let age = Spoken(at.elapsed().unwrap_or_default());
-                tracing::info!(%revision, instances = number, "starting from the snapshot on disk, which is {age} old");
+                tracing::info!(
+                    target: TARGET, %revision, instances = number,
+                    "starting from the snapshot on disk, which is {age} old",
+                );
                 for key in self.instances.restore(saved, at.elapsed().unwrap_or_default(), Millis::now()) {
-                    tracing::warn!(%key, "the snapshot has a value that makes no sense; it is left out");
+                    tracing::warn!(
+                        target: TARGET, %key,
+                        "the snapshot has a value that makes no sense; it is left out",
+                    );
                 }
                 self.instances.at(Source::Disk(at), revision);
                 self.publish();
                 self.saved = self.instances.version();
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(error = %chain(&error), "starting without the snapshot"),
+            Err(error) => tracing::warn!(target: TARGET, error = %chain(&error), "starting without the snapshot"),
         }
         self.snapshot = Some(file);
         self
@@ -125,7 +134,11 @@ impl Watcher {
     fn apply(&mut self, change: Change) {
         let now = Millis::now();
         for unreadable in &change.unreadable {
-            tracing::warn!(key = unreadable.key, "a key in etcd makes no sense and is left out: {}", unreadable.reason);
+            tracing::warn!(
+                target: TARGET, key = unreadable.key,
+                "a key in etcd makes no sense and is left out: {}",
+                unreadable.reason,
+            );
         }
         self.tell(&change.updates, change.revision);
         for update in change.updates {
@@ -143,18 +156,24 @@ impl Watcher {
                 PolicyUpdate::Reset(all) => self.instances.replace_policies(all),
                 PolicyUpdate::Set(service, text) => {
                     let mistake = self.instances.set_policy(&service, Some(text)).err();
-                    tracing::info!(service.name = %service, is_used = mistake.is_none(), "policy changed");
+                    tracing::info!(
+                        target: TARGET, { service.name = %service, is_used = mistake.is_none() },
+                        "policy changed",
+                    );
                     mistake.map(|mistake| (service, mistake)).into_iter().collect()
                 }
                 PolicyUpdate::Unset(service) => {
-                    tracing::info!(service.name = %service, "policy removed: the defaults are in force");
+                    tracing::info!(
+                        target: TARGET, { service.name = %service },
+                        "policy removed: the defaults are in force",
+                    );
                     let mistake = self.instances.set_policy(&service, None).err();
                     mistake.map(|mistake| (service, mistake)).into_iter().collect()
                 }
             };
             for (service, mistake) in mistakes {
                 tracing::warn!(
-                    key = service.config_key(),
+                    target: TARGET, key = service.config_key(),
                     "a policy is not used, the last good one stays in force: {mistake}"
                 );
             }
@@ -165,13 +184,16 @@ impl Watcher {
     fn bury(&mut self, dead: &Dead) {
         if dead.len() > NAMED_MAX {
             tracing::info!(
-                instances = dead.len(),
+                target: TARGET, instances = dead.len(),
                 "they are gone: their leases had expired, and they accept no connections"
             );
         }
         for (key, serial) in dead {
             if dead.len() <= NAMED_MAX {
-                tracing::info!(%key, "instance is gone: its lease had expired, and it accepts no connections");
+                tracing::info!(
+                    target: TARGET, %key,
+                    "instance is gone: its lease had expired, and it accepts no connections",
+                );
             }
             self.instances.found_dead(key, *serial);
         }
@@ -182,24 +204,30 @@ impl Watcher {
         let are_many = updates.len() > NAMED_MAX;
         if are_many {
             for (service, (added, removed)) in crowds(updates) {
-                tracing::info!(service.name = %service, %revision, added, removed, "many instances changed at once");
+                tracing::info!(
+                    target: TARGET, { service.name = %service, %revision, added, removed },
+                    "many instances changed at once",
+                );
             }
         }
         for update in updates {
             let added = match update {
                 Update::Reset(all) => {
-                    tracing::info!(%revision, instances = all.len(), "reset");
+                    tracing::info!(target: TARGET, %revision, instances = all.len(), "reset");
                     &all[..]
                 }
                 Update::Add(new) => {
                     if !are_many {
-                        tracing::info!(key = %new.key, value = %new.instance, "instance added or changed");
+                        tracing::info!(
+                            target: TARGET, key = %new.key, value = %new.instance,
+                            "instance added or changed",
+                        );
                     }
                     std::slice::from_ref(new)
                 }
                 Update::Remove(key) => {
                     if !are_many {
-                        tracing::info!(%key, "instance removed");
+                        tracing::info!(target: TARGET, %key, "instance removed");
                     }
                     &[]
                 }
@@ -214,7 +242,10 @@ impl Watcher {
     fn warn_of_forbidden(&self, added: &[Registered]) {
         for new in added {
             if let Err(forbidden) = self.instances.check_address(new) {
-                tracing::warn!(key = %new.key, address = %new.instance.address, "instance is not used: it {forbidden}");
+                tracing::warn!(
+                    target: TARGET, key = %new.key, address = %new.instance.address,
+                    "instance is not used: it {forbidden}",
+                );
             }
         }
     }
@@ -279,7 +310,7 @@ fn crowds(updates: &[Update]) -> BTreeMap<&ServiceName, (usize, usize)> {
 
 fn save(file: &SnapshotFile, saved: Saved) {
     if let Err(error) = file.save(saved) {
-        tracing::warn!(error = %chain(&error), "the snapshot is out of date");
+        tracing::warn!(target: TARGET, error = %chain(&error), "the snapshot is out of date");
     }
 }
 
