@@ -98,7 +98,7 @@ pub struct Timeouts {
     /// How long an instance at which requests wait may send no byte, on any connection, nor answer a probe, before it counts as
     /// dead: then it is ejected, and a GET, HEAD or OPTIONS that waits there is sent to another instance as well. It is four
     /// times as long for an instance that was not seen working on several requests at a time, at most a third of the response
-    /// timeout, and at least twice the longest answer of the last ten minutes. `0s`: for ever.
+    /// timeout, and at least twice the longest answer of the last ten minutes, up to two thirds of the response timeout. `0s`: for ever.
     #[arg(long, env = "BALANCE_STALL_TIMEOUT", default_value = "500ms", value_parser = duration::parse)]
     pub stall_timeout: Duration,
     /// Without a byte in either direction of a tunnel (WebSocket and other upgrades).

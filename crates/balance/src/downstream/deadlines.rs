@@ -149,6 +149,14 @@ impl Downstream {
         }
     }
 
+    /// If it waits, it has waited for long enough.
+    fn hasten(&self, waiting: Waiting, now: Millis) {
+        let deadline = &self.deadlines[waiting as usize];
+        if deadline.get() > now {
+            deadline.set(now);
+        }
+    }
+
     pub(crate) fn stop(&self, waiting: Waiting) {
         self.deadlines[waiting as usize].set(Millis(0));
     }
@@ -239,6 +247,8 @@ impl Downstream {
 pub(crate) struct Downstreams {
     all: RefCell<Vec<Rc<Downstream>>>,
     is_draining: Cell<bool>,
+    /// As of the last tick.
+    findings: Cell<u64>,
 }
 
 impl Downstreams {
@@ -274,9 +284,14 @@ impl Downstreams {
         self.all.borrow().iter().filter(|downstream| is_busy(downstream)).count()
     }
 
-    /// Wakes those who wait in vain.
-    pub(crate) fn tick(&self, now: Millis) {
+    /// Wakes those who wait in vain; and when `findings` is another number than last time, those who wait for an attempt: its
+    /// instance may be the one that was found silent (`vitals::findings`).
+    pub(crate) fn tick(&self, now: Millis, findings: u64) {
+        let is_news = self.findings.replace(findings) != findings;
         for downstream in &*self.all.borrow() {
+            if is_news {
+                downstream.hasten(Waiting::Try, now);
+            }
             if downstream.waits_in_vain(now) {
                 downstream.wake();
             }
@@ -313,6 +328,24 @@ mod tests {
         assert!(downstream.is_over(Waiting::Head) && downstream.waits_in_vain(clock.now()));
         downstream.stop(Waiting::Head);
         assert!(!downstream.waits_in_vain(clock.now()));
+    }
+
+    #[test]
+    fn who_waits_for_an_attempt_looks_at_once_when_an_instance_was_found_silent() {
+        let (waiting, clock) = downstream();
+        let idle = Rc::new(Downstream::new(waiting.client.clone(), Rc::clone(&clock)));
+        let all = Downstreams::default();
+        all.add(&waiting);
+        all.add(&idle);
+        clock.set_to(Millis(1_000));
+        waiting.wait(Waiting::Try, Duration::from_millis(100));
+        all.tick(clock.now(), 0);
+        assert!(!waiting.is_over(Waiting::Try), "nothing was found");
+        all.tick(clock.now(), 1);
+        assert!(waiting.is_over(Waiting::Try) && !idle.is_over(Waiting::Try));
+        waiting.wait(Waiting::Try, Duration::from_millis(100));
+        all.tick(clock.now(), 1);
+        assert!(!waiting.is_over(Waiting::Try), "it was told once");
     }
 
     #[test]

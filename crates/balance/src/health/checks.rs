@@ -33,14 +33,14 @@ use crate::{
 use schedule::{Due, Event, Occasion, Room, Schedule};
 
 /// How often it is looked who is due.
-const ROUND: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(50);
 /// Checks at the same time, without the questions whether an instance is awake.
 const AT_ONCE_MAX: usize = 64;
 /// Questions whether an instance is awake, at the same time. One to an instance that is only slow lasts for as long as it may be
 /// silent, tens of seconds; those must not keep others from being asked.
 const QUIET_AT_ONCE_MAX: usize = 1024;
 /// Checks begun in one round: 500 a second.
-const PER_ROUND_MAX: usize = 50;
+const PER_ROUND_MAX: usize = 25;
 
 /// What [`Checker::run`] works with.
 #[derive(Debug)]

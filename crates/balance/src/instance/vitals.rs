@@ -24,6 +24,8 @@ const OVERTAKINGS_MIN: u32 = 3;
 /// How many times as long an instance may be silent that has not overtaken: a second and a half of work are usual, three
 /// are not rare, and the lease of a stopped process that registers itself ends after three to five.
 const IN_TURN: u32 = 4;
+/// How often an instance was found silent, in this process.
+static FINDINGS: AtomicU64 = AtomicU64::new(0);
 /// How long the longest answer is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
 
@@ -61,6 +63,7 @@ impl Vitals {
     /// It was silent for longer than its limit, and has not answered a probe.
     pub(crate) fn found_silent(&self) {
         self.is_silent.store(true, Ordering::Relaxed);
+        FINDINGS.fetch_add(1, Ordering::Release);
     }
 
     /// Whether it was found silent, and has not sent a byte since.
@@ -83,7 +86,8 @@ impl Vitals {
 
     /// How long it may be silent while requests wait: `stall`, four times that when it has not shown that it works on several
     /// requests at a time, and not longer than a third of `response`, after which they are given up; but at least twice
-    /// as long as its longest answer of late. Zero, for ever, when `stall` is.
+    /// as long as its longest answer of late, up to two thirds of `response`: after that no time would be left for another
+    /// instance. Zero, for ever, when `stall` is.
     pub(crate) fn limit(&self, stall: Duration, response: Duration, now: Millis) -> Duration {
         if stall.is_zero() {
             return Duration::ZERO;
@@ -92,13 +96,18 @@ impl Vitals {
         let least = if works_in_turn { stall.saturating_mul(IN_TURN) } else { stall };
         let known = self.slowest.load(Ordering::Relaxed);
         let slowest = if is_forgotten(known, now) { 0 } else { known >> 32 };
-        least.min(response / 3).max(Duration::from_millis(2 * slowest)).min(response)
+        least.min(response / 3).max(Duration::from_millis(2 * slowest)).min(response * 2 / 3)
     }
 
     /// Whether its last sign of life is younger than `limit`.
     pub(crate) fn is_fresh(&self, limit: Duration, now: Millis) -> bool {
         self.heard() + limit > now
     }
+}
+
+/// A number that is another one when an instance has been found silent since: what waits there may go elsewhere.
+pub(crate) fn findings() -> u64 {
+    FINDINGS.load(Ordering::Acquire)
 }
 
 fn is_forgotten(slowest: u64, now: Millis) -> bool {
@@ -148,7 +157,7 @@ mod tests {
         let vitals = Vitals::default();
         assert_eq!(vitals.limit(STALL, ms(300), Millis(0)), ms(100));
         vitals.answered(ms(200), Millis(0), || false);
-        assert_eq!(vitals.limit(STALL, ms(300), Millis(0)), ms(300));
+        assert_eq!(vitals.limit(STALL, ms(300), Millis(0)), ms(200), "there must be time for another instance");
         assert_eq!(vitals.limit(Duration::ZERO, ms(300), Millis(0)), Duration::ZERO, "switched off");
     }
 

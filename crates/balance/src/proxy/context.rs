@@ -10,6 +10,7 @@ use crate::{
     config::GatewayOptions,
     counters::PerCore,
     downstream::deadlines::Downstreams,
+    instance::vitals,
     io::{buffers::Buffers, linger::Lingering},
     load_balancing::pending_queue::Queues,
     proxy::retry::budget::Budgets,
@@ -76,7 +77,7 @@ impl Gateway {
     /// What a tick of the clock does on this core.
     pub(crate) fn tick(&self) {
         self.clock.tick();
-        self.downstreams.tick(self.clock.now());
+        self.downstreams.tick(self.clock.now(), vitals::findings());
         self.upstreams.pool.tick(self.clock.now());
         self.queues.tick();
     }

@@ -290,8 +290,10 @@ impl Attempt {
     }
 
     /// Whether the instance counts as dead: not a byte from it, nor an answer to a probe ([`crate::instance::vitals`]).
+    ///
+    /// So does one at which it still waits for a connection: the queue of a stopped process fills.
     pub(crate) fn is_at_a_silent_instance(&self) -> bool {
-        self.waits_since.is_some() && self.candidate.standing.vitals.is_silent()
+        (self.waits_since.is_some() || !self.is_connected()) && self.candidate.standing.vitals.is_silent()
     }
 
     /// This attempt has failed for that reason.

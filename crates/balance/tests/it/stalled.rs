@@ -37,6 +37,16 @@ async fn a_stalled_instance_costs_no_get_and_is_left_alone() {
     wait_until("the end of what waited there", SOON, || async { a.connections_open() == 0 }).await;
 }
 
+/// What waits there when it is found dead is sent elsewhere at once: there is not much time left.
+#[tokio::test]
+async fn a_short_response_timeout_leaves_time_for_another_instance() {
+    let (a, b) = (Upstream::start(|_| Reply::Silence).await, Upstream::named("b").await);
+    let gateway = Gateway::watching(&[a.address(), b.address()], &["--response-timeout=1s"]);
+    let answers = futures::future::join_all((0..40).map(|_| gateway.ask(GET))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert!(users(&a) > 0, "some waited at the stalled one");
+}
+
 #[tokio::test]
 async fn a_post_is_never_sent_twice_however_long_it_waits() {
     let (a, b) = (Upstream::start(|_| Reply::Silence).await, Upstream::named("b").await);

@@ -17,7 +17,8 @@ use crate::{
 const RECHECK: Duration = Duration::from_millis(500);
 /// With requests under way, so long without a byte is worth a question, or three fifths of the limit if that is less.
 const QUIET: Duration = Duration::from_millis(300);
-/// How long a quiet instance has at least to show that it is awake.
+/// How long a quiet instance has at least to show that it is awake, or a quarter of what a response may take if that is less:
+/// where requests are given up early, what waits must be sent elsewhere before.
 const AWAKE_PATIENCE: Duration = Duration::from_millis(250);
 /// From one question of an instance whether it is awake to the next.
 const AWAKE_INTERVAL: Duration = Duration::from_secs(1);
@@ -254,7 +255,7 @@ impl Entry {
             Occasion::Quiet => {
                 self.is_asked_awake = true;
                 self.next_awake = now + AWAKE_INTERVAL;
-                self.dead_from(now, stall).since(now).max(AWAKE_PATIENCE)
+                self.dead_from(now, stall).since(now).max(AWAKE_PATIENCE.min(self.policy.timeouts.response / 4))
             }
             Occasion::Regular | Occasion::Ejected => {
                 self.is_asked = true;

@@ -111,7 +111,11 @@ fn asked_awake(asked: &At<Due>) -> Vec<u64> {
 
 /// One instance with a request under way from 2000 on, which has shown before that it works on several at a time.
 fn busy() -> (Arc<Candidate>, Schedule, crate::instance::candidate::InFlight) {
-    let (mut all, mut schedule) = schedule(1, Policy::default());
+    busy_under(Policy::default())
+}
+
+fn busy_under(policy: Policy) -> (Arc<Candidate>, Schedule, crate::instance::candidate::InFlight) {
+    let (mut all, mut schedule) = schedule(1, policy);
     run(&mut schedule, 0, 2000, &Answer::Good);
     let one = all.remove(0);
     (0..3).for_each(|_| one.standing.vitals.answered(Duration::ZERO, Millis(0), || true));
@@ -127,6 +131,15 @@ fn one_that_works_on_several_at_a_time_and_is_silent_is_ejected_in_less_than_a_s
     assert_eq!((quiet.0, &quiet.1.question, quiet.1.patience), (2300, &Question::Ping, AWAKE_PATIENCE));
     assert!(matches!(events[..], [(2600, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
     assert!(one.standing.vitals.is_silent());
+}
+
+#[test]
+fn it_is_found_dead_while_what_waits_there_has_time_to_be_sent_elsewhere() {
+    let mut policy = Policy::default();
+    policy.timeouts.response = Duration::from_millis(500);
+    let (_one, mut schedule, _under_way) = busy_under(policy);
+    let (_, events) = run(&mut schedule, 2000, 3000, &Answer::Silent);
+    assert!(matches!(events[..], [(2300, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
 }
 
 #[test]
