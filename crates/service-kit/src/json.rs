@@ -7,16 +7,21 @@
 //! | JSON, but a wrong type, an unknown or a missing field | 422 | `invalid_field` |
 //! | more bytes than allowed | 413 | `body_too_large` |
 //! | not all there before the deadline | 408 | `body_too_slow` |
+//! | a `Content-Encoding` | 415 | `unsupported_encoding` |
 //!
 //! The `Content-Type` is not looked at: `curl -d` sends `application/x-www-form-urlencoded`, and the plain forms are
 //! meant for exactly that.
+
+mod object;
+
+pub use object::Object;
 
 use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -50,8 +55,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 /// Reads a whole body of at most `max_bytes`, within [`BODY_DEADLINE`].
 ///
 /// # Errors
-/// 413, 408, or 400 when the client broke off.
+/// 413, 408, 415, or 400 when the client broke off.
 pub async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> {
+    if let Some(encoding) = encoding(request.headers()) {
+        return Err(unsupported_encoding(&encoding, "send the body as it is"));
+    }
     let body = Limited::new(request.into_body(), max_bytes).collect();
     match tokio::time::timeout(BODY_DEADLINE, body).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -59,6 +67,24 @@ pub async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Problem> 
         Ok(Err(_)) => Err(cut_off()),
         Err(_) => Err(too_slow(format!("the body was not complete after {} s", BODY_DEADLINE.as_secs()))),
     }
+}
+
+/// The coding in which a body is sent (RFC 9110, section 8.4), in lower case; none when it is sent as it is.
+#[must_use]
+pub fn encoding(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let codings: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()).collect();
+    let codings = codings.iter().flat_map(|value| value.split(',')).map(str::trim);
+    let codings: Vec<_> = codings.filter(|coding| !matches!(*coding, "" | "identity")).collect();
+    (!codings.is_empty()).then(|| codings.join(", "))
+}
+
+/// 415: the body is sent in a coding that is not taken; `advice` says what to send.
+#[must_use]
+pub fn unsupported_encoding(encoding: &str, advice: &str) -> Problem {
+    let encoding: String = encoding.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(64).collect();
+    let detail = format!("Content-Encoding: {encoding} is not taken; {advice}");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail)
 }
 
 /// 413: the body has more than `max_bytes`.
@@ -197,6 +223,20 @@ mod tests {
         ] {
             let (status, _, found) = problem(body);
             assert_eq!((status, found.as_str()), (422, field), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_a_coding_is_415_and_not_no_json() {
+        let read = async |coding: &str| {
+            let request = Request::builder().header(header::CONTENT_ENCODING, coding).body("{}".into()).unwrap();
+            read(request, 100).await.map_err(|problem| (problem.status.as_u16(), problem.code))
+        };
+        for coding in ["gzip", "GZIP", "br", "identity, gzip", "nonsense"] {
+            assert_eq!(read(coding).await, Err((415, "unsupported_encoding".into())), "{coding}");
+        }
+        for coding in ["", "identity"] {
+            assert_eq!(read(coding).await, Ok("{}".into()), "{coding}");
         }
     }
 

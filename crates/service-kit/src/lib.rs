@@ -17,6 +17,7 @@
 //! | [`client`], [`unknown_name()`] | a small HTTP client, plain or over TLS; a host that there is not |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
+//! | [`email`], [`text`] | what an e-mail address is; text in one spelling |
 //! | [`browser`] | what web pages of other sites may make a browser send: nothing that changes anything |
 //! | [`tokens`], [`signature`] | who may do what: bearer tokens and signed requests |
 //! | [`reload`] | files that are read again when they change |
@@ -33,6 +34,7 @@ pub mod client;
 pub mod config;
 pub mod connections;
 pub mod duration;
+pub mod email;
 pub mod error_chain;
 pub mod health;
 pub mod json;
@@ -52,6 +54,7 @@ pub mod service;
 pub mod shutdown;
 pub mod signature;
 pub mod telemetry;
+pub mod text;
 pub mod tls;
 pub mod tokens;
 mod unknown_name;
