@@ -5,7 +5,7 @@ CARGO   ?= cargo
 PROFILE ?= release
 BIN_DIR := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
-.PHONY: help run test build check fmt clippy doc deny unit demo bench faults freezes images clean-data
+.PHONY: help run test build check fmt clippy doc deny unit demo mysql bench faults freezes images clean-data
 
 help:
 	@echo "make run         build, then run the whole suite on this machine (Ctrl-C ends it)"
@@ -13,6 +13,7 @@ help:
 	@echo "make check       only format, lints, documentation, licences and, where there is a database, advisories"
 	@echo "make unit        only the tests, without the Docker demo"
 	@echo "make demo        only the Docker demo, as a test"
+	@echo "make mysql       only the tests of databases, against the demo's MySQL instead of MariaDB, where its image is"
 	@echo "make bench       what a request costs, beside nginx and HAProxy; needs two quiet cores, eight minutes"
 	@echo "make faults      the fault table at full length: half of capacity, outages of a minute; a quarter of an hour"
 	@echo "make freezes     etcd's leader frozen thirty times: how many keys it deletes, for how long; eight minutes"
@@ -26,7 +27,7 @@ build:
 	@sh crates/muster/prerequisites.sh run
 	$(CARGO) build --workspace --exclude bench --bins --locked --profile $(PROFILE)
 
-test: prerequisites check unit demo
+test: prerequisites check unit demo mysql
 
 .PHONY: prerequisites
 prerequisites:
@@ -54,6 +55,9 @@ unit:
 
 demo:
 	docker/test-compose
+
+mysql:
+	@CARGO='$(CARGO)' crates/testkit/on-mysql
 
 # Says what is missing (`bench --install` gets it). More arguments: make bench ARGS=--quick
 bench:

@@ -1,21 +1,24 @@
-//! A real database that speaks MySQL's protocol: MariaDB, in its own folder, on its own port.
+//! A real database that speaks MySQL's protocol: MariaDB, or MySQL where one is named, in its own folder, on its own port.
 //!
-//! It is what Debian ships, and what the tests of `userlist` run against. Initialising a data folder takes a second of
+//! MariaDB is what Debian ships, and what the tests of `userlist` and of `mail`'s outbox run against; with `TESTKIT_MYSQL` they
+//! run against MySQL (`make mysql`). Initialising a data folder takes a second of
 //! both cores, starting on an initialised one a fifth of that: so the first test initialises one folder beside the test
 //! binaries, and every database starts on a copy of it.
+
+mod server;
 
 use std::{
     fs::{self, File},
     io::{self, Read as _},
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use self::server::Server;
 use crate::{ports::free_ports, process::Process, wait};
 
 /// The account in [`Database::url`]: it may do what a service needs, and nothing that only an operator may.
@@ -25,20 +28,10 @@ pub const PASSWORD: &str = "m u/s:t@er";
 /// The same as it is written in a URL.
 const PASSWORD_IN_URL: &str = "m%20u%2Fs%3At%40er";
 
-const HOW_TO_GET_IT: &str = "cannot run MariaDB; on Debian: apt-get install mariadb-server";
-/// Small, and as durable as any: a committed transaction survives SIGKILL.
-const OPTIONS: [&str; 6] = [
-    "--innodb-buffer-pool-size=16M",
-    "--innodb-data-file-path=ibdata1:8M:autoextend",
-    "--innodb-autoextend-increment=1",
-    "--innodb-log-file-size=4M",
-    "--innodb-flush-log-at-trx-commit=1",
-    "--skip-name-resolve",
-];
-
 /// A database server; dropping it ends the process and removes its data.
 #[derive(Debug)]
 pub struct Database {
+    server: Server,
     folder: TempDir,
     port: u16,
     process: Option<Process>,
@@ -51,7 +44,7 @@ impl Database {
     ///
     /// # Panics
     ///
-    /// When MariaDB is not installed, or does not answer soon; with what it printed.
+    /// When the server is not installed, or does not answer soon; with what it printed.
     pub async fn start() -> Self {
         let mut database = Self::stopped();
         database.run().await;
@@ -62,12 +55,13 @@ impl Database {
     ///
     /// # Panics
     ///
-    /// When MariaDB is not installed.
+    /// When the server is not installed.
     pub fn stopped() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        copy(&template(), &folder.path().join("data")).expect("the initialised folder can be copied");
+        let server = Server::chosen();
+        copy(&template(&server), &folder.path().join("data")).expect("the initialised folder can be copied");
         let port = free_ports(1)[0];
-        Self { folder, port, process: None }
+        Self { server, folder, port, process: None }
     }
 
     /// Starts it (again), on the same port and data, and waits until it answers.
@@ -97,6 +91,11 @@ impl Database {
         format!("mysql://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Whether it is MySQL, and not MariaDB.
+    pub fn is_mysql(&self) -> bool {
+        self.server != Server::Mariadb
+    }
+
     /// The port on 127.0.0.1, the same for its whole life.
     pub fn port(&self) -> u16 {
         self.port
@@ -108,12 +107,14 @@ impl Database {
     ///
     /// When a statement fails.
     pub fn sql(&self, statements: &str) -> String {
-        let output = Command::new("mariadb")
-            .args(["--no-defaults", "--user=root", "--batch", "--skip-column-names", "--connect-timeout=10"])
+        let output = self
+            .server
+            .client()
+            .args(["--user=root", "--batch", "--skip-column-names", "--connect-timeout=10"])
             .arg(format!("--socket={}", self.path("socket").display()))
             .args(["--default-character-set=utf8mb4", "--execute", statements])
             .output()
-            .expect(HOW_TO_GET_IT);
+            .expect("the client is where the server is");
         assert!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -155,18 +156,15 @@ impl Database {
     }
 
     fn launch(&self) -> Process {
-        let mut command = Command::new("mariadbd");
+        let mut command = self.server.server();
         command
-            .args(["--no-defaults", "--bind-address=127.0.0.1", "--performance-schema=OFF"])
-            .args(OPTIONS)
-            .args(as_root())
+            .arg("--bind-address=127.0.0.1")
             .arg(format!("--port={}", self.port))
             .arg(format!("--datadir={}", self.path("data").display()))
             .arg(format!("--socket={}", self.path("socket").display()))
-            .arg(format!("--pid-file={}", self.path("pid").display()))
-            // Every look whether it answers is a connection that breaks off.
-            .arg("--max-connect-errors=1000000");
-        Process::start(&mut command, &self.path("output")).expect(HOW_TO_GET_IT)
+            .arg(format!("--pid-file={}", self.path("pid").display()));
+        Process::start(&mut command, &self.path("output"))
+            .expect("the server's program was there to initialise its folder")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -182,21 +180,16 @@ fn greets(port: u16) -> bool {
     answered.is_ok() && head[4] == 10
 }
 
-/// It refuses to run as root unless told to.
-fn as_root() -> Option<&'static str> {
-    nix::unistd::geteuid().is_root().then_some("--user=root")
-}
-
 /// The initialised folder that every database is a copy of; made by whoever comes first.
-fn template() -> PathBuf {
+fn template(server: &Server) -> PathBuf {
     let folder = build_folder();
-    let template = folder.join("mariadb-template");
-    let lock = File::create(folder.join("mariadb-template.lock")).expect("a lock beside the test binaries");
+    let template = folder.join(format!("{}-template", server.word()));
+    let lock = File::create(template.with_extension("lock")).expect("a lock beside the test binaries");
     lock.lock().expect("a lock on a local file system");
     if !template.exists() {
         let unfinished = tempfile::tempdir_in(&folder).expect("a folder beside the test binaries");
         let data = unfinished.path().join("data");
-        initialise(&data);
+        server.initialise(&data);
         fs::rename(&data, &template).expect("a folder can be renamed on its file system");
     }
     template
@@ -207,31 +200,6 @@ fn build_folder() -> PathBuf {
     let program = std::env::current_exe().ok();
     let folder = program.as_deref().and_then(Path::parent).and_then(Path::parent);
     folder.map_or_else(std::env::temp_dir, Path::to_owned)
-}
-
-fn initialise(data: &Path) {
-    let tables = Command::new("mariadb-install-db")
-        .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-        .args(OPTIONS)
-        .args(as_root())
-        .arg(format!("--datadir={}", data.display()))
-        .output()
-        .expect(HOW_TO_GET_IT);
-    assert!(tables.status.success(), "{}", String::from_utf8_lossy(&tables.stderr));
-
-    let accounts = data.with_extension("sql");
-    let rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES";
-    let sql = format!("CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT {rights} ON *.* TO '{USER}'@'%';\n");
-    fs::write(&accounts, format!("FLUSH PRIVILEGES;\n{sql}")).expect("a file in a temporary folder");
-    let created = Command::new("mariadbd")
-        .args(["--no-defaults", "--bootstrap"])
-        .args(OPTIONS)
-        .args(as_root())
-        .arg(format!("--datadir={}", data.display()))
-        .stdin(File::open(&accounts).expect("a file that was just written"))
-        .output()
-        .expect(HOW_TO_GET_IT);
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
 }
 
 /// Copies a folder of files and folders.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::Subcommand;
+use discovery::FieldError;
 use futures::TryStreamExt as _;
 use prometheus_client::registry::Registry;
 use service_kit::service::Failure;
@@ -21,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::DatabaseOptions,
     store::{Filter, Store},
-    transfer::{Cause, Format, Import, Records, Report, Stopped, export},
+    transfer::{Cause, ColumnName, Delimiter, Export, Format, Import, ImportOptions, Records, Report, Stopped, export},
+    user::{Tag, Tags},
 };
 
 /// How long to wait for a database that is not there yet; one that is brought up to date takes as long as it takes.
@@ -41,6 +43,19 @@ pub enum Command {
         /// Only reports what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// What separates the cells of a table.
+        #[arg(long, value_enum, default_value_t)]
+        delimiter: Delimiter,
+        /// A column of a table that has another name than the field, as "email:E-mail address"; can be repeated. Fields are name,
+        /// email, status, tags, attributes and attributes.KEY. One column may be several.
+        #[arg(long = "column", value_name = "FIELD:HEADER")]
+        columns: Vec<ColumnName>,
+        /// Passes over columns that mean nothing here.
+        #[arg(long)]
+        ignore_columns: bool,
+        /// A tag that every user of the file gets beside those that they have; can be repeated.
+        #[arg(long = "add-tag", value_name = "TAG")]
+        added_tags: Vec<Tag>,
     },
     /// Writes all users into a file.
     Export {
@@ -49,6 +64,10 @@ pub enum Command {
         /// How to write it. Default: what its name ends with.
         #[arg(long, value_enum)]
         format: Option<Format>,
+        /// For a spreadsheet, and not to be imported again: what it would take for a formula begins with ', and it sees that
+        /// the file is UTF-8.
+        #[arg(long)]
+        spreadsheet: bool,
     },
 }
 
@@ -75,20 +94,16 @@ impl Command {
 
     async fn with(&self, store: &Store, shutdown: &CancellationToken) -> Result<(), Failure> {
         match self {
-            Self::Import { file, format, dry_run } => {
-                let format = named(*format, file)?;
-                let records = if file == Path::new("-") {
-                    Records::open(format, standard(&io::stdin())?).await?
-                } else {
-                    let opened = tokio::fs::File::open(file).await;
-                    Records::open(format, opened.map_err(|error| format!("cannot open {}: {error}", file.display()))?)
-                        .await?
-                };
+            Self::Import { file, dry_run, .. } => {
+                let records = Records::open(&self.import_options(file)?, opened(file).await?).await?;
                 import(store, records, *dry_run, shutdown).await
             }
-            Self::Export { file, format } => {
-                let format = named(*format, file)?;
-                let saving = save(store.clone(), file, format);
+            Self::Export { file, format, spreadsheet } => {
+                let how = Export { format: named(*format, file)?, is_for_spreadsheet: *spreadsheet };
+                if how.is_for_spreadsheet && how.format != Format::Csv {
+                    return Err("--spreadsheet is about tables; leave it out, or give --format csv".into());
+                }
+                let saving = save(store.clone(), file, how);
                 shutdown
                     .run_until_cancelled(saving)
                     .await
@@ -96,6 +111,38 @@ impl Command {
             }
         }
     }
+
+    /// # Errors
+    /// The options contradict each other.
+    fn import_options(&self, file: &Path) -> Result<ImportOptions, Failure> {
+        let Self::Import { format, delimiter, columns, ignore_columns, added_tags, .. } = self else {
+            return Ok(ImportOptions::default());
+        };
+        let options = ImportOptions {
+            format: named(*format, file)?,
+            delimiter: *delimiter,
+            columns: columns.clone(),
+            ignore_columns: *ignore_columns,
+            added_tags: Tags::parse(added_tags.iter().map(Tag::as_str))
+                .map_err(|error| mistake(&error.under("add_tag")))?,
+        };
+        match options.mistakes().first() {
+            Some(error) => Err(mistake(error)),
+            None => Ok(options),
+        }
+    }
+}
+
+fn mistake(error: &FieldError) -> Failure {
+    format!("--{}: {}", error.field.replace('_', "-"), error.reason).into()
+}
+
+async fn opened(file: &Path) -> Result<tokio::fs::File, Failure> {
+    if file == Path::new("-") {
+        return Ok(standard(&io::stdin())?);
+    }
+    let opened = tokio::fs::File::open(file).await;
+    opened.map_err(|error| format!("cannot open {}: {error}", file.display()).into())
 }
 
 fn named(format: Option<Format>, file: &Path) -> Result<Format, Failure> {
@@ -160,7 +207,7 @@ fn print(report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn save(store: Store, file: &Path, format: Format) -> Result<(), Failure> {
+async fn save(store: Store, file: &Path, how: Export) -> Result<(), Failure> {
     let mut output: Box<dyn tokio::io::AsyncWrite + Send + Unpin> = if file == Path::new("-") {
         Box::new(standard(&io::stdout())?)
     } else {
@@ -168,7 +215,7 @@ async fn save(store: Store, file: &Path, format: Format) -> Result<(), Failure> 
         let created = tokio::fs::File::create_new(file).await;
         Box::new(created.map_err(|error| format!("cannot create {}: {error}", file.display()))?)
     };
-    let mut steps = Box::pin(export(store, Filter::default(), format));
+    let mut steps = Box::pin(export(store, Filter::default(), how));
     while let Some(bytes) = steps.try_next().await? {
         output.write_all(&bytes).await?;
     }

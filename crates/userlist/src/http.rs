@@ -5,19 +5,21 @@
 //! | `POST /` `{"method":"put","name","email"}` | 200 the user, created or changed |
 //! | `POST /` `{"method":"get","name"}` | 200 the user |
 //! | `POST /` `{"method":"del","name"}` | 200 `{"message":"success"}` |
-//! | `GET /v1/users?status=&tag=&q=&email=&name=&sort=&limit=&cursor=` | 200 `{"users":[…],"next_cursor":…,"total":…}` |
+//! | `GET /v1/users?status=&tag=&q=&email=&name=&…&sort=&limit=&cursor=` | 200 `{"users":[…],"next_cursor":…,"total":…}` |
+//! | `PATCH /v1/users?status=&tag=&…&dry_run=` `{"add_tags","remove_tags","status","attributes"}` | 200 what was changed |
+//! | `DELETE /v1/users?status=&tag=&…&dry_run=` | 200 how many are gone |
 //! | `POST /v1/users` `{"name","email",…}` | 201 the user and `Location`; 409 when the name is taken |
 //! | `GET /v1/users/{name}` | 200 the user; 304 |
-//! | `PUT /v1/users/{name}` `{"email",…}` | 201 created, 200 changed: the user |
+//! | `PUT /v1/users/{name}` `{"email",…}` | 201 created, 200 replaced: the user |
 //! | `PATCH /v1/users/{name}` a merge patch | 200 the user |
 //! | `DELETE /v1/users/{name}` | 204 |
 //! | `GET`, `PATCH`, `DELETE /v1/users/by-id/{id}` | the same, whatever the name is |
-//! | `POST /v1/users/import?format=&dry_run=` CSV or NDJSON | 200 a report |
-//! | `GET /v1/users/export?format=&status=&tag=&q=` | 200 CSV or NDJSON |
+//! | `POST /v1/import?format=&dry_run=&…` CSV or NDJSON | 200 a report |
+//! | `GET /v1/export?format=&status=&tag=&q=&…` | 200 CSV or NDJSON |
 //! | `GET /openapi.json` | 200 all of this for programs |
 //!
-//! With API tokens, reading asks for the scope `userlist:read`, changing for `userlist:write`, importing for
-//! `userlist:operate`.
+//! With API tokens, reading asks for the scope `userlist:read`, changing for `userlist:write`, importing and changing many at once
+//! for `userlist:operate`.
 //!
 //! Bodies are bounded by [`BODY_MAX_BYTES`](service_kit::json::BODY_MAX_BYTES). What goes wrong:
 //!
@@ -29,16 +31,19 @@
 //! | 409 | `user_exists`, `email_taken` | somebody has it |
 //! | 412 | `condition_failed` | `If-Match` or `If-None-Match` does not hold |
 //! | 413, 408 | `body_too_large`, `body_too_slow` | |
+//! | 415 | `unsupported_encoding` | a `Content-Encoding` other than an import's gzip |
 //! | 422 | `invalid_field` | a field, parameter or name is wrong, missing or unknown; `errors` names each |
 //! | 503 | `database_unavailable`, `read_only`, `database_full` | come again after `Retry-After` |
 //! | 503 | `outcome_unknown` | nobody knows whether a change was made that must not be made twice: look, then come again |
 //! | 500 | `internal` | a bug; its cause is in the log |
 
+mod bulk;
 mod input;
 mod listing;
 mod plain;
 mod rest;
 mod transfer;
+mod unpacked;
 
 use std::time::Duration;
 
@@ -60,16 +65,18 @@ use crate::store::{Store, StoreError};
 /// What the routes are, for programs: OpenAPI 3.1, served at `/openapi.json`.
 pub const DESCRIPTION: &str = include_str!("../openapi.json");
 
-/// Every path with what is behind it. `import`, `export` and `by-id` hide users of these names here; they are reached by
-/// their ids, and in the plain form.
+/// Every path with what is behind it. Below `/v1/users/` there are users and nothing else, whatever their names.
 fn table() -> [(&'static str, MethodRouter<Store>); 6] {
     [
         ("/", post(plain::call)),
-        ("/v1/users", get(rest::list).post(rest::create)),
-        ("/v1/users/import", post(transfer::import)),
-        ("/v1/users/export", get(transfer::download)),
+        ("/v1/users", get(rest::list).post(rest::create).patch(bulk::change).delete(bulk::delete)),
+        ("/v1/import", post(transfer::import)),
+        ("/v1/export", get(transfer::download)),
         ("/v1/users/by-id/{id}", get(rest::get_by_id).patch(rest::patch_by_id).delete(rest::delete_by_id)),
-        ("/v1/users/{name}", get(rest::get).put(rest::put).patch(rest::patch).delete(rest::delete)),
+        (
+            "/v1/users/{name}",
+            get(rest::get).put(rest::put).patch(rest::patch).delete(rest::delete).post(transfer::import_as_before),
+        ),
     ]
 }
 
@@ -93,7 +100,8 @@ pub fn routes(store: Store, tokens: Tokens) -> Router {
 async fn authorize(caller: Extension<Caller>, request: Request, next: Next) -> Response {
     let action = match (request.uri().path(), request.method()) {
         ("/", _) => None,
-        ("/v1/users/import", _) => Some(Action::Operate),
+        ("/v1/import" | IMPORT_AS_BEFORE, &Method::POST) => Some(Action::Operate),
+        ("/v1/users", &Method::PATCH | &Method::DELETE) => Some(Action::Operate),
         (_, &Method::GET | &Method::HEAD) => Some(Action::Read),
         _ => Some(Action::Write),
     };
@@ -102,6 +110,9 @@ async fn authorize(caller: Extension<Caller>, request: Request, next: Next) -> R
         Err(problem) => problem.into_response(),
     }
 }
+
+/// Where files were imported when `import` was no name of a user: a POST, which is no request about one, still does.
+const IMPORT_AS_BEFORE: &str = "/v1/users/import";
 
 /// The name before the colon of a token's scopes.
 const SERVICE: &str = "userlist";

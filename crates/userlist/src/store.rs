@@ -2,7 +2,9 @@
 //!
 //! | module | what it settles |
 //! |---|---|
-//! | `writes`, `batch`, `query` | what can be asked for: changes and their conditions, imports, lists and their order |
+//! | `writes`, `batch`, `bulk` | what changes users: one under a condition, many of a file, all of a filter |
+//! | `scratch` | what an import would do, tried on a copy of the rows that it concerns |
+//! | `filter`, `query` | which users, in which order, from where |
 //! | `sql`, `statement` | the same in SQL, once for all kinds of databases |
 //! | `session` | what a kind of database must be able to do, and how it can fail |
 //! | `mysql`, `sqlite` | the two kinds: connections, limits, migrations |
@@ -29,12 +31,15 @@
 
 mod attempts;
 mod batch;
+mod bulk;
 mod error;
 mod fault;
+mod filter;
 mod keeper;
 mod metrics;
 mod mysql;
 mod query;
+mod scratch;
 mod session;
 mod sql;
 mod sqlite;
@@ -43,9 +48,12 @@ mod upgrade;
 mod writes;
 
 pub use batch::{BATCH_MAX, Imported};
+pub use bulk::{BulkChange, BulkStep};
 pub use error::StoreError;
+pub use filter::{AttributeFilter, Filter, Period, SearchText};
 pub use keeper::{Keeper, Outage};
-pub use query::{Filter, Page, Position, PositionKey, SearchText, Sort, SortKey};
+pub use query::{Page, Position, PositionKey, Sort, SortKey};
+pub use scratch::Scratch;
 pub use writes::{Condition, Key, Put};
 
 use std::{
@@ -69,7 +77,7 @@ use self::{
     metrics::{Query, StoreMetrics},
     mysql::Mysql,
     session::{Access, Database, Fault},
-    sql::Emails,
+    sql::{Dialect, Emails},
     sqlite::Sqlite,
 };
 use crate::{
@@ -88,6 +96,7 @@ pub struct Store {
     metrics: StoreMetrics,
     deadline: Duration,
     emails: Emails,
+    dialect: Dialect,
     scans: Arc<Semaphore>,
 }
 
@@ -96,16 +105,16 @@ pub struct Store {
 impl Store {
     /// A store that opens as soon as the keeper runs. Connects to nothing by itself.
     pub fn new(kind: &DatabaseKind, limits: Limits, registry: &mut Registry) -> (Self, Keeper) {
-        let database: Box<dyn Database> = match kind {
-            DatabaseKind::Mysql(options) => Box::new(Mysql::new((**options).clone(), limits)),
-            DatabaseKind::Sqlite(file) => Box::new(Sqlite::new(file.clone(), limits)),
+        let (database, dialect): (Box<dyn Database>, _) = match kind {
+            DatabaseKind::Mysql(options) => (Box::new(Mysql::new((**options).clone(), limits)), Dialect::Mysql),
+            DatabaseKind::Sqlite(file) => (Box::new(Sqlite::new(file.clone(), limits)), Dialect::Sqlite),
         };
         let emails = if limits.unique_emails { Emails::Unique } else { Emails::Shared };
         let metrics = StoreMetrics::register(registry);
         let suspicion = Arc::new(Notify::new());
         let keeper = Keeper::new(database, Arc::clone(&suspicion), metrics.clone());
         let scans = Arc::new(Semaphore::new((limits.connections as usize / SCANS_SHARE).max(1)));
-        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline, emails, scans }, keeper)
+        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline, emails, dialect, scans }, keeper)
     }
 
     /// Why the database cannot be used now; none when it can.
@@ -141,7 +150,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or not soon enough.
     pub async fn list(&self, page: &Page) -> Result<Vec<User>, StoreError> {
-        let statement = sql::page(page);
+        let statement = sql::page(page, self.dialect);
         let listing = self.scan(statement.is_scan, move |connection| {
             let statement = statement.clone();
             Box::pin(async move { connection.rows(statement).await?.into_iter().map(sql::user).collect() })
@@ -154,7 +163,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or not soon enough.
     pub async fn count(&self, filter: &Filter) -> Result<i64, StoreError> {
-        let statement = sql::count(filter);
+        let statement = sql::count(filter, self.dialect);
         let counting = self.scan(true, move |connection| connection.number(statement.clone()));
         self.observed(Query::count, counting).await
     }

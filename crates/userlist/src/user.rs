@@ -13,7 +13,6 @@ mod email;
 mod name;
 mod status;
 mod tags;
-mod text;
 mod timestamp;
 
 pub use attributes::Attributes;
@@ -25,7 +24,7 @@ pub use status::Status;
 pub use tags::{Tag, Tags};
 pub use timestamp::Timestamp;
 
-pub(crate) use text::folded;
+pub(crate) use email::email;
 
 use serde::Serialize;
 
@@ -68,6 +67,8 @@ pub struct NewUser {
     pub status: Option<Status>,
     /// By default none.
     pub tags: Option<Tags>,
+    /// Beside those that they have; empty where `tags` says which these are.
+    pub added_tags: Tags,
     /// By default none.
     pub attributes: Option<Attributes>,
 }
@@ -78,7 +79,7 @@ impl NewUser {
     /// A name and an address, and nothing else said.
     #[must_use]
     pub fn new(name: UserName, email: EmailAddress) -> Self {
-        Self { name, email, status: None, tags: None, attributes: None }
+        Self { name, email, status: None, tags: None, added_tags: Tags::default(), attributes: None }
     }
 
     /// The first version of this user, stored under `id`.
@@ -88,7 +89,7 @@ impl NewUser {
             name: self.name.clone(),
             email: self.email.clone(),
             status: self.status.unwrap_or_default(),
-            tags: self.tags.clone().unwrap_or_default(),
+            tags: self.tags.clone().unwrap_or_else(|| self.added_tags.clone()),
             attributes: self.attributes.clone().unwrap_or_default(),
             version: 1,
             created_at: now,

@@ -7,11 +7,12 @@ use axum::{
 use discovery::FieldError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use service_kit::{Problem, problem::FieldProblem};
+use service_kit::{Problem, json::Object, problem::FieldProblem};
 
+use super::{listing::each_once, transfer::flag};
 use crate::{
     store::Condition,
-    user::{AttributeChanges, Attributes, Changes, Draft, EmailAddress, NewUser, Status, Tags, User, UserId, UserName},
+    user::{self, AttributeChanges, Attributes, Changes, Draft, NewUser, Status, Tags, User, UserId, UserName},
 };
 
 /// `{name}` in a path, percent-decoded: `a/b` is sent as `a%2Fb`.
@@ -28,7 +29,19 @@ pub(super) struct UserBody {
     email: String,
     status: Option<String>,
     tags: Option<Vec<String>>,
-    attributes: Option<Map<String, Value>>,
+    attributes: Option<Object>,
+}
+
+/// The body of `PATCH /v1/users`: what is to be different about all of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BulkBody {
+    status: Option<String>,
+    #[serde(default)]
+    add_tags: Vec<String>,
+    #[serde(default)]
+    remove_tags: Vec<String>,
+    attributes: Option<Object>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PathName {
@@ -63,13 +76,9 @@ pub(super) fn name(name: &str) -> Result<UserName, Problem> {
 
 /// A name and an address; when both are wrong, both are named.
 pub(super) fn user(name: &str, email: &str) -> Result<NewUser, Problem> {
-    match (name.parse(), email.parse()) {
+    match (name.parse::<UserName>(), user::email(email)) {
         (Ok(name), Ok(email)) => Ok(NewUser::new(name, email)),
-        (name, email) => {
-            let name: Result<UserName, _> = name;
-            let email: Result<EmailAddress, _> = email;
-            Err(invalid([name.err(), email.err()].into_iter().flatten()))
-        }
+        (name, email) => Err(invalid([name.err(), email.err()].into_iter().flatten())),
     }
 }
 
@@ -79,7 +88,41 @@ impl UserBody {
     /// The user that the body describes; all mistakes at once.
     pub(super) fn into_user(self, name: &str) -> Result<NewUser, Problem> {
         let Self { email, status, tags, attributes, .. } = self;
-        Draft { name: Some(name.to_owned()), email: Some(email), status, tags, attributes }.check().map_err(invalid)
+        let (name, email) = (Some(name.to_owned()), Some(email));
+        let attributes = attributes.map(|Object(attributes)| attributes);
+        Draft { name, email, status, tags, attributes, ..Draft::default() }.check().map_err(invalid)
+    }
+}
+
+// === impl BulkBody ===
+
+impl BulkBody {
+    /// The changes that the body asks for; all mistakes at once.
+    pub(super) fn into_changes(self) -> Result<Changes, Problem> {
+        let Self { status, add_tags, remove_tags, attributes } = self;
+        let tags = |field: &'static str, tags: &[String]| {
+            Tags::parse(tags.iter().map(String::as_str)).map_err(|error| error.under(field))
+        };
+        let status = status.map(|status| status.parse::<Status>()).transpose();
+        let (added, removed) = (tags("add_tags", &add_tags), tags("remove_tags", &remove_tags));
+        let attributes = attributes.map(|Object(patch)| Attributes::new(patch.clone()).map(|_| patch)).transpose();
+        let both = add_tags.iter().any(|tag| remove_tags.contains(tag));
+        let both = both.then(|| FieldError::new("remove_tags", "it has a tag that is to be added as well"));
+        match (status, added, removed, attributes, both) {
+            (Ok(status), Ok(added_tags), Ok(removed_tags), Ok(attributes), None) => {
+                let attributes = attributes.map(AttributeChanges::Merge);
+                let changes = Changes { status, added_tags, removed_tags, attributes, ..Changes::default() };
+                if changes == Changes::default() {
+                    let reason = "it changes nothing; give status, add_tags, remove_tags or attributes";
+                    return Err(Problem::field("body", reason));
+                }
+                Ok(changes)
+            }
+            (status, added, removed, attributes, both) => {
+                let errors = [status.err(), added.err(), removed.err(), attributes.err(), both];
+                Err(invalid(errors.into_iter().flatten()))
+            }
+        }
     }
 }
 
@@ -99,7 +142,7 @@ fn change(changes: &mut Changes, field: &str, value: Value) -> Result<(), FieldE
     let wrong = |reason: &str| Err(FieldError::new(cut(field), reason));
     match (field, value) {
         ("name", Value::String(name)) => changes.name = Some(name.parse()?),
-        ("email", Value::String(email)) => changes.email = Some(email.parse()?),
+        ("email", Value::String(email)) => changes.email = Some(user::email(&email)?),
         ("name" | "email", _) => return wrong("it must be a string; it cannot be removed"),
         ("status", Value::String(status)) => changes.status = Some(status.parse()?),
         ("status", Value::Null) => changes.status = Some(Status::default()),
@@ -118,6 +161,31 @@ fn change(changes: &mut Changes, field: &str, value: Value) -> Result<(), FieldE
         _ => return wrong("it is unknown; there are name, email, status, tags and attributes"),
     }
     Ok(())
+}
+
+/// Whether `PATCH /v1/users/{name}` may create the user.
+pub(super) fn is_creating(query: &str) -> Result<bool, Problem> {
+    let mut is_creating = false;
+    let errors = each_once(query, |key, value| match key {
+        "create" => flag("create", value).map(|is| is_creating = is),
+        _ => Err(FieldError::new(cut(key), "it is unknown; there is create")),
+    });
+    if errors.is_empty() { Ok(is_creating) } else { Err(invalid(errors)) }
+}
+
+/// The user that a patch of nobody describes.
+pub(super) fn new_user(name: &UserName, changes: &Changes) -> Result<NewUser, Problem> {
+    let Changes { name: renamed, email, status, tags, added_tags, attributes, removed_tags: _ } = changes.clone();
+    if renamed.is_some_and(|renamed| renamed != *name) {
+        return Err(Problem::field("name", "nobody has the name in the path, so that there is nobody to rename"));
+    }
+    let missing = || Problem::field("email", "it is missing; nobody has that name yet");
+    let attributes = match attributes {
+        Some(AttributeChanges::Replace(attributes)) => Some(attributes),
+        Some(AttributeChanges::Merge(patch)) => Some(Attributes::new(patch).map_err(|error| invalid([error]))?),
+        None => None,
+    };
+    Ok(NewUser { name: name.clone(), email: email.ok_or_else(missing)?, status, tags, added_tags, attributes })
 }
 
 fn strings(tags: &[Value]) -> Result<Tags, FieldError> {

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use service_kit::Problem;
 
 use super::input::{cut, invalid};
-use crate::store::{Filter, Page, Position, PositionKey, SearchText, Sort, SortKey};
+use crate::{
+    store::{AttributeFilter, Filter, Page, Position, PositionKey, SearchText, Sort, SortKey},
+    user::{self, Timestamp},
+};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,25 +54,18 @@ impl Listing {
     pub(super) fn parse(query: &str) -> Result<Self, Problem> {
         let mut listing =
             Self { filter: Filter::default(), sort: Sort::default(), limit: Self::LIMIT_DEFAULT, cursor: None };
-        let (mut cursor, mut seen, mut errors) = (None, Vec::new(), Vec::new());
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            if seen.contains(&key) {
-                errors.push(FieldError::new(cut(&key), "it is given twice"));
-            } else if value.is_empty() {
-            } else if key == "cursor" {
-                cursor = Some(value.into_owned());
-            } else if let Err(error) = listing.set(&key, &value) {
-                errors.push(error);
+        let mut cursor = None;
+        let mut errors = each_once(query, |key, value| match key {
+            "cursor" => {
+                cursor = Some(value.to_owned());
+                Ok(())
             }
-            seen.push(key);
-        }
+            _ => listing.set(key, value),
+        });
         if let Some(cursor) = cursor.filter(|_| errors.is_empty()) {
             match Cursor::parse(&cursor, listing.fingerprint(), listing.sort.key) {
                 Some(cursor) => listing.cursor = Some(cursor),
-                None => errors.push(FieldError::new(
-                    "cursor",
-                    "it must be the next_cursor of a page with the same filters and order; begin without one",
-                )),
+                None => errors.push(not_a_cursor()),
             }
         }
         if errors.is_empty() { Ok(listing) } else { Err(invalid(errors)) }
@@ -102,33 +98,74 @@ impl Listing {
 
     /// The cursor that goes on after `position`.
     pub(super) fn cursor_after(&self, position: Position, total: Option<i64>) -> String {
-        let (text, number) = match position.key {
-            PositionKey::Id => (None, None),
-            PositionKey::Text(text) => (Some(text), None),
-            PositionKey::Number(number) => (None, Some(number)),
-        };
-        let wire = Wire { of: self.fingerprint(), id: position.id, text, number, total };
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&wire).expect("strings and numbers always become JSON"))
+        Cursor { after: position, total }.to_text(self.fingerprint())
     }
 }
 
-/// Sets what a parameter says about which users; shared with the export. `others` are the parameters beside these.
+/// Gives each parameter of a query to `set`, and collects what is wrong. Empty ones count as absent; one that comes twice is a
+/// mistake.
+pub(super) fn each_once(query: &str, mut set: impl FnMut(&str, &str) -> Result<(), FieldError>) -> Vec<FieldError> {
+    let (mut seen, mut errors) = (Vec::new(), Vec::new());
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if seen.contains(&key) {
+            errors.push(FieldError::new(cut(&key), "it is given twice"));
+        } else if !value.is_empty() {
+            errors.extend(set(&key, &value).err());
+        }
+        seen.push(key);
+    }
+    errors
+}
+
+pub(super) fn not_a_cursor() -> FieldError {
+    FieldError::new("cursor", "it must be the next_cursor of a page with the same filters and order; begin without one")
+}
+
+/// Sets what a parameter says about which users; shared with the export and with changes to many. `others` are the parameters
+/// beside these.
 pub(super) fn filter(filter: &mut Filter, key: &str, value: &str, others: &str) -> Result<(), FieldError> {
     match key {
         "status" => filter.status = Some(value.parse()?),
         "tag" => filter.tag = Some(value.parse().map_err(|error: FieldError| error.under("tag"))?),
-        "email" => filter.email = Some(value.parse()?),
+        "email" => filter.email = Some(user::email(value)?),
+        "created_since" => filter.created.since = Some(moment(key, value)?),
+        "created_before" => filter.created.before = Some(moment(key, value)?),
+        "updated_since" => filter.updated.since = Some(moment(key, value)?),
+        "updated_before" => filter.updated.before = Some(moment(key, value)?),
         "name" => filter.name = Some(value.parse()?),
         "q" if value.chars().count() > SearchText::MAX_CHARS => {
             return Err(FieldError::new("q", "it has more than 128 characters"));
         }
-        "q" => filter.text = SearchText::new(value),
-        _ => {
-            let reason = format!("it is unknown; there are status, tag, q, email, name, {others}");
-            return Err(FieldError::new(cut(key), reason));
+        "q" if value.chars().any(char::is_control) => {
+            return Err(FieldError::new(
+                "q",
+                "it has a line end or another control character, which no name or address has",
+            ));
         }
+        "q" => filter.text = SearchText::new(value),
+        _ => match key.strip_prefix("attributes.") {
+            Some(attribute) => {
+                let attribute = AttributeFilter::new(attribute, value).map_err(|error| error.under(cut(key)))?;
+                filter.attributes.push(attribute);
+            }
+            None => {
+                let reason = format!(
+                    "it is unknown; there are status, tag, q, email, name, attributes.KEY, created_since, created_before, \
+                     updated_since, updated_before, {others}"
+                );
+                return Err(FieldError::new(cut(key), reason));
+            }
+        },
     }
     Ok(())
+}
+
+fn moment(key: &str, value: &str) -> Result<Timestamp, FieldError> {
+    Timestamp::parse(value).ok_or_else(|| {
+        let reason =
+            "it must be a time as in RFC 3339, 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00, or a day in UTC";
+        FieldError::new(key.to_owned(), reason)
+    })
 }
 
 fn sort(text: &str) -> Result<Sort, FieldError> {
@@ -150,7 +187,8 @@ fn sort(text: &str) -> Result<Sort, FieldError> {
 // === impl Cursor ===
 
 impl Cursor {
-    fn parse(text: &str, fingerprint: u64, key: SortKey) -> Option<Self> {
+    /// The cursor of a list with this fingerprint and order.
+    pub(super) fn parse(text: &str, fingerprint: u64, key: SortKey) -> Option<Self> {
         let wire: Wire = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let key = match (key, wire.text, wire.number) {
             (SortKey::Id, None, None) => PositionKey::Id,
@@ -159,6 +197,18 @@ impl Cursor {
             _ => return None,
         };
         (wire.of == fingerprint).then_some(Self { after: Position { key, id: wire.id }, total: wire.total })
+    }
+
+    /// As it travels.
+    pub(super) fn to_text(&self, fingerprint: u64) -> String {
+        let Position { key, id } = &self.after;
+        let (text, number) = match key {
+            PositionKey::Id => (None, None),
+            PositionKey::Text(text) => (Some(text.clone()), None),
+            PositionKey::Number(number) => (None, Some(*number)),
+        };
+        let wire = Wire { of: fingerprint, id: *id, text, number, total: self.total };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&wire).expect("strings and numbers always become JSON"))
     }
 }
 
@@ -188,6 +238,11 @@ mod tests {
             ("sort=--id", "sort"),
             ("cursor=abc", "cursor"),
             ("after=5", "after"),
+            ("q=a%0Ab", "q"),
+            ("created_since=yesterday", "created_since"),
+            ("updated_before=2026-13-01", "updated_before"),
+            ("attributes.=5", "attributes."),
+            ("attributes.a=5&attributes.a=6", "attributes.a"),
         ] {
             assert_eq!(Listing::parse(query).unwrap_err().errors[0].field, field, "{query}");
         }

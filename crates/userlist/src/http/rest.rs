@@ -9,7 +9,10 @@ use axum::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use service_kit::{Problem, json::JsonBody};
+use service_kit::{
+    Problem,
+    json::{JsonBody, Object},
+};
 
 use super::{
     input::{self, PathId, PathName, UserBody},
@@ -17,12 +20,15 @@ use super::{
     problem,
 };
 use crate::{
-    store::{Key, Put, Store},
-    user::User,
+    store::{Condition, Key, Put, Store, StoreError},
+    user::{User, UserName},
 };
 
 /// `unreserved` of RFC 3986, section 2.3, stays as it is.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// How often somebody else may create or delete the user whom [`patch`] is about to change or create.
+const ATTEMPTS: usize = 3;
 
 /// Some of the users.
 #[derive(Serialize)]
@@ -82,7 +88,7 @@ pub(super) async fn put(
         return Err(Problem::field("name", "it is not the one in the path; PATCH changes a name"));
     }
     let (user, condition) = (body.into_user(name.as_str())?, input::condition(&headers)?);
-    let (user, put) = store.put(&user, &condition).await.map_err(|error| problem(&error))?;
+    let (user, put) = store.replace(&user, &condition).await.map_err(|error| problem(&error))?;
     let status = match put {
         Put::Created => StatusCode::CREATED,
         Put::Changed => StatusCode::OK,
@@ -106,12 +112,17 @@ pub(super) async fn get_by_id(
     find(&store, &Key::Id(id), &headers).await
 }
 
+/// With `?create=true` a user whom nobody knows yet is created.
 pub(super) async fn patch(
     store: State<Store>,
     PathName(name): PathName,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<Map<String, Value>>,
+    JsonBody(Object(body)): JsonBody<Object>,
 ) -> Result<Response, Problem> {
+    if input::is_creating(&query.unwrap_or_default())? {
+        return change_or_create(&store, name, &headers, body).await;
+    }
     change(&store, &Key::Name(name), &headers, body).await
 }
 
@@ -119,7 +130,7 @@ pub(super) async fn patch_by_id(
     store: State<Store>,
     PathId(id): PathId,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<Map<String, Value>>,
+    JsonBody(Object(body)): JsonBody<Object>,
 ) -> Result<Response, Problem> {
     change(&store, &Key::Id(id), &headers, body).await
 }
@@ -152,6 +163,32 @@ async fn change(store: &Store, key: &Key, headers: &HeaderMap, patch: Map<String
     let (changes, condition) = (input::changes(patch)?, input::condition(headers)?);
     let user = store.patch(key, &changes, &condition).await.map_err(|error| problem(&error))?;
     Ok(one(&user).into_response())
+}
+
+/// Whoever is created or deleted in between by somebody else is changed, or created, at the next attempt.
+async fn change_or_create(
+    store: &Store,
+    name: UserName,
+    headers: &HeaderMap,
+    patch: Map<String, Value>,
+) -> Result<Response, Problem> {
+    let (changes, condition) = (input::changes(patch)?, input::condition(headers)?);
+    let key = Key::Name(name.clone());
+    for _ in 0..ATTEMPTS {
+        match store.patch(&key, &changes, &condition).await {
+            // If-Match is about somebody who is there.
+            Err(StoreError::NoSuchUser) if condition == Condition::Always => {}
+            changed => return Ok(one(&changed.map_err(|error| problem(&error))?).into_response()),
+        }
+        match store.create(&input::new_user(&name, &changes)?).await {
+            Err(StoreError::UserExists) => {}
+            created => {
+                let user = created.map_err(|error| problem(&error))?;
+                return Ok((StatusCode::CREATED, one(&user)).into_response());
+            }
+        }
+    }
+    Err(problem(&StoreError::UserExists))
 }
 
 async fn remove(store: &Store, key: &Key, headers: &HeaderMap) -> Result<StatusCode, Problem> {

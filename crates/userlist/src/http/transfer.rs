@@ -1,4 +1,4 @@
-//! `POST /v1/users/import` and `GET /v1/users/export`.
+//! `POST /v1/import` and `GET /v1/export`.
 
 use std::{io, time::Duration};
 
@@ -12,34 +12,42 @@ use axum::{
 use discovery::FieldError;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use service_kit::{
-    Problem,
-    problem::{FieldProblem, MEDIA_TYPE},
+    Problem, json,
+    problem::{FieldProblem, MEDIA_TYPE, method_not_allowed},
 };
 use tokio_util::{io::StreamReader, sync::CancellationToken};
 
 use super::{
     input::{cut, invalid},
     listing, problem,
+    unpacked::Unpacked,
 };
 use crate::{
     store::{Filter, Store},
-    transfer::{Cause, Format, Import, Records, Stopped, Unreadable, export},
+    transfer::{Cause, Export, Format, Import, ImportOptions, Records, Stopped, Unreadable, export},
+    user::Tags,
 };
 
 /// How long a client may send nothing of its file.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The largest file of one request: 1 GiB. Its memory is that of one batch; the limit is for who sends without an end.
-const FILE_MAX_BYTES: u64 = 1 << 30;
+pub(super) const FILE_MAX_BYTES: u64 = 1 << 30;
 
 pub(super) async fn import(
     State(store): State<Store>,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (format, is_dry_run) = import_options(&query.unwrap_or_default(), request.headers())?;
-    let input = StreamReader::new(bounded(request.into_body().into_data_stream()));
-    let stopped = match Records::open(format, Box::pin(input)).await {
+    let (options, is_dry_run) = import_options(&query.unwrap_or_default(), request.headers())?;
+    let encoding = json::encoding(request.headers());
+    let input = Box::pin(StreamReader::new(bounded(request.into_body().into_data_stream())));
+    let opened = match encoding.as_deref() {
+        None => Records::open(&options, input).await,
+        Some("gzip" | "x-gzip") => Records::open(&options, Unpacked::new(input)).await,
+        Some(other) => return Ok(unsupported(other)),
+    };
+    let stopped = match opened {
         Ok(records) => {
             // A client that goes away takes this future with it; the batch under way is finished all the same.
             let never = CancellationToken::new();
@@ -56,30 +64,64 @@ pub(super) async fn import(
     Ok(answer(&stopped))
 }
 
-fn import_options(query: &str, headers: &HeaderMap) -> Result<(Format, bool), Problem> {
-    let (mut format, mut is_dry_run) = (None, false);
+/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The path is
+/// compared as it was sent, as for the scope that it asks for.
+pub(super) async fn import_as_before(state: State<Store>, query: RawQuery, request: Request) -> Response {
+    if request.uri().path() == super::IMPORT_AS_BEFORE {
+        return import(state, query, request).await.into_response();
+    }
+    let problem = method_not_allowed(request.method().clone(), request.uri().clone()).await;
+    ([(header::ALLOW, "GET,HEAD,PUT,PATCH,DELETE")], problem).into_response()
+}
+
+/// 415, with what is taken (RFC 9110, section 12.5.3).
+fn unsupported(encoding: &str) -> Response {
+    let mut response = json::unsupported_encoding(encoding, "send gzip, or the file as it is").into_response();
+    response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+}
+
+fn import_options(query: &str, headers: &HeaderMap) -> Result<(ImportOptions, bool), Problem> {
+    let (mut options, mut format, mut is_dry_run) = (ImportOptions::default(), None, false);
     let mut errors = Vec::new();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match (&*key, &*value) {
-            (_, "") => {}
-            ("format", value) => match value.parse() {
-                Ok(named) => format = Some(named),
-                Err(error) => errors.push(error),
-            },
-            ("dry_run", "true") => is_dry_run = true,
-            ("dry_run", "false") => is_dry_run = false,
-            ("dry_run", _) => errors.push(FieldError::new("dry_run", "it must be true or false")),
-            _ => errors.push(FieldError::new(cut(&key), "it is unknown; there are format and dry_run")),
-        }
+        let set = match (&*key, &*value) {
+            (_, "") => Ok(()),
+            ("format", value) => value.parse().map(|named| format = Some(named)),
+            ("dry_run", value) => flag("dry_run", value).map(|is| is_dry_run = is),
+            ("delimiter", value) => value.parse().map(|delimiter| options.delimiter = delimiter),
+            ("column", value) => value.parse().map(|column| options.columns.push(column)),
+            ("ignore_columns", value) => flag("ignore_columns", value).map(|is| options.ignore_columns = is),
+            ("add_tag", tag) => add_tag(&mut options, tag),
+            _ => {
+                let known = "format, dry_run, delimiter, column, ignore_columns and add_tag";
+                Err(FieldError::new(cut(&key), format!("it is unknown; there are {known}")))
+            }
+        };
+        errors.extend(set.err());
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let format = format.or_else(|| media_type.and_then(Format::of_media_type));
-    match format {
-        _ if !errors.is_empty() => Err(invalid(errors)),
-        Some(format) => Ok((format, is_dry_run)),
+    match format.or_else(|| media_type.and_then(Format::of_media_type)) {
+        Some(format) => options.format = format,
         // For once it matters, and curl's default says nothing.
-        None => Err(Problem::field("format", "give ?format=csv or ndjson, or the Content-Type of one")),
+        None if errors.is_empty() => {
+            return Err(Problem::field("format", "give ?format=csv or ndjson, or the Content-Type of one"));
+        }
+        None => {}
     }
+    errors.extend(options.mistakes());
+    if errors.is_empty() { Ok((options, is_dry_run)) } else { Err(invalid(errors)) }
+}
+
+fn add_tag(options: &mut ImportOptions, tag: &str) -> Result<(), FieldError> {
+    let tags = Tags::parse([tag]).and_then(|tag| options.added_tags.with(&tag));
+    options.added_tags = tags.map_err(|error| error.under("add_tag"))?;
+    Ok(())
+}
+
+/// A parameter that is `true` or `false`.
+pub(super) fn flag(key: &'static str, value: &str) -> Result<bool, FieldError> {
+    value.parse().map_err(|_| FieldError::new(key, "it must be true or false"))
 }
 
 /// The body, until it is too large or too slow.
@@ -129,13 +171,20 @@ fn unreadable(error: &Unreadable) -> Problem {
             problem.errors.push(FieldProblem { field: "header".to_owned(), reason: reason.clone() });
             return problem;
         }
-        Unreadable::TooLong => (StatusCode::UNPROCESSABLE_ENTITY, "record_too_long", error.to_string()),
+        Unreadable::Encoding(reason) => return Problem::field("file", *reason),
+        Unreadable::TooLong { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "record_too_long", error.to_string()),
+        Unreadable::OpenQuote { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "quote_not_closed", error.to_string()),
         Unreadable::Io(error) => match error.kind() {
             io::ErrorKind::TimedOut => {
                 (StatusCode::REQUEST_TIMEOUT, "body_too_slow", "nothing of the file came for 30 s".to_owned())
             }
             io::ErrorKind::QuotaExceeded => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the file is larger than 1 GiB".to_owned())
+                let detail = "the file is larger than 1 GiB, or unpacks to more than 100 times what was sent";
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail.to_owned())
+            }
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                let detail = "the body is not what Content-Encoding: gzip says";
+                (StatusCode::BAD_REQUEST, "malformed_encoding", detail.to_owned())
             }
             _ => (StatusCode::BAD_REQUEST, "body_cut_off", "the file ended before it was complete".to_owned()),
         },
@@ -146,24 +195,24 @@ fn unreadable(error: &Unreadable) -> Problem {
 /// Streams. When the database goes away in the middle, the connection is broken off: a list that ends early must not look
 /// like one that is complete.
 pub(super) async fn download(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let (format, filter) = export_options(&query.unwrap_or_default())?;
-    let mut steps = Box::pin(export(store, filter, format));
+    let (how, filter) = export_options(&query.unwrap_or_default())?;
+    let mut steps = Box::pin(export(store, filter, how));
     let first = steps.try_next().await.map_err(|error| problem(&error))?;
     let all = stream::iter(first.map(Ok)).chain(steps);
     let mut response = Body::from_stream(all).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(how.format.media_type()));
     Ok(response)
 }
 
-fn export_options(query: &str) -> Result<(Format, Filter), Problem> {
-    let (mut format, mut filter, mut errors) = (Format::Csv, Filter::default(), Vec::new());
-    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let set = match (&*key, &*value) {
-            (_, "") => Ok(()),
-            ("format", value) => value.parse().map(|named| format = named),
-            (key, value) => listing::filter(&mut filter, key, value, "format"),
-        };
-        errors.extend(set.err());
+fn export_options(query: &str) -> Result<(Export, Filter), Problem> {
+    let (mut how, mut filter) = (Export::default(), Filter::default());
+    let mut errors = listing::each_once(query, |key, value| match key {
+        "format" => value.parse().map(|named| how.format = named),
+        "spreadsheet" => flag("spreadsheet", value).map(|is| how.is_for_spreadsheet = is),
+        key => listing::filter(&mut filter, key, value, "format and spreadsheet"),
+    });
+    if how.is_for_spreadsheet && how.format != Format::Csv {
+        errors.push(FieldError::new("spreadsheet", "spreadsheets read tables; leave it out, or give format=csv"));
     }
-    if errors.is_empty() { Ok((format, filter)) } else { Err(invalid(errors)) }
+    if errors.is_empty() { Ok((how, filter)) } else { Err(invalid(errors)) }
 }

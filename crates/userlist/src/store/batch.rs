@@ -36,28 +36,24 @@ pub enum Imported {
 // === impl Store ===
 
 impl Store {
-    /// Puts all these users, or none of them but for the refused ones. The same batch again changes nothing more.
-    /// Without `is_dry_run` on disk when this returns; with it, nothing is changed, and the answers are what they would be.
+    /// Puts all these users, or none of them but for the refused ones; on disk when this returns. The same batch again
+    /// changes nothing more.
     ///
     /// No name may come twice, and there may be at most [`BATCH_MAX`].
     ///
     /// # Errors
     /// The database does not answer, or takes no changes.
-    pub async fn put_batch(&self, users: Arc<[NewUser]>, is_dry_run: bool) -> Result<Vec<Imported>, StoreError> {
+    pub async fn put_batch(&self, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
         let (now, emails) = (Timestamp::now(), self.emails);
-        let access = if is_dry_run { Access::Read } else { Access::Write };
-        let deadline = self.deadline.saturating_mul(DEADLINES).max(Duration::from_secs(1));
-        let putting = self.perform_within(deadline, access, move |connection| {
+        let putting = self.perform_within(self.batch_deadline(), Access::Write, move |connection| {
             let users = Arc::clone(&users);
-            Box::pin(async move {
-                if is_dry_run {
-                    try_out(connection, &users, now, emails).await
-                } else {
-                    put(connection, &users, now, emails).await
-                }
-            })
+            Box::pin(async move { put(connection, &users, now, emails).await })
         });
         self.observed(Query::import, async { Ok(putting.await?.value) }).await
+    }
+
+    pub(super) fn batch_deadline(&self) -> Duration {
+        self.deadline.saturating_mul(DEADLINES).max(Duration::from_secs(1))
     }
 }
 
@@ -67,47 +63,31 @@ async fn find(connection: &mut dyn Connection, users: &[NewUser]) -> Result<Hash
     rows.into_iter().map(|row| sql::user(row).map(|user| (user.name.clone(), user))).collect()
 }
 
-async fn try_out(
-    connection: &mut dyn Connection,
-    users: &[NewUser],
-    now: Timestamp,
-    emails: Emails,
-) -> Result<Vec<Imported>, Fault> {
-    let found = find(connection, users).await?;
-    let mut imported = Vec::with_capacity(users.len());
-    for user in users {
-        let before = found.get(&user.name);
-        let is_other_email = before.is_none_or(|before| before.email.key() != user.email.key());
-        let is_taken = emails == Emails::Unique && is_other_email && {
-            let id = before.map_or(0, |before| before.id.0);
-            connection.number(sql::others_with(&user.email, id)).await? > 0
-        };
-        imported.push(match before {
-            _ if is_taken => refused(Refusal::Taken(Unique::Email)),
-            None => Imported::Created,
-            Some(before) => match Changes::from(user).applied_to(before, now) {
-                Ok(after) if after == *before => Imported::Unchanged,
-                Ok(_) => Imported::Changed,
-                Err(error) => Imported::Refused(error),
-            },
-        });
-    }
-    Ok(imported)
-}
-
-async fn put(
+/// What an import does with a batch: with the users, or in a dry run with a [copy](super::Scratch) of them.
+pub(super) async fn put(
     connection: &mut dyn Connection,
     users: &[NewUser],
     now: Timestamp,
     emails: Emails,
 ) -> Result<Vec<Imported>, Fault> {
     connection.begin().await?;
-    match put_all(connection, users, now, emails).await {
-        Ok(imported) => connection.commit().await.map(|()| imported),
-        // The connection goes back to the others only without a transaction.
-        Err(fault) => match connection.roll_back().await {
-            Ok(()) => Err(fault),
-            Err(_) => Err(Fault::Lost(fault.reason().to_owned())),
+    let imported = put_all(connection, users, now, emails).await;
+    end(connection, imported, true).await
+}
+
+/// Ends a transaction: keeps what was done, when all of it was and it is to be kept. The connection goes back to the others
+/// only without a transaction.
+pub(super) async fn end<T>(
+    connection: &mut dyn Connection,
+    done: Result<T, Fault>,
+    is_to_be_kept: bool,
+) -> Result<T, Fault> {
+    match done {
+        Ok(value) if is_to_be_kept => connection.commit().await.map(|()| value),
+        done => match (done, connection.roll_back().await) {
+            (done, Ok(())) => done,
+            (Ok(_), Err(fault)) => Err(fault),
+            (Err(fault), Err(_)) => Err(Fault::Lost(fault.reason().to_owned())),
         },
     }
 }

@@ -31,6 +31,7 @@ pub(crate) enum Query {
     list,
     count,
     import,
+    bulk,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]

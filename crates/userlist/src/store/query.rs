@@ -1,27 +1,7 @@
-//! Which users to list, and in which order.
+//! In which order users are listed, and from where.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use crate::user::{EmailAddress, Status, Tag, User, UserName, folded};
-
-/// Which users: those for whom everything holds that is not `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Filter {
-    /// With this status.
-    pub status: Option<Status>,
-    /// With this tag among theirs.
-    pub tag: Option<Tag>,
-    /// With this text somewhere in name or address, whatever its case. Reads all rows that the rest lets through.
-    pub text: Option<SearchText>,
-    /// With this address, however it is spelt.
-    pub email: Option<EmailAddress>,
-    /// With this name.
-    pub name: Option<UserName>,
-}
-
-/// A text to search for, in the form in which it is stored to be found.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SearchText(String);
+use super::filter::Filter;
+use crate::user::User;
 
 /// In which order, users with the same key by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -79,56 +59,7 @@ pub struct Page {
     pub rows: u32,
 }
 
-// === impl Filter ===
-
-impl Filter {
-    /// Whether only few users may be meant, of many: then reading the whole table in the order in which it is stored takes a
-    /// tenth of the time of reading it in the order of an index, row by row, until a page is full.
-    pub(crate) fn is_selective(&self) -> bool {
-        self.is_scan() && (self.tag.is_some() || self.text.is_some() || self.status != Some(Status::Active))
-    }
-
-    /// Whether rows have to be read that are not listed, and how many nobody knows: no index leads to those with a
-    /// status, a tag or a text.
-    pub(crate) fn is_scan(&self) -> bool {
-        let Self { status, tag, text, email, name } = self;
-        let is_found = email.is_some() || name.is_some();
-        !is_found && (status.is_some() || tag.is_some() || text.is_some())
-    }
-
-    /// A number that is the same for the same filter and order, to see whether a cursor belongs to them. Not secret and
-    /// not for ever: it may change with a release.
-    #[must_use]
-    pub fn fingerprint(&self, sort: Sort) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self, sort).hash(&mut hasher);
-        hasher.finish()
-    }
-}
-
-// === impl SearchText ===
-
-impl SearchText {
-    /// The most characters that are looked for.
-    pub const MAX_CHARS: usize = 128;
-
-    /// None when there is nothing to look for.
-    #[must_use]
-    pub fn new(text: &str) -> Option<Self> {
-        let text = folded(text.trim());
-        (!text.is_empty()).then_some(Self(text))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for SearchText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SearchText(…)")
-    }
-}
+// === impl PositionKey ===
 
 impl std::fmt::Debug for PositionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

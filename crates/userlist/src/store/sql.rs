@@ -1,11 +1,14 @@
-//! What is asked of a database, in SQL that MySQL, MariaDB and SQLite understand alike.
+//! What is asked of a database, in SQL that MySQL, MariaDB and SQLite understand alike, but for one expression ([`Dialect`]).
 //!
 //! Text columns compare byte for byte in all of them. `INSTR` does too, and knows no wildcards.
 
-use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserId, UserName, folded};
+use service_kit::text::case_folded;
+
+use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserId, UserName};
 
 use super::{
-    query::{Filter, Page, Position, PositionKey, SortKey},
+    filter::{Filter, Period},
+    query::{Page, Position, PositionKey, SortKey},
     session::Fault,
     statement::{Row, Statement, Value},
     writes::Key,
@@ -38,6 +41,29 @@ pub(crate) enum Emails {
     Unique,
 }
 
+/// Which SQL a database speaks, where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Mysql,
+    Sqlite,
+}
+
+/// The most characters of a search key: what its column in MySQL holds.
+const SEARCH_KEY_MAX_CHARS: usize = 1024;
+
+// === impl Dialect ===
+
+impl Dialect {
+    /// The member of the attributes at a path, which is the value to bind, as JSON; null where there is none.
+    fn attribute(self) -> &'static str {
+        match self {
+            // MySQL answers with a JSON value, and compares text without regard to case.
+            Self::Mysql => "CAST(JSON_EXTRACT(attributes, ?) AS CHAR) COLLATE utf8mb4_bin",
+            Self::Sqlite => "attributes -> ?",
+        }
+    }
+}
+
 pub(super) fn find(key: &Key) -> Statement {
     match key {
         Key::Name(name) => Statement::new(FIND_BY_NAME).bind(name.as_str()),
@@ -50,6 +76,37 @@ pub(super) fn find_all(names: &[&UserName]) -> Statement {
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM users WHERE name IN ({places})"));
     statement.is_frequent = false;
     names.iter().fold(statement, |statement, name| statement.bind(name.as_str()))
+}
+
+/// Those who have one of these addresses; at most so many, for whom thousands share one from before that was refused.
+pub(super) fn find_all_with(emails: &[&EmailAddress], most: i64) -> Statement {
+    let places = vec!["?"; emails.len()].join(", ");
+    let sql = format!("SELECT {COLUMNS} FROM users WHERE email_key IN ({places}) ORDER BY id LIMIT ?");
+    let statement = emails.iter().fold(Statement::new(sql), |statement, email| statement.bind(email.key())).bind(most);
+    Statement { is_frequent: false, ..statement }
+}
+
+/// Those of `ids` whom `filter` lets through.
+pub(super) fn among(ids: &[UserId], filter: &Filter, dialect: Dialect) -> Statement {
+    let places = vec!["?"; ids.len()].join(", ");
+    let (mut conditions, mut values) = conditions(filter, dialect);
+    conditions.push(format!("id IN ({places})"));
+    values.extend(ids.iter().map(|id| Value::Number(id.0)));
+    let sql = format!("SELECT {COLUMNS} FROM users{} ORDER BY id", all_of(&conditions));
+    Statement { sql: sql.into(), values, is_frequent: false, is_scan: false }
+}
+
+/// A user as they stand in another database, unless one of that id or name is here already. Only SQLite understands it.
+pub(super) fn copy(user: &User) -> Statement {
+    let statement = Statement::new(
+        "INSERT OR IGNORE INTO users (id, name, email, status, tags, attributes, version, created_at, updated_at, \
+         email_key, search_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
+    );
+    bind_details(statement.bind(user.id.0).bind(user.name.as_str()).bind(user.email.as_str()), user)
+        .bind(user.version)
+        .bind(user.created_at.0)
+        .bind(user.updated_at.0)
+        .bind(user.email.key())
 }
 
 /// Whether another user than `id` has this address. The index on claims does not know those from before addresses had to
@@ -76,7 +133,7 @@ fn bind_new(statement: Statement, user: &NewUser, now: Timestamp, emails: Emails
         .bind(now.0)
         .bind(now.0)
         .bind(user.email.key())
-        .bind(search_key(user.name.as_str(), &user.email.key()))
+        .bind(search_key(user.name.as_str(), &user.email))
         .bind(claim(&user.email, emails))
 }
 
@@ -92,7 +149,7 @@ pub(super) fn update(before: &User, after: &User, emails: Emails) -> Statement {
         .bind(after.version)
         .bind(after.updated_at.0)
         .bind(after.email.key())
-        .bind(search_key(after.name.as_str(), &after.email.key()))
+        .bind(search_key(after.name.as_str(), &after.email))
         .bind(before.id.0)
         .bind(before.version)
 }
@@ -108,10 +165,10 @@ pub(super) fn remove_version(user: &User) -> Statement {
     Statement::new("DELETE FROM users WHERE id = ? AND version = ?").bind(user.id.0).bind(user.version)
 }
 
-pub(super) fn page(page: &Page) -> Statement {
+pub(super) fn page(page: &Page, dialect: Dialect) -> Statement {
     let column = column(page.sort.key, &page.filter);
     let (direction, than) = if page.sort.is_descending { ("DESC", "<") } else { ("ASC", ">") };
-    let (mut conditions, mut values) = conditions(&page.filter);
+    let (mut conditions, mut values) = conditions(&page.filter, dialect);
     if let Some(Position { key, id }) = &page.after {
         let key = match key {
             PositionKey::Id => None,
@@ -139,15 +196,15 @@ pub(super) fn page(page: &Page) -> Statement {
     Statement { sql: sql.into(), values, is_frequent: true, is_scan: page.filter.is_scan() }
 }
 
-pub(super) fn count(filter: &Filter) -> Statement {
-    let (conditions, values) = conditions(filter);
+pub(super) fn count(filter: &Filter, dialect: Dialect) -> Statement {
+    let (conditions, values) = conditions(filter, dialect);
     let sql = format!("SELECT COUNT(*) FROM users{}", all_of(&conditions));
     Statement { sql: sql.into(), values, is_frequent: true, is_scan: true }
 }
 
-fn conditions(filter: &Filter) -> (Vec<String>, Vec<Value>) {
-    let Filter { status, tag, text, email, name } = filter;
-    let conditions: [Option<(&str, Value)>; 5] = [
+fn conditions(filter: &Filter, dialect: Dialect) -> (Vec<String>, Vec<Value>) {
+    let Filter { status, tag, text, email, name, attributes, created, updated } = filter;
+    let with_value: [Option<(&str, Value)>; 5] = [
         name.as_ref().map(|name| ("name = ?", name.as_str().into())),
         email.as_ref().map(|email| ("email_key = ?", email.key().into())),
         status.map(|status| ("status = ?", status.as_str().into())),
@@ -155,7 +212,21 @@ fn conditions(filter: &Filter) -> (Vec<String>, Vec<Value>) {
         tag.as_ref().map(|tag| ("INSTR(tags, ?) > 0", format!("\"{}\"", tag.as_str()).into())),
         text.as_ref().map(|text| ("INSTR(search_key, ?) > 0", text.as_str().into())),
     ];
-    conditions.into_iter().flatten().map(|(sql, value)| (sql.to_owned(), value)).unzip()
+    let with_value = with_value.into_iter().flatten().map(|(sql, value)| (sql.to_owned(), value));
+    let times = [within("created_at", *created), within("updated_at", *updated)];
+    let (mut conditions, mut values): (Vec<_>, Vec<_>) = with_value.chain(times.into_iter().flatten()).unzip();
+    for filter in attributes {
+        conditions.push(format!("{} IN (?, ?)", dialect.attribute()));
+        values.push(filter.path().into());
+        values.extend(filter.values().iter().map(|value| Value::from(&**value)));
+    }
+    (conditions, values)
+}
+
+fn within(column: &str, period: Period) -> impl Iterator<Item = (String, Value)> + use<> {
+    let since = period.since.map(|since| (format!("{column} >= ?"), Value::Number(since.0)));
+    let before = period.before.map(|before| (format!("{column} < ?"), Value::Number(before.0)));
+    since.into_iter().chain(before)
 }
 
 fn all_of(conditions: &[String]) -> String {
@@ -186,9 +257,21 @@ fn claim(email: &EmailAddress, emails: Emails) -> Option<String> {
     (emails == Emails::Unique).then(|| email.key())
 }
 
-/// What [`Filter::text`] is searched in; no text that is searched for has a line end.
-pub(super) fn search_key(name: &str, email_key: &str) -> String {
-    format!("{}\n{email_key}", folded(name))
+/// What [`Filter::text`] is searched in: name and address without case, the latter in both spellings where it has two. No
+/// text that is searched for has a line end.
+pub(super) fn search_key(name: &str, email: &EmailAddress) -> String {
+    let ascii = case_folded(&email.key());
+    let mut key = format!("{}\n{ascii}", case_folded(name));
+    let unicode = case_folded(&email.to_unicode());
+    if unicode != ascii {
+        key.push('\n');
+        key.push_str(&unicode);
+    }
+    // Only what folds to three characters for each of its own comes so far.
+    match key.char_indices().nth(SEARCH_KEY_MAX_CHARS) {
+        Some((end, _)) => key[..end].to_owned(),
+        None => key,
+    }
 }
 
 /// A user as it stands in the table.

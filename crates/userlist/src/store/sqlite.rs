@@ -147,6 +147,25 @@ impl Database for Sqlite {
     }
 }
 
+/// A database of its own with the same tables, in memory as long as it is small, then in a temporary file without a name
+/// ("Temporary Files Used By SQLite"); it is gone when the connection is dropped.
+pub(crate) async fn temporary() -> Result<Box<dyn Connection>, Fault> {
+    let options = SqliteConnectOptions::new()
+        .filename("")
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Memory)
+        .synchronous(SqliteSynchronous::Off)
+        .disable_statement_logging();
+    let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options);
+    let mut connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
+    migrate(&mut connection).await?;
+    // Ids of users who are only here are none of the database's that is tried out.
+    let far = sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ('users', ?)").bind(1_i64 << 62);
+    far.execute(&mut *connection).await.map_err(|error| failed(&error))?;
+    let connection = Some(connection);
+    Ok(Box::new(Leased { connection, is_in_transaction: false, deadline: MIGRATION_DEADLINE, is_timed: false }))
+}
+
 async fn create_folder(file: &Path) -> Result<(), Fault> {
     let Some(folder) = file.parent() else { return Ok(()) };
     let created = tokio::fs::create_dir_all(folder).await;

@@ -1,8 +1,14 @@
 //! Fills in what SQL cannot compute, for users that an older release stored: keys, and times nobody kept.
 //!
 //! It runs after the migrations, under their lock, and again whenever the database is opened, because instances of an
-//! older release may go on adding users while the new one is rolled out. An address that such an instance changes is
-//! found under its old spelling until it is changed again.
+//! older release may go on adding users while the new one is rolled out.
+//!
+//! | what is missing | how it is known |
+//! |---|---|
+//! | all keys, and times | an empty `email_key` |
+//! | the other spelling of a domain, and letters folded as they are searched for | `outdated_search_keys`, which the migration fills with who has more than ASCII |
+//!
+//! What an instance of an older release stores after that is found as that release found it, until it is changed again.
 
 use super::{
     session::{Connection, Fault},
@@ -17,17 +23,20 @@ const ROWS: i64 = 2_000;
 /// Fills in what is missing, in steps that are committed one by one; starting again goes on where it ended.
 pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> Result<(), Fault> {
     let mut filled = 0;
-    loop {
-        let rows = connection.rows(missing()).await?;
-        if rows.is_empty() {
-            break;
+    for (which, is_done) in [(MISSING, None), (OUTDATED, Some("DELETE FROM outdated_search_keys WHERE id <= ?"))] {
+        loop {
+            let rows = connection.rows(some(which)).await?;
+            let Some(&(last, ..)) = rows.last() else { break };
+            filled += rows.len();
+            connection.begin().await?;
+            for (id, name, email, ..) in rows {
+                connection.execute(one(id, name, EmailAddress::stored(email), now)).await?;
+            }
+            if let Some(sql) = is_done {
+                connection.execute(Statement::new(sql).bind(last)).await?;
+            }
+            connection.commit().await?;
         }
-        filled += rows.len();
-        connection.begin().await?;
-        for (id, name, email, ..) in rows {
-            connection.execute(one(id, &name, &EmailAddress::stored(email), now)).await?;
-        }
-        connection.commit().await?;
     }
     if filled > 0 {
         tracing::info!(users = filled, "filled in what users from an older release lack");
@@ -35,18 +44,22 @@ pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> 
     Ok(())
 }
 
-fn missing() -> Statement {
-    let sql = format!("SELECT {} FROM users WHERE email_key = '' LIMIT ?", sql::COLUMNS);
+const MISSING: &str = "email_key = ''";
+const OUTDATED: &str = "id IN (SELECT id FROM outdated_search_keys)";
+
+fn some(which: &str) -> Statement {
+    let sql = format!("SELECT {} FROM users WHERE {which} ORDER BY id LIMIT ?", sql::COLUMNS);
     Statement::new(sql).bind(ROWS)
 }
 
-fn one(id: i64, name: &str, email: &EmailAddress, now: Timestamp) -> Statement {
+/// Unless an instance has changed them since they were read.
+fn one(id: i64, name: String, email: EmailAddress, now: Timestamp) -> Statement {
     let statement = Statement::new(
         "UPDATE users SET email_key = ?, search_key = ?, \
          created_at = CASE created_at WHEN 0 THEN ? ELSE created_at END, \
-         updated_at = CASE updated_at WHEN 0 THEN ? ELSE updated_at END WHERE id = ?",
+         updated_at = CASE updated_at WHEN 0 THEN ? ELSE updated_at END WHERE id = ? AND name = ? AND email = ?",
     );
-    let key = email.key();
-    let search_key = sql::search_key(name, &key);
-    statement.bind(key).bind(search_key).bind(now.0).bind(now.0).bind(id)
+    let search_key = sql::search_key(&name, &email);
+    let statement = statement.bind(email.key()).bind(search_key).bind(now.0).bind(now.0);
+    statement.bind(id).bind(name).bind(email.as_str())
 }

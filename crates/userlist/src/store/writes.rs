@@ -4,6 +4,7 @@
 //! that was read: one statement, no lock that outlives it, and the answer is exactly what was stored. When somebody else
 //! was faster, everything is done again with what they left.
 
+use discovery::FieldError;
 use service_kit::request;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     sql::{self, Emails},
     statement::{Executed, Unique},
 };
-use crate::user::{Changes, NewUser, Timestamp, User, UserId, UserName};
+use crate::user::{Changes, NewUser, Status, Timestamp, User, UserId, UserName};
 
 /// By what a user is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(super) enum Refusal {
     NoSuchUser,
     Taken(Unique),
     Condition,
-    Invalid(discovery::FieldError),
+    Invalid(FieldError),
 }
 
 type Outcome<T> = Result<Result<T, Refusal>, Fault>;
@@ -76,16 +77,30 @@ impl Store {
         self.observed(Query::create, async { settled(creating.await, Repeated::IsAnotherThing) }).await
     }
 
+    /// Creates the user, or makes one who is there what `user` says: nothing that it does not name is left. What would be lost so
+    /// is not: the caller says that it is to go.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when the user has a status, tags or attributes that `user` does not name; and those of
+    /// [`Store::put`].
+    pub async fn replace(&self, user: &NewUser, condition: &Condition) -> Result<(User, Put), StoreError> {
+        self.put_as(user, condition, Unnamed::MustBeDefault).await
+    }
+
     /// Creates the user, or changes what `user` names. Any number of these at the same time end in one user with one id.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`], [`StoreError::EmailTaken`]; or the database does not answer, or takes no changes.
     pub async fn put(&self, user: &NewUser, condition: &Condition) -> Result<(User, Put), StoreError> {
+        self.put_as(user, condition, Unnamed::Stays).await
+    }
+
+    async fn put_as(&self, user: &NewUser, condition: &Condition, unnamed: Unnamed) -> Result<(User, Put), StoreError> {
         let (user, condition, now, emails) = (user.clone(), condition.clone(), Timestamp::now(), self.emails);
         let repeated = Repeated::under(&condition);
         let putting = self.perform(Access::Write, move |connection| {
             let (user, condition) = (user.clone(), condition.clone());
-            Box::pin(async move { put(connection, &user, &condition, now, emails).await })
+            Box::pin(async move { put(connection, &user, &condition, unnamed, now, emails).await })
         });
         self.observed(Query::put, async { settled(putting.await, repeated) }).await
     }
@@ -135,6 +150,38 @@ impl Store {
     }
 }
 
+/// What becomes of a field of a user who is there when it is not named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unnamed {
+    /// It stays.
+    Stays,
+    /// It is what it is for somebody new. Where that is a change, it has to be named.
+    MustBeDefault,
+}
+
+impl Unnamed {
+    /// What is not named and would be lost.
+    fn lost(self, user: &NewUser, found: &User) -> Option<FieldError> {
+        let lost = |field, default| {
+            let reason = format!(
+                "the user has it, and PUT replaces all that they have: name it as well, or {default}; PATCH changes only what it names"
+            );
+            Some(FieldError::new(field, reason))
+        };
+        match self {
+            Self::Stays => None,
+            Self::MustBeDefault if user.status.is_none() && found.status != Status::default() => {
+                lost("status", "\"active\"")
+            }
+            Self::MustBeDefault if user.tags.is_none() && !found.tags.is_empty() => lost("tags", "[]"),
+            Self::MustBeDefault if user.attributes.is_none() && !found.attributes.is_empty() => {
+                lost("attributes", "{}")
+            }
+            Self::MustBeDefault => None,
+        }
+    }
+}
+
 /// What the same change is when it is made twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repeated {
@@ -177,6 +224,7 @@ async fn put(
     connection: &mut dyn Connection,
     user: &NewUser,
     condition: &Condition,
+    unnamed: Unnamed,
     now: Timestamp,
     emails: Emails,
 ) -> Outcome<(User, Put)> {
@@ -185,6 +233,9 @@ async fn put(
         return Ok(Err(Refusal::Condition));
     }
     if let Some(found) = found {
+        if let Some(error) = unnamed.lost(user, &found) {
+            return Ok(Err(Refusal::Invalid(error)));
+        }
         let changed = change(connection, &found, &Changes::from(user), now, emails).await?;
         return Ok(changed.map(|user| (user, Put::Changed)));
     }

@@ -13,11 +13,22 @@ const ROWS: u32 = 1000;
 const HEADER: [&str; 9] =
     ["id", "name", "email", "status", "tags", "attributes", "version", "created_at", "updated_at"];
 
+/// How users are written into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Export {
+    /// In which format.
+    pub format: Format,
+    /// For a spreadsheet, and not to be imported again: cells that it would take for formulas begin with `'`, and a byte order
+    /// mark tells it that the file is UTF-8. Only for tables.
+    pub is_for_spreadsheet: bool,
+}
+
 /// The users of a filter in the order of their ids, as pieces of a file. Whoever is there from the beginning to the end is
 /// in it once; whoever comes or goes meanwhile may be or not.
-pub fn export(store: Store, filter: Filter, format: Format) -> impl Stream<Item = Result<Vec<u8>, StoreError>> {
-    let mut header = match format {
-        Format::Csv => Some(format!("{}\n", HEADER.join(",")).into_bytes()),
+pub fn export(store: Store, filter: Filter, how: Export) -> impl Stream<Item = Result<Vec<u8>, StoreError>> {
+    let byte_order_mark = if how.is_for_spreadsheet { "\u{feff}" } else { "" };
+    let mut header = match how.format {
+        Format::Csv => Some(format!("{byte_order_mark}{}\n", HEADER.join(",")).into_bytes()),
         Format::Ndjson => None,
     };
     let steps = stream::try_unfold(Some(None), move |place: Option<Option<Position>>| {
@@ -28,7 +39,7 @@ pub fn export(store: Store, filter: Filter, format: Format) -> impl Stream<Item 
             let users = store.list(&page).await?;
             let next = users.last().filter(|_| users.len() == ROWS as usize);
             let next = next.map(|user| Some(page.sort.position(user)));
-            Ok(Some((write(&users, format).await, next)))
+            Ok(Some((write(&users, how).await, next)))
         }
     });
     // The first step first, so that a database that is not there is noticed before the header is sent.
@@ -41,9 +52,9 @@ pub fn export(store: Store, filter: Filter, format: Format) -> impl Stream<Item 
     })
 }
 
-async fn write(users: &[User], format: Format) -> Vec<u8> {
-    match format {
-        Format::Csv => table(users).await,
+async fn write(users: &[User], how: Export) -> Vec<u8> {
+    match how.format {
+        Format::Csv => table(users, how.is_for_spreadsheet).await,
         Format::Ndjson => {
             let mut bytes = Vec::new();
             for user in users {
@@ -55,7 +66,7 @@ async fn write(users: &[User], format: Format) -> Vec<u8> {
     }
 }
 
-async fn table(users: &[User]) -> Vec<u8> {
+async fn table(users: &[User], is_for_spreadsheet: bool) -> Vec<u8> {
     let mut writer = AsyncWriter::from_writer(Vec::new());
     for user in users {
         let attributes = if user.attributes.is_empty() {
@@ -74,7 +85,15 @@ async fn table(users: &[User]) -> Vec<u8> {
             user.created_at.to_string(),
             user.updated_at.to_string(),
         ];
+        let cells = if is_for_spreadsheet { cells.map(defused) } else { cells };
         writer.write_record(&cells).await.expect("nothing fails in memory, and all rows are of one length");
     }
     writer.into_inner().await.expect("nothing fails in memory")
+}
+
+/// A cell that a spreadsheet shows and does not compute ("CSV Injection", OWASP): formulas begin with one of these, also in
+/// their full width.
+fn defused(cell: String) -> String {
+    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']);
+    if is_formula { format!("'{cell}") } else { cell }
 }

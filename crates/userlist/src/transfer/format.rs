@@ -3,9 +3,10 @@ use std::{path::Path, str::FromStr};
 use discovery::FieldError;
 
 /// How users are written in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
     /// A table with a header (RFC 4180), in UTF-8.
+    #[default]
     Csv,
     /// A JSON object a line.
     Ndjson,

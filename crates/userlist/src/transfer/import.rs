@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Record, Records, Unreadable};
 use crate::{
-    store::{BATCH_MAX, Imported, Store, StoreError},
+    store::{BATCH_MAX, Imported, Scratch, Store, StoreError},
     user::{NewUser, UserName},
 };
 
@@ -24,9 +24,11 @@ pub struct Import<'a> {
     report: Report,
     batch: Vec<(u64, NewUser)>,
     names: HashSet<UserName>,
+    /// In a dry run, what it does its work on.
+    scratch: Option<Scratch>,
 }
 
-/// What an import did, or in a dry run would do.
+/// What an import did, or in a dry run would do now, if nobody else changed anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// Nothing was stored.
@@ -99,7 +101,17 @@ impl<'a> Import<'a> {
         mut progress: impl FnMut(&Report),
     ) -> Result<Report, Box<Stopped>> {
         let report = Report { dry_run: is_dry_run, ..Report::default() };
-        let mut import = Self { store, report, batch: Vec::with_capacity(BATCH_MAX), names: HashSet::new() };
+        let scratch = match is_dry_run {
+            true => Some(
+                store
+                    .scratch()
+                    .await
+                    .map_err(|error| Box::new(Stopped { report: report.clone(), cause: error.into() }))?,
+            ),
+            false => None,
+        };
+        let batch = Vec::with_capacity(BATCH_MAX);
+        let mut import = Self { store, report, batch, names: HashSet::new(), scratch };
         match import.all(&mut records, interruption, &mut progress).await {
             Ok(()) => Ok(Report { is_complete: true, ..import.report }),
             Err(cause) => Err(Box::new(Stopped { report: import.report, cause })),
@@ -167,11 +179,15 @@ impl<'a> Import<'a> {
     }
 
     /// Goes on when the database comes back in time: a batch that was put twice is as if it was put once.
-    async fn put(&self, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
+    async fn put(&mut self, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
         let until = Instant::now() + PATIENCE;
         let mut store = self.store.clone();
         loop {
-            match store.put_batch(Arc::clone(&users), self.report.dry_run).await {
+            let put = match &mut self.scratch {
+                Some(scratch) => store.try_batch(scratch, Arc::clone(&users)).await,
+                None => store.put_batch(Arc::clone(&users)).await,
+            };
+            match put {
                 Err(error @ StoreError::Unavailable { .. }) => {
                     let pause = Instant::now() + Duration::from_millis(100);
                     let _ = timeout_at(pause.min(until), store.outage_changed()).await;

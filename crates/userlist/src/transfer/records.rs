@@ -1,29 +1,19 @@
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
-};
+//! The users of a file, one after the other.
 
-use csv_async::{AsyncReader, AsyncReaderBuilder, ByteRecord, Terminator};
+use std::io;
+
 use discovery::FieldError;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Map, Value};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader, ReadBuf};
+use service_kit::json::Object;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 
-use super::Format;
-use crate::user::{Draft, NewUser};
+use super::{Format, ImportOptions, table::Table};
+use crate::user::{Draft, NewUser, Tags};
 
 /// The most bytes of one user: four times what the largest has.
-const RECORD_MAX_BYTES: usize = 64 * 1024;
+pub(super) const RECORD_MAX_BYTES: usize = 64 * 1024;
 
-/// What a reader may have taken ahead of the record that it is at.
-const READ_AHEAD_BYTES: usize = 16 * 1024;
-
-/// The users of a file, one after the other.
+/// The users of a file.
 pub struct Records {
     source: Source,
 }
@@ -40,39 +30,34 @@ pub struct Record {
 /// Why a file cannot be read any further.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
+    /// It is no text in UTF-8, but something else that is known.
+    #[error("{0}")]
+    Encoding(&'static str),
     /// The header of a table names no such column, or not all that are needed.
     #[error("{0}")]
     Header(String),
     /// A record has more bytes than any user.
-    #[error("a line or a quoted cell has more than {RECORD_MAX_BYTES} bytes")]
-    TooLong,
+    #[error("a line or a quoted cell has more than {RECORD_MAX_BYTES} bytes{}", of_quote(.open_quote))]
+    TooLong {
+        /// The line of a quote that is not closed within these.
+        open_quote: Option<u64>,
+    },
+    /// The file ends within a quoted cell.
+    #[error("the quote that opens in line {line} is not closed; everything after it is one cell")]
+    OpenQuote {
+        /// Where it opens.
+        line: u64,
+    },
     /// The file or the client broke off.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-type Bytes = Box<dyn AsyncRead + Send + Unpin>;
+pub(super) type Bytes = Box<dyn AsyncRead + Send + Unpin>;
 
 enum Source {
-    Lines { input: BufReader<Bytes>, line: u64 },
-    Table { reader: Box<AsyncReader<Bounded>>, left: Arc<AtomicUsize>, columns: Vec<Column> },
-}
-
-/// Ends with an error instead of reading a record without an end into memory; and lets the last line have an end.
-struct Bounded {
-    input: Bytes,
-    left: Arc<AtomicUsize>,
-    has_ended: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Column {
-    Name,
-    Email,
-    Status,
-    Tags,
-    Attributes,
-    Ignored,
+    Lines { input: BufReader<Bytes>, line: u64, added_tags: Tags },
+    Table(Box<Table>),
 }
 
 /// A line of JSON; what an export adds is read over.
@@ -83,7 +68,7 @@ struct Line {
     email: String,
     status: Option<String>,
     tags: Option<Vec<String>>,
-    attributes: Option<Map<String, Value>>,
+    attributes: Option<Object>,
     #[serde(rename = "id")]
     _id: Option<IgnoredAny>,
     #[serde(rename = "version")]
@@ -100,21 +85,17 @@ impl Records {
     /// Begins to read; for a table, reads its header.
     ///
     /// # Errors
-    /// The header is none, or cannot be read.
-    pub async fn open(format: Format, input: impl AsyncRead + Send + Unpin + 'static) -> Result<Self, Unreadable> {
-        let input: Bytes = Box::new(input);
-        let source = match format {
-            Format::Ndjson => Source::Lines { input: BufReader::new(input), line: 0 },
-            Format::Csv => {
-                let left = Arc::new(AtomicUsize::new(RECORD_MAX_BYTES));
-                let bounded = Bounded { input, left: Arc::clone(&left), has_ended: false };
-                // A "\r" before the end of a line is taken off the last cell: the reader counts lines by "\n", and with its
-                // own idea of "\r\n" it would begin a line in the middle.
-                let ends = Terminator::Any(b'\n');
-                let mut reader = AsyncReaderBuilder::new().flexible(true).terminator(ends).create_reader(bounded);
-                let header = reader.byte_headers().await.map_err(unreadable)?.clone();
-                Source::Table { reader: Box::new(reader), left, columns: columns(&header)? }
+    /// The file is no text, the header is none, or cannot be read.
+    pub async fn open(
+        options: &ImportOptions,
+        input: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<Self, Unreadable> {
+        let input = text(Box::new(input)).await?;
+        let source = match options.format {
+            Format::Ndjson => {
+                Source::Lines { input: BufReader::new(input), line: 0, added_tags: options.added_tags.clone() }
             }
+            Format::Csv => Source::Table(Box::new(Table::open(input, options).await?)),
         };
         Ok(Self { source })
     }
@@ -125,34 +106,42 @@ impl Records {
     /// It cannot be read any further.
     pub async fn next(&mut self) -> Result<Option<Record>, Unreadable> {
         match &mut self.source {
-            Source::Lines { input, line } => next_line(input, line).await,
-            Source::Table { reader, left, columns } => next_row(reader, left, columns).await,
+            Source::Lines { input, line, added_tags } => next_line(input, line, added_tags).await,
+            Source::Table(table) => table.next().await,
         }
     }
 }
 
-async fn next_row(
-    reader: &mut AsyncReader<Bounded>,
-    left: &AtomicUsize,
-    columns: &[Column],
+/// The file without a byte order mark, when it may be text in UTF-8.
+async fn text(mut input: Bytes) -> Result<Bytes, Unreadable> {
+    let mut head = [0; 4];
+    let mut count = 0;
+    while count < head.len() {
+        match input.read(&mut head[count..]).await? {
+            0 => break,
+            read => count += read,
+        }
+    }
+    let refuse = |what| Err(Unreadable::Encoding(what));
+    let head = match &head[..count] {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => {
+            return refuse("it is in UTF-16 or UTF-32; save it as UTF-8 (a spreadsheet calls that \"CSV UTF-8\")");
+        }
+        [b'P', b'K', 3, 4] => return refuse("it is a workbook or another ZIP file; save its table as \"CSV UTF-8\""),
+        [0x1f, 0x8b, ..] => {
+            return refuse("it is compressed by gzip; unpack it, or send it with Content-Encoding: gzip");
+        }
+        [0xef, 0xbb, 0xbf, rest @ ..] => rest.to_vec(),
+        head => head.to_vec(),
+    };
+    Ok(Box::new(io::Cursor::new(head).chain(input)))
+}
+
+async fn next_line(
+    input: &mut BufReader<Bytes>,
+    line: &mut u64,
+    added_tags: &Tags,
 ) -> Result<Option<Record>, Unreadable> {
-    let mut record = ByteRecord::new();
-    loop {
-        left.store(RECORD_MAX_BYTES + READ_AHEAD_BYTES, Relaxed);
-        if !reader.read_byte_record(&mut record).await.map_err(unreadable)? {
-            return Ok(None);
-        }
-        let is_empty = record.len() == 1 && record.iter().all(|cell| cell == b"\r");
-        if !is_empty {
-            // The reader is behind the end of the record, which may have lines in its cells.
-            let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
-            let line = reader.position().line().saturating_sub(1 + within);
-            return Ok(Some(Record { line, user: row(&record, columns) }));
-        }
-    }
-}
-
-async fn next_line(input: &mut BufReader<Bytes>, line: &mut u64) -> Result<Option<Record>, Unreadable> {
     loop {
         let mut text = Vec::new();
         let count = (&mut *input).take(RECORD_MAX_BYTES as u64 + 1).read_until(b'\n', &mut text).await?;
@@ -161,87 +150,28 @@ async fn next_line(input: &mut BufReader<Bytes>, line: &mut u64) -> Result<Optio
         }
         *line += 1;
         if count > RECORD_MAX_BYTES {
-            return Err(Unreadable::TooLong);
+            return Err(Unreadable::TooLong { open_quote: None });
         }
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text).trim_ascii();
+        let text = text.trim_ascii();
         if !text.is_empty() {
-            return Ok(Some(Record { line: *line, user: object(text) }));
+            return Ok(Some(Record { line: *line, user: object(text, added_tags) }));
         }
     }
 }
 
-fn object(text: &[u8]) -> Result<NewUser, Vec<FieldError>> {
+fn object(text: &[u8], added_tags: &Tags) -> Result<NewUser, Vec<FieldError>> {
     let line: Line = serde_json::from_slice(text).map_err(|error| {
         let text = error.to_string();
         // "… at line 1 column 7": the line is always 1 here.
         vec![FieldError::new("line", text.split(" at line ").next().unwrap_or(&text))]
     })?;
     let Line { name, email, status, tags, attributes, .. } = line;
-    Draft { name: Some(name), email: Some(email), status, tags, attributes }.check()
+    let attributes = attributes.map(|Object(attributes)| attributes);
+    Draft { name: Some(name), email: Some(email), status, tags, added_tags: added_tags.clone(), attributes }.check()
 }
 
-fn columns(header: &ByteRecord) -> Result<Vec<Column>, Unreadable> {
-    let refuse = |reason: String| Err(Unreadable::Header(reason));
-    let mut columns = Vec::new();
-    for (n, cell) in header.iter().enumerate() {
-        let cell = if n == 0 { cell.strip_prefix(b"\xef\xbb\xbf").unwrap_or(cell) } else { cell };
-        let column = match cell.trim_ascii() {
-            b"name" => Column::Name,
-            b"email" => Column::Email,
-            b"status" => Column::Status,
-            b"tags" => Column::Tags,
-            b"attributes" => Column::Attributes,
-            b"id" | b"version" | b"created_at" | b"updated_at" => Column::Ignored,
-            _ => {
-                return refuse(format!(
-                    "column {} of the header is unknown; there are name, email, status, tags and attributes",
-                    n + 1
-                ));
-            }
-        };
-        if column != Column::Ignored && columns.contains(&column) {
-            return refuse(format!("column {} of the header is there twice", n + 1));
-        }
-        columns.push(column);
-    }
-    if !columns.contains(&Column::Name) || !columns.contains(&Column::Email) {
-        return refuse("the first line must name the columns, name and email among them".to_owned());
-    }
-    Ok(columns)
-}
-
-fn row(record: &ByteRecord, columns: &[Column]) -> Result<NewUser, Vec<FieldError>> {
-    if record.len() != columns.len() {
-        let reason = format!("it has {} cells, the header has {}", record.len(), columns.len());
-        return Err(vec![FieldError::new("line", reason)]);
-    }
-    let mut draft = Draft::default();
-    let last = columns.len() - 1;
-    for (n, (cell, column)) in record.iter().zip(columns).enumerate() {
-        let cell = if n == last { cell.strip_suffix(b"\r").unwrap_or(cell) } else { cell };
-        let text = std::str::from_utf8(cell).map_err(|_| vec![FieldError::new("line", "it is not UTF-8")])?;
-        // Of the cells that must be there, an empty one is a wrong value; of the others, none.
-        match (column, text) {
-            (Column::Name, name) => draft.name = Some(name.to_owned()),
-            (Column::Email, email) => draft.email = Some(email.to_owned()),
-            (Column::Ignored, _) | (_, "") => {}
-            (Column::Status, status) => draft.status = Some(status.to_owned()),
-            (Column::Tags, tags) => draft.tags = Some(tags.split(';').map(|tag| tag.trim().to_owned()).collect()),
-            (Column::Attributes, json) => {
-                let wrong = |_| vec![FieldError::new("attributes", "the cell is not a JSON object")];
-                draft.attributes = Some(serde_json::from_str(json).map_err(wrong)?);
-            }
-        }
-    }
-    draft.check()
-}
-
-fn unreadable(error: csv_async::Error) -> Unreadable {
-    match error.into_kind() {
-        csv_async::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => Unreadable::TooLong,
-        csv_async::ErrorKind::Io(error) => Unreadable::Io(error),
-        _ => Unreadable::Io(io::Error::other("it is no table")),
-    }
+fn of_quote(open_quote: &Option<u64>) -> String {
+    open_quote.map_or_else(String::new, |line| format!(", and the quote that opens in line {line} is not closed"))
 }
 
 impl std::fmt::Debug for Records {
@@ -250,34 +180,20 @@ impl std::fmt::Debug for Records {
     }
 }
 
-impl AsyncRead for Bounded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.input).poll_read(context, buffer);
-        let count = buffer.filled().len() - before;
-        let left = self.left.load(Relaxed);
-        if count > left {
-            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
-        }
-        self.left.store(left - count, Relaxed);
-        if matches!(polled, Poll::Ready(Ok(()))) && count == 0 && !self.has_ended && buffer.remaining() > 0 {
-            self.has_ended = true;
-            buffer.put_slice(b"\n");
-        }
-        polled
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     async fn read(format: Format, text: impl Into<Vec<u8>>) -> Result<Vec<(u64, Result<String, String>)>, Unreadable> {
-        let mut records = Records::open(format, io::Cursor::new(text.into())).await?;
+        let options = ImportOptions { format, ..ImportOptions::default() };
+        read_with(&options, text).await
+    }
+
+    async fn read_with(
+        options: &ImportOptions,
+        text: impl Into<Vec<u8>>,
+    ) -> Result<Vec<(u64, Result<String, String>)>, Unreadable> {
+        let mut records = Records::open(options, io::Cursor::new(text.into())).await?;
         let mut found = Vec::new();
         while let Some(Record { line, user }) = records.next().await? {
             let fields =
@@ -353,9 +269,9 @@ mod tests {
     async fn a_record_without_an_end_does_not_fill_the_memory() {
         let endless = || "x".repeat(200_000);
         let quoted = format!("name,email\na,\"{}", endless());
-        assert!(matches!(read(Format::Csv, quoted).await, Err(Unreadable::TooLong)));
-        assert!(matches!(read(Format::Csv, endless()).await, Err(Unreadable::TooLong)));
-        assert!(matches!(read(Format::Ndjson, endless()).await, Err(Unreadable::TooLong)));
+        assert!(matches!(read(Format::Csv, quoted).await, Err(Unreadable::TooLong { .. })));
+        assert!(matches!(read(Format::Csv, endless()).await, Err(Unreadable::TooLong { .. })));
+        assert!(matches!(read(Format::Ndjson, endless()).await, Err(Unreadable::TooLong { .. })));
         // Many small ones are no large one.
         let many = format!("name,email\n{}", "a,a@b.c\n".repeat(12_000));
         assert_eq!(read(Format::Csv, many).await.unwrap().len(), 12_000);

@@ -2,12 +2,12 @@ use std::fmt;
 
 use discovery::FieldError;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// What else is known about a user: any JSON object within bounds.
 ///
 /// At most [`Attributes::MAX_BYTES`] when written without spaces, keys of at most [`Attributes::KEY_MAX_CHARS`], and
-/// [`Attributes::MAX_DEPTH`] levels. A member whose value is `null` is none: in a merge patch it removes one.
+/// [`Attributes::MAX_DEPTH`] levels. Numbers are those of 64 bits: integers from -2^63 to 2^64 - 1, and binary64 between these. A member whose value is `null` is none: in a merge patch it removes one.
 #[derive(Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 pub struct Attributes(Map<String, Value>);
@@ -85,9 +85,20 @@ fn check_value(value: &Value, depth: usize) -> Result<(), FieldError> {
             Err(refused(format!("they have more than {} levels", Attributes::MAX_DEPTH)))
         }
         Value::Object(object) => check_depth(object, depth),
+        Value::Number(number) if is_rounded(number) => {
+            Err(refused("a number does not fit into 64 bits, and would be stored as another one; write it as a string"))
+        }
         Value::Array(list) => list.iter().try_for_each(|value| check_value(value, depth + 1)),
         _ => Ok(()),
     }
+}
+
+/// Whether a number may be another one than was written: what is read as no integer of 64 bits is read as the next binary64
+/// (RFC 8259, section 6).
+fn is_rounded(number: &Number) -> bool {
+    const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
+    const INTEGERS_BEGIN: f64 = -9_223_372_036_854_775_808.0;
+    number.is_f64() && number.as_f64().is_some_and(|number| number >= INTEGERS_END || number <= INTEGERS_BEGIN)
 }
 
 /// RFC 7396, section 2.
@@ -156,10 +167,16 @@ mod tests {
             (deep, "8 levels"),
             (json!({"x".repeat(65): 1}), "65 characters"),
             (json!({"a": [{"x".repeat(65): 1}]}), "65 characters"),
+            (serde_json::from_str(r#"{"a":18446744073709551616}"#).unwrap(), "64 bits"),
+            (serde_json::from_str(r#"{"a":[-9223372036854775809]}"#).unwrap(), "64 bits"),
+            (serde_json::from_str(r#"{"a":{"b":1e30}}"#).unwrap(), "64 bits"),
         ] {
             let error = Attributes::new(object(attributes)).unwrap_err();
             assert!(error.field == "attributes" && error.reason.contains(hint), "{error}");
         }
         assert!(Attributes::new(object(json!({"a": [[[[[[[1]]]]]]]}))).is_ok(), "eight levels are allowed");
+        let numbers = r#"{"a":[18446744073709551615,-9223372036854775808,9.2e+18,0.1,-1e-300]}"#;
+        let kept = Attributes::new(serde_json::from_str(numbers).unwrap()).unwrap();
+        assert_eq!(serde_json::to_string(&kept).unwrap(), numbers);
     }
 }

@@ -14,6 +14,10 @@ pub struct Changes {
     pub status: Option<Status>,
     /// Other tags, all of them.
     pub tags: Option<Tags>,
+    /// Tags beside those.
+    pub added_tags: Tags,
+    /// Tags that none of them is to be.
+    pub removed_tags: Tags,
     /// Other attributes.
     pub attributes: Option<AttributeChanges>,
 }
@@ -33,13 +37,14 @@ impl Changes {
     /// `user` with these changes, as of `now`; the same version when nothing is different.
     ///
     /// # Errors
-    /// The merged attributes are too large.
+    /// The merged attributes are too large, or there are too many tags.
     pub(crate) fn applied_to(&self, user: &User, now: Timestamp) -> Result<User, FieldError> {
         let mut changed = user.clone();
         changed.name = self.name.clone().unwrap_or(changed.name);
         changed.email = self.email.clone().unwrap_or(changed.email);
         changed.status = self.status.unwrap_or(changed.status);
         changed.tags = self.tags.clone().unwrap_or(changed.tags);
+        changed.tags = changed.tags.without(&self.removed_tags).with(&self.added_tags)?;
         match &self.attributes {
             Some(AttributeChanges::Replace(attributes)) => changed.attributes = attributes.clone(),
             Some(AttributeChanges::Merge(patch)) => changed.attributes = changed.attributes.merged(patch.clone())?,
@@ -61,6 +66,8 @@ impl From<&NewUser> for Changes {
             email: Some(user.email.clone()),
             status: user.status,
             tags: user.tags.clone(),
+            added_tags: user.added_tags.clone(),
+            removed_tags: Tags::default(),
             attributes: user.attributes.clone().map(AttributeChanges::Replace),
         }
     }

@@ -2,8 +2,7 @@ use std::{fmt, str::FromStr};
 
 use discovery::FieldError;
 use serde::Serialize;
-
-use super::text::{code_point, composed, invisible};
+use service_kit::text::{code_point, composed, invisible};
 
 /// The name of a user: 1 to [`UserName::MAX_CHARS`] characters of any script, case-sensitive.
 ///

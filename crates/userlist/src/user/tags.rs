@@ -2,8 +2,7 @@ use std::collections::BTreeSet;
 
 use discovery::FieldError;
 use serde::Serialize;
-
-use super::text::composed;
+use service_kit::text::composed;
 
 /// A label to select users by: 1 to [`Tag::MAX_CHARS`] letters and digits of any script, and `- _ . : /`.
 ///
@@ -59,7 +58,24 @@ impl Tags {
     /// # Errors
     /// A tag is none, or there are too many.
     pub fn parse<'a>(tags: impl IntoIterator<Item = &'a str>) -> Result<Self, FieldError> {
-        let tags = tags.into_iter().map(str::parse).collect::<Result<BTreeSet<Tag>, _>>()?;
+        Self::bounded(tags.into_iter().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
+    /// These and `more`.
+    ///
+    /// # Errors
+    /// Together there are too many.
+    pub fn with(&self, more: &Self) -> Result<Self, FieldError> {
+        Self::bounded(self.0.union(&more.0).cloned().collect())
+    }
+
+    /// These without those that are in `less`.
+    #[must_use]
+    pub fn without(&self, less: &Self) -> Self {
+        Self(self.0.difference(&less.0).cloned().collect())
+    }
+
+    fn bounded(tags: BTreeSet<Tag>) -> Result<Self, FieldError> {
         if tags.len() > Self::MAX {
             return Err(FieldError::new("tags", format!("there are {}; {} are allowed", tags.len(), Self::MAX)));
         }

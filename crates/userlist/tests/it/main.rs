@@ -6,6 +6,8 @@ mod contract;
 mod documentation;
 mod durability;
 mod fake_registry;
+mod finding;
+mod imports;
 mod openapi;
 mod outage;
 mod plain;

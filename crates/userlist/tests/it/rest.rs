@@ -73,14 +73,16 @@ async fn any_name_can_be_part_of_a_path() {
 }
 
 #[tokio::test]
-async fn an_upsert_that_knows_only_the_address_subscribes_nobody_again() {
+async fn a_call_that_knows_only_the_address_subscribes_nobody_again() {
     let (service, _folder) = start().await;
     let client = &service.client;
     let body =
         r#"{"name":"dong","email":"d@example.com","status":"unsubscribed","tags":["vip"],"attributes":{"plan":"pro"}}"#;
     assert_eq!(client.send(Method::POST, "/v1/users", body).await.status, 201);
     client.plain(r#"{"method":"put","name":"dong","email":"e@example.com"}"#).await;
-    let put = client.send(Method::PUT, "/v1/users/dong", r#"{"email":"f@example.com"}"#).await.body;
+    let put = client.send(Method::PUT, "/v1/users/dong", r#"{"email":"f@example.com"}"#).await;
+    assert_eq!((put.status, put.fields()), (422, vec!["status"]));
+    let put = client.send(Method::PATCH, "/v1/users/dong?create=true", r#"{"email":"f@example.com"}"#).await.body;
     assert_eq!(
         (&put["status"], &put["tags"], &put["attributes"]),
         (&json!("unsubscribed"), &json!(["vip"]), &json!({"plan": "pro"}))

@@ -56,7 +56,7 @@ async fn many_searches_at_once_are_bounded_and_others_go_on() {
     for n in 1..=20 {
         let path = format!("/v1/users/user%20{}", n * 1000);
         assert_eq!(service.client.get(&path).await.status, 200, "{path}");
-        let put = service.client.send(Method::PUT, &path, r#"{"email":"changed@example.com"}"#).await;
+        let put = service.client.send(Method::PATCH, &path, r#"{"email":"changed@example.com"}"#).await;
         assert_eq!(put.status, 200, "{:?}", put.body);
     }
     let statuses = searches.join_all().await;

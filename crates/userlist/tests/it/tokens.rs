@@ -27,6 +27,7 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
         (Method::GET, "/v1/users"),
         (Method::PUT, "/v1/users/a"),
         (Method::POST, "/"),
+        (Method::POST, "/v1/import"),
         (Method::POST, "/v1/users/import"),
     ] {
         let reply = client.send(method, path, "{}").await;
@@ -41,11 +42,15 @@ async fn a_token_may_do_what_its_scopes_say_and_nothing_else() {
         (Method::POST, "/", put, 403, 200, 200),
         (Method::POST, "/", get, 200, 403, 200),
         (Method::GET, "/v1/users", "", 200, 403, 200),
-        (Method::GET, "/v1/users/export", "", 200, 403, 200),
+        (Method::GET, "/v1/export", "", 200, 403, 200),
         (Method::GET, "/v1/users/a", "", 200, 403, 200),
         (Method::PATCH, "/v1/users/a", "{}", 403, 200, 200),
         (Method::PUT, "/v1/users/a", r#"{"email":"a@b.c"}"#, 403, 200, 200),
+        (Method::POST, "/v1/import?format=csv", "name,email\n", 403, 403, 200),
         (Method::POST, "/v1/users/import?format=csv", "name,email\n", 403, 403, 200),
+        (Method::POST, "/v1/users/%69mport?format=csv", "name,email\n", 403, 405, 405),
+        (Method::PATCH, "/v1/users?tag=a", r#"{"add_tags":["b"]}"#, 403, 403, 200),
+        (Method::DELETE, "/v1/users?tag=a&dry_run=true", "", 403, 403, 200),
         (Method::DELETE, "/v1/users/a", "", 403, 204, 404),
     ] {
         for (token, status) in [(&reader, may_read), (&writer, may_write), (&operator, may_operate)] {

@@ -20,7 +20,7 @@ async fn start() -> (Service, tempfile::TempDir) {
 }
 
 async fn import(client: &Client, query: &str, file: impl Into<Body>) -> Reply {
-    client.send_with(Method::POST, &format!("/v1/users/import?{query}"), &[], file).await
+    client.send_with(Method::POST, &format!("/v1/import?{query}"), &[], file).await
 }
 
 async fn total(client: &Client) -> i64 {
@@ -83,7 +83,7 @@ async fn what_was_exported_can_be_imported_elsewhere() {
         assert_eq!(here.client.send(Method::POST, "/v1/users", &body.to_string()).await.status, 201);
     }
     for format in ["csv", "ndjson"] {
-        let file = reqwest::get(here.client.address(&format!("/v1/users/export?format={format}"))).await.unwrap();
+        let file = reqwest::get(here.client.address(&format!("/v1/export?format={format}"))).await.unwrap();
         let file = file.text().await.unwrap();
         let done = import(&there.client, &format!("format={format}"), file).await.body;
         let (created, unchanged) = if format == "csv" { (3, 0) } else { (0, 3) };
@@ -99,7 +99,7 @@ async fn what_was_exported_can_be_imported_elsewhere() {
         list["users"].as_array().unwrap().iter().map(what).collect()
     };
     assert_eq!(users(here.client.get("/v1/users").await.body), users(there.client.get("/v1/users").await.body));
-    let bounced = reqwest::get(here.client.address("/v1/users/export?format=ndjson&status=bounced")).await.unwrap();
+    let bounced = reqwest::get(here.client.address("/v1/export?format=ndjson&status=bounced")).await.unwrap();
     assert_eq!(bounced.text().await.unwrap().lines().count(), 1);
 }
 
@@ -132,12 +132,7 @@ async fn a_file_that_breaks_off_says_what_is_stored() {
         assert_eq!((reply.status, reply.fields()), (status, vec![field]), "{query}");
     }
     let media = client
-        .send_with(
-            Method::POST,
-            "/v1/users/import",
-            &[("content-type", "text/csv; charset=utf-8")],
-            "name,email\na,a@b.c\n",
-        )
+        .send_with(Method::POST, "/v1/import", &[("content-type", "text/csv; charset=utf-8")], "name,email\na,a@b.c\n")
         .await;
     assert_eq!((media.status, &media.body["created"]), (200, &json!(1)));
 }

@@ -16,6 +16,11 @@ fn inserts() -> String {
     format!("INSERT INTO users (name, email) VALUES {}", rows.join(", "))
 }
 
+/// As if no release after that with this migration had been here.
+fn forget_since(version: u32) -> String {
+    format!("DROP TABLE users; DROP TABLE outdated_search_keys; DELETE FROM _sqlx_migrations WHERE version > {version}")
+}
+
 async fn everything_works_with_what_was_there(service: &Service) {
     let client = &service.client;
     let list = client.get("/v1/users").await.body;
@@ -39,7 +44,7 @@ async fn a_file_of_an_older_release_is_brought_up_to_date() {
     // As the release before had it: its migration, and what sqlx notes about it.
     drop(open(&url).await);
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    connection.execute("DROP TABLE users; DELETE FROM _sqlx_migrations WHERE version = 2").await.unwrap();
+    connection.execute(sqlx::AssertSqlSafe(forget_since(1))).await.unwrap();
     connection.execute(include_str!("../../migrations/sqlite/0001_users.sql")).await.unwrap();
     connection.execute(sqlx::AssertSqlSafe(inserts())).await.unwrap();
     connection.close().await.unwrap();
@@ -54,7 +59,8 @@ async fn tables_of_an_older_release_are_brought_up_to_date_while_it_goes_on() {
     let url = database.create("users");
     drop(open(&url).await);
     database.sql(&format!(
-        "USE users; DROP TABLE users; DELETE FROM _sqlx_migrations WHERE version = 2; {}; {}",
+        "USE users; {}; {}; {}",
+        forget_since(1),
         include_str!("../../migrations/mysql/0001_users.sql").trim_end().trim_end_matches(';'),
         inserts()
     ));
@@ -70,6 +76,69 @@ async fn tables_of_an_older_release_are_brought_up_to_date_while_it_goes_on() {
     let user = service.client.get("/v1/users/late").await.body;
     assert!(user["created_at"].as_str().unwrap() > "2026", "{user}");
     service.end().await;
+}
+
+/// Users as the release before the third migration stored them, with its keys.
+fn inserts_of_the_second() -> String {
+    let rows: Vec<_> = [
+        ("Straße", "s@bücher.example", "s@xn--bcher-kva.example"),
+        ("ascii", "a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+        ("plain", "P@example.com", "p@example.com"),
+    ]
+    .iter()
+    .map(|(name, email, key)| {
+        let searched = name.to_lowercase();
+        format!("('{name}', '{email}', 7, 1000, 2000, '{key}', '{searched}\n{key}')")
+    })
+    .collect();
+    let columns = "name, email, version, created_at, updated_at, email_key, search_key";
+    format!("INSERT INTO users ({columns}) VALUES {}", rows.join(", "))
+}
+
+async fn what_was_there_is_searched_as_what_is_new(url: &str) {
+    let service = Service::start(url).await;
+    for (query, count) in
+        [("STRASSE", 1), ("bücher", 2), ("xn--bcher", 2), ("s@b%C3%BCcher", 1), ("p@example", 1), ("example", 3)]
+    {
+        let list = service.client.get(&format!("/v1/users?q={query}")).await.body;
+        assert_eq!(list["total"], count, "{query}: {list}");
+    }
+    let user = service.client.get("/v1/users/Stra%C3%9Fe").await.body;
+    let expected = (&json!(7), &json!("1970-01-01T00:00:02.000Z"));
+    assert_eq!((&user["version"], &user["updated_at"]), expected, "no change that anybody made");
+    assert_eq!(service.client.get("/v1/users?email=S@B%C3%9CCHER.example").await.body["total"], 1);
+    service.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_the_release_before_is_searched_as_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/users.db", folder.path().display());
+    drop(open(&url).await);
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    for sql in [
+        forget_since(2),
+        include_str!("../../migrations/sqlite/0001_users.sql").to_owned(),
+        include_str!("../../migrations/sqlite/0002_details.sql").to_owned(),
+        inserts_of_the_second(),
+    ] {
+        connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    what_was_there_is_searched_as_what_is_new(&url).await;
+
+    let database = Database::start().await;
+    let url = database.create("users");
+    drop(open(&url).await);
+    for sql in [
+        &forget_since(2),
+        include_str!("../../migrations/mysql/0001_users.sql"),
+        include_str!("../../migrations/mysql/0002_details.sql"),
+        &inserts_of_the_second(),
+    ] {
+        database.sql(&format!("USE users; {sql}"));
+    }
+    what_was_there_is_searched_as_what_is_new(&url).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +161,10 @@ async fn who_shares_an_address_keeps_it_when_addresses_become_unique() {
                 client.send(Method::PUT, &format!("/v1/users/{name}"), &format!(r#"{{"email":"{email}"}}"#)).await;
             (reply.status, reply.code().to_owned())
         };
-        assert_eq!(client.send(Method::PATCH, "/v1/users/a", r#"{"status":"bounced"}"#).await.status, 200);
+        for status in ["bounced", "active"] {
+            let body = format!(r#"{{"status":"{status}"}}"#);
+            assert_eq!(client.send(Method::PATCH, "/v1/users/a", &body).await.status, 200);
+        }
         assert_eq!(put("c", "X@EXAMPLE.com").await, (409, "email_taken".to_owned()));
         assert_eq!(put("c", "c@example.com").await.0, 201);
         assert_eq!(put("d", "C@example.com").await, (409, "email_taken".to_owned()));
@@ -101,7 +173,7 @@ async fn who_shares_an_address_keeps_it_when_addresses_become_unique() {
         let create = client.send(Method::POST, "/v1/users", r#"{"name":"c","email":"c@example.com"}"#).await;
         assert_eq!(create.code(), "user_exists");
         let file = "name,email\ne,e@example.com\nf,E@example.com\nb,c@example.com\n";
-        let report = client.send_with(Method::POST, "/v1/users/import?format=csv", &[], file).await.body;
+        let report = client.send_with(Method::POST, "/v1/import?format=csv", &[], file).await.body;
         assert_eq!((&report["created"], &report["refused"]), (&json!(1), &json!(2)), "{report}");
 
         // At the same time, only one of many gets it.
