@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use discovery::dialect::Dialects;
 use etcd_client::Client;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -16,7 +17,6 @@ use crate::{
     member::{Member, Members},
     options::{ConfigError, EtcdOptions},
     roster::Roster,
-    views::Views,
     write_health::WriteHealth,
 };
 
@@ -40,7 +40,8 @@ pub struct Etcd {
     /// When calls through this handle end at the latest.
     until: Option<Instant>,
     access: Arc<Access>,
-    pub(crate) views: Views,
+    /// Other systems' formats, in which this handle writes instances, too.
+    pub(crate) dialects: Arc<Dialects>,
     pub(crate) writes: WriteHealth,
 }
 
@@ -66,7 +67,7 @@ impl Etcd {
             deadline: settings.deadline,
             until: None,
             access,
-            views: Views::default(),
+            dialects: Arc::new(Dialects::none()),
             writes: WriteHealth::default(),
         })
     }
@@ -81,6 +82,11 @@ impl Etcd {
     /// The same, for work that no caller waits for.
     pub(crate) fn unhurried(&self) -> Self {
         Self { until: None, ..self.clone() }
+    }
+
+    /// Whether writes succeed.
+    pub fn writes(&self) -> &WriteHealth {
+        &self.writes
     }
 
     /// Until when a call that starts now may last.

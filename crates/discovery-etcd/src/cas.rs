@@ -5,7 +5,7 @@
 //! seen, and an attempt that comes too late compares unequal and changes nothing. What an instance's `views` are is
 //! written in the same transaction.
 
-use discovery::{InstanceKey, LeaseId, Revision};
+use discovery::{InstanceKey, LeaseId, Revision, dialect};
 use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::Instant;
 
@@ -178,7 +178,7 @@ impl Etcd {
     fn written_with(&self, key: &str) -> String {
         let mut prefixes = vec![prefix(key).to_owned()];
         if let Ok(instance) = InstanceKey::parse(key.as_bytes()) {
-            prefixes.extend(self.views.prefixes(&instance));
+            prefixes.extend(dialect::keys(&self.dialects, &instance).iter().map(|key| prefix(key).to_owned()));
         }
         prefixes.dedup();
         prefixes.join(", ")

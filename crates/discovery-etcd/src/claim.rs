@@ -4,27 +4,17 @@
 //! heartbeats of any instance, by what its mirror shows, and that may be behind. Two that register the same new instance
 //! at once both compare the key with "not there"; one of them gets the key, the other gets to know whose it is.
 
-use discovery::{Instance, InstanceKey, LeaseId, Revision, Ttl};
+use discovery::{Instance, InstanceKey, LeaseId, Ttl};
 use etcd_client::{PutOptions, TxnOp};
 use tokio::time::Instant;
 
 use crate::{
     call::Etcd,
-    cas::{Current, Outcome},
+    cas::Outcome,
     error::{CallError, EtcdError},
+    holder::Held,
     registration::{Registration, check},
 };
-
-/// An instance's key as etcd holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// What it says; `None` when that makes no sense to us.
-    pub instance: Option<Instance>,
-    /// The lease that it lives by; `None` for a key that somebody wrote for good.
-    pub lease: Option<LeaseId>,
-    /// When it was last written: what a claim compares with.
-    pub modified: Revision,
-}
 
 /// What a claim came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,16 +28,6 @@ pub enum Claim {
 // === impl Etcd ===
 
 impl Etcd {
-    /// How etcd holds an instance, linearizably. etcd logs nothing for it.
-    ///
-    /// # Errors
-    ///
-    /// [`EtcdError::Find`].
-    pub async fn find(&self, key: &InstanceKey) -> Result<Option<Held>, EtcdError> {
-        let found = self.read(&key.key(), self.deadline()).await;
-        Ok(found.map_err(|source| EtcdError::Find { key: key.clone(), source })?.map(Held::from))
-    }
-
     /// Registers an instance under a new lease if its key is still as `seen` (`None`: not there).
     ///
     /// The lease that was seen is revoked if it holds no other key. A lease that turns out not to be needed is revoked,
@@ -93,7 +73,7 @@ impl Etcd {
         let deadline = self.deadline();
         let is_new = self.grant_as(lease, ttl, deadline).await.map_err(failed)?;
         if !is_new {
-            let ours = self.views.keys(key);
+            let ours = self.views().keys(key);
             let keys = self.keys_of(lease, deadline).await.map_err(failed)?;
             if keys.iter().any(|held| *held != key.key().into_bytes() && !ours.contains(held)) {
                 return Err(EtcdError::LeaseInUse { lease });
@@ -113,7 +93,7 @@ impl Etcd {
         deadline: Instant,
     ) -> Result<Claim, CallError> {
         let put = TxnOp::put(key.key(), instance.to_string(), Some(PutOptions::new().with_lease(lease.0)));
-        let changes = [put].into_iter().chain(self.views.put(key, instance, lease)).collect();
+        let changes = [put].into_iter().chain(self.views().put(key, instance, lease)).collect();
         let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await? {
             Outcome::Done(revision) => revision,
             // By an attempt whose answer got lost. One of another registry may have written something else.
@@ -128,13 +108,5 @@ impl Etcd {
             self.tidy(replaced);
         }
         Ok(Claim::Registered(Registration { lease, revision }))
-    }
-}
-
-// === impl Held ===
-
-impl From<Current> for Held {
-    fn from(Current { value, lease, modified }: Current) -> Self {
-        Self { instance: Instance::parse(&value).ok(), lease, modified }
     }
 }

@@ -6,8 +6,15 @@ use std::{
 };
 
 use discovery::LeaseId;
+use etcd_client::Client;
 
-use crate::{call::Etcd, error::EtcdError, failure::Failure, lane::open_stream, member::Member};
+use crate::{
+    call::Etcd,
+    error::EtcdError,
+    failure::Failure,
+    lane::Opened,
+    member::{Member, Parts},
+};
 
 // === impl Etcd ===
 
@@ -30,7 +37,7 @@ impl Etcd {
                 if stalled.swap(true, Ordering::Relaxed) {
                     return keep_alive_alone(member, lease).await;
                 }
-                let answer = member.lanes.of(lease).keep_alive(member, lease).await;
+                let answer = member.lanes.of(lease).keep_alive(lease, || open_stream(member, lease)).await;
                 stalled.store(false, Ordering::Relaxed);
                 answer
             }
@@ -46,4 +53,18 @@ impl Etcd {
 async fn keep_alive_alone(member: &Member, lease: LeaseId) -> Result<Duration, Failure> {
     let (ttl, _keeper, _stream) = open_stream(member, lease).await?;
     Ok(ttl)
+}
+
+/// Opens a keep-alive stream on `member`; etcd-client sends the first request and takes its response.
+async fn open_stream(member: &Member, lease: LeaseId) -> Result<Opened, Failure> {
+    let open = |client: Client| async move { client.lease().keep_alive(lease.0).await };
+    let (mut keeper, mut stream) = member.attempt(&open).await?;
+    // etcd-client keeps the TTL of the first response to itself, so we ask once more.
+    keeper.keep_alive().await?;
+    let response = stream.message().await?;
+    match response.map(|response| response.ttl()) {
+        Some(ttl) if ttl > 0 => Ok((Duration::from_secs(ttl.unsigned_abs()), keeper, stream)),
+        Some(_) => Err(Failure::LeaseNotFound),
+        None => Err(Failure::Unreachable("the keep-alive stream was closed".into())),
+    }
 }

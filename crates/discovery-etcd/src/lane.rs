@@ -9,18 +9,16 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use discovery::LeaseId;
-use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper};
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
-use crate::{
-    failure::Failure,
-    member::{Member, Parts},
-};
+use crate::failure::Failure;
 
 /// How many streams one member gets: enough that one stalled lease delays few others.
 const LANES: usize = 8;
@@ -46,6 +44,9 @@ struct Open {
 }
 
 type Answer = Result<Duration, Failure>;
+
+/// A stream that was opened with a lease's request, and the TTL that its first response told.
+pub(crate) type Opened = (Duration, LeaseKeeper, LeaseKeepAliveStream);
 
 /// A request that is on its way.
 struct Sent {
@@ -78,11 +79,15 @@ impl Lanes {
 // === impl Lane ===
 
 impl Lane {
-    /// Keeps `lease` alive over `member`, to which this lane belongs; returns its TTL.
+    /// Keeps `lease` alive over the member to which this lane belongs, on which `open_stream` opens a stream when there is
+    /// none; returns its TTL.
     ///
     /// Unbounded: the caller sets the limit and drops this when it is over, which closes the lane, because a response
     /// that is late delays all others.
-    pub(crate) async fn keep_alive(self: &Arc<Self>, member: &Member, lease: LeaseId) -> Answer {
+    pub(crate) async fn keep_alive<F>(self: &Arc<Self>, lease: LeaseId, open_stream: impl FnOnce() -> F) -> Answer
+    where
+        F: Future<Output = Result<Opened, Failure>>,
+    {
         loop {
             if let Some(sent) = self.send(lease).await? {
                 return self.receive(sent).await;
@@ -90,15 +95,14 @@ impl Lane {
             let opening = self.opening.lock().await;
             if !self.is_open() {
                 // The opener's first response is its own.
-                return self.open(member, lease).await;
+                return self.open(open_stream().await?);
             }
             drop(opening);
         }
     }
 
-    /// Opens the stream with `lease` as its first request. A lease that is gone does not open it.
-    async fn open(self: &Arc<Self>, member: &Member, lease: LeaseId) -> Answer {
-        let (ttl, keeper, stream) = open_stream(member, lease).await?;
+    /// Takes a stream into use, and has its responses read. A lease that is gone opens none.
+    fn open(self: &Arc<Self>, (ttl, keeper, stream): Opened) -> Answer {
         let generation = rand::random();
         *self.lock() = Some(Open { keeper, waiting: HashMap::new(), generation });
         tokio::spawn(read(Arc::downgrade(self), generation, stream));
@@ -145,23 +149,6 @@ impl Lane {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Opens a keep-alive stream on `member`; etcd-client sends the first request and takes its response.
-pub(crate) async fn open_stream(
-    member: &Member,
-    lease: LeaseId,
-) -> Result<(Duration, LeaseKeeper, LeaseKeepAliveStream), Failure> {
-    let open = |client: Client| async move { client.lease().keep_alive(lease.0).await };
-    let (mut keeper, mut stream) = member.attempt(&open).await?;
-    // etcd-client keeps the TTL of the first response to itself, so we ask once more.
-    keeper.keep_alive().await?;
-    let response = stream.message().await?;
-    match response.map(|response| response.ttl()) {
-        Some(ttl) if ttl > 0 => Ok((Duration::from_secs(ttl.unsigned_abs()), keeper, stream)),
-        Some(_) => Err(Failure::LeaseNotFound),
-        None => Err(Failure::Unreachable("the keep-alive stream was closed".into())),
     }
 }
 

@@ -7,7 +7,7 @@ use discovery::{FieldError, InstanceKey, Override, Registered, Revision, Service
 use crate::{
     decode::{Entry, Range, Unreadable, instance_key, override_key, policy_key},
     snapshot::Snapshot,
-    watch::{OverrideUpdate, PolicyUpdate},
+    watch_change::{OverrideUpdate, PolicyUpdate},
 };
 
 /// A copy of all ranges, as of the last list or event.

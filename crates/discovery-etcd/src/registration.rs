@@ -5,9 +5,9 @@ use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl};
 use crate::{
     call::Etcd,
     cas::Current,
-    claim::Held,
     error::{CallError, EtcdError},
     failure::{Failure, FailureClass},
+    holder::Held,
 };
 
 /// How often [`Etcd::leave`] looks at the key: twice when nothing else writes it.
@@ -50,7 +50,7 @@ impl Etcd {
         let guard = self.grant(ttl, deadline).await.map_err(failed)?;
         let lease = guard.lease();
         let (path, value) = (key.key(), instance.to_string());
-        let views = self.views.put(key, instance, lease);
+        let views = self.views().put(key, instance, lease);
         let written = self.write(&path, &value, Some(lease), views, None, deadline).await.map_err(failed)?;
         if let Some(lease) = written.replaced.and_then(|replaced| replaced.lease) {
             self.tidy(lease);
@@ -70,7 +70,7 @@ impl Etcd {
             Some(Failure::LeaseNotFound) => EtcdError::LeaseNotFound { lease },
             _ => EtcdError::Update { key: key.clone(), source },
         };
-        let views = self.views.put(key, instance, lease);
+        let views = self.views().put(key, instance, lease);
         let written = self.rewrite(&key.key(), &instance.to_string(), lease, views, self.deadline()).await;
         let written = written.map_err(failed)?;
         written.ok_or_else(|| EtcdError::NotRegistered { key: key.clone(), lease })
@@ -119,7 +119,7 @@ impl Etcd {
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(gone_at) = self.delete(&path, &seen, self.views.delete(key), deadline).await.map_err(failed)? {
+            if let Some(gone_at) = self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)? {
                 if let Some(lease) = seen.lease {
                     self.tidy(lease);
                 }
@@ -149,7 +149,7 @@ impl Etcd {
         let path = key.key();
         let seen = self.read(&path, deadline).await.map_err(failed)?;
         if let Some(seen) = seen.filter(|seen| gone_at == Revision::default() || seen.modified <= gone_at) {
-            if let Some(revision) = self.delete(&path, &seen, self.views.delete(key), deadline).await.map_err(failed)? {
+            if let Some(revision) = self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)? {
                 gone_at = gone_at.max(revision);
             }
             if let Some(lease) = seen.lease {

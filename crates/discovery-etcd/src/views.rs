@@ -30,24 +30,18 @@ use crate::{
     overrides,
 };
 
-/// Which dialects are spoken. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Views {
-    dialects: Arc<Dialects>,
-}
-
-impl Default for Views {
-    fn default() -> Self {
-        Self { dialects: Arc::new(Dialects::none()) }
-    }
+/// What an instance looks like in the dialects that are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Views<'a> {
+    dialects: &'a Dialects,
 }
 
 // === impl Views ===
 
-impl Views {
+impl Views<'_> {
     /// Writes the views of an instance that lives by `lease`, or removes them if it wants no traffic.
     pub(crate) fn put(&self, key: &InstanceKey, instance: &Instance, lease: LeaseId) -> Vec<TxnOp> {
-        let view = dialect::view(&self.dialects, key, instance);
+        let view = dialect::view(self.dialects, key, instance);
         if view.is_empty() {
             return Vec::new();
         }
@@ -61,7 +55,7 @@ impl Views {
             ViewValue::Leased(value) | ViewValue::Kept(value) => one.key.len() + value.len(),
             ViewValue::Absent => 0,
         };
-        dialect::view(&self.dialects, key, instance).iter().map(size).sum()
+        dialect::view(self.dialects, key, instance).iter().map(size).sum()
     }
 
     /// Whether everything that was `found` is as [`Views::put`] would leave it.
@@ -75,8 +69,8 @@ impl Views {
         // One that cannot be read is left to the transaction, for which it is one for the present holder of the id.
         let order = found.get(&key.override_key()).map(overrides::read);
         let overridden = order.is_some_and(|order| order.is_none_or(|order| order.applies_to(Some(lease))));
-        let absent = || dialect::absent(&self.dialects, key);
-        let view = if overridden { absent() } else { dialect::view(&self.dialects, key, instance) };
+        let absent = || dialect::absent(self.dialects, key);
+        let view = if overridden { absent() } else { dialect::view(self.dialects, key, instance) };
         view.iter().all(|ViewKey { key, value }| match (value, found.get(key)) {
             (ViewValue::Leased(value), Some(found)) => found.value == value.as_bytes() && found.lease == Some(lease),
             (ViewValue::Kept(_), found) => found.is_some(),
@@ -87,17 +81,17 @@ impl Views {
 
     /// Below what the views of an instance are written: `grpc/`, `skydns/`.
     pub(crate) fn prefixes(&self, key: &InstanceKey) -> impl Iterator<Item = String> {
-        dialect::keys(&self.dialects, key).into_iter().map(|path| prefix(&path).to_owned())
+        dialect::keys(self.dialects, key).into_iter().map(|path| prefix(&path).to_owned())
     }
 
     /// Every key that a view of the instance may have.
     pub(crate) fn keys(&self, key: &InstanceKey) -> Vec<Vec<u8>> {
-        dialect::keys(&self.dialects, key).into_iter().map(String::into_bytes).collect()
+        dialect::keys(self.dialects, key).into_iter().map(String::into_bytes).collect()
     }
 
     /// Removes the views of an instance.
     pub(crate) fn delete(&self, key: &InstanceKey) -> Vec<TxnOp> {
-        dialect::absent(&self.dialects, key).into_iter().map(|one| TxnOp::delete(one.key, None)).collect()
+        dialect::absent(self.dialects, key).into_iter().map(|one| TxnOp::delete(one.key, None)).collect()
     }
 }
 
@@ -136,19 +130,24 @@ fn operation(ViewKey { key, value }: ViewKey, lease: LeaseId) -> TxnOp {
 impl Etcd {
     /// What writing an instance takes in etcd: keys and values in all dialects that are spoken, in bytes.
     pub fn bytes_of(&self, key: &InstanceKey, instance: &Instance) -> usize {
-        key.key().len() + instance.to_string().len() + self.views.bytes(key, instance)
+        key.key().len() + instance.to_string().len() + self.views().bytes(key, instance)
+    }
+
+    /// The instances that this handle writes, in other systems' formats.
+    pub(crate) fn views(&self) -> Views<'_> {
+        Views { dialects: &self.dialects }
     }
 
     /// From now on, whatever this handle registers, updates or deregisters is written in these dialects, too.
     #[must_use]
     pub fn speaking(mut self, dialects: impl Into<Dialects>) -> Self {
-        self.views = Views { dialects: Arc::new(dialects.into()) };
+        self.dialects = Arc::new(dialects.into());
         self
     }
 
     /// Whether any dialect is spoken; without one, there is nothing to [align](Etcd::align).
     pub fn speaks(&self) -> bool {
-        !self.views.dialects.is_empty()
+        !self.dialects.is_empty()
     }
 
     /// Sets the views of an instance right if they are not, and says whether they had to be. Looking costs no entry in
@@ -168,10 +167,10 @@ impl Etcd {
         else {
             return Ok(false);
         };
-        if self.views.are_in_step(key, &instance, lease, &found) {
+        if self.views().are_in_step(key, &instance, lease, &found) {
             return Ok(false);
         }
-        let writes = self.views.put(key, &instance, lease);
+        let writes = self.views().put(key, &instance, lease);
         match self.swap(&key.key(), Some(native.modified), writes, deadline).await {
             Ok(Outcome::Done(_)) => Ok(true),
             Ok(Outcome::Changed(_)) => Ok(false),
@@ -182,7 +181,7 @@ impl Etcd {
 
     /// What stands at the instance's native key, its override and every key of its views, at one revision.
     async fn read_views(&self, key: &InstanceKey, deadline: Instant) -> Result<BTreeMap<String, Current>, CallError> {
-        let views = dialect::keys(&self.views.dialects, key);
+        let views = dialect::keys(&self.dialects, key);
         let reads: Vec<TxnOp> =
             [key.key(), key.override_key()].into_iter().chain(views).map(|path| TxnOp::get(path, None)).collect();
         let response = self.call(deadline, |client| {
@@ -190,7 +189,7 @@ impl Etcd {
             async move { kv.txn(txn).await }
         });
         let response = response.await.map_err(|error| {
-            let views: Vec<String> = self.views.prefixes(key).collect();
+            let views: Vec<String> = self.views().prefixes(key).collect();
             error.about(format!("service/, override/, {}", views.join(", ")))
         })?;
         let mut found = BTreeMap::new();

@@ -14,14 +14,11 @@
 //! [`WatchHealth`] says how old it is.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use discovery::{InstanceKey, Override, Revision, ServiceName, Update};
 use futures::{
     Stream, StreamExt,
     stream::{BoxStream, unfold},
@@ -29,23 +26,10 @@ use futures::{
 
 use crate::{
     call::Etcd,
-    decode::Unreadable,
+    watch_change::{Change, WatchOptions},
     watch_engine::Engine,
-    watch_health::{ResyncCause, WatchHealth},
+    watch_health::WatchHealth,
 };
-
-/// How a watch behaves. The defaults are what the suite promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WatchOptions {
-    /// Ask for a sign of life this often. Default 1 s.
-    pub progress_interval: Duration,
-    /// Give a member up after this much silence. Default 2 s; longer than the interval.
-    pub silence_limit: Duration,
-    /// How often to compare with a complete list. Default 30 s.
-    pub reconcile_interval: Duration,
-    /// The longest wait between two attempts to reach etcd. Default 2 s; they start at 100 ms.
-    pub retry_max: Duration,
-}
 
 /// An endless stream of changes: a list first, then what happens. Never ends, never fails.
 ///
@@ -53,49 +37,6 @@ pub struct WatchOptions {
 pub struct Watch {
     changes: BoxStream<'static, Change>,
     health: WatchHealth,
-}
-
-/// One step in what is known: one list, or one response of etcd's watch. Apply it as a whole.
-///
-/// The first one has an [`Update::Reset`], an [`OverrideUpdate::Reset`] and a [`PolicyUpdate::Reset`]. See [`Update`] for the contract.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Everything up to this revision of etcd is told, with this change. Goes backwards only with [`ResyncCause::Wiped`].
-    pub revision: Revision,
-    /// Why everything was listed, when this comes from a list.
-    pub cause: Option<ResyncCause>,
-    /// What changed about instances, in order.
-    pub updates: Vec<Update>,
-    /// What changed about overrides, in order.
-    pub overrides: Vec<OverrideUpdate>,
-    /// What changed about policies, in order.
-    pub policies: Vec<PolicyUpdate>,
-    /// Keys and values that make no sense to us and did not make the same nonsense before. An instance whose value
-    /// became unreadable is in `updates` as removed.
-    pub unreadable: Vec<Unreadable>,
-}
-
-/// One change to the operators' words about instances.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OverrideUpdate {
-    /// These, and no others, are overridden; each as far as [`Override::applies_to`] says.
-    Reset(BTreeMap<InstanceKey, Override>),
-    /// This instance is overridden, whether it is registered or not.
-    Set(InstanceKey, Override),
-    /// This instance speaks for itself again.
-    Unset(InstanceKey),
-}
-
-/// One change to the services' policies, `config/<service>`, as they were written: whoever uses them reads them, and knows
-/// the defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PolicyUpdate {
-    /// These services, and no others, have one.
-    Reset(BTreeMap<ServiceName, String>),
-    /// This service has this one now.
-    Set(ServiceName, String),
-    /// This service has none any more.
-    Unset(ServiceName),
 }
 
 /// Watches all ranges of `etcd`. Does nothing until it is polled.
@@ -129,18 +70,5 @@ impl Stream for Watch {
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").field("health", &self.health).finish_non_exhaustive()
-    }
-}
-
-// === impl WatchOptions ===
-
-impl Default for WatchOptions {
-    fn default() -> Self {
-        Self {
-            progress_interval: Duration::from_secs(1),
-            silence_limit: Duration::from_secs(2),
-            reconcile_interval: Duration::from_secs(30),
-            retry_max: Duration::from_secs(2),
-        }
     }
 }

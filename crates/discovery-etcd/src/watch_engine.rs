@@ -18,7 +18,7 @@ use crate::{
     mirror::{Changes, Event, Mirror},
     pulse::{Due, Pulse},
     reconcile::{Reconcile, Verdict},
-    watch::{Change, WatchOptions},
+    watch_change::{Change, WatchOptions},
     watch_health::{ResyncCause, WatchHealth},
     watch_stream::{self, Said},
 };

@@ -15,12 +15,10 @@ use std::{
     time::Duration,
 };
 
-use discovery::Ttl;
 use tokio::time::Instant;
 
 use crate::{
-    call::Etcd,
-    error::{CallError, EtcdError},
+    error::CallError,
     failure::{Failure, FailureClass},
 };
 
@@ -80,6 +78,11 @@ impl WriteHealth {
         }
     }
 
+    /// A member has raised an alarm that forbids writes, whether a write was tried or not.
+    pub(crate) fn alarm(&self, error: &CallError) {
+        self.failed(LEASES, error);
+    }
+
     fn failed(&self, place: &str, error: &CallError) {
         // That a lease or key is not as expected is what was asked.
         if matches!(error, CallError::Contended) || error.class() == FailureClass::Answer {
@@ -121,35 +124,6 @@ impl WriteTrouble {
     fn counts(&self, now: Instant) -> bool {
         let goes_on = self.failures > 1 && now.saturating_duration_since(self.since) >= PASSES_WITHIN;
         self.lasts() || goes_on
-    }
-}
-
-// === impl Etcd ===
-
-impl Etcd {
-    /// How writes go.
-    pub fn writes(&self) -> &WriteHealth {
-        &self.writes
-    }
-
-    /// Looks whether etcd writes again: grants a lease and gives it back, two entries in its log.
-    ///
-    /// # Errors
-    ///
-    /// [`EtcdError::Probe`]; noted in [`Etcd::writes`], too.
-    pub async fn probe_writes(&self) -> Result<(), EtcdError> {
-        let granted = self.grant(Ttl::MIN, self.deadline()).await;
-        granted.map(drop).map_err(|source| EtcdError::Probe { source })
-    }
-
-    /// Looks whether a member has raised an alarm that forbids writes, and notes it in [`Etcd::writes`]. Costs no entry in
-    /// etcd's log. With authentication, newer versions answer only root; then nothing is known.
-    pub async fn look_for_alarms(&self) {
-        for (endpoint, member) in self.status().await.members {
-            let Some(alarm) = member.ok().and_then(|status| status.alarm()) else { continue };
-            self.writes.failed(LEASES, &CallError::Refused { endpoint, source: alarm });
-            return;
-        }
     }
 }
 
