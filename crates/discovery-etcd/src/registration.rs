@@ -119,7 +119,9 @@ impl Etcd {
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(gone_at) = self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)? {
+            if let Some(gone_at) =
+                self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)?
+            {
                 if let Some(lease) = seen.lease {
                     self.tidy(lease);
                 }
@@ -149,7 +151,9 @@ impl Etcd {
         let path = key.key();
         let seen = self.read(&path, deadline).await.map_err(failed)?;
         if let Some(seen) = seen.filter(|seen| gone_at == Revision::default() || seen.modified <= gone_at) {
-            if let Some(revision) = self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)? {
+            if let Some(revision) =
+                self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)?
+            {
                 gone_at = gone_at.max(revision);
             }
             if let Some(lease) = seen.lease {

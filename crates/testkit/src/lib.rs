@@ -6,6 +6,7 @@
 pub mod chaos_proxy;
 pub mod database;
 pub mod etcd;
+pub mod imports;
 pub mod lan;
 mod listening;
 pub mod name_server;
