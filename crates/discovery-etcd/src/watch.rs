@@ -12,6 +12,23 @@
 //!
 //! While etcd cannot be reached the watch keeps trying, and what was told stays true as far as anybody knows;
 //! [`WatchHealth`] says how old it is.
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`change`], [`health`] | what a watch tells, and how it is |
+//! | [`engine`] | the three phases |
+//! | [`stream`], [`progress_monitor`] | one watch stream and its responses; a member that has gone silent |
+//! | [`mirror`], [`reconcile`] | what etcd is known to hold; the regular comparison with a complete list |
+//! | [`settings_watch`] | the same for settings, which are few |
+
+pub(crate) mod change;
+mod engine;
+pub(crate) mod health;
+mod mirror;
+mod progress_monitor;
+mod reconcile;
+pub(crate) mod settings_watch;
+mod stream;
 
 use std::{
     fmt,
@@ -25,10 +42,12 @@ use futures::{
 };
 
 use crate::{
-    call::Etcd,
-    watch_change::{Change, WatchOptions},
-    watch_engine::Engine,
-    watch_health::WatchHealth,
+    client::etcd::Etcd,
+    watch::{
+        change::{Change, WatchOptions},
+        engine::Engine,
+        health::WatchHealth,
+    },
 };
 
 /// An endless stream of changes: a list first, then what happens. Never ends, never fails.

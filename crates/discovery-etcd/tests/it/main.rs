@@ -7,6 +7,7 @@ mod claim;
 mod follower;
 mod full;
 mod keep_alive;
+mod layout;
 mod members;
 mod parts;
 mod registration;

@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::options::{ConfigError, EtcdOptions, Settings};
+use crate::client::options::{ConfigError, EtcdOptions, Settings};
 
 /// Thousands of calls may fail at the same time; the files are looked at once in this time.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);

@@ -2,7 +2,10 @@
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision};
 
-use crate::{call::Etcd, cas::Current, error::EtcdError};
+use crate::{
+    client::{error::EtcdError, etcd::Etcd},
+    keys::compare_and_swap::Current,
+};
 
 /// An instance's key as etcd holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,10 @@ use etcd_client::{Client, EventType, WatchOptions, WatchResponse, WatchStream};
 use service_kit::{backoff::Backoff, chain};
 use tokio::time::{sleep, timeout};
 
-use crate::{call::Etcd, failure::Failure, member::Parts, settings::Setting};
+use crate::{
+    client::{etcd::Etcd, failure::Failure, member::Parts},
+    keys::settings::Setting,
+};
 
 /// How long nothing may be heard before everything is listed again.
 const SILENCE: Duration = Duration::from_secs(5);

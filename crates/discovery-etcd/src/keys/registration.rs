@@ -3,11 +3,12 @@
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl};
 
 use crate::{
-    call::Etcd,
-    cas::Current,
-    error::{CallError, EtcdError},
-    failure::{Failure, FailureClass},
-    holder::Held,
+    client::{
+        error::{CallError, EtcdError},
+        etcd::Etcd,
+        failure::{Failure, FailureClass},
+    },
+    keys::{compare_and_swap::Current, holder::Held},
 };
 
 /// How often [`Etcd::leave`] looks at the key: twice when nothing else writes it.

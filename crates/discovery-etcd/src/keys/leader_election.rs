@@ -8,7 +8,10 @@
 use discovery::{LeaseId, Revision, Ttl};
 use etcd_client::{PutOptions, TxnOp};
 
-use crate::{call::Etcd, cas::Outcome, error::EtcdError};
+use crate::{
+    client::{error::EtcdError, etcd::Etcd},
+    keys::compare_and_swap::Outcome,
+};
 
 // === impl Etcd ===
 

@@ -12,11 +12,9 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    call::Etcd,
-    decode::Range,
-    error::EtcdError,
-    mirror::{Event, Mirror, Touched, touch_event},
-    snapshot::Snapshot,
+    client::{error::EtcdError, etcd::Etcd},
+    keys::{decode::Range, snapshot::Snapshot},
+    watch::mirror::{Event, Mirror, Touched, touch_event},
 };
 
 /// Where a comparison is.
@@ -115,7 +113,7 @@ impl Reconcile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decode::Entry, options::EtcdOptions};
+    use crate::{client::options::EtcdOptions, keys::decode::Entry};
 
     fn entry(path: &str, modified: i64) -> Entry {
         let key = format!("service/{path}").into_bytes();

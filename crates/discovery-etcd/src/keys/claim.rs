@@ -9,11 +9,15 @@ use etcd_client::{PutOptions, TxnOp};
 use tokio::time::Instant;
 
 use crate::{
-    call::Etcd,
-    cas::Outcome,
-    error::{CallError, EtcdError},
-    holder::Held,
-    registration::{Registration, check},
+    client::{
+        error::{CallError, EtcdError},
+        etcd::Etcd,
+    },
+    keys::{
+        compare_and_swap::Outcome,
+        holder::Held,
+        registration::{Registration, check},
+    },
 };
 
 /// What a claim came to.

@@ -4,7 +4,7 @@ use discovery::Revision;
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use crate::{call::Etcd, failure::Failure, member::Member};
+use crate::client::{etcd::Etcd, failure::Failure, member::Member};
 
 /// The cluster as its members describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]

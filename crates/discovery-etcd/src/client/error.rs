@@ -1,6 +1,6 @@
 use discovery::{FieldError, InstanceKey, LeaseId, SettingKey};
 
-use crate::failure::{Failure, FailureClass};
+use crate::client::failure::{Failure, FailureClass};
 
 /// What could not be done in etcd.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

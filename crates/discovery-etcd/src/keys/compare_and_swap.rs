@@ -9,9 +9,9 @@ use discovery::{InstanceKey, LeaseId, Revision, dialect};
 use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::Instant;
 
-use crate::{
-    call::Etcd,
+use crate::client::{
     error::{CallError, prefix},
+    etcd::Etcd,
     member::Parts,
 };
 

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use discovery::{FieldError, InstanceKey, Override, Registered, Revision, ServiceName, Update};
 
 use crate::{
-    decode::{Entry, Range, Unreadable, instance_key, override_key, policy_key},
-    snapshot::Snapshot,
-    watch_change::{OverrideUpdate, PolicyUpdate},
+    keys::{
+        decode::{Entry, Range, Unreadable, instance_key, override_key, policy_key},
+        snapshot::Snapshot,
+    },
+    watch::change::{OverrideUpdate, PolicyUpdate},
 };
 
 /// A copy of all ranges, as of the last list or event.

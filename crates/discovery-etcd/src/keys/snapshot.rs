@@ -6,11 +6,13 @@ use discovery::{InstanceKey, Override, Registered, Revision, ServiceName};
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::{
-    call::Etcd,
-    decode::{Entry, Range, Unreadable},
-    error::{CallError, EtcdError},
-    failure::Failure,
-    member::Parts,
+    client::{
+        error::{CallError, EtcdError},
+        etcd::Etcd,
+        failure::Failure,
+        member::Parts,
+    },
+    keys::decode::{Entry, Range, Unreadable},
 };
 
 /// What is in etcd at one revision. A watch from the next revision on misses nothing and repeats nothing.

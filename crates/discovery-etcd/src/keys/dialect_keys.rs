@@ -22,12 +22,16 @@ use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::Instant;
 
 use crate::{
-    call::Etcd,
-    cas::{Current, Outcome, current},
-    error::{CallError, EtcdError, prefix},
-    failure::Failure,
-    member::Parts,
-    overrides,
+    client::{
+        error::{CallError, EtcdError, prefix},
+        etcd::Etcd,
+        failure::Failure,
+        member::Parts,
+    },
+    keys::{
+        compare_and_swap::{Current, Outcome, current},
+        overrides,
+    },
 };
 
 /// What an instance looks like in the dialects that are written.

@@ -12,15 +12,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    call::Etcd,
-    decode::Range,
-    failure::Failure,
-    mirror::{Changes, Event, Mirror},
-    pulse::{Due, Pulse},
-    reconcile::{Reconcile, Verdict},
-    watch_change::{Change, WatchOptions},
-    watch_health::{ResyncCause, WatchHealth},
-    watch_stream::{self, Said},
+    client::{etcd::Etcd, failure::Failure},
+    keys::decode::Range,
+    watch::{
+        change::{Change, WatchOptions},
+        health::{ResyncCause, WatchHealth},
+        mirror::{Changes, Event, Mirror},
+        progress_monitor::{Due, Pulse},
+        reconcile::{Reconcile, Verdict},
+        stream::{self, Said},
+    },
 };
 
 /// Everything that a watch remembers between two changes.
@@ -132,7 +133,7 @@ impl Engine {
         let order = self.etcd.order();
         let index = order[0];
         let member = &self.etcd.members[index];
-        let opened = timeout(self.etcd.attempt(), watch_stream::open(member, self.listed)).await;
+        let opened = timeout(self.etcd.attempt(), stream::open(member, self.listed)).await;
         match opened.unwrap_or(Err(Failure::Silent)) {
             Ok(stream) => {
                 debug!(endpoint = member.endpoint, revision = %self.listed, "watching");
@@ -197,7 +198,7 @@ impl Engine {
         let now = Instant::now();
         connection.pulse.heard();
         // The header's revision is etcd's, and may be ahead of what has been sent to us.
-        let (_, said) = watch_stream::read(response, self.listed);
+        let (_, said) = stream::read(response, self.listed);
         let mut revision = self.listed;
         let changes = match said {
             Said::Lost(cause, text) => return Err((cause, text)),

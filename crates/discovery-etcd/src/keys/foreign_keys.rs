@@ -5,7 +5,10 @@
 use discovery::{Instance, InstanceKey, LeaseId, Revision};
 use etcd_client::{GetOptions, PutOptions, TxnOp};
 
-use crate::{call::Etcd, cas::Outcome, error::EtcdError, failure::Failure, member::Parts, registration::check};
+use crate::{
+    client::{error::EtcdError, etcd::Etcd, failure::Failure, member::Parts},
+    keys::{compare_and_swap::Outcome, registration::check},
+};
 
 /// More keys than these below one prefix are not looked at.
 const LISTED_MAX: i64 = 10_000;

@@ -6,7 +6,7 @@
 //! etcd compares one password at a time.
 //!
 //! A log-in that was refused is not repeated at once: for a growing while, calls get the same refusal without etcd being
-//! asked. A changed password file ends that, because members get new clients then ([`crate::access`]).
+//! asked. A changed password file ends that, because members get new clients then ([`crate::client::access`]).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::failure::Failure;
+use crate::client::failure::Failure;
 
 /// The longest that a log-in may take: bcrypt at cost 15 on a slow machine.
 const LOGIN_MAX: Duration = Duration::from_secs(10);

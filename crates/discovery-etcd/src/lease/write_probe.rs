@@ -3,9 +3,9 @@
 
 use discovery::Ttl;
 
-use crate::{
-    call::Etcd,
+use crate::client::{
     error::{CallError, EtcdError},
+    etcd::Etcd,
 };
 
 // === impl Etcd ===

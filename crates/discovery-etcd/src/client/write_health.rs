@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{
+use crate::client::{
     error::CallError,
     failure::{Failure, FailureClass},
 };

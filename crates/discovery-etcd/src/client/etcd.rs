@@ -10,13 +10,13 @@ use discovery::dialect::Dialects;
 use etcd_client::Client;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::{
+use crate::client::{
     access::Access,
     error::CallError,
     failure::{Failure, FailureClass},
     member::{Member, Members},
+    member_order::Roster,
     options::{ConfigError, EtcdOptions},
-    roster::Roster,
     write_health::WriteHealth,
 };
 

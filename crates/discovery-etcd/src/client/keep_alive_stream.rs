@@ -18,7 +18,7 @@ use discovery::LeaseId;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
-use crate::failure::Failure;
+use crate::client::failure::Failure;
 
 /// How many streams one member gets: enough that one stalled lease delays few others.
 const LANES: usize = 8;

@@ -9,7 +9,7 @@ use std::{
 use etcd_client::{Client, KvClient, LeaseClient, WatchClient};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::{access::Access, failure::Failure, lane::Lanes, login::Login};
+use crate::client::{access::Access, failure::Failure, keep_alive_stream::Lanes, login::Login};
 
 /// Responses may be larger than gRPC's 4 MiB: a list of ten thousand instances, or one transaction that touches as many.
 const RESPONSE_MAX_BYTES: usize = 256 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use discovery::{InstanceKey, Override, Revision, ServiceName, Update};
 
-use crate::{decode::Unreadable, watch_health::ResyncCause};
+use crate::{keys::decode::Unreadable, watch::health::ResyncCause};
 
 /// How a watch behaves. The defaults are what the suite promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,12 @@ use discovery::{Incarnation, InstanceKey, Override, Revision};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
 use crate::{
-    call::Etcd,
-    cas::Current,
-    error::{CallError, EtcdError},
-    member::Parts,
+    client::{
+        error::{CallError, EtcdError},
+        etcd::Etcd,
+        member::Parts,
+    },
+    keys::compare_and_swap::Current,
 };
 
 /// How often [`Etcd::delete_override_of`] looks at the key: twice when nothing else writes it.

@@ -8,11 +8,11 @@ use std::{
 use discovery::LeaseId;
 use etcd_client::Client;
 
-use crate::{
-    call::Etcd,
+use crate::client::{
     error::EtcdError,
+    etcd::Etcd,
     failure::Failure,
-    lane::Opened,
+    keep_alive_stream::Opened,
     member::{Member, Parts},
 };
 

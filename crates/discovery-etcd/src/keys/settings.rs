@@ -4,11 +4,13 @@ use discovery::{CONFIG_PREFIX, Revision, SettingKey};
 use etcd_client::{GetOptions, GetResponse, KeyValue, TxnOp};
 
 use crate::{
-    call::Etcd,
-    cas::Outcome,
-    error::{CallError, EtcdError},
-    failure::Failure,
-    member::Parts,
+    client::{
+        error::{CallError, EtcdError},
+        etcd::Etcd,
+        failure::Failure,
+        member::Parts,
+    },
+    keys::compare_and_swap::Outcome,
 };
 
 /// How often a write without a condition starts again because somebody else wrote in between.

@@ -4,11 +4,12 @@ use discovery::Revision;
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 
 use crate::{
-    decode::{Entry, Range},
-    failure::Failure,
-    member::{Member, Parts},
-    mirror::Event,
-    watch_health::ResyncCause,
+    client::{
+        failure::Failure,
+        member::{Member, Parts},
+    },
+    keys::decode::{Entry, Range},
+    watch::{health::ResyncCause, mirror::Event},
 };
 
 /// What one response of the stream says.

@@ -1,0 +1,10 @@
+//! The rooms of the crate only look down.
+
+/// The rooms from the ground up, and what each may import.
+const MAY_IMPORT: [(&str, &[&str]); 4] =
+    [("client", &[]), ("lease", &["client"]), ("keys", &["client"]), ("watch", &["client", "keys"])];
+
+#[test]
+fn rooms_only_look_down() {
+    testkit::imports::assert_layout(env!("CARGO_MANIFEST_DIR"), &MAY_IMPORT);
+}
