@@ -1,19 +1,20 @@
-//! The commands, their options, and `main`.
+//! The commands, and `main`. Their options stand beside them.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable};
-use discovery::{InstanceId, ServiceName};
-use service_kit::{config::EXIT_USAGE, duration, private_files};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
+use service_kit::{config::EXIT_USAGE, private_files};
 
 use crate::{
-    access::TrustOptions,
     drain, explain,
     hint::Hint,
     ls,
-    places::{DataOption, Given},
-    registries::RegistryOptions,
-    status, tether, up, watch,
+    places::Given,
+    status,
+    tether::{self, TetherOptions},
+    up,
+    up_options::UpOptions,
+    watch,
 };
 
 /// Muster: service discovery on etcd.
@@ -37,99 +38,10 @@ enum Command {
     /// Says why the gateway sends the requests of a service where it sends them.
     Explain(explain::ExplainOptions),
     /// Takes an instance out of rotation without ending it, or puts it back.
-    Drain(DrainOptions),
+    Drain(drain::DrainOptions),
     /// Becomes another program that ends with this one's parent.
     #[command(hide = true)]
     Tethered(TetherOptions),
-}
-
-/// Options of `muster up`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct UpOptions {
-    /// The folder for everything that is kept: etcd, users, mails, the gateway's table, muster.json.
-    #[arg(long, env = "MUSTER_DATA", default_value = "data", value_name = "FOLDER")]
-    pub(crate) data: PathBuf,
-    /// Where registry, balance, mail and userlist are; by default beside muster itself.
-    #[arg(long, env = "MUSTER_BIN_DIR", value_name = "FOLDER")]
-    pub(crate) bin_dir: Option<PathBuf>,
-    /// The etcd program: a name that is looked for on PATH, or a path.
-    #[arg(long, env = "MUSTER_ETCD", default_value = "etcd", value_name = "PROGRAM")]
-    pub(crate) etcd: PathBuf,
-    /// What the etcd members log.
-    #[arg(long, env = "MUSTER_ETCD_LOG", value_enum, default_value_t)]
-    pub(crate) etcd_log: EtcdLogLevel,
-    /// How long each step of the end may take before what is left is killed.
-    #[arg(long, default_value = "20s", value_parser = duration::parse_positive, value_name = "DURATION")]
-    pub(crate) grace: Duration,
-    /// How long to wait for everything to be ready before saying what is not.
-    #[arg(long, default_value = "30s", value_parser = duration::parse_positive, value_name = "DURATION")]
-    pub(crate) ready_within: Duration,
-}
-
-/// How much of etcd's log is shown. `info` is a page for every start, so the default is `warn`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EtcdLogLevel {
-    /// Everything.
-    Debug,
-    /// What etcd does.
-    Info,
-    /// What etcd worries about.
-    #[default]
-    Warn,
-    /// What fails.
-    Error,
-}
-
-/// Options of `muster drain`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DrainOptions {
-    #[command(flatten)]
-    pub(crate) registries: RegistryOptions,
-    #[command(flatten)]
-    pub(crate) trust: TrustOptions,
-    #[command(flatten)]
-    pub(crate) data: DataOption,
-    /// Puts the instance back into rotation.
-    #[arg(long)]
-    pub(crate) undo: bool,
-    /// Why, for readers of the list.
-    #[arg(long, value_name = "TEXT", conflicts_with = "undo")]
-    pub(crate) reason: Option<String>,
-    /// Who says so.
-    #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
-    pub(crate) author: Option<String>,
-    /// Holds on when the instance ends: the next holder of its id is drained, too, until it is taken back.
-    #[arg(long, conflicts_with = "undo")]
-    pub(crate) outlives: bool,
-    /// The service.
-    pub(crate) service: ServiceName,
-    /// The instance, as `muster ls` shows it.
-    pub(crate) instance: InstanceId,
-}
-
-/// Options of the hidden command that [`tether`] is about.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct TetherOptions {
-    /// The process with which to end.
-    #[arg(long)]
-    pub(crate) parent: i32,
-    /// The program and its arguments.
-    #[arg(last = true, required = true)]
-    pub(crate) program: Vec<OsString>,
-}
-
-// === impl EtcdLogLevel ===
-
-impl EtcdLogLevel {
-    /// As etcd's `--log-level` wants it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
 }
 
 /// Runs the command that the process's arguments ask for.

@@ -15,10 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    environment::{Environment, is_given},
-    log_prefix::LogPrefix,
-};
+use crate::{environment::Environment, log_prefix::LogPrefix, screen::is_coloured};
 
 /// How many lines may wait for a slow terminal.
 const WAITING_MAX: usize = 10_000;
@@ -143,24 +140,9 @@ fn write_all(lines: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
     }
 }
 
-/// Colours are for terminals that know them, and for people who have not said no (<https://no-color.org>).
-pub(crate) fn is_coloured(is_terminal: bool, environment: &Environment) -> bool {
-    let is_dumb = environment.get(std::ffi::OsStr::new("TERM")).is_some_and(|term| term == "dumb");
-    is_terminal && !is_dumb && !is_given(environment, "NO_COLOR")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::sample;
-
-    #[test]
-    fn colours_are_for_terminals_whose_owner_does_not_object() {
-        assert!(is_coloured(true, &sample(&[("TERM", "xterm"), ("NO_COLOR", "")])));
-        assert!(!is_coloured(false, &sample(&[])));
-        assert!(!is_coloured(true, &sample(&[("NO_COLOR", "1")])));
-        assert!(!is_coloured(true, &sample(&[("TERM", "dumb")])));
-    }
 
     fn console(lines_max: usize) -> (Console, Receiver<Message>) {
         let (sender, receiver) = sync_channel(lines_max);

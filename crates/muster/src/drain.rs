@@ -1,9 +1,42 @@
 //! `muster drain`: an operator's word about an instance, until it is taken back or that instance has ended.
 
+use discovery::{InstanceId, ServiceName};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{cli::DrainOptions, places::Given, screen};
+use crate::{
+    access::TrustOptions,
+    places::{DataOption, Given},
+    registries::RegistryOptions,
+    screen,
+};
+
+/// Options of `muster drain`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DrainOptions {
+    #[command(flatten)]
+    registries: RegistryOptions,
+    #[command(flatten)]
+    trust: TrustOptions,
+    #[command(flatten)]
+    data: DataOption,
+    /// Puts the instance back into rotation.
+    #[arg(long)]
+    undo: bool,
+    /// Why, for readers of the list.
+    #[arg(long, value_name = "TEXT", conflicts_with = "undo")]
+    reason: Option<String>,
+    /// Who says so.
+    #[arg(long, env = "USER", hide_env_values = true, value_name = "NAME")]
+    author: Option<String>,
+    /// Holds on when the instance ends: the next holder of its id is drained, too, until it is taken back.
+    #[arg(long, conflicts_with = "undo")]
+    outlives: bool,
+    /// The service.
+    service: ServiceName,
+    /// The instance, as `muster ls` shows it.
+    instance: InstanceId,
+}
 
 /// Says it, and says what that means.
 pub(crate) async fn run(options: &DrainOptions, given: &Given) -> anyhow::Result<()> {

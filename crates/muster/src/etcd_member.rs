@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::cli::EtcdLogLevel;
+use crate::etcd_log_level::EtcdLogLevel;
 
 /// How many members there are. Three is the least that survives the loss of one.
 pub(crate) const MEMBERS: usize = 3;

@@ -13,8 +13,8 @@ use crate::{
     access::TrustOptions,
     gateways::{GatewayOptions, OLD},
     listing::spoken,
-    log_prefix::printable,
     places::{DataOption, Given, shown},
+    printable::printable,
     screen::{self, Look, Screen},
     table::{self, Row},
 };

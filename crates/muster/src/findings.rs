@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::{
     explain::instance,
     listing::{Instance, Instances, OLD, spoken},
-    log_prefix::printable,
     ls::Listed,
+    printable::printable,
 };
 
 /// How bad something is, the worst first.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{board::Known, cli::UpOptions, environment::is_given, hint::quoted, table, topology::Settings};
+use crate::{
+    board::Known, environment::is_given, shell_quote::quoted, table, topology::Settings, up_options::UpOptions,
+};
 
 /// The table and the lines to try.
 pub(crate) fn text(known: &Known, settings: &Settings<'_>, options: &UpOptions) -> String {

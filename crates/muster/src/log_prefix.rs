@@ -1,5 +1,7 @@
 //! `etcd-1     │ …`: which process says a line, in a colour of its own.
 
+use crate::printable::printable;
+
 /// Colours that are readable on dark and on light terminals (SGR codes, ECMA-48). Neighbours differ clearly.
 const COLOURS: [&str; 10] = ["36", "33", "32", "35", "34", "96", "93", "92", "95", "94"];
 
@@ -42,22 +44,6 @@ impl LogPrefix {
 }
 
 const OWN: &str = "muster";
-
-/// The text without anything that a terminal would obey: a log carries what strangers sent.
-pub(crate) fn printable(text: &str) -> String {
-    let text = text.trim_end_matches(['\r', '\n']);
-    if !text.contains(|c: char| c.is_control() && c != '\t') {
-        return text.to_owned();
-    }
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if c.is_control() && c != '\t' {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-        shown
-    })
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
-use crate::{console::is_coloured, environment::Environment};
+use crate::environment::{Environment, is_given};
 
 /// Where there is no terminal that says how wide it is: in a file, a pipe, a ticket.
 const WIDTH: usize = 80;
@@ -85,10 +85,30 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Colours are for terminals that know them, and for people who have not said no (<https://no-color.org>).
+pub(crate) fn is_coloured(is_terminal: bool, environment: &Environment) -> bool {
+    let is_dumb = environment.get(OsStr::new("TERM")).is_some_and(|term| term == "dumb");
+    is_terminal && !is_dumb && !is_given(environment, "NO_COLOR")
+}
+
 #[cfg(test)]
 impl Screen {
     /// Of so many characters, for tests.
     pub(crate) fn sample(width: usize, coloured: bool) -> Self {
         Self { width, height: HEIGHT, coloured }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::sample;
+
+    #[test]
+    fn colours_are_for_terminals_whose_owner_does_not_object() {
+        assert!(is_coloured(true, &sample(&[("TERM", "xterm"), ("NO_COLOR", "")])));
+        assert!(!is_coloured(false, &sample(&[])));
+        assert!(!is_coloured(true, &sample(&[("NO_COLOR", "1")])));
+        assert!(!is_coloured(true, &sample(&[("TERM", "dumb")])));
     }
 }

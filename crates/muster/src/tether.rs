@@ -8,11 +8,22 @@
 //! The signal is SIGTERM: services deregister and etcd closes its files, instead of being cut off. A process that does
 //! not heed it is found by the next `muster up`. On other systems than Linux that is all there is.
 
-use std::{convert::Infallible, os::unix::process::CommandExt as _, path::Path, process::Command};
+use std::{convert::Infallible, ffi::OsString, os::unix::process::CommandExt as _, path::Path, process::Command};
 
 use anyhow::Context as _;
 
-use crate::{cli::TetherOptions, topology::Process};
+use crate::topology::Process;
+
+/// Options of the hidden command that this file is about.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TetherOptions {
+    /// The process with which to end.
+    #[arg(long)]
+    parent: i32,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    program: Vec<OsString>,
+}
 
 /// The command that runs `process` tethered to this process, in a process group of its own: a Ctrl-C at the terminal
 /// reaches `muster` alone, which then ends everything in order.

@@ -3,9 +3,10 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use crate::{
-    cli::EtcdLogLevel,
+    child_environment,
     data::DataFolder,
-    environment::{self, Environment, is_given, set_unless_given},
+    environment::{Environment, is_given, set_unless_given},
+    etcd_log_level::EtcdLogLevel,
     etcd_member::{self, Join},
     ports::Ports,
     programs::Programs,
@@ -87,7 +88,7 @@ impl Settings<'_> {
         let client = self.ports.address(name);
         Process {
             arguments: etcd_member::arguments(name, &self.data.etcd(), client, join, self.etcd_log),
-            environment: environment::of_etcd(self.environment),
+            environment: child_environment::of_etcd(self.environment),
             // Their sockets are relative to it, which also keeps their paths within the 108 bytes that a socket has.
             folder: self.data.etcd(),
             // Answers 200 once there is a leader and this member hears it.
@@ -157,7 +158,7 @@ impl Settings<'_> {
             stage,
             program: program.to_owned(),
             arguments: Vec::new(),
-            environment: environment::of_service(self.environment),
+            environment: child_environment::of_service(self.environment),
             // That of `muster`, so that relative paths in somebody's settings mean what they say.
             folder: ".".into(),
             address,
@@ -227,7 +228,7 @@ mod tests {
             programs: &programs,
             ports: &Ports::choose(&BTreeMap::new(), |_| true).unwrap(),
             data: &data,
-            environment: &environment::sample(variables),
+            environment: &crate::environment::sample(variables),
             etcd_log: EtcdLogLevel::Warn,
         };
         settings.processes().into_iter().map(|process| (process.name.clone(), process)).collect()

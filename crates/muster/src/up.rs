@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     board::{Board, Condition, Entry},
-    cli::{EtcdLogLevel, UpOptions},
+    child_environment,
     console::Console,
     data::DataFolder,
-    environment::{self, Environment},
+    environment::Environment,
+    etcd_log_level::EtcdLogLevel,
     greeting, leftovers,
     ports::{HeldPorts, Ports, USUAL},
     programs::Programs,
@@ -29,6 +30,7 @@ use crate::{
     suite::Suite,
     supervisor::Shared,
     topology::Settings,
+    up_options::UpOptions,
 };
 
 /// Why the suite ends.
@@ -92,7 +94,7 @@ fn announce(settings: &Settings<'_>, console: &Console) {
     for (of, usual, port) in settings.ports.moved() {
         console.say(&format!("port {usual} is taken: {of} uses {port} instead"));
     }
-    let not_used = environment::not_used(settings.environment);
+    let not_used = child_environment::not_used(settings.environment);
     if !not_used.is_empty() {
         console.say(&format!("not used here, because every process gets its own: {}", not_used.join(", ")));
     }
