@@ -63,7 +63,7 @@ fn a_circle_of_folders_is_one_without_a_circle_of_files() {
 #[test]
 fn a_reexport_leads_to_where_the_thing_is() {
     let imports = crate_of(&[
-        ("lib.rs", "pub use client::Etcd;"),
+        ("lib.rs", "mod client; mod watch; pub use client::Etcd;"),
         ("client.rs", "mod etcd; pub(crate) use etcd::Handle as Etcd;"),
         ("client/etcd.rs", "pub struct Handle;"),
         ("watch.rs", "fn watch() { vec![crate::Etcd::new()]; }"),
