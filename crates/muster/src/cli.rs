@@ -6,14 +6,13 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder
 use service_kit::{config::EXIT_USAGE, private_files};
 
 use crate::{
-    drain, explain,
-    hint::Hint,
-    ls,
-    places::Given,
-    status,
-    tether::{self, TetherOptions},
-    up,
-    up_options::UpOptions,
+    client::{hint::Hint, places::Given},
+    drain, explain, ls, status,
+    up::{
+        self,
+        options::UpOptions,
+        parent_death::{self, TetherOptions},
+    },
     watch,
 };
 
@@ -59,7 +58,7 @@ pub fn main() -> ExitCode {
         }
     };
     if let Command::Tethered(options) = &cli.command {
-        return fail(&tether::become_tethered(options));
+        return fail(&parent_death::become_tethered(options));
     }
     service_kit::config::misspelt::<Cli>().iter().for_each(|hint| say(hint));
     // One thread: on Linux a child is tethered to the thread that started it, and this one lives as long as the process.

@@ -5,10 +5,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    access::TrustOptions,
-    places::{DataOption, Given},
-    registries::RegistryOptions,
-    screen,
+    client::{
+        access::TrustOptions,
+        places::{DataOption, Given},
+        registries::RegistryOptions,
+    },
+    terminal::screen,
 };
 
 /// Options of `muster drain`.

@@ -10,13 +10,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    access::TrustOptions,
-    gateways::{GatewayOptions, OLD},
+    client::{
+        access::TrustOptions,
+        gateways::{GatewayOptions, OLD},
+        places::{DataOption, Given, shown},
+    },
     listing::spoken,
-    places::{DataOption, Given, shown},
-    printable::printable,
-    screen::{self, Look, Screen},
-    table::{self, Row},
+    terminal::{
+        printable::printable,
+        screen::{self, Look, Screen},
+        table::{self, Row},
+    },
 };
 
 /// Options of `muster explain`.

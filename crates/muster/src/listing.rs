@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{printable::printable, screen::Look};
+use crate::terminal::{printable::printable, screen::Look};
 
 /// A registry that has not heard of etcd for longer than this shows what was, not what is.
 pub(crate) const OLD: Duration = Duration::from_secs(3);

@@ -13,12 +13,16 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::{
-    access::TrustOptions,
+    client::{
+        access::TrustOptions,
+        places::{DataOption, Given, shown},
+        registries::{Registries, RegistryOptions, Told, Untold},
+    },
     listing::{Gone, Instance, Instances, OLD, Services, spoken},
-    places::{DataOption, Given, shown},
-    registries::{Registries, RegistryOptions, Told, Untold},
-    screen::{self, Look, Screen},
-    table::{self, Row},
+    terminal::{
+        screen::{self, Look, Screen},
+        table::{self, Row},
+    },
 };
 
 /// Options of `muster ls`.

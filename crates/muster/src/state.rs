@@ -5,6 +5,8 @@
 //! `drain`, which find a suite whose ports have moved; and the next `muster up`, which takes the ports again and ends processes
 //! that were left behind.
 
+pub(crate) mod process_id;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -13,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::process_id::ProcessId;
+use crate::state::process_id::ProcessId;
 
 /// The file.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,6 +6,8 @@
 //! | 1 | something is wrong: the first lines say what |
 //! | 2 | nothing is known to be wrong, but something that was asked does not tell, or nothing answers at all |
 
+mod findings;
+
 use std::process::ExitCode;
 
 use discovery_etcd::{Etcd, EtcdOptions};
@@ -15,14 +17,18 @@ use reqwest::Url;
 use serde_json::json;
 
 use crate::{
-    access::{Asker, PATIENCE, TrustOptions},
-    findings::{Finding, GatewayFacts, Heard, Severity, of_etcd, of_gateway, of_registry, of_services},
-    gateways::{GatewayOptions, Gateways},
+    client::{
+        access::{Asker, PATIENCE, TrustOptions},
+        gateways::{GatewayOptions, Gateways},
+        places::{DataOption, ETCD, Given, Origin, shown},
+        registries::{RegistryOptions, Untold, below},
+    },
     ls,
-    places::{DataOption, ETCD, Given, Origin, shown},
-    registries::{RegistryOptions, Untold, below},
-    screen::{self, Look, Screen},
-    table,
+    status::findings::{Finding, GatewayFacts, Heard, Severity, of_etcd, of_gateway, of_registry, of_services},
+    terminal::{
+        screen::{self, Look, Screen},
+        table,
+    },
 };
 
 /// Options of `muster status`.

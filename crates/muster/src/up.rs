@@ -2,6 +2,42 @@
 //!
 //! It reads top to bottom: what was asked → the folder, ours alone → what an earlier run left → ports → what runs → start →
 //! ready → a signal → stop in order.
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`options`] | the options of the command |
+//! | [`data_folder`] | the one folder in which everything lies, and the lock that gives it to one `muster up` at a time |
+//! | [`stale_processes`] | processes that a killed `muster up` left behind |
+//! | [`programs`], [`ports`] | the service binaries and etcd, or how to get them; the usual ports, or free ones |
+//! | [`topology`], [`child_environment`], [`mod@etcd`] | what runs: programs, arguments, environment. Pure |
+//! | [`parent_death`] | a child that ends when `muster` does, however `muster` ends |
+//! | [`child`] | one life of one process |
+//! | [`supervisor`], [`restart_policy`], [`readiness`] | keeps one process running; when to give up (pure); whether it answers |
+//! | [`process_table`], [`suite`] | what is known about each process; starting and stopping all in order |
+//! | [`state_writer`], [`signals`] | writes that to `muster.json`; what asks for the end |
+//! | [`console`], [`log_prefix`] | `mail-1 │ …`, without ever waiting for a slow terminal |
+//! | [`banner`] | what runs where, and what to try |
+
+mod banner;
+mod child;
+mod child_environment;
+mod console;
+mod data_folder;
+mod etcd;
+mod log_prefix;
+pub(crate) mod options;
+pub(crate) mod parent_death;
+mod ports;
+mod process_table;
+mod programs;
+mod readiness;
+mod restart_policy;
+mod signals;
+mod stale_processes;
+mod state_writer;
+mod suite;
+mod supervisor;
+mod topology;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,23 +50,22 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    board::{Board, Condition, Entry},
-    child_environment,
-    console::Console,
-    data::DataFolder,
     environment::Environment,
-    etcd_log_level::EtcdLogLevel,
-    greeting, leftovers,
-    ports::{HeldPorts, Ports, USUAL},
-    programs::Programs,
-    readiness::Prober,
-    recorder,
-    signals::Signals,
     state::{Phase, State},
-    suite::Suite,
-    supervisor::Shared,
-    topology::Settings,
-    up_options::UpOptions,
+    up::{
+        console::Console,
+        data_folder::DataFolder,
+        etcd::log_level::EtcdLogLevel,
+        options::UpOptions,
+        ports::{HeldPorts, Ports, USUAL},
+        process_table::{Board, Condition, Entry},
+        programs::Programs,
+        readiness::Prober,
+        signals::Signals,
+        suite::Suite,
+        supervisor::Shared,
+        topology::Settings,
+    },
 };
 
 /// Why the suite ends.
@@ -52,7 +87,7 @@ pub(crate) async fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
 
     let last = State::read(data.path());
     if let Some(last) = &last {
-        leftovers::stop(last, &console).await;
+        stale_processes::stop(last, &console).await;
     }
     let mut held = HeldPorts::default();
     let ports = Ports::choose(&last.map(|last| last.ports).unwrap_or_default(), |port| held.take(port))?;
@@ -74,7 +109,7 @@ pub(crate) async fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
         is_quiet: !matches!(options.etcd_log, EtcdLogLevel::Debug | EtcdLogLevel::Info),
         force: CancellationToken::new(),
     });
-    let recorder = recorder::start(&shared, &settings);
+    let recorder = state_writer::start(&shared, &settings);
     let mut suite = Suite::new(Arc::clone(&shared), held);
 
     let end = tokio::select! {
@@ -121,7 +156,7 @@ async fn operate(
         let is_given_up = |entry: &Entry| matches!(entry.condition, Condition::GivenUp(_));
         known.processes.iter().all(Entry::is_settled) && known.processes.iter().any(is_given_up)
     });
-    let greet = || shared.console.plain(&greeting::text(&shared.board.now(), settings, options));
+    let greet = || shared.console.plain(&banner::text(&shared.board.now(), settings, options));
     let operate = async {
         let is_ready = tokio::select! {
             () = &mut ready => true,

@@ -3,6 +3,8 @@
 //! It follows etcd itself and not a registry: etcd is the truth, tells within milliseconds, and tells every change,
 //! where asking a registry now and then would miss whatever came and went in between.
 
+mod shown;
+
 use std::{
     pin::pin,
     time::{Duration, SystemTime},
@@ -15,9 +17,9 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
-    places::{DataOption, ETCD, Given},
-    screen::{Look, Screen},
-    shown::Shown,
+    client::places::{DataOption, ETCD, Given},
+    terminal::screen::{Look, Screen},
+    watch::shown::Shown,
 };
 
 /// A short interruption is nobody's business: everything is listed again at another member, and what differs is printed.

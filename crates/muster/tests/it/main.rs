@@ -5,6 +5,7 @@
 mod command_line;
 mod end;
 mod etcd_members;
+mod layout;
 mod start;
 mod suite;
 mod supervision;

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 
 use crate::{
-    process_id::ProcessId,
-    state::{Phase, ProcessState},
-    topology::{Process, Stage},
+    state::{Phase, ProcessState, process_id::ProcessId},
+    up::topology::{Process, Stage},
 };
 
 /// The one place for it. Written by the supervisors; read by whoever waits, and by the writer of `muster.json`.

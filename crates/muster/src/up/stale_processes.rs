@@ -1,6 +1,6 @@
 //! Ends what a `muster up` left behind that was itself killed.
 //!
-//! On Linux children end with it ([`crate::tether`]), so there is rarely anything to do; but one that was frozen, or
+//! On Linux children end with it ([`crate::up::parent_death`]), so there is rarely anything to do; but one that was frozen, or
 //! that takes its time, may still hold its port and, if it is etcd, its folder.
 
 use std::time::Duration;
@@ -8,7 +8,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::{console::Console, process_id::ProcessId, state::State};
+use crate::{
+    state::{State, process_id::ProcessId},
+    up::console::Console,
+};
 
 /// How long a process may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(5);

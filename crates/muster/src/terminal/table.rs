@@ -1,6 +1,6 @@
 //! Text in columns.
 
-use crate::screen::{Look, Screen};
+use crate::terminal::screen::{Look, Screen};
 
 /// A last column narrower than this is not worth reading: its text goes below the line instead.
 const TEXT_MIN: usize = 24;

@@ -6,14 +6,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    board::{Board, Condition},
-    child::{Child, describe},
-    console::Console,
-    etcd_advice,
-    process_id::ProcessId,
-    readiness::Prober,
-    restart::{RestartPolicy, Verdict},
-    topology::{Process, Stage},
+    state::process_id::ProcessId,
+    up::{
+        child::{Child, describe},
+        console::Console,
+        etcd::advice,
+        process_table::{Board, Condition},
+        readiness::Prober,
+        restart_policy::{RestartPolicy, Verdict},
+        topology::{Process, Stage},
+    },
 };
 
 /// What all supervisors share.
@@ -79,7 +81,7 @@ fn give_up(process: &Process, shared: &Shared, how: &str, last_lines: &[String])
         shared.console.child(name, &format!("  {line}"));
     }
     if process.stage == Stage::Etcd {
-        for line in etcd_advice::lines(name, &process.folder.display().to_string(), last_lines) {
+        for line in advice::lines(name, &process.folder.display().to_string(), last_lines) {
             shared.console.say(&line);
         }
     }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use crate::{
-    board::Known, environment::is_given, shell_quote::quoted, table, topology::Settings, up_options::UpOptions,
+    environment::is_given,
+    terminal::{shell_quote::quoted, table},
+    up::{options::UpOptions, process_table::Known, topology::Settings},
 };
 
 /// The table and the lines to try.

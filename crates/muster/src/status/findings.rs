@@ -10,7 +10,7 @@ use crate::{
     explain::instance,
     listing::{Instance, Instances, OLD, spoken},
     ls::Listed,
-    printable::printable,
+    terminal::printable::printable,
 };
 
 /// How bad something is, the worst first.

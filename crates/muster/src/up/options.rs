@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use service_kit::duration;
 
-use crate::etcd_log_level::EtcdLogLevel;
+use crate::up::etcd::log_level::EtcdLogLevel;
 
 /// Options of `muster up`.
 #[derive(Debug, Clone, clap::Args)]

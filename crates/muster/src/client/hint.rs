@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command, parser::ValueSource};
 
-use crate::shell_quote::quoted;
+use crate::terminal::shell_quote::quoted;
 
 /// Options that say what to do this time, and not where.
 const OF_THIS_TIME: [&str; 3] = ["reason", "author", "incarnation"];

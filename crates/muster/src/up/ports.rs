@@ -4,7 +4,7 @@
 //! taken, the port of the last start is tried, then one that looks like the usual one (18080 for 8080), then any.
 //!
 //! The members of etcd need no ports among themselves: they talk over sockets in the data folder
-//! ([`crate::etcd_member`]). A port that etcd remembers and somebody else has taken would keep it from starting.
+//! ([`crate::up::etcd::member`]). A port that etcd remembers and somebody else has taken would keep it from starting.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

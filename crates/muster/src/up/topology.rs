@@ -3,13 +3,17 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use crate::{
-    child_environment,
-    data::DataFolder,
     environment::{Environment, is_given, set_unless_given},
-    etcd_log_level::EtcdLogLevel,
-    etcd_member::{self, Join},
-    ports::Ports,
-    programs::Programs,
+    up::{
+        child_environment,
+        data_folder::DataFolder,
+        etcd::{
+            log_level::EtcdLogLevel,
+            member::{self, Join},
+        },
+        ports::Ports,
+        programs::Programs,
+    },
 };
 
 /// The steps of starting, in their order. The end has an order of its own, see [`Stage::END`].
@@ -75,7 +79,7 @@ impl Settings<'_> {
     /// The processes in the order of starting. Members of etcd join as [`Join::New`].
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut processes: Vec<Process> =
-            (0..etcd_member::MEMBERS).map(|index| self.etcd(&etcd_member::name(index), Join::New)).collect();
+            (0..member::MEMBERS).map(|index| self.etcd(&member::name(index), Join::New)).collect();
         processes.extend(["registry-1", "registry-2"].map(|name| self.registry(name)));
         processes.extend(["mail-1", "mail-2"].map(|name| self.mail(name)));
         processes.extend(["userlist-1", "userlist-2"].map(|name| self.userlist(name)));
@@ -87,7 +91,7 @@ impl Settings<'_> {
     pub(crate) fn etcd(&self, name: &str, join: Join) -> Process {
         let client = self.ports.address(name);
         Process {
-            arguments: etcd_member::arguments(name, &self.data.etcd(), client, join, self.etcd_log),
+            arguments: member::arguments(name, &self.data.etcd(), client, join, self.etcd_log),
             environment: child_environment::of_etcd(self.environment),
             // Their sockets are relative to it, which also keeps their paths within the 108 bytes that a socket has.
             folder: self.data.etcd(),
@@ -184,7 +188,7 @@ impl Settings<'_> {
 
     /// The client side of the etcd members.
     pub(crate) fn etcd_endpoints(&self) -> Vec<String> {
-        (0..etcd_member::MEMBERS).map(|i| format!("http://{}", self.ports.address(&etcd_member::name(i)))).collect()
+        (0..member::MEMBERS).map(|i| format!("http://{}", self.ports.address(&member::name(i)))).collect()
     }
 
     /// The file in which users are, as a URL.

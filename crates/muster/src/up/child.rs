@@ -19,10 +19,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
+use crate::up::{
     console::Console,
-    etcd_log::{self, Line},
-    tether,
+    etcd::log::{self, Line},
+    parent_death,
     topology::{Process, Stage},
 };
 
@@ -59,7 +59,7 @@ impl Child {
     /// # Errors
     /// The system starts no process. That the program itself is missing shows as an exit code and a line of output.
     pub(crate) fn start(process: &Process, console: &Console) -> io::Result<Self> {
-        let mut command = tokio::process::Command::from(tether::command(process));
+        let mut command = tokio::process::Command::from(parent_death::command(process));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let output = Arc::new(Output {
@@ -132,7 +132,7 @@ impl Output {
     fn line(&self, line: &str) {
         let Self { name, console, .. } = self;
         let line = if self.is_etcd {
-            let Some(Line { text, is_aside }) = etcd_log::readable(line) else { return };
+            let Some(Line { text, is_aside }) = log::readable(line) else { return };
             if is_aside {
                 console.aside(name, &text)
             } else {

@@ -12,7 +12,7 @@ use std::{convert::Infallible, ffi::OsString, os::unix::process::CommandExt as _
 
 use anyhow::Context as _;
 
-use crate::topology::Process;
+use crate::up::topology::Process;
 
 /// Options of the hidden command that this file is about.
 #[derive(Debug, Clone, clap::Args)]

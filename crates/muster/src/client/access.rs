@@ -17,7 +17,7 @@ use service_kit::{
     signature::SigningKey,
 };
 
-use crate::{places::shown, printable::printable};
+use crate::{client::places::shown, terminal::printable::printable};
 
 /// How long one answer may take. A registry answers within 2 s even when etcd is gone.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{environment::Environment, log_prefix::LogPrefix, screen::is_coloured};
+use crate::{environment::Environment, terminal::screen::is_coloured, up::log_prefix::LogPrefix};
 
 /// How many lines may wait for a slow terminal.
 const WAITING_MAX: usize = 10_000;

@@ -9,11 +9,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    board::{Condition, Entry},
-    etcd_member::{self, Join, MEMBERS, QUORUM},
-    etcd_rejoin,
+use crate::up::{
+    etcd::{
+        member::{self, Join, MEMBERS, QUORUM},
+        rejoin,
+    },
     ports::HeldPorts,
+    process_table::{Condition, Entry},
     supervisor::{Shared, keep_running},
     topology::{Process, Settings, Stage},
 };
@@ -65,7 +67,7 @@ impl Suite {
     fn start_etcd(&mut self, settings: &Settings<'_>, members: Vec<Process>) -> Vec<String> {
         let folder = settings.data.etcd();
         let (known, new): (Vec<Process>, Vec<Process>) =
-            members.into_iter().partition(|member| etcd_member::has_data(&folder, &member.name));
+            members.into_iter().partition(|member| member::has_data(&folder, &member.name));
         let is_minority_lost = (QUORUM..MEMBERS).contains(&known.len());
         known.into_iter().for_each(|member| self.run(member));
         if is_minority_lost {
@@ -79,8 +81,7 @@ impl Suite {
     async fn rejoin(&mut self, settings: &Settings<'_>, name: &str) {
         self.shared.console.say(&format!("{name} has no data while the other members have: it joins them anew"));
         let endpoints = settings.etcd_endpoints();
-        let prepared =
-            etcd_rejoin::prepare(self.shared.prober.client(), &endpoints, &etcd_member::peer_url(name)).await;
+        let prepared = rejoin::prepare(self.shared.prober.client(), &endpoints, &member::peer_url(name)).await;
         match prepared {
             Ok(()) => self.run(settings.etcd(name, Join::Existing)),
             Err(error) => {

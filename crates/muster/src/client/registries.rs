@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::{
+use crate::client::{
     access::{Asker, TokenOptions, TrustOptions},
     places::{DataOption, Given, Origin, REGISTRY, shown, url},
 };

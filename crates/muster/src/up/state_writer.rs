@@ -5,10 +5,8 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::{
-    process_id::ProcessId,
-    state::{Phase, State},
-    supervisor::Shared,
-    topology::Settings,
+    state::{Phase, State, process_id::ProcessId},
+    up::{supervisor::Shared, topology::Settings},
 };
 
 /// Keeps `muster.json` equal to what is known, until everything has stopped.
@@ -32,7 +30,7 @@ pub(crate) fn start(shared: &Arc<Shared>, settings: &Settings<'_>) -> JoinHandle
         while state.phase != Phase::Stopped && known.changed().await.is_ok() {
             let now = known.borrow_and_update().clone();
             (state.phase, state.ready_after_ms) = (now.phase, now.ready_after_ms);
-            state.processes = now.processes.iter().map(crate::board::Entry::to_state).collect();
+            state.processes = now.processes.iter().map(crate::up::process_table::Entry::to_state).collect();
             let written = state.write(&data);
             if let Err(error) = &written
                 && !is_failing

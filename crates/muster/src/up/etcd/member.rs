@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::etcd_log_level::EtcdLogLevel;
+use crate::up::etcd::log_level::EtcdLogLevel;
 
 /// How many members there are. Three is the least that survives the loss of one.
 pub(crate) const MEMBERS: usize = 3;
@@ -27,7 +27,7 @@ pub(crate) const QUORUM: usize = MEMBERS / 2 + 1;
 pub(crate) enum Join {
     /// All members start together for the first time.
     New,
-    /// The others know it already, see [`crate::etcd_rejoin`].
+    /// The others know it already, see [`crate::up::etcd::rejoin`].
     Existing,
 }
 

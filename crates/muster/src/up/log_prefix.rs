@@ -1,6 +1,6 @@
 //! `etcd-1     │ …`: which process says a line, in a colour of its own.
 
-use crate::printable::printable;
+use crate::terminal::printable::printable;
 
 /// Colours that are readable on dark and on light terminals (SGR codes, ECMA-48). Neighbours differ clearly.
 const COLOURS: [&str; 10] = ["36", "33", "32", "35", "34", "96", "93", "92", "95", "94"];

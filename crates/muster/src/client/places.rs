@@ -17,7 +17,7 @@ use anyhow::bail;
 use clap::{ArgMatches, parser::ValueSource};
 use reqwest::Url;
 
-use crate::{hint::Hint, state::State};
+use crate::{client::hint::Hint, state::State};
 
 /// The data folder of `muster up`, for its addresses.
 #[derive(Debug, Clone, clap::Args)]

@@ -7,7 +7,7 @@ use http::Method;
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::{
+use crate::client::{
     access::{Asker, TokenOptions, TrustOptions},
     places::{ADMIN, DataOption, Given, Origin, shown, url},
     registries::below,
