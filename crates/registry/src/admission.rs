@@ -18,7 +18,7 @@
 //! | [`names`] | host names: resolved and held to the same rules, or refused |
 //! | [`proof`] | asking the address whether the instance listens there |
 //! | [`quotas`] | instances a service, services a token, bytes of both |
-//! | [`writes`], [`budget`] | changes and bytes a minute: of a key, of a token, of all |
+//! | [`writes`], [`budget`], [`bound`] | changes and bytes a minute: of a key, of a token, of all; which bound is which option |
 //! | [`buckets`] | how a rate is held, in bounded memory |
 //! | [`denied`] | every refusal, as an error and as a problem |
 //!
@@ -29,6 +29,7 @@
 //! two look-ups: a steady heartbeat stays cheap, and tightening the rules does not throw out who is there.
 
 pub mod access;
+pub mod bound;
 pub mod buckets;
 pub mod budget;
 pub mod denied;
@@ -57,16 +58,17 @@ use service_kit::{
     tokens::{Action, Caller},
 };
 
-pub use self::{denied::Denied, infrastructure::Infrastructure, options::AdmissionOptions};
 use self::{
+    bound::Bound,
     denied::Reason,
     names::Names,
     networks::Networks,
     proof::Proof,
     quotas::Quotas,
     rate::Rates,
-    writes::{Bound, Kind, Reservation, Writes},
+    writes::{Kind, Reservation, Writes},
 };
+pub use self::{denied::Denied, infrastructure::Infrastructure, options::AdmissionOptions};
 use crate::{mirror::Mirror, view::bytes_in_etcd};
 
 tokio::task_local! {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
     catalog::{Bells, Topic},
-    restore::VanishedSender,
+    vanished::VanishedSender,
     view::{Touched, View},
 };
 

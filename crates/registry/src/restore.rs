@@ -24,22 +24,22 @@
 //!
 //! doc/decisions/0008-a-key-that-vanishes-is-put-back.md weighs the alternatives.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use discovery::{Registered, Ttl};
 use discovery_etcd::{Claim, Etcd, EtcdError, Held, Registration};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use service_kit::chain;
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::UnboundedReceiver,
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    catalog::Entry,
     heard::Heard,
     metrics::{RestoreMetrics, Restored},
     mirror::Mirror,
+    vanished::Vanished,
 };
 
 /// How many keys are written at the same time. Each takes two entries in etcd's log.
@@ -49,17 +49,6 @@ pub const AT_ONCE_MAX: usize = 32;
 const QUIET: Duration = Duration::from_secs(1);
 /// … or within this.
 const TOLD_AFTER_MAX: Duration = Duration::from_secs(10);
-
-/// An instance whose key was deleted, and when that was seen.
-#[derive(Debug)]
-pub struct Vanished {
-    entry: Arc<Entry>,
-    seen: Instant,
-}
-
-/// Where the mirror tells of keys that were deleted. Bounded by the number of instances: each was there before.
-#[derive(Debug, Clone)]
-pub struct VanishedSender(UnboundedSender<Vanished>);
 
 /// Puts back what vanishes.
 #[derive(Debug)]
@@ -89,25 +78,6 @@ struct Burst {
     longest: Duration,
     /// Why the first of those failed that did.
     error: Option<String>,
-}
-
-/// A channel from the mirror to the [`Restorer`].
-pub fn channel() -> (VanishedSender, UnboundedReceiver<Vanished>) {
-    let (sender, receiver) = unbounded_channel();
-    (VanishedSender(sender), receiver)
-}
-
-// === impl VanishedSender ===
-
-impl VanishedSender {
-    /// These keys have just been deleted.
-    pub fn tell(&self, entries: Vec<Arc<Entry>>) {
-        let seen = Instant::now();
-        for entry in entries {
-            // A registry that ends restores no more.
-            let _ended = self.0.send(Vanished { entry, seen });
-        }
-    }
 }
 
 // === impl Restorer ===

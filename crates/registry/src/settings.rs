@@ -22,11 +22,7 @@ use discovery_etcd::{Etcd, EtcdError, Expected, Setting, SettingsChange, Write};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    admission::{
-        Admission, Denied,
-        options::WriteOptions,
-        writes::{Bound, Kind},
-    },
+    admission::{Admission, Denied, bound::Bound, options::WriteOptions, writes::Kind},
     bounds::Bounds,
     catalog::{Bells, Topic},
     error::RegistryError,

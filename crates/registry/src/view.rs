@@ -16,7 +16,7 @@ use discovery::{
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
 use crate::{
-    catalog::{Cause, Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic},
+    catalog::{Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic},
     lease_table::LeaseTable,
 };
 
@@ -319,7 +319,7 @@ impl View {
         record.bury(Tombstone {
             id: key.instance.clone(),
             address: entry.registered.instance.address.clone(),
-            cause: Cause::of(&entry),
+            cause: entry.cause_of_end(),
             at: step.now,
             revision,
         });

@@ -24,8 +24,8 @@ use prometheus_client::encoding::EncodeLabelValue;
 use service_kit::Problem;
 
 use super::{
+    bound::Bound,
     budget::{Budget, format_size},
-    writes::Bound,
 };
 
 /// How long a client should wait that found no room.

@@ -11,7 +11,7 @@ use std::{
 
 use discovery::{InstanceKey, ServiceName};
 
-use super::{denied::Denied, options::WriteOptions, writes::Bound};
+use super::{bound::Bound, denied::Denied, options::WriteOptions};
 use crate::view::View;
 
 /// The bounds, and which token has registered what at this replica.

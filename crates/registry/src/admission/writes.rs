@@ -29,7 +29,7 @@ use prometheus_client::{
 use service_kit::{connections::ClientNetwork, tokens::Caller};
 use tokio::time::Instant;
 
-use super::{CLIENT, buckets::Buckets, budget::Budget, denied::Denied, options::WriteOptions};
+use super::{CLIENT, bound::Bound, buckets::Buckets, budget::Budget, denied::Denied, options::WriteOptions};
 
 /// How many minutes' worth may be written at once.
 pub const MINUTES_AT_ONCE: f64 = 20.0;
@@ -52,31 +52,6 @@ pub enum Payer {
     Token(String),
     /// A client, where there are no tokens.
     Network(ClientNetwork),
-}
-
-/// Which bound was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Bound {
-    /// Writes of one instance.
-    Instance,
-    /// Writes of registrations with one token.
-    TokenInstances,
-    /// Writes of registrations.
-    AllInstances,
-    /// Writes of one setting.
-    Setting,
-    /// Writes of settings with one token.
-    TokenSettings,
-    /// Writes of settings.
-    AllSettings,
-    /// What the registrations of one service take in etcd.
-    ServiceBytes,
-    /// What all registrations take in etcd.
-    InstancesBytes,
-    /// What the settings of one service take in etcd.
-    ServiceSettingsBytes,
-    /// What all settings take in etcd.
-    SettingsBytes,
 }
 
 /// What is written: the second half of a ledger's name.
@@ -149,27 +124,6 @@ pub fn payer() -> Option<Payer> {
 /// Does `work`, which goes on when the request is answered, at the cost of `payer`.
 pub fn paid_by<F: Future>(payer: Option<Payer>, work: F) -> impl Future<Output = F::Output> {
     PAYER.scope(payer, work)
-}
-
-// === impl Bound ===
-
-impl Bound {
-    /// The option that sets it.
-    #[must_use]
-    pub fn flag(self) -> &'static str {
-        match self {
-            Self::Instance => "--instance-writes",
-            Self::TokenInstances => "--token-instance-writes",
-            Self::AllInstances => "--all-instance-writes",
-            Self::Setting => "--setting-writes",
-            Self::TokenSettings => "--token-setting-writes",
-            Self::AllSettings => "--all-setting-writes",
-            Self::ServiceBytes => "--service-bytes-max",
-            Self::InstancesBytes => "--instances-bytes-max",
-            Self::ServiceSettingsBytes => "--service-settings-bytes-max",
-            Self::SettingsBytes => "--settings-bytes-max",
-        }
-    }
 }
 
 // === impl Writes ===

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use discovery::{InstanceId, OtherHolder, Override, Reason, Registered, Revision, ServiceName, Status};
 
-use super::{Rendered, Tombstone};
+use super::{Cause, Rendered, Tombstone};
 
 /// Everything about one service at one moment; never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,15 @@ impl Entry {
     pub(crate) fn is_same_life(&self, other: &Registered) -> bool {
         let ours = &self.registered;
         ours.lease == other.lease && (ours.lease.is_some() || ours.created == other.created)
+    }
+
+    /// Why it is gone, when this is how it was last seen.
+    pub(crate) fn cause_of_end(&self) -> Cause {
+        match (self.overridden.as_ref().map(|order| order.status), self.registered.instance.status) {
+            (Some(Status::Draining), _) => Cause::Drained,
+            (_, Status::Draining) => Cause::Deregistered,
+            (_, Status::Passing | Status::Degraded | Status::Critical) => Cause::Expired,
+        }
     }
 
     /// Its id within its service; `None` for the nameless one that other registries write.

@@ -8,10 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use discovery::{Address, InstanceId, Revision, Status};
+use discovery::{Address, InstanceId, Revision};
 use serde::Serialize;
-
-use super::Entry;
 
 /// How long a dead instance is remembered.
 pub const KEPT_FOR: Duration = Duration::from_secs(600);
@@ -54,15 +52,6 @@ pub(crate) struct Tombstones(VecDeque<Tombstone>);
 // === impl Cause ===
 
 impl Cause {
-    /// Why an instance is gone that was last seen as `entry`.
-    pub(crate) fn of(entry: &Entry) -> Self {
-        match (entry.overridden.as_ref().map(|order| order.status), entry.registered.instance.status) {
-            (Some(Status::Draining), _) => Self::Drained,
-            (_, Status::Draining) => Self::Deregistered,
-            (_, Status::Passing | Status::Degraded | Status::Critical) => Self::Expired,
-        }
-    }
-
     /// `drained`, `deregistered` or `expired`.
     pub fn as_str(self) -> &'static str {
         match self {

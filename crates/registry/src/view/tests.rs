@@ -1,6 +1,7 @@
 use discovery::{Instance, LeaseId};
 
 use super::*;
+use crate::catalog::Cause;
 
 fn registered(key: &str, lease: i64, revision: i64) -> Registered {
     Registered {
