@@ -69,7 +69,7 @@ use self::{
     writes::{Kind, Reservation, Writes},
 };
 pub use self::{denied::Denied, infrastructure::Infrastructure, options::AdmissionOptions};
-use crate::{mirror::Mirror, view::bytes_in_etcd};
+use crate::mirror::{Mirror, state::bytes_in_etcd};
 
 tokio::task_local! {
     /// Where the request that is being served came from.

@@ -57,7 +57,7 @@ use self::{
     post::Post,
     watchlist::Watchlist,
 };
-use crate::catalog::{Catalog, ServiceView};
+use crate::{catalog::Catalog, mirror::ServiceView};
 
 /// How often the list is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);

@@ -18,25 +18,15 @@
 //! watch follows `service/` and `override/` separately). It never goes back, but for an etcd that was wiped: then
 //! everything starts again at the revision of the new list, and everybody is woken.
 
-mod bells;
-mod record;
-mod rendered;
-mod service;
-mod tombstone;
-
 use std::{sync::Arc, time::Duration};
 
 use discovery::{InstanceId, InstanceKey, Override, Revision, ServiceName};
 use tokio::time::{Instant, timeout_at};
 
-pub use self::{
-    bells::{Bells, Subscription, Topic},
-    rendered::Rendered,
-    service::{Delta, Entry, ServiceView, Since},
-    tombstone::{Cause, KEPT_FOR, Tombstone},
+use crate::{
+    error::RegistryError,
+    mirror::{Mirror, ServiceView, Subscription, Topic},
 };
-pub(crate) use self::{record::Record, tombstone::Tombstones};
-use crate::{error::RegistryError, mirror::Mirror};
 
 /// Reads what is known. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -72,7 +62,7 @@ impl Catalog {
         Self { mirror }
     }
 
-    /// Everything about one service. `None` when it has no instance and none died within [`KEPT_FOR`]: then nothing is
+    /// Everything about one service. `None` when it has no instance and none died within [`KEPT_FOR`](crate::mirror::KEPT_FOR): then nothing is
     /// known of it, or, by [`Catalog::sync`], of any.
     pub fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
         self.mirror.look().service(name)
@@ -92,7 +82,7 @@ impl Catalog {
         (index, service)
     }
 
-    /// Every service that has an instance, or lost its last one within [`KEPT_FOR`]; and the index, as [`Catalog::read_all`].
+    /// Every service that has an instance, or lost its last one within [`KEPT_FOR`](crate::mirror::KEPT_FOR); and the index, as [`Catalog::read_all`].
     pub fn read_remembered(&self) -> (Revision, Vec<Arc<ServiceView>>) {
         let view = self.mirror.look();
         (view.index(&Topic::Services), view.services().collect())

@@ -66,11 +66,7 @@ use self::{
     tcp::Limits,
     zone::Zone,
 };
-use crate::{
-    admission::rate::Rates,
-    catalog::{Catalog, ServiceView},
-    metrics::DnsMetrics,
-};
+use crate::{admission::rate::Rates, catalog::Catalog, metrics::DnsMetrics, mirror::ServiceView};
 
 /// How long an answer about a service may be kept, and that there is none.
 pub const TTL_SECS: u32 = 1;

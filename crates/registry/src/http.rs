@@ -20,7 +20,6 @@
 //! made here. Errors become problems in [`crate::error`].
 
 mod condition;
-mod config;
 mod consul;
 mod heartbeats;
 mod listing;
@@ -30,6 +29,7 @@ mod pieces;
 mod prometheus;
 mod query;
 mod services;
+mod settings;
 mod waiting;
 mod watch;
 
@@ -66,8 +66,8 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/overrides", get(overrides::list))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/prometheus/targets", get(prometheus::targets))
-        .route("/v1/config", get(config::list))
-        .route("/v1/config/{*key}", get(config::get).put(config::put).delete(config::delete))
+        .route("/v1/config", get(settings::list))
+        .route("/v1/config/{*key}", get(settings::get).put(settings::put).delete(settings::delete))
         .merge(consul::routes())
         .route("/openapi.json", get(openapi))
         .merge(path::with_an_empty_name())

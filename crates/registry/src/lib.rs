@@ -11,12 +11,10 @@
 //! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
 //! | [`heard`], [`restore`] | when each instance was heard; keys that vanish nevertheless are written again |
-//! | [`vanished`] | keys that were deleted, told to the one who puts them back |
 //! | [`holders`] | two programs with one instance id, and who is told |
 //! | [`overrides`] | operators' words end with the lives that they are for |
-//! | [`lease_table`] | what this replica has committed and its mirror has not shown yet |
 //! | [`dialects`] | the same instances in other systems' words |
-//! | [`view`], [`mirror`] | what etcd holds, kept up to date by a watch |
+//! | [`mirror`] | what etcd holds, kept up to date by a watch, and what this replica has committed since |
 //! | [`write_watch`] | whether etcd writes: what no watch tells |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
 //! | [`import`] | what other frameworks have registered, made instances like all others |
@@ -42,7 +40,6 @@ pub mod heard;
 pub mod holders;
 pub mod http;
 pub mod import;
-pub mod lease_table;
 pub mod metrics;
 pub mod mirror;
 pub mod overrides;
@@ -50,8 +47,6 @@ pub mod registrar;
 pub mod restore;
 pub mod settings;
 pub mod token_command;
-pub mod vanished;
-pub mod view;
 pub mod write_watch;
 
 use std::{convert::Infallible, time::Duration};
@@ -113,7 +108,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let dialects = Dialects::from(config.dialects.iter().copied()).under(&config.dns_domain.to_string());
     let etcd = Etcd::new(&config.etcd)?.speaking(dialects);
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
-    let (vanished, vanished_keys) = vanished::channel();
+    let (vanished, vanished_keys) = mirror::vanished::channel();
     let mirror = Mirror::new(watch.health()).telling(vanished);
 
     let dns_server = dns::bind(config.dns_listen).await?;

@@ -2,6 +2,24 @@
 //!
 //! Reading it costs no call to etcd; that is what makes a steady heartbeat cheap, and a list answerable while etcd is
 //! away. It is behind etcd by milliseconds, and when the watch breaks, by as long as [`Mirror::age`] says.
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`state`] | everything that is known, as one value: changes go in, answers come out. Pure |
+//! | [`service`], [`rendered`] | one service and its instances, as readers get them |
+//! | [`record`], [`tombstone`] | what is remembered of a service: its index, and which instances are gone |
+//! | [`pending_commits`] | what this replica has committed and the watch has not shown yet |
+//! | [`notifier`] | who is woken by what |
+//! | [`vanished`] | keys that were deleted without a farewell, told to the one who puts them back |
+
+mod notifier;
+pub mod pending_commits;
+mod record;
+mod rendered;
+mod service;
+pub mod state;
+mod tombstone;
+pub mod vanished;
 
 use std::{
     convert::Infallible,
@@ -15,10 +33,16 @@ use futures::StreamExt as _;
 use service_kit::{duration, health::Readiness};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{
-    catalog::{Bells, Topic},
+pub use self::{
+    notifier::{Bells, Subscription, Topic},
+    rendered::Rendered,
+    service::{Delta, Entry, ServiceView, Since},
+    tombstone::{Cause, KEPT_FOR, Tombstone},
+};
+pub(crate) use self::{record::Record, tombstone::Tombstones};
+use self::{
+    state::{Touched, View},
     vanished::VanishedSender,
-    view::{Touched, View},
 };
 
 /// A mirror that has heard nothing from etcd for longer than this is not asked about the present. The watch hears from

@@ -38,8 +38,7 @@ use tokio::{
 use crate::{
     heard::Heard,
     metrics::{RestoreMetrics, Restored},
-    mirror::Mirror,
-    vanished::Vanished,
+    mirror::{Mirror, vanished::Vanished},
 };
 
 /// How many keys are written at the same time. Each takes two entries in etcd's log.

@@ -24,8 +24,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     admission::{Admission, Denied, bound::Bound, options::WriteOptions, writes::Kind},
     bounds::Bounds,
-    catalog::{Bells, Topic},
     error::RegistryError,
+    mirror::{Bells, Topic},
 };
 
 /// The longest value, in bytes; also that of a policy.

@@ -12,7 +12,7 @@ use std::{
 use discovery::{InstanceKey, ServiceName};
 
 use super::{bound::Bound, denied::Denied, options::WriteOptions};
-use crate::view::View;
+use crate::mirror::state::View;
 
 /// The bounds, and which token has registered what at this replica.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use discovery::{Address, InstanceId, Reason, Status};
 use serde_json::{Value, json};
 
-use crate::catalog::{Cause, ServiceView};
+use crate::mirror::{Cause, ServiceView};
 
 /// Instances that an alert knows of for one service.
 const MAX: usize = 20;

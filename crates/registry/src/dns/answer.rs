@@ -13,7 +13,7 @@ use super::{
     TTL_SECS,
     zone::{Place, Zone},
 };
-use crate::catalog::{Entry, ServiceView};
+use crate::mirror::{Entry, ServiceView};
 
 /// How long a name that spells an address may be kept: what it spells never changes. In seconds.
 const SPELLED_TTL_SECS: u32 = 3600;

@@ -42,7 +42,10 @@ use super::{
     query::{Filter, Pairs, Poll},
     waiting::loaded,
 };
-use crate::catalog::{Catalog, Entry, Sync, Topic};
+use crate::{
+    catalog::{Catalog, Sync},
+    mirror::{Entry, Topic},
+};
 
 /// The one datacenter that there is.
 const DATACENTER: &str = "dc1";

@@ -9,8 +9,9 @@ use discovery::{
 use serde::Serialize;
 
 use crate::{
-    catalog::{Catalog, Cause, Entry, ServiceView, Since, Tombstone},
+    catalog::Catalog,
     error::RegistryError,
+    mirror::{Cause, Entry, ServiceView, Since, Tombstone},
 };
 
 /// What every list starts with.

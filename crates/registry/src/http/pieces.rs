@@ -1,7 +1,7 @@
 //! Long bodies, made while they are read.
 //!
 //! A list of a service of hundreds of instances may have megabytes, and hundreds of clients may wait for it at once, some of which never
-//! read it. So no client gets a body of its own: each instance is rendered once ([`crate::catalog::Rendered`]), and a body is put
+//! read it. So no client gets a body of its own: each instance is rendered once ([`crate::mirror::Rendered`]), and a body is put
 //! together from these renderings, [`CHUNK_BYTES`] at a time, as fast as its client takes it. What a client that does not read
 //! costs is one such chunk, and what [`service_kit::serve`] lets wait behind it.
 
@@ -17,7 +17,7 @@ use futures::stream;
 use serde::Serialize;
 
 use super::listing::InstanceEntry;
-use crate::catalog::Entry;
+use crate::mirror::Entry;
 
 /// How much of a body is put together at a time, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024;

@@ -15,7 +15,7 @@ use super::{
     Api,
     query::{Filter, Pairs, unknown},
 };
-use crate::{catalog::Entry, error};
+use crate::{error, mirror::Entry};
 
 /// One instance with its labels.
 #[derive(Debug, Serialize)]

@@ -10,7 +10,7 @@ use discovery::{Instance, Revision};
 use service_kit::{Problem, duration};
 use url::form_urlencoded;
 
-use crate::catalog::Entry;
+use crate::mirror::Entry;
 
 /// All parameters, decoded, in their order.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ mod tests {
     use discovery::{Registered, Status};
 
     use super::*;
-    use crate::catalog::Since;
+    use crate::mirror::Since;
 
     fn entry() -> Entry {
         let mut instance = Instance::at("10.0.0.5:7070".parse().unwrap());
@@ -123,7 +123,7 @@ mod tests {
         let key = "service/mail/a".parse().unwrap();
         let registered =
             Registered { key, instance, lease: None, created: Revision::default(), modified: Revision::default() };
-        let json = crate::catalog::Rendered::default();
+        let json = crate::mirror::Rendered::default();
         let since = Since { at: UNIX_EPOCH, from_start: false };
         Entry { registered, overridden: None, other_holder: None, changed: Revision::default(), json, since }
     }

@@ -21,7 +21,7 @@ use super::{
     query::{Filter, Pairs, Poll, unknown},
     waiting::{index_header, loaded},
 };
-use crate::catalog::Topic;
+use crate::mirror::Topic;
 
 /// `GET /v1/services`
 #[derive(Debug, Serialize)]

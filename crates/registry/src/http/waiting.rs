@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::query::Poll;
 use crate::{
     admission::{self, Admission, Denied},
-    catalog::{Catalog, Topic},
+    catalog::Catalog,
     error::RegistryError,
+    mirror::Topic,
 };
 
 /// The index of an answer, beside the field `index` of its body.

@@ -36,8 +36,9 @@ use super::{
     waiting::{Place, loaded},
 };
 use crate::{
-    catalog::{Catalog, Delta, Entry, Subscription, Tombstone, Topic},
+    catalog::Catalog,
     error,
+    mirror::{Delta, Entry, Subscription, Tombstone, Topic},
 };
 
 /// How long the stream stays silent at most. A client, a proxy, or the kernel then notices that the other end is gone.

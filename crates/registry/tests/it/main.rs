@@ -21,6 +21,7 @@ mod hostile_input;
 mod import;
 mod incarnations;
 mod late_heartbeats;
+mod layout;
 mod lists;
 mod metrics;
 mod openapi;

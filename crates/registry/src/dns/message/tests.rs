@@ -14,7 +14,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{Entry, Rendered, ServiceView, Since};
+use crate::mirror::{Entry, Rendered, ServiceView, Since};
 
 /// A catalog of one service, `mail`.
 struct Known {

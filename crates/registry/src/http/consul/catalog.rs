@@ -13,13 +13,13 @@ use super::{
     wait,
 };
 use crate::{
-    catalog::{Entry, Topic},
     http::{
         Api,
         path::ServicePath,
         pieces::{ListBody, separated, to_json},
         query::Pairs,
     },
+    mirror::{Entry, Topic},
 };
 
 /// `{"mail":["blue"],"userlist":[]}`

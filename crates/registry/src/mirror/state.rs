@@ -15,10 +15,7 @@ use discovery::{
 };
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
-use crate::{
-    catalog::{Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic},
-    lease_table::LeaseTable,
-};
+use crate::mirror::{Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic, pending_commits::LeaseTable};
 
 /// All instances and overrides at one revision, and what this replica has committed since.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 use discovery::{Instance, LeaseId};
 
 use super::*;
-use crate::catalog::Cause;
+use crate::mirror::Cause;
 
 fn registered(key: &str, lease: i64, revision: i64) -> Registered {
     Registered {
@@ -167,7 +167,7 @@ fn the_dead_are_remembered_with_their_cause() {
     assert_eq!(causes, [Cause::Expired, Cause::Deregistered, Cause::Drained]);
     let delta = service.since(Revision(2)).unwrap();
     assert_eq!((delta.changed.len(), delta.removed.len()), (0, 3));
-    view.expire(SystemTime::UNIX_EPOCH + crate::catalog::KEPT_FOR);
+    view.expire(SystemTime::UNIX_EPOCH + crate::mirror::KEPT_FOR);
     assert!(view.service(&"mail".parse().unwrap()).is_none(), "forgotten");
     assert_eq!(index(&view, "mail"), 3, "and still not going backwards");
     assert!(!view.is_news(&topic("mail"), Revision(3)));
@@ -179,9 +179,9 @@ fn what_happened_since_an_index_is_told_or_it_is_said_that_it_cannot_be() {
     take(&mut view, change(12, vec![Update::Add(registered("service/mail/c", 1, 12))]));
     let service = view.service(&"mail".parse().unwrap()).unwrap();
     let ids =
-        |delta: &crate::catalog::Delta| delta.changed.iter().map(|one| one.registered.key.key()).collect::<Vec<_>>();
+        |delta: &crate::mirror::Delta| delta.changed.iter().map(|one| one.registered.key.key()).collect::<Vec<_>>();
     assert_eq!(ids(&service.since(Revision(10)).unwrap()), ["service/mail/c"]);
-    assert_eq!(service.since(Revision(12)), Some(crate::catalog::Delta::default()));
+    assert_eq!(service.since(Revision(12)), Some(crate::mirror::Delta::default()));
     assert_eq!(service.since(Revision(9)), None, "before the first list");
     assert_eq!(service.since(Revision(13)), None, "from the future");
 }

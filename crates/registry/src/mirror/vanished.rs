@@ -7,7 +7,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::catalog::Entry;
+use crate::mirror::Entry;
 
 /// An instance whose key was deleted, and when that was seen.
 #[derive(Debug)]

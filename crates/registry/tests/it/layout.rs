@@ -1,0 +1,30 @@
+//! The rooms of the crate only look down.
+
+/// The rooms from the ground up, and what each may import.
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
+    ("mirror", &[]),
+    ("heard", &[]),
+    ("dialects", &[]),
+    ("token_command", &[]),
+    ("holders", &["mirror"]),
+    ("overrides", &["mirror"]),
+    ("write_watch", &["mirror"]),
+    ("admission", &["mirror"]),
+    ("import", &["admission", "mirror"]),
+    ("error", &["admission"]),
+    ("catalog", &["error", "mirror"]),
+    ("bounds", &["admission", "error"]),
+    ("metrics", &["bounds", "error", "mirror"]),
+    ("restore", &["heard", "metrics", "mirror"]),
+    ("settings", &["admission", "bounds", "error", "mirror"]),
+    ("registrar", &["admission", "bounds", "dialects", "error", "heard", "holders", "metrics", "mirror"]),
+    ("dns", &["admission", "catalog", "metrics", "mirror"]),
+    ("alerts", &["catalog", "mirror"]),
+    ("config", &["admission", "alerts", "dns"]),
+    ("http", &["admission", "catalog", "error", "mirror", "registrar", "settings"]),
+];
+
+#[test]
+fn rooms_only_look_down() {
+    testkit::imports::assert_layout(env!("CARGO_MANIFEST_DIR"), &MAY_IMPORT);
+}
