@@ -21,10 +21,10 @@ use url::Url;
 
 use crate::{
     Credentials, HeartbeatError, RegistryUrl, Unreadable,
-    setting::{Question, Said},
+    poll::{PollRequest, PollResponse},
 };
 
-/// A reply is 100 bytes, a problem perhaps 500: more is not read, whoever sends it.
+/// A reply is 100 bytes, a problem perhaps 500: more is not read.
 const BODY_MAX_BYTES: usize = 16 * 1024;
 /// The longest value of a setting.
 const VALUE_MAX_BYTES: usize = 64 * 1024;
@@ -34,7 +34,7 @@ const INDEX: HeaderName = HeaderName::from_static("x-muster-index");
 const REVISION: HeaderName = HeaderName::from_static("x-muster-revision");
 /// How much of a registry's complaint is kept for a log line.
 const DETAIL_MAX_CHARS: usize = 200;
-/// The bounds of `Retry-After`: nobody sends us into a busy loop, and nobody keeps us away until the lease has ended.
+/// The bounds of `Retry-After`: no answer causes a busy loop, and none keeps us away until the lease has ended.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(250);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
 
@@ -96,11 +96,11 @@ impl Client {
         &self,
         registry: &RegistryUrl,
         key: &SettingKey,
-        question: Question,
-    ) -> Result<Said, HeartbeatError> {
+        request: PollRequest,
+    ) -> Result<PollResponse, HeartbeatError> {
         let mut url = registry.setting(key);
-        url.set_query(question.query().as_deref());
-        let bounds = (question.deadline(), VALUE_MAX_BYTES + 1);
+        url.set_query(request.query().as_deref());
+        let bounds = (request.deadline(), VALUE_MAX_BYTES + 1);
         let answer = self.send(registry, (Method::GET, &url, Bytes::new(), None), bounds).await?;
         match answer.status {
             StatusCode::OK => {}
@@ -171,19 +171,19 @@ type Unproven = Arc<Unreadable>;
 type Asked<'a> = (Method, &'a Url, Bytes, Option<Incarnation>);
 
 /// Reads 200 with a value, or 404 without one.
-fn said(answer: &Answer) -> Result<Said, String> {
+fn said(answer: &Answer) -> Result<PollResponse, String> {
     let number = |name| answer.headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
     let (Some(index), Some(revision)) = (number(INDEX), number(REVISION)) else {
         return Err("a setting without an index and a revision".to_owned());
     };
     if answer.status == StatusCode::NOT_FOUND {
-        return Ok(Said { index, revision, value: None });
+        return Ok(PollResponse { index, revision, value: None });
     }
     if answer.body.len() > VALUE_MAX_BYTES {
         return Err("a setting of more than 64 KiB".to_owned());
     }
     let value = std::str::from_utf8(&answer.body).map_err(|_| "a setting that is not UTF-8 text".to_owned())?;
-    Ok(Said { index, revision, value: Some(value.into()) })
+    Ok(PollResponse { index, revision, value: Some(value.into()) })
 }
 
 /// What an answer that is not a success asks of us. Anything unexpected (a redirect, say) is a matter of configuration.

@@ -24,9 +24,9 @@ pub struct Details {
     pub meta: BTreeMap<String, String>,
     /// The condition of the first heartbeat: `critical` when the database has not been reached yet.
     pub condition: Condition,
-    /// Where heartbeats are counted; the default counts for nobody.
+    /// Where heartbeats are counted; the default registers no metrics.
     pub metrics: HeartbeatMetrics,
-    /// What answers registries that ask for a proof of address; the default answers nobody.
+    /// What answers registries that ask for a proof of address; the default answers none.
     pub proof: AddressProof,
 }
 

@@ -71,7 +71,7 @@ pub enum HeartbeatError {
         /// What it says about it.
         detail: String,
     },
-    /// Any other status: the heartbeat is wrong, or that is no registry. Somebody has to change the configuration.
+    /// Any other status: the heartbeat is wrong, or that is no registry. The configuration has to be changed.
     #[error("registry {registry} refuses the heartbeat ({status}): {detail}")]
     Refused {
         /// Which one.
@@ -91,13 +91,13 @@ pub enum HeartbeatError {
     },
     /// Every registry asked to be left alone for a moment, and the moment is not over.
     #[error("every registry asked to wait")]
-    Held,
+    BackedOff,
 }
 
 // === impl HeartbeatError ===
 
 impl HeartbeatError {
-    /// Whether the same heartbeat may succeed a moment later without anybody changing a configuration.
+    /// Whether the same heartbeat may succeed on a retry, without a change of configuration.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -109,7 +109,7 @@ impl HeartbeatError {
             | Self::Busy { .. }
             | Self::Failed { .. }
             | Self::IncarnationEnded { .. }
-            | Self::Held => true,
+            | Self::BackedOff => true,
             Self::AnotherIncarnation { .. } | Self::Refused { .. } | Self::Nonsense { .. } => false,
         }
     }
@@ -128,7 +128,7 @@ impl HeartbeatError {
             | Self::IncarnationEnded { .. }
             | Self::Refused { .. }
             | Self::Nonsense { .. }
-            | Self::Held => false,
+            | Self::BackedOff => false,
         }
     }
 
@@ -146,7 +146,7 @@ impl HeartbeatError {
             | Self::IncarnationEnded { .. }
             | Self::Refused { .. }
             | Self::Nonsense { .. }
-            | Self::Held => None,
+            | Self::BackedOff => None,
         }
     }
 }

@@ -8,19 +8,19 @@ use tokio::{
 
 use crate::{
     Condition, Details, HeartbeatOptions, State,
-    task::{Leave, Task},
+    task::{ShutdownRequest, Task},
 };
 
 /// A running heartbeat: as long as this value lives, the instance is kept registered.
 ///
-/// Dropping it stops the heartbeats and says nothing to anybody, as a crash would: the registration ends one TTL later.
+/// Dropping it stops the heartbeats without deregistering, as a crash would: the registration ends one TTL later.
 /// [`Heartbeat::deregister`] is the orderly end.
 #[derive(Debug)]
 #[must_use = "a heartbeat that is dropped stops"]
 pub struct Heartbeat {
     condition: watch::Sender<Condition>,
     state: watch::Receiver<State>,
-    leave: oneshot::Sender<Leave>,
+    leave: oneshot::Sender<ShutdownRequest>,
     task: JoinHandle<()>,
     let_go: Duration,
 }
@@ -66,7 +66,7 @@ impl Heartbeat {
     ///
     /// `draining` goes first because a deletion alone looks like an expiry to a gateway: it tells "left" from
     /// "vanished". Takes at most 2 s and the let-go time, also when no registry answers; the registration then ends
-    /// by itself. An instance that cannot be registered has nobody to wait for. Dropping the future cancels nothing but
+    /// by itself. An instance that is not registered does not wait. Dropping the future cancels nothing but
     /// the waiting.
     pub async fn deregister(self) {
         let let_go = self.let_go;
@@ -80,9 +80,9 @@ impl Heartbeat {
 
     async fn end(self, let_go: Duration) {
         // It fails only when the task has ended, which is what is waited for.
-        let _ = self.leave.send(Leave { let_go });
+        let _ = self.leave.send(ShutdownRequest { let_go });
         if let Err(error) = self.task.await {
-            tracing::error!(error = %service_kit::chain(&error), "the heartbeat ended in disorder");
+            tracing::error!(error = %service_kit::chain(&error), "the heartbeat task failed");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use discovery::{Status, deadlines};
 use tokio::time::{Instant, sleep};
 
-use crate::task::{Leave, Limits, Task};
+use crate::task::{Limits, ShutdownRequest, Task};
 
 const ATTEMPT: Duration = deadlines::HEARTBEAT_ATTEMPT;
 const DRAINING_ATTEMPT: Duration = Duration::from_millis(500);
@@ -27,22 +27,22 @@ const WHOLE: Duration = Duration::from_secs(2);
 
 impl Task {
     /// Deregisters and waits until the gateways have let go.
-    pub(crate) async fn leave(mut self, leave: Leave) {
+    pub(crate) async fn leave(mut self, leave: ShutdownRequest) {
         let until = Instant::now() + WHOLE;
-        // There is no later, so whoever asked to wait is asked all the same.
+        // There is no later, so a registry that asked to wait is asked nevertheless.
         self.registries.release();
         self.lives.leave();
         let Some(identity) = self.announced.take() else { return };
-        let is_known = self.ledger.was_registered() || self.in_doubt;
+        let is_known = self.registration.was_registered() || self.in_doubt;
         if is_known {
             let limits = Limits { attempt: DRAINING_ATTEMPT, whole: DRAINING };
-            if let Ok(accepted) = self.say(identity.clone(), Status::Draining.into(), limits).await {
-                let changes = self.ledger.accepted(Instant::now(), accepted);
+            if let Ok(accepted) = self.send(identity.clone(), Status::Draining.into(), limits).await {
+                let changes = self.registration.accepted(Instant::now(), accepted);
                 self.publish(&changes);
             }
         }
         let instance = identity.instance;
-        if self.ledger.state().is_displaced() {
+        if self.registration.state().is_displaced() {
             tracing::info!(service = %self.service, %instance, "left; another instance holds the id and goes on");
             return;
         }
@@ -57,7 +57,7 @@ impl Task {
             tracing::info!(service = %self.service, %instance, "deregistered");
         } else {
             let ttl_ms = self.ttl.as_millis();
-            tracing::warn!(service = %self.service, %instance, ttl_ms, "no registry took the deregistration; it will expire");
+            tracing::warn!(service = %self.service, %instance, ttl_ms, "no registry accepted the deregistration; the registration will expire");
         }
         sleep(leave.let_go).await;
     }

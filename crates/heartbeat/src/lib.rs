@@ -14,7 +14,7 @@
 //! | one request, with a deadline | `client` |
 //! | what proves who we are | [`Credentials`] |
 //! | that we listen where we say, for registries that ask | [`AddressProof`] |
-//! | what changed, worth a log line | `ledger`, likewise pure |
+//! | what changed, worth a log line | `registration_state`, likewise pure |
 //! | the loop that ties them | `task` |
 //! | what answers in the place of a registry | `mistaken` |
 //! | which other instances the registries list | [`neighbours()`] |
@@ -27,7 +27,7 @@
 //!
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:7070").await?;
 //! let heartbeat = Heartbeat::start(service, listener.local_addr()?, &options, Details::default());
-//! // Listed, but out of rotation, and everybody sees why.
+//! // Listed, but out of rotation, with a visible reason.
 //! heartbeat.set_condition(Condition::new(discovery::Status::Critical, "the database is gone"));
 //! heartbeat.deregister().await; // at SIGTERM, before the listener is closed
 //! # Ok(())
@@ -45,14 +45,15 @@ mod details;
 mod error;
 mod handle;
 mod leave;
-mod ledger;
 mod life;
+mod log_events;
 mod metrics;
 mod mistaken;
 mod neighbours;
-mod news;
 mod options;
+mod poll;
 mod proof;
+mod registration_state;
 mod registries;
 mod registry_url;
 mod schedule;

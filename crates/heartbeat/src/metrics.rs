@@ -8,7 +8,7 @@ use prometheus_client::{
 
 use crate::HeartbeatError;
 
-/// Counters of one instance's heartbeats. Clones share them; the default counts, but shows it to nobody.
+/// Counters of one instance's heartbeats. Clones share them; the default counts, but is not registered.
 #[derive(Debug, Clone, Default)]
 pub struct HeartbeatMetrics {
     attempts: Family<AttemptLabels, Counter>,
@@ -84,7 +84,7 @@ impl HeartbeatMetrics {
                 | HeartbeatError::Failed { .. }
                 | HeartbeatError::Advertise(_)
                 | HeartbeatError::Credentials(_)
-                | HeartbeatError::Held,
+                | HeartbeatError::BackedOff,
             ) => Outcome::failed,
         };
         self.attempts.get_or_create(&AttemptLabels { outcome }).inc();

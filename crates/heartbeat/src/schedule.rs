@@ -5,7 +5,7 @@
 //!   of the heartbeat, so that a slow registry does not stretch the rhythm. A little earlier at random (at most 10 %),
 //!   and the first one a lot (at most half), so that instances that started together drift apart: jitter only ever
 //!   shortens.
-//! - **Failed** (nobody there, busy, broken): soon, then less often, at most every 2 s. With a lease of 5 s running out
+//! - **Failed** (unreachable, busy, broken): soon, then less often, at most every 2 s. With a lease of 5 s running out
 //!   there is no time for more patience, and an instance must not be absent long after the registries are back.
 //! - **Asked to wait** (429 or 503 with `Retry-After`): not before that, and spread over as long again, so that a registry
 //!   that had to turn many away at once does not see them all again at once.
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 /// The longest that one registry may take for one answer. Longer than any healthy one needs, and short enough that
 /// three fit into the default TTL.
 pub(crate) const ATTEMPT_MAX: Duration = deadlines::HEARTBEAT_ATTEMPT;
-/// The longest pause while nobody answers.
+/// The longest pause while no registry answers.
 const FAILED_MAX: Duration = Duration::from_secs(2);
 /// The longest pause while the heartbeat is refused.
 const REFUSED_MAX: Duration = Duration::from_secs(10);
@@ -40,11 +40,11 @@ pub(crate) enum Verdict {
         /// What the registry wishes, within our bounds: see [`Schedule::wish`].
         next: Duration,
     },
-    /// Nobody took it; trying again may help.
+    /// No registry accepted it; a retry may succeed.
     Failed,
     /// Another instance holds the id.
     Displaced,
-    /// Nobody took it, and trying again will not help unless somebody changes something.
+    /// No registry accepted it, and a retry will not succeed without a change of configuration.
     Refused,
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn granted(reply: &HeartbeatReply) -> Duration {
 }
 
 #[cfg(test)]
-mod crowd;
+mod thundering_herd;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 //! while limit.changed().await.is_ok() {
 //!     match limit.borrow_and_update().value() {
 //!         Some(value) => println!("the limit is {value} now"),
-//!         None => println!("nobody has set a limit: back to the default"),
+//!         None => println!("no limit is set: back to the default"),
 //!     }
 //! }
 //! # Ok(())
@@ -20,7 +20,7 @@
 //!
 //! *What was read stays.* An outage of every registry, or of etcd, changes nothing: the last value holds. A value is
 //! taken back only by a registry that says that it was deleted. An etcd that was wiped says so, too, but with a revision
-//! that went backwards; then the last value holds until somebody writes one again. Nothing is ever read back from a
+//! that went backwards; then the last value holds until one is written again. Nothing is ever read back from a
 //! replica that lags: what would be a step back is asked of etcd itself first (`progress`).
 //!
 //! A token or key needs the scope `SERVICE:read` for this, beside `SERVICE:register`.
@@ -40,15 +40,8 @@ use tokio::{
 
 pub use self::log::follow_log_filter;
 use self::progress::Progress;
-pub(crate) use self::progress::Question;
+pub use crate::poll::{ANSWER, WAIT};
 use crate::{HeartbeatError, HeartbeatOptions, RegistryUrl, client::Client, registries::Registries, schedule};
-
-/// How long one poll waits for a change.
-pub const WAIT: Duration = Duration::from_secs(20);
-
-/// How long an answer may take beyond that: a registry waits up to a sixteenth longer than it is asked to, and asks etcd
-/// for at most two seconds.
-pub const ANSWER: Duration = Duration::from_secs(4);
 
 /// The longest pause while no registry can answer.
 pub const PAUSE_MAX: Duration = Duration::from_secs(15);
@@ -61,7 +54,7 @@ const PACE: Duration = Duration::from_millis(250);
 
 /// What is known of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Reading {
+pub enum SettingValue {
     /// No registry has answered yet.
     #[default]
     Unknown,
@@ -76,26 +69,16 @@ pub enum Reading {
     },
 }
 
-/// What one registry said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Said {
-    /// What to wait for a change from.
-    pub(crate) index: i64,
-    /// Up to where it knows etcd's history.
-    pub(crate) revision: i64,
-    pub(crate) value: Option<Arc<str>>,
-}
-
 /// Follows one setting at the registries of `options` for as long as any receiver of it is held.
 ///
-/// The receiver shows [`Reading::Unknown`] until the first answer, and is woken by changes only.
+/// The receiver shows [`SettingValue::Unknown`] until the first answer, and is woken by changes only.
 ///
 /// # Panics
 ///
 /// Outside a Tokio runtime.
-#[must_use = "a setting that nobody looks at is not followed"]
-pub fn follow(options: &HeartbeatOptions, key: SettingKey) -> watch::Receiver<Reading> {
-    let (readings, seen) = watch::channel(Reading::Unknown);
+#[must_use = "a setting whose receiver is dropped is not followed"]
+pub fn follow(options: &HeartbeatOptions, key: SettingKey) -> watch::Receiver<SettingValue> {
+    let (readings, seen) = watch::channel(SettingValue::Unknown);
     let follower = Follower {
         key,
         urls: options.registries.clone(),
@@ -124,9 +107,9 @@ struct Follower {
     failures: Backoff,
 }
 
-// === impl Reading ===
+// === impl SettingValue ===
 
-impl Reading {
+impl SettingValue {
     /// The value; none when there is none, or none is known yet.
     #[must_use]
     pub fn value(&self) -> Option<&str> {
@@ -140,7 +123,7 @@ impl Reading {
 // === impl Follower ===
 
 impl Follower {
-    async fn run(mut self, readings: &watch::Sender<Reading>) -> std::convert::Infallible {
+    async fn run(mut self, readings: &watch::Sender<SettingValue>) -> std::convert::Infallible {
         loop {
             let started = Instant::now();
             let pause = match self.ask().await {
@@ -155,15 +138,15 @@ impl Follower {
         }
     }
 
-    /// One question, to each registry in turn until one answers. Whether that was anything new.
+    /// One request, to each registry in turn until one answers. Whether that was anything new.
     async fn ask(&mut self) -> Result<bool, HeartbeatError> {
-        let question = self.progress.question();
-        let mut failure = HeartbeatError::Held;
+        let request = self.progress.request();
+        let mut failure = HeartbeatError::BackedOff;
         for index in self.registries.order(Instant::now()) {
-            match self.client.get_setting(&self.urls[index], &self.key, question).await {
+            match self.client.get_setting(&self.urls[index], &self.key, request).await {
                 Ok(said) => {
                     self.registries.worked(index);
-                    return Ok(self.progress.take(question, said));
+                    return Ok(self.progress.take(request, said));
                 }
                 Err(error) => {
                     self.rank(index, &error);
@@ -176,7 +159,7 @@ impl Follower {
 
     fn rank(&mut self, index: usize, error: &HeartbeatError) {
         let now = Instant::now();
-        tracing::debug!(key = %self.key, error = %chain(error), "setting not read here");
+        tracing::debug!(key = %self.key, error = %chain(error), "this registry cannot read the setting");
         match error {
             HeartbeatError::Busy { retry_after, .. } => {
                 let pause = schedule::held(*retry_after, schedule::HELD_MAX, rand::rng().random_range(0.0..=1.0));
@@ -192,8 +175,8 @@ impl Follower {
         if self.failures.failures() == 0 {
             let (key, error) = (&self.key, chain(error));
             match self.progress.reading() {
-                Reading::Unknown => tracing::info!(%key, %error, "setting not read yet"),
-                _ => tracing::warn!(%key, %error, "setting not read; what is known of it holds"),
+                SettingValue::Unknown => tracing::info!(%key, %error, "cannot read the setting yet; retrying"),
+                _ => tracing::warn!(%key, %error, "cannot read the setting; the last value stays in force"),
             }
         }
         let pause = self.failures.next_wait();
@@ -208,7 +191,7 @@ impl Follower {
         }
     }
 
-    fn tell(&self, readings: &watch::Sender<Reading>) {
+    fn tell(&self, readings: &watch::Sender<SettingValue>) {
         let reading = self.progress.reading();
         readings.send_if_modified(|known| {
             let is_changed = known != reading;
@@ -217,25 +200,5 @@ impl Follower {
             }
             is_changed
         });
-    }
-}
-
-// === impl Question ===
-
-impl Question {
-    /// The query of the request.
-    pub(crate) fn query(self) -> Option<String> {
-        match self {
-            Self::Now => None,
-            Self::After(index) => Some(format!("index={index}&wait={}s", WAIT.as_secs())),
-        }
-    }
-
-    /// How long the whole request may take.
-    pub(crate) fn deadline(self) -> Duration {
-        match self {
-            Self::Now => ANSWER,
-            Self::After(_) => WAIT + ANSWER,
-        }
     }
 }

@@ -15,16 +15,16 @@ use crate::{
     client::Client,
     condition::Remarks,
     details::Announcement,
-    ledger::{Accepted, Change, Ledger},
     life::Lives,
-    news,
+    log_events,
+    registration_state::{Accepted, Change, RegistrationState},
     registries::Registries,
     schedule::{Schedule, Verdict},
 };
 
-/// The wish to leave.
+/// Asks the task to deregister and end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Leave {
+pub(crate) struct ShutdownRequest {
     /// How long to wait for the gateways afterwards.
     pub(crate) let_go: Duration,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Task {
     pub(crate) urls: Vec<RegistryUrl>,
     pub(crate) client: Client,
     pub(crate) registries: Registries,
-    pub(crate) ledger: Ledger,
+    pub(crate) registration: RegistrationState,
     pub(crate) lives: Lives,
     pub(crate) ttl: Duration,
     announcement: Announcement,
@@ -78,14 +78,14 @@ impl Task {
         condition: watch::Receiver<Condition>,
     ) -> (Self, watch::Receiver<State>) {
         let urls = options.registries.clone();
-        let ledger = Ledger::new(Instant::now());
-        let (state, state_seen) = watch::channel(ledger.state().clone());
+        let registration = RegistrationState::new(Instant::now());
+        let (state, state_seen) = watch::channel(registration.state().clone());
         let task = Self {
             service,
             client: Client::new(options.credentials.clone(), &urls),
             // A random one first, so that instances with the same configuration share the registries between them.
             registries: Registries::new(urls.len(), rand::rng().random_range(0..=usize::MAX)),
-            ledger,
+            registration,
             lives: Lives::new(),
             ttl: options.ttl.get(),
             advertise: Advertise::new(listen, options.advertise.as_ref(), &urls),
@@ -102,8 +102,8 @@ impl Task {
         (task, state_seen)
     }
 
-    /// Heartbeats until asked to leave, then leaves; or stops silently when nobody holds the handle any more.
-    pub(crate) async fn run(mut self, mut leave: oneshot::Receiver<Leave>) {
+    /// Heartbeats until asked to leave, then leaves; or stops silently when the handle is dropped.
+    pub(crate) async fn run(mut self, mut leave: oneshot::Receiver<ShutdownRequest>) {
         let wish = loop {
             tokio::select! {
                 biased;
@@ -137,7 +137,7 @@ impl Task {
         let key = InstanceKey::new(self.service.clone(), identity.instance.clone());
         self.announcement.details.proof.announce(key);
         self.replace_announced(&identity, limits.attempt).await;
-        self.say(identity, condition, limits).await
+        self.send(identity, condition, limits).await
     }
 
     async fn identify(&mut self) -> Result<Identity, AdvertiseError> {
@@ -150,7 +150,7 @@ impl Task {
     }
 
     /// One heartbeat: each registry is asked at most once, until one takes it. Otherwise the error that says most.
-    pub(crate) async fn say(
+    pub(crate) async fn send(
         &mut self,
         Identity { address, instance }: Identity,
         condition: Condition,
@@ -184,14 +184,14 @@ impl Task {
                 }
                 Err(error) => {
                     self.rank(index, &error);
-                    failure = Some(telling(failure, error));
+                    failure = Some(most_useful_error(failure, error));
                 }
             }
         }
-        Err(failure.unwrap_or(HeartbeatError::Held))
+        Err(failure.unwrap_or(HeartbeatError::BackedOff))
     }
 
-    /// After a change of the address, and with it of the id, takes back what was announced before. If nobody hears that,
+    /// After a change of the address, and with it of the id, takes back what was announced before. If no registry answers that,
     /// it expires.
     async fn replace_announced(&mut self, now: &Identity, deadline: Duration) {
         match self.announced.replace(now.clone()) {
@@ -226,7 +226,7 @@ impl Task {
     /// Remembers that the registry at `index` did not take a heartbeat.
     pub(crate) fn rank(&mut self, index: usize, error: &HeartbeatError) {
         let now = Instant::now();
-        tracing::debug!(service = %self.service, error = %service_kit::chain(error), "heartbeat not taken");
+        tracing::debug!(service = %self.service, error = %service_kit::chain(error), "heartbeat not accepted");
         match error {
             HeartbeatError::Busy { retry_after, .. } => {
                 let until = now + self.schedule.held(*retry_after, rand::rng().random_range(0.0..=1.0));
@@ -236,12 +236,12 @@ impl Task {
         }
     }
 
-    /// Enters the outcome into the ledger, tells whoever looks, and says what it means for the next one.
+    /// Enters the outcome into the registration, publishes the state, and says what it means for the next one.
     fn note(&mut self, now: Instant, result: Result<Accepted, HeartbeatError>) -> Verdict {
         let (verdict, changes) = match result {
             Ok(accepted) => {
                 let next = self.schedule.wish(&accepted.reply);
-                (Verdict::Accepted { next }, self.ledger.accepted(now, accepted))
+                (Verdict::Accepted { next }, self.registration.accepted(now, accepted))
             }
             Err(error) => {
                 let verdict = match &error {
@@ -249,7 +249,7 @@ impl Task {
                     error if error.is_transient() => Verdict::Failed,
                     _ => Verdict::Refused,
                 };
-                (verdict, self.ledger.failed(now, error))
+                (verdict, self.registration.failed(now, error))
             }
         };
         self.publish(&changes);
@@ -259,7 +259,7 @@ impl Task {
     pub(crate) fn publish(&self, changes: &[Change]) {
         let metrics = &self.announcement.details.metrics;
         for change in changes {
-            news::log(&self.service, self.ledger.state(), *change);
+            log_events::log(&self.service, self.registration.state(), *change);
             match change {
                 Change::Lost => _ = metrics.lost.inc(),
                 Change::Moved => _ = metrics.moves.inc(),
@@ -267,8 +267,8 @@ impl Task {
                 _ => {}
             }
         }
-        metrics.registered.set(self.ledger.state().registered.into());
-        self.state.send_replace(self.ledger.state().clone());
+        metrics.registered.set(self.registration.state().registered.into());
+        self.state.send_replace(self.registration.state().clone());
     }
 
     /// Waits until `next`, or until a changed condition may be said; notices meanwhile when the registration ends.
@@ -281,12 +281,12 @@ impl Task {
                 next = next.min(Schedule::at_once(ended, due));
             }
             next = next.max(held_until);
-            let expires = self.ledger.expires();
+            let expires = self.registration.expires();
             tokio::select! {
                 () = sleep_until(next) => return,
                 changed = self.condition.changed(), if is_held => is_held = changed.is_ok(),
                 () = sleep_until(expires.unwrap_or(next)), if expires.is_some() => {
-                    let change = self.ledger.passed(Instant::now());
+                    let change = self.registration.passed(Instant::now());
                     self.publish(change.as_slice());
                 }
             }
@@ -296,7 +296,7 @@ impl Task {
 
 /// Of two failures of the same heartbeat, the one that says most: that the registration holds, or may, and then that a
 /// registry may come back, which decides how soon to try again. Of equals, the last one.
-fn telling(before: Option<HeartbeatError>, error: HeartbeatError) -> HeartbeatError {
+fn most_useful_error(before: Option<HeartbeatError>, error: HeartbeatError) -> HeartbeatError {
     let says = |error: &HeartbeatError| (error.holds().is_some(), error.is_in_doubt(), error.is_transient());
     match before {
         Some(before) if says(&before) > says(&error) => before,
@@ -335,7 +335,7 @@ mod tests {
         let (_condition, condition) = watch::channel(Condition::default());
         let listen = "0.0.0.0:7070".parse().unwrap();
         let (mut task, _state) = Task::new("mail".parse().unwrap(), listen, &options, Details::default(), condition);
-        // This one is ours, but another is found when it is gone; 192.0.2.1 is nobody's (RFC 5737).
+        // This one is ours, but another is found when it is gone; 192.0.2.1 is unassigned (RFC 5737).
         task.advertise.pretend("127.0.0.2".parse().unwrap());
         task.heartbeat(Condition::default()).await.unwrap();
         task.heartbeat(Condition::default()).await.unwrap();

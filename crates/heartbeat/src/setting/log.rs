@@ -3,7 +3,7 @@
 use discovery::{ServiceName, SettingKey};
 use service_kit::telemetry;
 
-use super::{Reading, follow};
+use super::{SettingValue, follow};
 use crate::HeartbeatOptions;
 
 /// Lets `config/<service>/log` decide what this process logs, in the words of `--log`.
@@ -22,18 +22,20 @@ pub fn follow_log_filter(options: &HeartbeatOptions, service: &ServiceName, conf
         let mut in_force = configured.clone();
         while setting.changed().await.is_ok() {
             let wanted = match &*setting.borrow_and_update() {
-                Reading::Is { value, .. } => value.trim().to_owned(),
-                Reading::Absent | Reading::Unknown => configured.clone(),
+                SettingValue::Is { value, .. } => value.trim().to_owned(),
+                SettingValue::Absent | SettingValue::Unknown => configured.clone(),
             };
             if wanted == in_force {
                 continue;
             }
             match telemetry::refilter(&wanted) {
                 Ok(()) => {
-                    tracing::info!(%key, filter = wanted, "what is logged has changed");
+                    tracing::info!(%key, filter = wanted, "log filter changed");
                     in_force = wanted;
                 }
-                Err(reason) => tracing::warn!(%key, reason, filter = in_force, "no filter for the log; this one stays"),
+                Err(reason) => {
+                    tracing::warn!(%key, reason, filter = in_force, "invalid log filter; the current one stays")
+                }
             }
         }
     });

@@ -117,7 +117,7 @@ async fn dead_registries_do_not_hold_up_the_end() {
     command.args(["--service", "web", "--port", &free_port(), "--check-cmd", "true", "--", "sh", "-c"]);
     command.arg("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done");
     let mut process = Process::start(&mut command, &folder.path("output")).unwrap();
-    for text in ["ready", "cannot register yet"] {
+    for text in ["ready", "not registered yet"] {
         wait_until(text, SOON, || async { process.output().contains(text) }).await;
     }
     process.signal(Signal::SIGTERM);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heartbeat::{
     HeartbeatOptions,
-    setting::{self, Reading},
+    setting::{self, SettingValue},
 };
 use reqwest::Method;
 use testkit::{
@@ -22,13 +22,13 @@ const PATH: &str = "/v1/config/shop/limit";
 /// Longer than the pause of a follower that nobody answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn follow(urls: &[&str]) -> watch::Receiver<Reading> {
+fn follow(urls: &[&str]) -> watch::Receiver<SettingValue> {
     let options = HeartbeatOptions::for_registries(urls.iter().map(|url| url.parse().unwrap()).collect());
     setting::follow(&options, "shop/limit".parse().unwrap())
 }
 
-async fn told(reading: &mut watch::Receiver<Reading>, value: Option<&str>) {
-    let wanted = |reading: &Reading| *reading != Reading::Unknown && reading.value() == value;
+async fn told(reading: &mut watch::Receiver<SettingValue>, value: Option<&str>) {
+    let wanted = |reading: &SettingValue| *reading != SettingValue::Unknown && reading.value() == value;
     let told = tokio::time::timeout(PATIENCE, reading.wait_for(wanted)).await;
     drop(told.unwrap_or_else(|_| panic!("it is told of {value:?}")).unwrap());
 }
@@ -44,7 +44,7 @@ async fn a_service_is_told_when_its_setting_is_created_changed_and_deleted() {
     let registry = Registry::start(&etcd).await;
     let mut limit = follow(&[&registry.url]);
     told(&mut limit, None).await;
-    assert_eq!(*limit.borrow(), Reading::Absent, "that there is none is known, too");
+    assert_eq!(*limit.borrow(), SettingValue::Absent, "that there is none is known, too");
     for value in ["10", "20", ""] {
         write(&registry, value).await;
         told(&mut limit, Some(value)).await;

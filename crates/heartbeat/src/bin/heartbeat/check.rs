@@ -20,7 +20,7 @@ use crate::{
     reach::Reach,
 };
 
-/// While the program starts, this often at least: whoever waits for it waits no longer than needed.
+/// While the program starts, this often at least: a caller that waits for it waits no longer than needed.
 const STARTING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One way to ask.

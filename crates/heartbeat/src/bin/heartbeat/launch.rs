@@ -80,7 +80,7 @@ impl Launcher {
         Ok(Launched { child, group, launcher: self.clone() })
     }
 
-    /// The processes that somebody waits for.
+    /// The processes that a task waits for.
     pub(crate) fn awaited(&self) -> MutexGuard<'_, HashSet<Pid>> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +137,7 @@ fn die_with(_parent: Pid, _signal: Signal) -> Option<()> {
     Some(())
 }
 
-/// For programs that nobody talks to.
+/// For programs without clients.
 pub(crate) fn silent(command: &mut Command) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
 }

@@ -10,7 +10,7 @@
 //! lets the gateways go, and only then hands the signal on. Without a program behind `--` it announces something that
 //! runs already, and the check alone decides.
 //!
-//! It is no supervisor: a program that ends is not started again. That is the business of whoever started the sidecar.
+//! It is no supervisor: a program that ends is not started again. That is left to what started the sidecar.
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(sidecar::run(config));
-    // The look-up of a registry's name may block for longer than anybody wants to wait.
+    // The look-up of a registry's name may block for too long.
     runtime.shutdown_timeout(Duration::from_millis(100));
     match code {
         Ok(code) => ExitCode::from(code),

@@ -51,7 +51,7 @@ impl Program {
     /// Hands a signal on. Ctrl-C and Ctrl-\ would have reached the whole process group in a terminal, and shells rely
     /// on that; any other signal is the program's to hand on to what it started.
     pub(crate) fn signal(&self, signal: Signal) {
-        // Once it was waited for, its id may be somebody else's.
+        // Once it was waited for, its id may be reused.
         if self.0.child.id().is_none() {
             return;
         }
@@ -60,7 +60,7 @@ impl Program {
             _ => kill(self.0.group, signal),
         };
         if let Err(error) = sent {
-            tracing::warn!(%signal, error = %service_kit::chain(&error), "cannot hand on a signal");
+            tracing::warn!(%signal, error = %service_kit::chain(&error), "cannot forward a signal");
         }
     }
 
@@ -70,7 +70,7 @@ impl Program {
     /// daemons do, is not found.
     pub(crate) async fn sweep(&self, grace: Duration) {
         if self.left_behind(Signal::SIGTERM) {
-            tracing::info!("ending what the program left behind");
+            tracing::info!("stopping processes that the program left behind");
             if timeout(grace, self.emptied()).await.is_err() {
                 self.kill_left_behind().await;
             }
@@ -80,18 +80,18 @@ impl Program {
     /// Kills what is left in the process group, and waits for its end: whatever it held (a port, say) is free then.
     pub(crate) async fn kill_left_behind(&self) {
         if self.left_behind(Signal::SIGKILL) && timeout(KILLED, self.emptied()).await.is_err() {
-            tracing::warn!("something that the program left behind cannot be killed");
+            tracing::warn!("cannot kill a process that the program left behind");
         }
     }
 
-    /// Waits until nobody is left in the process group.
+    /// Waits until the process group is empty.
     async fn emptied(&self) {
         while killpg(self.0.group, None) != Err(Errno::ESRCH) {
             sleep(LOOK).await;
         }
     }
 
-    /// Signals the process group; false when nobody is in it any more.
+    /// Signals the process group; false when it is empty.
     fn left_behind(&self, signal: Signal) -> bool {
         killpg(self.0.group, signal) != Err(Errno::ESRCH)
     }

@@ -1,4 +1,4 @@
-//! Collecting zombies that are nobody else's.
+//! Collecting zombies that no other task waits for.
 //!
 //! A process whose parent has died becomes a child of the init process, which has to wait for it, or it stays in the
 //! process table for ever. In a container the sidecar often is that init process. To be the same everywhere, it asks to
@@ -14,7 +14,7 @@ pub(crate) fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// Collects, for ever, whatever ended and is not waited for by somebody else.
+/// Collects, for ever, whatever ended and no other task waits for.
 #[cfg(target_os = "linux")]
 pub(crate) async fn run(launcher: Launcher) -> std::io::Result<()> {
     use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) async fn run(launcher: Launcher) -> std::io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
     loop {
         if collect(&launcher) {
-            // The zombie in front is waited for by somebody else, who will not be long; then we see what is behind it.
+            // The zombie in front is waited for by another task, which will not be long; then we see what is behind it.
             tokio::time::sleep(Duration::from_millis(50)).await;
         } else {
             ended.recv().await;

@@ -108,7 +108,7 @@ impl Sidecar {
         }
     }
 
-    /// Before the first success nobody is told anything: an instance that never worked is of no use to a gateway.
+    /// Before the first success nothing is announced: an instance that never worked is of no use to a gateway.
     fn tell(&mut self, verdict: Option<Verdict>) {
         match (verdict, &self.heartbeat) {
             (None, _) => {}
@@ -128,7 +128,7 @@ impl Sidecar {
     fn hand_on(&self, signal: Signal) {
         match &self.program {
             Some(program) => program.signal(signal),
-            None => tracing::debug!(%signal, "ignored: there is no program to hand it to"),
+            None => tracing::debug!(%signal, "ignored: there is no program to forward it to"),
         }
     }
 
@@ -148,7 +148,7 @@ impl Sidecar {
     /// Deregisters, lets the gateways go, hands `signal` on, waits for the program. Every further signal that asks for
     /// the end skips what is being waited for.
     async fn stop(&mut self, signal: Signal) -> Result<u8, SidecarError> {
-        tracing::info!(%signal, "leaving; the same again goes on at once");
+        tracing::info!(%signal, "shutting down; send the signal again to stop at once");
         if let Some(heartbeat) = self.heartbeat.take() {
             tokio::select! {
                 () = heartbeat.deregister() => {}
@@ -160,7 +160,7 @@ impl Sidecar {
         let code = tokio::select! {
             code = program.ended() => Some(code),
             () = sleep(self.config.grace) => {
-                tracing::warn!(grace_ms = self.config.grace.as_millis(), "the program does not end: killing it");
+                tracing::warn!(grace_ms = self.config.grace.as_millis(), "the program does not stop; killing it");
                 None
             }
             signal = self.signals.next_stop() => {

@@ -35,7 +35,7 @@ impl Signals {
             let sender = sender.clone();
             tokio::spawn(async move {
                 while arrivals.recv().await.is_some() {
-                    // Full: nobody has looked for 16 signals, and one more says nothing new.
+                    // Full: 16 signals wait, and one more says nothing new.
                     let _ = sender.try_send(taken);
                 }
             });

@@ -1,11 +1,11 @@
-//! What has become of the heartbeats: the state that others see, and the moments worth a log line.
+//! The state of the registration, and the changes that are logged.
 //!
 //! A heartbeat every two seconds says nothing new. These do:
 //!
 //! | change | when |
 //! |---|---|
 //! | registered, or back | a heartbeat was taken, and none was before, or not in time |
-//! | failing | the first one that nobody took; the registration holds until the TTL is over |
+//! | failing | the first one that no registry accepted; the registration holds until the TTL is over |
 //! | refused | the first one that a change of configuration must mend, and whenever the complaint changes |
 //! | recovered | a heartbeat was taken again in time |
 //! | lost | the TTL is over, and no heartbeat since can have prolonged it |
@@ -54,7 +54,7 @@ pub(crate) enum Change {
 
 /// The state and what it takes to see changes of it.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct RegistrationState {
     state: State,
     expires: Option<Instant>,
     /// Until when the registration may hold by a heartbeat of which it is not known whether it was taken.
@@ -63,9 +63,9 @@ pub(crate) struct Ledger {
     complaint: Option<String>,
 }
 
-// === impl Ledger ===
+// === impl RegistrationState ===
 
-impl Ledger {
+impl RegistrationState {
     pub(crate) fn new(now: Instant) -> Self {
         let state = State {
             registered: false,
@@ -97,7 +97,7 @@ impl Ledger {
     pub(crate) fn accepted(&mut self, now: Instant, accepted: Accepted) -> Vec<Change> {
         let Accepted { registry, address, instance, status, sent, reply } = accepted;
         let state = &mut self.state;
-        // While it says so itself, nobody can tell whether an operator says so, too.
+        // While it says so itself, an operator's drain cannot be seen.
         let is_told = reply.status == Status::Draining;
         let is_drained = if status == Status::Draining { self.is_drained } else { is_told };
         let mut changes = Vec::new();
@@ -133,7 +133,7 @@ impl Ledger {
         changes
     }
 
-    /// Nobody took a heartbeat; `error` is what the last one asked said.
+    /// No registry accepted a heartbeat; `error` is what the last one answered.
     pub(crate) fn failed(&mut self, now: Instant, error: HeartbeatError) -> Vec<Change> {
         let mut changes = Vec::new();
         if let (Some(holds), Some(expires)) = (error.holds(), self.expires()) {
@@ -220,82 +220,89 @@ mod tests {
     #[test]
     fn a_steady_heartbeat_says_nothing_new() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        assert_eq!(ledger.accepted(now, passing(now)), [Change::Registered]);
+        let mut registration = RegistrationState::new(now);
+        assert_eq!(registration.accepted(now, passing(now)), [Change::Registered]);
         for second in 1..100 {
             let now = now + second * SECOND;
-            assert_eq!(ledger.accepted(now, passing(now)), []);
+            assert_eq!(registration.accepted(now, passing(now)), []);
         }
-        assert!(ledger.state().registered);
-        assert_eq!(ledger.state().since, now);
+        assert!(registration.state().registered);
+        assert_eq!(registration.state().since, now);
     }
 
     #[test]
     fn a_registration_is_lost_one_ttl_after_the_last_heartbeat_and_comes_back() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now + SECOND / 2, passing(now));
-        assert_eq!(ledger.failed(now + 2 * SECOND, HeartbeatError::Held), [Change::Failing { holds: 3 * SECOND }]);
-        assert_eq!(ledger.failed(now + 4 * SECOND, HeartbeatError::Held), []);
-        assert!(ledger.state().registered && ledger.state().last_error.is_some());
-        assert_eq!(ledger.passed(now + 5 * SECOND), Some(Change::Lost), "counted from when it was sent");
-        assert_eq!(ledger.passed(now + 6 * SECOND), None);
-        assert!(!ledger.state().registered && ledger.was_registered());
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now + SECOND / 2, passing(now));
+        assert_eq!(
+            registration.failed(now + 2 * SECOND, HeartbeatError::BackedOff),
+            [Change::Failing { holds: 3 * SECOND }]
+        );
+        assert_eq!(registration.failed(now + 4 * SECOND, HeartbeatError::BackedOff), []);
+        assert!(registration.state().registered && registration.state().last_error.is_some());
+        assert_eq!(registration.passed(now + 5 * SECOND), Some(Change::Lost), "counted from when it was sent");
+        assert_eq!(registration.passed(now + 6 * SECOND), None);
+        assert!(!registration.state().registered && registration.was_registered());
         let back = now + 9 * SECOND;
-        assert_eq!(ledger.accepted(back, passing(back)), [Change::Back { after: 4 * SECOND }]);
-        assert!(ledger.state().last_error.is_none());
+        assert_eq!(registration.accepted(back, passing(back)), [Change::Back { after: 4 * SECOND }]);
+        assert!(registration.state().last_error.is_none());
     }
 
     #[test]
     fn a_registration_is_called_lost_only_when_no_heartbeat_can_have_prolonged_it() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now, passing(now));
-        ledger.failed(now + 2 * SECOND, timed_out());
-        assert_eq!(ledger.passed(now + 5 * SECOND), Some(Change::Unconfirmed), "the registry may have taken it");
-        assert!(!ledger.state().registered);
-        ledger.accepted(now + 6 * SECOND, passing(now + 6 * SECOND));
-        ledger.failed(now + 8 * SECOND, HeartbeatError::Held);
-        assert_eq!(ledger.passed(now + 11 * SECOND), Some(Change::Lost));
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now, passing(now));
+        registration.failed(now + 2 * SECOND, timed_out());
+        assert_eq!(registration.passed(now + 5 * SECOND), Some(Change::Unconfirmed), "the registry may have taken it");
+        assert!(!registration.state().registered);
+        registration.accepted(now + 6 * SECOND, passing(now + 6 * SECOND));
+        registration.failed(now + 8 * SECOND, HeartbeatError::BackedOff);
+        assert_eq!(registration.passed(now + 11 * SECOND), Some(Change::Lost));
     }
 
     #[test]
     fn a_registration_that_a_registry_says_to_hold_is_not_lost() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now, passing(now));
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now, passing(now));
         for second in [2, 4, 6, 8] {
             let (registry, detail) = (A.parse().unwrap(), "etcd did not update the instance: full".to_owned());
             let holds = Some(5 * SECOND);
             let full = HeartbeatError::Busy { registry, status: 503, detail, retry_after: SECOND, holds };
-            assert!(!ledger.failed(now + second * SECOND, full).contains(&Change::Lost), "{second}");
-            assert_eq!(ledger.passed(now + second * SECOND), None);
+            assert!(!registration.failed(now + second * SECOND, full).contains(&Change::Lost), "{second}");
+            assert_eq!(registration.passed(now + second * SECOND), None);
         }
-        assert!(ledger.state().registered && ledger.state().last_error.is_some());
-        assert_eq!(ledger.passed(now + 12 * SECOND), Some(Change::Lost), "nothing was heard for longer than that");
+        assert!(registration.state().registered && registration.state().last_error.is_some());
+        assert_eq!(
+            registration.passed(now + 12 * SECOND),
+            Some(Change::Lost),
+            "nothing was heard for longer than that"
+        );
     }
 
     #[test]
     fn another_registry_in_time_is_a_move_not_a_loss() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now, passing(now));
-        assert_eq!(ledger.accepted(now, accepted(B, Status::Passing, Status::Passing, now)), [Change::Moved]);
-        ledger.failed(now, timed_out());
-        assert_eq!(ledger.accepted(now, accepted(B, Status::Passing, Status::Passing, now)), [Change::Recovered]);
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now, passing(now));
+        assert_eq!(registration.accepted(now, accepted(B, Status::Passing, Status::Passing, now)), [Change::Moved]);
+        registration.failed(now, timed_out());
+        assert_eq!(registration.accepted(now, accepted(B, Status::Passing, Status::Passing, now)), [Change::Recovered]);
     }
 
     #[test]
     fn only_an_operators_drain_is_news() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now, passing(now));
-        let mut say = |said, replied| ledger.accepted(now, accepted(A, said, replied, now));
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now, passing(now));
+        let mut say = |said, replied| registration.accepted(now, accepted(A, said, replied, now));
         assert_eq!(say(Status::Passing, Status::Draining), [Change::Drained]);
         assert_eq!(say(Status::Critical, Status::Draining), []);
         assert_eq!(say(Status::Passing, Status::Passing), [Change::Undrained]);
         assert_eq!(say(Status::Draining, Status::Draining), [], "the service said so itself");
-        assert!(ledger.state().is_draining());
+        assert!(registration.state().is_draining());
     }
 
     #[test]
@@ -303,39 +310,39 @@ mod tests {
         let now = Instant::now();
         let displaced =
             || HeartbeatError::AnotherIncarnation { registry: A.parse().unwrap(), detail: "at 10.0.0.6:7070".into() };
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now, passing(now));
-        assert_eq!(ledger.failed(now + SECOND, displaced()), [Change::Displaced]);
-        assert!(!ledger.state().registered && ledger.state().is_displaced());
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now, passing(now));
+        assert_eq!(registration.failed(now + SECOND, displaced()), [Change::Displaced]);
+        assert!(!registration.state().registered && registration.state().is_displaced());
         for second in 2..100 {
-            assert_eq!(ledger.failed(now + second * SECOND, displaced()), []);
+            assert_eq!(registration.failed(now + second * SECOND, displaced()), []);
         }
         let back = now + 100 * SECOND;
-        assert_eq!(ledger.accepted(back, passing(back)), [Change::Back { after: 99 * SECOND }]);
-        assert!(!ledger.state().is_displaced());
+        assert_eq!(registration.accepted(back, passing(back)), [Change::Back { after: 99 * SECOND }]);
+        assert!(!registration.state().is_displaced());
     }
 
     #[test]
     fn the_holder_of_a_contested_id_says_so_once() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        ledger.accepted(now, passing(now));
+        let mut registration = RegistrationState::new(now);
+        registration.accepted(now, passing(now));
         let mut contested = passing(now);
         contested.reply.other_holder =
             Some(OtherHolder { address: "10.0.0.6:7070".parse().unwrap(), incarnation: None, since_ms: 1 });
-        assert_eq!(ledger.accepted(now, contested.clone()), [Change::Contested]);
-        assert_eq!(ledger.accepted(now, contested), []);
-        assert_eq!(ledger.accepted(now, passing(now)), []);
+        assert_eq!(registration.accepted(now, contested.clone()), [Change::Contested]);
+        assert_eq!(registration.accepted(now, contested), []);
+        assert_eq!(registration.accepted(now, passing(now)), []);
     }
 
     #[test]
     fn a_refusal_is_said_once_and_again_when_its_reason_changes() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now);
-        assert_eq!(ledger.failed(now, refused("zone")), [Change::Refused]);
-        assert_eq!(ledger.failed(now, refused("zone")), []);
-        assert_eq!(ledger.failed(now, refused("port")), [Change::Refused]);
-        assert_eq!(ledger.failed(now, timed_out()), [], "failing already");
-        assert!(!ledger.was_registered());
+        let mut registration = RegistrationState::new(now);
+        assert_eq!(registration.failed(now, refused("zone")), [Change::Refused]);
+        assert_eq!(registration.failed(now, refused("zone")), []);
+        assert_eq!(registration.failed(now, refused("port")), [Change::Refused]);
+        assert_eq!(registration.failed(now, timed_out()), [], "failing already");
+        assert!(!registration.was_registered());
     }
 }
