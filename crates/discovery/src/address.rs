@@ -38,7 +38,7 @@ pub enum Host {
     V4(Ipv4Addr),
     /// `::1`, without a zone index: that means something on one machine only.
     V6(Ipv6Addr),
-    /// `mail`, `mail.example.com`; resolved by whoever connects.
+    /// `mail`, `mail.example.com`; resolved by the client that connects.
     Name(HostName),
 }
 
@@ -180,7 +180,7 @@ impl Address {
         self.host.ip().map(|ip| SocketAddr::new(ip, self.port.get()))
     }
 
-    /// The id that an instance at this address has when nobody gave it another: `host:port`.
+    /// The default id of an instance at this address: `host:port`.
     ///
     /// IPv6 goes without brackets (`::1:7070`), which an id may not have; the last `:` still separates the port.
     ///

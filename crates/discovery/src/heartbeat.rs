@@ -110,7 +110,7 @@ impl PlainHeartbeat {
     ///
     /// # Errors
     ///
-    /// The first field that makes no sense, by the name it has in the heartbeat.
+    /// The first invalid field, by the name it has in the heartbeat.
     pub fn into_parts(self) -> Result<(ServiceName, InstanceId, Instance), FieldError> {
         let name = self.name.strip_prefix(SERVICE_PREFIX).unwrap_or(&self.name);
         let service = name.parse::<ServiceName>().map_err(|error| error.under("name"))?;
@@ -166,7 +166,7 @@ impl FullHeartbeat {
     ///
     /// # Errors
     ///
-    /// The first field that makes no sense.
+    /// The first invalid field.
     pub fn into_parts(self) -> Result<(Instance, Ttl), FieldError> {
         let ttl = self.ttl_ms.map_or(Ok(Ttl::default()), Ttl::from_millis)?;
         check_reachable(&self.address)?;

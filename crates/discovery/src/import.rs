@@ -29,7 +29,7 @@ const OURS: [&str; 7] =
 /// The longest prefix, in bytes.
 const PREFIX_MAX_BYTES: usize = 200;
 
-/// A prefix of keys that are somebody else's registrations, without a `/` at its end.
+/// A prefix of keys that are other programs' registrations, without a `/` at its end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import(String);
 

@@ -8,7 +8,7 @@ use crate::{Address, FieldError, HealthPath, Reason, Scheme, Status, Weight, fie
 ///
 /// `Display` is the value that is written to etcd, [`Instance::parse`] its liberal reader; see there for the forms.
 /// The text fields are plain `String`s within the bounds below, which [`Instance::check`] holds: every way from a wire
-/// into an `Instance` calls it, and so does whoever writes one to etcd.
+/// into an `Instance` calls it, and so does every writer to etcd.
 ///
 /// The JSON form (serde) has the fields of the full heartbeat and leaves out what is default.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

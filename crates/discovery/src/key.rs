@@ -53,7 +53,7 @@ impl InstanceKey {
     ///
     /// # Errors
     ///
-    /// The key is somebody else's: outside [`SERVICE_PREFIX`], too deep, or with a part that is no name.
+    /// The key is not ours: outside [`SERVICE_PREFIX`], too deep, or with a part that is no name.
     pub fn parse(key: &[u8]) -> Result<Self, FieldError> {
         Self::below(SERVICE_PREFIX, key)
     }

@@ -1,6 +1,6 @@
-//! Proof of address: how whoever listens at an address shows that it is the instance that was announced there.
+//! Proof of address: how the process at an address shows that it is the instance that was announced there.
 //!
-//! A registry that asks for it calls the announced address before it lists it, with a nonce that nobody could have
+//! A registry that asks for it calls the announced address before it lists it, with a nonce that no other program could have
 //! guessed, and is told which instance listens there:
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!
 //! As in ACME's http-01 challenge (RFC 8555 section 8.3), the answer is made of what was asked and of who is asked. The
 //! registry does not say whom it expects, so a program that echoes what it is sent proves nothing; neither does one that
-//! serves the same page to everybody. That the sender may announce that service is for its token to prove.
+//! serves the same page to every client. That the sender may announce that service is for its token to prove.
 
 use crate::InstanceKey;
 
@@ -19,7 +19,7 @@ pub const PATH: &str = "/.well-known/muster";
 /// The parameter with the nonce.
 pub const NONCE: &str = "nonce";
 
-/// Whether `nonce` is one that is answered: 16 to 64 hexadecimal digits, so that an answer is never anybody's HTML.
+/// Whether `nonce` is one that is answered: 16 to 64 hexadecimal digits, so that an answer is never an HTML page.
 #[must_use]
 pub fn is_nonce(nonce: &str) -> bool {
     (16..=64).contains(&nonce.len()) && nonce.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -24,7 +24,7 @@ pub struct Registered {
     pub key: InstanceKey,
     /// What it says about itself.
     pub instance: Instance,
-    /// The lease that it lives by; `None` for a key that somebody wrote for good.
+    /// The lease that it lives by; `None` for a key without a lease.
     pub lease: Option<LeaseId>,
     /// When the key came into being.
     pub created: Revision,

@@ -2,7 +2,7 @@ use crate::{InstanceKey, Registered};
 
 /// One change to what is known about the instances, as readers of etcd get it.
 ///
-/// The contract between whoever watches etcd and whoever keeps a table:
+/// The contract between the watch of etcd and the table that follows it:
 ///
 /// - The first update is [`Update::Reset`]. Until it comes nothing is known, which is not the same as nothing being
 ///   there.

@@ -63,13 +63,13 @@ impl FaultRow {
         self.holds(&format!("{count} {what}"), count == 0)
     }
 
-    /// Demands that no instance was ever missing from the gateway's table, and that somebody looked.
+    /// Demands that no instance was ever missing from the gateway's table, and that the table was observed.
     #[must_use]
     pub fn without_removals(self, removals: &Removals) -> Self {
         let row = self.none("false removals", removals.missing.len());
         let row = row.holds(&format!("missing from the table: {:?}", removals.missing), removals.missing.is_empty());
         let unused = format!("out of rotation at {} of {} looks", removals.unused, removals.looks);
-        row.with_note(unused).holds("nobody looked at the table", removals.looks > 0)
+        row.with_note(unused).holds("the table was not observed", removals.looks > 0)
     }
 
     /// Adds a remark.
@@ -138,7 +138,7 @@ impl FaultRow {
         let posts = self.failed(true).filter(|answer| !is_at_risk(answer)).count();
         let unless = format!("{gets} GET failed: {}", self.first_failures(false));
         let row = self.holds(&unless, gets == 0);
-        let unless = format!("{posts} POST failed while nobody died with them: {}", row.first_failures(true));
+        let unless = format!("{posts} POST failed without a failed instance: {}", row.first_failures(true));
         row.holds(&unless, posts == 0)
     }
 

@@ -45,7 +45,7 @@ pub struct Answer {
     pub sent: Option<Instant>,
     /// When it was over.
     pub at: Instant,
-    /// The witness that answered, or why nobody did.
+    /// The test instance that answered, or why none did.
     pub outcome: Result<String, Failed>,
 }
 

@@ -164,7 +164,7 @@ pub async fn judge(State(guard): State<Guard>, request: Request, next: Next) -> 
     match guard.check(&request) {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
-            tracing::debug!(?refusal, "refused what a page of another site may have sent");
+            tracing::debug!(?refusal, "refused a cross-site request");
             Problem::from(refusal).into_response()
         }
     }

@@ -123,7 +123,7 @@ impl Renewing {
                     tracing::info!("certificates for connections have changed and are read again");
                 }
                 Err(error) if made.complaint.as_ref() != Some(&error.to_string()) => {
-                    tracing::warn!(%error, "certificates have changed and cannot be used; those of before are shown");
+                    tracing::warn!(%error, "certificates have changed and cannot be used; the previous ones stay in use");
                     made.complaint = Some(error.to_string());
                 }
                 Err(_) => {}

@@ -1,6 +1,6 @@
 //! Configuration: flags and environment variables from one `clap` definition, every mistake reported at once.
 //!
-//! clap stops at the first mistake. Somebody who starts a service with three wrong variables should not need three
+//! clap stops at the first mistake. A user who starts a service with three wrong variables should not need three
 //! starts to learn that, so [`parse_from`] notes the mistake, takes the offending option out of the game and parses
 //! again, until nothing is left to complain about. A variable that is set but empty counts as unset, because that is
 //! what `${NAME:-}` in a compose file means.

@@ -1,4 +1,4 @@
-//! Durations with a unit: `2s`, `500ms`, `1m 30s`. A bare number is a mistake, because nobody can see its unit.
+//! Durations with a unit: `2s`, `500ms`, `1m 30s`. A bare number is a mistake, because its unit cannot be seen.
 
 use std::time::Duration;
 

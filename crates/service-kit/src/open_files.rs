@@ -1,7 +1,7 @@
 //! How many files, and so connections, the process may have open (`RLIMIT_NOFILE`, see `getrlimit(2)`).
 //!
 //! Many systems start a process with a soft limit of 1024, which is for those that still use `select`, and a hard limit up
-//! to which everybody may raise it.
+//! to which every process may raise it.
 
 use std::io;
 

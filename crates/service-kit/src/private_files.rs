@@ -33,7 +33,9 @@ pub fn withdraw_sqlite(file: &Path) {
         let path = PathBuf::from(name);
         match withdraw(&path) {
             Ok(false) => {}
-            Ok(true) => tracing::info!(file = %path.display(), "other users of this machine could read it; no longer"),
+            Ok(true) => {
+                tracing::info!(file = %path.display(), "other users of this machine could read it; its mode is now 600")
+            }
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "other users of this machine can read it; set its mode to 600");
             }

@@ -63,7 +63,7 @@ impl Problem {
         problem
     }
 
-    /// 503 for a dependency that is down or nobody who is ready.
+    /// 503 for a dependency that is down, or no ready instance.
     pub fn unavailable(code: impl Into<Cow<'static, str>>, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(retry_after)
     }

@@ -4,7 +4,7 @@
 //! [`INTERVAL`] and compared with what was read before: that works alike for an editor that writes in place, for one that
 //! renames, and for the links to links of an orchestrator's mounted secrets, where time stamps and inodes mislead.
 //!
-//! A new version that makes no sense changes nothing: the old value stays, and one warning says why.
+//! An invalid new version changes nothing: the old value stays, and one warning says why.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ pub enum ReloadError {
         /// Why not.
         source: io::Error,
     },
-    /// The files can be read, but make no sense.
+    /// The files can be read, but are invalid.
     #[error("{} cannot be used: {reason}", .path.display())]
     Content {
         /// The first of the files.
@@ -66,7 +66,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     /// clone is dropped. `what` names the value in the log.
     ///
     /// # Errors
-    /// The first version cannot be read or makes no sense: at a start, that is a mistake to be told at once.
+    /// The first version cannot be read or is invalid: at a start, that is a mistake to be told at once.
     ///
     /// # Panics
     /// Outside a Tokio runtime.
@@ -88,7 +88,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 }
 
-/// Looks at the files for as long as somebody holds the value.
+/// Checks the files until the last handle on the value is dropped.
 async fn keep_up<T>(
     what: &'static str,
     files: Vec<PathBuf>,
@@ -122,7 +122,7 @@ async fn keep_up<T>(
 /// Warns once about the same thing.
 fn complain(what: &str, before: &mut String, error: String) {
     if *before != error {
-        tracing::warn!(what, error, "the files changed and cannot be used; what was read before stays in force");
+        tracing::warn!(what, error, "the changed files are invalid; the previous version stays in force");
         *before = error;
     }
 }

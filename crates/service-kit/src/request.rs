@@ -51,7 +51,7 @@ pub fn current() -> Option<RequestContext> {
 /// Middleware (`axum::middleware::from_fn(request::identify)`): settles the ids, opens the log span, answers with the id.
 pub async fn identify(mut request: Request, next: Next) -> Response {
     let context = RequestContext::of(request.headers());
-    // The pattern, not the path: /v1/users/{name} names nobody.
+    // The pattern, not the path: /v1/users/{name} names no user.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let span = tracing::info_span!(
         "request",
@@ -101,7 +101,7 @@ fn new_id() -> String {
     Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid().simple().to_string()
 }
 
-/// Whether a request id that somebody sent may be kept: 1 to 128 of `[A-Za-z0-9._:-]`.
+/// Whether a request id that a client sent may be kept: 1 to 128 of `[A-Za-z0-9._:-]`.
 #[must_use]
 pub fn is_acceptable(id: &[u8]) -> bool {
     (1..=ID_MAX_BYTES).contains(&id.len())

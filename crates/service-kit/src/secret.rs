@@ -7,7 +7,7 @@ use std::{fmt, path::Path, str::FromStr};
 pub struct Secret(String);
 
 impl Secret {
-    /// The value itself. Call it only where it is handed to whoever needs it.
+    /// The value itself. Call it only where it is handed to what needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -49,8 +49,9 @@ impl TlsOptions {
             mistakes.push(reason.to_owned());
         }
         if self.tls_client_ca_file.is_some() && self.tls_cert_file.is_none() {
-            mistakes
-                .push("--tls-client-ca-file needs --tls-cert-file: without TLS nobody shows a certificate".to_owned());
+            mistakes.push(
+                "--tls-client-ca-file needs --tls-cert-file: without TLS no client shows a certificate".to_owned(),
+            );
         }
         mistakes
     }
@@ -89,7 +90,7 @@ impl Tls {
     }
 }
 
-/// ring, whoever else may be linked.
+/// ring, whatever else is linked.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
@@ -113,7 +114,7 @@ pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> 
 pub(crate) fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        store.add(certificate).map_err(|error| format!("a certificate authority makes no sense: {error}"))?;
+        store.add(certificate).map_err(|error| format!("invalid certificate authority: {error}"))?;
     }
     Ok(store)
 }

@@ -9,7 +9,7 @@
 //!
 //! Each line is one token: a name that may stand in logs, what proves it, and [`Scope`]s, `SERVICE:ACTION` separated by
 //! commas, where either side may be `*`. A client sends `Authorization: Bearer TOKEN`; the file holds only the token's
-//! SHA-256, so whoever reads the file cannot use it. That is enough because tokens are 256 random bits
+//! SHA-256, so a reader of the file cannot use it. That is enough because tokens are 256 random bits
 //! ([`NewToken::random`]); a slow password hash would cost every heartbeat its milliseconds and protect nothing more.
 //! A `hmac-sha256:` line is for clients that sign their requests instead ([`crate::signature`]); its key must be kept in
 //! clear.
@@ -21,8 +21,8 @@
 //! | a signature that is wrong, too old, seen before, or covers too little | 401 | `signature_refused` |
 //! | a token without that scope | 403 | `out_of_scope` |
 //!
-//! Without a file everybody may do everything, as on a laptop; [`warn_if_open`] says so when others can connect. The file
-//! is read again when it changes; a version that makes no sense leaves the old one in force.
+//! Without a file authentication is disabled: every client has full access, as on a laptop; [`warn_if_open`] says so when others can connect. The file
+//! is read again when it changes; an invalid version leaves the old one in force.
 //!
 //! How a service uses it: `.layer(from_fn_with_state(tokens, tokens::authenticate))` around its routes, and in a handler,
 //! which finds the [`Caller`] in the request's extensions or as [`Caller::current`]:
@@ -57,7 +57,7 @@ use crate::{
 /// The tokens in force. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Tokens {
-    /// `None`: everybody may do everything.
+    /// `None`: authentication is disabled.
     file: Option<Reloaded<TokenFile>>,
     replays: Arc<Replays>,
     refused: Family<RefusedLabels, Counter>,
@@ -82,7 +82,7 @@ struct RefusedLabels {
 // === impl Tokens ===
 
 impl Tokens {
-    /// Everybody may do everything.
+    /// Authentication is disabled.
     #[must_use]
     pub fn open() -> Self {
         Self { file: None, replays: Arc::default(), refused: Family::default() }
@@ -91,7 +91,7 @@ impl Tokens {
     /// The tokens of `file`, now and after every change; [`Tokens::open`] when there is none.
     ///
     /// # Errors
-    /// The file cannot be read, or a line makes no sense.
+    /// The file cannot be read, or a line is invalid.
     ///
     /// # Panics
     /// With a file and outside a Tokio runtime.
@@ -106,7 +106,7 @@ impl Tokens {
         registry.register("auth_refused", "Requests without a token or signature that counts", self.refused.clone());
     }
 
-    /// Whether everybody may do everything.
+    /// Whether authentication is disabled.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.file.is_none()
@@ -132,9 +132,9 @@ impl Tokens {
     }
 }
 
-/// Says in the log that anybody who can connect to `listen` may do everything; `option` names the way out.
+/// Warns that authentication is disabled, so that every client that can connect to `listen` has full access; `option` enables it.
 pub fn warn_if_open(tokens: &Tokens, listen: SocketAddr, option: &str) {
     if tokens.is_open() && !listen.ip().to_canonical().is_loopback() {
-        tracing::warn!(%listen, "whoever can connect may do everything: no tokens are asked for; give {option}");
+        tracing::warn!(%listen, "authentication is disabled: anyone who can connect has full access; set {option}");
     }
 }

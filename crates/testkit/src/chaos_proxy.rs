@@ -91,7 +91,7 @@ impl ChaosProxy {
         self.restore();
     }
 
-    /// From now on nothing passes, and nobody is told.
+    /// From now on nothing passes, and no connection is closed.
     pub fn swallow(&self) {
         self.relays.weather.send_replace(Weather::Swallowed);
     }

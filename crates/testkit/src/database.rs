@@ -180,7 +180,7 @@ fn greets(port: u16) -> bool {
     answered.is_ok() && head[4] == 10
 }
 
-/// The initialised folder that every database is a copy of; made by whoever comes first.
+/// The initialised folder that every database is a copy of; made by the first test.
 fn template(server: &Server) -> PathBuf {
     let folder = build_folder();
     let template = folder.join(format!("{}-template", server.word()));

@@ -143,7 +143,7 @@ impl EtcdCluster {
         }
     }
 
-    /// Freezes member `index` (SIGSTOP): its kernel still accepts connections, but nobody answers on them.
+    /// Freezes member `index` (SIGSTOP): its kernel still accepts connections, but they get no answer.
     pub fn freeze(&mut self, index: usize) {
         self.signal(index, Signal::SIGSTOP);
         self.members[index].frozen = true;
@@ -351,7 +351,7 @@ pub fn binary() -> PathBuf {
     std::env::var_os("ETCD_BIN").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("etcd"), PathBuf::from)
 }
 
-/// Asks for a path over plain HTTP; `None` when nobody answers soon, as a frozen member.
+/// Asks for a path over plain HTTP; `None` when no answer comes soon, as from a frozen member.
 async fn get(port: u16, path: &str) -> Option<String> {
     let asked = timeout(Duration::from_millis(500), async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;

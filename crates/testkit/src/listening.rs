@@ -17,7 +17,7 @@ pub(crate) struct Listening {
 #[derive(Debug)]
 enum State {
     Up(JoinHandle<()>),
-    /// Bound but not listening: connections are refused, and nobody else gets the port.
+    /// Bound but not listening: connections are refused, and no other program gets the port.
     Down(TcpSocket),
     /// For the moment between the two.
     Changing,

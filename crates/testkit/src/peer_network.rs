@@ -23,7 +23,7 @@ struct CutOff {
     id: Vec<u8>,
 }
 
-/// The network. Dropping it cuts everybody off.
+/// The network. Dropping it cuts every connection.
 #[derive(Debug)]
 pub(crate) struct PeerNetwork {
     cut_off: watch::Sender<Option<CutOff>>,
@@ -56,7 +56,7 @@ impl PeerNetwork {
         self.cut_off.send_replace(Some(CutOff { index, id: id.as_bytes().to_vec() }));
     }
 
-    /// Connects everybody again.
+    /// Connects every member again.
     pub(crate) fn heal(&self) {
         self.cut_off.send_replace(None);
     }

@@ -10,7 +10,7 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// Below what Linux hands out by itself (`net.ipv4.ip_local_port_range`, from 32768): otherwise somebody's outgoing
+/// Below what Linux hands out by itself (`net.ipv4.ip_local_port_range`, from 32768): otherwise an outgoing
 /// connection could take the port while a member that uses it is being restarted.
 const RANGE: std::ops::Range<u16> = 10_240..32_768;
 
@@ -41,7 +41,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
         }
         let Ok(file) = File::options().create(true).append(true).open(locks.join(port.to_string())) else { continue };
         let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
-        // Somebody who knows nothing of our locks may have it all the same.
+        // A program that knows nothing of our locks may have it all the same.
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             ours.insert(port, lock);
             ports.push(port);

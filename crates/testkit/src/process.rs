@@ -58,7 +58,7 @@ impl Process {
 
     /// Sends a signal; false when the process has ended. After SIGSTOP it has stopped, with all its threads.
     pub fn signal(&mut self, signal: Signal) -> bool {
-        // A reaped id may belong to somebody else by now; until it is reaped, it is ours.
+        // A reaped id may belong to another process by now; until it is reaped, it is ours.
         let is_sent = self.is_running() && kill(self.pid(), signal).is_ok();
         if is_sent && signal == Signal::SIGSTOP {
             self.wait_until_stopped();

@@ -43,7 +43,7 @@ use script::Script;
 pub struct SinkOptions {
     /// How a conversation becomes encrypted. Default: not at all.
     pub tls: SinkTls,
-    /// User and password without which no mail is taken. Default: anybody may send.
+    /// User and password without which no mail is taken. Default: no authentication.
     pub login: Option<(String, String)>,
 }
 

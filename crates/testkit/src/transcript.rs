@@ -2,7 +2,7 @@
 //!
 //! A block that starts with three backquotes and `console` holds commands (`$ curl …`) and, below each, what it prints.
 //! Numbers and ids differ from run to run, so both sides are compared with every run of digits, and every word of 16 or
-//! more hexadecimal digits, folded into one sign. Whoever can tell more exactly what differs folds for itself.
+//! more hexadecimal digits, folded into one sign. A test that can tell more exactly what differs folds for itself.
 
 /// One command and what the documentation says that it prints.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -49,7 +49,7 @@ pub enum ActiveKind {
     Http,
     /// Whether a connection is accepted.
     Tcp,
-    /// Nothing: nobody is probed.
+    /// Nothing: no instance is probed.
     Off,
 }
 

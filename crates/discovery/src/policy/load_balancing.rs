@@ -42,7 +42,7 @@ pub enum Strategy {
 }
 
 /// What requests are told apart by: `{"header": "x-user"}`, `{"cookie": "session"}`, `"client_address"`. A request
-/// without it goes to whoever's turn it is.
+/// without it goes to the instance whose turn it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HashOn {

@@ -98,7 +98,7 @@ impl Name {
         !self.peek().addresses.is_empty()
     }
 
-    /// The addresses. Waits for the first look-up only, which everybody shares; it may take [`super::LOOKUP_MAX`] and
+    /// The addresses. Waits for the first look-up only, which all callers share; it may take [`super::LOOKUP_MAX`] and
     /// more, when many are under way.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ fn servers(resolv_conf: &[u8], configured: &[SocketAddr]) -> Arc<[Server]> {
     let made = made.filter_map(|(address, server)| match server {
         Ok(server) => Some(server),
         Err(error) => {
-            tracing::warn!(%address, %error, "a name server is not used");
+            tracing::warn!(%address, %error, "name server skipped");
             None
         }
     });

@@ -57,7 +57,7 @@ impl Conversation {
         let client = self.client;
         let conversation = pin!(self.converse(stream, &exchange));
         if exchange.place().hold(conversation).await.is_none() {
-            tracing::debug!(%client, "closed without a request under way, to make place for another client");
+            tracing::debug!(%client, "closed an idle connection to make room for another client");
         }
     }
 

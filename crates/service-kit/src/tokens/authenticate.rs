@@ -21,7 +21,7 @@ const SIGNED_BODY_MAX_BYTES: usize = 1024 * 1024;
 
 /// Middleware (`from_fn_with_state(tokens, authenticate)`): refuses who proves nothing, and tells the handlers who asks.
 ///
-/// Whoever is let in may still do nothing: that is for [`Caller::require`] to say.
+/// A caller that is authenticated may still have no rights: [`Caller::require`] checks them.
 pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
     let caller = if tokens.is_open() { Ok(Caller::Anybody) } else { identify(&tokens, &mut request).await };
     match caller {
@@ -72,7 +72,7 @@ async fn identify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refu
 
 /// Reads the body, checks the signature over it, and puts it back.
 ///
-/// The nonce is noted only for a signature that holds: otherwise anybody could fill the memory for nonces.
+/// The nonce is noted only for a signature that holds: otherwise any client could fill the memory for nonces.
 async fn verify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refused> {
     let (now, refused) = (SystemTime::now(), || Refused::Signature(WRONG));
     let signed = message::Signed::read(request.headers()).map_err(Refused::Signature)?;

@@ -14,7 +14,7 @@ tokio::task_local! {
 /// Who sent a request, as far as a token or a signature proved it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody was asked: there are no tokens.
+    /// Authentication is disabled: there are no tokens.
     Anybody,
     /// The holder of a token.
     Holder(Arc<Grant>),

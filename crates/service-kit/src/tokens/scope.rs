@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// What somebody wants to do to a service.
+/// What a caller wants to do to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Look: lists, users, messages.
