@@ -11,7 +11,7 @@ use crate::{
     up::{
         self,
         options::UpOptions,
-        parent_death::{self, TetherOptions},
+        parent_death::{self, ParentDeathOptions},
     },
     watch,
 };
@@ -40,7 +40,7 @@ enum Command {
     Drain(drain::DrainOptions),
     /// Becomes another program that ends with this one's parent.
     #[command(hide = true)]
-    Tethered(TetherOptions),
+    Tethered(ParentDeathOptions),
 }
 
 /// Runs the command that the process's arguments ask for.
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
         }
     };
     if let Command::Tethered(options) = &cli.command {
-        return fail(&parent_death::become_tethered(options));
+        return fail(&parent_death::become_program(options));
     }
     service_kit::config::misspelt::<Cli>().iter().for_each(|hint| say(hint));
     // One thread: on Linux a child is tethered to the thread that started it, and this one lives as long as the process.

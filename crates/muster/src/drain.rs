@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &DrainOptions, given: &Given) -> anyhow::Result
         let told = registries.ask(&Method::DELETE, &path, None, None).await?;
         let was = if told.json["existed"] == false { " (it was not drained)" } else { "" };
         let by = registries.named(&told.by);
-        return Ok(screen::print(&format!("{service} {instance} speaks for itself again{was}\n{by}\n"))?);
+        return Ok(screen::print(&format!("{service} {instance} is back in rotation{was}\n{by}\n"))?);
     }
     let told = registries.ask(&Method::PUT, &path, None, Some(&order(options))).await?;
     let undo = given.hint.command("drain", &[service, instance.as_str()], " --undo");

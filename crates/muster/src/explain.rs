@@ -105,8 +105,8 @@ fn text(explanation: &Explanation, screen: Screen) -> String {
     let name = &explanation.service;
     let mut text = match (&explanation.pick_now, &explanation.why_nobody) {
         (Some(key), _) => format!("{name}: the next request would go to {}\n", instance(key)),
-        (None, Some(why)) => format!("{name}: nobody would be picked: {why}\n"),
-        (None, None) => format!("{name}: nobody would be picked\n"),
+        (None, Some(why)) => format!("{name}: no instance would be picked: {why}\n"),
+        (None, None) => format!("{name}: no instance would be picked\n"),
     };
     text += &match explanation.policy.source.as_str() {
         "etcd" => format!("policy: config/{name} in etcd\n"),
@@ -219,7 +219,7 @@ mod tests {
             "policy": { "source": "default" }, "instances": [],
             "table": { "source": "disk", "age_ms": 61_000, "etcd": { "last_error": "connection refused" } },
         }));
-        let expected = "mail: nobody would be picked: mail is down: last instance a deregistered 3 s ago\n\
+        let expected = "mail: no instance would be picked: mail is down: last instance a deregistered 3 s ago\n\
                         policy: default\n\
                         ! the table is from disk, 61 s old; etcd is not heard: connection refused\n";
         assert_eq!(text, expected);

@@ -52,7 +52,7 @@ pub(crate) struct ProcessState {
     pub(crate) condition: String,
     /// Its process id; absent when it does not run.
     pub(crate) pid: Option<u32>,
-    /// The same, safe against the kernel's giving the id to somebody else.
+    /// The same, safe against the kernel's reusing the id.
     pub(crate) identity: Option<ProcessId>,
     /// How often it was started again.
     pub(crate) restarts: u32,

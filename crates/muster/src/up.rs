@@ -58,7 +58,7 @@ use crate::{
         etcd::log_level::EtcdLogLevel,
         options::UpOptions,
         ports::{HeldPorts, Ports, USUAL},
-        process_table::{Board, Condition, Entry},
+        process_table::{Condition, Entry, ProcessTable},
         programs::Programs,
         readiness::Prober,
         signals::Signals,
@@ -70,7 +70,7 @@ use crate::{
 
 /// Why the suite ends.
 enum End {
-    /// Somebody asked for it.
+    /// A signal asked for it.
     Signal(&'static str),
     /// Everything was given up on.
     NothingLeft,
@@ -102,14 +102,14 @@ pub(crate) async fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
 
     let shared = Arc::new(Shared {
         console: console.clone(),
-        board: Board::new(&settings.processes()),
+        process_table: ProcessTable::new(&settings.processes()),
         prober: Prober::new().context("cannot make an HTTP client")?,
         grace: options.grace,
-        // Whoever asks for more than the default wants to see it all.
+        // With a more detailed level than the default, everything is shown.
         is_quiet: !matches!(options.etcd_log, EtcdLogLevel::Debug | EtcdLogLevel::Info),
         force: CancellationToken::new(),
     });
-    let recorder = state_writer::start(&shared, &settings);
+    let state_writer = state_writer::start(&shared, &settings);
     let mut suite = Suite::new(Arc::clone(&shared), held);
 
     let end = tokio::select! {
@@ -118,12 +118,12 @@ pub(crate) async fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
     };
     let code = stop(suite, &shared, &mut signals, &end).await;
     // The last state is written; that it was `stopped` tells the next start that nothing was left behind.
-    let _ = recorder.await;
+    let _ = state_writer.await;
     console.flush();
     Ok(code)
 }
 
-/// Says what is not as somebody might expect it.
+/// Says what differs from the usual setup.
 fn announce(settings: &Settings<'_>, console: &Console) {
     console.say(&format!("data in {}", settings.data.path().display()));
     for (of, usual, port) in settings.ports.moved() {
@@ -136,7 +136,7 @@ fn announce(settings: &Settings<'_>, console: &Console) {
     console.say("starting etcd, then the registries, then everything else");
 }
 
-/// Starts everything, greets when it is ready, and goes on until nothing is left.
+/// Starts everything, prints the banner when it is ready, and goes on until nothing is left.
 async fn operate(
     suite: &mut Suite,
     shared: &Shared,
@@ -149,14 +149,14 @@ async fn operate(
         wait_until_ready(shared, settings).await;
     });
     let gone = shared
-        .board
+        .process_table
         .wait_until(|known| known.processes.iter().all(|entry| matches!(entry.condition, Condition::GivenUp(_))));
     // Once something was given up on and the rest is ready, there is nothing more to wait for.
-    let settled = shared.board.wait_until(|known| {
+    let settled = shared.process_table.wait_until(|known| {
         let is_given_up = |entry: &Entry| matches!(entry.condition, Condition::GivenUp(_));
         known.processes.iter().all(Entry::is_settled) && known.processes.iter().any(is_given_up)
     });
-    let greet = || shared.console.plain(&banner::text(&shared.board.now(), settings, options));
+    let print_banner = || shared.console.plain(&banner::text(&shared.process_table.now(), settings, options));
     let operate = async {
         let is_ready = tokio::select! {
             () = &mut ready => true,
@@ -165,10 +165,10 @@ async fn operate(
         };
         if is_ready {
             say_ready(shared, begun);
-            greet();
+            print_banner();
         } else {
             say_not_ready(shared, settings, begun).await;
-            greet();
+            print_banner();
             ready.await;
             say_ready(shared, begun);
         }
@@ -182,12 +182,12 @@ async fn operate(
 
 fn say_ready(shared: &Shared, begun: Instant) {
     let after = begun.elapsed();
-    shared.board.set_ready(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    shared.process_table.set_ready(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     shared.console.say(&format!("ready in {:.1} s", after.as_secs_f64()));
 }
 
 async fn say_not_ready(shared: &Shared, settings: &Settings<'_>, begun: Instant) {
-    let mut reasons = shared.board.now().not_ready();
+    let mut reasons = shared.process_table.now().not_ready();
     if reasons.is_empty() {
         for url in through_the_gateway(settings) {
             reasons.extend(shared.prober.ask(&url).await.err());
@@ -199,7 +199,10 @@ async fn say_not_ready(shared: &Shared, settings: &Settings<'_>, begun: Instant)
 
 /// Everything says that it is ready, and a request through the gateway reaches both services.
 async fn wait_until_ready(shared: &Shared, settings: &Settings<'_>) {
-    shared.board.wait_until(|known| known.processes.iter().all(|entry| entry.condition == Condition::Ready)).await;
+    shared
+        .process_table
+        .wait_until(|known| known.processes.iter().all(|entry| entry.condition == Condition::Ready))
+        .await;
     for url in through_the_gateway(settings) {
         shared.prober.wait_for(&url, |_| ()).await;
     }
@@ -213,7 +216,7 @@ fn through_the_gateway(settings: &Settings<'_>) -> [String; 2] {
 /// Stops everything in order; a second signal ends the patience.
 async fn stop(suite: Suite, shared: &Shared, signals: &mut Signals, end: &End) -> ExitCode {
     let begun = Instant::now();
-    shared.board.set_phase(Phase::Stopping);
+    shared.process_table.set_phase(Phase::Stopping);
     match end {
         End::Signal(name) => shared.console.say(&format!("{name}: stopping everything in order; once more: at once")),
         End::NothingLeft => shared.console.say("nothing is left running"),
@@ -233,7 +236,7 @@ async fn stop(suite: Suite, shared: &Shared, signals: &mut Signals, end: &End) -
         }
     }
     shared.console.say(&format!("stopped in {:.1} s", begun.elapsed().as_secs_f64()));
-    shared.board.set_phase(Phase::Stopped);
+    shared.process_table.set_phase(Phase::Stopped);
     code
 }
 

@@ -22,7 +22,7 @@ use crate::{
     watch::shown::Shown,
 };
 
-/// A short interruption is nobody's business: everything is listed again at another member, and what differs is printed.
+/// A short interruption is not reported: everything is listed again at another member, and what differs is printed.
 const INTERRUPTION: Duration = Duration::from_secs(3);
 
 /// Options of `muster watch`.

@@ -140,7 +140,7 @@ async fn the_hint_of_a_drain_undoes_it_when_it_is_pasted() {
     let hint = text.lines().find(|line| line.ends_with("--undo")).expect("a line to paste");
     let mut shell = Command::new("sh");
     let (code, text) = run(shell.args(["-c", hint]).current_dir(here.folder.path()));
-    assert!(code == Some(0) && text.contains("w-1 speaks for itself again") && !text.contains("was not"), "{text}");
+    assert!(code == Some(0) && text.contains("w-1 is back in rotation") && !text.contains("was not"), "{text}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Which process a process id meant when it was written down.
 //!
-//! A process id alone is worth nothing after a while: the kernel gives it to somebody else. Together with the time at
+//! A process id alone is worth nothing after a while: the kernel reuses it. Together with the time at
 //! which the process started and the boot in which that was, it means one process for ever (`proc(5)`: `starttime`,
 //! `/proc/sys/kernel/random/boot_id`). Where there is no `/proc` nothing is known, and nothing is done.
 
@@ -26,7 +26,7 @@ pub(crate) struct ProcessId {
 // === impl ProcessId ===
 
 impl ProcessId {
-    /// Who has this id now; `None` for nobody, for one who has ended already, and where there is no `/proc`.
+    /// Who has this id now; `None` for no process, for one that has ended already, and where there is no `/proc`.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let started_ticks = started_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();

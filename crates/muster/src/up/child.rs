@@ -30,7 +30,7 @@ use crate::up::{
 const LAST_LINES: usize = 20;
 /// A line that is longer is shown as several.
 const LINE_MAX_BYTES: u64 = 16 * 1024;
-/// A process may leave its pipes to somebody it started; its own last lines are there long before this.
+/// A process may leave its pipes to a child of its own; its own last lines are there long before this.
 const OUTPUT_AFTER_THE_END: Duration = Duration::from_millis(500);
 
 /// A running process. It is killed when this is dropped.
@@ -104,13 +104,13 @@ impl Child {
     /// The lines it said last. To be called after its end.
     pub(crate) async fn last_lines(self) -> Vec<String> {
         for reader in self.readers {
-            // Not finished in time: somebody else holds the pipe.
+            // Not finished in time: another process holds the pipe.
             let _ = timeout(OUTPUT_AFTER_THE_END, reader).await;
         }
         self.output.last.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
-    /// Its id as long as it is not reaped, that is as long as the id cannot be anybody else's.
+    /// Its id as long as it is not reaped, that is as long as the id cannot be reused.
     fn running(&self) -> Option<Pid> {
         self.process.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw)
     }

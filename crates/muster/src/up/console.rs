@@ -1,6 +1,6 @@
 //! The terminal: every line that `muster up` shows goes through here.
 //!
-//! Writing to a terminal can block for as long as somebody has it paused (Ctrl-S, a full pipe to a pager). If `muster`
+//! Writing to a terminal can block for as long as it is paused (Ctrl-S, a full pipe to a pager). If `muster`
 //! waited for it, the children's pipes would fill and they would stop too, in the middle of a request. So a thread of
 //! its own writes, and what it cannot keep up with is counted and left out. When the terminal is gone altogether,
 //! nothing is shown and everything goes on.
@@ -126,7 +126,7 @@ impl Console {
 fn write_all(lines: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
     let mut stdout = std::io::stdout();
     for message in lines {
-        // The terminal may be gone. There is nobody left to tell, and the lines must still be taken.
+        // The terminal may be gone. The error cannot be shown anywhere, and the lines must still be taken.
         match message {
             Message::Line(line) => {
                 let _ = writeln!(stdout, "{line}");

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The folder, opened: it exists, and nobody else uses it as long as this value lives.
+/// The folder, opened: it exists, and no other process uses it as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     path: PathBuf,
@@ -44,10 +44,10 @@ pub(crate) enum OpenDataError {
 impl DataFolder {
     /// Makes the folder where it is missing, and locks it.
     ///
-    /// The lock is `flock(2)`: the kernel lets go of it when the process ends, however it ends, so that nobody ever has
+    /// The lock is `flock(2)`: the kernel lets go of it when the process ends, however it ends, so that no user ever has
     /// to delete a stale file.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenDataError> {
-        // Nobody else on this machine is to read other people's mail.
+        // Other users of this machine must not read the mail.
         let create = |path: &Path| {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|source| OpenDataError::Create { path: path.to_owned(), source })

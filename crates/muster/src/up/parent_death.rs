@@ -16,7 +16,7 @@ use crate::up::topology::Process;
 
 /// Options of the hidden command that this file is about.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct TetherOptions {
+pub(crate) struct ParentDeathOptions {
     /// The process with which to end.
     #[arg(long)]
     parent: i32,
@@ -41,18 +41,18 @@ pub(crate) fn command(process: &Process) -> Command {
 }
 
 /// Becomes the program in `options`. Returns only the reason why that failed.
-pub(crate) fn become_tethered(options: &TetherOptions) -> anyhow::Error {
+pub(crate) fn become_program(options: &ParentDeathOptions) -> anyhow::Error {
     let Err(error) = try_become(options);
     error
 }
 
-fn try_become(options: &TetherOptions) -> anyhow::Result<Infallible> {
+fn try_become(options: &ParentDeathOptions) -> anyhow::Result<Infallible> {
     #[cfg(target_os = "linux")]
     {
         use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 
         set_pdeathsig(Signal::SIGTERM).context("cannot tether to the parent process")?;
-        // It may have ended before the line above; nobody will tell.
+        // It may have ended before the line above; then no signal comes.
         if nix::unistd::getppid().as_raw() != options.parent {
             anyhow::bail!("the parent process {} has ended already", options.parent);
         }

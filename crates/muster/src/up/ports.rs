@@ -4,7 +4,7 @@
 //! taken, the port of the last start is tried, then one that looks like the usual one (18080 for 8080), then any.
 //!
 //! The members of etcd need no ports among themselves: they talk over sockets in the data folder
-//! ([`crate::up::etcd::member`]). A port that etcd remembers and somebody else has taken would keep it from starting.
+//! ([`crate::up::etcd::member`]). A port that etcd remembers and another program has taken would keep it from starting.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,7 @@ pub(crate) struct Ports {
     chosen: BTreeMap<&'static str, u16>,
 }
 
-/// Ports that nobody else gets: by listening on them until the process that wants one starts, and, against another
+/// Ports that no other program gets: by listening on them until the process that wants one starts, and, against another
 /// `muster up`, by a claim for the whole life of the suite. Without the claim two suites that start together would take
 /// each other's ports in the moment between letting go of one and the process's listening on it.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Ports {
         let mut chosen = BTreeMap::new();
         for (of, port) in USUAL {
             let given: BTreeSet<u16> = chosen.values().copied().collect();
-            // Nobody is moved to a port that is somebody else's usual one.
+            // No process is moved to the usual port of another.
             let others = candidates(port, last.get(of).copied()).filter(|port| !usual.contains(port));
             let found = std::iter::once(port).chain(others).find(|port| !given.contains(port) && take(*port));
             chosen.insert(of, found.ok_or(NoPortError { of })?);
@@ -136,7 +136,7 @@ mod claim {
 
     pub(super) type Claim = UnixListener;
 
-    /// The claim on `port`; an error when somebody else has it.
+    /// The claim on `port`; an error when another program has it.
     pub(super) fn claim(port: u16) -> Result<Option<Claim>, ()> {
         let Ok(name) = SocketAddr::from_abstract_name(format!("muster-port-{port}")) else { return Ok(None) };
         match UnixListener::bind_addr(&name) {

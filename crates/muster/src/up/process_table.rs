@@ -1,4 +1,4 @@
-//! What is known about each process, for everybody who wants to know: level-triggered, so nobody misses a change.
+//! What is known about each process. Level-triggered, so that no reader misses a change.
 
 use std::net::SocketAddr;
 
@@ -9,9 +9,9 @@ use crate::{
     up::topology::{Process, Stage},
 };
 
-/// The one place for it. Written by the supervisors; read by whoever waits, and by the writer of `muster.json`.
+/// The one place for it. Written by the supervisors; read by waiting tasks, and by the writer of `muster.json`.
 #[derive(Debug)]
-pub(crate) struct Board(watch::Sender<Known>);
+pub(crate) struct ProcessTable(watch::Sender<Known>);
 
 /// Everything that is known.
 #[derive(Debug, Clone)]
@@ -53,9 +53,9 @@ pub(crate) enum Condition {
     Stopped,
 }
 
-// === impl Board ===
+// === impl ProcessTable ===
 
-impl Board {
+impl ProcessTable {
     /// Nothing runs yet.
     pub(crate) fn new(processes: &[Process]) -> Self {
         let entry = |process: &Process| Entry {

@@ -1,6 +1,6 @@
 //! When a process that ended is started again, and when that is given up. Pure: `now` comes in.
 //!
-//! A process that was ready and then ended (a crash, somebody's `kill`) is always started again. One that ends again and
+//! A process that was ready and then ended (a crash, a `kill`) is always started again. One that ends again and
 //! again without ever having been ready will not get better by itself: after five such ends within 30 s it is given up
 //! on. Waits grow from 0.2 s to 10 s, and are short again after a life of 10 s.
 
@@ -54,7 +54,7 @@ impl RestartPolicy {
         if lived >= GOOD_LIFE {
             self.backoff.reset();
         }
-        // Nobody else restarts in step with us, so there is nothing for jitter to spread.
+        // No other process restarts at the same moment, so there is nothing for jitter to spread.
         Verdict::Again(self.backoff.next_wait_at(1.0))
     }
 }

@@ -37,7 +37,7 @@ impl Signals {
     }
 }
 
-/// Whether somebody has this process ignore SIGHUP. The mask of ignored signals is in `/proc/self/status`, as a
+/// Whether this process was started with SIGHUP ignored. The mask of ignored signals is in `/proc/self/status`, as a
 /// hexadecimal number whose lowest bit is signal 1, SIGHUP (proc(5)).
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

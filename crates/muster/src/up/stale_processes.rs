@@ -17,7 +17,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Ends every process of `last` that still runs, and says so. Only to be called with the data folder locked: nobody
+/// Ends every process of `last` that still runs, and says so. Only to be called with the data folder locked: no other process
 /// else's processes can be in its file then.
 pub(crate) async fn stop(last: &State, console: &Console) {
     let running =

@@ -23,7 +23,7 @@ pub(crate) fn start(shared: &Arc<Shared>, settings: &Settings<'_>) -> JoinHandle
         processes: Vec::new(),
     };
     let (shared, data) = (Arc::clone(shared), settings.data.path().to_owned());
-    let mut known = shared.board.subscribe();
+    let mut known = shared.process_table.subscribe();
     known.mark_changed();
     tokio::spawn(async move {
         let mut is_failing = false;

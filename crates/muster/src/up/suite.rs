@@ -87,7 +87,7 @@ impl Suite {
             Err(error) => {
                 let why = service_kit::chain(&error).to_string();
                 self.shared.console.say(&format!("{name} cannot join: {why}; going on without it"));
-                self.shared.board.set(name, Condition::GivenUp(why));
+                self.shared.process_table.set(name, Condition::GivenUp(why));
             }
         }
     }
@@ -105,13 +105,13 @@ impl Suite {
     /// Waits until every process of `stage`, except some, is ready or given up on, but not for ever.
     async fn wait_for(&self, stage: Stage, except: &[String]) {
         let is_settled = |entry: &Entry| entry.is_settled() || except.contains(&entry.name);
-        let settled = self.shared.board.wait_until(|known| known.of(stage).all(is_settled));
+        let settled = self.shared.process_table.wait_until(|known| known.of(stage).all(is_settled));
         // Later stages cope with what is missing.
         let _ = timeout(STAGE, settled).await;
     }
 
     /// Ends everything in order, and returns when nothing runs any more. How long that takes is bounded by the grace of
-    /// each stage, and by whoever cancels [`Shared::force`].
+    /// each stage, and by a caller that cancels [`Shared::force`].
     pub(crate) async fn stop(mut self) {
         self.shared.console.hush(self.shared.is_quiet);
         for stage in Stage::END {

@@ -11,7 +11,7 @@ use crate::{
         child::{Child, describe},
         console::Console,
         etcd::advice,
-        process_table::{Board, Condition},
+        process_table::{Condition, ProcessTable},
         readiness::Prober,
         restart_policy::{RestartPolicy, Verdict},
         topology::{Process, Stage},
@@ -22,18 +22,18 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) console: Console,
-    pub(crate) board: Board,
+    pub(crate) process_table: ProcessTable,
     pub(crate) prober: Prober,
     /// How long a process may take to end before it is killed.
     pub(crate) grace: Duration,
     /// Leave out what etcd says while its members come and go.
     pub(crate) is_quiet: bool,
-    /// Cancelled when somebody has no more patience: whatever still runs is killed.
+    /// Cancelled by a second signal: whatever still runs is killed.
     pub(crate) force: CancellationToken,
 }
 
 /// How one life went.
-enum Life {
+enum Run {
     /// It ended by itself, after being ready or not.
     Died { how: String, was_ready: bool, last_lines: Vec<String> },
     /// It was asked to end, and did.
@@ -42,14 +42,14 @@ enum Life {
 
 /// Keeps `process` running until `stop` is cancelled, then ends it; returns when it does not run any more.
 pub(crate) async fn keep_running(process: Process, shared: Arc<Shared>, stop: CancellationToken) {
-    let Shared { console, board, .. } = &*shared;
+    let Shared { console, process_table, .. } = &*shared;
     let name = process.name.as_str();
     let mut policy = RestartPolicy::new();
     loop {
         let started = Instant::now();
-        let (how, was_ready, last_lines) = match live(&process, &shared, &stop).await {
-            Life::Died { how, was_ready, last_lines } => (how, was_ready, last_lines),
-            Life::Stopped => break,
+        let (how, was_ready, last_lines) = match run_once(&process, &shared, &stop).await {
+            Run::Died { how, was_ready, last_lines } => (how, was_ready, last_lines),
+            Run::Stopped => break,
         };
         let wait = match policy.died(Instant::now(), started.elapsed(), was_ready) {
             Verdict::Again(wait) => wait,
@@ -59,16 +59,16 @@ pub(crate) async fn keep_running(process: Process, shared: Arc<Shared>, stop: Ca
             }
         };
         console.say(&format!("{name} ended ({how}); starting it again in {:.1} s", wait.as_secs_f64()));
-        board.update(name, |entry| {
+        process_table.update(name, |entry| {
             entry.condition = Condition::Restarting;
             (entry.pid, entry.identity) = (None, None);
         });
         tokio::select! {
-            () = sleep(wait) => board.update(name, |entry| entry.restarts += 1),
+            () = sleep(wait) => process_table.update(name, |entry| entry.restarts += 1),
             () = stop.cancelled() => break,
         }
     }
-    board.update(name, |entry| {
+    process_table.update(name, |entry| {
         entry.condition = Condition::Stopped;
         (entry.pid, entry.identity) = (None, None);
     });
@@ -85,28 +85,28 @@ fn give_up(process: &Process, shared: &Shared, how: &str, last_lines: &[String])
             shared.console.say(&line);
         }
     }
-    shared.board.update(name, |entry| {
+    shared.process_table.update(name, |entry| {
         entry.condition = Condition::GivenUp(format!("it ended ({how}) again and again"));
         (entry.pid, entry.identity) = (None, None);
     });
 }
 
 /// One life, from start to end.
-async fn live(process: &Process, shared: &Shared, stop: &CancellationToken) -> Life {
+async fn run_once(process: &Process, shared: &Shared, stop: &CancellationToken) -> Run {
     let name = process.name.as_str();
     let mut child = match Child::start(process, &shared.console) {
         Ok(child) => child,
         Err(error) => {
-            return Life::Died { how: format!("it cannot be started: {error}"), was_ready: false, last_lines: vec![] };
+            return Run::Died { how: format!("it cannot be started: {error}"), was_ready: false, last_lines: vec![] };
         }
     };
-    shared.board.update(name, |entry| {
+    shared.process_table.update(name, |entry| {
         entry.condition = Condition::Starting("it was started a moment ago".to_owned());
         (entry.pid, entry.identity) = (Some(child.pid()), ProcessId::of(child.pid()));
     });
     let mut was_ready = false;
     let status = {
-        let not_yet = |why| shared.board.set(name, Condition::Starting(why));
+        let not_yet = |why| shared.process_table.set(name, Condition::Starting(why));
         let mut readiness = std::pin::pin!(shared.prober.wait_for(&process.readiness_url, not_yet));
         loop {
             tokio::select! {
@@ -117,18 +117,18 @@ async fn live(process: &Process, shared: &Shared, stop: &CancellationToken) -> L
                 }
                 () = stop.cancelled() => {
                     end(name, &mut child, shared).await;
-                    return Life::Stopped;
+                    return Run::Stopped;
                 }
             }
         }
     };
     let how = status.map_or_else(|error| error.to_string(), describe);
-    Life::Died { how, was_ready, last_lines: child.last_lines().await }
+    Run::Died { how, was_ready, last_lines: child.last_lines().await }
 }
 
 fn became_ready(name: &str, shared: &Shared) {
     let mut restarts = 0;
-    shared.board.update(name, |entry| {
+    shared.process_table.update(name, |entry| {
         entry.condition = Condition::Ready;
         restarts = entry.restarts;
     });
@@ -139,7 +139,7 @@ fn became_ready(name: &str, shared: &Shared) {
 
 /// Asks for the end, and waits for it as long as there is patience.
 async fn end(name: &str, child: &mut Child, shared: &Shared) {
-    shared.board.set(name, Condition::Stopping);
+    shared.process_table.set(name, Condition::Stopping);
     child.terminate();
     tokio::select! {
         _ = child.wait() => return,

@@ -65,10 +65,10 @@ pub(crate) struct Settings<'a> {
 // === impl Stage ===
 
 impl Stage {
-    /// In which order the stages end: whoever sends requests before whoever answers them.
+    /// In which order the stages end: a sender of requests before those that answer them.
     ///
     /// The gateway first: it takes no more requests and finishes those under way while everything behind it still
-    /// answers, so that nobody sees an error other than a refused connection. Then the services, which deregister at a
+    /// answers, so that no client sees an error other than a refused connection. Then the services, which deregister at a
     /// registry that is still there; then the registries; then etcd, on which all of them lean.
     pub(crate) const END: [Self; 4] = [Self::Gateway, Self::Services, Self::Registry, Self::Etcd];
 }
@@ -163,7 +163,7 @@ impl Settings<'_> {
             program: program.to_owned(),
             arguments: Vec::new(),
             environment: child_environment::of_service(self.environment),
-            // That of `muster`, so that relative paths in somebody's settings mean what they say.
+            // That of `muster`, so that relative paths in a user's settings mean what they say.
             folder: ".".into(),
             address,
             ports: vec![address.port()],

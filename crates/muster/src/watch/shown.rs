@@ -131,7 +131,7 @@ impl Shown {
 
     fn unset(&mut self, key: &InstanceKey) -> Option<String> {
         self.overrides.remove(key)?;
-        Some(format!("! {}  speaks for itself again", self.name(key)?))
+        Some(format!("! {}  is back in rotation", self.name(key)?))
     }
 
     /// `mail 10.0.0.5:7070`, if it is of interest.
@@ -234,7 +234,7 @@ mod tests {
         let set = || vec![OverrideUpdate::Set(key.clone(), Status::Draining.into())];
         assert_eq!(apply(Vec::new(), set(), None), ["! mail a  draining by an operator"]);
         let unset = vec![OverrideUpdate::Unset(key.clone())];
-        assert_eq!(apply(Vec::new(), unset, None), ["! mail a  speaks for itself again"]);
+        assert_eq!(apply(Vec::new(), unset, None), ["! mail a  is back in rotation"]);
         apply(Vec::new(), set(), None);
         apply(add("http://10.0.0.5:7070?status=draining", 1), Vec::new(), None);
         assert_eq!(apply(remove(), Vec::new(), None), ["- mail a  left; it was draining by an operator"]);

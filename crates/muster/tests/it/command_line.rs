@@ -240,7 +240,7 @@ async fn watch_prints_each_change_as_it_happens() {
     let other: InstanceKey = "service/web/b".parse().unwrap();
     etcd.register(&other, &instance, Ttl::MAX).await.unwrap();
     etcd.delete_override(&key).await.unwrap();
-    shows("! mail a  speaks for itself again").await;
+    shows("! mail a  is back in rotation").await;
     assert!(!watch.output().contains("web"), "only mail was asked for: {}", watch.output());
     assert!(watch.output().contains(&format!("of etcd {} (--etcd-endpoints)", cluster.endpoint(0))));
 }

@@ -3,7 +3,7 @@
 //! Members talk to each other over Unix sockets in the data folder (`unix://etcd-1:2380` is the socket `etcd-1:2380` in
 //! the working folder; etcd's own tests do the same). etcd remembers the addresses of its members in its data for ever,
 //! so TCP ports would have to be free again at every later start, and there is no good way out when one is not. A
-//! socket belongs to the folder: nobody else takes it, and it moves along when the folder is moved.
+//! socket belongs to the folder: no other program takes it, and it moves along when the folder is moved.
 //!
 //! Clients use TCP as everywhere. Where a member listens for them is not remembered: it may change with each start.
 
