@@ -1,4 +1,4 @@
-//! The suite's memory: registrations in etcd, written, kept alive, listed and watched.
+//! Registrations in etcd: written, kept alive, listed and watched.
 //!
 //! This is the only crate that knows etcd-client. Its rooms, from the ground up; each imports only those above it in
 //! this table:

@@ -10,7 +10,7 @@
 //! the whole is listed again and compared, never resumed: a cluster that was wiped and has grown past our revision since
 //! would otherwise look like one that merely goes on. A list is one read, and identical data makes no change.
 //!
-//! While etcd cannot be reached the watch keeps trying, and what was told stays true as far as anybody knows;
+//! While etcd cannot be reached the watch retries, and its last changes stay in force;
 //! [`WatchHealth`] says how old it is.
 //!
 //! | file | what it settles |
@@ -72,7 +72,7 @@ pub fn watch(etcd: Etcd, options: WatchOptions) -> Watch {
 // === impl Watch ===
 
 impl Watch {
-    /// How it is, also while the stream is in somebody else's hands.
+    /// How it is, also while another task polls the stream.
     pub fn health(&self) -> WatchHealth {
         self.health.clone()
     }

@@ -61,7 +61,7 @@ use service_kit::{
 use self::{
     bound::Bound,
     denied::Reason,
-    names::Names,
+    names::HostnamePolicy,
     networks::Networks,
     proof::Proof,
     quotas::Quotas,
@@ -84,7 +84,7 @@ pub struct Admission(Arc<Inner>);
 struct Inner {
     infrastructure: Infrastructure,
     networks: Networks,
-    names: Names,
+    names: HostnamePolicy,
     source_match: bool,
     /// If it is asked for.
     proof: Option<Proof>,
@@ -134,7 +134,7 @@ impl Admission {
         Self(Arc::new(Inner {
             infrastructure,
             networks: Networks::new(&options.allow_networks, listen.ip()),
-            names: Names::new(options.allow_names, Lookups::new(options.name_servers.clone())),
+            names: HostnamePolicy::new(options.allow_names, Lookups::new(options.name_servers.clone())),
             source_match: options.source_match,
             proof: options.prove_address.then(Proof::default),
             quotas,
@@ -157,7 +157,7 @@ impl Admission {
     }
 
     /// Whether an instance at `address` may be taken over from another framework's registration. Who wrote that into etcd
-    /// is not known, and its program knows nothing of us: there is no sender to compare with and nobody to prove anything.
+    /// is not known, and its program knows nothing of us: there is no sender to compare with, and no proof to ask for.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //! read, so that none of this is known.
 //!
 //! ```text
-//! catalog ─▶ watchlist: for --alert-after? ─▶ news ─▶ collected for --alert-window ─▶ one message
+//! catalog ─▶ down_detector: for --alert-after? ─▶ news ─▶ collected for --alert-window ─▶ one message
 //!    └─────▶ blindness: likewise ──────────────────────────────────────────────────▶ webhook, e-mail
 //! every replica watches; the one that holds `alert/sender` in etcd sends, and writes down in `alert/told` what was told
 //! ```
@@ -10,24 +10,24 @@
 //! | room | what it settles |
 //! |---|---|
 //! | [`options`] | who is told, and from when on |
-//! | [`level`], [`watchlist`] | what is worth telling, and when: plain values |
+//! | [`level`], [`down_detector`] | what is worth telling, and when: plain values |
 //! | [`blindness`] | the same of etcd itself, and who tells it when etcd cannot be asked |
 //! | [`cases`] | which instances, and why |
 //! | [`message`] | one message for all that happened within the window |
-//! | [`office`] | which replica sends |
-//! | [`post`] | the webhook, and a `mail` instance found in our own catalog; tried again until one takes it |
+//! | [`leadership`] | which replica sends |
+//! | [`sender`] | the webhook, and a `mail` instance found in our own catalog; tried again until one takes it |
 //!
 //! What is told is told at least once: a replica that dies between sending and writing it down makes its successor send
 //! again. While etcd cannot be read nothing is told of services, because nothing is known; what is missing afterwards is.
 
 pub mod blindness;
 pub mod cases;
+pub mod down_detector;
+pub mod leadership;
 pub mod level;
 pub mod message;
-pub mod office;
 pub mod options;
-pub mod post;
-pub mod watchlist;
+pub mod sender;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -51,11 +51,11 @@ use tokio::{
 pub use self::options::AlertOptions;
 use self::{
     blindness::Blindness,
+    down_detector::DownDetector,
+    leadership::Leadership,
     level::{Level, Reading},
     message::Message,
-    office::Office,
-    post::Post,
-    watchlist::Watchlist,
+    sender::AlertSender,
 };
 use crate::{catalog::Catalog, mirror::ServiceView};
 
@@ -68,9 +68,9 @@ const LATE_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Alerts {
     catalog: Catalog,
-    office: Office,
-    post: Post,
-    watchlist: Watchlist,
+    leadership: Leadership,
+    sender: AlertSender,
+    down_detector: DownDetector,
     blindness: Blindness,
     sending: Option<Sending>,
     late: VecDeque<JoinSet<bool>>,
@@ -109,7 +109,7 @@ struct Metrics {
 // === impl Alerts ===
 
 impl Alerts {
-    /// By `options`; `None` when nobody is to be told.
+    /// By `options`; `None` when no receiver of alerts is configured.
     ///
     /// # Errors
     ///
@@ -130,9 +130,9 @@ impl Alerts {
         registry.register("registry_alert_sender", "1 on the replica that sends", metrics.is_sender.clone());
         let client = HttpClient::new(&ClientTls::default())?;
         Ok(Some(Self {
-            office: Office::new(etcd, holder.clone()),
-            post: Post::new(options, client, catalog.clone(), holder),
-            watchlist: Watchlist::new(options.rules()),
+            leadership: Leadership::new(etcd, holder.clone()),
+            sender: AlertSender::new(options, client, catalog.clone(), holder),
+            down_detector: DownDetector::new(options.rules()),
             blindness: Blindness::new(options.alert_after, Instant::now()),
             sending: None,
             late: VecDeque::new(),
@@ -150,12 +150,12 @@ impl Alerts {
             let is_fresh = self.catalog.sync().is_fresh();
             self.blindness.observe(is_fresh, Instant::now());
             if is_fresh {
-                self.watchlist.observe(&self.readings(), Instant::now());
+                self.down_detector.observe(&self.readings(), Instant::now());
             }
-            if let Some(told) = self.office.attend(Instant::now()).await {
-                self.watchlist.take_over(&told, Instant::now());
+            if let Some(told) = self.leadership.tick(Instant::now()).await {
+                self.down_detector.take_over(&told, Instant::now());
             }
-            self.metrics.is_sender.set(self.office.is_held().into());
+            self.metrics.is_sender.set(self.leadership.is_held().into());
             self.send().await;
         }
     }
@@ -171,11 +171,11 @@ impl Alerts {
             return;
         }
         let now = Instant::now();
-        if let Some(sight) = self.blindness.due(self.office.is_last(), now) {
+        if let Some(sight) = self.blindness.due(self.leadership.is_last(), now) {
             self.begin(Message::of_etcd(sight));
-        } else if self.office.is_held()
-            && let Some(mut message) = self.watchlist.due(now)
-            && self.office.confirm().await
+        } else if self.leadership.is_held()
+            && let Some(mut message) = self.down_detector.due(now)
+            && self.leadership.confirm().await
         {
             self.tell_cases(&mut message);
             self.begin(message);
@@ -191,8 +191,8 @@ impl Alerts {
     }
 
     fn begin(&mut self, message: Message) {
-        tracing::warn!(summary = message.subject(), "telling people");
-        let ways = self.post.deliver(&message);
+        tracing::warn!(summary = message.subject(), "sending an alert");
+        let ways = self.sender.deliver(&message);
         self.sending = Some(Sending { message, ways });
     }
 
@@ -215,7 +215,7 @@ impl Alerts {
             && let Some(Sending { message, ways }) = self.sending.take()
         {
             if self.late.len() >= LATE_MAX {
-                tracing::error!("an alert that one way has not taken is given up: too many wait");
+                tracing::error!("an alert was dropped: its queue is full");
                 self.late.pop_front();
             }
             self.late.push_back(ways);
@@ -239,8 +239,8 @@ impl Alerts {
             self.blindness.told(sight);
             return;
         }
-        self.watchlist.told(message);
-        self.office.write_down(&self.watchlist.believed()).await;
+        self.down_detector.told(message);
+        self.leadership.write_down(&self.down_detector.believed()).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who is there, for everybody who asks: lists, long polls, event streams, DNS, other systems' formats.
+//! What is registered, for all readers: lists, long polls, event streams, DNS, other systems' formats.
 //!
 //! A reader gets a [`ServiceView`]: everything about one service as one immutable value behind an `Arc`. It is built when
 //! first asked for and kept until something about the service changes, so that asking costs a lock for a moment and one
@@ -16,7 +16,7 @@
 //! *What an index is.* It starts at the revision of the first list, because what happened before is not known. From then
 //! on every change of the topic raises it to the revision of the event, or by one where two events came out of order (the
 //! watch follows `service/` and `override/` separately). It never goes back, but for an etcd that was wiped: then
-//! everything starts again at the revision of the new list, and everybody is woken.
+//! everything starts again at the revision of the new list, and every subscriber is notified.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ pub struct Catalog {
 /// How far what is known can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// Nothing has ever been read from etcd: "nobody is there" would be a lie.
+    /// Nothing has ever been read from etcd: an empty list would be wrong.
     Never,
     /// etcd has been silent for so long. What is known was true then.
     Stale(Duration),
@@ -159,7 +159,7 @@ impl Catalog {
 
     /// Gets woken whenever the topic changes. Look after subscribing, or a change in between is missed.
     pub fn subscribe(&self, topic: Topic) -> Subscription {
-        self.mirror.bells().subscribe(topic)
+        self.mirror.notifier().subscribe(topic)
     }
 
     /// Waits until the topic is not as it was at `seen`, at most until `until`.
@@ -172,7 +172,7 @@ impl Catalog {
             if self.mirror.look().is_news(subscription.topic(), seen) {
                 return Waited::Changed;
             }
-            if timeout_at(until, subscription.rung()).await.is_err() {
+            if timeout_at(until, subscription.changed()).await.is_err() {
                 return Waited::TimedOut;
             }
         }

@@ -1,4 +1,4 @@
-//! How much a registry takes on at the same time, and for how long.
+//! The limit of concurrent work, and of its duration.
 //!
 //! While etcd does not answer, every heartbeat waits for its deadline, and a thousand instances send five hundred more
 //! each second. Without a bound the waiting ones would pile up until memory ends; with it the rest is refused quickly,
@@ -32,7 +32,7 @@ pub struct Limits {
 
 /// Holds the limits; clones share them.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub struct ConcurrencyLimit {
     limits: Limits,
     slots: Arc<Semaphore>,
 }
@@ -59,9 +59,9 @@ impl Limits {
     }
 }
 
-// === impl Bounds ===
+// === impl ConcurrencyLimit ===
 
-impl Bounds {
+impl ConcurrencyLimit {
     /// Nothing under way yet.
     pub fn new(limits: Limits) -> Self {
         Self { limits, slots: Arc::new(Semaphore::new(limits.at_once_max)) }
@@ -86,7 +86,7 @@ impl Bounds {
     ///
     /// # Errors
     ///
-    /// As [`Bounds::run`].
+    /// As [`ConcurrencyLimit::run`].
     pub async fn run_until<T, F>(&self, deadline: Instant, work: impl FnOnce(Instant) -> F) -> Result<T, RegistryError>
     where
         T: Send + 'static,
@@ -140,14 +140,14 @@ mod tests {
 
     use super::*;
 
-    fn bounds(at_once_max: usize) -> Bounds {
-        Bounds::new(Limits { at_once_max, ..Limits::default() })
+    fn concurrency(at_once_max: usize) -> ConcurrencyLimit {
+        ConcurrencyLimit::new(Limits { at_once_max, ..Limits::default() })
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_takes_too_long_is_answered_before_a_heartbeat_gives_up() {
         let started = Instant::now();
-        let result = bounds(1).run(|_| pending::<Result<(), _>>()).await;
+        let result = concurrency(1).run(|_| pending::<Result<(), _>>()).await;
         assert!(matches!(result, Err(RegistryError::Late)));
         assert!(started.elapsed() < deadlines::HEARTBEAT_ATTEMPT);
     }
@@ -157,7 +157,7 @@ mod tests {
         let limits = Limits::default();
         for ttl in [Ttl::MIN, Ttl::default(), Ttl::MAX] {
             let (now, deadline) = (Instant::now(), limits.heartbeat_deadline(ttl));
-            let told = bounds(1).run_until(deadline, async |told| Ok(told)).await.unwrap();
+            let told = concurrency(1).run_until(deadline, async |told| Ok(told)).await.unwrap();
             assert!(told < deadline && told > now, "{ttl}");
             // How long a heartbeat waits for one registry.
             let patience = deadlines::HEARTBEAT_ATTEMPT.min(ttl.get() / 5);
@@ -167,24 +167,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_too_many_is_refused_quickly() {
-        let bounds = bounds(2);
+        let concurrency = concurrency(2);
         for _ in 0..2 {
-            let bounds = bounds.clone();
-            tokio::spawn(async move { bounds.run(|_| pending::<Result<(), _>>()).await });
+            let concurrency = concurrency.clone();
+            tokio::spawn(async move { concurrency.run(|_| pending::<Result<(), _>>()).await });
         }
         tokio::task::yield_now().await;
-        assert_eq!(bounds.under_way(), 2);
+        assert_eq!(concurrency.under_way(), 2);
         let started = Instant::now();
-        let result = bounds.run(async |_| Ok(())).await;
+        let result = concurrency.run(async |_| Ok(())).await;
         assert!(matches!(result, Err(RegistryError::Overloaded)));
         assert!(started.elapsed() <= Limits::default().turn_wait * 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn work_is_finished_when_its_client_has_left() {
-        let (bounds, finished) = (bounds(1), Arc::new(AtomicBool::new(false)));
+        let (concurrency, finished) = (concurrency(1), Arc::new(AtomicBool::new(false)));
         let flag = Arc::clone(&finished);
-        let client = bounds.run(|_| async move {
+        let client = concurrency.run(|_| async move {
             sleep(Duration::from_secs(1)).await;
             flag.store(true, Ordering::Relaxed);
             Ok(())
@@ -192,6 +192,6 @@ mod tests {
         assert!(timeout(Duration::from_millis(500), client).await.is_err());
         sleep(Duration::from_secs(1)).await;
         assert!(finished.load(Ordering::Relaxed));
-        assert_eq!(bounds.under_way(), 0);
+        assert_eq!(concurrency.under_way(), 0);
     }
 }

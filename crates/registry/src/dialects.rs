@@ -1,8 +1,8 @@
-//! Keeps the views in other systems' words in step with what is registered.
+//! Keeps the keys in other systems' formats (dialects) consistent with what is registered.
 //!
 //! The transaction that registers, updates or deregisters an instance writes its views, too (see
-//! [`Etcd::speaking`]). What is left to do here is what no such transaction sees: an operator's override, a registry
-//! that was started with other dialects, a key that somebody deleted. So the views of an instance are looked at when
+//! [`Etcd::with_dialects`]). What is left to do here is what no such transaction sees: an operator's override, a registry
+//! that was started with other dialects, a key that was deleted. So the dialect keys of an instance are checked when
 //! this replica hears its first heartbeat, when its override comes or goes, and from then on every [`CHECK_INTERVAL`].
 //! Looking is one read of a few keys, which etcd does not log.
 //!
@@ -60,7 +60,7 @@ impl Dialects {
 
     /// A heartbeat has been committed: `written` says whether it wrote the instance, and its views with it.
     pub async fn follow(&self, key: &InstanceKey, lease: LeaseId, overridden: bool, written: bool) {
-        if !self.etcd.speaks() {
+        if !self.etcd.has_dialects() {
             return;
         }
         let due = self.checks().due(key, Check { lease, overridden, at: Instant::now() });
@@ -71,14 +71,14 @@ impl Dialects {
 
     /// Sets the views right now.
     pub async fn align(&self, key: &InstanceKey, lease: LeaseId) {
-        if !self.etcd.speaks() {
+        if !self.etcd.has_dialects() {
             return;
         }
-        match self.etcd.align(key, lease).await {
+        match self.etcd.repair_dialect_keys(key, lease).await {
             Ok(false) => {}
-            Ok(true) => tracing::info!(%key, "its views in other dialects are in step again"),
+            Ok(true) => tracing::info!(%key, "dialect keys repaired"),
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "views not looked at");
+                tracing::debug!(error = %chain(&error), "cannot check the dialect keys");
                 self.checks().done.remove(key);
             }
         }

@@ -8,7 +8,7 @@
 //! | `0a000005.addr.muster` | the address that the name spells: what a `SRV` record of an IP address points to |
 //! | `muster` | `SOA`, `NS` |
 //!
-//! *Never a false "nobody".* Resolvers cache and clients believe, so an empty answer must be true: it is given only while
+//! *No false NXDOMAIN.* Resolvers cache it and clients act on it, so an empty answer must be true: it is given only while
 //! the catalog is fresh. Before anything has been read from etcd, and for whatever is not found while etcd is silent, the
 //! answer is `SERVFAIL`, on which a resolver asks the next registry. What is known is told even then: the death of etcd
 //! stops nobody. That an instance that is told has no IPv6 address is as well known as its IPv4 address: `NODATA`, because
@@ -23,12 +23,12 @@
 //!
 //! *Load.* Answers come in random order; `SRV` records carry the instance's weight (RFC 2782).
 //!
-//! *Rate.* Whoever forges the address of a victim could have us send it long answers to short questions. So one client (an
+//! *Rate limit.* A client that forges the address of a victim could have us send it long answers to short questions. So one client (an
 //! IPv4 address, an IPv6 /64) gets `--dns-client-rate` answers a second over UDP, and for what is beyond that an empty one
 //! with `TC`, no longer than the question: a real client comes again over TCP, where its address cannot be forged. It is
 //! what BIND's response rate limiting calls to slip, without the drops. The table is bounded ([`Rates`]).
 //!
-//! *Bounds.* One datagram is answered before the next one is read, but for a few that wait for a look-up, so a flood fills
+//! *ConcurrencyLimit.* One datagram is answered before the next one is read, but for a few that wait for a look-up, so a flood fills
 //! the kernel's buffer and nothing of ours. Over UDP an answer has at most [`message::UDP_MAX_BYTES`], and `TC` says when
 //! that was not enough. TCP has limits in [`tcp`]. hickory's own server has no limit of connections, and a task for every
 //! datagram; so only its codec is used.
@@ -60,7 +60,7 @@ use tokio::{
 };
 
 use self::{
-    answer::View,
+    answer::InstanceSource,
     hosts::{Hosts, Known, looked_up},
     message::Transport,
     tcp::Limits,
@@ -130,7 +130,7 @@ pub async fn bind(listen: DnsListen) -> Result<Option<Server>, DnsBindError> {
         Ok(server) => Ok(Some(server)),
         Err(error) if listen == DnsListen::default() => {
             let error = service_kit::chain(&error);
-            tracing::warn!(%address, %error, "no DNS here: the default address is taken; give another with --dns-listen");
+            tracing::warn!(%address, %error, "DNS is off: the default address is in use; set another with --dns-listen");
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -234,7 +234,7 @@ impl Dns {
 
 // === impl Asked ===
 
-impl View for Asked<'_> {
+impl InstanceSource for Asked<'_> {
     fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
         self.dns.catalog.service(name)
     }

@@ -46,16 +46,16 @@ pub enum RegistryError {
         /// Its answer.
         source: EtcdError,
     },
-    /// It took longer than [`crate::bounds::Limits::deadline`].
+    /// It took longer than [`crate::concurrency_limit::Limits::deadline`].
     #[error("etcd did not answer in time")]
     Late,
-    /// More than [`crate::bounds::Limits::at_once_max`] were under way.
+    /// More than [`crate::concurrency_limit::Limits::at_once_max`] were under way.
     #[error("too many requests are waiting for etcd")]
     Overloaded,
     /// More clients wait for a change than this registry can keep waiting.
     #[error("too many clients wait for a change")]
     Crowded,
-    /// Every time that this instance was about to be written, somebody else had just written it.
+    /// Each attempt to write this instance found that another client had just written it.
     #[error("{0} is being changed by others at the same time")]
     Contended(InstanceKey),
     /// `service/` has never been read.
@@ -98,7 +98,7 @@ pub enum RegistryError {
     /// The incarnation that the caller has chosen is another instance's.
     #[error("incarnation: {0} is another instance's; draw another one")]
     LeaseInUse(Incarnation),
-    /// An override for nobody.
+    /// An override of an instance that is not registered.
     #[error("{0} is not registered")]
     NoSuchInstance(InstanceKey),
     /// It is not allowed; see [`crate::admission`].
@@ -182,7 +182,7 @@ impl From<&RegistryError> for Problem {
                 Self::from(&**source).with(HOLDS_MS, holds_ms)
             }
             RegistryError::Broken(_) => {
-                tracing::error!(error = %chain(error), "a request was not finished");
+                tracing::error!(error = %chain(error), "a request failed");
                 Self::internal()
             }
         }
@@ -192,7 +192,7 @@ impl From<&RegistryError> for Problem {
 /// What etcd did not do, and why, as far as its caller can make use of that. Not a warning for each: while etcd is away or
 /// full there are hundreds a second, and readiness says it once.
 fn etcd(error: &RegistryError, source: &EtcdError) -> Problem {
-    tracing::debug!(error = %chain(error), "etcd did not do what was asked");
+    tracing::debug!(error = %chain(error), "a call to etcd failed");
     match source.cause().map(CallError::class) {
         Some(FailureClass::NoQuorum) => {
             let detail = format!("{error}, because it has no quorum; try again");

@@ -5,8 +5,8 @@
 //! | `POST /` | a heartbeat in the plain form |
 //! | `PUT /v1/services/{service}/instances/{instance}` | a heartbeat in the full form |
 //! | `DELETE /v1/services/{service}/instances/{instance}` | deregisters at once |
-//! | `PUT`, `DELETE` `…/instances/{instance}/override` | an operator's word about an instance, and the end of it |
-//! | `GET /v1/overrides` | every operator's word, also about instances that are not there |
+//! | `PUT`, `DELETE` `…/instances/{instance}/override` | sets and removes an operator's override of an instance |
+//! | `GET /v1/overrides` | every override, also of instances that are not registered |
 //! | `GET /v1/services` | every service with its number of instances; waits for a change if asked to |
 //! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
 //! | `GET /v1/watch` | what happens to one service, as server-sent events |
@@ -23,6 +23,7 @@ mod condition;
 mod consul;
 mod heartbeats;
 mod listing;
+mod long_polls;
 mod overrides;
 mod path;
 mod pieces;
@@ -30,7 +31,6 @@ mod prometheus;
 mod query;
 mod services;
 mod settings;
-mod waiting;
 mod watch;
 
 use axum::{
@@ -39,7 +39,7 @@ use axum::{
     routing::{get, post, put},
 };
 
-pub use self::waiting::WaitingRoom;
+pub use self::long_polls::LongPolls;
 use crate::{catalog::Catalog, registrar::Registrar, settings::Settings};
 
 /// What the handlers work with. Cheap to clone.
@@ -52,7 +52,7 @@ pub struct Api {
     /// The config centre.
     pub settings: Settings,
     /// Where they wait.
-    pub waiting: WaitingRoom,
+    pub long_polls: LongPolls,
 }
 
 /// The registry's own routes.

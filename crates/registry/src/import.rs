@@ -9,7 +9,7 @@
 //! second. Reading costs etcd no log entry, and nothing is written while nothing changes. Every replica does this; of two
 //! that write the same, etcd lets one through. An instance that has registered itself is left alone.
 //!
-//! Its address is held to the same networks as any other. Nobody sends it, so there is no source to match; and its program
+//! Its address is held to the same networks as any other. Imported keys arrive through etcd, not over HTTP, so there is no source to match; and their program
 //! knows nothing of proofs, so it is not asked for one.
 
 use std::{
@@ -35,7 +35,7 @@ pub struct Importer {
     mirror: Mirror,
     admission: Admission,
     imports: Vec<Import>,
-    /// Keys that make no sense, so that each is told of once.
+    /// Keys that cannot be parsed, so that each is logged once.
     unreadable: BTreeSet<Vec<u8>>,
     /// Instances with an address that may not be announced, likewise.
     refused: BTreeSet<InstanceKey>,
@@ -114,7 +114,7 @@ impl Importer {
                 Err(reason) => {
                     if !self.unreadable.contains(&foreign.key) {
                         let key = String::from_utf8_lossy(&foreign.key);
-                        tracing::warn!(%key, %reason, "a foreign key makes no sense and is skipped");
+                        tracing::warn!(%key, %reason, "invalid foreign key, skipped");
                     }
                     unreadable.insert(foreign.key.clone());
                 }

@@ -8,19 +8,19 @@
 //! | [`config`] | where to listen, how to reach etcd |
 //! | [`http`] | which path is whose; JSON and names in, JSON and problems out |
 //! | [`admission`] | who may do what, and which addresses may be announced |
-//! | [`bounds`] | how many heartbeats are under way at once, and when each is answered at the latest |
+//! | [`concurrency_limit`] | how many heartbeats are processed concurrently, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
 //! | [`heard`], [`restore`] | when each instance was heard; keys that vanish nevertheless are written again |
 //! | [`holders`] | two programs with one instance id, and who is told |
-//! | [`overrides`] | operators' words end with the lives that they are for |
-//! | [`dialects`] | the same instances in other systems' words |
+//! | [`overrides`] | operators' overrides end with the lives that they are for |
+//! | [`dialects`] | the same instances in other systems' formats |
 //! | [`mirror`] | what etcd holds, kept up to date by a watch, and what this replica has committed since |
 //! | [`write_watch`] | whether etcd writes: what no watch tells |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
 //! | [`import`] | what other frameworks have registered, made instances like all others |
 //! | [`dns`] | the same, asked by name |
 //! | [`settings`] | the config centre: what is below `config/`, with revisions |
-//! | [`alerts`] | telling people about services that are gone, by one replica of all |
+//! | [`alerts`] | sending an alert about services that are gone, by one replica of all |
 //! | [`error`] | the one table from error to status and code |
 //! | [`metrics`] | what is counted |
 //!
@@ -30,8 +30,8 @@
 
 pub mod admission;
 pub mod alerts;
-pub mod bounds;
 pub mod catalog;
+pub mod concurrency_limit;
 pub mod config;
 pub mod dialects;
 pub mod dns;
@@ -70,13 +70,13 @@ use tokio_util::sync::CancellationToken;
 use self::{
     admission::{Admission, access},
     alerts::Alerts,
-    bounds::{Bounds, Limits},
     catalog::Catalog,
+    concurrency_limit::{ConcurrencyLimit, Limits},
     config::Config,
     dns::Dns,
     heard::Heard,
     holders::Holders,
-    http::{Api, WaitingRoom},
+    http::{Api, LongPolls},
     import::Importer,
     metrics::{DnsMetrics, Gauges, Metrics, RestoreMetrics},
     mirror::Mirror,
@@ -106,14 +106,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 /// The options name a file that cannot be used, or the address for DNS cannot be had.
 pub async fn run_on(listener: TcpListener, config: Config, shutdown: CancellationToken) -> Result<(), Failure> {
     let dialects = Dialects::from(config.dialects.iter().copied()).under(&config.dns_domain.to_string());
-    let etcd = Etcd::new(&config.etcd)?.speaking(dialects);
+    let etcd = Etcd::new(&config.etcd)?.with_dialects(dialects);
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
     let (vanished, vanished_keys) = mirror::vanished::channel();
     let mirror = Mirror::new(watch.health()).telling(vanished);
 
     let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();
-    let bounds = Bounds::new(Limits::around(config.etcd.etcd_deadline));
+    let concurrency = ConcurrencyLimit::new(Limits::around(config.etcd.etcd_deadline));
     warn_of_impatience(config.etcd.etcd_deadline);
     let tokens = Tokens::load(config.admission.tokens_file.as_deref())?;
     tokens.register(&mut metrics);
@@ -128,14 +128,15 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let importer = Importer::new(etcd.clone(), mirror.clone(), admission.clone(), config.imports.clone());
     let counted = Metrics::register(&mut metrics);
     let writes = &config.admission.writes;
-    let settings = Settings::new(etcd.clone(), bounds.clone(), mirror.bells().clone(), admission.clone(), writes);
+    let settings =
+        Settings::new(etcd.clone(), concurrency.clone(), mirror.notifier().clone(), admission.clone(), writes);
     let restored = RestoreMetrics::register(&mut metrics);
     let heard = Heard::default();
     let restorer = Restorer::new(vanished_keys, etcd.clone(), mirror.clone(), heard.clone(), restored);
     let holders = Holders::new(mirror.clone(), counted.contested.clone());
-    let registrar = Registrar::new(etcd.clone(), mirror.clone(), bounds.clone(), admission.clone(), counted);
+    let registrar = Registrar::new(etcd.clone(), mirror.clone(), concurrency.clone(), admission.clone(), counted);
     let registrar = registrar.noting(heard, holders.clone());
-    metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), bounds, writes: etcd.writes().clone() }));
+    metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), concurrency, writes: etcd.writes().clone() }));
     let ending = overrides::run(etcd.clone(), mirror.clone());
     let counted = DnsMetrics::register(&mut metrics);
     let names = Names::new(config.admission.name_servers.clone());
@@ -144,9 +145,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     connections.register(&mut metrics, "http");
     connections.register_unread(&mut metrics, "http");
     let readiness = Readiness::new();
-    let waiting = WaitingRoom::new(admission.clone(), shutdown.clone());
+    let long_polls = LongPolls::new(admission.clone(), shutdown.clone());
     let guard = Guard::new(&config.common.browser, None);
-    let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), waiting });
+    let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), long_polls });
     let router = app::assemble(access::guard(routes, admission, tokens), guard, readiness.clone(), metrics);
 
     tracing::info!(
@@ -179,7 +180,7 @@ fn warn_of_impatience(etcd_deadline: Duration) {
         tracing::warn!(
             answer_ms,
             heartbeat_ms,
-            "answers may take longer than heartbeats wait for them: choose a shorter --etcd-deadline"
+            "heartbeats time out before the registry answers; set a shorter --etcd-deadline"
         );
     }
 }

@@ -21,7 +21,7 @@ use prometheus_client::{
 
 use tokio::time::Instant;
 
-use crate::{bounds::Bounds, error::RegistryError, mirror::Mirror};
+use crate::{concurrency_limit::ConcurrencyLimit, error::RegistryError, mirror::Mirror};
 
 /// What a heartbeat came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -275,7 +275,7 @@ pub struct Gauges {
     /// What is known.
     pub mirror: Mirror,
     /// What is under way.
-    pub bounds: Bounds,
+    pub concurrency: ConcurrencyLimit,
     /// How writes go.
     pub writes: WriteHealth,
 }
@@ -295,14 +295,14 @@ impl Collector for Gauges {
         gauge("registry_instances", "Instances registered, as the mirror has it", count(instances))?;
         gauge("registry_mirror_revision", "The etcd revision up to which everything is known", revision)?;
         gauge("registry_mirror_connected", "1 while etcd is being watched", i64::from(state.connected))?;
-        gauge("registry_mirror_unreadable_keys", "Keys in etcd that make no sense", count(state.unreadable))?;
+        gauge("registry_mirror_unreadable_keys", "Keys in etcd that cannot be parsed", count(state.unreadable))?;
         gauge("registry_unsettled_commits", "Own commits that the mirror has not shown yet", count(unsettled))?;
         let help = "Requests on their way to etcd; beyond a bound, others wait for their turn or are refused";
-        gauge("registry_requests_under_way", help, count(self.bounds.under_way()))?;
+        gauge("registry_requests_under_way", help, count(self.concurrency.under_way()))?;
         let help = "1 while etcd does not write; /readyz and the log say why";
         gauge("registry_writes_failing", help, i64::from(self.writes.trouble(Instant::now()).is_some()))?;
         let help = "Clients that wait for a change, by long poll or event stream";
-        gauge("registry_waiting", help, count(self.mirror.bells().waiting()))?;
+        gauge("registry_waiting", help, count(self.mirror.notifier().waiting()))?;
         if let Some(age) = self.mirror.age() {
             let help = "Time since etcd last confirmed what the mirror shows";
             let metric =

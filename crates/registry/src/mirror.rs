@@ -1,4 +1,4 @@
-//! etcd as this replica sees it: the [`View`], kept up to date by a watch.
+//! etcd as this replica sees it: the [`MirrorState`], kept up to date by a watch.
 //!
 //! Reading it costs no call to etcd; that is what makes a steady heartbeat cheap, and a list answerable while etcd is
 //! away. It is behind etcd by milliseconds, and when the watch breaks, by as long as [`Mirror::age`] says.
@@ -9,8 +9,8 @@
 //! | [`service`], [`rendered`] | one service and its instances, as readers get them |
 //! | [`record`], [`tombstone`] | what is remembered of a service: its index, and which instances are gone |
 //! | [`pending_commits`] | what this replica has committed and the watch has not shown yet |
-//! | [`notifier`] | who is woken by what |
-//! | [`vanished`] | keys that were deleted without a farewell, told to the one who puts them back |
+//! | [`notifier`] | which subscribers a change wakes |
+//! | [`vanished`] | keys that were deleted without having been marked as draining, for the restorer |
 
 mod notifier;
 pub mod pending_commits;
@@ -34,18 +34,18 @@ use service_kit::{duration, health::Readiness};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use self::{
-    notifier::{Bells, Subscription, Topic},
+    notifier::{ChangeNotifier, Subscription, Topic},
     rendered::Rendered,
     service::{Delta, Entry, ServiceView, Since},
     tombstone::{Cause, KEPT_FOR, Tombstone},
 };
 pub(crate) use self::{record::Record, tombstone::Tombstones};
 use self::{
-    state::{Touched, View},
+    state::{MirrorState, Touched},
     vanished::VanishedSender,
 };
 
-/// A mirror that has heard nothing from etcd for longer than this is not asked about the present. The watch hears from
+/// A mirror that has heard nothing from etcd for longer than this is stale. The watch hears from
 /// etcd at least about once a second and gives a silent member up after two.
 pub const FRESH_MAX: Duration = Duration::from_secs(3);
 
@@ -58,9 +58,9 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 /// A handle on what is known. Cheap to clone; clones see the same.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    view: Arc<RwLock<View>>,
+    view: Arc<RwLock<MirrorState>>,
     health: WatchHealth,
-    bells: Bells,
+    notifier: ChangeNotifier,
     vanished: Option<VanishedSender>,
 }
 
@@ -69,10 +69,10 @@ pub struct Mirror {
 impl Mirror {
     /// Knows nothing yet; [`run`] feeds it.
     pub fn new(health: WatchHealth) -> Self {
-        Self { view: Arc::default(), health, bells: Bells::default(), vanished: None }
+        Self { view: Arc::default(), health, notifier: ChangeNotifier::default(), vanished: None }
     }
 
-    /// Tells `vanished` of every instance whose key is deleted without a farewell.
+    /// Reports to `vanished` every instance whose key is deleted without having been marked as draining.
     #[must_use]
     pub fn telling(mut self, vanished: VanishedSender) -> Self {
         self.vanished = Some(vanished);
@@ -80,7 +80,7 @@ impl Mirror {
     }
 
     /// What is known. Keep it for as long as it takes to look: nothing is learned meanwhile.
-    pub fn look(&self) -> RwLockReadGuard<'_, View> {
+    pub fn look(&self) -> RwLockReadGuard<'_, MirrorState> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,9 +96,9 @@ impl Mirror {
         connected && last_response.is_some_and(|heard| heard.elapsed() <= FRESH_MAX)
     }
 
-    /// Who is woken when something changes.
-    pub fn bells(&self) -> &Bells {
-        &self.bells
+    /// Notifies subscribers of changes.
+    pub fn notifier(&self) -> &ChangeNotifier {
+        &self.notifier
     }
 
     /// How the watch is.
@@ -114,38 +114,38 @@ impl Mirror {
     /// Notes who else claims an instance's id, or that no other does any more.
     pub fn contest(&self, key: &InstanceKey, other: Option<&OtherHolder>) {
         let touched = self.change().contest(key, other);
-        self.ring(touched);
+        self.notify(touched);
     }
 
-    fn change(&self) -> RwLockWriteGuard<'_, View> {
+    fn change(&self) -> RwLockWriteGuard<'_, MirrorState> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply(&self, change: Change) {
         for unreadable in &change.unreadable {
-            tracing::warn!(key = unreadable.key, reason = %unreadable.reason, "a key in etcd makes no sense and is skipped");
+            tracing::warn!(key = unreadable.key, reason = %unreadable.reason, "invalid key or value in etcd, skipped");
         }
         let mut touched = self.change().apply(change, SystemTime::now());
         if let Some(vanished) = &self.vanished {
             vanished.tell(std::mem::take(&mut touched.vanished));
         }
-        self.ring(touched);
+        self.notify(touched);
     }
 
     /// Between two changes: the watch has told everything up to its revision.
     fn advance(&self) {
         let WatchState { revision, last_response, .. } = self.health.state();
         if last_response.is_some() && self.change().advance(revision) {
-            self.bells.ring_all();
+            self.notifier.notify_all();
         }
     }
 
-    fn ring(&self, Touched { services, list, all, .. }: Touched) {
+    fn notify(&self, Touched { services, list, all, .. }: Touched) {
         if all {
-            return self.bells.ring_all();
+            return self.notifier.notify_all();
         }
         let list = list.then_some(Topic::Services);
-        self.bells.ring(services.into_iter().map(Topic::Service).chain(list));
+        self.notifier.notify(services.into_iter().map(Topic::Service).chain(list));
     }
 
     /// Why this replica cannot do its work, if so.

@@ -32,9 +32,11 @@ pub async fn run(etcd: Etcd, mirror: Mirror) -> Infallible {
         }
         for (key, order) in ended.due(of_no_instance(&mirror), Instant::now()) {
             match etcd.end_override(&key, &order).await {
-                Ok(true) => tracing::info!(%key, %order, "an operator's override has ended with its incarnation"),
+                Ok(true) => tracing::info!(%key, %order, "override deleted: its incarnation has ended"),
                 Ok(false) => {}
-                Err(error) => tracing::debug!(%key, error = %chain(&error), "an override without a life is left"),
+                Err(error) => {
+                    tracing::debug!(%key, error = %chain(&error), "cannot delete an override whose incarnation has ended")
+                }
             }
         }
     }

@@ -24,7 +24,7 @@
 //! there"; etcd lets one of them through, and the other revokes its lease, takes over the first one's and keeps it
 //! alive. The same comparison makes a mirror that lags harmless: it costs a round, never a second lease.
 //!
-//! *No proof but the key.* A keep-alive that etcd reports as done says nothing about the key, which somebody may have
+//! *No proof but the key.* A keep-alive that etcd reports as done says nothing about the key, which another program may have
 //! deleted; so the mirror is asked again afterwards. When it has heard nothing from etcd for
 //! [`FRESH_MAX`](crate::mirror::FRESH_MAX), it is no witness, and etcd is read instead.
 
@@ -45,7 +45,7 @@ pub use self::orders::Order;
 use self::{lease_ttl::LeaseTtl, remarks::Remarks};
 use crate::{
     admission::{Admission, writes::Reservation},
-    bounds::Bounds,
+    concurrency_limit::ConcurrencyLimit,
     dialects::Dialects,
     error::RegistryError,
     heard::Heard,
@@ -54,7 +54,7 @@ use crate::{
     mirror::Mirror,
 };
 
-/// How often one heartbeat looks again when the key is not as known. Every round but the first needs somebody else who
+/// How often one heartbeat looks again when the key is not as known. Every round but the first needs another writer that
 /// wrote the same key in between.
 const ROUNDS_MAX: usize = 5;
 
@@ -76,7 +76,7 @@ pub struct Heartbeat {
 pub struct Registrar {
     etcd: Etcd,
     mirror: Mirror,
-    bounds: Bounds,
+    concurrency: ConcurrencyLimit,
     admission: Admission,
     lease_ttl: LeaseTtl,
     dialects: Dialects,
@@ -118,12 +118,18 @@ impl Heartbeat {
 
 impl Registrar {
     /// Writes through `etcd` within `bounds` what `admission` lets pass, believes `mirror`.
-    pub fn new(etcd: Etcd, mirror: Mirror, bounds: Bounds, admission: Admission, metrics: Metrics) -> Self {
+    pub fn new(
+        etcd: Etcd,
+        mirror: Mirror,
+        concurrency: ConcurrencyLimit,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> Self {
         let dialects = Dialects::new(etcd.clone());
         let holders = Holders::new(mirror.clone(), metrics.contested.clone());
         let (lease_ttl, heard) = (LeaseTtl::default(), Heard::default());
         let remarks = Remarks::default();
-        Self { etcd, mirror, bounds, admission, lease_ttl, dialects, metrics, heard, holders, remarks }
+        Self { etcd, mirror, concurrency, admission, lease_ttl, dialects, metrics, heard, holders, remarks }
     }
 
     /// Notes in `heard` who was heard, and in `holders` who claims the id of another.
@@ -141,7 +147,7 @@ impl Registrar {
     /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
     /// nevertheless; the same heartbeat again is harmless.
     pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
-        let answer_at = self.bounds.limits().heartbeat_deadline(heartbeat.ttl);
+        let answer_at = self.concurrency.limits().heartbeat_deadline(heartbeat.ttl);
         self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
         Self::begin(&heartbeat).await;
         if !heartbeat.begins() {
@@ -154,7 +160,7 @@ impl Registrar {
             this.metrics.count(result.as_ref().map(|(committed, _)| committed.outcome));
             result
         };
-        let result = self.bounds.run_until(answer_at, work).await;
+        let result = self.concurrency.run_until(answer_at, work).await;
         let (Committed { revision, lease, ttl, .. }, status) =
             result.inspect_err(|error| self.metrics.count_not_begun(error))?;
         Ok(HeartbeatReply {
@@ -199,7 +205,7 @@ impl Registrar {
     /// etcd has to be asked, and does not answer.
     pub async fn registered(&self, key: &InstanceKey) -> Result<Option<Instance>, RegistryError> {
         let (this, key) = (self.clone(), key.clone());
-        let held = self.bounds.run(move |_deadline| async move { this.known(&key).await });
+        let held = self.concurrency.run(move |_deadline| async move { this.known(&key).await });
         Ok(held.await?.and_then(|held| held.instance))
     }
 
@@ -215,7 +221,7 @@ impl Registrar {
     /// at once, each is told another moment in the second half of that, so that they spread out.
     fn next_heartbeat_ms(&self, ttl: Ttl) -> u64 {
         let interval = ttl.heartbeat_interval();
-        let share = if self.bounds.is_busy() { rand::random_range(0.5..1.0) } else { 1.0 };
+        let share = if self.concurrency.is_busy() { rand::random_range(0.5..1.0) } else { 1.0 };
         u64::try_from(interval.mul_f64(share).as_millis()).expect("less than an hour")
     }
 

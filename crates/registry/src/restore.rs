@@ -199,7 +199,7 @@ impl Burst {
             back_already = self.others,
             failed = self.failed,
             error = self.error,
-            "etcd deleted keys of instances whose heartbeats had come; they are registered again"
+            "etcd deleted keys of live instances; they are registered again"
         );
     }
 }

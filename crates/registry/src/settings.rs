@@ -23,9 +23,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     admission::{Admission, Denied, bound::Bound, options::WriteOptions, writes::Kind},
-    bounds::Bounds,
+    concurrency_limit::ConcurrencyLimit,
     error::RegistryError,
-    mirror::{Bells, Topic},
+    mirror::{ChangeNotifier, Topic},
 };
 
 /// The longest value, in bytes; also that of a policy.
@@ -41,8 +41,8 @@ const FRESH_MAX: Duration = Duration::from_secs(12);
 #[derive(Debug, Clone)]
 pub struct Settings {
     etcd: Etcd,
-    bounds: Bounds,
-    bells: Bells,
+    concurrency: ConcurrencyLimit,
+    notifier: ChangeNotifier,
     admission: Admission,
     limits: Limits,
     state: Arc<RwLock<State>>,
@@ -104,10 +104,16 @@ pub struct History {
 
 impl Settings {
     /// Knows nothing yet; [`Settings::follow`] feeds it.
-    pub fn new(etcd: Etcd, bounds: Bounds, bells: Bells, admission: Admission, options: &WriteOptions) -> Self {
+    pub fn new(
+        etcd: Etcd,
+        concurrency: ConcurrencyLimit,
+        notifier: ChangeNotifier,
+        admission: Admission,
+        options: &WriteOptions,
+    ) -> Self {
         let limits =
             Limits { service_bytes_max: options.service_settings_bytes_max, bytes_max: options.settings_bytes_max };
-        Self { etcd, bounds, bells, admission, limits, state: Arc::default() }
+        Self { etcd, concurrency, notifier, admission, limits, state: Arc::default() }
     }
 
     /// Keeps the mirror up to date for as long as it is polled.
@@ -119,11 +125,11 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// etcd cannot be read; see [`crate::bounds::Bounds::run`].
+    /// etcd cannot be read; see [`crate::concurrency_limit::ConcurrencyLimit::run`].
     pub async fn read(&self, key: SettingKey) -> Result<Found, RegistryError> {
         let etcd = self.etcd.clone();
         let work = move |until| async move { etcd.until(until).setting(&key, None).await.map_err(not_read) };
-        let (revision, setting) = self.bounds.run(work).await?;
+        let (revision, setting) = self.concurrency.run(work).await?;
         let index = setting.as_ref().map_or(revision, |setting| setting.modified);
         Ok(Found { setting, index, revision })
     }
@@ -150,7 +156,7 @@ impl Settings {
             }
             Ok(write)
         };
-        self.bounds.run(work).await
+        self.concurrency.run(work).await
     }
 
     /// Deletes a setting if it is as expected.
@@ -168,7 +174,7 @@ impl Settings {
             }
             Ok(write)
         };
-        self.bounds.run(work).await
+        self.concurrency.run(work).await
     }
 
     /// The values that a setting had up to `at` (default: now), as far as etcd keeps them, back to when it came into
@@ -179,7 +185,7 @@ impl Settings {
     /// As [`Settings::read`].
     pub async fn history(&self, key: SettingKey, at: Option<Revision>) -> Result<History, RegistryError> {
         let etcd = self.etcd.clone();
-        self.bounds.run(move |until| async move { walk_back(&etcd.until(until), &key, at).await }).await
+        self.concurrency.run(move |until| async move { walk_back(&etcd.until(until), &key, at).await }).await
     }
 
     /// Every setting with the revision of its last write, and the revision up to which that is known.
@@ -199,7 +205,7 @@ impl Settings {
     ///
     /// [`RegistryError::NotLoaded`], [`RegistryError::Stale`].
     pub async fn wait(&self, key: &SettingKey, seen: Revision, until: Instant) -> Result<Found, RegistryError> {
-        let mut subscription = self.bells.subscribe(Topic::Setting(key.clone()));
+        let mut subscription = self.notifier.subscribe(Topic::Setting(key.clone()));
         loop {
             {
                 let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +217,7 @@ impl Settings {
                 }
             }
             // That the time is over is seen above.
-            let _ = timeout_at(until, subscription.rung()).await;
+            let _ = timeout_at(until, subscription.changed()).await;
         }
     }
 
@@ -234,7 +240,7 @@ impl Settings {
 
     fn apply(&self, change: SettingsChange) {
         let touched = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(change, Instant::now());
-        self.bells.ring(touched.into_iter().map(Topic::Setting));
+        self.notifier.notify(touched.into_iter().map(Topic::Setting));
     }
 }
 

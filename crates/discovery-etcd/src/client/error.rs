@@ -17,7 +17,7 @@ pub enum EtcdError {
         /// Which lease.
         lease: LeaseId,
     },
-    /// The instance is no longer registered under this lease: somebody deleted its key, or registered it anew. Register
+    /// The instance is no longer registered under this lease: its key was deleted, or registered anew. Register
     /// afresh.
     #[error("{key} does not live by lease {lease}")]
     NotRegistered {
@@ -74,7 +74,7 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
-    /// The operator's word may or may not be written. Repeat it.
+    /// The override may or may not be written. Repeat it.
     #[error("cannot change the override of {key}")]
     Override {
         /// Which instance.
@@ -82,9 +82,9 @@ pub enum EtcdError {
         /// Why.
         source: CallError,
     },
-    /// The views of the instance may or may not be in step with it. Repeat it.
-    #[error("cannot bring the views of {key} in step")]
-    Align {
+    /// The dialect keys of the instance may or may not be consistent with it. Repeat it.
+    #[error("cannot repair the dialect keys of {key}")]
+    RepairDialectKeys {
         /// Which instance.
         key: InstanceKey,
         /// Why.
@@ -114,7 +114,7 @@ pub enum EtcdError {
     },
     /// It is not known whether the key is held, or what is written there.
     #[error("cannot take, read or write {key}")]
-    Office {
+    Election {
         /// Which key.
         key: String,
         /// Why.
@@ -162,7 +162,7 @@ pub enum CallError {
         source: Box<Failure>,
     },
     /// The key kept changing under our hands until the deadline.
-    #[error("somebody else writes the same key all the time")]
+    #[error("another client keeps writing the same key")]
     Contended,
 }
 
@@ -174,7 +174,7 @@ fn describe(failures: &[(String, Failure)]) -> String {
 // === impl EtcdError ===
 
 impl EtcdError {
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether a retry may succeed without a change of configuration.
     pub fn is_transient(&self) -> bool {
         self.cause().is_some_and(CallError::is_transient)
     }
@@ -192,11 +192,11 @@ impl EtcdError {
             | Self::KeepAlive { source, .. }
             | Self::Deregister { source, .. }
             | Self::Override { source, .. }
-            | Self::Align { source, .. }
+            | Self::RepairDialectKeys { source, .. }
             | Self::Setting { source, .. }
             | Self::Settings { source }
             | Self::List { source, .. }
-            | Self::Office { source, .. }
+            | Self::Election { source, .. }
             | Self::Probe { source }
             | Self::Snapshot { source } => Some(source),
         }
@@ -206,7 +206,7 @@ impl EtcdError {
 // === impl CallError ===
 
 impl CallError {
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether a retry may succeed without a change of configuration.
     pub fn is_transient(&self) -> bool {
         matches!(self.class(), FailureClass::Passes | FailureClass::NoQuorum)
     }

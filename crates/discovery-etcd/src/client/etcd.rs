@@ -15,12 +15,12 @@ use crate::client::{
     error::CallError,
     failure::{Failure, FailureClass},
     member::{Member, Members},
-    member_order::Roster,
+    member_order::MemberOrder,
     options::{ConfigError, EtcdOptions},
     write_health::WriteHealth,
 };
 
-/// The wait before everybody is asked once more; elections take a second, and answers like "no leader" come at once. Twice
+/// The wait before all members are asked again; elections take a second, and answers like "no leader" come at once. Twice
 /// as long each time, so that etcd is not asked dozens of times for one call.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(50);
 const BETWEEN_ROUNDS_MAX: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ const BETWEEN_ROUNDS_MAX: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct Etcd {
     pub(crate) members: Members,
-    roster: Arc<Mutex<Roster>>,
+    member_order: Arc<Mutex<MemberOrder>>,
     attempt: Duration,
     deadline: Duration,
     /// When calls through this handle end at the latest.
@@ -61,7 +61,7 @@ impl Etcd {
         // Many processes that start together should not all lean on the same member.
         let preferred = rand::random_range(0..members.len());
         Ok(Self {
-            roster: Arc::new(Mutex::new(Roster::new(members.len(), preferred))),
+            member_order: Arc::new(Mutex::new(MemberOrder::new(members.len(), preferred))),
             members,
             attempt: settings.attempt,
             deadline: settings.deadline,
@@ -102,7 +102,7 @@ impl Etcd {
 
     /// The members in the order in which to ask them now.
     pub(crate) fn order(&self) -> Vec<usize> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner).order(Instant::now())
+        self.member_order.lock().unwrap_or_else(PoisonError::into_inner).order(Instant::now())
     }
 
     /// Remembers how `member` did. After a failure, certificates and passwords are looked at: they may have been renewed.
@@ -110,11 +110,11 @@ impl Etcd {
         if failure.is_some_and(|failure| failure.class() != FailureClass::Answer) {
             self.access.look(Instant::now());
         }
-        let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut member_order = self.member_order.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
-            Some(failure) if failure.is_transient() => roster.failed(member, Instant::now()),
+            Some(failure) if failure.is_transient() => member_order.failed(member, Instant::now()),
             // A refusal is an answer.
-            Some(_) | None => roster.succeeded(member),
+            Some(_) | None => member_order.succeeded(member),
         }
     }
 

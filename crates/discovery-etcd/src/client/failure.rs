@@ -10,7 +10,7 @@ pub enum Failure {
     /// It did not answer in time: frozen, cut off, overloaded, or without a quorum. A write may have happened or not.
     #[error("no answer in time")]
     Silent,
-    /// It could not be reached, or the connection broke: nobody listens, no such host, TLS refused.
+    /// It could not be reached, or the connection broke: connection refused, no such host, TLS refused.
     #[error("unreachable: {0}")]
     Unreachable(String),
     /// It answered that it cannot serve now: another leader was elected, too many requests, shutting down.

@@ -1,11 +1,11 @@
 //! One long-lived keep-alive stream, shared by many leases.
 //!
 //! Requests go in, responses come out in the same order and name their lease. The first caller opens the stream with
-//! its own request; a task reads responses and hands each to whoever waits for that lease. When the stream breaks, or one
-//! response is overdue, the lane closes and everybody who waits learns at once; the next caller opens it anew.
+//! its own request; a task reads responses and hands each to the callers that wait for that lease. When the stream breaks, or one
+//! response is overdue, the stream is closed, every waiting call fails at once, and the next caller opens a new one.
 //!
 //! etcd answers a keep-alive for a lease that has expired but is not yet deleted only after its deletion, and everything
-//! behind it on the stream waits as well. Therefore a member has several lanes, and a lane that stalls is given up.
+//! behind it on the stream waits as well. Therefore a member has several streams, and one that stalls is closed.
 
 use std::{
     collections::HashMap,
@@ -21,14 +21,14 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use crate::client::failure::Failure;
 
 /// How many streams one member gets: enough that one stalled lease delays few others.
-const LANES: usize = 8;
+const STREAMS: usize = 8;
 
-/// The lanes of one member.
+/// The keep_alive_streams of one member.
 #[derive(Debug)]
-pub(crate) struct Lanes([Arc<Lane>; LANES]);
+pub(crate) struct KeepAliveStreams([Arc<KeepAliveStream>; STREAMS]);
 
 #[derive(Debug, Default)]
-pub(crate) struct Lane {
+pub(crate) struct KeepAliveStream {
     /// Held by the caller who opens the stream, so that the others wait for that instead of opening their own.
     opening: AsyncMutex<()>,
     open: Mutex<Option<Open>>,
@@ -54,35 +54,35 @@ struct Sent {
     generation: u64,
 }
 
-/// Closes the lane unless an answer came: the waiting call was cut off by its time limit.
+/// Closes the stream unless an answer came: the waiting call was cut off by its time limit.
 struct CloseUnlessAnswered<'a> {
-    lane: &'a Lane,
+    stream: &'a KeepAliveStream,
     generation: Option<u64>,
 }
 
-// === impl Lanes ===
+// === impl KeepAliveStreams ===
 
-impl Default for Lanes {
+impl Default for KeepAliveStreams {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Arc::default()))
     }
 }
 
-impl Lanes {
-    /// The lane on which `lease` is kept alive.
-    pub(crate) fn of(&self, lease: LeaseId) -> &Arc<Lane> {
+impl KeepAliveStreams {
+    /// The stream on which `lease` is kept alive.
+    pub(crate) fn of(&self, lease: LeaseId) -> &Arc<KeepAliveStream> {
         // Ids that etcd chooses count up in their lowest bits, ours are random there.
-        &self.0[usize::try_from(lease.0.unsigned_abs() % LANES as u64).expect("less than LANES")]
+        &self.0[usize::try_from(lease.0.unsigned_abs() % STREAMS as u64).expect("less than STREAMS")]
     }
 }
 
-// === impl Lane ===
+// === impl KeepAliveStream ===
 
-impl Lane {
-    /// Keeps `lease` alive over the member to which this lane belongs, on which `open_stream` opens a stream when there is
+impl KeepAliveStream {
+    /// Keeps `lease` alive over the member to which this stream belongs, on which `open_stream` opens a stream when there is
     /// none; returns its TTL.
     ///
-    /// Unbounded: the caller sets the limit and drops this when it is over, which closes the lane, because a response
+    /// Unbounded: the caller sets the limit and drops this when it is over, which closes the stream, because a response
     /// that is late delays all others.
     pub(crate) async fn keep_alive<F>(self: &Arc<Self>, lease: LeaseId, open_stream: impl FnOnce() -> F) -> Answer
     where
@@ -109,7 +109,7 @@ impl Lane {
         Ok(ttl)
     }
 
-    /// Sends a request, if the lane is open.
+    /// Sends a request, if the stream is open.
     async fn send(&self, lease: LeaseId) -> Result<Option<Sent>, Failure> {
         let (sender, answer) = oneshot::channel();
         let (mut keeper, generation) = {
@@ -119,7 +119,7 @@ impl Lane {
             open.waiting.entry(lease.0).or_default().push(sender);
             (LeaseKeeper { id: lease.0, sender: open.keeper.sender.clone() }, open.generation)
         };
-        let mut close = CloseUnlessAnswered { lane: self, generation: Some(generation) };
+        let mut close = CloseUnlessAnswered { stream: self, generation: Some(generation) };
         let sent = keeper.keep_alive().await;
         if sent.is_ok() {
             close.generation = None;
@@ -129,13 +129,13 @@ impl Lane {
     }
 
     async fn receive(&self, sent: Sent) -> Answer {
-        let mut close = CloseUnlessAnswered { lane: self, generation: Some(sent.generation) };
+        let mut close = CloseUnlessAnswered { stream: self, generation: Some(sent.generation) };
         let answer = sent.answer.await;
         close.generation = None;
         answer.unwrap_or_else(|_| Err(Failure::Unreachable("the keep-alive stream was closed".into())))
     }
 
-    /// Closes the stream, if it is still this one; whoever waits learns that by the loss of its sender.
+    /// Closes the stream, if it is still this one. Waiting callers notice because their sender is dropped.
     fn close(&self, generation: u64) {
         let mut open = self.lock();
         if open.as_ref().is_some_and(|open| open.generation == generation) {
@@ -152,23 +152,23 @@ impl Lane {
     }
 }
 
-/// Hands responses to those who wait, until the stream ends or nobody has the lane any more.
-async fn read(lane: Weak<Lane>, generation: u64, mut stream: LeaseKeepAliveStream) {
+/// Hands responses to the waiting callers, until the stream ends or its slot is dropped.
+async fn read(this: Weak<KeepAliveStream>, generation: u64, mut stream: LeaseKeepAliveStream) {
     while let Ok(Some(response)) = stream.message().await {
-        let Some(lane) = lane.upgrade() else { return };
-        let mut open = lane.lock();
+        let Some(this) = this.upgrade() else { return };
+        let mut open = this.lock();
         let Some(open) = open.as_mut().filter(|open| open.generation == generation) else { return };
         let answer = match response.ttl() {
             ttl if ttl > 0 => Ok(Duration::from_secs(ttl.unsigned_abs())),
             _ => Err(Failure::LeaseNotFound),
         };
         for waiter in open.waiting.remove(&response.id()).unwrap_or_default() {
-            // Somebody who no longer waits has been told otherwise.
+            // A caller that no longer waits has had its answer: it was too late.
             let _ = waiter.send(answer.clone());
         }
     }
-    if let Some(lane) = lane.upgrade() {
-        lane.close(generation);
+    if let Some(this) = this.upgrade() {
+        this.close(generation);
     }
 }
 
@@ -177,7 +177,7 @@ async fn read(lane: Weak<Lane>, generation: u64, mut stream: LeaseKeepAliveStrea
 impl Drop for CloseUnlessAnswered<'_> {
     fn drop(&mut self) {
         if let Some(generation) = self.generation {
-            self.lane.close(generation);
+            self.stream.close(generation);
         }
     }
 }

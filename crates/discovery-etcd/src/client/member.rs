@@ -9,7 +9,7 @@ use std::{
 use etcd_client::{Client, KvClient, LeaseClient, WatchClient};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::client::{access::Access, failure::Failure, keep_alive_stream::Lanes, login::Login};
+use crate::client::{access::Access, failure::Failure, keep_alive_stream::KeepAliveStreams, login::Login};
 
 /// Responses may be larger than gRPC's 4 MiB: a list of ten thousand instances, or one transaction that touches as many.
 const RESPONSE_MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -17,7 +17,7 @@ const RESPONSE_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// One etcd member.
 pub(crate) struct Member {
     pub(crate) endpoint: String,
-    pub(crate) lanes: Lanes,
+    pub(crate) keep_alive_streams: KeepAliveStreams,
     access: Arc<Access>,
     /// Held by the one who makes a client.
     making: AsyncMutex<()>,
@@ -38,7 +38,7 @@ impl Member {
     /// Knows the member; touches no network.
     pub(crate) fn new(endpoint: String, access: Arc<Access>) -> Self {
         let (making, connected) = Default::default();
-        Self { endpoint, lanes: Lanes::default(), access, making, connected }
+        Self { endpoint, keep_alive_streams: KeepAliveStreams::default(), access, making, connected }
     }
 
     /// Runs `call` on this member; once more with a new token when ours is no longer good.
@@ -105,7 +105,7 @@ impl fmt::Debug for Member {
 }
 
 /// The parts of etcd's API that we use, able to take large responses.
-pub(crate) trait Parts {
+pub(crate) trait ClientExt {
     /// Keys.
     fn kv(&self) -> KvClient;
     /// Leases.
@@ -114,7 +114,7 @@ pub(crate) trait Parts {
     fn watch(&self) -> WatchClient;
 }
 
-impl Parts for Client {
+impl ClientExt for Client {
     fn kv(&self) -> KvClient {
         self.kv_client().max_decoding_message_size(RESPONSE_MAX_BYTES)
     }

@@ -1,7 +1,7 @@
 //! Which member to ask: the one that answered last, and a member that failed lately only when no other is left.
 //!
 //! Staying with one member keeps its connection and streams warm. A frozen member costs one attempt, after which it is
-//! last in line until [`FORGIVEN_AFTER`] has passed or everybody else has failed more recently.
+//! last in line until [`FORGIVEN_AFTER`] has passed or every other member has failed more recently.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ pub(crate) const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// What is known about the members, by their index. Pure: the time is given.
 #[derive(Debug)]
-pub(crate) struct Roster {
+pub(crate) struct MemberOrder {
     preferred: usize,
     failed_at: Vec<Option<Instant>>,
 }
 
-// === impl Roster ===
+// === impl MemberOrder ===
 
-impl Roster {
+impl MemberOrder {
     /// For `members` members, of which `preferred` is asked first.
     pub(crate) fn new(members: usize, preferred: usize) -> Self {
         Self { preferred, failed_at: vec![None; members] }
@@ -58,37 +58,37 @@ mod tests {
     #[test]
     fn the_member_that_answered_last_is_asked_first() {
         let now = Instant::now();
-        let mut roster = Roster::new(3, 1);
-        assert_eq!(roster.order(now), [1, 2, 0]);
-        roster.succeeded(2);
-        assert_eq!(roster.order(now), [2, 0, 1]);
+        let mut member_order = MemberOrder::new(3, 1);
+        assert_eq!(member_order.order(now), [1, 2, 0]);
+        member_order.succeeded(2);
+        assert_eq!(member_order.order(now), [2, 0, 1]);
     }
 
     #[test]
     fn a_member_that_failed_lately_is_asked_last() {
         let now = Instant::now();
-        let mut roster = Roster::new(3, 0);
-        roster.failed(0, now);
-        assert_eq!(roster.order(now), [1, 2, 0]);
-        roster.succeeded(1);
-        assert_eq!(roster.order(now + FORGIVEN_AFTER / 2), [1, 2, 0]);
+        let mut member_order = MemberOrder::new(3, 0);
+        member_order.failed(0, now);
+        assert_eq!(member_order.order(now), [1, 2, 0]);
+        member_order.succeeded(1);
+        assert_eq!(member_order.order(now + FORGIVEN_AFTER / 2), [1, 2, 0]);
     }
 
     #[test]
     fn when_all_failed_the_one_that_failed_longest_ago_is_asked_first() {
         let now = Instant::now();
-        let mut roster = Roster::new(3, 0);
+        let mut member_order = MemberOrder::new(3, 0);
         for (member, millis) in [(1, 1), (0, 2), (2, 3)] {
-            roster.failed(member, now + Duration::from_millis(millis));
+            member_order.failed(member, now + Duration::from_millis(millis));
         }
-        assert_eq!(roster.order(now + Duration::from_millis(4)), [1, 0, 2]);
+        assert_eq!(member_order.order(now + Duration::from_millis(4)), [1, 0, 2]);
     }
 
     #[test]
     fn a_failure_is_forgiven_after_a_while() {
         let now = Instant::now();
-        let mut roster = Roster::new(2, 0);
-        roster.failed(0, now);
-        assert_eq!(roster.order(now + FORGIVEN_AFTER), [0, 1]);
+        let mut member_order = MemberOrder::new(2, 0);
+        member_order.failed(0, now);
+        assert_eq!(member_order.order(now + FORGIVEN_AFTER), [0, 1]);
     }
 }

@@ -1,6 +1,6 @@
-//! Registering an instance only if its key is still as somebody has seen it.
+//! Registering an instance only if its key is still as the caller has seen it.
 //!
-//! [`Etcd::register`] has the last word, which is right for whoever owns an instance. Registries do not: each takes
+//! [`Etcd::register`] overwrites, which is right for the owner of an instance. Registries are not owners: each takes
 //! heartbeats of any instance, by what its mirror shows, and that may be behind. Two that register the same new instance
 //! at once both compare the key with "not there"; one of them gets the key, the other gets to know whose it is.
 
@@ -77,7 +77,7 @@ impl Etcd {
         let deadline = self.deadline();
         let is_new = self.grant_as(lease, ttl, deadline).await.map_err(failed)?;
         if !is_new {
-            let ours = self.views().keys(key);
+            let ours = self.dialect_keys().keys(key);
             let keys = self.keys_of(lease, deadline).await.map_err(failed)?;
             if keys.iter().any(|held| *held != key.key().into_bytes() && !ours.contains(held)) {
                 return Err(EtcdError::LeaseInUse { lease });
@@ -97,7 +97,7 @@ impl Etcd {
         deadline: Instant,
     ) -> Result<Claim, CallError> {
         let put = TxnOp::put(key.key(), instance.to_string(), Some(PutOptions::new().with_lease(lease.0)));
-        let changes = [put].into_iter().chain(self.views().put(key, instance, lease)).collect();
+        let changes = [put].into_iter().chain(self.dialect_keys().put(key, instance, lease)).collect();
         let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await? {
             Outcome::Done(revision) => revision,
             // By an attempt whose answer got lost. One of another registry may have written something else.
@@ -109,7 +109,7 @@ impl Etcd {
             Outcome::Changed(current) => return Ok(Claim::Taken(current.map(Held::from))),
         };
         if let Some(replaced) = seen.and_then(|seen| seen.lease).filter(|replaced| *replaced != lease) {
-            self.tidy(replaced);
+            self.revoke_if_unused(replaced);
         }
         Ok(Claim::Registered(Registration { lease, revision }))
     }

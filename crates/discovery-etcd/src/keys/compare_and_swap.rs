@@ -2,7 +2,7 @@
 //!
 //! An attempt that timed out may still be applied, even much later, when a frozen member thaws. A blind repetition could
 //! then put an old value over a newer one. So every write is a compare-and-swap on the revision at which the key was last
-//! seen, and an attempt that comes too late compares unequal and changes nothing. What an instance's `views` are is
+//! seen, and an attempt that comes too late compares unequal and changes nothing. An instance's dialect keys are
 //! written in the same transaction.
 
 use discovery::{InstanceKey, LeaseId, Revision, dialect};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::client::{
     error::{CallError, prefix},
     etcd::Etcd,
-    member::Parts,
+    member::ClientExt,
 };
 
 /// How often a key may change under our hands before we give up.
@@ -122,7 +122,7 @@ impl Etcd {
     }
 
     /// Deletes `key` if it is still what the caller has `seen`; says at which revision it is gone, or `None` when
-    /// somebody has written it since.
+    /// it has been written since.
     pub(crate) async fn delete(
         &self,
         key: &str,

@@ -1,4 +1,4 @@
-//! etcd's keys and values, made sense of.
+//! etcd's keys and values, parsed.
 
 use discovery::{
     CONFIG_PREFIX, FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Override, Registered, Revision,
@@ -6,7 +6,7 @@ use discovery::{
 };
 use etcd_client::KeyValue;
 
-/// A key or value in etcd that makes no sense to us. It says nothing about the others.
+/// A key or value in etcd that cannot be parsed. It says nothing about the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The etcd key, with what is not UTF-8 replaced.
@@ -102,7 +102,7 @@ impl Entry {
         })
     }
 
-    /// The operator's word that this is.
+    /// The override that this is.
     pub(crate) fn overridden(&self) -> Result<(InstanceKey, Override), Unreadable> {
         let key = override_key(&self.key)?;
         let text = String::from_utf8_lossy(&self.value);

@@ -1,15 +1,15 @@
-//! The views of an instance in other systems' words, written with its native key.
+//! The keys of an instance in other systems' formats (dialects), written with its native key.
 //!
-//! *In step.* Whatever writes or deletes a native key does the same to its views, in the same transaction and under the
+//! *Consistent.* Whatever writes or deletes a native key does the same to its dialect keys, in the same transaction and under the
 //! same lease; so all of them appear and die together.
 //!
-//! *Drained by an operator.* The views' readers know no overrides, so an instance with one is taken out of its views.
+//! *Drained by an operator.* The readers of dialect keys know no overrides, so the dialect keys of an instance with one are removed.
 //! Whether there is one, and for this life, is decided within the transaction, by etcd: however late an attempt is applied,
 //! it writes what is right at that moment.
 //!
-//! *Set right.* Views can get out of step: a registry that was started with other dialects wrote the key, somebody
-//! deleted one of them, an override came or went. [`Etcd::align`] looks, which etcd does not log, and writes only what is
-//! not as it should be.
+//! *Repaired.* Dialect keys can become inconsistent: a registry that was started with other dialects wrote the key, one of
+//! them was deleted, an override came or went. [`Etcd::repair_dialect_keys`] reads, which etcd does not log, and writes only what is
+//! wrong.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
         error::{CallError, EtcdError, prefix},
         etcd::Etcd,
         failure::Failure,
-        member::Parts,
+        member::ClientExt,
     },
     keys::{
         compare_and_swap::{Current, Outcome, current},
@@ -34,16 +34,16 @@ use crate::{
     },
 };
 
-/// What an instance looks like in the dialects that are written.
+/// The keys of instances in the dialects that are configured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Views<'a> {
+pub(crate) struct DialectKeys<'a> {
     dialects: &'a Dialects,
 }
 
-// === impl Views ===
+// === impl DialectKeys ===
 
-impl Views<'_> {
-    /// Writes the views of an instance that lives by `lease`, or removes them if it wants no traffic.
+impl DialectKeys<'_> {
+    /// Writes the dialect keys of an instance that lives by `lease`, or removes them if it wants no traffic.
     pub(crate) fn put(&self, key: &InstanceKey, instance: &Instance, lease: LeaseId) -> Vec<TxnOp> {
         let view = dialect::view(self.dialects, key, instance);
         if view.is_empty() {
@@ -53,7 +53,7 @@ impl Views<'_> {
         vec![unless_overridden(&key.override_key(), lease, &written, self.delete(key))]
     }
 
-    /// What the views of an instance take, keys and values, in bytes.
+    /// What the dialect keys of an instance take, keys and values, in bytes.
     fn bytes(&self, key: &InstanceKey, instance: &Instance) -> usize {
         let size = |one: &ViewKey| match &one.value {
             ViewValue::Leased(value) | ViewValue::Kept(value) => one.key.len() + value.len(),
@@ -62,8 +62,8 @@ impl Views<'_> {
         dialect::view(self.dialects, key, instance).iter().map(size).sum()
     }
 
-    /// Whether everything that was `found` is as [`Views::put`] would leave it.
-    fn are_in_step(
+    /// Whether everything that was `found` is as [`DialectKeys::put`] would leave it.
+    fn are_consistent(
         &self,
         key: &InstanceKey,
         instance: &Instance,
@@ -83,17 +83,17 @@ impl Views<'_> {
         })
     }
 
-    /// Below what the views of an instance are written: `grpc/`, `skydns/`.
+    /// Below which prefixes the dialect keys of an instance are written: `grpc/`, `skydns/`.
     pub(crate) fn prefixes(&self, key: &InstanceKey) -> impl Iterator<Item = String> {
         dialect::keys(self.dialects, key).into_iter().map(|path| prefix(&path).to_owned())
     }
 
-    /// Every key that a view of the instance may have.
+    /// Every dialect key that the instance may have.
     pub(crate) fn keys(&self, key: &InstanceKey) -> Vec<Vec<u8>> {
         dialect::keys(self.dialects, key).into_iter().map(String::into_bytes).collect()
     }
 
-    /// Removes the views of an instance.
+    /// Removes the dialect keys of an instance.
     pub(crate) fn delete(&self, key: &InstanceKey) -> Vec<TxnOp> {
         dialect::absent(self.dialects, key).into_iter().map(|one| TxnOp::delete(one.key, None)).collect()
     }
@@ -132,49 +132,49 @@ fn operation(ViewKey { key, value }: ViewKey, lease: LeaseId) -> TxnOp {
 // === impl Etcd ===
 
 impl Etcd {
-    /// What writing an instance takes in etcd: keys and values in all dialects that are spoken, in bytes.
+    /// What writing an instance takes in etcd: keys and values in all configured dialects, in bytes.
     pub fn bytes_of(&self, key: &InstanceKey, instance: &Instance) -> usize {
-        key.key().len() + instance.to_string().len() + self.views().bytes(key, instance)
+        key.key().len() + instance.to_string().len() + self.dialect_keys().bytes(key, instance)
     }
 
     /// The instances that this handle writes, in other systems' formats.
-    pub(crate) fn views(&self) -> Views<'_> {
-        Views { dialects: &self.dialects }
+    pub(crate) fn dialect_keys(&self) -> DialectKeys<'_> {
+        DialectKeys { dialects: &self.dialects }
     }
 
-    /// From now on, whatever this handle registers, updates or deregisters is written in these dialects, too.
+    /// A handle that writes whatever it registers, updates or deregisters in these dialects, too.
     #[must_use]
-    pub fn speaking(mut self, dialects: impl Into<Dialects>) -> Self {
+    pub fn with_dialects(mut self, dialects: impl Into<Dialects>) -> Self {
         self.dialects = Arc::new(dialects.into());
         self
     }
 
-    /// Whether any dialect is spoken; without one, there is nothing to [align](Etcd::align).
-    pub fn speaks(&self) -> bool {
+    /// Whether any dialect is configured; without one, there is nothing to [repair](Etcd::repair_dialect_keys).
+    pub fn has_dialects(&self) -> bool {
         !self.dialects.is_empty()
     }
 
-    /// Sets the views of an instance right if they are not, and says whether they had to be. Looking costs no entry in
+    /// Repairs the dialect keys of an instance, and returns whether that was necessary. Reading them costs no entry in
     /// etcd's log.
     ///
-    /// Nothing is done if the instance does not live by `lease`: then somebody else has written it, and its views with it.
+    /// Does nothing if the instance does not live by `lease`: then another registry has written it, with its dialect keys.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Align`].
-    pub async fn align(&self, key: &InstanceKey, lease: LeaseId) -> Result<bool, EtcdError> {
-        let failed = |source| EtcdError::Align { key: key.clone(), source };
+    /// [`EtcdError::RepairDialectKeys`].
+    pub async fn repair_dialect_keys(&self, key: &InstanceKey, lease: LeaseId) -> Result<bool, EtcdError> {
+        let failed = |source| EtcdError::RepairDialectKeys { key: key.clone(), source };
         let deadline = self.deadline();
-        let found = self.read_views(key, deadline).await.map_err(failed)?;
+        let found = self.read_dialect_keys(key, deadline).await.map_err(failed)?;
         let native = found.get(&key.key()).filter(|native| native.lease == Some(lease));
         let Some((native, instance)) = native.and_then(|native| Some((native, Instance::parse(&native.value).ok()?)))
         else {
             return Ok(false);
         };
-        if self.views().are_in_step(key, &instance, lease, &found) {
+        if self.dialect_keys().are_consistent(key, &instance, lease, &found) {
             return Ok(false);
         }
-        let writes = self.views().put(key, &instance, lease);
+        let writes = self.dialect_keys().put(key, &instance, lease);
         match self.swap(&key.key(), Some(native.modified), writes, deadline).await {
             Ok(Outcome::Done(_)) => Ok(true),
             Ok(Outcome::Changed(_)) => Ok(false),
@@ -183,8 +183,12 @@ impl Etcd {
         }
     }
 
-    /// What stands at the instance's native key, its override and every key of its views, at one revision.
-    async fn read_views(&self, key: &InstanceKey, deadline: Instant) -> Result<BTreeMap<String, Current>, CallError> {
+    /// What stands at the instance's native key, its override and every dialect key, at one revision.
+    async fn read_dialect_keys(
+        &self,
+        key: &InstanceKey,
+        deadline: Instant,
+    ) -> Result<BTreeMap<String, Current>, CallError> {
         let views = dialect::keys(&self.dialects, key);
         let reads: Vec<TxnOp> =
             [key.key(), key.override_key()].into_iter().chain(views).map(|path| TxnOp::get(path, None)).collect();
@@ -193,7 +197,7 @@ impl Etcd {
             async move { kv.txn(txn).await }
         });
         let response = response.await.map_err(|error| {
-            let views: Vec<String> = self.views().prefixes(key).collect();
+            let views: Vec<String> = self.dialect_keys().prefixes(key).collect();
             error.about(format!("service/, override/, {}", views.join(", ")))
         })?;
         let mut found = BTreeMap::new();

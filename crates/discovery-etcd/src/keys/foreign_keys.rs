@@ -1,19 +1,19 @@
-//! Registrations that somebody else has written, under keys of their own, and their copies under native keys.
+//! Registrations that other programs have written, under keys of their own, and their copies under native keys.
 //!
-//! A copy lives by the lease of its original: it dies in the same moment, whoever is watching or not.
+//! A copy lives by the lease of its original: both are deleted in the same transaction of etcd.
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision};
 use etcd_client::{GetOptions, PutOptions, TxnOp};
 
 use crate::{
-    client::{error::EtcdError, etcd::Etcd, failure::Failure, member::Parts},
+    client::{error::EtcdError, etcd::Etcd, failure::Failure, member::ClientExt},
     keys::{compare_and_swap::Outcome, registration::check},
 };
 
 /// More keys than these below one prefix are not looked at.
 const LISTED_MAX: i64 = 10_000;
 
-/// Somebody else's keys below one prefix, at one revision.
+/// The keys of other programs below one prefix, at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForeignList {
     /// When this was true.
@@ -22,7 +22,7 @@ pub struct ForeignList {
     pub keys: Vec<ForeignKey>,
 }
 
-/// A key that is not ours.
+/// A key that another program has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignKey {
     /// The whole key.
@@ -36,7 +36,7 @@ pub struct ForeignKey {
 // === impl Etcd ===
 
 impl Etcd {
-    /// Lists somebody else's keys, linearizably: at most the first ten thousand. etcd logs nothing for it.
+    /// Lists other programs' keys, linearizably: at most the first ten thousand. etcd logs nothing for it.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl Etcd {
         Ok(ForeignList { revision, keys: listed.kvs().iter().map(foreign).collect() })
     }
 
-    /// Writes a copy of somebody else's registration under its lease, if the native key is still as `seen` (`None`: not
+    /// Writes a copy of another program's registration under its lease, if the native key is still as `seen` (`None`: not
     /// there); whether it was.
     ///
     /// # Errors

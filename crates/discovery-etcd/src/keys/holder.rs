@@ -10,9 +10,9 @@ use crate::{
 /// An instance's key as etcd holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// What it says; `None` when that makes no sense to us.
+    /// What it says; `None` when that cannot be parsed.
     pub instance: Option<Instance>,
-    /// The lease that it lives by; `None` for a key that somebody wrote for good.
+    /// The lease that it lives by; `None` for a key without a lease.
     pub lease: Option<LeaseId>,
     /// When it was last written: what a claim compares with.
     pub modified: Revision,

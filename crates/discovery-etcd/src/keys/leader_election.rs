@@ -1,6 +1,6 @@
-//! One of many does a job: a key that one process holds by a lease, and a memo for who comes after it.
+//! Leader election: one process of many holds a key by its lease, and leaves a note for its successor.
 //!
-//! Whoever writes the key first holds it until it lets go or its lease ends; then somebody else may. That one process
+//! The first process to write the key is the leader until it resigns or its lease ends. That one process
 //! believes it still holds what another has just taken is bounded, not excluded (it was frozen, say): right for jobs
 //! where twice is a nuisance, wrong where twice is damage. A holder that keeps its lease alive right before it acts makes
 //! the gap small.
@@ -16,13 +16,13 @@ use crate::{
 // === impl Etcd ===
 
 impl Etcd {
-    /// Takes `key` for `holder` if nobody has it; the lease that holds it, for [`Etcd::keep_alive`].
+    /// Makes `holder` the leader if there is none; returns the lease that holds `key`, for [`Etcd::keep_alive`].
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Office`]; then it may be held until the lease ends.
-    pub async fn take_office(&self, key: &str, holder: &str, ttl: Ttl) -> Result<Option<LeaseId>, EtcdError> {
-        let failed = |source| EtcdError::Office { key: key.to_owned(), source };
+    /// [`EtcdError::Election`]; `key` may then be held until the lease ends.
+    pub async fn campaign(&self, key: &str, holder: &str, ttl: Ttl) -> Result<Option<LeaseId>, EtcdError> {
+        let failed = |source| EtcdError::Election { key: key.to_owned(), source };
         let deadline = self.deadline();
         if self.read(key, deadline).await.map_err(failed)?.is_some() {
             return Ok(None);
@@ -38,24 +38,24 @@ impl Etcd {
         }
     }
 
-    /// Lets go at once.
+    /// Gives the leadership up at once.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Office`]; it ends with its lease then.
-    pub async fn leave_office(&self, key: &str, lease: LeaseId) -> Result<(), EtcdError> {
+    /// [`EtcdError::Election`]; it ends with its lease then.
+    pub async fn resign(&self, key: &str, lease: LeaseId) -> Result<(), EtcdError> {
         let left = self.revoke(lease, self.deadline()).await;
-        left.map(drop).map_err(|source| EtcdError::Office { key: key.to_owned(), source })
+        left.map(drop).map_err(|source| EtcdError::Election { key: key.to_owned(), source })
     }
 
     /// Reads the text under `key`.
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Office`].
-    pub async fn memo(&self, key: &str) -> Result<Option<String>, EtcdError> {
+    /// [`EtcdError::Election`].
+    pub async fn election_note(&self, key: &str) -> Result<Option<String>, EtcdError> {
         let found = self.read(key, self.deadline()).await;
-        let found = found.map_err(|source| EtcdError::Office { key: key.to_owned(), source })?;
+        let found = found.map_err(|source| EtcdError::Election { key: key.to_owned(), source })?;
         Ok(found.map(|current| String::from_utf8_lossy(&current.value).into_owned()))
     }
 
@@ -63,10 +63,10 @@ impl Etcd {
     ///
     /// # Errors
     ///
-    /// [`EtcdError::Office`]; it may be written or not.
-    pub async fn put_memo(&self, key: &str, text: &str) -> Result<Revision, EtcdError> {
+    /// [`EtcdError::Election`]; it may be written or not.
+    pub async fn put_election_note(&self, key: &str, text: &str) -> Result<Revision, EtcdError> {
         let written = self.write(key, text, None, Vec::new(), None, self.deadline()).await;
-        let written = written.map_err(|source| EtcdError::Office { key: key.to_owned(), source })?;
+        let written = written.map_err(|source| EtcdError::Election { key: key.to_owned(), source })?;
         Ok(written.revision)
     }
 }

@@ -1,4 +1,4 @@
-//! An operator's word about an instance, kept beside it: heartbeats do not undo it.
+//! An operator's override of an instance's status, kept beside the instance: heartbeats do not undo it.
 
 use discovery::{Incarnation, InstanceKey, Override, Revision};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
@@ -7,7 +7,7 @@ use crate::{
     client::{
         error::{CallError, EtcdError},
         etcd::Etcd,
-        member::Parts,
+        member::ClientExt,
     },
     keys::compare_and_swap::Current,
 };
@@ -104,7 +104,7 @@ impl Etcd {
     }
 }
 
-/// What a key below `override/` says; `None` when that makes no sense.
+/// What a key below `override/` says; `None` when that cannot be parsed.
 pub(crate) fn read(current: &Current) -> Option<Override> {
     std::str::from_utf8(&current.value).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! An instance's life in etcd: register, update, deregister. Keep-alive has a room of its own.
+//! An instance's life in etcd: register, update, deregister.
 
 use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl};
 
@@ -51,10 +51,10 @@ impl Etcd {
         let guard = self.grant(ttl, deadline).await.map_err(failed)?;
         let lease = guard.lease();
         let (path, value) = (key.key(), instance.to_string());
-        let views = self.views().put(key, instance, lease);
+        let views = self.dialect_keys().put(key, instance, lease);
         let written = self.write(&path, &value, Some(lease), views, None, deadline).await.map_err(failed)?;
         if let Some(lease) = written.replaced.and_then(|replaced| replaced.lease) {
-            self.tidy(lease);
+            self.revoke_if_unused(lease);
         }
         Ok(Registration { lease: guard.keep(), revision: written.revision })
     }
@@ -71,7 +71,7 @@ impl Etcd {
             Some(Failure::LeaseNotFound) => EtcdError::LeaseNotFound { lease },
             _ => EtcdError::Update { key: key.clone(), source },
         };
-        let views = self.views().put(key, instance, lease);
+        let views = self.dialect_keys().put(key, instance, lease);
         let written = self.rewrite(&key.key(), &instance.to_string(), lease, views, self.deadline()).await;
         let written = written.map_err(failed)?;
         written.ok_or_else(|| EtcdError::NotRegistered { key: key.clone(), lease })
@@ -121,10 +121,10 @@ impl Etcd {
                 }
             }
             if let Some(gone_at) =
-                self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)?
+                self.delete(&path, &seen, self.dialect_keys().delete(key), deadline).await.map_err(failed)?
             {
                 if let Some(lease) = seen.lease {
-                    self.tidy(lease);
+                    self.revoke_if_unused(lease);
                 }
                 return Ok(Left::At(gone_at));
             }
@@ -148,17 +148,17 @@ impl Etcd {
             gone_at = self.revoke(lease, deadline).await.map_err(failed)?.unwrap_or_default();
         }
         // The caller may not know of a newer lease (another registry's); the instance must not stay listed for that. But
-        // whoever wrote the key after the revocation (which counts up the revision only if it deletes a key) means to register anew.
+        // a key that was written after the revocation (which raises the revision only if it deletes a key) is a new registration.
         let path = key.key();
         let seen = self.read(&path, deadline).await.map_err(failed)?;
         if let Some(seen) = seen.filter(|seen| gone_at == Revision::default() || seen.modified <= gone_at) {
             if let Some(revision) =
-                self.delete(&path, &seen, self.views().delete(key), deadline).await.map_err(failed)?
+                self.delete(&path, &seen, self.dialect_keys().delete(key), deadline).await.map_err(failed)?
             {
                 gone_at = gone_at.max(revision);
             }
             if let Some(lease) = seen.lease {
-                self.tidy(lease);
+                self.revoke_if_unused(lease);
             }
         }
         Ok(gone_at)

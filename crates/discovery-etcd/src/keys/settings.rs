@@ -8,12 +8,12 @@ use crate::{
         error::{CallError, EtcdError},
         etcd::Etcd,
         failure::Failure,
-        member::Parts,
+        member::ClientExt,
     },
     keys::compare_and_swap::Outcome,
 };
 
-/// How often a write without a condition starts again because somebody else wrote in between.
+/// How often a write without a condition starts again because another client wrote in between.
 const ROUNDS: usize = 8;
 
 /// A setting as it stands in etcd.

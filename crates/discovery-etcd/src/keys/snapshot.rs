@@ -10,7 +10,7 @@ use crate::{
         error::{CallError, EtcdError},
         etcd::Etcd,
         failure::Failure,
-        member::Parts,
+        member::ClientExt,
     },
     keys::decode::{Entry, Range, Unreadable},
 };
@@ -22,18 +22,18 @@ pub struct Snapshot {
     pub revision: Revision,
     /// Every instance, in the order of their keys.
     pub instances: Vec<Registered>,
-    /// Every operator's word, also about instances that are not there.
+    /// Every operator's override, also of instances that are not there.
     pub overrides: BTreeMap<InstanceKey, Override>,
     /// The services' policies, as they were written.
     pub policies: BTreeMap<ServiceName, String>,
-    /// Keys and values that make no sense to us.
+    /// Keys and values that cannot be parsed.
     pub unreadable: Vec<Unreadable>,
 }
 
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Makes sense of what etcd listed.
+    /// Parses what etcd listed.
     fn read(revision: i64, entries: impl IntoIterator<Item = (Range, Entry)>) -> Self {
         let mut snapshot = Self { revision: Revision(revision), ..Self::default() };
         for (range, entry) in entries {

@@ -14,7 +14,7 @@ use crate::client::{
     error::CallError,
     etcd::Etcd,
     failure::{Failure, FailureClass},
-    member::Parts,
+    member::ClientExt,
 };
 
 /// A grant whose answer we do not have may be applied after we have asked to revoke it. So we ask again after these
@@ -34,7 +34,7 @@ pub(crate) struct LeaseGuard {
 impl Etcd {
     /// Grants a lease of an id of our own choice, so that an attempt whose answer got lost is recognised as ours.
     pub(crate) async fn grant(&self, ttl: Ttl, deadline: Instant) -> Result<LeaseGuard, CallError> {
-        // 63 random bits: that somebody else has the same one does not happen.
+        // 63 random bits: two callers do not choose the same one.
         let lease = LeaseId(rand::random_range(1..=i64::MAX));
         let mut guard = LeaseGuard { etcd: self.clone(), lease: Some(lease), granted: false };
         if let Err(error) = self.grant_as(lease, ttl, deadline).await {
@@ -95,8 +95,8 @@ impl Etcd {
         }
     }
 
-    /// Revokes a lease that has lost its last key, in the background. One that still has keys belongs to somebody.
-    pub(crate) fn tidy(&self, lease: LeaseId) {
+    /// Revokes a lease that has lost its last key, in the background. One that still has keys is in use.
+    pub(crate) fn revoke_if_unused(&self, lease: LeaseId) {
         let etcd = self.unhurried();
         in_background(async move {
             let deadline = etcd.deadline();

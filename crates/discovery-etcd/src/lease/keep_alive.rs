@@ -13,7 +13,7 @@ use crate::client::{
     etcd::Etcd,
     failure::Failure,
     keep_alive_stream::Opened,
-    member::{Member, Parts},
+    member::{ClientExt, Member},
 };
 
 // === impl Etcd ===
@@ -21,8 +21,8 @@ use crate::client::{
 impl Etcd {
     /// Keeps a lease alive for another TTL, which is returned.
     ///
-    /// Runs over long-lived streams that are shared by all leases. That etcd says so is no proof that the instance's key
-    /// is still there: somebody may have deleted it.
+    /// Runs over long-lived streams that are shared by all leases. etcd's answer is no proof that the instance's key
+    /// is still there: it may have been deleted.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl Etcd {
                 if stalled.swap(true, Ordering::Relaxed) {
                     return keep_alive_alone(member, lease).await;
                 }
-                let answer = member.lanes.of(lease).keep_alive(lease, || open_stream(member, lease)).await;
+                let answer = member.keep_alive_streams.of(lease).keep_alive(lease, || open_stream(member, lease)).await;
                 stalled.store(false, Ordering::Relaxed);
                 answer
             }

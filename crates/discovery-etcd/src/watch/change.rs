@@ -34,23 +34,23 @@ pub struct Change {
     pub overrides: Vec<OverrideUpdate>,
     /// What changed about policies, in order.
     pub policies: Vec<PolicyUpdate>,
-    /// Keys and values that make no sense to us and did not make the same nonsense before. An instance whose value
+    /// Keys and values that cannot be parsed and did not have the same mistake before. An instance whose value
     /// became unreadable is in `updates` as removed.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// One change to the operators' words about instances.
+/// One change to the operators' overrides of instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OverrideUpdate {
     /// These, and no others, are overridden; each as far as [`Override::applies_to`] says.
     Reset(BTreeMap<InstanceKey, Override>),
     /// This instance is overridden, whether it is registered or not.
     Set(InstanceKey, Override),
-    /// This instance speaks for itself again.
+    /// This instance is no longer overridden.
     Unset(InstanceKey),
 }
 
-/// One change to the services' policies, `config/<service>`, as they were written: whoever uses them reads them, and knows
+/// One change to the services' policies, `config/<service>`, as they were written. The reader parses them, and knows
 /// the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyUpdate {

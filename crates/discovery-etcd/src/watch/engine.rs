@@ -18,11 +18,14 @@ use crate::{
         change::{Change, WatchOptions},
         health::{ResyncCause, WatchHealth},
         mirror::{Changes, Event, Mirror},
-        progress_monitor::{Due, Pulse},
+        progress_monitor::{NextStep, ProgressMonitor},
         reconcile::{Reconcile, Verdict},
-        stream::{self, Said},
+        stream::{self, StreamMessage},
     },
 };
+
+/// The target of the log lines, which people filter by: it does not move with the file.
+const LOG_TARGET: &str = "discovery_etcd::watch_engine";
 
 /// Everything that a watch remembers between two changes.
 pub(crate) struct Engine {
@@ -46,15 +49,15 @@ enum Phase {
 struct Connection {
     member: usize,
     stream: WatchStream,
-    pulse: Pulse,
+    progress: ProgressMonitor,
     reconcile: Reconcile,
     created: usize,
     /// What the last answer to a progress request said; the next answer confirms it.
-    told: Revision,
+    last_progress: Revision,
 }
 
 /// What ended the waiting on a connection.
-enum Woken {
+enum WatchEvent {
     Response(Result<Option<WatchResponse>, etcd_client::Error>),
     Time,
     Reconcile,
@@ -115,11 +118,13 @@ impl Engine {
             state.unreadable = self.mirror.unreadable();
         });
         match cause {
-            ResyncCause::Started => info!(%revision, "listed what is registered"),
+            ResyncCause::Started => info!(target: LOG_TARGET, %revision, "listed what is registered"),
             ResyncCause::Wiped => {
-                warn!(%revision, %known, "etcd's history went backwards: the cluster was wiped or restored")
+                warn!(target: LOG_TARGET, %revision, %known, "etcd's history went backwards: the cluster was wiped or restored")
             }
-            cause => info!(%revision, %cause, changed = !changes.is_empty(), "listed again what is registered"),
+            cause => {
+                info!(target: LOG_TARGET, %revision, %cause, changed = !changes.is_empty(), "listed again what is registered")
+            }
         }
         Self::change(revision, Some(cause), changes)
     }
@@ -136,15 +141,15 @@ impl Engine {
         let opened = timeout(self.etcd.attempt(), stream::open(member, self.listed)).await;
         match opened.unwrap_or(Err(Failure::Silent)) {
             Ok(stream) => {
-                debug!(endpoint = member.endpoint, revision = %self.listed, "watching");
+                debug!(target: LOG_TARGET, endpoint = member.endpoint, revision = %self.listed, "watching");
                 let (now, options) = (Instant::now(), &self.options);
                 self.phase = Phase::Watch(Box::new(Connection {
                     member: index,
                     stream,
-                    pulse: Pulse::new(now, options.progress_interval, options.silence_limit),
+                    progress: ProgressMonitor::new(now, options.progress_interval, options.silence_limit),
                     reconcile: Reconcile::new(self.etcd.clone(), options.reconcile_interval, now),
                     created: 0,
-                    told: self.listed,
+                    last_progress: self.listed,
                 }));
             }
             Err(failure) => {
@@ -159,28 +164,30 @@ impl Engine {
     async fn watch(&mut self, mut connection: Box<Connection>) -> Option<Change> {
         loop {
             let change = match connection.wait().await {
-                Woken::Response(Ok(Some(response))) => match self.hear(&mut connection, &response) {
+                WatchEvent::Response(Ok(Some(response))) => match self.hear(&mut connection, &response) {
                     Ok(change) => change,
                     Err((cause, text)) => return self.lose(&mut connection, cause, &text).await,
                 },
-                Woken::Response(Ok(None)) => {
+                WatchEvent::Response(Ok(None)) => {
                     return self.lose(&mut connection, ResyncCause::Closed, "the stream ended").await;
                 }
-                Woken::Response(Err(error)) => {
+                WatchEvent::Response(Err(error)) => {
                     let text = Failure::from(error).to_string();
                     return self.lose(&mut connection, ResyncCause::Closed, &text).await;
                 }
-                Woken::Time => match connection.pulse.due(Instant::now()) {
-                    Due::Silent => return self.lose(&mut connection, ResyncCause::Silent, "no sign of life").await,
-                    Due::Ask => {
+                WatchEvent::Time => match connection.progress.due(Instant::now()) {
+                    NextStep::Silent => {
+                        return self.lose(&mut connection, ResyncCause::Silent, "no sign of life").await;
+                    }
+                    NextStep::Ask => {
                         // A full queue of unanswered requests means the same as silence, which is then noticed.
-                        connection.pulse.asked(Instant::now());
+                        connection.progress.asked(Instant::now());
                         let _ = timeout(self.options.progress_interval, connection.stream.request_progress()).await;
                         None
                     }
-                    Due::Wait(_) => None,
+                    NextStep::Wait(_) => None,
                 },
-                Woken::Reconcile => None,
+                WatchEvent::Reconcile => None,
             };
             if change.is_some() {
                 self.phase = Phase::Watch(connection);
@@ -196,24 +203,24 @@ impl Engine {
         response: &WatchResponse,
     ) -> Result<Option<Change>, (ResyncCause, String)> {
         let now = Instant::now();
-        connection.pulse.heard();
+        connection.progress.heard();
         // The header's revision is etcd's, and may be ahead of what has been sent to us.
         let (_, said) = stream::read(response, self.listed);
         let mut revision = self.listed;
         let changes = match said {
-            Said::Lost(cause, text) => return Err((cause, text)),
-            Said::Created(_) => {
+            StreamMessage::Lost(cause, text) => return Err((cause, text)),
+            StreamMessage::Created(_) => {
                 connection.created += 1;
                 Changes::default()
             }
-            Said::Events(range, events) => {
+            StreamMessage::Events(range, events) => {
                 connection.reconcile.note(range, &events);
                 revision = events.iter().map(Event::modified).max().unwrap_or_default();
                 self.mirror.apply(range, &events)
             }
-            Said::Progress(told) => {
+            StreamMessage::Progress(told) => {
                 // etcd 3.4 answers a little early (issue 15220): what it said a second ago is true by now.
-                revision = std::mem::replace(&mut connection.told, told);
+                revision = std::mem::replace(&mut connection.last_progress, told);
                 self.compare(connection, told)
             }
         };
@@ -244,7 +251,7 @@ impl Engine {
                 Changes::default()
             }
             Verdict::Different { keys, snapshot, touched } => {
-                warn!(keys, revision = %snapshot.revision, "the watch had lost something; a complete list put it right");
+                warn!(target: LOG_TARGET, keys, revision = %snapshot.revision, "the watch had missed a change; corrected from a complete list");
                 self.health.change(|state| {
                     state.comparisons += 1;
                     state.differences += keys as u64;
@@ -258,7 +265,7 @@ impl Engine {
     /// The connection is of no use any more: the next step is a list, preferably from another member.
     async fn lose(&mut self, connection: &mut Connection, cause: ResyncCause, text: &str) -> Option<Change> {
         let member = &self.etcd.members[connection.member];
-        warn!(endpoint = member.endpoint, %cause, "lost the watch: {text}");
+        warn!(target: LOG_TARGET, endpoint = member.endpoint, %cause, error = text, "lost the watch");
         if cause != ResyncCause::Compacted {
             self.etcd.judge(connection.member, Some(&Failure::Unreachable(text.to_owned())));
         }
@@ -280,9 +287,9 @@ impl Engine {
 
     async fn retry_later(&mut self, text: &str) {
         if self.backoff.failures() == 0 {
-            warn!("cannot watch etcd, will keep trying: {text}");
+            warn!(target: LOG_TARGET, error = text, "cannot watch etcd; retrying");
         } else {
-            debug!("still cannot watch etcd: {text}");
+            debug!(target: LOG_TARGET, error = text, "still cannot watch etcd");
         }
         self.health.change(|state| {
             state.connected = false;
@@ -303,17 +310,17 @@ impl Engine {
 // === impl Connection ===
 
 impl Connection {
-    async fn wait(&mut self) -> Woken {
-        let due = match self.pulse.due(Instant::now()) {
-            Due::Wait(until) => until,
-            Due::Ask | Due::Silent => Instant::now(),
+    async fn wait(&mut self) -> WatchEvent {
+        let due = match self.progress.due(Instant::now()) {
+            NextStep::Wait(until) => until,
+            NextStep::Ask | NextStep::Silent => Instant::now(),
         };
         select! {
             // What has arrived is heard before silence is judged.
             biased;
-            response = self.stream.message() => Woken::Response(response),
-            () = sleep_until(due) => Woken::Time,
-            () = self.reconcile.advance() => Woken::Reconcile,
+            response = self.stream.message() => WatchEvent::Response(response),
+            () = sleep_until(due) => WatchEvent::Time,
+            () = self.reconcile.advance() => WatchEvent::Reconcile,
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct WatchState {
     pub comparisons: u64,
     /// How many keys those found to be wrong. Should be 0 for ever; anything else is a bug of etcd's or ours.
     pub differences: u64,
-    /// How many keys make no sense to us now.
+    /// How many keys cannot be parsed now.
     pub unreadable: usize,
     /// Why there is no connection, when there is none.
     pub last_error: Option<String>,

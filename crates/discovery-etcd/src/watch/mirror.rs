@@ -47,7 +47,7 @@ pub(crate) type Touched = BTreeMap<(usize, Vec<u8>), i64>;
 // === impl Mirror ===
 
 impl Mirror {
-    /// How many keys make no sense to us.
+    /// How many keys cannot be parsed.
     pub(crate) fn unreadable(&self) -> usize {
         self.unreadable.len()
     }

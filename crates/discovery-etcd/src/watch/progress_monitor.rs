@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// When to ask next, and since when an answer is owed. Pure: the time is given.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct ProgressMonitor {
     /// Ask this often. Also while events flow: only the answers tell up to where everything was told.
     interval: Duration,
     /// Give up this long after the first question that nothing came after.
@@ -21,7 +21,7 @@ pub(crate) struct Pulse {
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum NextStep {
     /// Nothing until then.
     Wait(Instant),
     /// Send a progress request.
@@ -30,9 +30,9 @@ pub(crate) enum Due {
     Silent,
 }
 
-// === impl Pulse ===
+// === impl ProgressMonitor ===
 
-impl Pulse {
+impl ProgressMonitor {
     /// A progress request goes out every `interval`, and silence is noticed at most `limit` after the last sign of life.
     pub(crate) fn new(now: Instant, interval: Duration, limit: Duration) -> Self {
         Self { interval, patience: limit.saturating_sub(interval), next: now + interval, owed: None }
@@ -52,13 +52,13 @@ impl Pulse {
     /// What to do at `now`.
     ///
     /// Silence counts from the question: a reader that was itself paused for a minute must ask before it judges.
-    pub(crate) fn due(&self, now: Instant) -> Due {
+    pub(crate) fn due(&self, now: Instant) -> NextStep {
         let silent = self.owed.map(|asked| asked + self.patience);
         match silent {
-            Some(silent) if now >= silent => Due::Silent,
-            _ if now >= self.next => Due::Ask,
-            Some(silent) => Due::Wait(silent.min(self.next)),
-            None => Due::Wait(self.next),
+            Some(silent) if now >= silent => NextStep::Silent,
+            _ if now >= self.next => NextStep::Ask,
+            Some(silent) => NextStep::Wait(silent.min(self.next)),
+            None => NextStep::Wait(self.next),
         }
     }
 }
@@ -72,39 +72,39 @@ mod tests {
     #[test]
     fn silence_is_noticed_two_seconds_after_the_last_sign_of_life() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start, SECOND, 2 * SECOND);
-        assert_eq!(pulse.due(start), Due::Wait(start + SECOND));
-        assert_eq!(pulse.due(start + SECOND), Due::Ask);
-        pulse.asked(start + SECOND);
-        assert_eq!(pulse.due(start + SECOND), Due::Wait(start + 2 * SECOND));
-        assert_eq!(pulse.due(start + 2 * SECOND), Due::Silent);
+        let mut progress = ProgressMonitor::new(start, SECOND, 2 * SECOND);
+        assert_eq!(progress.due(start), NextStep::Wait(start + SECOND));
+        assert_eq!(progress.due(start + SECOND), NextStep::Ask);
+        progress.asked(start + SECOND);
+        assert_eq!(progress.due(start + SECOND), NextStep::Wait(start + 2 * SECOND));
+        assert_eq!(progress.due(start + 2 * SECOND), NextStep::Silent);
     }
 
     #[test]
     fn any_response_is_a_sign_of_life() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start, SECOND, 2 * SECOND);
-        pulse.asked(start + SECOND);
-        pulse.heard();
-        assert_eq!(pulse.due(start + SECOND * 3 / 2), Due::Wait(start + 2 * SECOND));
-        assert_eq!(pulse.due(start + 2 * SECOND), Due::Ask);
+        let mut progress = ProgressMonitor::new(start, SECOND, 2 * SECOND);
+        progress.asked(start + SECOND);
+        progress.heard();
+        assert_eq!(progress.due(start + SECOND * 3 / 2), NextStep::Wait(start + 2 * SECOND));
+        assert_eq!(progress.due(start + 2 * SECOND), NextStep::Ask);
     }
 
     #[test]
     fn asking_again_does_not_prolong_the_patience() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start, SECOND, 4 * SECOND);
+        let mut progress = ProgressMonitor::new(start, SECOND, 4 * SECOND);
         for second in 1..4 {
-            assert_eq!(pulse.due(start + second * SECOND), Due::Ask);
-            pulse.asked(start + second * SECOND);
+            assert_eq!(progress.due(start + second * SECOND), NextStep::Ask);
+            progress.asked(start + second * SECOND);
         }
-        assert_eq!(pulse.due(start + 4 * SECOND), Due::Silent);
+        assert_eq!(progress.due(start + 4 * SECOND), NextStep::Silent);
     }
 
     #[test]
     fn a_reader_that_was_paused_asks_before_it_judges() {
         let start = Instant::now();
-        let pulse = Pulse::new(start, SECOND, 2 * SECOND);
-        assert_eq!(pulse.due(start + 60 * SECOND), Due::Ask);
+        let progress = ProgressMonitor::new(start, SECOND, 2 * SECOND);
+        assert_eq!(progress.due(start + 60 * SECOND), NextStep::Ask);
     }
 }

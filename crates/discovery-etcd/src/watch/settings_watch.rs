@@ -11,7 +11,7 @@ use service_kit::{backoff::Backoff, chain};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    client::{etcd::Etcd, failure::Failure, member::Parts},
+    client::{etcd::Etcd, failure::Failure, member::ClientExt},
     keys::settings::Setting,
 };
 
@@ -46,7 +46,7 @@ impl Etcd {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(error = %chain(&error), "cannot list settings, will keep trying");
+                    tracing::debug!(error = %chain(&error), "cannot list settings; retrying");
                     sleep(backoff.next_wait()).await;
                 }
             }

@@ -6,7 +6,7 @@ use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use crate::{
     client::{
         failure::Failure,
-        member::{Member, Parts},
+        member::{ClientExt, Member},
     },
     keys::decode::{Entry, Range},
     watch::{health::ResyncCause, mirror::Event},
@@ -14,7 +14,7 @@ use crate::{
 
 /// What one response of the stream says.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum StreamMessage {
     /// The watcher of this range is there.
     Created(Range),
     /// Something happened in this range.
@@ -51,28 +51,28 @@ fn options(range: Range, revision: Revision) -> WatchOptions {
 }
 
 /// Reads what a response says, given that everything was listed at revision `listed`. Returns the member's revision, too.
-pub(crate) fn read(response: &WatchResponse, listed: Revision) -> (Revision, Said) {
+pub(crate) fn read(response: &WatchResponse, listed: Revision) -> (Revision, StreamMessage) {
     let revision = Revision(response.header().map_or(0, |header| header.revision()));
     (revision, said(response, revision, listed))
 }
 
-fn said(response: &WatchResponse, revision: Revision, listed: Revision) -> Said {
+fn said(response: &WatchResponse, revision: Revision, listed: Revision) -> StreamMessage {
     if response.compact_revision() > 0 {
         let text = format!("compacted up to revision {}", response.compact_revision());
-        return Said::Lost(ResyncCause::Compacted, text);
+        return StreamMessage::Lost(ResyncCause::Compacted, text);
     }
     if response.canceled() {
-        return Said::Lost(ResyncCause::Closed, format!("etcd ended the watch: {}", response.cancel_reason()));
+        return StreamMessage::Lost(ResyncCause::Closed, format!("etcd ended the watch: {}", response.cancel_reason()));
     }
     if revision < listed {
         // A wiped cluster, or a member that lags behind; a list will tell.
         let text = format!("the member is at revision {revision}, before the list at {listed}");
-        return Said::Lost(ResyncCause::Behind, text);
+        return StreamMessage::Lost(ResyncCause::Behind, text);
     }
     match Range::of_watch(response.watch_id()) {
-        Some(range) if response.created() => Said::Created(range),
-        Some(range) if !response.events().is_empty() => Said::Events(range, events(response)),
-        _ => Said::Progress(revision),
+        Some(range) if response.created() => StreamMessage::Created(range),
+        Some(range) if !response.events().is_empty() => StreamMessage::Events(range, events(response)),
+        _ => StreamMessage::Progress(revision),
     }
 }
 

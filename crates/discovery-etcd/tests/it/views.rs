@@ -23,7 +23,7 @@ const KEPT: [&str; 5] = [
 
 async fn one_member() -> (EtcdCluster, Etcd, Client) {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, raw) = (etcd(&cluster).speaking(Dialect::ALL), raw(&cluster, 0).await);
+    let (etcd, raw) = (etcd(&cluster).with_dialects(Dialect::ALL), raw(&cluster, 0).await);
     (cluster, etcd, raw)
 }
 
@@ -126,10 +126,10 @@ async fn an_operators_drain_keeps_an_instance_out_of_its_views() {
     etcd.update(&key, &instance("10.0.0.6:7070"), lease).await.unwrap();
     assert!(views(&mut raw).await.is_empty());
     etcd.delete_override(&key).await.unwrap();
-    assert!(etcd.align(&key, lease).await.unwrap());
+    assert!(etcd.repair_dialect_keys(&key, lease).await.unwrap());
     assert_eq!(views(&mut raw).await.len(), 4);
     etcd.put_override(&key, Status::Draining).await.unwrap();
-    assert!(etcd.align(&key, lease).await.unwrap());
+    assert!(etcd.repair_dialect_keys(&key, lease).await.unwrap());
     assert!(views(&mut raw).await.is_empty());
 }
 
@@ -147,22 +147,22 @@ async fn a_drain_of_another_life_keeps_nobody_out_of_its_views() {
     for other in [lease.0 - 1, lease.0 + 1, 1, i64::MAX] {
         for author in [None, Some("kim"), Some("~")] {
             etcd.put_override(&key, of(other, author)).await.unwrap();
-            etcd.align(&key, lease).await.unwrap();
+            etcd.repair_dialect_keys(&key, lease).await.unwrap();
             etcd.update(&key, &Instance { zone: Some("b".into()), ..passing.clone() }, lease).await.unwrap();
             assert_eq!(views(&mut raw).await.len(), 4, "{other} {author:?}");
             etcd.put_override(&key, of(lease.0, author)).await.unwrap();
             etcd.update(&key, &passing, lease).await.unwrap();
             assert!(views(&mut raw).await.is_empty(), "{other} {author:?}");
-            assert!(!etcd.align(&key, lease).await.unwrap(), "as it should be");
+            assert!(!etcd.repair_dialect_keys(&key, lease).await.unwrap(), "as it should be");
         }
     }
     for other in ["draining?author=kim", "draining?at_ms=1", "nonsense"] {
         raw.put(key.override_key(), other, None).await.unwrap();
-        etcd.align(&key, lease).await.unwrap();
+        etcd.repair_dialect_keys(&key, lease).await.unwrap();
         assert!(views(&mut raw).await.is_empty(), "{other}");
     }
     etcd.delete_override(&key).await.unwrap();
-    assert!(etcd.align(&key, lease).await.unwrap());
+    assert!(etcd.repair_dialect_keys(&key, lease).await.unwrap());
 }
 
 #[tokio::test]
@@ -171,17 +171,20 @@ async fn views_that_are_out_of_step_are_set_right_and_others_are_left_alone() {
     let key = key("mail/a");
     let lease = claim(&etcd(&cluster), &key, &instance("10.0.0.5:7070")).await.lease;
     assert!(views(&mut raw).await.is_empty(), "registered by a registry that speaks no dialect");
-    assert!(speaking.align(&key, lease).await.unwrap());
+    assert!(speaking.repair_dialect_keys(&key, lease).await.unwrap());
     let right = all(&mut raw).await;
-    assert!(!speaking.align(&key, lease).await.unwrap(), "nothing to do");
+    assert!(!speaking.repair_dialect_keys(&key, lease).await.unwrap(), "nothing to do");
     assert_eq!(all(&mut raw).await, right, "and nothing written");
 
     raw.delete("grpc/mail/a", None).await.unwrap();
-    assert!(speaking.align(&key, lease).await.unwrap());
+    assert!(speaking.repair_dialect_keys(&key, lease).await.unwrap());
     raw.put("grpc/mail/a", "nonsense", Some(PutOptions::new().with_lease(lease.0))).await.unwrap();
-    assert!(speaking.align(&key, lease).await.unwrap());
+    assert!(speaking.repair_dialect_keys(&key, lease).await.unwrap());
     raw.put("grpc/mail/a", right["grpc/mail/a"].0.as_str(), None).await.unwrap();
-    assert!(speaking.align(&key, lease).await.unwrap(), "without the lease it would outlive the instance");
+    assert!(
+        speaking.repair_dialect_keys(&key, lease).await.unwrap(),
+        "without the lease it would outlive the instance"
+    );
     let values = |all: BTreeMap<String, (String, i64, i64)>| -> Vec<(String, String, i64)> {
         all.into_iter().map(|(key, (value, lease, _))| (key, value, lease)).collect()
     };
@@ -194,7 +197,7 @@ async fn what_an_operator_wrote_for_a_service_is_not_overwritten() {
     raw.put("traefik/http/routers/mail/rule", "Host(`mail.example`)", None).await.unwrap();
     let lease = claim(&etcd, &key("mail/a"), &instance("10.0.0.5:7070")).await.lease;
     etcd.update(&key("mail/a"), &instance("10.0.0.6:7070"), lease).await.unwrap();
-    assert!(!etcd.align(&key("mail/a"), lease).await.unwrap());
+    assert!(!etcd.repair_dialect_keys(&key("mail/a"), lease).await.unwrap());
     assert_eq!(all(&mut raw).await["traefik/http/routers/mail/rule"].0, "Host(`mail.example`)");
 }
 
@@ -205,6 +208,6 @@ async fn an_instance_that_has_found_another_lease_is_left_alone() {
     let old = claim(&etcd, &key, &instance("10.0.0.5:7070")).await.lease;
     etcd.register(&key, &instance("10.0.0.6:7070"), long_ttl()).await.unwrap();
     let now = all(&mut raw).await;
-    assert!(!etcd.align(&key, old).await.unwrap());
+    assert!(!etcd.repair_dialect_keys(&key, old).await.unwrap());
     assert_eq!(all(&mut raw).await, now);
 }

@@ -11,8 +11,8 @@
 //! | any other | GET, HEAD | `*:read` |
 //! | any other | any other | `*:operate` |
 //!
-//! The last two lines are for paths that do not exist yet: what nobody has thought of needs the most.
-//! `/healthz`, `/readyz` and `/metrics` stand outside and are for everybody who can connect.
+//! The last two lines are for paths that do not exist yet: what was not foreseen needs the most.
+//! `/healthz`, `/readyz` and `/metrics` need no token.
 
 use std::net::SocketAddr;
 
@@ -69,7 +69,7 @@ async fn authorize(mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     let service = match request.extract_parts::<RawPathParams>().await {
         Ok(parameters) => service_in_path(&parameters).or_else(|| watched(&route, request.uri().query())),
-        // What is not text is refused by whoever reads it.
+        // What is not text is refused by the handler.
         Err(_) => None,
     };
     let allowed = match needed(request.method(), &route, service) {

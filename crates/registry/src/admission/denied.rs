@@ -3,12 +3,12 @@
 //! | refusal | status | code |
 //! |---|---|---|
 //! | the token has not that scope | 403 | `out_of_scope` |
-//! | an address outside of the allowed networks, or one that nobody may announce | 422 | `address_not_allowed` |
+//! | an address outside of the allowed networks, or one that may never be announced | 422 | `address_not_allowed` |
 //! | an address of the infrastructure | 422 | `address_of_infrastructure` |
 //! | a name that does not exist or has no address (NXDOMAIN, NODATA), or is not taken | 422 | `name_not_allowed` |
 //! | a name that no name server could tell of now | 503 | `name_unresolved` |
-//! | the address of somebody else than the sender | 422 | `address_not_yours` |
-//! | nobody at the address says that it is that instance | 422 | `address_not_proven` |
+//! | an address that is not the sender's | 422 | `address_not_yours` |
+//! | the process at the address does not prove that it is that instance | 422 | `address_not_proven` |
 //! | too many addresses are being asked at once | 429 | `too_many_proofs` |
 //! | the service, or the token, has enough | 429 | `too_many_instances`, `too_many_services`, `too_many_overrides` |
 //! | the client asks too often | 429 | `rate_limited` |
@@ -83,7 +83,7 @@ pub enum Denied {
         /// Where the request came from.
         client: IpAddr,
     },
-    /// Nobody at the address says that it is that instance.
+    /// The process at the address does not prove that it is that instance.
     #[error("{address} has not proven that it is the instance: {reason}")]
     Unproven {
         /// What was announced.
@@ -92,7 +92,7 @@ pub enum Denied {
         reason: String,
     },
     /// The address could not be asked, because too many others are.
-    #[error("too many instances are asked for a proof of their address at once; come again")]
+    #[error("too many instances are asked for a proof of their address at once; retry later")]
     Busy,
     /// The service has as many instances as it may have.
     #[error("{service} has {max} instances already, and more are not allowed here")]

@@ -1,6 +1,6 @@
 //! Host names instead of addresses.
 //!
-//! Whoever connects resolves a name, and it may then mean something else than when it was registered. Resolving it here
+//! Every client resolves a name anew, and it may then mean something else than when it was registered. Resolving it here
 //! catches mistakes and the simple attack (a name for `169.254.169.254`); who must exclude the other one refuses names.
 //!
 //! | the name servers say | answer |
@@ -44,16 +44,16 @@ pub enum AllowNames {
 
 /// Resolves, or does not.
 #[derive(Debug)]
-pub struct Names {
+pub struct HostnamePolicy {
     allow: AllowNames,
     lookups: Lookups,
-    /// Names that could not be resolved lately, and until when each is followed.
+    /// HostnamePolicy that could not be resolved lately, and until when each is followed.
     unresolved: Mutex<VecDeque<(Instant, Arc<Name>)>>,
 }
 
-// === impl Names ===
+// === impl HostnamePolicy ===
 
-impl Names {
+impl HostnamePolicy {
     /// By configuration; names are looked up by `lookups`.
     #[must_use]
     pub fn new(allow: AllowNames, lookups: Lookups) -> Self {
@@ -108,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn names(allow: AllowNames) -> Names {
-        Names::new(allow, Lookups::default())
+    fn names(allow: AllowNames) -> HostnamePolicy {
+        HostnamePolicy::new(allow, Lookups::default())
     }
 
     #[tokio::test]
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn what_no_name_server_can_tell_now_is_no_denial_and_a_slow_answer_serves_the_next_heartbeat() {
         let server = NameServer::start().await;
-        let names = Names::new(AllowNames::Resolve, Lookups::new(vec![server.address()]));
+        let names = HostnamePolicy::new(AllowNames::Resolve, Lookups::new(vec![server.address()]));
         server.set("mail-1.test", &["127.0.0.7"], 60);
         let gone = names.resolve("gone.test").await;
         assert!(matches!(gone, Err(Denied::Name { .. })), "NXDOMAIN: {gone:?}");

@@ -1,6 +1,6 @@
 //! Which addresses may be announced.
 //!
-//! A gateway sends its users' requests wherever an instance says that it is. Whoever may register could so have the
+//! A gateway sends its users' requests wherever an instance says that it is. A client that may register could so have the
 //! gateway call what only the gateway can reach: a cloud's metadata service with its credentials, a database on loopback.
 //! So an announced address must be in an allowed network, and some are never allowed, whatever is configured: those of
 //! [`discovery::forbidden`], which the gateway refuses likewise.

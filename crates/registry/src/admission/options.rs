@@ -16,7 +16,7 @@ use super::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdmissionOptions {
     /// API tokens: a file with a line for each, `NAME sha256:HASH SERVICE:ACTION,…`; made by `registry token new`. Read
-    /// again when it changes. Without it, everybody may do everything.
+    /// again when it changes. Without it, authentication is disabled: every client has full access.
     #[arg(long, env = "REGISTRY_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
     /// Networks whose addresses may be announced, as 10.0.0.0/8, separated by commas. Default: the private ones, and

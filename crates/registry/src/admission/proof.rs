@@ -3,7 +3,7 @@
 //!
 //! It is asked for once, when an instance is new or has moved; for as long as it lives, that it is registered is the
 //! proof. Only addresses that the other rules have let pass are called, and those very IP addresses: a name is not
-//! resolved again. No redirect is followed and no proxy asked. An answer is read up to 512 bytes and shown to nobody. What
+//! resolved again. No redirect is followed and no proxy asked. An answer is read up to 512 bytes and not shown. What
 //! a registrar does learn is whether something answers at an address that it may announce anyway.
 //!
 //! A call takes at most [`DEADLINE`], and at most [`AT_ONCE_MAX`] are under way: further ones wait their turn within the
@@ -81,7 +81,7 @@ impl Proof {
         let until = Instant::now() + DEADLINE;
         let place = timeout_at(until, self.places.acquire()).await.map_err(|_| Denied::Busy)?;
         let _place = place.expect("the semaphore is never closed");
-        // Whoever had to wait for too long could not answer in the rest of the time.
+        // After too long a wait, there would be no time left for the answer.
         if until.saturating_duration_since(Instant::now()) < ANSWER_MIN {
             return Err(Denied::Busy);
         }
@@ -104,7 +104,7 @@ impl Proof {
         match self.http.send(request, DEADLINE, ANSWER_MAX_BYTES).await {
             Ok(answer) if answer.status == StatusCode::OK => {
                 let is_proof = answer.body.trim_ascii() == proof::answer(&nonce, key).as_bytes();
-                is_proof.then_some(()).ok_or_else(|| format!("{at} says that it is somebody else; {}", wanted(key)))
+                is_proof.then_some(()).ok_or_else(|| format!("{at} says that it is another instance; {}", wanted(key)))
             }
             Ok(answer) => Err(format!("{at} answered {}; {}", answer.status, wanted(key))),
             Err(ClientError::TimedOut(after)) => Err(format!("{at} did not answer within {} ms", after.as_millis())),

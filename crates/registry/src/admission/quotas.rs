@@ -12,7 +12,7 @@ use std::{
 use discovery::{InstanceKey, ServiceName};
 
 use super::{bound::Bound, denied::Denied, options::WriteOptions};
-use crate::mirror::state::View;
+use crate::mirror::state::MirrorState;
 
 /// The bounds, and which token has registered what at this replica.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Quotas {
     /// # Errors
     ///
     /// [`Denied::Stored`].
-    pub fn fits(&self, view: &View, key: &InstanceKey, bytes: u64) -> Result<(), Denied> {
+    pub fn fits(&self, view: &MirrorState, key: &InstanceKey, bytes: u64) -> Result<(), Denied> {
         let before = view.bytes_of_instance(key);
         if bytes <= before {
             return Ok(());
@@ -61,7 +61,7 @@ impl Quotas {
     /// # Errors
     ///
     /// [`Denied::Overrides`].
-    pub fn check_override(&self, view: &View, key: &InstanceKey) -> Result<(), Denied> {
+    pub fn check_override(&self, view: &MirrorState, key: &InstanceKey) -> Result<(), Denied> {
         let others = view.overrides().filter(|(other, _)| other.service == key.service && *other != key).count();
         if others >= self.instances_max {
             return Err(Denied::Overrides { service: key.service.clone(), max: self.instances_max });
@@ -74,7 +74,7 @@ impl Quotas {
     /// # Errors
     ///
     /// [`Denied::Instances`], [`Denied::Services`].
-    pub fn check(&self, view: &View, service: &ServiceName, token: Option<&str>) -> Result<(), Denied> {
+    pub fn check(&self, view: &MirrorState, service: &ServiceName, token: Option<&str>) -> Result<(), Denied> {
         if view.count_of(service) >= self.instances_max {
             return Err(Denied::Instances { service: service.clone(), max: self.instances_max });
         }

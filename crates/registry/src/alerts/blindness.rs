@@ -43,7 +43,7 @@ impl Blindness {
         }
     }
 
-    /// What to tell now; `was_sender`: this replica held the office last.
+    /// What to tell now; `was_sender`: this replica led last.
     #[must_use]
     pub fn due(&self, was_sender: bool, now: Instant) -> Option<Sight> {
         let is_settled = now - self.since >= self.after;

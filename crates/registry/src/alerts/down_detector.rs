@@ -46,7 +46,7 @@ pub struct Rules {
 
 /// Every service that is or was there.
 #[derive(Debug, Default)]
-pub struct Watchlist {
+pub struct DownDetector {
     rules: Rules,
     services: BTreeMap<ServiceName, Watched>,
     /// When the first news that is not told came up.
@@ -63,9 +63,9 @@ struct Watched {
     told: Level,
 }
 
-// === impl Watchlist ===
+// === impl DownDetector ===
 
-impl Watchlist {
+impl DownDetector {
     /// Knows no service yet.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
@@ -90,7 +90,7 @@ impl Watchlist {
         });
     }
 
-    /// The message to send now, if there is one. It is told once [`Watchlist::told`] says so; until then it comes again.
+    /// The message to send now, if there is one. It is told once [`DownDetector::told`] says so; until then it comes again.
     pub fn due(&mut self, now: Instant) -> Option<Message> {
         let news = self.news(now);
         if news.is_empty() {

@@ -1,4 +1,4 @@
-//! Which replica sends: the one that holds `alert/sender` in etcd.
+//! Which replica sends alerts: the leader, which holds `alert/sender` in etcd.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,7 +7,7 @@ use discovery_etcd::{Etcd, EtcdError};
 use service_kit::chain;
 use tokio::time::Instant;
 
-use super::{level::Level, watchlist::Told};
+use super::{down_detector::Told, level::Level};
 
 /// Held by the replica that sends; its value says which one that is.
 pub const SENDER_KEY: &str = "alert/sender";
@@ -19,13 +19,13 @@ pub const TOLD_KEY: &str = "alert/told";
 /// How often the key is kept alive, or looked for: two failures are survived, as with heartbeats.
 const INTERVAL: Duration = Duration::from_millis(1500);
 
-/// This replica's claim to the office.
+/// This replica's part in the leader election.
 #[derive(Debug)]
-pub struct Office {
+pub struct Leadership {
     etcd: Etcd,
     holder: String,
     held: Option<Held>,
-    /// Whether no other replica is known to have had the office since this one had it.
+    /// Whether no other replica is known to have led since this one did.
     is_last: bool,
     next: Option<Instant>,
 }
@@ -37,9 +37,9 @@ struct Held {
     confirmed: Instant,
 }
 
-// === impl Office ===
+// === impl Leadership ===
 
-impl Office {
+impl Leadership {
     /// For a replica called `holder`; holds nothing yet.
     #[must_use]
     pub fn new(etcd: Etcd, holder: String) -> Self {
@@ -58,8 +58,8 @@ impl Office {
         self.is_last
     }
 
-    /// Keeps the office, or tries to get it, when it is time to. When it was just won: what people have been told.
-    pub async fn attend(&mut self, now: Instant) -> Option<Told> {
+    /// Renews the leadership, or campaigns for it, when that is due. After an election: which alerts have been sent.
+    pub async fn tick(&mut self, now: Instant) -> Option<Told> {
         if self.next.is_some_and(|next| now < next) {
             return None;
         }
@@ -71,9 +71,9 @@ impl Office {
             // etcd did not answer, but the lease runs on.
             return None;
         }
-        let won = self.win().await;
+        let won = self.campaign().await;
         won.unwrap_or_else(|error| {
-            tracing::debug!(error = %chain(&error), "cannot ask for the office of the alerts' sender");
+            tracing::debug!(error = %chain(&error), "cannot campaign for the leadership of the alerts");
             None
         })
     }
@@ -94,23 +94,23 @@ impl Office {
         }
     }
 
-    /// Remembers what people believe.
+    /// Saves which alerts have been sent.
     pub async fn write_down(&self, told: &Told) {
         let text = serde_json::to_string(told).expect("a map of strings always becomes JSON");
-        if let Err(error) = self.etcd.put_memo(TOLD_KEY, &text).await {
-            tracing::warn!(error = %chain(&error), "what was told is not written down; a successor would tell it again");
+        if let Err(error) = self.etcd.put_election_note(TOLD_KEY, &text).await {
+            tracing::warn!(error = %chain(&error), "cannot save which alerts were sent; the next leader may send them again");
         }
     }
 
-    async fn win(&mut self) -> Result<Option<Told>, EtcdError> {
+    async fn campaign(&mut self) -> Result<Option<Told>, EtcdError> {
         self.held = None;
         let asked = Instant::now();
-        let Some(lease) = self.etcd.take_office(SENDER_KEY, &self.holder, Ttl::default()).await? else {
+        let Some(lease) = self.etcd.campaign(SENDER_KEY, &self.holder, Ttl::default()).await? else {
             self.is_last = false;
             return Ok(None);
         };
         self.is_last = true;
-        let told = self.etcd.memo(TOLD_KEY).await?;
+        let told = self.etcd.election_note(TOLD_KEY).await?;
         self.held = Some(Held { lease, confirmed: asked });
         tracing::info!(holder = self.holder, "this replica sends the alerts");
         Ok(Some(told.map(|text| read(&text)).unwrap_or_default()))
@@ -124,14 +124,14 @@ fn read(text: &str) -> Told {
         .unwrap_or_else(|_| names(text).into_iter().map(|service| (service, Level::Down)).collect())
 }
 
-impl Drop for Office {
+impl Drop for Leadership {
     fn drop(&mut self) {
         // A successor need not wait for the lease to end.
         if let Some(held) = self.held
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let etcd = self.etcd.clone();
-            runtime.spawn(async move { etcd.leave_office(SENDER_KEY, held.lease).await });
+            runtime.spawn(async move { etcd.resign(SENDER_KEY, held.lease).await });
         }
     }
 }

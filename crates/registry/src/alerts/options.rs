@@ -6,7 +6,7 @@ use axum::http::Uri;
 use discovery::ServiceName;
 use service_kit::duration;
 
-use super::watchlist::Rules;
+use super::down_detector::Rules;
 
 /// Whom to tell about services that are gone.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,7 +38,7 @@ pub struct AlertOptions {
 // === impl AlertOptions ===
 
 impl AlertOptions {
-    /// Whether anybody is to be told.
+    /// Whether any receiver is configured.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.alert_webhook.is_some() || self.alert_mail.is_some()

@@ -30,7 +30,7 @@ const ANSWER_MAX_BYTES: usize = 4096;
 
 /// Knows where messages go. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Post(Arc<Inner>);
+pub struct AlertSender(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -45,9 +45,9 @@ struct Inner {
     mail_turn: Mutex<()>,
 }
 
-// === impl Post ===
+// === impl AlertSender ===
 
-impl Post {
+impl AlertSender {
     /// By `options`; `sender` is how this replica signs.
     #[must_use]
     pub fn new(options: &AlertOptions, client: HttpClient, catalog: Catalog, sender: String) -> Self {
@@ -129,9 +129,9 @@ async fn persist<F: Future<Output = Result<(), String>>>(way: &'static str, atte
     for attempts in 1..=ATTEMPTS_MAX {
         match attempt().await {
             Ok(()) => return true,
-            Err(reason) if attempts == ATTEMPTS_MAX => tracing::error!(way, reason, "an alert is lost"),
+            Err(reason) if attempts == ATTEMPTS_MAX => tracing::error!(way, reason, "giving up on an alert"),
             Err(reason) => {
-                tracing::warn!(way, reason, attempts, "an alert was not taken; trying again");
+                tracing::warn!(way, reason, attempts, "an alert was not accepted; retrying");
                 tokio::time::sleep(backoff.next_wait()).await;
             }
         }

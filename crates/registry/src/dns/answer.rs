@@ -16,13 +16,13 @@ use super::{
 use crate::mirror::{Entry, ServiceView};
 
 /// How long a name that spells an address may be kept: what it spells never changes. In seconds.
-const SPELLED_TTL_SECS: u32 = 3600;
+const ENCODED_TTL_SECS: u32 = 3600;
 
 /// All instances are equally near; whom to prefer is in the weight.
 const PRIORITY: u16 = 1;
 
 /// What is known, as far as DNS asks.
-pub trait View {
+pub trait InstanceSource {
     /// Everything about a service.
     fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>>;
 
@@ -38,7 +38,7 @@ pub trait View {
 
 /// What is at a name.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Found {
+pub enum Lookup {
     /// Records of the type that was asked for.
     Records {
         /// In random order.
@@ -59,32 +59,32 @@ pub enum Found {
 }
 
 /// At most `most` records of type `kind` at `name`.
-pub(super) fn find(zone: &Zone, view: &impl View, name: &Name, kind: RecordType, most: usize) -> Found {
+pub(super) fn find(zone: &Zone, view: &impl InstanceSource, name: &Name, kind: RecordType, most: usize) -> Lookup {
     match zone.place(name) {
-        Place::Outside => Found::Refused,
-        Place::Apex => Found::plain(match kind {
+        Place::Outside => Lookup::Refused,
+        Place::Apex => Lookup::plain(match kind {
             RecordType::SOA => vec![zone.soa(view.revision().0)],
             RecordType::NS => vec![zone.ns()],
             RecordType::ANY => vec![zone.soa(view.revision().0), zone.ns()],
             _ => Vec::new(),
         }),
-        Place::Hollow => Found::NoData,
-        Place::Nothing => Found::NoName,
-        Place::Address(address) => Found::plain(address_record(name, address, SPELLED_TTL_SECS, kind)),
+        Place::EmptyNonTerminal => Lookup::NoData,
+        Place::Nothing => Lookup::NoName,
+        Place::Address(address) => Lookup::plain(address_record(name, address, ENCODED_TTL_SECS, kind)),
         Place::Service { service, tag, srv_only } => {
             let known = view.service(&service);
             let entries = known.as_ref().map_or(&[][..], |known| &known.instances);
             let tagged: Vec<&Arc<Entry>> = entries.iter().filter(|entry| has_tag(entry, tag.as_deref())).collect();
             let found = match tagged.is_empty() {
-                true if is_above_a_tag(entries, tag.as_deref()) => Found::NoData,
-                true => Found::NoName,
+                true if is_above_a_tag(entries, tag.as_deref()) => Lookup::NoData,
+                true => Lookup::NoName,
                 false => at_service(zone, view, &Question { name, kind, srv_only, most }, &tagged),
             };
-            // "Nobody" must be true; who is there may be told from memory, and so may what they have not: an instance without an
+            // An empty answer must be true; instances may be answered from memory, and so may what they have not: an instance without an
             // IPv6 address has none, whatever etcd says next. A client that asks for both would take neither else.
             match found {
-                Found::NoData if tagged.iter().any(|entry| is_in_rotation(entry)) => found,
-                Found::NoData | Found::NoName if !view.is_fresh() => Found::Unknown,
+                Lookup::NoData if tagged.iter().any(|entry| is_in_rotation(entry)) => found,
+                Lookup::NoData | Lookup::NoName if !view.is_fresh() => Lookup::Unknown,
                 found => found,
             }
         }
@@ -118,7 +118,7 @@ fn has_tag(entry: &Entry, tag: Option<&str>) -> bool {
     tag.is_none_or(|tag| tags.iter().any(|own| own.eq_ignore_ascii_case(tag)))
 }
 
-fn at_service(zone: &Zone, view: &impl View, question: &Question<'_>, entries: &[&Arc<Entry>]) -> Found {
+fn at_service(zone: &Zone, view: &impl InstanceSource, question: &Question<'_>, entries: &[&Arc<Entry>]) -> Lookup {
     let passing = entries.iter().filter(|entry| is_in_rotation(entry));
     let mut passing: Vec<&Instance> = passing.map(|entry| &entry.registered.instance).collect();
     let more = passing.len() > question.most;
@@ -129,7 +129,7 @@ fn at_service(zone: &Zone, view: &impl View, question: &Question<'_>, entries: &
         RecordType::A | RecordType::AAAA | RecordType::ANY | RecordType::CNAME if !question.srv_only => {
             addresses(question, chosen, more, known)
         }
-        _ => Found::NoData,
+        _ => Lookup::NoData,
     }
 }
 
@@ -140,7 +140,7 @@ fn addresses(
     instances: &[&Instance],
     more: bool,
     known: impl Fn(&HostName) -> Vec<IpAddr>,
-) -> Found {
+) -> Lookup {
     let mut seen = BTreeSet::new();
     let ips = instances.iter().flat_map(|instance| match &instance.address.host {
         Host::Name(host) => known(host),
@@ -157,10 +157,10 @@ fn addresses(
         // It does not resolve here; the client may know better. A name beside addresses would be an alias beside other
         // records, which there must not be (RFC 1034 3.6.2).
         Some(host) if seen.is_empty() => {
-            Found::plain(vec![Record::from_rdata(name.clone(), TTL_SECS, RData::CNAME(CNAME(host_name(host))))])
+            Lookup::plain(vec![Record::from_rdata(name.clone(), TTL_SECS, RData::CNAME(CNAME(host_name(host))))])
         }
-        _ if answers.is_empty() => Found::NoData,
-        _ => Found::Records { answers, additionals: Vec::new(), more },
+        _ if answers.is_empty() => Lookup::NoData,
+        _ => Lookup::Records { answers, additionals: Vec::new(), more },
     }
 }
 
@@ -170,17 +170,17 @@ fn servers(
     instances: &[&Instance],
     more: bool,
     known: impl Fn(&HostName) -> Vec<IpAddr>,
-) -> Found {
+) -> Lookup {
     if instances.is_empty() {
-        return Found::NoData;
+        return Lookup::NoData;
     }
     let (mut answers, mut additionals, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     for instance in instances {
-        let spelled = |ip: IpAddr| (zone.name_of(ip), vec![ip], SPELLED_TTL_SECS);
+        let encoded = |ip: IpAddr| (zone.name_of(ip), vec![ip], ENCODED_TTL_SECS);
         let (target, ips, ttl_secs) = match &instance.address.host {
             Host::Name(host) => (host_name(host), known(host), TTL_SECS),
-            Host::V4(ip) => spelled((*ip).into()),
-            Host::V6(ip) => spelled((*ip).into()),
+            Host::V4(ip) => encoded((*ip).into()),
+            Host::V6(ip) => encoded((*ip).into()),
         };
         if seen.insert(target.clone()) {
             let records = ips.into_iter().flat_map(|ip| address_record(&target, ip, ttl_secs, RecordType::ANY));
@@ -189,7 +189,7 @@ fn servers(
         let server = SRV::new(PRIORITY, instance.weight.get(), instance.address.port.get(), target);
         answers.push(Record::from_rdata(name.clone(), TTL_SECS, RData::SRV(server)));
     }
-    Found::Records { answers, additionals, more }
+    Lookup::Records { answers, additionals, more }
 }
 
 /// The record of an address, if it is of the type that is asked for.
@@ -206,9 +206,9 @@ fn host_name(host: &HostName) -> Name {
     Name::from_ascii(format!("{host}.")).expect("a host name is a domain name")
 }
 
-// === impl Found ===
+// === impl Lookup ===
 
-impl Found {
+impl Lookup {
     fn plain(answers: Vec<Record>) -> Self {
         match answers.is_empty() {
             true => Self::NoData,

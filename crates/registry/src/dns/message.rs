@@ -2,7 +2,7 @@
 //!
 //! | what comes | answer |
 //! |---|---|
-//! | less than a header, or an answer | none: whoever answers an answer starts a ping-pong |
+//! | less than a header, or an answer | none: to answer an answer starts a loop |
 //! | what cannot be read, or not exactly one question | `FORMERR` |
 //! | another operation than a query | `NOTIMP` |
 //! | EDNS of another version than 0 | `BADVERS` |
@@ -14,7 +14,7 @@ use hickory_proto::{
 };
 
 use super::{
-    answer::{Found, View, find},
+    answer::{InstanceSource, Lookup, find},
     zone::Zone,
 };
 
@@ -41,7 +41,7 @@ pub enum Transport {
 /// The answer to `request`, and its code; `None` when it deserves none.
 pub(super) fn answer(
     zone: &Zone,
-    view: &impl View,
+    view: &impl InstanceSource,
     request: &[u8],
     transport: Transport,
 ) -> Option<(Vec<u8>, ResponseCode)> {
@@ -80,7 +80,7 @@ fn max_bytes(request: &Message, transport: Transport) -> u16 {
     }
 }
 
-fn respond(zone: &Zone, view: &impl View, request: &Message, transport: Transport) -> Message {
+fn respond(zone: &Zone, view: &impl InstanceSource, request: &Message, transport: Transport) -> Message {
     let mut response = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
     response.metadata.recursion_desired = request.metadata.recursion_desired;
     response.add_queries(request.queries.iter().take(1).cloned());
@@ -98,7 +98,7 @@ fn respond(zone: &Zone, view: &impl View, request: &Message, transport: Transpor
                     let most = usize::from(max_bytes(request, transport)) / RECORD_MIN_BYTES;
                     find(zone, view, query.name(), query.query_type(), most)
                 }
-                _ => Found::Refused,
+                _ => Lookup::Refused,
             };
             fill(&mut response, zone, view, found, transport)
         }
@@ -108,22 +108,28 @@ fn respond(zone: &Zone, view: &impl View, request: &Message, transport: Transpor
     response
 }
 
-fn fill(response: &mut Message, zone: &Zone, view: &impl View, found: Found, transport: Transport) -> ResponseCode {
+fn fill(
+    response: &mut Message,
+    zone: &Zone,
+    view: &impl InstanceSource,
+    found: Lookup,
+    transport: Transport,
+) -> ResponseCode {
     // RFC 2308: the SOA record tells how long "no" may be believed.
     let code = match found {
-        Found::Refused => return ResponseCode::Refused,
-        Found::Unknown => return ResponseCode::ServFail,
-        Found::Records { answers, additionals, more } => {
+        Lookup::Refused => return ResponseCode::Refused,
+        Lookup::Unknown => return ResponseCode::ServFail,
+        Lookup::Records { answers, additionals, more } => {
             response.add_answers(answers);
             response.add_additionals(additionals);
             response.metadata.truncation = more && transport == Transport::Udp;
             ResponseCode::NoError
         }
-        Found::NoData => {
+        Lookup::NoData => {
             response.add_authority(zone.soa(view.revision().0));
             ResponseCode::NoError
         }
-        Found::NoName => {
+        Lookup::NoName => {
             response.add_authority(zone.soa(view.revision().0));
             ResponseCode::NXDomain
         }

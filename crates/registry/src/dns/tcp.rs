@@ -1,4 +1,4 @@
-//! Questions over TCP (RFC 7766): after a truncated answer, and from whoever likes it better.
+//! Questions over TCP (RFC 7766): after a truncated answer, and from clients that prefer it.
 //!
 //! Every connection has its limits, and so have all of them together and those of one client: at the bound the one that has
 //! waited longest for a question is closed for a new one.

@@ -30,7 +30,7 @@ pub enum Place {
     /// The domain itself.
     Apex,
     /// A name without records, above others that have some.
-    Hollow,
+    EmptyNonTerminal,
     /// No such name, and none below it.
     Nothing,
     /// The instances of a service.
@@ -92,10 +92,10 @@ impl Zone {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         match labels.as_slice() {
             [] => Place::Apex,
-            ["service" | "addr" | "ns"] => Place::Hollow,
-            [address, "addr"] => spelled(address).map_or(Place::Nothing, Place::Address),
+            ["service" | "addr" | "ns"] => Place::EmptyNonTerminal,
+            [address, "addr"] => encoded_address(address).map_or(Place::Nothing, Place::Address),
             // No service has such a name, but others are below it.
-            [protocol, "service"] if protocol.starts_with('_') => Place::Hollow,
+            [protocol, "service"] if protocol.starts_with('_') => Place::EmptyNonTerminal,
             // As Consul reads RFC 2782: what stands for the protocol is a tag, unless it is tcp.
             [service, protocol, "service"] if protocol.starts_with('_') => match service.strip_prefix('_') {
                 Some(service) => found(service, protocol.strip_prefix('_').filter(|tag| *tag != "tcp"), true),
@@ -110,11 +110,11 @@ impl Zone {
 
     /// The name that spells `address`.
     pub(super) fn name_of(&self, address: IpAddr) -> Name {
-        let spelled = match address {
+        let encoded = match address {
             IpAddr::V4(ip) => format!("{:08x}", u32::from(ip)),
             IpAddr::V6(ip) => format!("{:032x}", u128::from(ip)),
         };
-        self.below(&[&spelled, "addr"])
+        self.below(&[&encoded, "addr"])
     }
 
     /// `SOA`: who is responsible, and how long "no" is true. Its number is etcd's revision.
@@ -146,7 +146,7 @@ fn found(service: &str, tag: Option<&str>, srv_only: bool) -> Place {
 }
 
 /// 8 hexadecimal digits are an IPv4 address, 32 are an IPv6 address.
-fn spelled(address: &str) -> Option<IpAddr> {
+fn encoded_address(address: &str) -> Option<IpAddr> {
     let digits = address.bytes().all(|b| b.is_ascii_hexdigit());
     match address.len() {
         8 if digits => u32::from_str_radix(address, 16).ok().map(|bits| Ipv4Addr::from(bits).into()),
@@ -200,7 +200,7 @@ mod tests {
             assert_eq!(place(name), Place::Nothing, "{name}");
         }
         for name in ["service.muster.", "_tcp.service.muster.", "_eu.service.muster.", "addr.muster.", "ns.muster."] {
-            assert_eq!(place(name), Place::Hollow, "{name}");
+            assert_eq!(place(name), Place::EmptyNonTerminal, "{name}");
         }
         assert_eq!(place("muster."), Place::Apex);
     }

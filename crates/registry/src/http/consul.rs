@@ -6,7 +6,7 @@
 //! | `GET /v1/catalog/service/{service}` | all instances of one service |
 //! | `GET /v1/health/service/{service}` | the same with their checks; `?passing` leaves the others out |
 //! | `GET /v1/agent/self` | who answers |
-//! | `PUT /v1/agent/service/register` | registers; with a TTL check, because nobody here probes |
+//! | `PUT /v1/agent/service/register` | registers; with a TTL check, because the registry does not probe |
 //! | `PUT /v1/agent/service/deregister/{id}` | deregisters |
 //! | `PUT /v1/agent/check/{pass,warn,fail,update}/{check}` | a heartbeat |
 //!
@@ -18,7 +18,7 @@
 //! late: they are refused. What becomes of the fields of a registration is in [`fields`]. Wire formats:
 //! <https://developer.hashicorp.com/consul/api-docs>. Errors are problems as everywhere, with Consul's status codes.
 //!
-//! Consul's agents are where their services are; here any registry is everybody's agent. So ids are looked for among all
+//! Consul's agents are where their services are; here any registry serves as the agent of all. So ids are looked for among all
 //! services, and an address that is left out is the client's.
 
 mod agent;
@@ -39,8 +39,8 @@ use service_kit::Problem;
 
 use super::{
     Api,
+    long_polls::loaded,
     query::{Filter, Pairs, Poll},
-    waiting::loaded,
 };
 use crate::{
     catalog::{Catalog, Sync},
@@ -97,7 +97,7 @@ fn read(Pairs(pairs): &Pairs) -> Result<(Filter, Poll), Problem> {
 /// Waits as asked.
 async fn wait(api: &Api, topic: Topic, poll: &Poll) -> Result<(), Problem> {
     loaded(&api.catalog)?;
-    api.waiting.wait(&api.catalog, topic, poll).await?;
+    api.long_polls.wait(&api.catalog, topic, poll).await?;
     Ok(())
 }
 

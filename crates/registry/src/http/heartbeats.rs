@@ -63,7 +63,7 @@ pub(super) async fn full(
 
 /// `DELETE /v1/services/{service}/instances/{instance}`
 ///
-/// Succeeds as well when there is no such instance (any more): whoever deregisters twice, because the first answer was
+/// Succeeds as well when there is no such instance (any more): a client that deregisters twice, because the first answer was
 /// lost, has what it wants. With `If-Match`, what another incarnation holds is not touched.
 pub(super) async fn deregister(
     State(api): State<Api>,

@@ -39,68 +39,68 @@ const WAITING_MAX: usize = 3072;
 /// cannot keep all others from waiting.
 const WAITING_PER_CLIENT_MAX: usize = WAITING_MAX / 2;
 
-/// Where clients wait. Clones share it.
+/// The requests that wait for a change, bounded. Clones share it.
 #[derive(Debug, Clone)]
-pub struct WaitingRoom {
-    places: Arc<Semaphore>,
+pub struct LongPolls {
+    permits: Arc<Semaphore>,
     shares: Shares,
     admission: Admission,
     closing: CancellationToken,
 }
 
-/// How many places each network holds.
+/// How many permits each client network holds.
 #[derive(Debug, Clone, Default)]
 struct Shares(Arc<Mutex<HashMap<ClientNetwork, usize>>>);
 
-/// One place of a network's, until it is dropped.
+/// One permit of a network's, until it is dropped.
 #[derive(Debug)]
 struct Share {
     shares: Shares,
     network: ClientNetwork,
 }
 
-/// A place in the waiting room, until it is dropped.
+/// Permission to wait, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct PollPermit {
     _permit: OwnedSemaphorePermit,
     _share: Option<Share>,
     closing: CancellationToken,
 }
 
-// === impl WaitingRoom ===
+// === impl LongPolls ===
 
-impl WaitingRoom {
-    /// Everybody is sent away, with the answer as it stands, when `closing` is cancelled: an orderly end does not wait for
-    /// those who wait. `admission` counts who is refused.
+impl LongPolls {
+    /// Every poll is answered with the current state when `closing` is cancelled: shutdown does not wait for
+    /// long polls. `admission` counts refusals.
     pub fn new(admission: Admission, closing: CancellationToken) -> Self {
-        let (places, shares) = (Arc::new(Semaphore::new(WAITING_MAX)), Shares::default());
-        Self { places, shares, admission, closing }
+        let (permits, shares) = (Arc::new(Semaphore::new(WAITING_MAX)), Shares::default());
+        Self { permits, shares, admission, closing }
     }
 
-    /// Takes a place for the client whose request is being served.
+    /// Acquires a permit for the client whose request is being served.
     ///
     /// # Errors
     ///
     /// [`RegistryError::Crowded`]; [`Denied::Waiting`] when the client's network holds its share.
-    pub(super) fn enter(&self) -> Result<Place, RegistryError> {
+    pub(super) fn acquire(&self) -> Result<PollPermit, RegistryError> {
         let share =
             admission::client().map(|client| self.shares.take(ClientNetwork::of(client), WAITING_PER_CLIENT_MAX));
         let share = share.transpose().inspect_err(|denied| self.admission.count(denied))?;
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| RegistryError::Crowded)?;
-        Ok(Place { _permit: permit, _share: share, closing: self.closing.clone() })
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| RegistryError::Crowded)?;
+        Ok(PollPermit { _permit: permit, _share: share, closing: self.closing.clone() })
     }
 
     /// Waits as `poll` asks.
     ///
     /// # Errors
     ///
-    /// As [`WaitingRoom::enter`].
+    /// As [`LongPolls::acquire`].
     pub(super) async fn wait(&self, catalog: &Catalog, topic: Topic, poll: &Poll) -> Result<(), RegistryError> {
         let Some(seen) = poll.seen else { return Ok(()) };
-        let place = self.enter()?;
+        let permit = self.acquire()?;
         tokio::select! {
             _ = catalog.wait(topic, seen, poll.until()) => Ok(()),
-            () = place.closed() => Ok(()),
+            () = permit.closed() => Ok(()),
         }
     }
 }
@@ -142,10 +142,10 @@ impl Poll {
     }
 }
 
-// === impl Place ===
+// === impl PollPermit ===
 
-impl Place {
-    /// Returns when everybody has to leave.
+impl PollPermit {
+    /// Returns when the registry shuts down.
     pub(super) async fn closed(&self) {
         self.closing.cancelled().await;
     }

@@ -59,7 +59,7 @@ pub(super) async fn set(
 ) -> Result<Json<Written>, Problem> {
     let OverrideBody { status, author, reason, incarnation, outlives } = body;
     if status != Status::Draining {
-        // Nobody can make a service well by decree, and one that is made to look unwell is better drained.
+        // An override cannot make an instance healthy, and one that should get no requests is better drained.
         let reason = format!("{status} cannot be ordered; put \"draining\", or DELETE this path to end it");
         return Err(Problem::field("status", reason));
     }

@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
 }
 
 /// Paths in which a name is missing altogether. Without them the answer would be that nothing is served there, which
-/// does not tell somebody whose variable was empty what to look for.
+/// does not tell a user whose variable was empty what to look for.
 pub(super) fn with_an_empty_name() -> Router<Api> {
     let missing = |field: &'static str| {
         any(async move || error::field(FieldError::new(field, "is empty in the path; put a name between the slashes")))

@@ -16,10 +16,10 @@ use service_kit::Problem;
 use super::{
     Api,
     listing::{AsOf, ServiceEntry, TombstoneEntry},
+    long_polls::{index_header, loaded},
     path::ServicePath,
     pieces::{ListBody, listed, to_json},
     query::{Filter, Pairs, Poll, unknown},
-    waiting::{index_header, loaded},
 };
 use crate::mirror::Topic;
 
@@ -60,14 +60,14 @@ pub(super) async fn list(
         }
     }
     loaded(&api.catalog)?;
-    api.waiting.wait(&api.catalog, Topic::Services, &poll).await?;
+    api.long_polls.wait(&api.catalog, Topic::Services, &poll).await?;
     let (index, services) = if with_tombstones { api.catalog.read_remembered() } else { api.catalog.read_all() };
     let as_of = AsOf::new(&api.catalog, index)?;
     let services = services.iter().map(|service| ServiceEntry::from(&**service)).collect();
     Ok((index_header(index), Json(ServiceList { as_of, services })))
 }
 
-/// Every instance of one service, in the order of their ids. A service that nobody has heard of has none, like one whose
+/// Every instance of one service, in the order of their ids. An unknown service has none, like one whose
 /// instances are all gone.
 pub(super) async fn instances(
     State(api): State<Api>,
@@ -84,7 +84,7 @@ pub(super) async fn instances(
         }
     }
     loaded(&api.catalog)?;
-    api.waiting.wait(&api.catalog, Topic::Service(service.clone()), &poll).await?;
+    api.long_polls.wait(&api.catalog, Topic::Service(service.clone()), &poll).await?;
     let (index, view) = api.catalog.read(&service);
     let as_of = AsOf::new(&api.catalog, index)?;
     let entries = view.iter().flat_map(|view| &view.instances).filter(|entry| filter.matches(entry));

@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use super::{
     Api,
     heartbeats::Written,
+    long_polls::index_header,
     path::TextPath,
     query::{Pairs, Poll, unknown},
-    waiting::index_header,
 };
 use crate::{
     error,
@@ -68,7 +68,7 @@ pub(super) async fn get(
     let found = match poll.seen {
         None => api.settings.read(key.clone()).await?,
         Some(seen) => {
-            let place = api.waiting.enter()?;
+            let place = api.long_polls.acquire()?;
             let until = poll.until();
             tokio::select! {
                 answer = api.settings.wait(&key, seen, until) => answer?,

@@ -31,9 +31,9 @@ use tokio::time::timeout;
 use super::{
     Api,
     listing::TombstoneEntry,
+    long_polls::{PollPermit, loaded},
     pieces::{Chunks, json, listed, to_json},
     query::{Pairs, unknown},
-    waiting::{Place, loaded},
 };
 use crate::{
     catalog::Catalog,
@@ -55,7 +55,7 @@ struct Follower {
     catalog: Catalog,
     service: ServiceName,
     subscription: Subscription,
-    place: Place,
+    permit: PollPermit,
     /// The index up to which everything was sent, or is in `unsent`; `None`: nothing was.
     sent: Option<Revision>,
     unsent: Unsent,
@@ -75,11 +75,11 @@ pub(super) async fn watch(
     }
     let Some(service) = service else { return Err(Problem::field("service", "is missing; write ?service=NAME")) };
     loaded(&api.catalog)?;
-    let place = api.waiting.enter()?;
+    let permit = api.long_polls.acquire()?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).map(Revision);
     let subscription = api.catalog.subscribe(Topic::Service(service.clone()));
     let unsent: Unsent = Box::new([Bytes::from_static(BEGINNING)].into_iter());
-    let follower = Follower { catalog: api.catalog, service, subscription, place, sent: seen, unsent };
+    let follower = Follower { catalog: api.catalog, service, subscription, permit, sent: seen, unsent };
     let body = Body::from_stream(unfold(follower, |mut follower| async move {
         let bytes = follower.next().await?;
         Some((Ok::<_, Infallible>(bytes), follower))
@@ -104,10 +104,10 @@ impl Follower {
                 continue;
             }
             tokio::select! {
-                woken = timeout(HEARTBEAT, self.subscription.rung()) => if woken.is_err() {
+                woken = timeout(HEARTBEAT, self.subscription.changed()) => if woken.is_err() {
                     return Some(self.heartbeat());
                 },
-                () = self.place.closed() => return None,
+                () = self.permit.closed() => return None,
             }
         }
     }
@@ -144,12 +144,12 @@ enum Happened {
 fn changes(Delta { changed, removed }: Delta, index: Revision) -> impl Iterator<Item = Bytes> {
     let last = (removed.len() + changed.len()).saturating_sub(1);
     let all = removed.into_iter().map(Happened::Removed).chain(changed.into_iter().map(Happened::Changed));
-    all.enumerate().flat_map(move |(place, one)| {
+    all.enumerate().flat_map(move |(permit, one)| {
         let (name, data) = match one {
             Happened::Removed(tombstone) => ("remove", to_json(&TombstoneEntry::from(&tombstone)).into()),
             Happened::Changed(entry) => ("add", json(&entry)),
         };
-        [begin(name), data, end((place == last).then_some(index))]
+        [begin(name), data, end((permit == last).then_some(index))]
     })
 }
 

@@ -1,4 +1,4 @@
-//! Who is woken by what: one bell a topic, hung up by the first who waits for it and taken down by the last.
+//! Change notification: one channel a topic, created by its first subscriber and removed with its last.
 
 use std::{
     collections::HashMap,
@@ -19,37 +19,37 @@ pub enum Topic {
     Setting(SettingKey),
 }
 
-/// All the bells. Clones share them.
+/// The channels of all topics. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Bells(Arc<Mutex<HashMap<Topic, watch::Sender<()>>>>);
+pub struct ChangeNotifier(Arc<Mutex<HashMap<Topic, watch::Sender<()>>>>);
 
-/// A place at one bell. Dropping it leaves; the last one to leave takes the bell down.
+/// A subscription to one topic. The channel is removed with its last subscription.
 #[derive(Debug)]
 pub struct Subscription {
     topic: Topic,
     /// `None` only while it is dropped.
     receiver: Option<watch::Receiver<()>>,
-    bells: Bells,
+    notifier: ChangeNotifier,
 }
 
-// === impl Bells ===
+// === impl ChangeNotifier ===
 
-impl Bells {
-    /// Waits at the bell of `topic`.
+impl ChangeNotifier {
+    /// Subscribes to `topic`.
     pub fn subscribe(&self, topic: Topic) -> Subscription {
         let receiver = Some(self.lock().entry(topic.clone()).or_insert_with(|| watch::Sender::new(())).subscribe());
-        Subscription { topic, receiver, bells: self.clone() }
+        Subscription { topic, receiver, notifier: self.clone() }
     }
 
-    /// Wakes everybody who waits for one of `topics`.
-    pub fn ring(&self, topics: impl IntoIterator<Item = Topic>) {
-        let bells = self.lock();
-        topics.into_iter().filter_map(|topic| bells.get(&topic)).for_each(|bell| bell.send_replace(()));
+    /// Wakes the subscribers of `topics`.
+    pub fn notify(&self, topics: impl IntoIterator<Item = Topic>) {
+        let notifier = self.lock();
+        topics.into_iter().filter_map(|topic| notifier.get(&topic)).for_each(|sender| sender.send_replace(()));
     }
 
-    /// Wakes everybody.
-    pub fn ring_all(&self) {
-        self.lock().values().for_each(|bell| bell.send_replace(()));
+    /// Wakes every subscriber.
+    pub fn notify_all(&self) {
+        self.lock().values().for_each(|sender| sender.send_replace(()));
     }
 
     /// How many wait, over all topics.
@@ -70,20 +70,20 @@ impl Subscription {
         &self.topic
     }
 
-    /// Returns when the bell has been rung since the subscription, or since this last returned. May be cancelled.
-    pub async fn rung(&mut self) {
+    /// Returns when the topic has changed since the subscription, or since this last returned. Cancel safe.
+    pub async fn changed(&mut self) {
         let receiver = self.receiver.as_mut().expect("it is there until this is dropped");
         // The sender lives in the map as long as there is a receiver.
-        receiver.changed().await.expect("the last receiver takes the bell down, and this is one");
+        receiver.changed().await.expect("the channel is removed with its last receiver, and this is one");
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut bells = self.bells.lock();
+        let mut notifier = self.notifier.lock();
         self.receiver = None;
-        if bells.get(&self.topic).is_some_and(|bell| bell.receiver_count() == 0) {
-            bells.remove(&self.topic);
+        if notifier.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
+            notifier.remove(&self.topic);
         }
     }
 }
@@ -101,26 +101,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bell_wakes_those_who_wait_for_it_and_nobody_else() {
-        let bells = Bells::default();
-        let (mut mail_waiter, mut services_waiter) = (bells.subscribe(mail()), bells.subscribe(Topic::Services));
-        bells.ring([mail()]);
-        mail_waiter.rung().await;
-        assert!(timeout(Duration::from_secs(60), services_waiter.rung()).await.is_err());
-        assert!(timeout(Duration::from_secs(60), mail_waiter.rung()).await.is_err(), "rung once, woken once");
-        bells.ring_all();
-        mail_waiter.rung().await;
-        services_waiter.rung().await;
+    async fn a_change_wakes_the_subscribers_of_its_topic_and_no_others() {
+        let notifier = ChangeNotifier::default();
+        let (mut mail_waiter, mut services_waiter) = (notifier.subscribe(mail()), notifier.subscribe(Topic::Services));
+        notifier.notify([mail()]);
+        mail_waiter.changed().await;
+        assert!(timeout(Duration::from_secs(60), services_waiter.changed()).await.is_err());
+        assert!(timeout(Duration::from_secs(60), mail_waiter.changed()).await.is_err(), "notified once, woken once");
+        notifier.notify_all();
+        mail_waiter.changed().await;
+        services_waiter.changed().await;
     }
 
     #[tokio::test]
-    async fn the_last_to_leave_takes_the_bell_down() {
-        let bells = Bells::default();
-        let (one, other) = (bells.subscribe(mail()), bells.subscribe(mail()));
-        assert_eq!(bells.waiting(), 2);
+    async fn the_channel_is_removed_with_its_last_subscription() {
+        let notifier = ChangeNotifier::default();
+        let (one, other) = (notifier.subscribe(mail()), notifier.subscribe(mail()));
+        assert_eq!(notifier.waiting(), 2);
         drop(one);
-        assert_eq!(bells.lock().len(), 1);
+        assert_eq!(notifier.lock().len(), 1);
         drop(other);
-        assert_eq!(bells.lock().len(), 0);
+        assert_eq!(notifier.lock().len(), 0);
     }
 }

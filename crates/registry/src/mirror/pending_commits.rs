@@ -15,7 +15,7 @@ use discovery_etcd::Held;
 
 /// Commits that the mirror has not reached.
 #[derive(Debug, Default)]
-pub struct LeaseTable {
+pub struct PendingCommits {
     commits: HashMap<InstanceKey, Commit>,
 }
 
@@ -26,9 +26,9 @@ struct Commit {
     held: Option<Held>,
 }
 
-// === impl LeaseTable ===
+// === impl PendingCommits ===
 
-impl LeaseTable {
+impl PendingCommits {
     /// Notes that `key` has been committed as `held` (`None`: removed) at `revision`, unless the table knows of a later
     /// commit already, or the mirror at `mirrored` has seen it.
     pub fn commit(&mut self, key: InstanceKey, revision: Revision, held: Option<Held>, mirrored: Revision) {
@@ -81,13 +81,13 @@ mod tests {
         Held { instance: Some(instance), lease: Some(LeaseId(lease)), modified: Revision(modified) }
     }
 
-    fn lease(table: &LeaseTable) -> Option<Option<i64>> {
+    fn lease(table: &PendingCommits) -> Option<Option<i64>> {
         table.get(&key()).map(|held| held.and_then(|held| held.lease).map(|lease| lease.0))
     }
 
     #[test]
     fn a_commit_counts_until_the_mirror_has_reached_it() {
-        let mut table = LeaseTable::default();
+        let mut table = PendingCommits::default();
         table.commit(key(), Revision(7), Some(held(1, 7)), Revision(5));
         table.settle(Revision(6));
         assert_eq!(lease(&table), Some(Some(1)));
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn commits_that_arrive_out_of_order_leave_the_later_one() {
-        let mut table = LeaseTable::default();
+        let mut table = PendingCommits::default();
         table.commit(key(), Revision(9), None, Revision(5));
         table.commit(key(), Revision(8), Some(held(1, 8)), Revision(5));
         assert_eq!(lease(&table), Some(None), "the instance is gone since revision 9");
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_the_mirror_has_seen_already_is_not_noted() {
-        let mut table = LeaseTable::default();
+        let mut table = PendingCommits::default();
         table.commit(key(), Revision(7), Some(held(1, 7)), Revision(7));
         assert_eq!(table.count(), 0);
     }

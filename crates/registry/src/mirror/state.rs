@@ -1,6 +1,6 @@
 //! What is known about `service/` and `override/`, as one value.
 //!
-//! Pure: changes go in ([`View::apply`]), answers come out. Who feeds it, and how old it may be, is the business of
+//! Pure: changes go in ([`MirrorState::apply`]), answers come out. Who feeds it, and how old it may be, is the business of
 //! [`crate::mirror`]; what readers get, and what an index is, that of [`crate::catalog`].
 
 use std::{
@@ -15,17 +15,17 @@ use discovery::{
 };
 use discovery_etcd::{Change, Held, OverrideUpdate};
 
-use crate::mirror::{Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic, pending_commits::LeaseTable};
+use crate::mirror::{Entry, Record, Rendered, ServiceView, Since, Tombstone, Topic, pending_commits::PendingCommits};
 
 /// All instances and overrides at one revision, and what this replica has committed since.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct MirrorState {
     revision: Revision,
     instances: BTreeMap<InstanceKey, Arc<Entry>>,
     overrides: BTreeMap<InstanceKey, Override>,
     /// Who else claims an instance id, as far as this replica hears it.
     contested: BTreeMap<InstanceKey, OtherHolder>,
-    commits: LeaseTable,
+    commits: PendingCommits,
     /// What is remembered of each service: of those with instances, and of those with dead.
     services: BTreeMap<ServiceName, Record>,
     /// The index of every service that is not remembered; 0 until the first list.
@@ -36,23 +36,23 @@ pub struct View {
     step: u64,
 }
 
-/// Who is to be woken after a change.
+/// Whom to notify after a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
     /// These services.
     pub services: BTreeSet<ServiceName>,
     /// Those who wait for [`Topic::Services`].
     pub list: bool,
-    /// Everybody: another history has begun.
+    /// Every subscriber: another history has begun.
     pub all: bool,
-    /// Instances whose keys were deleted without a farewell, as they were: expired, or worse. Not those that a list no
+    /// Instances whose keys were deleted without having been marked as draining, as they were: expired, or worse. Not those that a list no
     /// longer has, which may have said it meanwhile.
     pub vanished: Vec<Arc<Entry>>,
 }
 
-// === impl View ===
+// === impl MirrorState ===
 
-impl View {
+impl MirrorState {
     /// Takes in one change, that is everything that one etcd transaction or one list brought, at the time `now`.
     pub fn apply(&mut self, change: Change, now: SystemTime) -> Touched {
         let all = self.advance(change.revision);
@@ -118,12 +118,12 @@ impl View {
         });
     }
 
-    /// Notes what this replica has committed; see [`LeaseTable`].
+    /// Notes what this replica has committed; see [`PendingCommits`].
     pub fn commit(&mut self, key: InstanceKey, revision: Revision, held: Option<Held>) {
         self.commits.commit(key, revision, held, self.revision);
     }
 
-    /// Whether there has been a first list. Without it, nobody is known, which is not the same as nobody being there.
+    /// Whether there has been a first list. Without it, no instance is known, which does not mean that there is none.
     pub fn is_loaded(&self) -> bool {
         self.floor > Revision::default()
     }

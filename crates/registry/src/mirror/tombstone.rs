@@ -26,7 +26,7 @@ pub enum Cause {
     Drained,
     /// It said that it leaves, or was deregistered.
     Deregistered,
-    /// Its heartbeats stopped, or somebody removed its key or lease in etcd.
+    /// Its heartbeats stopped, or its key or lease was removed in etcd.
     Expired,
 }
 
@@ -77,10 +77,10 @@ impl Tombstones {
         self.0.retain(|tombstone| tombstone.id.as_ref() != id);
     }
 
-    /// Forgets who died long enough before `now`; says up to which revision, if anybody did.
+    /// Forgets instances that ended long enough before `now`; returns up to which revision, if there were any.
     pub(crate) fn expire(&mut self, now: SystemTime) -> Option<Revision> {
         let mut forgotten = None;
-        // A clock that was set back makes nobody die in the future for ever: the bound on their number holds.
+        // After a clock was set back, tombstones may be from the future: the bound on their number still holds.
         while let Some(oldest) = self.0.front()
             && now.duration_since(oldest.at).is_ok_and(|age| age >= KEPT_FOR)
         {
@@ -99,7 +99,7 @@ impl Tombstones {
         self.0.iter()
     }
 
-    /// Whether nobody is remembered.
+    /// Whether none is remembered.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Keys that were deleted without a farewell, told by the mirror to the one who puts them back.
+//! Keys that were deleted without having been marked as draining; the mirror reports them to the restorer.
 
 use std::sync::Arc;
 

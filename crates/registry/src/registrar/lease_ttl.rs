@@ -36,7 +36,7 @@ impl LeaseTtl {
             _ => known,
         };
         if floor_secs != known {
-            tracing::info!(asked_secs, granted_secs, "etcd's shortest lease is another than was known");
+            tracing::info!(asked_secs, granted_secs, "etcd's shortest lease has changed");
             self.floor_secs.store(floor_secs, Ordering::Relaxed);
         }
     }

@@ -36,7 +36,7 @@ impl Registrar {
             }
             Ok(gone_at.max(this.mirror.look().revision()))
         };
-        let result = self.bounds.run(work).await;
+        let result = self.concurrency.run(work).await;
         result.inspect_err(|error| self.metrics.count_deregistration_not_begun(error))
     }
 

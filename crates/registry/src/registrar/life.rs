@@ -87,7 +87,7 @@ impl Registrar {
         match self.etcd.claim_as(lease, key, instance, *ttl, seen.as_ref()).await {
             Ok(claim) => self.claimed(heartbeat, claim, reserved),
             Err(EtcdError::LeaseInUse { .. }) => Err(RegistryError::LeaseInUse(Incarnation(lease))),
-            // It was revoked between the grant and the put: by a farewell of this very life.
+            // It was revoked between the grant and the put: by the deregistration of this very life.
             Err(EtcdError::Register { source, .. }) if source.is_lease_gone() => {
                 Err(RegistryError::IncarnationEnded { key: key.clone(), incarnation: Incarnation(lease) })
             }

@@ -54,13 +54,13 @@ impl Registrar {
             let revision = this.etcd.put_override(&key, order.clone()).await.map_err(failed("write the override"))?;
             reserved.done();
             let (author, reason) = (order.author.as_deref(), order.reason.as_deref());
-            tracing::info!(parent: None, %key, %status, author, reason, outlives, %revision, "an operator overrides the status");
+            tracing::info!(parent: None, %key, %status, author, reason, outlives, %revision, "override set by an operator");
             if let Some(lease) = held.lease {
                 this.dialects.align(&key, lease).await;
             }
             Ok(revision)
         };
-        self.bounds.run(work).await
+        self.concurrency.run(work).await
     }
 
     /// Takes an operator's word back, also that about an instance which is gone; whether there was one. With `only`, one
@@ -86,14 +86,14 @@ impl Registrar {
                 TakenBack::Absent => return Ok(false),
                 TakenBack::Another(order) => return Err(this.not_this(&key, &order)),
             }
-            tracing::info!(parent: None, %key, "an operator's override ends");
+            tracing::info!(parent: None, %key, "override removed by an operator");
             let lease = this.mirror.look().held(&key).and_then(|held| held.lease);
             if let Some(lease) = lease {
                 this.dialects.align(&key, lease).await;
             }
             Ok(true)
         };
-        self.bounds.run(work).await
+        self.concurrency.run(work).await
     }
 
     fn not_this(&self, key: &InstanceKey, order: &Override) -> RegistryError {

@@ -32,7 +32,7 @@ impl Registrar {
             }
             result
         };
-        let result = self.bounds.run(work).await;
+        let result = self.concurrency.run(work).await;
         Ok(result.inspect_err(|error| self.metrics.count_not_begun(error))?.is_some())
     }
 

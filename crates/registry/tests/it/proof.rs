@@ -96,11 +96,11 @@ async fn whoever_is_not_that_instance_is_refused_with_what_to_change() {
     let endless = answering(|_| "x".repeat(1 << 20).into_response()).await;
     let nobody = free_ports(1)[0];
     for (port, hint) in [
-        (echo, "somebody else"),
+        (echo, "another instance"),
         (missing, "404"),
         (broken, "503"),
         (elsewhere, "307"),
-        (endless, "somebody else"),
+        (endless, "another instance"),
         (nobody, "could not be asked"),
     ] {
         assert_unproven(&announce(&registry, "mail/a", port).await, hint);
@@ -115,7 +115,7 @@ async fn whoever_is_not_that_instance_is_refused_with_what_to_change() {
     assert_eq!(keys(&etcd), [""; 0]);
 
     announce(&registry, "mail/a", real).await.accepted();
-    assert_unproven(&announce(&registry, "mail/a", echo).await, "somebody else");
+    assert_unproven(&announce(&registry, "mail/a", echo).await, "another instance");
     let named = json!({ "address": format!("localhost:{real}") }).to_string();
     let by_name = registry.heartbeat("mail/a", &named).await;
     // Where localhost is ::1, too, nobody listens there, and both must be proven.

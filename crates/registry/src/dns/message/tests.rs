@@ -22,7 +22,7 @@ struct Known {
     fresh: bool,
 }
 
-impl View for Known {
+impl InstanceSource for Known {
     fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
         let view = ServiceView {
             name: name.clone(),

@@ -92,7 +92,7 @@ pub(super) async fn update(
 async fn report(api: &Api, check: &str, status: Status, said: Option<&str>) -> Result<(), Problem> {
     let key = find_check(api, check)?;
     let reason = said.and_then(Reason::shorten);
-    if api.registrar.report(key, status, reason).await? { Ok(()) } else { Err(nobody(check)) }
+    if api.registrar.report(key, status, reason).await? { Ok(()) } else { Err(unknown_check(check)) }
 }
 
 /// The instance with this check: `service:ID`, or what it was registered with; an id alone will do, too.
@@ -121,7 +121,7 @@ fn find(api: &Api, id: &str) -> Result<InstanceKey, Problem> {
 fn only(mut found: Vec<InstanceKey>, id: &str) -> Result<InstanceKey, Problem> {
     match (found.pop(), found.pop()) {
         (Some(key), None) => Ok(key),
-        (None, _) => Err(nobody(id)),
+        (None, _) => Err(unknown_check(id)),
         (Some(one), Some(other)) => Err(Problem::new(
             StatusCode::CONFLICT,
             "ambiguous_id",
@@ -131,7 +131,7 @@ fn only(mut found: Vec<InstanceKey>, id: &str) -> Result<InstanceKey, Problem> {
 }
 
 /// 404, which makes Consul's clients register again.
-fn nobody(id: &str) -> Problem {
+fn unknown_check(id: &str) -> Problem {
     let shown: String = id.chars().take(160).flat_map(char::escape_default).collect();
     Problem::new(StatusCode::NOT_FOUND, "no_such_instance", format!("unknown id \"{shown}\"; register it (again)"))
 }

@@ -21,7 +21,7 @@ pub(super) const CHECK_PREFIX: &str = "service:";
 ///
 /// # Errors
 ///
-/// The first field that is missing or makes no sense.
+/// The first field that is missing or invalid.
 pub(super) fn read(body: &Map<String, Value>, client: Host) -> Result<Heartbeat, FieldError> {
     check_service(body)?;
     let name = text(body, "Name")?.ok_or_else(|| FieldError::new("Name", "is missing"))?;
@@ -89,8 +89,7 @@ fn ttl_check(body: &Map<String, Value>, port: NonZeroU16) -> Result<TtlCheck, Fi
         }
     }
     let Some((index, check, ttl)) = found else {
-        let what =
-            "needs a TTL (\"Check\":{\"TTL\":\"10s\"}) and heartbeats by check/pass: the registry itself probes nobody";
+        let what = "needs a TTL (\"Check\":{\"TTL\":\"10s\"}) and heartbeats by check/pass: the registry itself does not probe";
         return Err(FieldError::new("Check", what));
     };
     let millis = go_duration(ttl).and_then(|ttl| u64::try_from(ttl.as_millis()).ok());

@@ -17,13 +17,13 @@ fn change(revision: i64, updates: Vec<Update>) -> Change {
     Change { revision: Revision(revision), cause: None, updates, ..Change::default() }
 }
 
-fn lease(view: &View, key: &str) -> Option<i64> {
+fn lease(view: &MirrorState, key: &str) -> Option<i64> {
     view.held(&key.parse().unwrap()).and_then(|held| held.lease).map(|lease| lease.0)
 }
 
 #[test]
 fn the_instances_of_a_service_are_its_own_and_no_others() {
-    let mut view = View::default();
+    let mut view = MirrorState::default();
     let keys = ["service/mail", "service/mail-2/a", "service/mail/a", "service/mail/b", "service/mailbox/a"];
     let all = keys.iter().map(|key| registered(key, 1, 1)).collect();
     take(&mut view, change(1, vec![Update::Reset(all)]));
@@ -37,7 +37,7 @@ fn the_instances_of_a_service_are_its_own_and_no_others() {
 
 #[test]
 fn our_own_commit_counts_until_the_mirror_has_reached_it() {
-    let (mut view, key) = (View::default(), "service/mail/a");
+    let (mut view, key) = (MirrorState::default(), "service/mail/a");
     take(&mut view, change(5, vec![Update::Reset(vec![registered(key, 1, 5)])]));
     view.commit(key.parse().unwrap(), Revision(7), Some(held(&registered(key, 2, 7))));
     assert_eq!(lease(&view, key), Some(2));
@@ -49,7 +49,7 @@ fn our_own_commit_counts_until_the_mirror_has_reached_it() {
 
 #[test]
 fn a_wiped_etcd_takes_our_commits_with_it() {
-    let (mut view, key) = (View::default(), "service/mail/a");
+    let (mut view, key) = (MirrorState::default(), "service/mail/a");
     take(&mut view, change(50, vec![Update::Reset(Vec::new())]));
     view.commit(key.parse().unwrap(), Revision(51), Some(held(&registered(key, 2, 51))));
     view.advance(Revision(1));
@@ -59,7 +59,7 @@ fn a_wiped_etcd_takes_our_commits_with_it() {
 #[test]
 fn a_commit_is_settled_when_the_mirror_gets_there_without_a_word_about_it() {
     // Registered and expired between two lists that are identical.
-    let (mut view, key) = (View::default(), "service/mail/a");
+    let (mut view, key) = (MirrorState::default(), "service/mail/a");
     take(&mut view, change(5, vec![Update::Reset(Vec::new())]));
     view.commit(key.parse().unwrap(), Revision(6), Some(held(&registered(key, 2, 6))));
     view.advance(Revision(9));
@@ -68,7 +68,7 @@ fn a_commit_is_settled_when_the_mirror_gets_there_without_a_word_about_it() {
 
 // --- what readers are told: indices, tombstones, who is woken ---
 
-fn take(view: &mut View, change: Change) -> Touched {
+fn take(view: &mut MirrorState, change: Change) -> Touched {
     view.apply(change, SystemTime::UNIX_EPOCH)
 }
 
@@ -80,12 +80,12 @@ fn overrides(revision: i64, update: OverrideUpdate) -> Change {
     Change { overrides: vec![update], ..change(revision, Vec::new()) }
 }
 
-fn index(view: &View, service: &str) -> i64 {
+fn index(view: &MirrorState, service: &str) -> i64 {
     view.index(&topic(service)).0
 }
 
-fn listed() -> View {
-    let mut view = View::default();
+fn listed() -> MirrorState {
+    let mut view = MirrorState::default();
     let all = vec![registered("service/mail/a", 1, 3), registered("service/web/b", 1, 4)];
     assert!(take(&mut view, change(10, vec![Update::Reset(all)])).all);
     view
@@ -151,7 +151,7 @@ fn the_list_of_services_changes_with_their_names_and_tags_only() {
 
 #[test]
 fn the_dead_are_remembered_with_their_cause() {
-    let mut view = View::default();
+    let mut view = MirrorState::default();
     let leaving = |key: &str| {
         let mut one = registered(key, 1, 1);
         one.instance.status = Status::Draining;
@@ -200,7 +200,7 @@ fn a_reader_gets_the_same_value_until_something_changes() {
 #[test]
 fn a_registration_is_as_old_as_its_lease_and_at_least_so_old_when_it_was_there_before() {
     let mut view = listed();
-    let since = |view: &View| view.service(&"mail".parse().unwrap()).unwrap().instances[0].since;
+    let since = |view: &MirrorState| view.service(&"mail".parse().unwrap()).unwrap().instances[0].since;
     let at = |secs| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(secs);
     assert_eq!(since(&view), Since { at: at(0), from_start: true });
     let changed = Registered { modified: Revision(12), ..registered("service/mail/a", 1, 3) };
