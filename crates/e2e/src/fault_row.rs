@@ -148,7 +148,8 @@ impl FaultRow {
     ///
     /// When something that was demanded does not hold.
     pub fn check(self) {
-        let (replayed, lost) = (self.replayed().count(), self.lost().count());
+        let replayed = self.replayed().count();
+        let lost = self.lost().count();
         let row = self.holds(&format!("{replayed} POST were sent twice"), replayed == 0);
         let row = row.holds(&format!("{lost} POST were answered and never received"), lost == 0);
         row.show();
@@ -266,7 +267,8 @@ mod tests {
 
     #[test]
     fn the_full_scale_demands_the_aim_and_the_short_one_that_it_happens() {
-        let (aim, at_last) = (Duration::from_secs(1), Duration::from_secs(5));
+        let aim = Duration::from_secs(1);
+        let at_last = Duration::from_secs(5);
         let row = |scale, took| {
             let row = FaultRow::new("fault", scale, Vec::new(), []);
             row.within("ejected", took, aim, at_last).to_string()

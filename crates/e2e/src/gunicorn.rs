@@ -68,7 +68,8 @@ impl SlowService {
     ///
     /// A program is not there, or does not start.
     pub async fn start(workers: usize, threads: usize, value: &str) -> Self {
-        let (etcd, folder) = (EtcdCluster::start(1).await, tempfile::tempdir().expect("a temporary folder"));
+        let etcd = EtcdCluster::start(1).await;
+        let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("app.py"), APP).expect("a file in the temporary folder");
         let addresses: Vec<SocketAddr> =
             free_ports(4).into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();

@@ -52,7 +52,8 @@ impl Scale {
 /// What is answered with 200 in a second with 32 requests under way, over two seconds.
 pub async fn capacity(target: SocketAddr) -> f64 {
     const MEASURED: Duration = Duration::from_secs(2);
-    let (users, until) = (Users::under_way(target, 32), Instant::now() + MEASURED);
+    let users = Users::under_way(target, 32);
+    let until = Instant::now() + MEASURED;
     tokio::time::sleep(MEASURED).await;
     let answers = users.stop();
     let count = answers.iter().filter(|answer| answer.outcome.is_ok() && answer.at <= until).count();

@@ -39,7 +39,8 @@ impl TableWatch {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            let (started, mut removals) = (Instant::now(), Removals::default());
+            let started = Instant::now();
+            let mut removals = Removals::default();
             while !stopped.is_cancelled() {
                 if let Ok(response) = client.get(&url).send().await
                     && let Ok(table) = response.json::<Value>().await

@@ -194,7 +194,8 @@ impl ThreeHosts {
     async fn lead(&self) {
         wait_for("the lead of etcd at host 1", SOON, async || {
             let status = self.etcd(1, "maintenance/status", json!({})).await?;
-            let (own, leader) = (status["header"]["member_id"].clone(), status["leader"].clone());
+            let own = status["header"]["member_id"].clone();
+            let leader = status["leader"].clone();
             if own == leader {
                 return Some(());
             }
@@ -232,7 +233,8 @@ impl ThreeHosts {
     }
 
     fn member(&self, number: usize) -> Command {
-        let (host, own) = (&self.hosts[number - 1], self.hosts[number - 1].address());
+        let host = &self.hosts[number - 1];
+        let own = self.hosts[number - 1].address();
         let name = |host: &Host| format!("etcd-{}", host.address());
         let all: Vec<String> =
             self.hosts.iter().map(|host| format!("{}=http://{}:2380", name(host), host.address())).collect();

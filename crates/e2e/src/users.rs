@@ -88,7 +88,8 @@ impl Users {
     }
 
     fn at_pace(target: SocketAddr, pace: Pace) -> Self {
-        let (is_stopped, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(Mutex::new(Vec::new()));
         let load = Load {
             target,
             pace,
@@ -98,7 +99,8 @@ impl Users {
             spin: false,
         };
         let first = NEXT_FIRST.fetch_add(BLOCK, Ordering::Relaxed);
-        let (stopped, mut notes) = (Arc::clone(&is_stopped), Notes { first, answers: Arc::clone(&answers) });
+        let stopped = Arc::clone(&is_stopped);
+        let mut notes = Notes { first, answers: Arc::clone(&answers) };
         let thread = std::thread::spawn(move || {
             let mut clients = Clients::new(load);
             EventLoop::new(None)?.run(&mut clients, &mut notes, |clients, _| {

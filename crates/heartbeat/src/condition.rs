@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn what_changes_the_rotation_is_said_at_once_and_remarks_wait() {
-        let (mut remarks, now) = (Remarks::default(), Instant::now());
+        let mut remarks = Remarks::default();
+        let now = Instant::now();
         let passing = Condition::default();
         assert_eq!(remarks.say(&passing, now), passing);
         let later = now + 20 * SECOND;
@@ -115,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_reason_that_changes_with_every_heartbeat_is_said_every_ten_seconds() {
-        let (mut remarks, start) = (Remarks::default(), Instant::now());
+        let mut remarks = Remarks::default();
+        let start = Instant::now();
         let mut said: Vec<Condition> =
             (0..60).map(|n| remarks.say(&degraded(&n.to_string()), start + n * SECOND)).collect();
         said.dedup();

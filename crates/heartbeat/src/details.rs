@@ -49,7 +49,9 @@ impl Announcement {
     pub(crate) fn heartbeat(&self, address: Address, condition: &Condition) -> FullHeartbeat {
         let Details { scheme, weight, version, health, tags, meta, condition: _, metrics: _, proof: _ } =
             self.details.clone();
-        let (zone, status, reason) = (self.zone.clone(), condition.status(), condition.reason().cloned());
+        let zone = self.zone.clone();
+        let status = condition.status();
+        let reason = condition.reason().cloned();
         let instance = Instance { address, scheme, weight, zone, version, health, status, reason, tags, meta };
         FullHeartbeat::new(&instance, self.ttl)
     }

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_life_begins_once_and_is_named_from_then_on() {
-        let (mut lives, now) = (Lives::new(), Instant::now());
+        let mut lives = Lives::new();
+        let now = Instant::now();
         let first = lives.incarnation();
         assert_eq!(lives.said(0, now), Some(Life::NewAs(first)));
         lives.taken(&HeartbeatReply::default());
@@ -152,7 +153,8 @@ mod tests {
 
     #[test]
     fn who_leaves_begins_no_life() {
-        let (mut lives, now) = (Lives::new(), Instant::now());
+        let mut lives = Lives::new();
+        let now = Instant::now();
         lives.leave();
         assert_eq!(lives.said(0, now), Some(Life::Of(lives.incarnation())));
         assert!(!lives.refused(0, &ended(), now));
@@ -160,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_registry_of_an_earlier_version_is_asked_without_for_a_while() {
-        let (mut lives, now) = (Lives::new(), Instant::now());
+        let mut lives = Lives::new();
+        let now = Instant::now();
         let refused = |detail: &str| HeartbeatError::Refused {
             registry: "http://a:8500".parse().unwrap(),
             status: 422,

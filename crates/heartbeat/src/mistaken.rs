@@ -63,7 +63,8 @@ mod tests {
         assert!(refused(404, "404 page not found").contains("this is etcd"));
         assert!(refused(404, "nothing is served at /v1/services/a/instances/b").contains("some other HTTP service"));
         let busy = |detail: &str| {
-            let (registry, retry_after) = (registry.clone(), Duration::ZERO);
+            let registry = registry.clone();
+            let retry_after = Duration::ZERO;
             explained(&HeartbeatError::Busy {
                 registry,
                 status: 503,
@@ -80,11 +81,12 @@ mod tests {
     fn what_answers_is_told_also_when_nothing_did_before() {
         let registry: crate::RegistryUrl = "http://a:8500".parse().unwrap();
         let failed = |status, detail: &str| {
-            let (registry, detail) = (registry.clone(), detail.to_owned());
+            let registry = registry.clone();
+            let detail = detail.to_owned();
             HeartbeatError::Busy { registry, status, detail, retry_after: Duration::ZERO, holds: None }
         };
-        let (silent, gateway) =
-            (HeartbeatError::TimedOut { registry: registry.clone(), after: Duration::ZERO }, failed(503, "v1 is down"));
+        let silent = HeartbeatError::TimedOut { registry: registry.clone(), after: Duration::ZERO };
+        let gateway = failed(503, "v1 is down");
         assert!(is_news(&silent, &gateway) && !is_news(&gateway, &gateway) && !is_news(&gateway, &silent));
     }
 }

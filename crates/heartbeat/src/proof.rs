@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn only_a_nonce_is_answered_and_only_by_who_has_announced_something() {
-        let (proof, nonce) = (AddressProof::default(), "nonce=00112233445566778899");
+        let proof = AddressProof::default();
+        let nonce = "nonce=00112233445566778899";
         assert_eq!(status(&proof, nonce), 503);
         proof.announce("service/mail/a".parse().unwrap());
         assert_eq!(status(&proof, nonce), 200);

@@ -268,7 +268,8 @@ mod tests {
         let mut registration = RegistrationState::new(now);
         registration.accepted(now, passing(now));
         for second in [2, 4, 6, 8] {
-            let (registry, detail) = (A.parse().unwrap(), "etcd did not update the instance: full".to_owned());
+            let registry = A.parse().unwrap();
+            let detail = "etcd did not update the instance: full".to_owned();
             let holds = Some(5 * SECOND);
             let full = HeartbeatError::Busy { registry, status: 503, detail, retry_after: SECOND, holds };
             assert!(!registration.failed(now + second * SECOND, full).contains(&Change::Lost), "{second}");

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn the_one_that_works_stays_first() {
-        let (mut registries, now) = (Registries::new(3, 1), Instant::now());
+        let mut registries = Registries::new(3, 1);
+        let now = Instant::now();
         assert_eq!(registries.order(now), [1, 2, 0]);
         assert!(!registries.worked(1));
         registries.failed(1, now);
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn when_all_failed_the_one_that_failed_longest_ago_is_next() {
-        let (mut registries, now) = (Registries::new(3, 0), Instant::now());
+        let mut registries = Registries::new(3, 0);
+        let now = Instant::now();
         for (index, after) in [(2, 1), (0, 2), (1, 3)] {
             registries.failed(index, now + after * SECOND);
         }
@@ -104,7 +106,8 @@ mod tests {
 
     #[test]
     fn one_that_asked_to_wait_is_left_alone_until_then_and_the_others_are_tried() {
-        let (mut registries, now) = (Registries::new(2, 0), Instant::now());
+        let mut registries = Registries::new(2, 0);
+        let now = Instant::now();
         registries.asked_to_wait(0, now, now + SECOND);
         assert_eq!(registries.order(now), [1]);
         assert_eq!(registries.held_until(now), None, "the other one may be asked");

@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn the_pause_grows_to_two_seconds_while_nobody_answers() {
-        let (mut schedule, now) = (schedule(), Instant::now());
+        let mut schedule = schedule();
+        let now = Instant::now();
         let waits: Vec<Duration> = (0..6).map(|_| schedule.next(Verdict::Failed, now, now, 1.0) - now).collect();
         assert_eq!(waits, [ms(500), ms(1000), ms(2000), ms(2000), ms(2000), ms(2000)]);
         schedule.next(Verdict::Accepted { next: ms(2000) }, now, now, 0.0);
@@ -222,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_refused_heartbeat_is_sent_again_slowly_and_for_ever() {
-        let (mut schedule, now) = (schedule(), Instant::now());
+        let mut schedule = schedule();
+        let now = Instant::now();
         let waits: Vec<Duration> = (0..100).map(|_| schedule.next(Verdict::Refused, now, now, 0.0) - now).collect();
         assert_eq!(waits[..4], [ms(2000), ms(4000), ms(8000), ms(10_000)]);
         assert_eq!(waits[99], ms(10_000));

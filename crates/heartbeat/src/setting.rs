@@ -173,7 +173,8 @@ impl Follower {
     /// Tells once that the setting is not followed any more, and how long to wait.
     fn failed(&mut self, error: &HeartbeatError) -> Duration {
         if self.failures.failures() == 0 {
-            let (key, error) = (&self.key, chain(error));
+            let key = &self.key;
+            let error = chain(error);
             match self.progress.reading() {
                 SettingValue::Unknown => tracing::info!(%key, %error, "cannot read the setting yet; retrying"),
                 _ => tracing::warn!(%key, %error, "cannot read the setting; the last value stays in force"),

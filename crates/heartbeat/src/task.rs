@@ -196,7 +196,8 @@ impl Task {
     async fn replace_announced(&mut self, now: &Identity, deadline: Duration) {
         match self.announced.replace(now.clone()) {
             Some(before) if before.instance != now.instance => {
-                let (before, instance) = (before.instance, &now.instance);
+                let before = before.instance;
+                let instance = &now.instance;
                 tracing::info!(service = %self.service, %before, %instance, "the address of this instance has changed");
                 self.delete(&before, Limits { attempt: deadline, whole: deadline }).await;
                 self.lives.renew();

@@ -51,7 +51,8 @@ impl Fake {
         }
         for address in self.addresses() {
             self.say(&format!("listening on {address}"));
-            let (listener, fake) = (TcpListener::bind(&address).await?, self.clone());
+            let listener = TcpListener::bind(&address).await?;
+            let fake = self.clone();
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     tokio::spawn(fake.clone().answer(stream));
@@ -76,7 +77,8 @@ impl Fake {
 
     async fn answer(self, stream: TcpStream) {
         let mut stream = BufReader::new(stream);
-        let (mut head, mut line) = (String::new(), String::new());
+        let mut head = String::new();
+        let mut line = String::new();
         while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {
             head.push_str(&line);
             line.clear();

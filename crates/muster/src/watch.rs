@@ -73,7 +73,8 @@ fn print_line(line: &str, screen: Screen) -> anyhow::Result<()> {
         Some(b'=') => Look::Dim,
         _ => Look::Plain,
     };
-    let (time, line) = (screen.paint(Look::Dim, &time), screen.paint(look, line));
+    let time = screen.paint(Look::Dim, &time);
+    let line = screen.paint(look, line);
     writeln!(std::io::stdout(), "{time}  {line}").context("cannot print")
 }
 

@@ -58,7 +58,8 @@ fn question(name: &str, kind: RecordType) -> Result<Vec<u8>, Failure> {
 async fn over_udp(server: SocketAddr, question: &[u8], until: Instant) -> Result<Vec<Option<Duration>>, Failure> {
     let socket = UdpSocket::bind("0.0.0.0:0").await?;
     socket.connect(server).await?;
-    let (mut answer, mut took) = ([0; 4096], Vec::new());
+    let mut answer = [0; 4096];
+    let mut took = Vec::new();
     while Instant::now() < until {
         let begun = Instant::now();
         socket.send(question).await?;

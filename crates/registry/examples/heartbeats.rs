@@ -68,7 +68,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let registered = rounds(&load, options.instances, Duration::ZERO, started).await;
     report("first heartbeats", &registered, started.elapsed());
 
-    let (index, leases) = (raft_index(&client).await, leases(&etcd));
+    let index = raft_index(&client).await;
+    let leases = leases(&etcd);
     let started = Instant::now();
     let steady = rounds(&load, options.instances, options.interval, started + duration).await;
     report("steady heartbeats", &steady, started.elapsed());

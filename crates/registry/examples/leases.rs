@@ -94,17 +94,20 @@ async fn measure_way(options: &Options, instances: usize, way: &Way) {
     let ttl = Ttl::from_millis(600_000).expect("ten minutes are allowed");
     let value: Instance = Instance::at("10.0.0.5:7070".parse().expect("an address"));
     let registered = stream::iter(0..instances.div_ceil(way.instances_per_lease)).map(|number| {
-        let (etcd, value) = (&etcd, &value);
+        let etcd = &etcd;
+        let value = &value;
         let key: InstanceKey = format!("service/s{}/i{number}", number % 100).parse().expect("a key");
         async move { etcd.register(&key, value, ttl).await.expect("etcd registers").lease }
     });
     let leases: Vec<LeaseId> = registered.buffer_unordered(AT_ONCE).collect().await;
     let registering = leases.len() as f64 / began.elapsed().as_secs_f64();
 
-    let (before, began) = (used(), Instant::now());
+    let before = used();
+    let began = Instant::now();
     let end = began + Duration::from_secs(options.seconds.into());
     let (done, failed) = keep(&etcd, &leases, way.interval, end).await;
-    let (spent, lasted) = (used() - before, began.elapsed().as_secs_f64());
+    let spent = used() - before;
+    let lasted = began.elapsed().as_secs_f64();
     println!(
         "| {instances} | {} | {registering:.0} | {:.0} | {:.0} | {failed} | {:.2} | {:.1} µs |",
         way.name,
@@ -117,10 +120,12 @@ async fn measure_way(options: &Options, instances: usize, way: &Way) {
 
 /// Keeps every lease alive every `interval`, evenly spread, until `end`.
 async fn keep(etcd: &Arc<Etcd>, leases: &[LeaseId], interval: Duration, end: Instant) -> (u64, u64) {
-    let (began, tally) = (Instant::now(), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
+    let began = Instant::now();
+    let tally = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let tasks = (0..AT_ONCE.min(leases.len())).map(|first| {
         let own: Vec<LeaseId> = leases.iter().skip(first).step_by(AT_ONCE).copied().collect();
-        let (etcd, tally) = (Arc::clone(etcd), Arc::clone(&tally));
+        let etcd = Arc::clone(etcd);
+        let tally = Arc::clone(&tally);
         tokio::spawn(async move {
             for beat in 0_u32.. {
                 let turn = f64::from(beat) + first as f64 / AT_ONCE as f64;

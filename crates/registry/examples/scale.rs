@@ -86,15 +86,18 @@ async fn measure(options: &Options, size: usize) {
     }
     sleep(Duration::from_secs(2)).await;
     let empty = memory(registry.id());
-    let (registering, began) = (Arc::new(Seen::default()), Instant::now());
+    let registering = Arc::new(Seen::default());
+    let began = Instant::now();
     beat(port, size, 1, Duration::ZERO, &registering).await;
     let registered = size as f64 / began.elapsed().as_secs_f64();
     sleep(Duration::from_secs(2)).await;
     let warm = Arc::new(Seen::default());
     beat(port, size, 1, INTERVAL, &warm).await;
-    let (cpu_before, etcd_before) = (cpu(registry.id()), etcd_cpu());
+    let cpu_before = cpu(registry.id());
+    let etcd_before = etcd_cpu();
     let entries = status.status().await.raft_index().unwrap_or(0);
-    let (seen, started) = (Arc::new(Seen::default()), Instant::now());
+    let seen = Arc::new(Seen::default());
+    let started = Instant::now();
     beat(port, size, ROUNDS, INTERVAL, &seen).await;
     let elapsed = started.elapsed().as_secs_f64();
     let done = seen.done.load(Ordering::Relaxed) as f64;
@@ -164,7 +167,8 @@ async fn share(port: u16, (first, size): (usize, usize), rounds: u32, interval: 
 
 /// One heartbeat; the TTL is long, so that a machine that cannot keep up still measures heartbeats and not expiry.
 async fn exchange(stream: &mut TcpStream, instance: usize) -> bool {
-    let (high, low) = (instance / 250, instance % 250 + 1);
+    let high = instance / 250;
+    let low = instance % 250 + 1;
     let body = format!(r#"{{"address":"10.{}.{}.{low}:7070","ttl_ms":600000}}"#, high / 250, high % 250);
     let path = format!("/v1/services/s{}/instances/i{instance}", instance % 100);
     let head = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());

@@ -156,7 +156,8 @@ mod tests {
     async fn work_is_told_to_end_before_its_caller_goes() {
         let limits = Limits::default();
         for ttl in [Ttl::MIN, Ttl::default(), Ttl::MAX] {
-            let (now, deadline) = (Instant::now(), limits.heartbeat_deadline(ttl));
+            let now = Instant::now();
+            let deadline = limits.heartbeat_deadline(ttl);
             let told = concurrency(1).run_until(deadline, async |told| Ok(told)).await.unwrap();
             assert!(told < deadline && told > now, "{ttl}");
             // How long a heartbeat waits for one registry.
@@ -182,7 +183,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_is_finished_when_its_client_has_left() {
-        let (concurrency, finished) = (concurrency(1), Arc::new(AtomicBool::new(false)));
+        let concurrency = concurrency(1);
+        let finished = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&finished);
         let client = concurrency.run(|_| async move {
             sleep(Duration::from_secs(1)).await;

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn views_are_looked_at_first_when_something_changed_and_now_and_then() {
-        let (mut checks, start) = (Checks::default(), Instant::now());
+        let mut checks = Checks::default();
+        let start = Instant::now();
         let after = |secs| start + Duration::from_secs(secs);
         assert!(checks.due(&key(1), check(1, false, start)), "the first heartbeat");
         assert!(!checks.due(&key(1), check(1, false, after(2))), "the next one");
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn instances_that_are_gone_are_forgotten() {
-        let (mut checks, start) = (Checks::default(), Instant::now());
+        let mut checks = Checks::default();
+        let start = Instant::now();
         for secs in 0..1000 {
             let now = start + Duration::from_secs(secs as u64);
             checks.due(&key(secs), check(1, false, now));

@@ -183,7 +183,9 @@ impl Dns {
     /// Answers for `zone` with what `catalog` knows, and with the addresses of host names that `names` finds; over UDP,
     /// `client_rate` times a second to each client.
     pub(crate) fn new(zone: Zone, catalog: Catalog, names: Names, client_rate: u32, metrics: DnsMetrics) -> Self {
-        let (zone, hosts, rates) = (Arc::new(zone), Arc::new(Hosts::new(names)), Arc::new(Rates::new(client_rate)));
+        let zone = Arc::new(zone);
+        let hosts = Arc::new(Hosts::new(names));
+        let rates = Arc::new(Rates::new(client_rate));
         Self { zone, catalog, hosts, rates, metrics }
     }
 

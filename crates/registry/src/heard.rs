@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn a_heartbeat_is_good_for_its_ttl_and_not_after_a_farewell() {
-        let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
+        let heard = Heard::default();
+        let start = Instant::now();
+        let ttl = Ttl::default();
         let after = |secs| start + Duration::from_secs(secs);
         assert_eq!(heard.ttl(&key(1), LEASE, start), None);
         heard.note(&key(1), ttl, None, start);
@@ -141,7 +143,9 @@ mod tests {
 
     #[test]
     fn a_heartbeat_says_nothing_about_a_lease_that_it_did_not_keep_alive() {
-        let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
+        let heard = Heard::default();
+        let start = Instant::now();
+        let ttl = Ttl::default();
         heard.note(&key(1), ttl, None, start);
         assert!(heard.keep(&key(1), LeaseId(1), start));
         assert_eq!(heard.ttl(&key(1), LEASE, start), Some(ttl));
@@ -153,7 +157,9 @@ mod tests {
 
     #[test]
     fn a_late_heartbeat_of_an_earlier_life_says_nothing_about_the_present_one() {
-        let (heard, start, ttl) = (Heard::default(), Instant::now(), Ttl::default());
+        let heard = Heard::default();
+        let start = Instant::now();
+        let ttl = Ttl::default();
         let of = |lease| Some(Life::Of(Incarnation(LeaseId(lease))));
         heard.note(&key(1), ttl, Some(Life::NewAs(Incarnation(LeaseId(2)))), start);
         heard.note(&key(1), ttl, of(1), start);
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn instances_that_are_heard_no_more_are_forgotten() {
-        let (heard, start) = (Heard::default(), Instant::now());
+        let heard = Heard::default();
+        let start = Instant::now();
         for secs in 0..1000 {
             heard.note(&key(secs), Ttl::default(), None, start + Duration::from_secs(secs as u64));
         }

@@ -236,7 +236,9 @@ mod tests {
 
     #[test]
     fn an_instance_that_moved_is_no_contest_and_one_that_goes_back_and_forth_is() {
-        let (mut ids, start, ttl) = (Ids::default(), Instant::now(), Ttl::default());
+        let mut ids = Ids::default();
+        let start = Instant::now();
+        let ttl = Ttl::default();
         let after = |secs| start + Duration::from_secs(secs);
         assert!(!ids.moved(&key(), &at("a"), &at("b"), ttl, start), "it has moved");
         assert!(ids.moved(&key(), &at("b"), &at("a"), ttl, after(1)), "and was where it had been");
@@ -247,7 +249,9 @@ mod tests {
 
     #[test]
     fn a_contest_is_news_once_in_ten_minutes_and_over_after_two_ttls_of_silence() {
-        let (mut ids, start, ttl) = (Ids::default(), Instant::now(), Ttl::default());
+        let mut ids = Ids::default();
+        let start = Instant::now();
+        let ttl = Ttl::default();
         let after = |secs| start + Duration::from_secs(secs);
         let sign = |ids: &mut Ids, secs| {
             ids.contest(&key(), [of("a", 1), of("b", 2)], ttl, after(secs))

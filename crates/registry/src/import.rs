@@ -58,7 +58,8 @@ enum Step {
 impl Importer {
     /// Imports from these prefixes what `admission` lets pass; from none, if there is none.
     pub fn new(etcd: Etcd, mirror: Mirror, admission: Admission, imports: Vec<Import>) -> Self {
-        let (unreadable, refused) = (BTreeSet::new(), BTreeSet::new());
+        let unreadable = BTreeSet::new();
+        let refused = BTreeSet::new();
         Self { etcd, mirror, admission, imports, unreadable, refused, failing: false }
     }
 

@@ -174,9 +174,11 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
 
 /// Heartbeats that give up before the registry has an answer do not hear what is wrong.
 fn warn_of_impatience(etcd_deadline: Duration) {
-    let (answer, heartbeat) = (deadlines::registry_answer(etcd_deadline), deadlines::HEARTBEAT_ATTEMPT);
+    let answer = deadlines::registry_answer(etcd_deadline);
+    let heartbeat = deadlines::HEARTBEAT_ATTEMPT;
     if answer >= heartbeat {
-        let (answer_ms, heartbeat_ms) = (answer.as_millis(), heartbeat.as_millis());
+        let answer_ms = answer.as_millis();
+        let heartbeat_ms = heartbeat.as_millis();
         tracing::warn!(
             answer_ms,
             heartbeat_ms,

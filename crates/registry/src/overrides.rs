@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn an_override_is_kept_for_a_while_in_case_that_its_life_goes_on() {
-        let (mut ended, start) = (Ended::default(), Instant::now());
+        let mut ended = Ended::default();
+        let start = Instant::now();
         let after = |secs| start + Duration::from_secs(secs);
         let one = || {
             let value = "draining?incarnation=00000000000000ff";

@@ -127,7 +127,8 @@ impl Registrar {
     ) -> Self {
         let dialects = Dialects::new(etcd.clone());
         let holders = Holders::new(mirror.clone(), metrics.contested.clone());
-        let (lease_ttl, heard) = (LeaseTtl::default(), Heard::default());
+        let lease_ttl = LeaseTtl::default();
+        let heard = Heard::default();
         let remarks = Remarks::default();
         Self { etcd, mirror, concurrency, admission, lease_ttl, dialects, metrics, heard, holders, remarks }
     }
@@ -153,7 +154,8 @@ impl Registrar {
         if !heartbeat.begins() {
             self.hear(&heartbeat);
         }
-        let (key, address) = (heartbeat.key.clone(), heartbeat.instance.address.clone());
+        let key = heartbeat.key.clone();
+        let address = heartbeat.instance.address.clone();
         let this = self.clone();
         let work = move |deadline| async move {
             let result = this.until(deadline).take(heartbeat, deadline).await;
@@ -204,7 +206,8 @@ impl Registrar {
     ///
     /// etcd has to be asked, and does not answer.
     pub async fn registered(&self, key: &InstanceKey) -> Result<Option<Instance>, RegistryError> {
-        let (this, key) = (self.clone(), key.clone());
+        let this = self.clone();
+        let key = key.clone();
         let held = self.concurrency.run(move |_deadline| async move { this.known(&key).await });
         Ok(held.await?.and_then(|held| held.instance))
     }

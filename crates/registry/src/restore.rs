@@ -96,7 +96,8 @@ impl Restorer {
     /// Goes on for as long as it is polled.
     pub async fn run(self) -> Infallible {
         let Self { mut vanished, work } = self;
-        let (mut under_way, mut burst) = (FuturesUnordered::new(), None::<Burst>);
+        let mut under_way = FuturesUnordered::new();
+        let mut burst = None::<Burst>;
         loop {
             let told_at = burst.as_ref().map(Burst::told_at);
             tokio::select! {

@@ -142,7 +142,8 @@ impl Settings {
     /// [`Settings::read`].
     pub async fn write(&self, key: SettingKey, value: String, expected: Expected) -> Result<Write, RegistryError> {
         check(&key, &value)?;
-        let (etcd, this) = (self.etcd.clone(), self.clone());
+        let etcd = self.etcd.clone();
+        let this = self.clone();
         let work = move |until| async move {
             this.check_room(&key, &value)?;
             let path = key.key();

@@ -129,7 +129,8 @@ impl Guard {
     }
 
     fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<(), Refusal> {
-        let (site, origin) = (text(headers, &SEC_FETCH_SITE), headers.get(ORIGIN));
+        let site = text(headers, &SEC_FETCH_SITE);
+        let origin = headers.get(ORIGIN);
         let origin = origin.map(|origin| origin.to_str().unwrap_or("null"));
         let is_same = match (site, origin) {
             (Some("same-origin" | "none"), _) | (None, None) => true,

@@ -79,7 +79,9 @@ impl LogQueue {
 
     /// Writes whatever comes to `out`, for ever. `tell` pushes a line into this queue which says how many were lost.
     pub(crate) fn run(&self, mut out: impl Write, tell: impl Fn(u64)) {
-        let (mut lines, mut untold, mut is_open) = (Vec::new(), 0, true);
+        let mut lines = Vec::new();
+        let mut untold = 0;
+        let mut is_open = true;
         loop {
             untold += self.take(&mut lines);
             // There is room now, and this comes right behind the lines before the lost ones. When nothing could be written

@@ -116,7 +116,8 @@ impl Names {
         let (name, followed) = Name::new(host);
         known.insert(host.into(), Arc::downgrade(&name));
         if let Ok(runtime) = Handle::try_current() {
-            let (shared, weak) = (Arc::clone(&self.0), Arc::downgrade(&name));
+            let shared = Arc::clone(&self.0);
+            let weak = Arc::downgrade(&name);
             runtime.spawn(async move {
                 let host = followed.host().to_owned();
                 followed.until_dropped(shared.look_up_again_and_again(&host, &weak)).await;

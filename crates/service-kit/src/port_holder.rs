@@ -58,7 +58,8 @@ impl PortHolder {
 /// All addresses of IPv6 are taken to be those of IPv4 as well, as they are unless a program says otherwise.
 #[must_use]
 pub fn is_in_the_way(held: SocketAddr, wanted: SocketAddr) -> bool {
-    let (held_ip, wanted_ip) = (held.ip().to_canonical(), wanted.ip().to_canonical());
+    let held_ip = held.ip().to_canonical();
+    let wanted_ip = wanted.ip().to_canonical();
     let is_all = held_ip.is_unspecified() || wanted_ip.is_unspecified();
     let is_both = [held_ip, wanted_ip].iter().any(|ip| ip.is_ipv6() && ip.is_unspecified());
     let is_same_family = held_ip.is_ipv4() == wanted_ip.is_ipv4();

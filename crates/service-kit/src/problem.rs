@@ -57,7 +57,8 @@ impl Problem {
 
     /// 422 for one field of a well-formed request.
     pub fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        let (field, reason) = (field.into(), reason.into());
+        let field = field.into();
+        let reason = reason.into();
         let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", format!("{field}: {reason}"));
         problem.errors.push(FieldProblem { field, reason });
         problem

@@ -124,7 +124,9 @@ pub async fn serve_with(
     shutdown: CancellationToken,
 ) {
     open_files::raise(options.connections.max());
-    let (connections, tracker, teller) = (&options.connections, TaskTracker::new(), Teller::default());
+    let connections = &options.connections;
+    let tracker = TaskTracker::new();
+    let teller = Teller::default();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.header_deadline).max_buf_size(UNWRITTEN_MAX_BYTES);
     let mut end = pin!(shutdown.cancelled());

@@ -91,7 +91,8 @@ pub fn register(registry: &mut Registry) {
 /// lost, which the counter says: better than to start a service that may stop at any line.
 fn start_queue() -> LogQueue {
     let queue = LogQueue::default();
-    let (of_thread, of_panics) = (queue.clone(), queue.clone());
+    let of_thread = queue.clone();
+    let of_panics = queue.clone();
     let tell = |lost| tracing::warn!(lost, "log lines were lost here: standard error did not take them in time");
     let thread = std::thread::Builder::new().name("log".to_owned());
     let _no_thread = thread.spawn(move || of_thread.run(std::io::stderr(), tell));

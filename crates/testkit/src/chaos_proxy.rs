@@ -116,7 +116,9 @@ impl ChaosProxy {
 
 impl Relays {
     fn serve(&self, listener: TcpListener) -> JoinHandle<()> {
-        let (target, weather, accepted) = (self.target, self.weather.subscribe(), Arc::clone(&self.accepted));
+        let target = self.target;
+        let weather = self.weather.subscribe();
+        let accepted = Arc::clone(&self.accepted);
         tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {

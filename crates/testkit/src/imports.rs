@@ -129,7 +129,8 @@ fn side_by_side<'a>(from: &'a str, to: &'a str) -> Option<(&'a str, &'a str, &'a
     let mut start = 0;
     loop {
         let end = |path: &str| path[start..].find("::").map_or(path.len(), |length| start + length);
-        let (ours, theirs) = (&from[..end(from)], &to[..end(to)]);
+        let ours = &from[..end(from)];
+        let theirs = &to[..end(to)];
         if ours != theirs {
             return Some((&from[..start.saturating_sub(2)], ours, theirs));
         }

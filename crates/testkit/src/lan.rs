@@ -175,7 +175,8 @@ impl Host {
     }
 
     fn plug_in(&self, init: i32) -> Result<(), String> {
-        let (cable, number) = (self.cable(), self.number);
+        let cable = self.cable();
+        let number = self.number;
         // The card survives the host's end, so that no host looks for it under an old hardware address.
         ip(&format!("link add {cable} type veth peer name eth0 address 02:00:00:00:00:{number:02x} netns {init}"))?;
         ip(&format!("link set {cable} master lan up"))?;

@@ -37,7 +37,8 @@ impl PeerNetwork {
     /// A network for members that listen at `targets`, in the order of their indices.
     pub(crate) async fn start(targets: &[SocketAddr]) -> Self {
         let cut_off = watch::Sender::new(None);
-        let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
+        let mut addresses = Vec::new();
+        let mut tasks = Vec::new();
         for (index, target) in targets.iter().copied().enumerate() {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free loopback port");
             addresses.push(listener.local_addr().expect("a bound socket has an address"));

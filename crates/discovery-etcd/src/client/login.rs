@@ -83,7 +83,9 @@ impl Login {
             {
                 return Err(failure.clone());
             }
-            let (client, user, password) = (client.clone(), user.clone(), password.clone());
+            let client = client.clone();
+            let user = user.clone();
+            let password = password.clone();
             state.running.get_or_insert_with(|| self.start(client, user, password)).clone()
         };
         match outcome.wait_for(Option::is_some).await {
@@ -145,7 +147,8 @@ mod tests {
     #[test]
     fn a_refusal_is_kept_longer_and_longer_and_silence_is_not() {
         let login = Login::new(Some(("muster".into(), "secret".parse().unwrap())));
-        let (mut state, now) = (login.state(), Instant::now());
+        let mut state = login.state();
+        let now = Instant::now();
         assert_eq!(state.note(Err(Failure::Silent), now), Err(Failure::Silent));
         assert!(state.refused.is_none());
         let refused = Failure::LoginRefused("invalid user ID or password".into());

@@ -92,7 +92,8 @@ impl WriteHealth {
         if matches!(error.refusal(), Some(Failure::Refused(_))) {
             return;
         }
-        let (mut troubles, now) = (self.troubles(), Instant::now());
+        let mut troubles = self.troubles();
+        let now = Instant::now();
         let fresh = WriteTrouble { since: now, last: now, failures: 0, error: error.clone() };
         let trouble = troubles.entry(place.to_owned()).or_insert(fresh);
         trouble.last = now;

@@ -154,7 +154,8 @@ impl Etcd {
             .or_else([TxnOp::get(key, None)]);
         let response = self
             .call(deadline, |client| {
-                let (mut kv, txn) = (client.kv(), txn.clone());
+                let mut kv = client.kv();
+                let txn = txn.clone();
                 async move { kv.txn(txn).await }
             })
             .await

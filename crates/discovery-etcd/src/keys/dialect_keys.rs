@@ -193,7 +193,8 @@ impl Etcd {
         let reads: Vec<TxnOp> =
             [key.key(), key.override_key()].into_iter().chain(views).map(|path| TxnOp::get(path, None)).collect();
         let response = self.call(deadline, |client| {
-            let (mut kv, txn) = (client.kv(), Txn::new().and_then(reads.clone()));
+            let mut kv = client.kv();
+            let txn = Txn::new().and_then(reads.clone());
             async move { kv.txn(txn).await }
         });
         let response = response.await.map_err(|error| {

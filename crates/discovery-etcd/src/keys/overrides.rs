@@ -67,7 +67,8 @@ impl Etcd {
         incarnation: Incarnation,
     ) -> Result<TakenBack, EtcdError> {
         let failed = |source| EtcdError::Override { key: key.clone(), source };
-        let (path, deadline) = (key.override_key(), self.deadline());
+        let path = key.override_key();
+        let deadline = self.deadline();
         for _ in 0..ROUNDS {
             let Some(seen) = self.read(&path, deadline).await.map_err(failed)? else { return Ok(TakenBack::Absent) };
             if let Some(order) = read(&seen).filter(|order| !order.applies_to(Some(incarnation.0))) {
@@ -96,7 +97,8 @@ impl Etcd {
             ])
             .and_then([TxnOp::delete(key.override_key(), None)]);
         let ended = self.call(self.deadline(), |client| {
-            let (mut kv, txn) = (client.kv(), txn.clone());
+            let mut kv = client.kv();
+            let txn = txn.clone();
             async move { kv.txn(txn).await }
         });
         let ended = ended.await.map_err(|source| EtcdError::Override { key: key.clone(), source })?;

@@ -50,7 +50,8 @@ impl Etcd {
         let deadline = self.deadline();
         let guard = self.grant(ttl, deadline).await.map_err(failed)?;
         let lease = guard.lease();
-        let (path, value) = (key.key(), instance.to_string());
+        let path = key.key();
+        let value = instance.to_string();
         let views = self.dialect_keys().put(key, instance, lease);
         let written = self.write(&path, &value, Some(lease), views, None, deadline).await.map_err(failed)?;
         if let Some(lease) = written.replaced.and_then(|replaced| replaced.lease) {
@@ -103,7 +104,8 @@ impl Etcd {
 
     async fn leave_if(&self, key: &InstanceKey, only: Option<LeaseId>) -> Result<Left, EtcdError> {
         let failed = |source| EtcdError::Deregister { key: key.clone(), source };
-        let (path, deadline) = (key.key(), self.deadline());
+        let path = key.key();
+        let deadline = self.deadline();
         for _ in 0..LEAVE_ROUNDS {
             let Some(seen) = self.read(&path, deadline).await.map_err(failed)? else {
                 return Ok(Left::At(Revision::default()));

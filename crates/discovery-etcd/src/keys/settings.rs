@@ -66,7 +66,9 @@ impl Etcd {
     ) -> Result<(Revision, Option<Setting>), EtcdError> {
         let (path, options) = (key.key(), at.map(|at| GetOptions::new().with_revision(at.0)));
         let response = self.call(self.deadline(), |client| {
-            let (mut kv, path, options) = (client.kv(), path.clone(), options.clone());
+            let mut kv = client.kv();
+            let path = path.clone();
+            let options = options.clone();
             async move { kv.get(path, options).await }
         });
         let response = response.await.map_err(|error| failed(key)(error.about(CONFIG_PREFIX)))?;
@@ -114,7 +116,8 @@ impl Etcd {
         change: impl Fn(&str) -> TxnOp,
         wanted: Option<&str>,
     ) -> Result<Write, EtcdError> {
-        let (path, deadline) = (key.key(), self.deadline());
+        let path = key.key();
+        let deadline = self.deadline();
         for _ in 0..ROUNDS {
             let seen = match expected {
                 Expected::Absent => None,

@@ -85,7 +85,8 @@ impl Etcd {
             .map(|range| TxnOp::get(range.prefix(), Some(GetOptions::new().with_prefix())))
             .collect();
         let response = self.call(self.deadline(), |client| {
-            let (mut kv, txn) = (client.kv(), Txn::new().and_then(lists.clone()));
+            let mut kv = client.kv();
+            let txn = Txn::new().and_then(lists.clone());
             async move { kv.txn(txn).await }
         });
         match response.await {

@@ -142,7 +142,8 @@ impl Engine {
         match opened.unwrap_or(Err(Failure::Silent)) {
             Ok(stream) => {
                 debug!(target: LOG_TARGET, endpoint = member.endpoint, revision = %self.listed, "watching");
-                let (now, options) = (Instant::now(), &self.options);
+                let now = Instant::now();
+                let options = &self.options;
                 self.phase = Phase::Watch(Box::new(Connection {
                     member: index,
                     stream,

@@ -91,7 +91,9 @@ async fn an_expired_token_is_renewed_without_anybody_noticing() {
         wait_until("the token to expire", SOON, || async { tokens_deleted(&cluster) > deleted }).await;
         match round {
             0 => {
-                let (key_b, key_c, b) = (key("mail/b"), key("mail/c"), instance("b:1"));
+                let key_b = key("mail/b");
+                let key_c = key("mail/c");
+                let b = instance("b:1");
                 let (snapshot, first, second) = tokio::join!(
                     etcd.snapshot(),
                     etcd.register(&key_b, &b, long_ttl()),

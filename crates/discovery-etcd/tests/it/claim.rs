@@ -14,7 +14,8 @@ use crate::parts::{etcd, instance, key, leases, leases_in_use, long_ttl, raw};
 async fn of_many_claims_at_once_one_wins_and_the_others_learn_whose_it_is() {
     let cluster = EtcdCluster::start(3).await;
     let registries: Vec<_> = (0..8).map(|_| etcd(&cluster)).collect();
-    let (key, value) = (key("mail/a"), instance("a:1"));
+    let key = key("mail/a");
+    let value = instance("a:1");
     let claims = join_all(registries.iter().map(|etcd| etcd.claim(&key, &value, long_ttl(), None))).await;
     let mut leases_told = std::collections::BTreeSet::new();
     let mut won = 0;
@@ -34,7 +35,8 @@ async fn of_many_claims_at_once_one_wins_and_the_others_learn_whose_it_is() {
     assert_eq!((won, leases_told.len()), (1, 1), "all agree on one lease");
     let raw = raw(&cluster, 0).await;
     wait_until("one lease in all", SOON, || {
-        let (etcd, mut raw) = (registries[0].clone(), raw.clone());
+        let etcd = registries[0].clone();
+        let mut raw = raw.clone();
         async move { leases(&mut raw).await == leases_in_use(&etcd).await }
     })
     .await;
@@ -72,7 +74,9 @@ async fn a_claim_replaces_exactly_what_was_seen() {
 async fn claims_of_the_same_life_share_one_lease_and_another_instances_is_refused() {
     let cluster = EtcdCluster::start(1).await;
     let registries: Vec<_> = (0..4).map(|_| etcd(&cluster)).collect();
-    let (key, value, lease) = (key("mail/a"), instance("a:1"), LeaseId(0x77));
+    let key = key("mail/a");
+    let value = instance("a:1");
+    let lease = LeaseId(0x77);
     let claims = registries.iter().map(|etcd| etcd.claim_as(lease, &key, &value, long_ttl(), None));
     for claim in join_all(claims).await {
         let Claim::Registered(registration) = claim.unwrap() else { panic!("it is the same life") };

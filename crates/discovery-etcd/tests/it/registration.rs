@@ -28,7 +28,8 @@ async fn what_is_registered_is_listed_as_plain_text_under_its_lease() {
 #[tokio::test]
 async fn registering_again_leaves_one_lease() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     let first = etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap();
     let second = etcd.register(&key("mail/a"), &instance("a:2"), long_ttl()).await.unwrap();
     assert_ne!(first.lease, second.lease);
@@ -55,7 +56,8 @@ async fn registering_again_leaves_one_lease() {
 #[tokio::test]
 async fn a_registration_cancelled_at_any_moment_leaves_no_lease_behind() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let raw = raw(&cluster, 0).await;
     let began = Instant::now();
     etcd.register(&key("mail/whole"), &instance("a:1"), long_ttl()).await.unwrap();
     let whole = began.elapsed();
@@ -65,7 +67,8 @@ async fn a_registration_cancelled_at_any_moment_leaves_no_lease_behind() {
         let _ = timeout(whole * step / 30, etcd.register(&key(&path), &instance("a:1"), long_ttl())).await;
     }
     wait_until("as many leases as instances", SOON, || {
-        let (etcd, mut raw) = (etcd.clone(), raw.clone());
+        let etcd = etcd.clone();
+        let mut raw = raw.clone();
         async move { leases(&mut raw).await == leases_in_use(&etcd).await }
     })
     .await;
@@ -88,7 +91,8 @@ async fn an_update_changes_the_value_under_the_same_lease_and_the_same_value_cha
 async fn an_update_says_when_the_registration_is_gone() {
     let cluster = EtcdCluster::start(1).await;
     let etcd = etcd(&cluster);
-    let (key, changed) = (key("mail/a"), instance("a:2"));
+    let key = key("mail/a");
+    let changed = instance("a:2");
     let lease = etcd.register(&key, &instance("a:1"), long_ttl()).await.unwrap().lease;
     cluster.etcdctl(&["del", "service/mail/a"]);
     let error = etcd.update(&key, &changed, lease).await.unwrap_err();
@@ -101,7 +105,8 @@ async fn an_update_says_when_the_registration_is_gone() {
 #[tokio::test]
 async fn deregistering_takes_effect_at_once_and_may_be_repeated() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     for known in [true, false] {
         let lease = etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap().lease;
         let revision = etcd.deregister(&key("mail/a"), known.then_some(lease)).await.unwrap();
@@ -123,7 +128,8 @@ async fn deregistering_takes_effect_at_once_and_may_be_repeated() {
 #[tokio::test]
 async fn a_caller_that_does_not_know_the_newest_lease_deregisters_all_the_same() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let raw = raw(&cluster, 0).await;
     let old = etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap().lease;
     etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap();
     etcd.deregister(&key("mail/a"), Some(old)).await.unwrap();
@@ -138,7 +144,8 @@ async fn a_caller_that_does_not_know_the_newest_lease_deregisters_all_the_same()
 #[tokio::test]
 async fn an_instance_that_could_not_be_read_back_is_not_written() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     let mut bad = instance("a:1");
     bad.zone = Some("a\nb".into());
     let error = etcd.register(&key("mail/a"), &bad, long_ttl()).await.unwrap_err();

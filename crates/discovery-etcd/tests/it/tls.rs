@@ -92,7 +92,8 @@ async fn with_its_certificate_a_client_can_do_everything() {
 
 #[tokio::test]
 async fn who_cannot_be_trusted_is_refused_soon_and_with_a_reason() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let authority = Authority::new();
+    let stranger = Authority::new();
     let cluster = cluster(&authority).await;
     let good = authority.sign("muster", ExtendedKeyUsagePurpose::ClientAuth);
     let forged = stranger.sign("muster", ExtendedKeyUsagePurpose::ClientAuth);

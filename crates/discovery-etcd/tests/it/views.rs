@@ -23,7 +23,8 @@ const KEPT: [&str; 5] = [
 
 async fn one_member() -> (EtcdCluster, Etcd, Client) {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, raw) = (etcd(&cluster).with_dialects(Dialect::ALL), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster).with_dialects(Dialect::ALL);
+    let raw = raw(&cluster, 0).await;
     (cluster, etcd, raw)
 }
 
@@ -66,7 +67,8 @@ async fn every_view_is_written_by_the_transaction_and_the_lease_of_the_native_ke
 #[tokio::test]
 async fn a_change_is_a_change_in_every_view_at_the_same_revision() {
     let (_cluster, etcd, mut raw) = one_member().await;
-    let (key, heavy) = (key("mail/a"), instance("http://10.0.0.6:7070?weight=2"));
+    let key = key("mail/a");
+    let heavy = instance("http://10.0.0.6:7070?weight=2");
     let lease = claim(&etcd, &key, &instance("10.0.0.5:7070")).await.lease;
     let revision = etcd.update(&key, &heavy, lease).await.unwrap();
     let now = all(&mut raw).await;
@@ -105,7 +107,8 @@ async fn the_end_of_the_lease_ends_every_view() {
 #[tokio::test]
 async fn an_instance_that_drains_leaves_its_views_and_comes_back_to_them() {
     let (_cluster, etcd, mut raw) = one_member().await;
-    let (key, passing) = (key("mail/a"), instance("10.0.0.5:7070"));
+    let key = key("mail/a");
+    let passing = instance("10.0.0.5:7070");
     let lease = claim(&etcd, &key, &passing).await.lease;
     for status in [Status::Draining, Status::Critical] {
         etcd.update(&key, &Instance { status, ..passing.clone() }, lease).await.unwrap();
@@ -136,7 +139,8 @@ async fn an_operators_drain_keeps_an_instance_out_of_its_views() {
 #[tokio::test]
 async fn a_drain_of_another_life_keeps_nobody_out_of_its_views() {
     let (_cluster, etcd, mut raw) = one_member().await;
-    let (key, passing) = (key("mail/a"), instance("10.0.0.5:7070"));
+    let key = key("mail/a");
+    let passing = instance("10.0.0.5:7070");
     let lease = claim(&etcd, &key, &passing).await.lease;
     let of = |lease: i64, author: Option<&str>| Override {
         incarnation: Some(Incarnation(LeaseId(lease))),

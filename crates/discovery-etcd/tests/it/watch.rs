@@ -60,7 +60,8 @@ async fn an_instance_that_expires_is_removed() {
 #[tokio::test]
 async fn all_events_of_one_transaction_are_one_change() {
     let cluster = EtcdCluster::start(1).await;
-    let (follower, mut raw) = (Follower::start(etcd(&cluster)), raw(&cluster, 0).await);
+    let follower = Follower::start(etcd(&cluster));
+    let mut raw = raw(&cluster, 0).await;
     follower.is_connected().await;
     let puts = (0..100).map(|n| TxnOp::put(format!("service/mail/{n}"), "a:1", None));
     raw.txn(Txn::new().and_then(puts.collect::<Vec<_>>())).await.unwrap();
@@ -72,7 +73,8 @@ async fn all_events_of_one_transaction_are_one_change() {
 #[tokio::test]
 async fn what_others_write_is_understood_and_nonsense_takes_nobody_else_down() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     let values = [
         ("service/userlist", "http://10.0.0.6:6060"),
         ("service/mail/a", r#"{"Op":0,"Addr":"10.0.0.5:7070","Metadata":null}"#),
@@ -113,7 +115,8 @@ async fn what_others_write_is_understood_and_nonsense_takes_nobody_else_down() {
 #[tokio::test]
 async fn a_list_and_a_transaction_beyond_four_mebibytes_are_taken() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     let filler = "x".repeat(250);
     let meta: Vec<String> = (0..32).map(|n| format!("meta.{n}={filler}")).collect();
     let value = format!("http://a:1?{}", meta.join("&"));
@@ -150,7 +153,8 @@ async fn a_quiet_watch_is_known_to_be_alive() {
 #[tokio::test]
 async fn under_constant_change_the_comparison_with_a_list_finds_nothing() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     let options = WatchOptions {
         progress_interval: Duration::from_millis(50),
         reconcile_interval: Duration::from_millis(50),

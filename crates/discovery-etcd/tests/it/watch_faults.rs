@@ -19,7 +19,8 @@ use crate::{
 #[tokio::test]
 async fn watch_compaction_leads_to_reset_not_to_loss() {
     let cluster = EtcdCluster::start(1).await;
-    let (etcd, mut raw) = (etcd(&cluster), raw(&cluster, 0).await);
+    let etcd = etcd(&cluster);
+    let mut raw = raw(&cluster, 0).await;
     etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap();
     let mut changes = watch(etcd.clone(), WatchOptions::default());
     let health = changes.health();
@@ -80,7 +81,8 @@ async fn members_that_are_killed_one_after_the_other_lose_no_change() {
     // One of them is the watched one, and one is the leader.
     for index in 0..3 {
         cluster.kill(index);
-        let (key, value) = (key(&format!("mail/{index}")), instance(&format!("a:{}", index + 1)));
+        let key = key(&format!("mail/{index}"));
+        let value = instance(&format!("a:{}", index + 1));
         wait_for("a registration", SOON, || async { etcd.register(&key, &value, long_ttl()).await.ok() }).await;
         follower.agrees_with(&etcd).await;
         cluster.restart(index).await;

@@ -36,7 +36,8 @@ impl KeyWatch {
 }
 
 async fn follow(etcd: Etcd, stop: CancellationToken, begun: oneshot::Sender<()>) -> Vec<Option<Duration>> {
-    let (mut changes, mut begun) = (watch(etcd, WatchOptions::default()), Some(begun));
+    let mut changes = watch(etcd, WatchOptions::default());
+    let mut begun = Some(begun);
     let (mut vanished, mut gaps) = (BTreeMap::<InstanceKey, Instant>::new(), Vec::new());
     loop {
         let change = tokio::select! {

@@ -53,14 +53,17 @@ async fn main() {
     for number in 0..options.rounds {
         let leader = rig.etcd.leader().await;
         let others: Vec<String> = (0..3).filter(|member| *member != leader).map(|one| rig.etcd.endpoint(one)).collect();
-        let (keys, table) = (KeyWatch::start(&others).await, TableLook::start(&rig, &crowd.names));
-        let (started, frozen_for) = (Instant::now(), frozen_for(number));
+        let keys = KeyWatch::start(&others).await;
+        let table = TableLook::start(&rig, &crowd.names);
+        let started = Instant::now();
+        let frozen_for = frozen_for(number);
         rig.etcd.freeze(leader);
         rig.pass(frozen_for).await;
         rig.etcd.thaw(leader);
         let thawed = Instant::now();
         rig.pass(AFTERMATH).await;
-        let (gaps, unused) = (keys.stop().await, table.stop().await);
+        let gaps = keys.stop().await;
+        let unused = table.stop().await;
         let round = Round { number, frozen_for, gaps, unused, answers: users.between(started, Instant::now()), thawed };
         println!("{round}");
         report.add(round);

@@ -40,7 +40,8 @@ async fn nobody_noticed(rig: &Rig, fault: &str, users: Users, table: TableWatch,
 #[tokio::test]
 async fn the_leader_is_killed() {
     let mut rig = Rig::start().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     let leader = rig.etcd.leader().await;
     rig.etcd.kill(leader);
     // Longer than the lease of an instance whose heartbeats were lost.
@@ -52,7 +53,8 @@ async fn the_leader_is_killed() {
 #[tokio::test]
 async fn the_leader_is_frozen() {
     let mut rig = Rig::start().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     let leader = rig.etcd.leader().await;
     rig.etcd.freeze(leader);
     rig.pass(rig.scale.pick(Duration::from_secs(7), Duration::from_secs(20))).await;
@@ -65,7 +67,8 @@ async fn the_leader_is_frozen() {
 #[tokio::test]
 async fn the_leader_is_frozen_and_goes_on_again_and_again() {
     let mut rig = Rig::start().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     for round in 0..rig.scale.pick(3, 10) {
         let leader = rig.etcd.leader().await;
         rig.etcd.freeze(leader);
@@ -90,7 +93,8 @@ async fn the_leader_is_cut_off_from_the_others_and_still_reached_by_its_clients(
     let etcd = EtcdCluster::with(EtcdConfig { members: 3, can_be_cut: true, ..EtcdConfig::default() }).await;
     let mut rig = Rig::prepare(etcd, |_| Vec::new());
     rig.run_all().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     let leader = rig.etcd.leader().await;
     rig.etcd.cut_off(leader);
     rig.pass(rig.scale.pick(Duration::from_secs(7), Duration::from_secs(20))).await;
@@ -102,7 +106,8 @@ async fn the_leader_is_cut_off_from_the_others_and_still_reached_by_its_clients(
 #[tokio::test]
 async fn the_quorum_is_lost() {
     let mut rig = Rig::start().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     let leader = rig.etcd.leader().await;
     let lost = [leader, (leader + 1) % 3];
     lost.into_iter().for_each(|member| rig.etcd.kill(member));
@@ -116,7 +121,8 @@ async fn the_quorum_is_lost() {
 #[tokio::test]
 async fn everything_in_etcd_is_lost() {
     let mut rig = Rig::start().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     let revision = async |rig: &Rig| rig.admin("/v1/table").await.and_then(|table| table["table"]["revision"].as_i64());
     // So that the old revision is ahead also of a new etcd in which everybody has registered again.
     for limit in 1..=20 {

@@ -12,7 +12,8 @@ const RECONCILED: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 #[tokio::test]
 async fn all_registries_are_dead_until_every_lease_has_expired() {
     let mut rig = Rig::start().await;
-    let (users, table) = (rig.users().await, rig.table_watch());
+    let users = rig.users().await;
+    let table = rig.table_watch();
     for name in REGISTRIES {
         rig.kill(name);
     }

@@ -6,7 +6,8 @@ use testkit::wait::{SOON, wait_until};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_takes_the_gateway_or_etcd_for_a_registry_is_told_so() {
     let mut suite = Suite::prepare().await;
-    let (gateway, etcd) = (suite.gateway(), suite.etcd.endpoints()[0].clone());
+    let gateway = suite.gateway();
+    let etcd = suite.etcd.endpoints()[0].clone();
     let mail = format!("http://{}", suite.address("mail-1"));
     for (service, registry) in [("mail-1", &gateway), ("mail-2", &etcd), ("userlist-1", &mail)] {
         suite.set(service, "REGISTRY_URLS", registry);

@@ -25,11 +25,13 @@ struct Installation {
 
 impl Installation {
     async fn start() -> Self {
-        let (etcd, folder) = (EtcdCluster::start(1).await, tempfile::tempdir().unwrap());
+        let etcd = EtcdCluster::start(1).await;
+        let folder = tempfile::tempdir().unwrap();
         issue(folder.path());
         token(folder.path());
         let ports = free_ports(3);
-        let (registry, admin) = (format!("https://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[2]));
+        let registry = format!("https://127.0.0.1:{}", ports[0]);
+        let admin = format!("http://127.0.0.1:{}", ports[2]);
         let file = |name: &str| folder.path().join(name);
         let start = |name: &str, environment: &[(&str, PathBuf)]| {
             let mut command = Command::new(binaries::find(name));
@@ -84,7 +86,8 @@ fn issue(folder: &Path) {
     let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let (authority, own) = (CertifiedIssuer::self_signed(params, key()).unwrap(), key());
+    let authority = CertifiedIssuer::self_signed(params, key()).unwrap();
+    let own = key();
     let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&own, &authority).unwrap();
     std::fs::write(folder.join("server.key"), own.serialize_pem()).unwrap();
     std::fs::write(folder.join("server.pem"), certificate.pem()).unwrap();

@@ -71,7 +71,8 @@ impl Stage {
 
     /// A sidecar around a web server that says `name`.
     fn sidecar(&self, name: &str, options: &[&str]) -> (Command, PathBuf) {
-        let (folder, port) = (self.folder.path().join(name), self.port.to_string());
+        let folder = self.folder.path().join(name);
+        let port = self.port.to_string();
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("index.html"), name).unwrap();
         let mut command = Command::new(binaries::find("heartbeat"));

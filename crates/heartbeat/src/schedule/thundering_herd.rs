@@ -80,7 +80,8 @@ fn bucket(at: Duration) -> usize {
 
 /// Plays it through with a registry that takes `per_second` heartbeats.
 fn play(per_second: u32) -> Seen {
-    let (mut rng, epoch) = (StdRng::seed_from_u64(20_261_121), Instant::now());
+    let mut rng = StdRng::seed_from_u64(20_261_121);
+    let epoch = Instant::now();
     let mut registry = Registry { each: Duration::from_secs(1) / per_second, free_at: Duration::ZERO, turned_away: 0 };
     let instance =
         || Instance { schedule: Schedule::new(Ttl::default()), registries: Registries::new(1, 0), back: None };
@@ -90,7 +91,9 @@ fn play(per_second: u32) -> Seen {
     while let Some(Reverse((now, index))) = due.pop().filter(|Reverse((now, _))| *now < END) {
         arrivals[bucket(now)] += 1;
         let (answered, is_taken) = registry.ask(now);
-        let (instance, started, ended) = (&mut instances[index], epoch + now, epoch + answered);
+        let instance = &mut instances[index];
+        let started = epoch + now;
+        let ended = epoch + answered;
         let draw = rng.random_range(0.0..=1.0);
         let next = if is_taken {
             instance.registries.worked(0);
@@ -122,8 +125,10 @@ fn ten_thousand_come_back_from_an_outage_of_a_minute_without_a_stampede() {
         let seen = play(per_second);
         let steady = seen.mean(OUTAGE - 20 * second, OUTAGE);
         let ratio = |from, to| seen.most(from, to) as f64 / steady;
-        let (start, before) = (ratio(Duration::ZERO, second), ratio(OUTAGE - 20 * second, OUTAGE));
-        let (during, after) = (ratio(OUTAGE + second, BACK), ratio(BACK, BACK + 10 * second));
+        let start = ratio(Duration::ZERO, second);
+        let before = ratio(OUTAGE - 20 * second, OUTAGE);
+        let during = ratio(OUTAGE + second, BACK);
+        let after = ratio(BACK, BACK + 10 * second);
         println!(
             "{per_second}/s: {steady:.0} arrivals in 100 ms when all is well; at most, as a multiple of that: {start:.2} when \
              all start at once, {before:.2} when all is well, {during:.2} in the outage, {after:.2} after it; all back after \
@@ -140,13 +145,15 @@ fn ten_thousand_come_back_from_an_outage_of_a_minute_without_a_stampede() {
 #[test]
 fn pauses_are_spread_evenly_over_their_interval() {
     const DRAWS: u32 = 10_000;
-    let (mut rng, now) = (StdRng::seed_from_u64(7), Instant::now());
+    let mut rng = StdRng::seed_from_u64(7);
+    let now = Instant::now();
     let mut tenths = [0_u32; 10];
     for _ in 0..DRAWS {
         let mut schedule = Schedule::new(Ttl::default());
         let mut failed = |draw| schedule.next(Verdict::Failed, now, now, draw) - now;
         (0..5).for_each(|_| _ = failed(0.5));
-        let (floor, ceiling) = (failed(0.0), failed(1.0));
+        let floor = failed(0.0);
+        let ceiling = failed(1.0);
         let share = (failed(rng.random_range(0.0..1.0)) - floor).as_secs_f64() / (ceiling - floor).as_secs_f64();
         tenths[(share * 10.0) as usize] += 1;
     }

@@ -43,7 +43,8 @@ async fn a_dead_registry_in_the_list_costs_nothing() {
 
 #[tokio::test]
 async fn a_registry_that_dies_costs_no_registration_and_is_not_returned_to() {
-    let (mut a, mut b) = (FakeRegistry::start(), FakeRegistry::start());
+    let mut a = FakeRegistry::start();
+    let mut b = FakeRegistry::start();
     let heartbeat = announce(&options(&[&a, &b]));
     let is_a = split(&heartbeat, [&a, &b]).await[0].url() == a.url();
     let (current, other) = if is_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
@@ -61,7 +62,8 @@ async fn a_registry_that_dies_costs_no_registration_and_is_not_returned_to() {
 
 #[tokio::test]
 async fn a_registry_that_freezes_costs_no_registration() {
-    let (a, b) = (FakeRegistry::start(), FakeRegistry::start());
+    let a = FakeRegistry::start();
+    let b = FakeRegistry::start();
     let heartbeat = announce(&options(&[&a, &b]));
     let [current, other] = split(&heartbeat, [&a, &b]).await;
     without_a_loss(&heartbeat, async {
@@ -89,7 +91,8 @@ async fn frozen_dead_busy_and_lying_registries_together_cost_no_registration() {
 
 #[tokio::test]
 async fn a_busy_registry_is_left_for_another_one_at_once() {
-    let (a, b) = (FakeRegistry::start(), FakeRegistry::start());
+    let a = FakeRegistry::start();
+    let b = FakeRegistry::start();
     let heartbeat = announce(&options(&[&a, &b]));
     let [current, other] = split(&heartbeat, [&a, &b]).await;
     current.answer(Answer::Status(503, Some("1")));

@@ -61,7 +61,8 @@ async fn leaving_is_bounded_when_the_registry_is_dead_or_frozen() {
 
 #[tokio::test]
 async fn leaving_goes_on_to_a_registry_that_works() {
-    let (a, b) = (FakeRegistry::start(), FakeRegistry::start());
+    let a = FakeRegistry::start();
+    let b = FakeRegistry::start();
     let heartbeat = announce(&options(&[&a, &b]));
     wait_until_registered(&heartbeat, true).await;
     let is_a = heartbeat.state().borrow().registry.as_ref().unwrap().to_string() == a.url();

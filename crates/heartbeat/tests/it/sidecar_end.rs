@@ -90,7 +90,8 @@ async fn what_the_program_left_behind_ends_with_it() {
         "sleep 1000 & echo $! > left; sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & echo $! > stubborn
         until test -e stop; do sleep 0.05; done; exit 5";
     let mut sidecar = Sidecar::passing(&["--grace", "200ms"], script);
-    let (left, stubborn) = (sidecar.pid("left").await, sidecar.pid("stubborn").await);
+    let left = sidecar.pid("left").await;
+    let stubborn = sidecar.pid("stubborn").await;
     sidecar.create("stop");
     assert_eq!(sidecar.exit_code().await, 5);
     wait_until_gone(left).await;

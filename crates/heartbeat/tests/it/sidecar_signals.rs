@@ -99,7 +99,8 @@ async fn without_a_program_the_hangup_of_a_terminal_deregisters() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_in_a_terminal_reaches_the_program_after_the_deregistration() {
-    let (folder, registry) = (Folder::new(), FakeRegistry::start());
+    let folder = Folder::new();
+    let registry = FakeRegistry::start();
     fs::write(folder.path("program"), TALKATIVE).unwrap();
     let typed = "
         n=0; until test -e press || test $n = 400; do sleep 0.05; n=$((n + 1)); done; printf '\\003'

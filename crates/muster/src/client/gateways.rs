@@ -68,7 +68,8 @@ impl Gateways {
                 Err(why) => failures.push(format!("{}: {why}", shown(url))),
             }
         }
-        let (origin, failures) = (&self.origin, failures.join("\n  "));
+        let origin = &self.origin;
+        let failures = failures.join("\n  ");
         bail!("no gateway answers; say with --admin where one does ({origin} was asked)\n  {failures}")
     }
 

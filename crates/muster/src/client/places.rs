@@ -118,7 +118,8 @@ impl Given {
                 _ => Said::Nothing,
             }
         };
-        let (registry, admin) = (said("registry"), said("admin"));
+        let registry = said("registry");
+        let admin = said("admin");
         Self { registry, admin, etcd: said("etcd_endpoints"), data: said("data"), hint }
     }
 

@@ -182,7 +182,9 @@ fn of_service(service: &str, list: &Instances, listed: &Listed, gateways: &[Gate
         let last = list.tombstones.last();
         let text = match (list.instances.len(), last) {
             (0, Some(gone)) => {
-                let (name, cause, ago) = (gone.name(), gone.cause(), gone.ago(listed.now));
+                let name = gone.name();
+                let cause = gone.cause();
+                let ago = gone.ago(listed.now);
                 format!("{service} is down: no instance is registered; the last one, {name}: {cause} {ago}")
             }
             (0, None) => return findings,
@@ -218,7 +220,8 @@ fn of_instance(service: &str, instance: &Instance) -> Option<Finding> {
         "passing" if why.is_empty() => return None,
         _ => Severity::Wrong,
     };
-    let (name, place) = (instance.name(), instance.place());
+    let name = instance.name();
+    let place = instance.place();
     let at = if name == place { String::new() } else { format!(" ({place})") };
     Some(Finding::new(severity, format!("{service}: {name}{at} is {}{why}", instance.state())))
 }
@@ -247,7 +250,8 @@ fn judged(table: &Value) -> impl Iterator<Item = (&str, &str, &str)> {
         known["instances"].as_array().into_iter().flatten().map(move |instance| (service.as_str(), instance))
     });
     instances.filter_map(|(service, known)| {
-        let (key, decision) = (known["key"].as_str()?, known["decision"].as_str()?);
+        let key = known["key"].as_str()?;
+        let decision = known["decision"].as_str()?;
         (!AS_ASKED.contains(&decision)).then(|| (service, instance(key), decision))
     })
 }

@@ -71,7 +71,8 @@ fn widths<'a, const N: usize>(lines: impl Iterator<Item = &'a [String; N]>) -> [
 fn cells<const N: usize>(line: &[String; N], widths: &[usize; N], paint: impl Fn(usize, String) -> String) -> String {
     let used = line.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
     let padded = |at: usize| {
-        let (cell, width) = (&line[at], if at + 1 == used { 0 } else { widths[at] });
+        let cell = &line[at];
+        let width = if at + 1 == used { 0 } else { widths[at] };
         let gap = width.saturating_sub(cell.chars().count());
         format!("{}{:gap$}", paint(at, cell.clone()), "")
     };

@@ -147,7 +147,8 @@ mod tests {
     fn console(lines_max: usize) -> (Console, Receiver<Message>) {
         let (sender, receiver) = sync_channel(lines_max);
         let prefix = Arc::new(LogPrefix::new(Vec::new(), false));
-        let (waiting_bytes, left_out) = (Arc::default(), Arc::default());
+        let waiting_bytes = Arc::default();
+        let left_out = Arc::default();
         (Console { sender, waiting_bytes, left_out, is_hushed: Arc::default(), prefix }, receiver)
     }
 

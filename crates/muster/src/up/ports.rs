@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn a_released_port_is_free_for_a_process_and_not_for_another_suite() {
         let free = testkit::ports::free_ports(1)[0];
-        let (mut one, mut other) = (HeldPorts::default(), HeldPorts::default());
+        let mut one = HeldPorts::default();
+        let mut other = HeldPorts::default();
         assert!(one.take(free));
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, free)).is_err());
         one.release(free);

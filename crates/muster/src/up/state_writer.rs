@@ -22,7 +22,8 @@ pub(crate) fn start(shared: &Arc<Shared>, settings: &Settings<'_>) -> JoinHandle
         ports: settings.ports.to_map(),
         processes: Vec::new(),
     };
-    let (shared, data) = (Arc::clone(shared), settings.data.path().to_owned());
+    let shared = Arc::clone(shared);
+    let data = settings.data.path().to_owned();
     let mut known = shared.process_table.subscribe();
     known.mark_changed();
     tokio::spawn(async move {

@@ -97,7 +97,8 @@ impl Suite {
             self.held.release(*port);
         }
         let stop = CancellationToken::new();
-        let (name, stage) = (process.name.clone(), process.stage);
+        let name = process.name.clone();
+        let stage = process.stage;
         let task = tokio::spawn(keep_running(process, Arc::clone(&self.shared), stop.clone()));
         self.running.push(Supervised { name, stage, stop, task });
     }

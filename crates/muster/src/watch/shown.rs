@@ -80,13 +80,15 @@ impl Shown {
     fn add(&mut self, one: &Registered, now: Instant) -> Option<String> {
         let before = self.instances.insert(one.key.clone(), one.clone());
         let gone = self.gone.remove(&one.key);
-        let (name, instance) = (self.name(&one.key)?, &one.instance);
+        let name = self.name(&one.key)?;
+        let instance = &one.instance;
         let Some(before) = before else {
             let back = gone.map(|gone| format!("  (back after {})", spoken(now.duration_since(gone))));
             return Some(format!("+ {name}  {}  {instance}{}", state(instance), back.unwrap_or_default()));
         };
         if before.lease != one.lease {
-            let (was, is) = (&before.instance.address, &instance.address);
+            let was = &before.instance.address;
+            let is = &instance.address;
             let moved = if was == is { String::new() } else { format!("  (was at {was})") };
             return Some(format!("~ {name}  started anew: {}  {instance}{moved}", state(instance)));
         }
@@ -183,7 +185,8 @@ mod tests {
     fn shown(only: Option<&str>) -> impl FnMut(Vec<Update>, Vec<OverrideUpdate>, Option<ResyncCause>) -> Vec<String> {
         let mut shown =
             Shown::new(only.map(|only| only.parse().unwrap()), "etcd http://a:1 (ETCD_ENDPOINTS)".to_owned());
-        let (start, mut secs) = (Instant::now(), 0);
+        let start = Instant::now();
+        let mut secs = 0;
         move |updates, overrides, cause| {
             secs += 1;
             shown.apply(change(updates, overrides, cause), start + Duration::from_secs(secs))

@@ -105,7 +105,9 @@ async fn colours_are_for_terminals_and_for_people_who_have_not_said_no() {
 
 #[tokio::test]
 async fn drain_moves_on_to_a_registry_that_can() {
-    let (mut gone, lost, registry) = (registry().await, registry_without_etcd().await, registry().await);
+    let mut gone = registry().await;
+    let lost = registry_without_etcd().await;
+    let registry = registry().await;
     gone.down().await;
     let urls = [url(&gone), url(&lost), url(&registry)].join(",");
     let asked = ["drain", "mail", "a", "--author", "kim", "--reason", "disk swap", "--registry", &urls];
@@ -131,7 +133,8 @@ async fn draining_an_instance_that_is_not_there_fails_and_says_so() {
 
 #[tokio::test]
 async fn without_any_registry_every_reason_is_said() {
-    let (mut gone, lost) = (registry().await, registry_without_etcd().await);
+    let mut gone = registry().await;
+    let lost = registry_without_etcd().await;
     gone.down().await;
     let urls = [url(&gone), url(&lost)].join(",");
     for arguments in [["ls", "mail", "--registry", &urls], ["ls", "--json", "--registry", &urls]] {

@@ -66,7 +66,8 @@ async fn a_taken_port_is_replaced_by_a_free_one_and_that_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_at_once_on_one_folder_are_refused_and_two_folders_are_not() {
-    let (mut one, mut other) = (Suite::new(), Suite::new());
+    let mut one = Suite::new();
+    let mut other = Suite::new();
     one.start();
     other.start();
     one.wait_for("the first suite", |state| state["phase"] == "ready").await;

@@ -102,7 +102,9 @@ impl Suite {
     /// Waits until `muster.json` of this very run says what is wanted.
     pub(crate) async fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) {
         let muster = self.muster.as_mut().expect("a suite that was started");
-        let (pid, data, log) = (muster.id(), self.dir.path().join("data"), muster);
+        let pid = muster.id();
+        let data = self.dir.path().join("data");
+        let log = muster;
         let deadline = std::time::Instant::now() + LONG;
         loop {
             let state = read_state(&data);

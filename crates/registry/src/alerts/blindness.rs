@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn the_end_and_the_return_are_told_once_by_who_sent_last() {
         let start = Instant::now();
-        let (mut sender, mut other) = (Blindness::new(AFTER, start), Blindness::new(AFTER, start));
+        let mut sender = Blindness::new(AFTER, start);
+        let mut other = Blindness::new(AFTER, start);
         let mut told = Vec::new();
         for second in 0..100 {
             let now = start + second * SECOND;

@@ -85,7 +85,8 @@ impl Case {
 
 #[cfg(test)]
 pub(super) fn sample(id: &str, address: &str, status: Status, reason: &str) -> Case {
-    let (id, address) = (id.parse().ok(), address.parse().unwrap());
+    let id = id.parse().ok();
+    let address = address.parse().unwrap();
     Case { id, address, what: What::Is(status, Reason::shorten(reason)) }
 }
 

@@ -51,7 +51,8 @@ impl AlertSender {
     /// By `options`; `sender` is how this replica signs.
     #[must_use]
     pub fn new(options: &AlertOptions, client: HttpClient, catalog: Catalog, sender: String) -> Self {
-        let (webhook, mail) = (options.alert_webhook.clone(), options.alert_mail.clone());
+        let webhook = options.alert_webhook.clone();
+        let mail = options.alert_mail.clone();
         let mail_token = options.alert_mail_token_file.clone();
         let links = Links::new(options.alert_link.clone());
         let (webhook_turn, mail_turn) = Default::default();
@@ -64,7 +65,8 @@ impl AlertSender {
     pub fn deliver(&self, message: &Message) -> JoinSet<bool> {
         let mut ways = JoinSet::new();
         if let Some(uri) = self.0.webhook.clone() {
-            let (this, body) = (self.clone(), message.to_json(&self.0.sender, &self.0.links));
+            let this = self.clone();
+            let body = message.to_json(&self.0.sender, &self.0.links);
             ways.spawn(async move {
                 let _turn = this.0.webhook_turn.lock().await;
                 persist("webhook", || this.post(uri.clone(), None, &body)).await
@@ -73,7 +75,8 @@ impl AlertSender {
         if let Some(address) = &self.0.mail {
             let subject = format!("[muster] {}", message.subject());
             let text = message.text(&self.0.links);
-            let (this, body) = (self.clone(), json!({ "address": address, "subject": subject, "message": text }));
+            let this = self.clone();
+            let body = json!({ "address": address, "subject": subject, "message": text });
             ways.spawn(async move {
                 let _turn = this.0.mail_turn.lock().await;
                 persist("mail", || this.mail(&body)).await

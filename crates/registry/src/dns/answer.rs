@@ -174,7 +174,9 @@ fn servers(
     if instances.is_empty() {
         return Lookup::NoData;
     }
-    let (mut answers, mut additionals, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let mut answers = Vec::new();
+    let mut additionals = Vec::new();
+    let mut seen = BTreeSet::new();
     for instance in instances {
         let encoded = |ip: IpAddr| (zone.name_of(ip), vec![ip], ENCODED_TTL_SECS);
         let (target, ips, ttl_secs) = match &instance.address.host {

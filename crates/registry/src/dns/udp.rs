@@ -41,7 +41,9 @@ pub(super) async fn run(socket: Arc<UdpSocket>, dns: &Dns) -> Infallible {
                 send(&socket, client, dns.answer_from_memory(question, Transport::Udp)).await;
             }
             Answer::AfterLookUps(names) => {
-                let (socket, dns, question) = (Arc::clone(&socket), dns.clone(), question.to_vec());
+                let socket = Arc::clone(&socket);
+                let dns = dns.clone();
+                let question = question.to_vec();
                 waiting.spawn(async move {
                     looked_up(names).await;
                     send(&socket, client, dns.answer_from_memory(&question, Transport::Udp)).await;

@@ -122,7 +122,8 @@ impl Zone {
         let minimum = TTL_SECS;
         // The lower half: serial numbers wrap around (RFC 1982).
         let serial = (revision & i64::from(u32::MAX)) as u32;
-        let (mname, rname) = (self.below(&["ns"]), self.below(&["hostmaster"]));
+        let mname = self.below(&["ns"]);
+        let rname = self.below(&["hostmaster"]);
         let soa = SOA::new(mname, rname, serial, REFRESH_SECS, REFRESH_SECS, REFRESH_SECS, minimum);
         Record::from_rdata(self.apex.clone(), TTL_SECS, RData::SOA(soa))
     }

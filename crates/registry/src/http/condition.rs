@@ -20,7 +20,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let mut given = parts.headers.get_all(IF_MATCH).iter();
-        let (first, second) = (given.next(), given.next());
+        let first = given.next();
+        let second = given.next();
         if second.is_some() {
             return Err(Problem::field("If-Match", "is there twice; send one incarnation"));
         }

@@ -77,7 +77,8 @@ pub(super) fn routes() -> Router<Api> {
 
 /// A query as Consul understands it.
 fn read(Pairs(pairs): &Pairs) -> Result<(Filter, Poll), Problem> {
-    let (mut filter, mut poll) = (Filter::default(), Poll::default());
+    let mut filter = Filter::default();
+    let mut poll = Poll::default();
     for (name, value) in pairs {
         match name.as_str() {
             "filter" | "node-meta" | "peer" | "sg" if !value.is_empty() => {

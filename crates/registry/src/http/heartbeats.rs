@@ -34,7 +34,8 @@ pub(super) async fn plain(
     State(api): State<Api>,
     JsonBody(body): JsonBody<PlainHeartbeat>,
 ) -> Result<Json<PlainReply>, Problem> {
-    let (leaving, life) = (body.leaving, body.incarnation);
+    let leaving = body.leaving;
+    let life = body.incarnation;
     let (service, id, instance) = body.into_parts().map_err(error::field)?;
     let key = InstanceKey::new(service, id);
     if leaving {

@@ -73,7 +73,8 @@ impl LongPolls {
     /// Every poll is answered with the current state when `closing` is cancelled: shutdown does not wait for
     /// long polls. `admission` counts refusals.
     pub fn new(admission: Admission, closing: CancellationToken) -> Self {
-        let (permits, shares) = (Arc::new(Semaphore::new(WAITING_MAX)), Shares::default());
+        let permits = Arc::new(Semaphore::new(WAITING_MAX));
+        let shares = Shares::default();
         Self { permits, shares, admission, closing }
     }
 

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn small_pieces_are_joined_and_large_ones_pass_as_they_are() {
-        let (small, large) = (Bytes::from(vec![b'a'; 100]), Bytes::from(vec![b'b'; 50_000]));
+        let small = Bytes::from(vec![b'a'; 100]);
+        let large = Bytes::from(vec![b'b'; 50_000]);
         let pieces = [vec![small.clone(); 200], vec![large.clone()], vec![small; 3]].concat();
         let whole = pieces.concat();
         let chunks: Vec<Bytes> = Chunks::of(pieces).collect();

@@ -25,7 +25,8 @@ pub(super) struct TargetGroup {
 }
 
 pub(super) async fn targets(State(api): State<Api>, Pairs(pairs): Pairs) -> Result<Json<Vec<TargetGroup>>, Problem> {
-    let (mut filter, mut only) = (Filter::default(), None);
+    let mut filter = Filter::default();
+    let mut only = None;
     for (name, value) in &pairs {
         if name == "service" {
             only = Some(value.parse::<ServiceName>().map_err(error::field)?);

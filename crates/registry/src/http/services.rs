@@ -50,7 +50,8 @@ pub(super) async fn list(
     State(api): State<Api>,
     Pairs(pairs): Pairs,
 ) -> Result<(HeaderMap, Json<ServiceList>), Problem> {
-    let (mut poll, mut with_tombstones) = (Poll::default(), false);
+    let mut poll = Poll::default();
+    let mut with_tombstones = false;
     for (name, value) in &pairs {
         match (name.as_str(), value.as_str()) {
             ("include", "tombstones") => with_tombstones = true,
@@ -74,7 +75,9 @@ pub(super) async fn instances(
     ServicePath(service): ServicePath,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Problem> {
-    let (mut poll, mut filter, mut with_tombstones) = (Poll::default(), Filter::default(), false);
+    let mut poll = Poll::default();
+    let mut filter = Filter::default();
+    let mut with_tombstones = false;
     for (name, value) in &pairs {
         match (name.as_str(), value.as_str()) {
             ("include", "tombstones") => with_tombstones = true,

@@ -54,7 +54,8 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = parse(&key)?;
-    let (mut poll, mut history) = (Poll::default(), None);
+    let mut poll = Poll::default();
+    let mut history = None;
     for (name, value) in &pairs {
         match name.as_str() {
             "history" => history = Some(at(value)?),
@@ -105,7 +106,8 @@ pub(super) async fn delete(
     TextPath(key): TextPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (key, expected) = (parse(&key)?, expected(&headers)?);
+    let key = parse(&key)?;
+    let expected = expected(&headers)?;
     match api.settings.delete(key, expected).await? {
         Write::Done(gone_at) => Ok(Json(Deleted { existed: gone_at.is_some() }).into_response()),
         Write::Differs(found) => Err(differs(found)),

@@ -103,7 +103,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_wakes_the_subscribers_of_its_topic_and_no_others() {
         let notifier = ChangeNotifier::default();
-        let (mut mail_waiter, mut services_waiter) = (notifier.subscribe(mail()), notifier.subscribe(Topic::Services));
+        let mut mail_waiter = notifier.subscribe(mail());
+        let mut services_waiter = notifier.subscribe(Topic::Services);
         notifier.notify([mail()]);
         mail_waiter.changed().await;
         assert!(timeout(Duration::from_secs(60), services_waiter.changed()).await.is_err());
@@ -116,7 +117,8 @@ mod tests {
     #[tokio::test]
     async fn the_channel_is_removed_with_its_last_subscription() {
         let notifier = ChangeNotifier::default();
-        let (one, other) = (notifier.subscribe(mail()), notifier.subscribe(mail()));
+        let one = notifier.subscribe(mail());
+        let other = notifier.subscribe(mail());
         assert_eq!(notifier.waiting(), 2);
         drop(one);
         assert_eq!(notifier.lock().len(), 1);

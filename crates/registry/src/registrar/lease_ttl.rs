@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_lease_that_etcd_made_longer_is_as_wanted_from_then_on() {
-        let (lease_ttl, five) = (LeaseTtl::default(), Ttl::default());
+        let lease_ttl = LeaseTtl::default();
+        let five = Ttl::default();
         assert_eq!(lease_ttl.wanted_secs(five), 5);
         lease_ttl.granted(five, 5);
         assert_eq!(lease_ttl.wanted_secs(five), 5);
@@ -58,7 +59,8 @@ mod tests {
 
     #[test]
     fn a_longer_ttl_says_nothing_about_the_floor() {
-        let (lease_ttl, twenty) = (LeaseTtl::default(), Ttl::from_millis(20_000).unwrap());
+        let lease_ttl = LeaseTtl::default();
+        let twenty = Ttl::from_millis(20_000).unwrap();
         lease_ttl.granted(Ttl::default(), 8);
         lease_ttl.granted(twenty, 20);
         assert_eq!((lease_ttl.wanted_secs(twenty), lease_ttl.wanted_secs(Ttl::default())), (20, 8));
@@ -66,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_floor_that_no_longer_holds_is_forgotten() {
-        let (lease_ttl, five) = (LeaseTtl::default(), Ttl::default());
+        let lease_ttl = LeaseTtl::default();
+        let five = Ttl::default();
         lease_ttl.granted(five, 8);
         lease_ttl.granted(five, 5);
         assert_eq!(lease_ttl.wanted_secs(five), 5);

@@ -53,7 +53,8 @@ impl Registrar {
             let reserved = this.admission.reserve_override(&key, order.to_string().len() + DIALECTS_BYTES)?;
             let revision = this.etcd.put_override(&key, order.clone()).await.map_err(failed("write the override"))?;
             reserved.done();
-            let (author, reason) = (order.author.as_deref(), order.reason.as_deref());
+            let author = order.author.as_deref();
+            let reason = order.reason.as_deref();
             tracing::info!(parent: None, %key, %status, author, reason, outlives, %revision, "override set by an operator");
             if let Some(lease) = held.lease {
                 this.dialects.align(&key, lease).await;

@@ -54,7 +54,8 @@ impl Remarks {
 
 /// Whether nothing but the reason differs, or `passing` and `degraded`.
 fn differs_by_a_remark(registered: &Instance, said: &Instance) -> bool {
-    let (before, after) = (registered.status, said.status);
+    let before = registered.status;
+    let after = said.status;
     let is_remark = before == after || (before.is_in_rotation() && after.is_in_rotation());
     is_remark && Instance { status: before, reason: registered.reason.clone(), ..said.clone() } == *registered
 }
@@ -69,7 +70,8 @@ mod tests {
 
     #[test]
     fn a_reason_that_counts_is_written_a_bounded_number_of_times_a_minute() {
-        let (remarks, start) = (Remarks::default(), Instant::now());
+        let remarks = Remarks::default();
+        let start = Instant::now();
         let key = "service/mail/a".parse().unwrap();
         let mut registered = instance("a:1");
         let mut written = 0;
@@ -87,7 +89,8 @@ mod tests {
 
     #[test]
     fn what_is_more_than_a_remark_is_always_written() {
-        let (remarks, now) = (Remarks::default(), Instant::now());
+        let remarks = Remarks::default();
+        let now = Instant::now();
         let key = "service/mail/a".parse().unwrap();
         let degraded = instance("http://a:1?degraded=x");
         for _ in 0..100 {

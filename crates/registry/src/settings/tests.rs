@@ -19,7 +19,8 @@ fn listed() -> State {
 #[test]
 fn what_the_other_settings_take_is_known_by_service_and_in_all() {
     let state = listed();
-    let (mail, free) = ("config/mail{}".len() as u64, "config/a/bx".len() as u64);
+    let mail = "config/mail{}".len() as u64;
+    let free = "config/a/bx".len() as u64;
     assert_eq!(state.bytes_beside(&key("mail/x")), (mail, mail + free));
     assert_eq!(state.bytes_beside(&key("mail")), (0, free), "what is replaced does not count");
 }

@@ -52,9 +52,12 @@ async fn every_path_asks_for_its_scope() {
     let ops = token("ops", &["*:*"]);
     let file = TokensFile::with(&[&mail, &reader, &ops]);
     let registry = Registry::start_with(&etcd, |config| config.admission.tokens_file = Some(file.path.clone())).await;
-    let (instance, other) = (instance_path("mail/a"), instance_path("web/a"));
-    let (list, drain) = ("/v1/services/mail/instances", format!("{instance}/override"));
-    let (full, draining) = (json!({"address": "10.0.0.5:7070"}), json!({"status": "draining"}));
+    let instance = instance_path("mail/a");
+    let other = instance_path("web/a");
+    let list = "/v1/services/mail/instances";
+    let drain = format!("{instance}/override");
+    let full = json!({"address": "10.0.0.5:7070"});
+    let draining = json!({"status": "draining"});
     let plain = |name: &str| json!({"name": name, "host": "10.0.0.5", "port": 7070});
     for (who, method, path, body, status) in [
         (None, "PUT", instance.as_str(), full.clone(), 401),
@@ -121,7 +124,8 @@ async fn a_recorded_heartbeat_counts_once_at_each_replica_and_keeps_nobody_for_l
     let signer = NewToken::random("signer", &["mail:register".parse().unwrap()], true).unwrap();
     let file = TokensFile::with(&[&signer]);
     let start = || Registry::start_with(&etcd, |config| config.admission.tokens_file = Some(file.path.clone()));
-    let (first, second) = (start().await, start().await);
+    let first = start().await;
+    let second = start().await;
     let key = SigningKey::parse(&signer.secret.clone().into()).unwrap();
     let path = instance_path("mail/a");
     let body = json!({"address": "10.0.0.5:7070", "ttl_ms": 2000}).to_string();

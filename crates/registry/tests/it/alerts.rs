@@ -31,8 +31,10 @@ struct Inbox {
 
 impl Inbox {
     async fn open(refusals: usize) -> Self {
-        let (taken, left) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(refusals)));
-        let (into, proofs) = (Arc::clone(&taken), Arc::<Mutex<Vec<String>>>::default());
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let left = Arc::new(Mutex::new(refusals));
+        let into = Arc::clone(&taken);
+        let proofs = Arc::<Mutex<Vec<String>>>::default();
         let shown = Arc::clone(&proofs);
         let take = async move |headers: HeaderMap, Json(body): Json<Value>| {
             let proof = headers.get("authorization").map(|proof| proof.to_str().unwrap().to_owned());
@@ -205,7 +207,8 @@ async fn that_etcd_cannot_be_read_is_told_once_by_the_replica_that_sent_last_and
 #[tokio::test]
 async fn an_email_goes_through_an_instance_of_mail_that_the_registry_finds_in_its_own_list() {
     let etcd = EtcdCluster::start(1).await;
-    let (broken, mail) = (Inbox::open(usize::MAX).await, Inbox::open(0).await);
+    let broken = Inbox::open(usize::MAX).await;
+    let mail = Inbox::open(0).await;
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "muster_1\n").unwrap();

@@ -15,7 +15,8 @@ const PATH: &str = "/v1/services/mail/instances/127.0.0.1:7070";
 #[tokio::test]
 async fn a_service_registers_reports_obeys_a_drain_survives_a_registry_and_leaves() {
     let etcd = EtcdCluster::start(1).await;
-    let (first, second) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let first = Registry::start(&etcd).await;
+    let second = Registry::start(&etcd).await;
     let registries = [&first, &second].map(|registry| registry.url.parse().unwrap()).to_vec();
     let mut options = HeartbeatOptions::for_registries(registries);
     // Heartbeats every 3.2 s: short enough for this test, and a pause of the machine ends no lease.

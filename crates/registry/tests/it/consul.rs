@@ -30,7 +30,8 @@ async fn py_consul_registers_heartbeats_looks_waits_and_leaves() {
 #[tokio::test]
 async fn consul_sd_configs_find_instances_as_in_a_consul() {
     let etcd = EtcdCluster::start(1).await;
-    let (registry, scraped) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let registry = Registry::start(&etcd).await;
+    let scraped = Registry::start(&etcd).await;
     let address = registry.url.strip_prefix("http://").unwrap();
     let instance = scraped.url.strip_prefix("http://").unwrap();
     let body = json!({ "address": instance, "ttl_ms": 600_000, "tags": ["blue"] }).to_string();

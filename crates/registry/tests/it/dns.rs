@@ -308,7 +308,9 @@ async fn a_client_that_asks_too_often_over_udp_is_sent_to_tcp_and_gets_nothing_l
     named.register("mail/a", r#"{"address":"10.0.0.5:7070"}"#).await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let question = question("mail.service.muster.", RecordType::A);
-    let (mut full, mut truncated, mut bytes) = (0, 0, [0; 4096]);
+    let mut full = 0;
+    let mut truncated = 0;
+    let mut bytes = [0; 4096];
     let started = std::time::Instant::now();
     for _ in 0..200 {
         socket.send_to(&question, named.dns).await.unwrap();

@@ -33,7 +33,8 @@ struct Seen {
 async fn no_success_is_false_while_members_die_freeze_and_come_back() {
     let mut etcd = EtcdCluster::start(3).await;
     let replicas = Arc::new([Registry::start(&etcd).await, Registry::start(&etcd).await]);
-    let (seen, over) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+    let seen = Arc::new(Seen::default());
+    let over = Arc::new(AtomicBool::new(false));
     let mut instances = JoinSet::new();
     for instance in 0..INSTANCES {
         let witness = Etcd::new(&EtcdOptions::at(etcd.endpoints())).unwrap();

@@ -28,7 +28,8 @@ async fn small_etcd() -> EtcdCluster {
 async fn readyz(registry: &Registry) -> (u16, String, String) {
     let answer = registry.get("/readyz").await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (status, writes) = (text(&answer.body["status"]), text(&answer.body["checks"]["etcd_writes"]));
+    let status = text(&answer.body["status"]);
+    let writes = text(&answer.body["checks"]["etcd_writes"]);
     (answer.status.as_u16(), status, writes)
 }
 

@@ -32,7 +32,8 @@ async fn wait_for_count(registry: &Registry, service: &str, count: usize) {
 #[tokio::test]
 async fn kratos_and_go_zero_instances_are_listed_and_gone_with_their_leases() {
     let etcd = EtcdCluster::start(1).await;
-    let (kratos, zero) = (grant(&etcd), grant(&etcd));
+    let kratos = grant(&etcd);
+    let zero = grant(&etcd);
     put(&etcd, &kratos, "/microservices/mail/k1", KRATOS);
     put(&etcd, &zero, "user.rpc/7587869434525013772", "10.0.0.6:8081");
     let registry = Registry::start_with(&etcd, both).await;

@@ -64,7 +64,8 @@ fn read(mut stream: TcpStream) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_that_waited_in_a_frozen_registry_registers_nothing() {
     let etcd = EtcdCluster::start(1).await;
-    let (mut frozen, registry) = (Frozen::start(&etcd).await, Registry::start(&etcd).await);
+    let mut frozen = Frozen::start(&etcd).await;
+    let registry = Registry::start(&etcd).await;
     let path = instance_path("mail/a");
     let new = json!({ "address": "10.0.0.5:7070", "incarnation": "new" }).to_string();
     let reply = registry.beat("mail/a", &new).await;

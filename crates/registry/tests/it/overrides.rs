@@ -94,7 +94,8 @@ async fn an_override_is_only_for_the_incarnation_that_the_operator_has_seen() {
     let registry = Registry::start(&etcd).await;
     let first = registry.beat("mail/a", LIFE).await["incarnation"].as_str().unwrap().to_owned();
     let second = registry.beat("mail/a", LIFE).await["incarnation"].as_str().unwrap().to_owned();
-    let (was, is) = (format!("\"{first}\""), format!("\"{second}\""));
+    let was = format!("\"{first}\"");
+    let is = format!("\"{second}\"");
     let put = async |tag: &str| registry.ask_with(Method::PUT, &path("mail/a"), Some(("If-Match", tag)), DRAIN).await;
     let end = async |tag: &str| registry.ask_with(Method::DELETE, &path("mail/a"), Some(("If-Match", tag)), "").await;
     let answer = put(&was).await;

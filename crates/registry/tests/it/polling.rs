@@ -40,7 +40,8 @@ async fn a_poll_answers_when_its_service_changes_and_a_change_elsewhere_wakes_no
     let seen = first.body["index"].as_i64().unwrap();
     assert_eq!(first.headers["x-muster-index"], seen.to_string());
 
-    let (poller, path) = (Arc::clone(&registry), format!("{LIST}?index={seen}&wait=20s"));
+    let poller = Arc::clone(&registry);
+    let path = format!("{LIST}?index={seen}&wait=20s");
     let poll = tokio::spawn(async move { poller.get(&path).await.accepted() });
     wait_for_waiting(&registry, 1.0).await;
     for n in 0..5 {
@@ -79,7 +80,8 @@ async fn an_index_from_the_future_or_of_an_etcd_that_was_wiped_is_answered_at_on
     assert_eq!(answer["instances"].as_array().unwrap().len(), 10);
     let seen = answer["index"].as_i64().unwrap();
 
-    let (poller, path) = (Arc::clone(&registry), format!("{LIST}?index={seen}&wait=20s"));
+    let poller = Arc::clone(&registry);
+    let path = format!("{LIST}?index={seen}&wait=20s");
     let poll = tokio::spawn(async move { poller.get(&path).await });
     wait_for_waiting(&registry, 1.0).await;
     etcd.wipe().await;
@@ -183,7 +185,8 @@ async fn a_thousand_who_wait_for_one_service_cost_etcd_one_watch_and_are_all_wok
     let seen = index(&registry).await;
     let mut polls = JoinSet::new();
     for _ in 0..WAITERS {
-        let (registry, path) = (Arc::clone(&registry), format!("{LIST}?index={seen}&wait=60s"));
+        let registry = Arc::clone(&registry);
+        let path = format!("{LIST}?index={seen}&wait=60s");
         polls.spawn(async move { registry.ask_within(LONG * 2, Method::GET, &path, None, "").await });
     }
     wait_for_waiting(&registry, 1000.0).await;

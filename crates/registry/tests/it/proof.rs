@@ -62,7 +62,8 @@ fn assert_unproven(answer: &Answer, hint: &str) {
 async fn a_service_with_the_heartbeat_crate_proves_its_address_and_is_asked_once() {
     let etcd = EtcdCluster::start(1).await;
     let registry = asking(&etcd).await;
-    let (proof, asked) = (AddressProof::default(), Arc::new(AtomicUsize::new(0)));
+    let proof = AddressProof::default();
+    let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let routes = proof.routes().layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
         count.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +130,8 @@ async fn what_accepts_and_never_answers_costs_bounded_time_and_a_bounded_number_
     let registry = asking(&etcd).await;
     let under_way = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
-    let (now, highest) = (Arc::clone(&under_way), Arc::clone(&most));
+    let now = Arc::clone(&under_way);
+    let highest = Arc::clone(&most);
     let silent = serve(Router::new().fallback(move || {
         highest.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         std::future::pending::<()>()
@@ -143,7 +145,8 @@ async fn what_accepts_and_never_answers_costs_bounded_time_and_a_bounded_number_
     .await;
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let of = |code: &str| answers.iter().filter(|answer| answer.code() == code).count();
-    let (unproven, busy) = (of("address_not_proven"), of("too_many_proofs"));
+    let unproven = of("address_not_proven");
+    let busy = of("too_many_proofs");
     assert_eq!(unproven + busy, AT_ONCE);
     assert!(busy > 0 && unproven > 0, "{unproven} were asked, {busy} not");
     assert!(most.load(Ordering::Relaxed) <= 2 * registry::admission::proof::AT_ONCE_MAX, "{most:?} calls");

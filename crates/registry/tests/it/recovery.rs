@@ -15,7 +15,8 @@ const LONG: &str = r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#;
 #[tokio::test]
 async fn a_key_that_was_deleted_comes_back_with_the_next_heartbeat_at_a_registry_that_had_not_heard_it() {
     let etcd = EtcdCluster::start(1).await;
-    let (heard, other) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let heard = Registry::start(&etcd).await;
+    let other = Registry::start(&etcd).await;
     heard.beat("mail/a", ADDRESS).await;
     other.wait_for_instance("mail", "a", true).await;
     heard.stop().await;

@@ -59,7 +59,8 @@ async fn replicas_that_change_the_same_instance_at_once_keep_its_lease() {
 #[tokio::test]
 async fn an_instance_is_changed_and_deregistered_at_any_replica() {
     let etcd = EtcdCluster::start(1).await;
-    let (first, second) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let first = Registry::start(&etcd).await;
+    let second = Registry::start(&etcd).await;
     for round in 0..5 {
         first.beat("mail/a", ADDRESS).await;
         second.beat("mail/a", r#"{"address":"10.0.0.5:7070","status":"draining"}"#).await;
@@ -74,7 +75,8 @@ async fn an_instance_is_changed_and_deregistered_at_any_replica() {
 #[tokio::test]
 async fn nothing_is_deregistered_when_a_registry_ends_and_another_goes_on() {
     let etcd = EtcdCluster::start(1).await;
-    let (first, second) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let first = Registry::start(&etcd).await;
+    let second = Registry::start(&etcd).await;
     for instance in ["a", "b"] {
         first.beat(&format!("mail/{instance}"), LONG).await;
     }

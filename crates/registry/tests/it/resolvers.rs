@@ -62,7 +62,8 @@ impl Clients {
     fn start(registry: Ipv4Addr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let programs = COMPILERS.iter().map(|compiler| compile(compiler, folder.path())).collect();
-        let (dnsmasq, unbound) = (address(1), address(2));
+        let dnsmasq = address(1);
+        let unbound = address(2);
         let forwarders =
             vec![start_dnsmasq(folder.path(), dnsmasq, registry), start_unbound(folder.path(), unbound, registry)];
         let servers = vec![("the registry", registry), ("dnsmasq", dnsmasq), ("unbound", unbound)];

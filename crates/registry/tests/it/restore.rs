@@ -42,7 +42,8 @@ async fn a_key_whose_lease_is_revoked_is_back_without_a_heartbeat() {
     let registry = Registry::start(&etcd).await;
     registry.beat("mail/a", LONG).await;
     registry.wait_for_instance("mail", "a", true).await;
-    let (before, granted) = (value(&etcd, "service/mail/a"), leases(&etcd));
+    let before = value(&etcd, "service/mail/a");
+    let granted = leases(&etcd);
     revoke_all(&etcd);
     wait_until("the key is back", SOON, async || value(&etcd, "service/mail/a").is_some()).await;
     assert_eq!(value(&etcd, "service/mail/a"), before);
@@ -90,7 +91,8 @@ async fn a_life_whose_key_was_put_back_goes_on_and_an_operators_word_for_it_too(
 #[tokio::test]
 async fn an_instance_that_is_deregistered_anywhere_is_not_put_back_by_a_registry_that_heard_it() {
     let etcd = EtcdCluster::start(1).await;
-    let (heard, other) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let heard = Registry::start(&etcd).await;
+    let other = Registry::start(&etcd).await;
     for round in 0..10 {
         heard.beat("mail/a", LONG).await;
         // Every other time at once, before the other one's mirror may know that it is there.
@@ -148,7 +150,8 @@ async fn an_instance_is_not_put_back_because_of_a_successor_that_was_refused() {
 async fn an_instance_that_lives_by_another_registrys_lease_now_is_not_put_back_when_that_ends() {
     const SHORT: &str = r#"{"address":"10.0.0.5:7070","ttl_ms":2000}"#;
     let etcd = EtcdCluster::start(1).await;
-    let (heard, other) = (Registry::start(&etcd).await, Registry::start(&etcd).await);
+    let heard = Registry::start(&etcd).await;
+    let other = Registry::start(&etcd).await;
     for does_leave in [true, false] {
         heard.beat("mail/a", LONG).await;
         other.wait_for_instance("mail", "a", true).await;

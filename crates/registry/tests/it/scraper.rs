@@ -45,7 +45,8 @@ impl Scraper {
     }
 
     fn start(discovery: &str, command: impl FnOnce(&Path, u16) -> Command) -> Self {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_ports(1)[0]);
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_ports(1)[0];
         let global = "global: { scrape_interval: 1s, scrape_timeout: 1s }";
         let config = format!("{global}\nscrape_configs:\n- job_name: all\n{discovery}\n");
         std::fs::write(dir.path().join("scrape.yml"), config).unwrap();

@@ -145,7 +145,8 @@ async fn a_poll_for_a_setting_is_woken_by_its_change_its_deletion_and_its_creati
     let registry = Arc::new(Registry::start(&etcd).await);
     let mut index = registry.get(FREE).await.headers["x-muster-index"].to_str().unwrap().to_owned();
     for step in ["created", "changed", "deleted"] {
-        let (poller, path) = (Arc::clone(&registry), format!("{FREE}?index={index}&wait=20s"));
+        let poller = Arc::clone(&registry);
+        let path = format!("{FREE}?index={index}&wait=20s");
         let poll = tokio::spawn(async move { poller.get(&path).await });
         wait_until("it waits", SOON, async || metric(&registry, "registry_waiting").await == 1.0).await;
         registry.ask(Method::PUT, "/v1/config/another/one", step).await.accepted();

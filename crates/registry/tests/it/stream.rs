@@ -37,7 +37,8 @@ impl EventStream {
     pub(crate) async fn any(&mut self) -> StreamEvent {
         loop {
             while let Some((block, rest)) = self.unread.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
+                let block = block.to_owned();
+                let rest = rest.to_owned();
                 self.unread = rest;
                 if let Some(event) = parse(&block) {
                     return event;

@@ -141,7 +141,8 @@ impl Registry {
 
     async fn answer(&self, limit: Duration, request: reqwest::RequestBuilder) -> Answer {
         let response = tokio::time::timeout(limit, request.send()).await.expect("no request hangs").unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
+        let status = response.status();
+        let headers = response.headers().clone();
         let bytes = response.bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
         Answer { status, headers, body }

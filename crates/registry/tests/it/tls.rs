@@ -59,7 +59,8 @@ fn announce(urls: &[&str], ca: &Path) -> Heartbeat {
 #[tokio::test]
 async fn an_instance_registers_over_tls_and_is_not_lost_when_certificates_are_renewed() {
     let etcd = EtcdCluster::start(1).await;
-    let (authority, folder) = (authority(), tempfile::tempdir().unwrap());
+    let authority = authority();
+    let folder = tempfile::tempdir().unwrap();
     let first = issue(&authority, folder.path());
     let [(a, end_a), (b, end_b)] = [start(&etcd, folder.path()).await, start(&etcd, folder.path()).await];
     let heartbeat = announce(&[&a, &b], &folder.path().join("ca.pem"));
@@ -90,7 +91,8 @@ async fn an_instance_registers_over_tls_and_is_not_lost_when_certificates_are_re
 #[tokio::test]
 async fn a_registry_that_shows_a_certificate_of_a_stranger_gets_no_heartbeat() {
     let etcd = EtcdCluster::start(1).await;
-    let (folder, strange) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let strange = tempfile::tempdir().unwrap();
     issue(&authority(), folder.path());
     issue(&authority(), strange.path());
     let (url, _end) = start(&etcd, folder.path()).await;

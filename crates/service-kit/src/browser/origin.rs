@@ -40,7 +40,8 @@ impl<'a> Authority<'a> {
     /// Whether a page of this origin that asks for its own host sends `host`.
     pub(super) fn is(&self, host: &str) -> bool {
         let other = Authority::of(host);
-        let (own, asked) = (self.port.or(self.default_port), other.port.or(self.default_port));
+        let own = self.port.or(self.default_port);
+        let asked = other.port.or(self.default_port);
         self.host.eq_ignore_ascii_case(other.host) && own == asked
     }
 }

@@ -70,7 +70,8 @@ impl Server {
     /// Asks for the addresses of both families at once. IPv4 addresses do not wait for an answer about IPv6 that some
     /// name servers never give; those of IPv6 wait for IPv4, because this host may not have IPv6.
     pub(super) async fn ask(&self, host: &str) -> Result<Found, LookupError> {
-        let (four, six) = (pin!(self.ask_for(RecordType::A, host)), pin!(self.ask_for(RecordType::AAAA, host)));
+        let four = pin!(self.ask_for(RecordType::A, host));
+        let six = pin!(self.ask_for(RecordType::AAAA, host));
         let (four, six) = match select(four, six).await {
             Either::Left((four, six)) => {
                 let patience = if four.is_ok() { RESOLUTION_DELAY } else { ASKED_MAX };

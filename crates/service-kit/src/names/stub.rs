@@ -92,7 +92,8 @@ impl Files {
     fn read(before: Option<&Self>, configured: &[SocketAddr], read_at: Instant) -> Self {
         // One that cannot be read says nothing, which is what an empty one says.
         let read = |path| std::fs::read(path).unwrap_or_default();
-        let (resolv_conf, hosts_text) = (read("/etc/resolv.conf"), read("/etc/hosts"));
+        let resolv_conf = read("/etc/resolv.conf");
+        let hosts_text = read("/etc/hosts");
         let hosts = match before {
             Some(before) if before.hosts_text == hosts_text => Arc::clone(&before.hosts),
             _ => {

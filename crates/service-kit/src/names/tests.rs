@@ -15,7 +15,8 @@ async fn resolved(names: &Names, host: &str) -> Result<Vec<String>, String> {
 
 #[tokio::test]
 async fn a_dead_first_name_server_delays_an_answer_by_less_than_a_look_up() {
-    let (dead, well) = (NameServer::start().await, NameServer::start().await);
+    let dead = NameServer::start().await;
+    let well = NameServer::start().await;
     dead.set_manner(Manner::Silent);
     well.set("mail.test", &["10.0.0.1", "fd00::1"], 60);
     let names = Names::new(vec![dead.address(), well.address()]);
@@ -25,7 +26,8 @@ async fn a_dead_first_name_server_delays_an_answer_by_less_than_a_look_up() {
 
 #[tokio::test]
 async fn the_first_name_server_that_answers_is_believed_before_the_next() {
-    let (first, second) = (NameServer::start().await, NameServer::start().await);
+    let first = NameServer::start().await;
+    let second = NameServer::start().await;
     first.set("mail.test", &["10.0.0.1"], 60);
     let names = Names::new(vec![first.address(), second.address()]);
     assert_eq!(resolved(&names, "mail.test").await.unwrap(), ["10.0.0.1"]);
@@ -37,7 +39,8 @@ async fn the_first_name_server_that_answers_is_believed_before_the_next() {
 
 #[tokio::test]
 async fn a_slow_name_server_is_still_the_one_to_say_that_there_is_a_name() {
-    let (slow, ignorant) = (NameServer::start().await, NameServer::start().await);
+    let slow = NameServer::start().await;
+    let ignorant = NameServer::start().await;
     slow.set_manner(Manner::Slow(NEXT_AFTER_AND_MORE));
     slow.set("mail.test", &["10.0.0.1"], 60);
     let names = Names::new(vec![slow.address(), ignorant.address()]);
@@ -93,7 +96,8 @@ async fn a_name_that_nobody_follows_is_looked_up_no_more() {
 async fn localhost_is_known_without_a_name_server() {
     let silent = NameServer::start().await;
     silent.set_manner(Manner::Silent);
-    let (names, begun) = (Names::new(vec![silent.address()]), Instant::now());
+    let names = Names::new(vec![silent.address()]);
+    let begun = Instant::now();
     for host in ["localhost", "mail.localhost"] {
         assert!(resolved(&names, host).await.unwrap().contains(&"127.0.0.1".to_owned()), "{host}");
         assert_eq!(silent.questions(host), 0, "after {:?}", begun.elapsed());

@@ -130,7 +130,8 @@ impl Service<Request<Incoming>> for Routed {
         if let Some(local) = self.local {
             request.extensions_mut().insert(LocalAddr(local));
         }
-        let (router, exchange) = (self.router.clone(), self.exchange.clone());
+        let router = self.router.clone();
+        let exchange = self.exchange.clone();
         Box::pin(async move {
             let mut response = router.oneshot(request).await?.map(|body| exchange.answered(body));
             if exchange.is_last() {

@@ -24,7 +24,8 @@ const READ_MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let drain = async {
         stream.shutdown().await?;
-        let (mut scratch, mut rest) = (vec![0; 16 * 1024], READ_MAX_BYTES);
+        let mut scratch = vec![0; 16 * 1024];
+        let mut rest = READ_MAX_BYTES;
         while rest > 0 {
             match timeout(SILENCE_MAX, stream.read(&mut scratch)).await {
                 Ok(Ok(count @ 1..)) => rest = rest.saturating_sub(count as u64),

@@ -46,7 +46,10 @@ impl Signed {
     /// Reads what follows the scheme; each part once, no others.
     #[must_use]
     pub fn parse(parameters: &str) -> Option<Self> {
-        let (mut name, mut ts, mut nonce, mut signature) = (None, None, None, None);
+        let mut name = None;
+        let mut ts = None;
+        let mut nonce = None;
+        let mut signature = None;
         for part in parameters.split(',') {
             let (key, value) = part.trim().split_once('=')?;
             let place = match key {

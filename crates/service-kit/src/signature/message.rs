@@ -201,7 +201,8 @@ impl<'a> Target<'a> {
 
 /// The signature base (RFC 9421, section 2.5).
 fn base(target: &Target<'_>, covered: &InnerList) -> Result<String, Why> {
-    let (mut base, mut seen) = (String::new(), std::collections::HashSet::new());
+    let mut base = String::new();
+    let mut seen = std::collections::HashSet::new();
     for item in &covered.items {
         let name = item.bare_item.as_string().ok_or("a component is not a string")?.as_str();
         if !item.params.is_empty() {

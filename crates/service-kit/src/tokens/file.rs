@@ -41,7 +41,8 @@ impl TokenFile {
     /// Reads the file; the error names the line, never what is on it.
     pub(crate) fn parse(content: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8 text".to_owned())?;
-        let (mut this, mut names) = (Self::default(), HashSet::new());
+        let mut this = Self::default();
+        let mut names = HashSet::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {

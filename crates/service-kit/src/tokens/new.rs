@@ -36,7 +36,8 @@ impl NewToken {
         let mut bits = [0; 32];
         SystemRandom::new().fill(&mut bits).map_err(|_| "the system gives no random numbers".to_owned())?;
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-        let (key, scopes) = (hex::encode(bits), scopes.join(","));
+        let key = hex::encode(bits);
+        let scopes = scopes.join(",");
         if is_signing {
             return Ok(Self { secret: format!("{name}:{key}"), line: format!("{name} hmac-sha256:{key} {scopes}") });
         }

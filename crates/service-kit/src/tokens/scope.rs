@@ -95,7 +95,8 @@ impl FromStr for Scope {
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (service, action) = (self.service.as_deref().unwrap_or("*"), self.action.map_or("*", Action::as_str));
+        let service = self.service.as_deref().unwrap_or("*");
+        let action = self.action.map_or("*", Action::as_str);
         write!(f, "{service}:{action}")
     }
 }

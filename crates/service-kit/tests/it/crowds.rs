@@ -61,7 +61,8 @@ impl Server {
     }
 
     fn metrics(&self) -> String {
-        let (mut registry, mut text) = (Registry::default(), String::new());
+        let mut registry = Registry::default();
+        let mut text = String::new();
         self.connections.register(&mut registry, "http");
         encode(&mut text, &registry).unwrap();
         text

@@ -38,7 +38,8 @@ async fn start(tls: Option<Tls>) -> (SocketAddr, CancellationToken, tokio::task:
         .route("/denied", post(async || StatusCode::UNAUTHORIZED))
         .route("/", get(async || "hello"));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
     let serving = tokio::spawn(serve_with(listener, router, ServeOptions::default(), tls, shutdown.clone()));
     (address, shutdown, serving)
 }

@@ -55,7 +55,8 @@ async fn start(options: ServeOptions, gate: &'static Gate) -> Server {
         );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (readiness, shutdown) = (Readiness::new(), CancellationToken::new());
+    let readiness = Readiness::new();
+    let shutdown = CancellationToken::new();
     let router =
         app::assemble(api, Guard::new(&BrowserOptions::default(), None), readiness.clone(), Registry::default());
     let task = tokio::spawn(serve(listener, router, options, shutdown.clone()));

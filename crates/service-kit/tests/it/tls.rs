@@ -150,10 +150,12 @@ async fn a_handshake_that_never_ends_does_not_hold_up_the_end() {
     Authority::new().issue(folder.path(), "server");
     let tls = options(folder.path(), None).load().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
     let router = Router::new().route("/", get(async || "hello"));
     let serve_options = ServeOptions::default();
-    let (drain_deadline, connections) = (serve_options.drain_deadline, serve_options.connections.clone());
+    let drain_deadline = serve_options.drain_deadline;
+    let connections = serve_options.connections.clone();
     let serving = tokio::spawn(serve_with(listener, router, serve_options, tls, shutdown.clone()));
     let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
     wait_until("its place", SOON, async || connections.total() == 1).await;

@@ -76,7 +76,8 @@ async fn without_a_file_everybody_may_do_everything() {
 async fn a_token_opens_what_its_scope_names_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
-    let (mail, web) = (token("mail-ci", "mail:register", false), token("web-ci", "web:register", false));
+    let mail = token("mail-ci", "mail:register", false);
+    let web = token("web-ci", "web:register", false);
     std::fs::write(&file, format!("{}\n{}\n", mail.line, web.line)).unwrap();
     let url = start(Some(&file)).await;
     let answer = send(&url, Some(&format!("Bearer {}", mail.secret)), "x").await;
@@ -114,7 +115,8 @@ fn signed(secret: &str, fields: &[(&'static str, &'static str)], body: &str) -> 
 fn signed_of_old(secret: &str, fields: &[(&'static str, &'static str)], body: &str) -> Request<String> {
     let (name, key) = secret.split_once(':').unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let (nonce, now) = (format!("{:032x}", now.as_nanos()), now.as_secs());
+    let nonce = format!("{:032x}", now.as_nanos());
+    let now = now.as_secs();
     let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, body.as_bytes()));
     let text = format!("MUSTER1\n{name}\n{now}\n{nonce}\nPUT\n/mail\n{digest}");
     let key = hmac::Key::new(hmac::HMAC_SHA256, &hex::decode(key).unwrap());
@@ -137,7 +139,8 @@ async fn send_signed(url: &str, request: &Request<String>) -> Answer {
 async fn a_signed_request_counts_once_and_only_as_it_was_signed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
-    let (signer, stranger) = (token("shop", "mail:register", true), token("shop", "mail:register", true));
+    let signer = token("shop", "mail:register", true);
+    let stranger = token("shop", "mail:register", true);
     std::fs::write(&file, &signer.line).unwrap();
     let url = start(Some(&file)).await;
     let request = signed(&signer.secret, &[], "hello");
@@ -200,7 +203,8 @@ async fn the_older_form_counts_without_conditions_only() {
 async fn a_new_file_counts_without_a_restart_and_a_broken_one_keeps_the_old() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
-    let (old, new) = (token("old", "mail:register", false), token("new", "mail:register", false));
+    let old = token("old", "mail:register", false);
+    let new = token("new", "mail:register", false);
     std::fs::write(&file, &old.line).unwrap();
     let url = start(Some(&file)).await;
     let status = async |token: &NewToken| send(&url, Some(&format!("Bearer {}", token.secret)), "").await.status;

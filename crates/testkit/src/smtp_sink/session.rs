@@ -248,7 +248,8 @@ impl Session {
         let sender = self.sender.take().unwrap_or_default();
         let recipients = std::mem::take(&mut self.recipients);
         if behaviour.as_ref().is_none_or(Behaviour::does_the_step) {
-            let (encrypted, login) = (self.encrypted, self.login.clone());
+            let encrypted = self.encrypted;
+            let login = self.login.clone();
             self.shared.log().messages.push(Received { sender, recipients, data, encrypted, login });
         }
         self.perform(behaviour, "250 2.0.0 taken").await
@@ -355,7 +356,9 @@ fn address_in(line: &str) -> String {
 /// Standard base64 with padding; anything else ends the text early, and then no password is right.
 fn base64_decode(text: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
+    let mut bits = 0_u32;
+    let mut count = 0;
+    let mut bytes = Vec::new();
     for byte in text.bytes() {
         let Some(value) = ALPHABET.iter().position(|known| *known == byte) else { break };
         bits = (bits << 6) | u32::try_from(value).expect("64 values");

@@ -117,7 +117,8 @@ impl Conversation {
     /// What arrived is not a request, or ended in the middle of one.
     pub async fn read_request(&mut self) -> Result<Option<Received>, Malformed> {
         let Some(mut received) = self.read_head().await? else { return Ok(None) };
-        let (lengths, codings) = (received.all("content-length"), received.all("transfer-encoding"));
+        let lengths = received.all("content-length");
+        let codings = received.all("transfer-encoding");
         received.body = match (&lengths[..], &codings[..]) {
             ([], []) => Vec::new(),
             ([length], []) => {
@@ -154,7 +155,8 @@ impl Conversation {
         let [method, target, "HTTP/1.1"] = line.split(' ').collect::<Vec<_>>()[..] else {
             return Err(Malformed(format!("no request line: {line:?}")));
         };
-        let (method, target) = (method.to_owned(), target.to_owned());
+        let method = method.to_owned();
+        let target = target.to_owned();
         Ok(Some(Received { head, method, target, body: Vec::new(), connection: self.number }))
     }
 

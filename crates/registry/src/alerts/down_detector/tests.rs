@@ -42,7 +42,8 @@ fn pass_reading(
 
 #[test]
 fn the_loss_of_the_last_instance_and_the_recovery_are_told_once_each() {
-    let (mut list, mut now) = (down_detector(&[]), Instant::now());
+    let mut list = down_detector(&[]);
+    let mut now = Instant::now();
     assert!(pass(&mut list, &mut now, 60, &[("mail", 1)]).is_empty());
     assert_eq!(pass(&mut list, &mut now, 60, &[]), ["mail is down"]);
     assert_eq!(pass(&mut list, &mut now, 60, &[("mail", 1)]), ["mail is back"]);
@@ -50,7 +51,8 @@ fn the_loss_of_the_last_instance_and_the_recovery_are_told_once_each() {
 
 #[test]
 fn the_second_half_of_an_outage_is_told_and_so_is_each_half_of_the_return() {
-    let (mut list, mut now) = (down_detector(&[("mail", 2)]), Instant::now());
+    let mut list = down_detector(&[("mail", 2)]);
+    let mut now = Instant::now();
     assert!(pass(&mut list, &mut now, 60, &[("mail", 2)]).is_empty());
     assert_eq!(pass(&mut list, &mut now, 60, &[("mail", 1)]), ["mail has 1 of 2 instances"]);
     assert_eq!(pass(&mut list, &mut now, 60, &[]), ["mail is down"], "although the first alert is still open");
@@ -60,7 +62,8 @@ fn the_second_half_of_an_outage_is_told_and_so_is_each_half_of_the_return() {
 
 #[test]
 fn a_service_that_flaps_between_few_and_none_has_too_few() {
-    let (mut list, mut now) = (down_detector(&[("mail", 2)]), Instant::now());
+    let mut list = down_detector(&[("mail", 2)]);
+    let mut now = Instant::now();
     assert!(pass(&mut list, &mut now, 5, &[("mail", 2)]).is_empty());
     let mut told = Vec::new();
     for _ in 0..10 {
@@ -73,7 +76,8 @@ fn a_service_that_flaps_between_few_and_none_has_too_few() {
 
 #[test]
 fn a_degraded_instance_is_told_and_a_loss_counts_for_more() {
-    let (mut list, mut now) = (down_detector(&[]), Instant::now());
+    let mut list = down_detector(&[]);
+    let mut now = Instant::now();
     let degraded: BTreeMap<_, _> =
         [("mail".parse().unwrap(), Reading { in_rotation: 2, degraded: 1 })].into_iter().collect();
     assert_eq!(pass_reading(&mut list, &mut now, 60, &degraded), ["mail is degraded"]);
@@ -84,7 +88,8 @@ fn a_degraded_instance_is_told_and_a_loss_counts_for_more() {
 
 #[test]
 fn a_restart_is_no_news_and_flapping_is_told_once() {
-    let (mut list, mut now) = (down_detector(&[]), Instant::now());
+    let mut list = down_detector(&[]);
+    let mut now = Instant::now();
     let up: &[(&str, usize)] = &[("mail", 1)];
     assert!(pass(&mut list, &mut now, 5, up).is_empty());
     assert!(pass(&mut list, &mut now, 9, &[]).is_empty());
@@ -98,14 +103,16 @@ fn a_restart_is_no_news_and_flapping_is_told_once() {
 
 #[test]
 fn fewer_than_the_minimum_is_told_and_a_service_that_never_came_is_too() {
-    let (mut list, mut now) = (down_detector(&[("mail", 2), ("shop", 1)]), Instant::now());
+    let mut list = down_detector(&[("mail", 2), ("shop", 1)]);
+    let mut now = Instant::now();
     let told = pass(&mut list, &mut now, 60, &[("mail", 1), ("web", 1)]);
     assert_eq!(told, ["mail has 1 of 2 instances, shop is down"]);
 }
 
 #[test]
 fn a_storm_is_one_message() {
-    let (mut list, mut now) = (down_detector(&[]), Instant::now());
+    let mut list = down_detector(&[]);
+    let mut now = Instant::now();
     let names: Vec<String> = (0..50).map(|number| format!("s{number}")).collect();
     let all: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 1)).collect();
     assert!(pass(&mut list, &mut now, 5, &all).is_empty());
@@ -117,7 +124,8 @@ fn a_storm_is_one_message() {
 
 #[test]
 fn who_takes_over_tells_nothing_twice_and_does_not_forget_the_recovery() {
-    let (mut list, mut now) = (down_detector(&[]), Instant::now());
+    let mut list = down_detector(&[]);
+    let mut now = Instant::now();
     assert!(pass(&mut list, &mut now, 5, &[("mail", 1)]).is_empty());
     list.observe(&readings(&[]), now);
     let told = ["mail", "old"].map(|name| (name.parse().unwrap(), Level::Down));
@@ -128,7 +136,8 @@ fn who_takes_over_tells_nothing_twice_and_does_not_forget_the_recovery() {
 
 #[test]
 fn what_could_not_be_sent_is_due_again() {
-    let (mut list, now) = (down_detector(&[("mail", 1)]), Instant::now());
+    let mut list = down_detector(&[("mail", 1)]);
+    let now = Instant::now();
     list.observe(&readings(&[]), now);
     assert!(list.due(now + AFTER).is_none(), "the window opens");
     assert!(list.due(now + AFTER + WINDOW).is_some() && list.due(now + AFTER + WINDOW).is_some());

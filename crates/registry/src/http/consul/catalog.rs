@@ -66,7 +66,8 @@ async fn list(api: &Api, name: ServiceName, pairs: &Pairs, show: fn(&Entry) -> V
 
 fn catalog_entry(entry: &Entry) -> Value {
     let Registered { key, instance, created, modified, .. } = &entry.registered;
-    let (id, host) = (id(entry), instance.address.host.to_string());
+    let id = id(entry);
+    let host = instance.address.host.to_string();
     json!({
         "ID": "", "Node": id, "Address": host, "Datacenter": DATACENTER, "TaggedAddresses": {}, "NodeMeta": {},
         "CreateIndex": created.0, "ModifyIndex": modified.0,
@@ -78,7 +79,8 @@ fn catalog_entry(entry: &Entry) -> Value {
 
 fn health_entry(entry: &Entry) -> Value {
     let Registered { key, instance, created, modified, .. } = &entry.registered;
-    let (id, host) = (id(entry), instance.address.host.to_string());
+    let id = id(entry);
+    let host = instance.address.host.to_string();
     json!({
         "Node": {
             "ID": "", "Node": id, "Address": host, "Datacenter": DATACENTER, "TaggedAddresses": {}, "Meta": {},

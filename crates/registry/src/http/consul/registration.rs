@@ -76,7 +76,8 @@ fn ttl_check(body: &Map<String, Value>, port: NonZeroU16) -> Result<TtlCheck, Fi
     let single =
         get(body, "Check").into_iter().filter(|check| check.as_object().is_some_and(|check| !check.is_empty()));
     let checks: Vec<_> = single.chain(several).filter_map(Value::as_object).collect();
-    let (mut found, mut health) = (None, None);
+    let mut found = None;
+    let mut health = None;
     for (index, check) in checks.iter().enumerate() {
         check_check(check).map_err(|error| FieldError::new(format!("Check.{}", error.field), error.reason))?;
         if let Some(ttl) = text(check, "TTL")?.filter(|ttl| !ttl.is_empty()) {
@@ -219,7 +220,8 @@ mod tests {
             let heartbeat = registration(body).unwrap();
             (check_id(&heartbeat.instance, if id.is_empty() { "mail" } else { id }), heartbeat.instance.meta.len())
         };
-        let (ttl, tcp) = (json!({ "TTL": "9s" }), json!({ "TCP": "10.0.0.5:7070", "Interval": "10s" }));
+        let ttl = json!({ "TTL": "9s" });
+        let tcp = json!({ "TCP": "10.0.0.5:7070", "Interval": "10s" });
         assert_eq!(id(json!([ttl]), "m-1"), ("service:m-1".to_owned(), 0));
         assert_eq!(id(json!([tcp, ttl]), "m-1"), ("service:m-1:2".to_owned(), 1));
         assert_eq!(id(json!([ttl, tcp]), ""), ("service:mail:1".to_owned(), 1));

@@ -37,7 +37,8 @@ fn the_instances_of_a_service_are_its_own_and_no_others() {
 
 #[test]
 fn our_own_commit_counts_until_the_mirror_has_reached_it() {
-    let (mut view, key) = (MirrorState::default(), "service/mail/a");
+    let mut view = MirrorState::default();
+    let key = "service/mail/a";
     take(&mut view, change(5, vec![Update::Reset(vec![registered(key, 1, 5)])]));
     view.commit(key.parse().unwrap(), Revision(7), Some(held(&registered(key, 2, 7))));
     assert_eq!(lease(&view, key), Some(2));
@@ -49,7 +50,8 @@ fn our_own_commit_counts_until_the_mirror_has_reached_it() {
 
 #[test]
 fn a_wiped_etcd_takes_our_commits_with_it() {
-    let (mut view, key) = (MirrorState::default(), "service/mail/a");
+    let mut view = MirrorState::default();
+    let key = "service/mail/a";
     take(&mut view, change(50, vec![Update::Reset(Vec::new())]));
     view.commit(key.parse().unwrap(), Revision(51), Some(held(&registered(key, 2, 51))));
     view.advance(Revision(1));
@@ -59,7 +61,8 @@ fn a_wiped_etcd_takes_our_commits_with_it() {
 #[test]
 fn a_commit_is_settled_when_the_mirror_gets_there_without_a_word_about_it() {
     // Registered and expired between two lists that are identical.
-    let (mut view, key) = (MirrorState::default(), "service/mail/a");
+    let mut view = MirrorState::default();
+    let key = "service/mail/a";
     take(&mut view, change(5, vec![Update::Reset(Vec::new())]));
     view.commit(key.parse().unwrap(), Revision(6), Some(held(&registered(key, 2, 6))));
     view.advance(Revision(9));
