@@ -19,7 +19,6 @@
 //! | [`proof`] | asking the address whether the instance listens there |
 //! | [`quotas`] | instances a service, services a token, bytes of both |
 //! | [`writes`], [`budget`], [`bound`] | changes and bytes a minute: of a key, of a token, of all; which bound is which option |
-//! | [`buckets`] | how a rate is held, in bounded memory |
 //! | [`denied`] | every refusal, as an error and as a problem |
 //!
 //! What passes and changes something is metered where it is written ([`writes`]): 429.
@@ -30,7 +29,6 @@
 
 pub mod access;
 pub mod bound;
-pub mod buckets;
 pub mod budget;
 pub mod denied;
 pub mod infrastructure;
@@ -216,7 +214,8 @@ impl Admission {
             let required = caller.require(key.service.as_str(), Action::Register);
             required.map_err(|problem| Denied::Scope(Box::new(problem)))?;
         }
-        let (inner, address) = (&*self.0, &instance.address);
+        let inner = &*self.0;
+        let address = &instance.address;
         let held = inner.mirror.look().held(key);
         let is_known = held.is_some();
         if held.and_then(|held| held.instance).is_some_and(|instance| instance.address == *address) {

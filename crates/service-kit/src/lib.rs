@@ -23,6 +23,7 @@
 //! | [`reload`] | files that are read again when they change |
 //! | [`health`], [`metrics`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`app`] | the router around a service's own routes |
+//! | [`token_bucket`] | rate limits, in bounded memory |
 //! | [`backoff`] | waiting longer after every failure, with jitter |
 //!
 //! A piece belongs here when a second binary needs it, not before.
@@ -56,6 +57,7 @@ pub mod signature;
 pub mod telemetry;
 pub mod text;
 pub mod tls;
+pub mod token_bucket;
 pub mod tokens;
 mod unknown_name;
 

@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn private_addresses_are_taken_and_loopback_only_by_who_listens_there() {
-        let (remote, local) =
-            (Networks::new(&[], "0.0.0.0".parse().unwrap()), Networks::new(&[], "127.0.0.1".parse().unwrap()));
+        let remote = Networks::new(&[], "0.0.0.0".parse().unwrap());
+        let local = Networks::new(&[], "127.0.0.1".parse().unwrap());
         for ip in ["10.0.0.5", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "fd12::1", "fc00::1"] {
             assert!(is_allowed(&remote, ip) && is_allowed(&local, ip), "{ip}");
         }

@@ -30,7 +30,8 @@ impl Quotas {
     /// With these bounds.
     #[must_use]
     pub fn new(instances_max: usize, services_per_token_max: usize, writes: &WriteOptions) -> Self {
-        let (service_bytes_max, bytes_max) = (writes.service_bytes_max, writes.instances_bytes_max);
+        let service_bytes_max = writes.service_bytes_max;
+        let bytes_max = writes.instances_bytes_max;
         Self { instances_max, services_per_token_max, service_bytes_max, bytes_max, services: Mutex::default() }
     }
 

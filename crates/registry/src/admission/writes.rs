@@ -9,7 +9,7 @@
 //! | one token, or one client network where there are no tokens | `--token-instance-writes` | `--token-setting-writes` |
 //! | all together | `--all-instance-writes` | `--all-setting-writes` |
 //!
-//! Each is a [bucket](super::buckets) that holds [`MINUTES_AT_ONCE`] minutes' worth, so that a fleet can come back at once. A heartbeat
+//! Each is a [bucket](service_kit::token_bucket) that holds [`MINUTES_AT_ONCE`] minutes' worth, so that a fleet can come back at once. A heartbeat
 //! that changes nothing writes nothing and costs nothing. A deletion costs nothing either: there is one at most for each write, and an
 //! instance that leaves must not be held back. What is refused, or fails in etcd, is given back, also when only the
 //! answer is missing: otherwise an outage of etcd, in which every instance tries again and again, would use up what its return
@@ -26,10 +26,14 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use service_kit::{connections::ClientNetwork, tokens::Caller};
+use service_kit::{
+    connections::ClientNetwork,
+    token_bucket::{RateLimit, TokenBuckets},
+    tokens::Caller,
+};
 use tokio::time::Instant;
 
-use super::{CLIENT, bound::Bound, buckets::Buckets, budget::Budget, denied::Denied, options::WriteOptions};
+use super::{CLIENT, bound::Bound, budget::Budget, denied::Denied, options::WriteOptions};
 
 /// How many minutes' worth may be written at once.
 pub const MINUTES_AT_ONCE: f64 = 20.0;
@@ -92,7 +96,7 @@ struct Meter<K> {
     bound: Bound,
     budget: Budget,
     /// Of changes and of bytes.
-    buckets: Option<(Buckets<K>, Buckets<K>)>,
+    buckets: Option<(TokenBuckets<K>, TokenBuckets<K>)>,
 }
 
 /// Room for one write. Dropped without [`Reservation::done`], it is given back.
@@ -131,7 +135,8 @@ pub fn paid_by<F: Future>(payer: Option<Payer>, work: F) -> impl Future<Output =
 impl Writes {
     /// With these budgets. Registers `registry_changes_total{kind}` and `registry_written_bytes_total{kind}`.
     pub fn new(options: &WriteOptions, metrics: &mut Registry) -> Self {
-        let (changes, bytes) = (Family::default(), Family::default());
+        let changes = Family::default();
+        let bytes = Family::default();
         metrics.register("registry_changes", "Changes written to etcd for clients", changes.clone());
         let help = "Bytes written to etcd for clients, as they are charged";
         metrics.register("registry_written_bytes", help, bytes.clone());
@@ -184,7 +189,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(charge) = self.charge.take() {
-            self.writes.ledger(self.kind).give_back(&charge);
+            self.writes.ledger(self.kind).put_back(&charge);
         }
     }
 }
@@ -199,26 +204,27 @@ impl Ledger {
         if let Some(payer) = &charge.payer
             && let Err(wait) = self.payers.take(payer, bytes, now)
         {
-            self.keys.give_back(&charge.key, bytes);
+            self.keys.put_back(&charge.key, bytes);
             return Err(self.denied(&self.payers, charge, wait));
         }
         if let Err(wait) = self.all.take(&(), bytes, now) {
-            self.keys.give_back(&charge.key, bytes);
-            charge.payer.iter().for_each(|payer| self.payers.give_back(payer, bytes));
+            self.keys.put_back(&charge.key, bytes);
+            charge.payer.iter().for_each(|payer| self.payers.put_back(payer, bytes));
             return Err(self.denied(&self.all, charge, wait));
         }
         Ok(())
     }
 
-    fn give_back(&self, charge: &Charge) {
+    fn put_back(&self, charge: &Charge) {
         let bytes = charge.size();
-        self.keys.give_back(&charge.key, bytes);
-        charge.payer.iter().for_each(|payer| self.payers.give_back(payer, bytes));
-        self.all.give_back(&(), bytes);
+        self.keys.put_back(&charge.key, bytes);
+        charge.payer.iter().for_each(|payer| self.payers.put_back(payer, bytes));
+        self.all.put_back(&(), bytes);
     }
 
     fn denied<K>(&self, meter: &Meter<K>, charge: &Charge, retry_after: Duration) -> Denied {
-        let (bound, budget) = (meter.bound, meter.budget);
+        let bound = meter.bound;
+        let budget = meter.budget;
         let whose = match (bound, &charge.payer) {
             (Bound::Instance | Bound::Setting, _) => charge.key.clone(),
             (Bound::TokenInstances | Bound::TokenSettings, Some(Payer::Token(name))) => format!("the token {name}"),
@@ -246,7 +252,12 @@ impl<K: Clone + Eq + Hash> Meter<K> {
         let buckets = match budget {
             Budget::Unbounded => None,
             Budget::Minute { changes, bytes } => {
-                let of = |amount: f64| Buckets::new(amount / 60.0, amount * MINUTES_AT_ONCE, HOLDERS_MAX);
+                let of = |amount: f64| {
+                    TokenBuckets::new(
+                        RateLimit { per_second: amount / 60.0, capacity: amount * MINUTES_AT_ONCE },
+                        HOLDERS_MAX,
+                    )
+                };
                 // Beyond 2^53 bytes nothing is exact, and nothing is reached.
                 #[expect(clippy::cast_precision_loss, reason = "a bound that large is none")]
                 let bytes = bytes as f64;
@@ -259,13 +270,13 @@ impl<K: Clone + Eq + Hash> Meter<K> {
     fn take(&self, holder: &K, bytes: f64, now: Instant) -> Result<(), Duration> {
         let Some((changes, sizes)) = &self.buckets else { return Ok(()) };
         changes.take(holder.clone(), 1.0, now)?;
-        sizes.take(holder.clone(), bytes, now).inspect_err(|_| changes.give_back(holder, 1.0))
+        sizes.take(holder.clone(), bytes, now).inspect_err(|_| changes.put_back(holder, 1.0))
     }
 
-    fn give_back(&self, holder: &K, bytes: f64) {
+    fn put_back(&self, holder: &K, bytes: f64) {
         if let Some((changes, sizes)) = &self.buckets {
-            changes.give_back(holder, 1.0);
-            sizes.give_back(holder, bytes);
+            changes.put_back(holder, 1.0);
+            sizes.put_back(holder, bytes);
         }
     }
 }
