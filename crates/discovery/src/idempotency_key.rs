@@ -12,6 +12,7 @@ use crate::Instance;
 /// |---|---|
 /// | `honoured` | every path honours keys |
 /// | `/v1/messages /v1/orders/` | these paths do, and all below one that ends with `/`; separated by spaces |
+/// | `/` | among such paths: the root alone, nothing below it |
 ///
 /// An instance that keeps its keys to itself must not announce them: the repetition goes to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl<'a> HonouredKeys<'a> {
 }
 
 fn is_at(path: &str, pattern: &str) -> bool {
-    pattern.starts_with('/') && (path == pattern || pattern.ends_with('/') && path.starts_with(pattern))
+    let is_folder = pattern.ends_with('/') && pattern != "/";
+    pattern.starts_with('/') && (path == pattern || is_folder && path.starts_with(pattern))
 }
 
 #[cfg(test)]
@@ -60,6 +62,13 @@ mod tests {
         for path in ["/", "/v1", "/v1/messages/7/cancel", "/v1/messages2", "/v1/orders", ""] {
             assert!(!covers(some, path), "{path}");
         }
+    }
+
+    #[test]
+    fn the_root_among_paths_is_the_root_alone() {
+        let promise = "/ /v1/messages";
+        assert!(covers(promise, "/") && covers(promise, "/v1/messages"));
+        assert!(!covers(promise, "/v1/messages/7/requeue") && !covers(promise, "/v1"));
     }
 
     #[test]
