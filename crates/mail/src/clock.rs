@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 /// Milliseconds since 1970. Instances that share an outbox compare theirs, so their clocks should agree to a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub i64);
@@ -13,14 +15,17 @@ impl Moment {
         Self::from(SystemTime::now())
     }
 
-    /// Reads `2026-11-21T12:00:00Z`.
+    /// Reads a moment of RFC 3339: `2026-11-21T12:00:00Z`, or with an offset from UTC, `2026-11-21T13:00:00+01:00`.
     ///
     /// # Errors
     /// Says what to write.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        humantime::parse_rfc3339(text)
-            .map(Self::from)
-            .map_err(|_| "it is not a moment in UTC; write for example 2026-11-21T12:00:00Z")
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| match is_without_offset(text) {
+            true => "it has no offset from UTC; write for example 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00",
+            false => "it is no moment of RFC 3339; write for example 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00",
+        })?;
+        let millis = moment.unix_timestamp_nanos().div_euclid(1_000_000);
+        i64::try_from(millis).map(Self).map_err(|_| "it is too far away; write for example 2026-11-21T12:00:00Z")
     }
 
     /// How long ago `earlier` was; nothing when it is still to come.
@@ -34,6 +39,10 @@ impl Moment {
     pub fn system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(u64::try_from(self.0).unwrap_or(0))
     }
+}
+
+fn is_without_offset(text: &str) -> bool {
+    OffsetDateTime::parse(&format!("{text}Z"), &Rfc3339).is_ok()
 }
 
 impl From<SystemTime> for Moment {
@@ -82,6 +91,10 @@ mod tests {
         assert_eq!(moment.to_string(), "2026-11-21T12:00:00.000Z");
         assert_eq!((moment + Duration::from_secs(1)).since(moment), Duration::from_secs(1));
         assert_eq!(moment.since(moment + Duration::from_secs(1)), Duration::ZERO, "no time is negative");
+        for same in ["2026-11-21T13:30:00+01:30", "2026-11-21T04:00:00-08:00", "2026-11-21t12:00:00.000z"] {
+            assert_eq!(Moment::parse(same), Ok(moment), "{same}");
+        }
+        assert!(Moment::parse("2026-11-21T12:00:00").unwrap_err().contains("no offset"));
         for bad in ["", "tomorrow", "2026-11-21", "2026-11-21T12:00:00", "2026-13-21T12:00:00Z"] {
             assert!(Moment::parse(bad).unwrap_err().contains("write for example"), "{bad}");
         }

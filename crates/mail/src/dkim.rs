@@ -1,8 +1,20 @@
 //! DKIM (RFC 6376): a signature by which a receiver sees that a message is ours and was not changed.
 //!
-//! A relay usually signs; this is for those that do not. The key is an RSA or Ed25519 private key in PEM (PKCS #1 for RSA;
-//! for Ed25519 its 32 bytes in base64, RFC 8463), and its public half is in the DNS at `SELECTOR._domainkey.DOMAIN`. Signed
-//! are the headers that readers see, and the body; relaxed canonicalisation survives relays that fold lines differently.
+//! A relay usually signs; this is for those that do not. A key belongs to one domain, that of `From`, as DMARC wants it
+//! (RFC 7489, section 3.1.1), and its public half is in the DNS at `SELECTOR._domainkey.DOMAIN`. Relaxed canonicalisation
+//! survives relays that fold lines differently.
+//!
+//! *What is signed:* the body, and every header that readers or their programs act on ([`SIGNED`]); for List-Unsubscribe and
+//! List-Unsubscribe-Post, RFC 8058, section 4, demands it. A header is *oversigned* when its name is in `h=` once more than in
+//! the message: one that is added on the way then breaks the signature (RFC 6376, section 8.15). Which ones, and how, is what
+//! rspamd does by default: those that readers see, always; the others when they are there, because mailing lists may add them
+//! to what never had them.
+//!
+//! | key file | made by |
+//! |---|---|
+//! | PEM, `BEGIN PRIVATE KEY` (PKCS #8): RSA or Ed25519 | `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`, or `-algorithm ed25519` |
+//! | PEM, `BEGIN RSA PRIVATE KEY` (PKCS #1) | `openssl genrsa -traditional 2048` |
+//! | the 32 bytes of an Ed25519 key in base64 (RFC 8463) | others |
 //!
 //! lettre signs only what is in memory as a whole. Here the body is hashed as it goes by ([`BodyHash`]), so that an
 //! attachment of any size can stay on the disk.
@@ -15,15 +27,44 @@ use ring::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
-use rustls_pki_types::{PrivatePkcs1KeyDer, pem::PemObject as _};
+use rustls_pki_types::{PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use service_kit::Secret;
 
 use crate::clock::Moment;
 
-/// What is signed, if it is there.
-const HEADERS: [&str; 7] = ["From", "To", "Cc", "Reply-To", "Subject", "Date", "Message-ID"];
+/// When a header is listed once more than it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversigned {
+    /// Also when it is not there at all.
+    Always,
+    /// When it is there.
+    IfPresent,
+}
+
+/// What is signed, in this order.
+pub const SIGNED: [(&str, Oversigned); 14] = [
+    ("From", Oversigned::Always),
+    ("To", Oversigned::Always),
+    ("Cc", Oversigned::Always),
+    ("Reply-To", Oversigned::Always),
+    ("Subject", Oversigned::Always),
+    ("Date", Oversigned::IfPresent),
+    ("Message-ID", Oversigned::IfPresent),
+    ("In-Reply-To", Oversigned::IfPresent),
+    ("References", Oversigned::IfPresent),
+    ("MIME-Version", Oversigned::IfPresent),
+    ("Content-Type", Oversigned::IfPresent),
+    ("Content-Transfer-Encoding", Oversigned::IfPresent),
+    ("List-Unsubscribe", Oversigned::IfPresent),
+    ("List-Unsubscribe-Post", Oversigned::IfPresent),
+];
+
 /// Characters of a signature on one line, so that no line is longer than 78 (RFC 5322, section 2.1.1).
 const LINE_CHARS: usize = 72;
+
+/// The key of each domain. The first of a domain counts.
+#[derive(Debug, Default)]
+pub struct Keys(Vec<Dkim>);
 
 /// Signs messages.
 pub struct Dkim {
@@ -47,6 +88,22 @@ pub struct BodyHash {
     is_empty: bool,
 }
 
+// === impl Keys ===
+
+impl Keys {
+    /// Of these.
+    #[must_use]
+    pub fn new(keys: Vec<Dkim>) -> Self {
+        Self(keys)
+    }
+
+    /// The one for messages from `domain`, if there is one.
+    #[must_use]
+    pub fn of(&self, domain: &str) -> Option<&Dkim> {
+        self.0.iter().find(|key| key.domain.eq_ignore_ascii_case(domain))
+    }
+}
+
 // === impl Dkim ===
 
 impl Dkim {
@@ -56,10 +113,7 @@ impl Dkim {
     /// Says what to change.
     pub fn new(domain: &str, selector: &str, file: &Path) -> Result<Self, String> {
         let text = Secret::from_file(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        let key = if text.expose().contains("RSA PRIVATE KEY") { rsa(text.expose()) } else { ed25519(text.expose()) };
-        let key = key.ok_or(
-            "it holds neither an RSA key of 2048 to 4096 bits (PEM, \"BEGIN RSA PRIVATE KEY\") nor 32 bytes of Ed25519 in base64",
-        )?;
+        let key = Key::parse(text.expose()).map_err(|reason| format!("{}: {reason}", file.display()))?;
         Ok(Self { domain: domain.to_owned(), selector: selector.to_owned(), key })
     }
 
@@ -68,19 +122,16 @@ impl Dkim {
     /// # Errors
     /// The system gives no random numbers.
     pub fn sign(&self, headers: &str, body: BodyHash, at: Moment) -> Result<String, ring::error::Unspecified> {
-        let fields = fields(headers);
-        let signed: Vec<(&str, &str)> = HEADERS.iter().filter_map(|name| last(&fields, name)).collect();
-        let names: Vec<&str> = signed.iter().map(|(name, _)| *name).collect();
+        let (names, mut text) = signed(&fields(headers));
         let unsigned = format!(
             "DKIM-Signature: v=1; a={}; c=relaxed/relaxed; q=dns/txt;\r\n d={}; s={}; t={};\r\n h={};\r\n bh={};\r\n b=",
             self.key.algorithm(),
             self.domain,
             self.selector,
             at.0 / 1000,
-            names.join(":"),
+            listed(&names),
             BASE64_STANDARD.encode(body.finish()),
         );
-        let mut text: String = signed.iter().map(|(name, value)| relaxed(name, value) + "\r\n").collect();
         let (name, value) = unsigned.split_once(':').unwrap_or_default();
         // Its own signature is left empty, and no line end follows (section 3.7).
         text.push_str(&relaxed(name, value));
@@ -89,6 +140,41 @@ impl Dkim {
         let rest = rest.as_bytes().chunks(LINE_CHARS).map(String::from_utf8_lossy);
         Ok(rest.fold(unsigned + first, |header, line| header + "\r\n " + &line) + "\r\n")
     }
+}
+
+/// The names for `h=`, and what of the headers is signed. Of several with one name the last comes first (section 5.4.2); what is
+/// listed and not there adds nothing.
+fn signed(fields: &[(&str, &str)]) -> (Vec<&'static str>, String) {
+    let (mut names, mut text) = (Vec::new(), String::new());
+    for (name, oversigned) in SIGNED {
+        let before = names.len();
+        for (found, value) in fields.iter().rev().filter(|(found, _)| found.trim_end().eq_ignore_ascii_case(name)) {
+            names.push(name);
+            text.push_str(&(relaxed(found, value) + "\r\n"));
+        }
+        if names.len() > before || oversigned == Oversigned::Always {
+            names.push(name);
+        }
+    }
+    (names, text)
+}
+
+/// The names with colons between them, on as many lines as it takes.
+fn listed(names: &[&str]) -> String {
+    let (mut list, mut line_chars) = (String::new(), " h=".len());
+    for (index, name) in names.iter().enumerate() {
+        if index > 0 {
+            list.push(':');
+            line_chars += 1;
+        }
+        if index > 0 && line_chars + name.len() > LINE_CHARS {
+            list.push_str("\r\n  ");
+            line_chars = 2;
+        }
+        list.push_str(name);
+        line_chars += name.len();
+    }
+    list
 }
 
 /// Without the key.
@@ -101,6 +187,29 @@ impl fmt::Debug for Dkim {
 // === impl Key ===
 
 impl Key {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const RSA: &str = "its RSA key cannot be used; it must have 2048 to 4096 bits";
+        if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
+            return Err("its key is encrypted; write it without a passphrase: openssl pkey -in FILE -out FILE");
+        }
+        if text.contains("BEGIN RSA PRIVATE KEY") {
+            return pkcs1(text).ok_or(RSA);
+        }
+        if text.contains("BEGIN PRIVATE KEY") {
+            return pkcs8(text)
+                .ok_or("its key is neither Ed25519 nor RSA of 2048 to 4096 bits, the ones that DKIM knows");
+        }
+        if text.contains("-----BEGIN") {
+            return Err(
+                "it holds no private key of RSA or Ed25519 (PEM, \"BEGIN PRIVATE KEY\" or \"BEGIN RSA PRIVATE KEY\")",
+            );
+        }
+        ed25519(text).ok_or(
+            "it holds neither a private key in PEM (\"BEGIN PRIVATE KEY\", \"BEGIN RSA PRIVATE KEY\") nor 32 bytes of \
+             Ed25519 in base64",
+        )
+    }
+
     fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "rsa-sha256",
@@ -121,9 +230,17 @@ impl Key {
     }
 }
 
-fn rsa(pem: &str) -> Option<Key> {
+fn pkcs1(pem: &str) -> Option<Key> {
     let der = PrivatePkcs1KeyDer::from_pem_slice(pem.as_bytes()).ok()?;
     RsaKeyPair::from_der(der.secret_pkcs1_der()).ok().map(|key| Key::Rsa(Box::new(key)))
+}
+
+fn pkcs8(pem: &str) -> Option<Key> {
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let der = der.secret_pkcs8_der();
+    // openssl writes no public half into it, which ring would otherwise ask for.
+    let ed25519 = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Key::Ed25519);
+    ed25519.or_else(|_| RsaKeyPair::from_pkcs8(der).map(|key| Key::Rsa(Box::new(key)))).ok()
 }
 
 fn ed25519(base64: &str) -> Option<Key> {
@@ -144,11 +261,6 @@ fn fields(headers: &str) -> Vec<(&str, &str)> {
         rest = others;
     }
     fields
-}
-
-/// The last one of that name: that is the one which is meant (section 5.4.2).
-fn last<'h>(fields: &[(&'h str, &'h str)], name: &str) -> Option<(&'h str, &'h str)> {
-    fields.iter().rev().find(|(other, _)| other.trim_end().eq_ignore_ascii_case(name)).copied()
 }
 
 /// A header in its relaxed form (section 3.4.2), without a line end.
@@ -256,11 +368,33 @@ mod tests {
     }
 
     #[test]
-    fn folded_fields_stay_together_and_the_last_of_a_name_counts() {
+    fn folded_fields_stay_together_and_those_of_one_name_are_signed_from_the_last() {
         let headers = "From: a\r\nTo: b,\r\n c,\r\n\td\r\nTO: e\r\n";
         let fields = fields(headers);
         assert_eq!(fields, [("From", " a\r\n"), ("To", " b,\r\n c,\r\n\td\r\n"), ("TO", " e\r\n")]);
-        assert_eq!(last(&fields, "To"), Some(("TO", " e\r\n")));
-        assert_eq!(last(&fields, "Cc"), None);
+        let (names, text) = signed(&fields);
+        assert_eq!(names, ["From", "From", "To", "To", "To", "Cc", "Reply-To", "Subject"]);
+        assert_eq!(text, "from:a\r\nto:e\r\nto:b, c, d\r\n");
+    }
+
+    #[test]
+    fn a_list_of_names_is_folded() {
+        let names: Vec<&str> = SIGNED.iter().flat_map(|(name, _)| [*name, *name]).collect();
+        let list = listed(&names);
+        assert!(list.split("\r\n").all(|line| line.len() <= 78), "{list}");
+        assert_eq!(list.replace("\r\n  ", ""), names.join(":"));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "encrypted"),
+            ("-----BEGIN EC PRIVATE KEY-----\n", "RSA or Ed25519"),
+            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "neither Ed25519 nor RSA"),
+            ("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", "2048 to 4096"),
+            ("hello", "neither a private key in PEM"),
+        ] {
+            assert!(Key::parse(text).err().is_some_and(|error| error.contains(reason)), "{text}");
+        }
     }
 }

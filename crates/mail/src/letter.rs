@@ -1,71 +1,39 @@
 //! A full message: several recipients, two kinds of text, headers, attachments; checked, and written once.
 //!
 //! What [`crate::message`] says holds here, too: no input adds a header, a recipient or a part that it was not asked for.
-//! Headers that a request may set are a safe set: `X-…`, and a few that mean something to readers and nothing to servers.
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | `header` | headers that a request sets |
+//! | `file` | names, types and bytes of files |
+
+mod file;
+mod header;
 
 use std::{
     fmt,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use discovery::FieldError;
-use lettre::message::{
-    Attachment, Body, Mailbox, MultiPart, SinglePart,
-    header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
-};
-use uuid::Uuid;
+use lettre::message::{Mailbox, MultiPart, SinglePart, header::HeaderValue};
 
 use crate::{
     clock::Moment,
-    content::{BLOCK_BYTES, Content, SpoolDir},
+    content::{Content, SpoolDir},
     dkim::{BodyHash, Dkim},
     message::{self, MessageId, Subject},
 };
+
+pub use file::{FileRequest, LetterFile, file};
+pub use header::{header, headers};
+
+use file::in_base64;
 
 /// The longest html, or text, in bytes: 1 MiB.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// The most attachments.
 pub const ATTACHMENTS_MAX: usize = 20;
-/// The most headers that a request may add, and the longest value in characters.
-const HEADERS_MAX: usize = 20;
-const HEADER_MAX_CHARS: usize = 500;
-
-/// What a request may set beside `X-…`.
-const SAFE_HEADERS: [&str; 10] = [
-    "Auto-Submitted",
-    "Feedback-ID",
-    "Importance",
-    "In-Reply-To",
-    "List-Help",
-    "List-ID",
-    "List-Unsubscribe",
-    "List-Unsubscribe-Post",
-    "Precedence",
-    "References",
-];
-
-/// Bytes of a file on one line: 76 characters of base64, the most that RFC 2045, section 6.8, allows.
-const LINE_BYTES: usize = 57;
-
-/// A file that comes with a message, as a request names it.
-#[derive(Debug, Clone)]
-pub struct FileRequest {
-    /// What the reader sees; no path.
-    pub filename: String,
-    /// `application/pdf`; left out, `application/octet-stream`.
-    pub content_type: Option<String>,
-    /// Its bytes.
-    pub content: Content,
-}
-
-/// A file with a name and a type that were checked.
-pub struct LetterFile {
-    /// The part of the message, with a mark where the bytes belong.
-    part: SinglePart,
-    mark: String,
-    content: Content,
-}
 
 /// Why a letter could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -164,12 +132,6 @@ impl Letter {
     }
 }
 
-impl fmt::Debug for LetterFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LetterFile").field("content", &self.content).finish_non_exhaustive()
-    }
-}
-
 enum Bodies {
     One(SinglePart),
     Many(MultiPart),
@@ -233,158 +195,5 @@ impl<'f> Written<'f> {
             }
         }
         Ok(())
-    }
-}
-
-/// Lines of base64, with CR LF between them.
-fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    const WHOLE_LINES: usize = BLOCK_BYTES / LINE_BYTES * LINE_BYTES;
-    let (mut bytes, mut lines) = (Vec::with_capacity(WHOLE_LINES), String::new());
-    let mut reader = content.reader();
-    loop {
-        bytes.clear();
-        reader.by_ref().take(u64::try_from(WHOLE_LINES).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        // Between what was told before and this.
-        let goes_on = !lines.is_empty();
-        lines.clear();
-        for (index, line) in bytes.chunks(LINE_BYTES).enumerate() {
-            if goes_on || index > 0 {
-                lines.push_str("\r\n");
-            }
-            BASE64_STANDARD.encode_string(line, &mut lines);
-        }
-        tell(lines.as_bytes())?;
-    }
-}
-
-/// Checks a header that a request sets.
-///
-/// # Errors
-/// Says what to change, under `headers.NAME`.
-pub fn header(name: &str, value: &str) -> Result<HeaderValue, FieldError> {
-    let wrong = |reason: &str| Err(FieldError::new("headers", reason));
-    let is_safe = SAFE_HEADERS.iter().any(|safe| safe.eq_ignore_ascii_case(name))
-        || name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-")) && name.len() > 2;
-    let is_token = name.len() <= 60 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if !is_safe || !is_token {
-        return wrong(
-            "a header may be X-…, List-…, References, In-Reply-To, Auto-Submitted, Precedence, Importance or Feedback-ID; everything else has a field of its own",
-        );
-    }
-    if value.trim().is_empty() || value.chars().any(char::is_control) || value.chars().count() > HEADER_MAX_CHARS {
-        return wrong("a header's value is one line of 1 to 500 characters, without control characters");
-    }
-    let Ok(name) = HeaderName::new_from_ascii(name.to_owned()) else {
-        return wrong("a header's name is letters, digits and hyphens");
-    };
-    Ok(message::header_value(name, value))
-}
-
-/// Checks the headers of a request.
-///
-/// # Errors
-/// See [`header`]; or there are too many.
-pub fn headers<'a>(
-    given: impl ExactSizeIterator<Item = (&'a String, &'a String)>,
-) -> Result<Vec<HeaderValue>, FieldError> {
-    if given.len() > HEADERS_MAX {
-        return Err(FieldError::new("headers", "there are more than 20; leave some out"));
-    }
-    given.map(|(name, value)| header(name, value)).collect()
-}
-
-/// Checks one file.
-///
-/// # Errors
-/// Names the field and says what to change.
-pub fn file(index: usize, request: FileRequest) -> Result<LetterFile, FieldError> {
-    let wrong = |field: &str, reason: &str| FieldError::new(format!("attachments[{index}].{field}"), reason);
-    let name = request.filename.trim();
-    let is_bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | '"');
-    if name.is_empty() || name.chars().count() > 200 || name.chars().any(is_bad) || name.contains("=?") {
-        return Err(wrong(
-            "filename",
-            "it is a name of 1 to 200 characters without slashes, quotes or control characters",
-        ));
-    }
-    let kind = request.content_type.as_deref().unwrap_or("application/octet-stream");
-    let is_plain = kind.is_ascii() && kind.len() <= 100 && !kind.chars().any(char::is_control);
-    // A part of many parts would be taken apart by the reader.
-    let kind = ContentType::parse(kind).ok().filter(|_| is_plain && !is_composite(kind));
-    let kind = kind.ok_or_else(|| wrong("content_type", "it is no media type; write for example application/pdf"))?;
-    // Nobody can guess it, so that it stands nowhere else.
-    let mark = Uuid::new_v4().simple().to_string();
-    let body = Body::dangerous_pre_encoded(mark.clone().into_bytes(), ContentTransferEncoding::Base64);
-    Ok(LetterFile { part: Attachment::new(name.to_owned()).body(body, kind), mark, content: request.content })
-}
-
-fn is_composite(kind: &str) -> bool {
-    let kind = kind.trim_start().to_ascii_lowercase();
-    kind.starts_with("multipart/") || kind.starts_with("message/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_headers_of_the_safe_set_may_be_set() {
-        for (name, value) in [("X-Tag", "a"), ("x-campaign", "ä"), ("References", "<a@b.c> <d@e.f>"), ("List-Id", "a")]
-        {
-            assert!(header(name, value).is_ok(), "{name}");
-        }
-        for (name, value) in [
-            ("Bcc", "a@b.c"),
-            ("To", "a@b.c"),
-            ("From", "a@b.c"),
-            ("Sender", "a@b.c"),
-            ("Received", "x"),
-            ("DKIM-Signature", "x"),
-            ("Content-Type", "text/html"),
-            ("X-", "a"),
-            ("X-A: b\r\nBcc", "a"),
-            ("X-Ä", "a"),
-            ("X-A", "a\r\nBcc: b@c.d"),
-            ("X-A", ""),
-            ("X-A", &"x".repeat(501)),
-        ] {
-            assert_eq!(header(name, value).unwrap_err().field, "headers", "{name}");
-        }
-    }
-
-    #[test]
-    fn an_attachment_is_a_file_and_not_a_path_or_a_message() {
-        let request = |filename: &str, kind: Option<&str>| FileRequest {
-            filename: filename.to_owned(),
-            content_type: kind.map(str::to_owned),
-            content: Content::from(b"hello".to_vec()),
-        };
-        assert!(file(0, request("büro.pdf", Some("application/pdf"))).is_ok());
-        for (bad, field) in [
-            (request("", None), "attachments[3].filename"),
-            (request("../a", None), "attachments[3].filename"),
-            (request("a\r\nb", None), "attachments[3].filename"),
-            (request("a", Some("nothing")), "attachments[3].content_type"),
-            (request("a", Some("multipart/mixed; boundary=x")), "attachments[3].content_type"),
-            (request("a", Some("text/plain\r\nX: y")), "attachments[3].content_type"),
-        ] {
-            assert_eq!(file(3, bad).unwrap_err().field, field);
-        }
-    }
-
-    #[test]
-    fn lines_of_base64_are_whole_wherever_a_block_ends() {
-        for len in [0, 1, 56, 57, 58, 114, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 1] {
-            let bytes = vec![b'x'; len];
-            let mut text = Vec::new();
-            in_base64(&Content::from(bytes.clone()), |lines| text.write_all(lines)).unwrap();
-            let text = String::from_utf8(text).unwrap();
-            let lines: Vec<&str> = text.split("\r\n").collect();
-            assert!(lines[..lines.len() - 1].iter().all(|line| line.len() == 76), "{len}");
-            assert_eq!(BASE64_STANDARD.decode(lines.concat()).unwrap(), bytes, "{len}");
-        }
     }
 }

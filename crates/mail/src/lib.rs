@@ -243,7 +243,7 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn house(config: &Config) -> Result<House, Failure> {
-    let dkim = config.outbox.dkim(&config.from)?;
+    let dkim = Arc::new(config.outbox.dkim(&config.from).map_err(|mistakes| mistakes.join("; "))?);
     let (from, subject, options) = (config.from.clone(), config.subject.clone(), config.outbox.clone());
     Ok(House { from, subject, spool: options.spool()?, options, dkim })
 }

@@ -98,7 +98,7 @@ pub(crate) fn header_value(name: HeaderName, value: &str) -> HeaderValue {
 
 /// `text` in the Q encoding of RFC 2047, as many words as it takes, one a line. A line of words has at most 76 characters
 /// (section 2), the header's name included, and a word holds whole characters (section 5).
-fn encoded_words(text: &str) -> String {
+pub(crate) fn encoded_words(text: &str) -> String {
     const WORD_MAX_CHARS: usize = 52;
     let mut words = vec![String::new()];
     for c in text.chars() {

@@ -1,16 +1,22 @@
 //! The outbox, as it is configured.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use service_kit::{Secret, duration};
 use url::Url;
 
 use crate::{
     content::SpoolDir,
-    dkim::Dkim,
+    dkim::{Dkim, Keys},
     outbox::{Place, limiter::DomainLimits, schedule::Schedule},
     sender::Sender,
 };
+
+/// The paths at which an `Idempotency-Key` is honoured.
+const HONOURED_AT: &str = "/v1/messages";
 
 /// The part of the configuration that is about the outbox.
 #[derive(Debug, Clone, clap::Args)]
@@ -117,13 +123,17 @@ pub struct OutboxOptions {
         default_value = "http://localhost:8080/mail"
     )]
     pub public: Url,
-    /// A private key to sign messages with (DKIM): RSA in PEM (PKCS #1), or the 32 bytes of Ed25519 in base64. Default:
-    /// the SMTP server signs, or nobody does.
+    /// A private key to sign messages of the domain of --from with (DKIM): RSA or Ed25519 in PEM (PKCS #8, or PKCS #1 for RSA),
+    /// or the 32 bytes of Ed25519 in base64. Default: the SMTP server signs, or nothing does.
     #[arg(long = "dkim-key-file", env = "MAIL_DKIM_KEY_FILE", value_name = "FILE")]
     pub dkim_key_file: Option<PathBuf>,
-    /// The name of the key in the DNS, SELECTOR._domainkey.DOMAIN, where DOMAIN is that of --from.
+    /// The name of the key in the DNS, SELECTOR._domainkey.DOMAIN.
     #[arg(long = "dkim-selector", env = "MAIL_DKIM_SELECTOR", value_name = "NAME", default_value = "muster")]
     pub dkim_selector: String,
+    /// A key for each further domain that messages come from: DOMAIN=FILE, or SELECTOR._domainkey.DOMAIN=FILE where the key has
+    /// another name in the DNS than --dkim-selector; separated by commas.
+    #[arg(long = "dkim-keys", env = "MAIL_DKIM_KEYS", value_name = "LIST", value_delimiter = ',')]
+    pub dkim_keys: Vec<String>,
 }
 
 impl OutboxOptions {
@@ -131,7 +141,7 @@ impl OutboxOptions {
     /// outbox may be this instance's own, so that another one would not know the key.
     #[must_use]
     pub fn honoured_keys(&self) -> Option<&'static str> {
-        self.place().is_ok_and(|place| place.is_shared()).then_some("/v1/messages")
+        self.place().is_ok_and(|place| place.is_shared()).then_some(HONOURED_AT)
     }
 
     /// Where the outbox is.
@@ -169,20 +179,29 @@ impl OutboxOptions {
         DomainLimits { concurrency: self.domain_sends_max.into(), per_second: self.domain_rate }
     }
 
-    /// The signer, when there is a key.
+    /// The keys of all domains.
     ///
     /// # Errors
-    /// Says what to change, naming the option.
-    pub fn dkim(&self, from: &Sender) -> Result<Option<Arc<Dkim>>, String> {
-        let Some(file) = &self.dkim_key_file else { return Ok(None) };
-        let dkim = Dkim::new(from.domain(), &self.dkim_selector, file);
-        dkim.map(Arc::new).map(Some).map_err(|reason| format!("--dkim-key-file (MAIL_DKIM_KEY_FILE): {reason}"))
+    /// Says what to change, naming the option, one sentence for each key.
+    pub fn dkim(&self, from: &Sender) -> Result<Keys, Vec<String>> {
+        let own = self.dkim_key_file.iter().map(|file| {
+            let key = Dkim::new(from.domain(), &self.dkim_selector, file);
+            key.map_err(|reason| format!("--dkim-key-file (MAIL_DKIM_KEY_FILE): {reason}"))
+        });
+        let others = self.dkim_keys.iter().map(|entry| {
+            dkim_key(entry, &self.dkim_selector).map_err(|reason| format!("--dkim-keys (MAIL_DKIM_KEYS): {reason}"))
+        });
+        let (keys, mistakes): (Vec<_>, Vec<_>) = own.chain(others).partition(Result::is_ok);
+        match mistakes.is_empty() {
+            true => Ok(Keys::new(keys.into_iter().flatten().collect())),
+            false => Err(mistakes.into_iter().filter_map(Result::err).collect()),
+        }
     }
 
     /// What is wrong, one sentence each.
     pub(crate) fn mistakes(&self, from: &Sender) -> Vec<String> {
         let mut mistakes: Vec<String> = self.place().err().into_iter().collect();
-        mistakes.extend(self.dkim(from).err());
+        mistakes.extend(self.dkim(from).err().unwrap_or_default());
         for sender in &self.senders {
             if !sender.trim().starts_with('@') && sender.parse::<Sender>().is_err() {
                 mistakes.push(format!("--senders (MAIL_SENDERS): {sender:?} is neither an address nor @DOMAIN"));
@@ -203,6 +222,16 @@ impl OutboxOptions {
             }
         })
     }
+}
+
+/// Reads `DOMAIN=FILE` or `SELECTOR._domainkey.DOMAIN=FILE`.
+fn dkim_key(entry: &str, selector: &str) -> Result<Dkim, String> {
+    let Some((name, file)) = entry.trim().split_once('=').filter(|(name, file)| !name.is_empty() && !file.is_empty())
+    else {
+        return Err(format!("{entry:?} is not DOMAIN=FILE or SELECTOR._domainkey.DOMAIN=FILE"));
+    };
+    let (selector, domain) = name.split_once("._domainkey.").unwrap_or((selector, name));
+    Dkim::new(domain, selector, Path::new(file))
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -241,7 +270,7 @@ mod tests {
 
     #[test]
     fn only_an_outbox_that_all_share_promises_to_know_a_key() {
-        assert_eq!(options(&["--outbox-url", "mysql://u@h/mail"]).honoured_keys(), Some("/v1/messages"));
+        assert_eq!(options(&["--outbox-url", "mysql://u@h/mail"]).honoured_keys(), Some(HONOURED_AT));
         for own in ["sqlite:outbox.db", "nonsense"] {
             assert_eq!(options(&["--outbox-url", own]).honoured_keys(), None, "{own}");
         }

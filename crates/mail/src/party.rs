@@ -4,6 +4,7 @@
 //! |---|---|
 //! | an address | `"dong@example.com"` |
 //! | with a display name | `"Dong <dong@example.com>"`, or `{"email":"dong@example.com","name":"Dong"}` |
+//! | with one that holds `<`, `"` or a comma | `"\"A <b> C\" <dong@example.com>"`, quoted as in a mail (RFC 5322, section 3.2.4) |
 //! | a user of userlist, by name | `{"user":"dong"}` |
 //! | several | `["dong@example.com", {"user":"ann"}]` |
 //!
@@ -22,6 +23,8 @@ const NAME_MAX_CHARS: usize = 200;
 /// The most recipients in one list.
 pub const LIST_MAX: usize = 50;
 
+const SEVERAL: &str = "it holds several addresses; write a list, [\"a@b.c\", \"d@e.f\"]";
+
 /// One entry of a list.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Party {
@@ -38,13 +41,14 @@ impl std::fmt::Debug for Party {
     }
 }
 
-/// Reads one entry, or a list of them; `null` and a missing field are an empty list.
+/// Reads one entry, or a list of them; `null`, an empty text and a missing field are an empty list.
 ///
 /// # Errors
 /// Names the entry (`to[1]`) and says what to change.
 pub fn list(field: &str, value: &Value) -> Result<Vec<Party>, FieldError> {
     match value {
         Value::Null => Ok(Vec::new()),
+        Value::String(text) if text.trim().is_empty() => Ok(Vec::new()),
         Value::Array(entries) if entries.len() > LIST_MAX => Err(FieldError::new(
             field.to_owned(),
             format!("it has more than {LIST_MAX} entries; send several messages"),
@@ -81,21 +85,45 @@ fn one(field: &str, value: &Value) -> Result<Party, FieldError> {
     }
 }
 
-/// Reads `a@b.c` or `Name <a@b.c>`.
+/// Reads `a@b.c` or `Name <a@b.c>`; the name may be quoted.
 ///
 /// # Errors
 /// Says what to change; the address itself is not in it.
 pub fn mailbox(field: &str, text: &str) -> Result<Mailbox, FieldError> {
-    let Some((name, rest)) = text.split_once('<') else { return named(field, None, text) };
-    let Some(address) = rest.trim_end().strip_suffix('>') else {
-        return Err(FieldError::new(
-            field.to_owned(),
-            "the < is not closed; write for example \"Dong <dong@example.com>\"",
-        ));
+    let wrong = |reason: &str| FieldError::new(field.to_owned(), reason);
+    let (name, rest) = name_and_rest(text).map_err(wrong)?;
+    let Some(rest) = rest else {
+        return match text.matches('@').count() > 1 && text.contains([',', ';']) {
+            true => Err(wrong(SEVERAL)),
+            false => named(field, None, text),
+        };
     };
-    let name = name.trim();
-    let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
-    named(field, Some(name), address)
+    let Some((address, after)) = rest.split_once('>') else {
+        return Err(wrong("the < is not closed; write for example \"Dong <dong@example.com>\""));
+    };
+    match after.trim_start() {
+        "" => named(field, Some(&name), address),
+        after if after.starts_with([',', ';']) => Err(wrong(SEVERAL)),
+        _ => Err(wrong("something follows the >; write for example \"Dong <dong@example.com>\"")),
+    }
+}
+
+/// The display name without its quotation marks and backslashes, and what follows the first `<` outside of quotation marks.
+fn name_and_rest(text: &str) -> Result<(String, Option<&str>), &'static str> {
+    let (mut name, mut is_quoted) = (String::new(), false);
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '\\' if is_quoted => name.extend(chars.next().map(|(_, c)| c)),
+            '<' if !is_quoted => return Ok((name, text.get(at + 1..))),
+            c => name.push(c),
+        }
+    }
+    match is_quoted {
+        true => Err("a quotation mark in it is not closed; write for example \"\\\"Dong, A.\\\" <dong@example.com>\""),
+        false => Ok((name, None)),
+    }
 }
 
 fn named(field: &str, name: Option<&str>, address: &str) -> Result<Mailbox, FieldError> {
@@ -143,6 +171,12 @@ mod tests {
             (json!("a@b.c"), vec!["a@b.c"]),
             (json!("A B <a@b.c>"), vec!["A B <a@b.c>"]),
             (json!("\"B, A\" <a@b.c>"), vec!["\"B, A\" <a@b.c>"]),
+            (json!("\"A <b> C\" <a@b.c>"), vec!["\"A <b> C\" <a@b.c>"]),
+            (json!("\"the \\\"Z\\\"\" <a@b.c>"), vec!["\"the \\\"Z\\\"\" <a@b.c>"]),
+            (json!("\"Dong\" <a@b.c> "), vec!["Dong <a@b.c>"]),
+            (json!("Dong, A. <a@b.c>"), vec!["\"Dong, A.\" <a@b.c>"]),
+            (json!(""), vec![]),
+            (json!(" "), vec![]),
             (json!({"email": "a@b.c"}), vec!["a@b.c"]),
             (json!({"email": "a@bücher.example", "name": "Zoë"}), vec!["Zoë <a@xn--bcher-kva.example>"]),
             (json!([{"user": "dong"}, "a@b.c"]), vec!["@dong", "a@b.c"]),
@@ -162,6 +196,11 @@ mod tests {
             (json!({"email": "a@b.c", "nme": "A"}), "to: write"),
             (json!({"user": ""}), "to: write"),
             (json!("A <a@b.c"), "to: the < is not closed"),
+            (json!("\"A <a@b.c>"), "to: a quotation mark in it is not closed"),
+            (json!("A <a@b.c> x"), "to: something follows the >"),
+            (json!("A <a@b.c>, B <d@e.f>"), "to: it holds several addresses"),
+            (json!("a@b.c, d@e.f"), "to: it holds several addresses"),
+            (json!(["a@b.c", ""]), "to[1]: it is empty"),
             (json!({"email": "a@b.c", "name": "A\r\nBcc: x@y.z"}), "to: its name holds a line break"),
             (json!({"email": "a@b.c", "name": "=?utf-8?q?=0d=0aBcc:x?="}), "to: its name holds \"=?\""),
             (json!("b@[169.254.169.254]"), "to: the part after the @ is an IP address"),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     clock::Moment,
     content::SpoolDir,
-    dkim::Dkim,
+    dkim,
     letter::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
     message::{MessageId, Subject},
     outbox::entry::{IdempotencyKey, Kind, NewMessage},
@@ -67,7 +67,7 @@ pub struct Submission {
     /// What it is filled with.
     #[serde(default)]
     pub data: Value,
-    /// Not before this moment, in UTC.
+    /// Not before this moment; see [`Moment::parse`].
     #[serde(default)]
     pub send_at: Option<String>,
 }
@@ -88,8 +88,8 @@ pub struct House {
     pub subject: Subject,
     /// Who else they may come from, and how long they are tried.
     pub options: OutboxOptions,
-    /// Signs.
-    pub dkim: Option<Arc<Dkim>>,
+    /// Sign.
+    pub dkim: Arc<dkim::Keys>,
     /// Where large messages lie while they are written.
     pub spool: SpoolDir,
 }
@@ -152,7 +152,8 @@ impl Submission {
         let from = sender(self.from.as_deref(), house)?;
         let subject = self.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
         let reply_to = reply_to(&self.reply_to)?;
-        for (field, body) in [("text", &self.text), ("html", &self.html)] {
+        let (text, html) = (not_blank(self.text), not_blank(self.html));
+        for (field, body) in [("text", &text), ("html", &html)] {
             if body.as_ref().is_some_and(|body| body.len() > letter::BODY_MAX_BYTES) {
                 return Err(FieldError::new(field, "it is longer than 1 MiB; attach it, or send a link").into());
             }
@@ -171,16 +172,15 @@ impl Submission {
             cc: listed(Kind::Cc),
             reply_to,
             subject: subject.clone(),
-            text: self.text,
-            html: self.html,
+            text,
+            html,
             headers: letter::headers(self.headers.iter())?,
             files,
             date: due,
             from: from.mailbox().clone(),
         };
         let message_id = MessageId::new(&from);
-        let dkim = house.dkim.as_deref().filter(|_| from.domain() == house.from.domain());
-        let content = letter.write(&message_id, dkim, &house.spool)?;
+        let content = letter.write(&message_id, house.dkim.of(from.domain()), &house.spool)?;
         Ok(NewMessage {
             message_id,
             sender: from.address().to_string(),
@@ -196,11 +196,16 @@ impl Submission {
     }
 }
 
+/// A text of nothing but white space is none: programs fill in both kinds, and leave one empty.
+fn not_blank(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
 fn due(send_at: Option<&str>, now: Moment) -> Result<Moment, FieldError> {
     let Some(text) = send_at else { return Ok(now) };
     let at = Moment::parse(text).map_err(|reason| FieldError::new("send_at", reason))?;
     if at > now + SEND_AT_MAX {
-        return Err(FieldError::new("send_at", "it is more than 30 days away"));
+        return Err(FieldError::new("send_at", "it is more than 30 days away; send it nearer to that day"));
     }
     Ok(at.max(now))
 }

@@ -18,6 +18,8 @@ use crate::service::Mail;
 
 /// Made for this test; `openssl rsa -pubout` says the public half.
 const RSA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dkim/rsa.pem");
+/// The same in PKCS #8.
+const RSA_PKCS8: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dkim/rsa-pkcs8.pem");
 const RSA_RECORD: &str = "v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAtNMd4Ihjj5SSe89ScdQqsPkISb9e79aCgIUVWH5nUphKC1mCgpXV9pWs8R4sU1tJP6+hPD/M8qge7Nqvfne5W21QoOhk5IYbz8v2S2BekRu3KHd6Tj7i0M2yWaJ32pvt1cSwQCWkmNhVqBWYD3xl7r57FAH8WM8OlQ/JZyP8QA9zemS2gyevERmF52dsnZdgFwIVLZSmb/gJDdx34Hw+FOVYzUiaVLdVAuOzTbbFfmYWiIahqiVOth5tyMy+SWqpMpHqKSiwpMF48RKIwzs+wZ1s8fBqZ5nvdRrurK/LxsBfuy+sFO2AexojHY/D2lyYrMPUfEbfWRpVxsG4qz4TjQIDAQAB";
 
 /// Whether dkimpy takes the signature, under the key that `record` holds.
@@ -45,6 +47,10 @@ fn messages() -> Vec<Value> {
         json!({ "to": "a@b.c", "subject": "Dots", "text": ".\n..\n.a  b\t \n\n.\n \n\n" }),
         json!({ "to": "a@b.c", "subject": "Parts", "text": "x", "headers": { "X-Tag": "ä" },
                 "attachments": [{ "filename": "büro.txt", "content": BASE64_STANDARD.encode("x\r\n".repeat(500)) }] }),
+        json!({ "to": "a@b.c", "subject": "List", "text": "x", "headers": {
+                "List-Unsubscribe": "<https://shop.example/leave/7>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+                "References": (0..40).map(|index| format!("<{index}@example.org>")).collect::<Vec<_>>().join(" "),
+                "In-Reply-To": "<39@example.org>" } }),
         json!({ "to": "a@b.c", "subject": "Large", "text": "x",
                 "attachments": [{ "filename": "a", "content": BASE64_STANDARD.encode(vec![b'.'; 1_000_000]) }] }),
     ]
@@ -74,11 +80,111 @@ async fn a_signature_with_rsa_holds_for_others_and_for_nothing_but_this_message(
     signed(RSA, RSA_RECORD).await;
 }
 
+/// The private key of this seed, in the two forms of its file, and its record.
+fn ed25519(seed: [u8; 32]) -> (String, String, String) {
+    let public = BASE64_STANDARD.encode(Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().public_key());
+    // RFC 8410, section 7: a version, the algorithm, the seed.
+    let der = [hex::decode("302e020100300506032b657004220420").unwrap(), seed.to_vec()].concat();
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(der));
+    (BASE64_STANDARD.encode(seed), pem, format!("v=DKIM1; k=ed25519; p={public}"))
+}
+
+fn key_file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
 #[tokio::test]
 async fn a_signature_with_ed25519_holds_for_others_and_for_nothing_but_this_message() {
-    let seed = [7; 32];
-    let public = BASE64_STANDARD.encode(Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().public_key());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), BASE64_STANDARD.encode(seed)).unwrap();
-    signed(file.path().to_str().unwrap(), &format!("v=DKIM1; k=ed25519; p={public}")).await;
+    let (seed, _, record) = ed25519([7; 32]);
+    signed(key_file(&seed).path().to_str().unwrap(), &record).await;
+}
+
+#[tokio::test]
+async fn keys_in_pkcs8_sign_like_the_others() {
+    let (_, pem, record) = ed25519([9; 32]);
+    let file = key_file(&pem);
+    for (key, record) in [(RSA_PKCS8, RSA_RECORD), (file.path().to_str().unwrap(), &record)] {
+        let data = one(&["--from", "post@example.com", "--dkim-key-file", key], &messages()[0]).await;
+        assert_eq!(verified(data, record).await, "True muster._domainkey.example.com. relaxed/relaxed", "{key}");
+    }
+}
+
+#[tokio::test]
+async fn each_domain_has_its_own_key() {
+    let (_, pem, record) = ed25519([9; 32]);
+    let file = key_file(&pem);
+    let keys = format!("s7._domainkey.shop.example={},News.example={RSA}", file.path().display());
+    let args = ["--from", "post@example.com", "--dkim-keys", &keys, "--senders", "@shop.example,@news.example"];
+    for (from, record, signed) in [
+        ("a@shop.example", record.as_str(), Some("True s7._domainkey.shop.example. relaxed/relaxed")),
+        ("a@news.example", RSA_RECORD, Some("True muster._domainkey.News.example. relaxed/relaxed")),
+        ("post@example.com", RSA_RECORD, None),
+    ] {
+        let data = one(&args, &json!({ "to": "a@b.c", "from": from, "text": "hello" })).await;
+        let has_signature = data.starts_with(b"DKIM-Signature:");
+        assert_eq!(has_signature, signed.is_some(), "{from}");
+        if let Some(signed) = signed {
+            assert_eq!(verified(data, record).await, signed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_programs_act_on_is_signed_and_what_readers_see_cannot_be_added_to() {
+    let data = one(&["--from", "post@example.com", "--dkim-key-file", RSA], &messages()[5]).await;
+    let text = String::from_utf8(data).unwrap();
+    let unfolded = text.replace("\r\n ", "");
+    let list = unfolded.split("h=").nth(1).unwrap().split(';').next().unwrap().replace(' ', "").to_ascii_lowercase();
+    let times = |name: &str| list.split(':').filter(|listed| *listed == name).count();
+    for name in [
+        "from",
+        "to",
+        "subject",
+        "date",
+        "message-id",
+        "mime-version",
+        "content-type",
+        "references",
+        "in-reply-to",
+        "list-unsubscribe",
+        "list-unsubscribe-post",
+    ] {
+        assert_eq!(times(name), 2, "{name} in {list}");
+    }
+    assert_eq!((times("cc"), times("reply-to")), (1, 1), "what is not there may not be added: {list}");
+    assert!(text.split("\r\n").all(|line| line.len() <= 78), "{text}");
+    let holds = async |text: String| verified(text.into_bytes(), RSA_RECORD).await.starts_with("True");
+    assert!(holds(text.clone()).await);
+    for added in [
+        "From: boss@bank.example",
+        "Subject: Money",
+        "Reply-To: x@y.z",
+        "Cc: x@y.z",
+        "To: x@y.z",
+        "Content-Type: text/html",
+        "List-Unsubscribe: <https://evil.example>",
+    ] {
+        assert!(!holds(format!("{added}\r\n{text}")).await, "{added}");
+    }
+    assert!(holds(format!("Received: from here by there\r\n{text}")).await, "what relays add does no harm");
+    for (before, after) in [
+        ("shop.example/leave/7", "evil.example/leave/7"),
+        ("One-Click", "Two-Clicks"),
+        ("text/plain", "text/html"),
+        ("MIME-Version: 1.0", "MIME-Version: 1.1"),
+        ("<17@", "<71@"),
+    ] {
+        assert!(!holds(text.replacen(before, after, 1)).await, "{before}");
+    }
+}
+
+/// A message as it arrives.
+async fn one(args: &[&str], message: &Value) -> Vec<u8> {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, args);
+    assert_eq!(mail.submit(message).await.status, 202);
+    wait_until("the message", SOON, || async { sink.messages().len() == 1 }).await;
+    sink.messages().remove(0).data
 }

@@ -4,6 +4,7 @@
 mod acceptance;
 mod broadcasts;
 mod busy;
+mod composing;
 mod connections;
 mod deadlines;
 mod dkim;

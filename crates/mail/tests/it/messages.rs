@@ -77,7 +77,7 @@ async fn a_wrong_message_is_refused_under_the_name_of_its_field_and_nothing_is_k
         (with("text", Value::Null), "text"),
         (with("html", json!("a\u{0}")), "html"),
         (with("headers", json!({"Bcc": "x@y.z"})), "headers"),
-        (with("headers", json!({"X-A": "a\r\nBcc: x@y.z"})), "headers"),
+        (with("headers", json!({"X-A": "a\r\nBcc: x@y.z"})), "headers.X-A"),
         (with("attachments", json!([{"filename": "a", "content": "?"}])), "attachments[0].content"),
         (with("attachments", json!([{"filename": "a"}])), "attachments[0].content"),
         (with("send_at", json!("tomorrow")), "send_at"),
