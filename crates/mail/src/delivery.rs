@@ -188,6 +188,16 @@ impl DeliveryError {
         }
     }
 
+    /// What an error with this [`code`](Self::code) means, where only its record is left.
+    #[must_use]
+    pub fn verdict_of(code: &str) -> Verdict {
+        match code {
+            "smtp_refused" => Verdict::Permanent,
+            "outcome_unknown" => Verdict::Unknown,
+            _ => Verdict::Temporary,
+        }
+    }
+
     /// A stable word for metrics, log lines and the `code` of our answers.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -10,14 +10,17 @@
 //! | 503 | `storage_full`, `storage_failed` | the same, when there is room in the folder |
 //! | 503 | `busy` | the same, soon |
 //! | 504 | `smtp_timeout` | send it again later: nothing was delivered |
-//! | 504 | `outcome_unknown` | sending it again may make a duplicate; the Message-ID in the answer tells |
+//! | 504 | `outcome_unknown` | sending it again may make a duplicate; the Message-ID in the answer tells. With an `Idempotency-Key`, ask again with the same |
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use service_kit::Problem;
 
-use crate::{delivery::DeliveryError, message::MessageId};
+use crate::{
+    delivery::{DeliveryError, Verdict},
+    message::MessageId,
+};
 
 /// When to try again after a 4xx. Greylisting takes minutes, an overloaded server seconds.
 const DEFERRED_RETRY: Duration = Duration::from_secs(60);
@@ -52,12 +55,37 @@ pub fn problem(error: &DeliveryError, id: &MessageId) -> Problem {
         DeliveryError::Store { source } => {
             Problem::unavailable(code, format!("{error}: {source}; nothing is kept of it"), DOWN_RETRY)
         }
-        DeliveryError::Busy => Problem::unavailable(code, format!("{error}; nothing was sent"), BUSY_RETRY),
+        DeliveryError::Busy => busy(),
         DeliveryError::TimedOut { .. } => {
             Problem::new(StatusCode::GATEWAY_TIMEOUT, code, format!("{error}; nothing was delivered"))
         }
         DeliveryError::Unknown { .. } => {
             let detail = format!("{error}; if it was, it carries the Message-ID {id}");
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
+        }
+    }
+}
+
+/// The answer to a request that would wait in vain.
+#[must_use]
+pub fn busy() -> Problem {
+    let error = DeliveryError::Busy;
+    Problem::unavailable(error.code(), format!("{error}; nothing was sent"), BUSY_RETRY)
+}
+
+/// The answer to a request that comes again, by the record of the attempt: its [`code`](DeliveryError::code), and the server's
+/// words, or ours.
+#[must_use]
+pub fn recorded(code: &str, reply: &str, id: &MessageId) -> Problem {
+    let code = code.to_owned();
+    match DeliveryError::verdict_of(&code) {
+        Verdict::Permanent => {
+            let detail = format!("the SMTP server refused the message: {reply}");
+            Problem::new(StatusCode::BAD_GATEWAY, code, detail)
+        }
+        Verdict::Temporary => Problem::unavailable(code, format!("{reply}; nothing was delivered"), DOWN_RETRY),
+        Verdict::Unknown => {
+            let detail = format!("{reply}; if it was delivered, it carries the Message-ID {id}");
             Problem::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
         }
     }

@@ -12,8 +12,7 @@
 //! |---|---|---|---|
 //! | works | works | passing | |
 //! | fails | works | degraded | `/v1` still accepts messages, which wait in the outbox; `POST /` is answered with 503 |
-//! | works | fails | degraded | `POST /` still hands messages over; `/v1` is answered with 503 |
-//! | fails | fails | critical | no message can be taken in any way |
+//! | works, or fails | fails | critical | no message can be taken in any way: `POST /`, too, keeps a record, and must know whom to leave alone |
 //!
 //! A transport that fails alone does *not* make the status `critical`. That would take every instance out of rotation at
 //! the same time, since all use the same server; nothing would be accepted any more, and callers of `POST /` would get the
@@ -121,7 +120,8 @@ impl Health {
         let outbox = outbox.map(|reason| format!("outbox: {reason}"));
         match (transport, outbox) {
             (None, None) => Condition::default(),
-            (Some(reason), None) | (None, Some(reason)) => Condition::new(Status::Degraded, &reason),
+            (Some(reason), None) => Condition::new(Status::Degraded, &reason),
+            (None, Some(reason)) => Condition::new(Status::Critical, &reason),
             (Some(transport), Some(outbox)) => Condition::new(Status::Critical, &format!("{transport}; {outbox}")),
         }
     }
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(condition.status(), Status::Critical, "nothing can be taken");
         assert_eq!(condition.reason().unwrap().as_str(), format!("{reason}; outbox: disk full"));
         health.note(&Ok::<_, DeliveryError>(()));
-        assert_eq!(health.condition(), Condition::new(Status::Degraded, "outbox: disk full"));
+        assert_eq!(health.condition(), Condition::new(Status::Critical, "outbox: disk full"));
         health.note_outbox(Ok(()));
         assert_eq!(health.condition(), Condition::default());
     }

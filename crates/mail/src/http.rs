@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /` `{"address","message"}` | 200 `{"message":"success"}`: the SMTP server has it |
+//! | `POST /` `{"address","message"}` | 200 `{"message":"success"}`: the SMTP server has it; see [`crate::plain`] |
 //! | `POST /v1/messages` | 202 `{"id","message_id","recipients","suppressed"}`: it is on our disk |
 //! | `GET /v1/messages?state=&to=&broadcast=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
 //! | `GET /v1/messages/{id}` | 200 the message, each recipient, each attempt |
@@ -16,13 +16,15 @@
 //!
 //! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
 //!
-//! *The plain form* does not pass through the outbox: it promises that the SMTP server has the message, and a queue could
-//! only promise that it is going to. `subject` may be added; any other field is refused. 200 means that the SMTP server, or the disk, has the message.
-//! Every answer about a message that was handed over, or may have been, carries its Message-ID as `x-message-id`. What
-//! else can come is in the table of [`crate::error`]; 400, 413 and 422 are about the request.
+//! *Keys.* `POST /`, `/v1/messages` and `/v1/broadcasts` honour an `Idempotency-Key`, which is looked up before
+//! anything else ([`crate::outbox::keys`]).
+//!
+//! Every answer about a message that was taken in carries its Message-ID as `x-message-id`. What else can come is in the table of
+//! [`crate::error`]; 400, 413 and 422 are about the request.
 
 mod broadcasts;
 mod messages;
+mod plain;
 mod segment;
 mod suppressions;
 mod templates;
@@ -31,52 +33,36 @@ mod upload;
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json, Router,
-    extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    Extension, Router,
+    http::{HeaderMap, HeaderName, StatusCode, header},
     routing::{MethodRouter, get, post, put},
 };
 use discovery::FieldError;
-use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use service_kit::{
     Problem,
-    json::{BodyLimit, JsonBody},
-    problem::FieldProblem,
+    json::BodyLimit,
     tokens::{Action, Caller},
 };
 
 use crate::{
+    clock::Moment,
     delivery::is_full,
-    error,
-    mailer::Mailer,
-    message::{MailRequest, Message, Subject, TEXT_MAX_BYTES},
+    letter::LetterError,
     metrics::OutboxMetrics,
-    outbox::{Outbox, OutboxError},
-    sender::Sender,
+    outbox::{Outbox, OutboxError, entry::IdempotencyKey},
+    plain::Plain,
     submission::House,
     userlist::Userlist,
 };
 
-/// The most bytes of a request's body: a text of [`TEXT_MAX_BYTES`] in which every character is escaped as `\uXXXX`, and
-/// room for the rest.
-pub const BODY_MAX_BYTES: usize = 3 * TEXT_MAX_BYTES + 64 * 1024;
-
 /// The header that carries the Message-ID.
 pub const MESSAGE_ID: HeaderName = HeaderName::from_static("x-message-id");
 
-/// What a handler needs.
-#[derive(Debug)]
-pub struct App {
-    /// Sends.
-    pub mailer: Mailer,
-    /// Whom messages come from.
-    pub from: Sender,
-    /// For requests without a subject.
-    pub subject: Subject,
-}
+/// The header of an answer that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// A template with its sample.
 const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
@@ -85,7 +71,7 @@ const LARGE_BODIES_MAX: usize = 16;
 /// When to come again while the outbox cannot be used.
 const OUTBOX_RETRY: Duration = Duration::from_secs(5);
 
-/// What the handlers of `/v1` need.
+/// What the handlers need.
 #[derive(Debug)]
 pub struct Api {
     /// Where messages are kept.
@@ -94,6 +80,8 @@ pub struct Api {
     pub house: Arc<House>,
     /// Knows users by name.
     pub userlist: Userlist,
+    /// Sends while a client waits.
+    pub plain: Plain,
     /// Counts.
     pub metrics: OutboxMetrics,
     large: Semaphore,
@@ -102,14 +90,25 @@ pub struct Api {
 impl Api {
     /// Puts it together.
     #[must_use]
-    pub fn new(outbox: Outbox, house: Arc<House>, userlist: Userlist, metrics: OutboxMetrics) -> Self {
-        Self { outbox, house, userlist, metrics, large: Semaphore::new(LARGE_BODIES_MAX) }
+    pub fn new(outbox: Outbox, house: Arc<House>, userlist: Userlist, plain: Plain, metrics: OutboxMetrics) -> Self {
+        Self { outbox, house, userlist, plain, metrics, large: Semaphore::new(LARGE_BODIES_MAX) }
+    }
+
+    /// The answer that the same request got before, if it has a key and came before.
+    async fn recall<T: DeserializeOwned + Send + 'static>(
+        &self,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Option<T>, Problem> {
+        match key {
+            Some(key) => self.outbox.recall(key, Moment::now()).await.map_err(|error| outbox_problem(&error)),
+            None => Ok(None),
+        }
     }
 
     /// A place for a large body.
     fn large_body(&self) -> Result<SemaphorePermit<'_>, Problem> {
         let busy = |_| {
-            let detail = "too many large messages are being taken in at the same time; nothing was accepted";
+            let detail = "too many large messages are being taken in at the same time; this request was not accepted";
             Problem::unavailable("busy", detail, Duration::from_secs(1))
         };
         self.large.try_acquire().map_err(busy)
@@ -126,10 +125,11 @@ pub const DESCRIPTION: &str = include_str!("../openapi.json");
 
 type Table<S> = Vec<(&'static str, MethodRouter<S>)>;
 
-/// The routes of `/v1`.
+/// The routes that ask for a token.
 fn table() -> Table<Arc<Api>> {
     let template = get(templates::get).put(templates::put).delete(templates::delete);
     vec![
+        ("/", post(plain::send)),
         ("/v1/messages", get(messages::list).post(messages::submit)),
         ("/v1/messages/{id}", get(messages::get)),
         ("/v1/messages/{id}/cancel", post(messages::cancel)),
@@ -158,15 +158,15 @@ fn public_table() -> Table<Arc<Api>> {
 #[must_use]
 pub fn paths() -> Vec<&'static str> {
     let tables = table().into_iter().chain(public_table());
-    tables.map(|(path, _)| path).chain(["/"]).collect()
+    tables.map(|(path, _)| path).collect()
 }
 
 fn router(table: Table<Arc<Api>>, api: Arc<Api>) -> Router {
     table.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods)).with_state(api)
 }
 
-/// The routes of `/v1` that ask for a token.
-pub fn v1(api: Arc<Api>) -> Router {
+/// The routes that ask for a token.
+pub fn guarded(api: Arc<Api>) -> Router {
     router(table(), api)
 }
 
@@ -180,7 +180,7 @@ fn outbox_problem(error: &OutboxError) -> Problem {
     let code = error.code();
     match error {
         OutboxError::Full => {
-            let detail = "the outbox's disk is full; nothing was accepted";
+            let detail = "the outbox's disk is full; this request changed nothing";
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, code, detail).retry_after(OUTBOX_RETRY)
         }
         OutboxError::Silent => {
@@ -200,51 +200,49 @@ fn outbox_problem(error: &OutboxError) -> Problem {
     }
 }
 
-/// The folder for large messages cannot be used; nothing was accepted.
+/// The folder for large messages cannot be used; the request was not accepted.
 pub(crate) fn spool_problem(error: &io::Error) -> Problem {
     if is_full(error) {
-        let detail = "the disk for large messages is full; nothing was accepted";
+        let detail = "the disk for large messages is full; this request was not accepted";
         return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "spool_full", detail).retry_after(OUTBOX_RETRY);
     }
     tracing::warn!(%error, "the folder for large messages (--spool-dir) cannot be used");
-    let detail = "the folder for large messages cannot be used; nothing was accepted";
+    let detail = "the folder for large messages cannot be used; this request was not accepted";
     Problem::unavailable("spool_unavailable", detail, OUTBOX_RETRY)
-}
-
-#[derive(Serialize)]
-struct Sent {
-    message: &'static str,
-}
-
-/// The routes of this service.
-pub fn routes(app: Arc<App>) -> Router {
-    Router::new().route("/", post(send)).layer(Extension(BodyLimit(BODY_MAX_BYTES))).with_state(app)
-}
-
-async fn send(State(app): State<Arc<App>>, JsonBody(request): JsonBody<MailRequest>) -> Result<Response, Problem> {
-    may(Action::Write)?;
-    if request.message.len() > TEXT_MAX_BYTES {
-        return Err(too_large());
-    }
-    let message = Message::compose(&request, &app.from, &app.subject).map_err(invalid)?;
-    drop(request);
-    let mut response = match app.mailer.send(&message).await {
-        Ok(()) => Json(Sent { message: "success" }).into_response(),
-        Err(error) => error::problem(&error, message.id()).into_response(),
-    };
-    if let Ok(value) = HeaderValue::from_str(&message.id().to_string()) {
-        response.headers_mut().insert(MESSAGE_ID, value);
-    }
-    Ok(response)
 }
 
 fn invalid(error: FieldError) -> Problem {
     Problem::field(error.field, error.reason)
 }
 
-fn too_large() -> Problem {
-    let reason = format!("it is longer than {TEXT_MAX_BYTES} bytes; shorten it");
-    let field = FieldProblem { field: "message".to_owned(), reason: reason.clone() };
-    let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", format!("message: {reason}"));
-    Problem { errors: vec![field], ..problem }
+fn letter_problem(error: LetterError) -> Problem {
+    match error {
+        LetterError::Field(error) => invalid(error),
+        LetterError::Spool(error) => spool_problem(&error),
+        LetterError::Unsigned => Problem::internal(),
+    }
+}
+
+/// The key of a request, after its caller's name: 1 to 128 visible ASCII characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().and_then(key_of_caller);
+    key.map(Some)
+        .ok_or_else(|| Problem::field("Idempotency-Key", "it is 1 to 128 visible ASCII characters, for example a UUID"))
+}
+
+/// Two callers may choose the same.
+fn key_of_caller(key: &str) -> Option<String> {
+    let is_one = (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let caller = Caller::current();
+    is_one.then(|| format!("{}/{key}", caller.as_ref().and_then(Caller::name).unwrap_or_default()))
+}
+
+/// Runs what reads and writes files where it may take its time.
+async fn not_holding_up_others<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let panicked = |error| {
+        tracing::error!(%error, "the message could not be written");
+        Problem::internal()
+    };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
 }

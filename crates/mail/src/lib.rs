@@ -10,15 +10,15 @@
 //! | who left, told to userlist | [`messenger`] |
 //! | its bytes, many or few | [`content`] |
 //! | on disk until it is delivered | [`outbox`], [`clock`] |
-//! | its turn, the deadlines, the counting | [`mailer`], [`allowance`], [`metrics`] |
+//! | sent while its client waits: its turn, the deadlines, the counting | [`plain`], [`mailer`], [`allowance`], [`metrics`] |
 //! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
 //! | how that can end | [`delivery`] |
 //! | whether it works at all | [`health`] |
 //! | whether other instances know its messages | `siblings` |
 //! | what can be configured | [`config`], [`smtp_options`], [`outbox_options`] |
 //!
-//! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk; everything ends in bounded time,
-//! and whoever gets another answer learns whether the message may be sent again.
+//! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk;
+//! everything ends in bounded time, and every other answer says whether the message may be sent again.
 
 pub mod allowance;
 pub mod broadcaster;
@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod outbox_options;
 pub mod party;
+pub mod plain;
 pub mod recipient;
 pub mod sender;
 mod siblings;
@@ -65,13 +66,13 @@ use service_kit::{
     service::Failure,
     tokens::{self, Tokens, warn_if_open},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use broadcaster::Broadcaster;
 use config::Config;
 use folder::Folder;
 use health::Health;
-use http::{Api, App};
+use http::Api;
 use mailer::{Limits, Mailer};
 use messenger::Messenger;
 use metrics::{OutboxMetrics, SendMetrics};
@@ -80,6 +81,7 @@ use outbox::{
     dispatcher::{Dispatcher, Pace},
     sweeper::{self, QueueMetrics},
 };
+use plain::Plain;
 use smtp::SmtpTransport;
 use submission::House;
 use transport::Transport;
@@ -97,6 +99,8 @@ pub struct Service {
     pub health: Health,
     /// `POST /`, `/v1`, and what every service answers.
     pub router: Router,
+    /// What is being sent while its client waits.
+    pub plain: Plain,
     /// Sends what is in the outbox, once it runs.
     pub dispatcher: Dispatcher,
     /// Turns broadcasts into messages, once it runs.
@@ -120,18 +124,18 @@ impl Service {
         let health = Health::new(transport.name(), readiness.clone());
         let sends = SendMetrics::register(&mut metrics);
         let (queue, accepted) = (QueueMetrics::register(&mut metrics), OutboxMetrics::register(&mut metrics));
-        let mailer = Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone());
-        let app = Arc::new(App { mailer, from: config.from.clone(), subject: config.subject.clone() });
+        let mailer = Arc::new(Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone()));
         let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?);
-        let house = Arc::new(house(config)?);
+        let house = Arc::new(House::of(config)?);
+        let plain = Plain { outbox: outbox.clone(), mailer, tasks: TaskTracker::new() };
         let userlist = Userlist::new(config.outbox.gateway.clone(), config.outbox.userlist_token_file.clone());
         let messenger = Messenger { outbox: outbox.clone(), userlist: userlist.clone() };
         let broadcaster = Broadcaster { outbox: outbox.clone(), userlist: userlist.clone(), house: Arc::clone(&house) };
-        let api = Arc::new(Api::new(outbox.clone(), house, userlist, accepted));
+        let api = Arc::new(Api::new(outbox.clone(), house, userlist, plain.clone(), accepted));
         let tokens = Tokens::load(config.tokens_file.as_deref())?;
         tokens.register(&mut metrics);
         warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
-        let guarded = http::routes(app).merge(http::v1(Arc::clone(&api)));
+        let guarded = http::guarded(Arc::clone(&api));
         let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate)).merge(http::public(api));
         let announced = config.heartbeat.advertise.as_ref().map(|address| address.host.to_string());
         let guard = Guard::new(&config.common.browser, announced.as_deref()).open_to_pages(&[http::UNSUBSCRIBE]);
@@ -143,7 +147,7 @@ impl Service {
             metrics: sends,
             pace: pace(config),
         };
-        Ok(Self { transport, health, router, dispatcher, broadcaster, messenger, outbox, queue })
+        Ok(Self { transport, health, router, plain, dispatcher, broadcaster, messenger, outbox, queue })
     }
 }
 
@@ -170,7 +174,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         proof: proof.clone(),
         ..Details::default()
     };
-    let Service { transport, health, router, dispatcher, broadcaster, messenger, outbox, queue } =
+    let Service { transport, health, router, plain, dispatcher, broadcaster, messenger, outbox, queue } =
         Service::assemble(&config, metrics)?;
 
     health.await_outbox();
@@ -208,6 +212,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     broadcasting.await?;
     telling.await?;
     sending.await?;
+    plain.finish_within(config.request_max()).await;
     outbox.close().await;
     transport.close().await;
     Ok(())
@@ -240,12 +245,6 @@ fn transport(config: &Config) -> Result<Transport, Failure> {
 
 fn limits(config: &Config) -> Limits {
     Limits { sends_max: config.sends_max.into(), queue_wait: config.queue_wait, deadline: config.deadline }
-}
-
-fn house(config: &Config) -> Result<House, Failure> {
-    let dkim = Arc::new(config.outbox.dkim(&config.from).map_err(|mistakes| mistakes.join("; "))?);
-    let (from, subject, options) = (config.from.clone(), config.subject.clone(), config.outbox.clone());
-    Ok(House { from, subject, spool: options.spool()?, options, dkim })
 }
 
 fn pace(config: &Config) -> Pace {

@@ -1,15 +1,16 @@
-//! Sending: one place in which a message waits its turn, is handed over within the deadline, and is counted.
+//! Sending while somebody waits: one place in which a message waits its turn, is handed over within the deadline, and is
+//! counted.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
     allowance::Allowance,
-    delivery::{DeliveryError, Verdict},
+    delivery::{DeliveryError, Reply, Verdict},
     health::Health,
     message::Message,
     metrics::{Measured, SendMetrics},
@@ -30,6 +31,14 @@ pub struct Limits {
     pub deadline: Duration,
 }
 
+impl Limits {
+    /// The longest that a message takes altogether.
+    #[must_use]
+    pub fn together(&self) -> Duration {
+        self.queue_wait + self.deadline
+    }
+}
+
 /// Hands messages over to the transport. Share it with [`Arc`].
 #[derive(Debug)]
 pub struct Mailer {
@@ -37,9 +46,15 @@ pub struct Mailer {
     limits: Limits,
     turns: Semaphore,
     /// Places for those who wait and those whose turn it is.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     health: Health,
     metrics: SendMetrics,
+}
+
+/// A place among those who wait; it is free again when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Mailer {
@@ -47,36 +62,62 @@ impl Mailer {
     #[must_use]
     pub fn new(transport: Arc<Transport>, limits: Limits, health: Health, metrics: SendMetrics) -> Self {
         let turns = Semaphore::new(limits.sends_max);
-        let places = Semaphore::new(limits.sends_max * (1 + WAITING_PER_SEND));
+        let places = Arc::new(Semaphore::new(limits.sends_max * (1 + WAITING_PER_SEND)));
         Self { transport, limits, turns, places, health, metrics }
     }
 
-    /// Hands `message` over; `Ok` when the other side is responsible for it.
+    /// How much it does at a time, and for how long.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// A place for one more message, before anything is done about it.
     ///
-    /// Takes at most [`Limits::queue_wait`] and [`Limits::deadline`]. When the future is dropped, because the client has
-    /// gone, a conversation with an SMTP server is broken off.
+    /// # Errors
+    /// [`DeliveryError::Busy`]: so many wait that this one would wait in vain.
+    pub fn place(&self) -> Result<Place, DeliveryError> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => Ok(Place { _permit: permit }),
+            Err(_) => {
+                let busy = Err(DeliveryError::Busy);
+                self.metrics.start().ended(&busy);
+                busy
+            }
+        }
+    }
+
+    /// Hands `message` over; `Ok`, with its last word, when the other side is responsible for it.
+    ///
+    /// Takes at most [`Limits::queue_wait`] and [`Limits::deadline`], and ends by `until`. When the future is dropped, a
+    /// conversation with an SMTP server is broken off.
     ///
     /// # Errors
     /// See [`DeliveryError`]; they have been logged and counted.
-    pub async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
+    pub async fn send(&self, message: &Message, place: Place, until: Instant) -> Result<Reply, DeliveryError> {
         let mut measured = self.metrics.start();
-        let result = self.attempt(message, &mut measured).await;
+        let result = self.attempt(message, until, &mut measured).await;
+        drop(place);
         measured.ended(&result);
         self.health.note(&result);
         log(message, &result);
         result
     }
 
-    async fn attempt(&self, message: &Message, measured: &mut Measured<'_>) -> Result<(), DeliveryError> {
-        let _place = self.places.try_acquire().map_err(|_| DeliveryError::Busy)?;
-        let _turn = self.turn().await?;
+    async fn attempt(
+        &self,
+        message: &Message,
+        until: Instant,
+        measured: &mut Measured<'_>,
+    ) -> Result<Reply, DeliveryError> {
+        let _turn = self.turn(until).await?;
         measured.its_turn();
-        let deadline = Instant::now() + self.limits.deadline;
-        self.transport.deliver(message, Allowance::until(deadline)).await.map(|_| ())
+        let deadline = (Instant::now() + self.limits.deadline).min(until);
+        self.transport.deliver(message, Allowance::until(deadline)).await
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, DeliveryError> {
-        match timeout(self.limits.queue_wait, self.turns.acquire()).await {
+    async fn turn(&self, until: Instant) -> Result<SemaphorePermit<'_>, DeliveryError> {
+        match timeout_at((Instant::now() + self.limits.queue_wait).min(until), self.turns.acquire()).await {
             Ok(Ok(turn)) => Ok(turn),
             // It is never closed.
             Ok(Err(_)) | Err(_) => Err(DeliveryError::Busy),

@@ -1,10 +1,10 @@
-//! A message: what a request asks for, checked, and the bytes that go over the wire.
+//! A message: its parts, checked, and the bytes that go over the wire.
 //!
-//! The request decides the recipient, the subject's text and the text. Everything else is ours: the sender, the date, the
-//! Message-ID, the MIME headers; the envelope is set, not derived from headers. No input can add a header, a second
-//! recipient or a part, because nothing of it reaches lettre unchecked:
+//! A request decides recipients, subject and text. The rest is ours: the date, the Message-ID, the MIME headers; the envelope is
+//! set, not derived from headers. No input can add a header, a recipient or a part that was not asked for, because nothing of it
+//! reaches lettre unchecked:
 //!
-//! - the recipient is a [`Recipient`]; the subject is one line;
+//! - recipients are checked ([`crate::recipient`]); the subject is one line;
 //! - the text is always `text/plain; charset=utf-8`, whatever it looks like, in lines that end with CR LF; a lone CR or LF,
 //!   which SMTP servers disagree about, becomes a line end, and other control characters are refused;
 //! - all bytes are ASCII (quoted-printable or base64 where the text is not), so that no server has to offer 8BITMIME.
@@ -14,41 +14,14 @@ use std::fmt;
 use discovery::FieldError;
 use lettre::{
     address::Envelope,
-    message::{
-        Mailbox, SinglePart,
-        header::{HeaderName, HeaderValue},
-    },
+    message::header::{HeaderName, HeaderValue},
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{content::Content, recipient::Recipient, sender::Sender};
-
-/// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
-pub const TEXT_MAX_BYTES: usize = 256 * 1024;
+use crate::{content::Content, sender::Sender};
 
 /// The longest subject in characters. More than any client shows.
 pub const SUBJECT_MAX_CHARS: usize = 200;
-
-/// The body of `POST /`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MailRequest {
-    /// One mail address; see [`Recipient`].
-    pub address: String,
-    /// The text; see [`TEXT_MAX_BYTES`].
-    pub message: String,
-    /// One line; left out, the configured one.
-    #[serde(default)]
-    pub subject: Option<String>,
-}
-
-/// Neither addresses nor text may get into a log through `{:?}`.
-impl fmt::Debug for MailRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MailRequest").finish_non_exhaustive()
-    }
-}
 
 /// One line of text, not empty, without control characters, at most [`SUBJECT_MAX_CHARS`] long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,32 +135,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// Checks a request and writes the message.
-    ///
-    /// # Errors
-    /// Names the field that is wrong and says what to change.
-    pub fn compose(request: &MailRequest, from: &Sender, default_subject: &Subject) -> Result<Self, FieldError> {
-        let to = Recipient::parse(&request.address)?;
-        let subject = match &request.subject {
-            Some(text) => Subject::parse(text)?,
-            None => default_subject.clone(),
-        };
-        let text = lines("message", &request.message)?;
-        let id = MessageId::new(from);
-        let unwritable = |_| FieldError::new("message", "it cannot be written as a mail");
-        let envelope = Envelope::new(Some(from.address().clone()), vec![to.address().clone()]).map_err(unwritable)?;
-        let message = lettre::Message::builder()
-            .envelope(envelope.clone())
-            .from(from.mailbox().clone())
-            .to(Mailbox::new(None, to.address().clone()))
-            .raw_header(subject.header())
-            .message_id(Some(id.to_string()))
-            .date_now()
-            .singlepart(SinglePart::plain(text))
-            .map_err(unwritable)?;
-        Ok(Self { id, envelope, content: message.formatted().into() })
-    }
-
     /// A message that was written before, to one of its recipients; all of them share its content.
     pub(crate) fn stored(id: MessageId, envelope: Envelope, content: Content) -> Self {
         Self { id, envelope, content }
@@ -248,56 +195,6 @@ pub(crate) fn lines(field: &str, text: &str) -> Result<String, FieldError> {
 mod tests {
     use super::*;
 
-    fn compose(message: &str, subject: Option<&str>) -> Result<String, FieldError> {
-        let request = MailRequest {
-            address: "a@b.c".to_owned(),
-            message: message.to_owned(),
-            subject: subject.map(str::to_owned),
-        };
-        let from: Sender = "Muster <muster@example.com>".parse().unwrap();
-        let message = Message::compose(&request, &from, &Subject::parse("default").unwrap())?;
-        Ok(String::from_utf8(message.content().in_memory().unwrap().to_vec()).unwrap())
-    }
-
-    #[test]
-    fn a_message_has_these_headers_and_no_others() {
-        let text = compose("hello", None).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut names: Vec<&str> = head.split("\r\n").map(|line| line.split(':').next().unwrap()).collect();
-        names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "Content-Transfer-Encoding",
-                "Content-Type",
-                "Date",
-                "From",
-                "MIME-Version",
-                "Message-ID",
-                "Subject",
-                "To"
-            ]
-        );
-        assert!(head.contains("Content-Type: text/plain; charset=utf-8"), "{head}");
-        assert!(head.contains("From: Muster <muster@example.com>"), "{head}");
-        assert!(head.contains("Subject: default"), "{head}");
-        assert_eq!(body, "hello\r\n");
-    }
-
-    #[test]
-    fn html_stays_text() {
-        let text = compose("<script>alert(1)</script>", Some("<b>")).unwrap();
-        assert!(text.contains("text/plain") && !text.contains("text/html"), "{text}");
-    }
-
-    #[test]
-    fn a_subject_is_one_line() {
-        for bad in ["", " ", "a\r\nBcc: b@c.d", "a\nb", "a\0", "a\tb", &"x".repeat(201)] {
-            assert_eq!(compose("hello", Some(bad)).unwrap_err().field, "subject", "{bad:?}");
-        }
-        assert!(compose("hello", Some(&"ä".repeat(200))).unwrap().is_ascii());
-    }
-
     #[test]
     fn a_subject_outside_ascii_is_encoded_in_short_lines_of_whole_characters() {
         assert_eq!(encoded_words("ä b"), "=?utf-8?q?=C3=A4_b?=");
@@ -306,8 +203,6 @@ mod tests {
             assert!(line.len() + "Subject: ".len() <= 76, "{line}");
             assert_eq!(word.replace('_', "").len() % 9, 0, "a character of three bytes is never cut: {word}");
         }
-        let text = compose("hello", Some("=?utf-8?q?=0D=0ABcc:_b@c.d?=")).unwrap();
-        assert!(text.contains("Subject: =?utf-8?q?=3D=3Futf=2D8=3Fq=3F=3D0D=3D0ABcc=3A=5F"), "{text}");
     }
 
     #[test]
@@ -323,14 +218,6 @@ mod tests {
         }
         assert_eq!(lines("message", "a\tb").unwrap(), "a\tb");
         assert!(lines("message", " \n").is_err(), "nothing to read is not a mail");
-    }
-
-    #[test]
-    fn the_longest_text_of_line_ends_is_written_quickly() {
-        let started = std::time::Instant::now();
-        let text = format!("x{}", "\n".repeat(TEXT_MAX_BYTES - 1));
-        assert!(compose(&text, None).unwrap().len() > TEXT_MAX_BYTES);
-        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! | [`database`] | SQLite or MySQL, transactions, deadlines |
 //! | [`fault`] | how it can fail |
 //! | [`accept`], `writer` | taking in; many commits for the price of one |
+//! | [`keys`] | requests that come again |
+//! | [`immediate`] | messages whose clients wait |
 //! | [`blocks`] | what is too large for one row |
 //! | [`claim`] | which instance sends what |
 //! | [`dispatcher`], [`limiter`] | the workers; what one domain gets |
@@ -36,6 +38,8 @@ pub mod dispatcher;
 pub mod entry;
 pub mod farewell;
 pub mod fault;
+pub mod immediate;
+pub mod keys;
 pub mod limiter;
 pub mod query;
 pub mod schedule;
@@ -84,7 +88,11 @@ impl Outbox {
     pub async fn accept(&self, message: Arc<NewMessage>) -> Result<Reception, OutboxError> {
         let result = self.take_in(&message).await;
         match &result {
-            Ok(reception) if !reception.replayed => self.wake(),
+            Ok(reception) if !reception.replayed => {
+                if message.claim.is_none() {
+                    self.wake();
+                }
+            }
             Ok(_) | Err(_) => self.discard_blocks(&message),
         }
         result

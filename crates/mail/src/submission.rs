@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Moment,
+    config::Config,
     content::SpoolDir,
     dkim,
     letter::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
@@ -92,6 +93,18 @@ pub struct House {
     pub dkim: Arc<dkim::Keys>,
     /// Where large messages lie while they are written.
     pub spool: SpoolDir,
+}
+
+impl House {
+    /// As it is configured.
+    ///
+    /// # Errors
+    /// What [`Config`]'s check for mistakes would have said.
+    pub fn of(config: &Config) -> Result<Self, String> {
+        let (from, subject, options) = (config.from.clone(), config.subject.clone(), config.outbox.clone());
+        let dkim = options.dkim(&from).map_err(|mistakes| mistakes.join("; "))?;
+        Ok(Self { from, subject, spool: options.spool()?, options, dkim: Arc::new(dkim) })
+    }
 }
 
 /// The lists of a request.
@@ -192,6 +205,7 @@ impl Submission {
             recipients: once_each(recipients),
             broadcast: None,
             idempotency,
+            claim: None,
         })
     }
 }

@@ -4,27 +4,30 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use serde_json::json;
-use service_kit::{Problem, json::JsonBody, tokens::Action};
+use service_kit::{Problem, json, tokens::Action};
 use uuid::Uuid;
 
-use super::{Api, invalid, may, outbox_problem, segment::Segment};
+use super::{Api, REPLAYED, idempotency_key, invalid, may, outbox_problem, segment::Segment};
 use crate::{
     broadcaster::{Broadcast, BroadcastRequest},
-    outbox::OutboxError,
+    outbox::{OutboxError, broadcast::Created, entry::IdempotencyKey},
     submission,
 };
 
 /// `POST /v1/broadcasts`
-pub(super) async fn create(
-    State(api): State<Arc<Api>>,
-    JsonBody(request): JsonBody<BroadcastRequest>,
-) -> Result<Response, Problem> {
+pub(super) async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Operate)?;
+    let name = idempotency_key(request.headers())?;
+    let body = json::read(request, json::BODY_MAX_BYTES).await?;
+    let key = name.map(|name| IdempotencyKey::at("/v1/broadcasts", name, &body));
+    if let Some(created) = api.recall(key.as_ref()).await? {
+        return Ok(answer(&created, true));
+    }
+    let request: BroadcastRequest = json::parse(&body)?;
     submission::sender(request.from.as_deref(), &api.house).map_err(invalid)?;
     for taken in ["limit", "cursor", "status"] {
         if request.filter.contains_key(taken) {
@@ -38,19 +41,26 @@ pub(super) async fn create(
     };
     let id = Uuid::now_v7().simple().to_string();
     let body = serde_json::to_string(&Broadcast { request, template }).map_err(|_| Problem::internal())?;
-    api.outbox.create_broadcast(&id, body).await.map_err(|error| outbox_problem(&error))?;
-    let mut response = (StatusCode::ACCEPTED, Json(json!({ "id": id }))).into_response();
-    if let Ok(location) = HeaderValue::from_str(&format!("/v1/broadcasts/{id}")) {
+    let created = api.outbox.create_broadcast(&id, body, key).await.map_err(|error| outbox_problem(&error))?;
+    Ok(answer(&created, created.id != id))
+}
+
+fn answer(created: &Created, replayed: bool) -> Response {
+    let mut response = (StatusCode::ACCEPTED, Json(created)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/broadcasts/{}", created.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(response)
+    if replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 /// `GET /v1/broadcasts`
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     may(Action::Read)?;
     let broadcasts = api.outbox.broadcasts().await.map_err(|error| outbox_problem(&error))?;
-    Ok(Json(json!({ "broadcasts": broadcasts })).into_response())
+    Ok(Json(serde_json::json!({ "broadcasts": broadcasts })).into_response())
 }
 
 /// `GET /v1/broadcasts/{id}`

@@ -10,21 +10,20 @@ use axum::{
 };
 use lettre::message::Mailbox;
 use serde::Serialize;
-use service_kit::{
-    Problem,
-    tokens::{Action, Caller},
-};
+use service_kit::{Problem, tokens::Action};
 use tokio::sync::SemaphorePermit;
 
-use super::{Api, MESSAGE_ID, invalid, may, outbox_problem, segment::Segment, spool_problem, upload::Upload};
+use super::{
+    Api, MESSAGE_ID, REPLAYED, idempotency_key, invalid, letter_problem, may, not_holding_up_others, outbox_problem,
+    segment::Segment, upload::Upload,
+};
 use crate::{
     clock::Moment,
     content::IN_MEMORY_MAX_BYTES,
     intake::{self, Intake},
-    letter::LetterError,
     outbox::{
-        OutboxError,
-        entry::{IdempotencyKey, Kind, State as DeliveryState},
+        OutboxError, Reception,
+        entry::{Accepted, IdempotencyKey, Kind, State as DeliveryState},
         query::{Filter, MessageView},
     },
     party::Party,
@@ -52,37 +51,50 @@ struct Page {
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;
-    let (_place, Intake { mut submission, fingerprint }) = receive(&api, request).await?;
-    let key = key.map(|name| IdempotencyKey { name, fingerprint });
-    fill(&api, &mut submission).await?;
-    let recipients = addresses(&api, submission.lists().map_err(invalid)?).await?;
+    let (_place, intake) = receive(&api, request).await?;
+    let key = key.map(|name| IdempotencyKey { name, fingerprint: intake.fingerprint.clone() });
+    let reception = accept(&api, intake.submission, key).await?;
+    Ok(answer(&reception.accepted, reception.replayed))
+}
+
+/// Takes one message in, unless it was taken in before.
+pub(super) async fn accept(
+    api: &Arc<Api>,
+    mut submission: Submission,
+    key: Option<IdempotencyKey>,
+) -> Result<Reception, Problem> {
+    if let Some(accepted) = api.recall(key.as_ref()).await? {
+        api.metrics.accepted(true);
+        return Ok(Reception::before(accepted));
+    }
+    fill(api, &mut submission).await?;
+    let recipients = addresses(api, submission.lists().map_err(invalid)?).await?;
     let is_light = submission.weight() <= LIGHT_BYTES;
     let compose = {
-        let api = Arc::clone(&api);
+        let api = Arc::clone(api);
         move || submission.compose(recipients, &api.house, key, Moment::now())
     };
     let message = if is_light { compose() } else { not_holding_up_others(compose).await? };
-    let message = message.map_err(|error| match error {
-        LetterError::Field(error) => invalid(error),
-        LetterError::Spool(error) => spool_problem(&error),
-        LetterError::Unsigned => Problem::internal(),
-    })?;
+    let message = message.map_err(letter_problem)?;
     let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
     api.metrics.accepted(reception.replayed);
-    let accepted = reception.accepted;
-    let mut response = (StatusCode::ACCEPTED, Json(&accepted)).into_response();
+    Ok(reception)
+}
+
+fn answer(accepted: &Accepted, replayed: bool) -> Response {
+    let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
     let headers = response.headers_mut();
     for (name, value) in
-        [(header::LOCATION, format!("/v1/messages/{}", accepted.id)), (MESSAGE_ID, accepted.message_id)]
+        [(header::LOCATION, format!("/v1/messages/{}", accepted.id)), (MESSAGE_ID, accepted.message_id.clone())]
     {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
     }
-    if reception.replayed {
-        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    if replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
 }
 
 /// `GET /v1/messages`
@@ -139,19 +151,6 @@ async fn fill(api: &Api, submission: &mut Submission) -> Result<(), Problem> {
     }
 }
 
-/// The key of a request: 1 to 128 visible ASCII characters.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            // Two callers may choose the same.
-            let caller = Caller::current();
-            Ok(Some(format!("{}/{key}", caller.as_ref().and_then(Caller::name).unwrap_or_default())))
-        }
-        _ => Err(Problem::field("Idempotency-Key", "it is 1 to 128 visible ASCII characters, for example a UUID")),
-    }
-}
-
 /// A small body as a whole, a large one as it comes in, with the place that it takes until it is accepted.
 async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<'_>>, Intake), Problem> {
     let says_large = length(request.headers()).is_some_and(|length| length > LARGE_BYTES);
@@ -163,15 +162,6 @@ async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<
     let (place, spool) = (api.large_body()?, api.house.spool.clone());
     let intake = upload.read(move |body| intake::read(body, &spool)).await?;
     Ok((Some(place), intake))
-}
-
-/// Runs what reads and writes files where it may take its time.
-async fn not_holding_up_others<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let panicked = |error| {
-        tracing::error!(%error, "the message could not be written");
-        Problem::internal()
-    };
-    tokio::task::spawn_blocking(work).await.map_err(panicked)
 }
 
 /// What the head says about the body.
@@ -202,7 +192,7 @@ async fn user(api: &Api, kind: Kind, name: &str) -> Result<Mailbox, Problem> {
         Ok(user) => Err(wrong(&format!("is {} and gets no mail", user.status))),
         Err(UserlistError::Unknown | UserlistError::Refused(_)) => Err(wrong("is not known to userlist")),
         Err(error @ (UserlistError::Unavailable(_) | UserlistError::Changed)) => {
-            let detail = format!("{error}; nothing was accepted");
+            let detail = format!("{error}; this request was not accepted");
             Err(Problem::unavailable("userlist_unavailable", detail, Duration::from_secs(2)))
         }
     }

@@ -1,18 +1,15 @@
 //! Taking a message in: everything that belongs to it, in one transaction.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use sqlx::AnyConnection;
 
 use super::{
     OutboxError, blocks,
     entry::{Accepted, NewMessage, State},
-    suppression,
+    immediate::IMMEDIATE,
+    keys, suppression,
 };
-use crate::clock::Moment;
-
-/// How long an `Idempotency-Key` is remembered.
-pub const KEY_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// What the caller is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +18,16 @@ pub struct Reception {
     pub accepted: Accepted,
     /// Whether this is the answer to the same request that came before; nothing was taken in this time.
     pub replayed: bool,
+    /// The delivery of a message that was taken in now with a claim.
+    pub(crate) delivery: Option<i64>,
+}
+
+impl Reception {
+    /// The answer to a request that came before.
+    #[must_use]
+    pub fn before(accepted: Accepted) -> Self {
+        Self { accepted, replayed: true, delivery: None }
+    }
 }
 
 /// Takes `message` in, unless it has come before. `lock` is what [`Place::lock`](super::Place) says.
@@ -29,8 +36,10 @@ pub(super) async fn insert(
     message: &NewMessage,
     lock: &str,
 ) -> Result<Reception, OutboxError> {
-    if let Some(accepted) = known(connection, message).await? {
-        return Ok(Reception { accepted, replayed: true });
+    if let Some(key) = &message.idempotency
+        && let Some(accepted) = keys::known(connection, key, message.created).await?
+    {
+        return Ok(Reception::before(accepted));
     }
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
     let suppressed = suppression::among(connection, &addresses).await?;
@@ -39,51 +48,17 @@ pub(super) async fn insert(
     }
     insert_message(connection, message).await?;
     insert_deliveries(connection, message, &suppressed).await?;
+    let delivery = if message.claim.is_some() { Some(its_delivery(connection, message).await?) } else { None };
     let accepted = Accepted {
         id: message.id().to_owned(),
         message_id: message.message_id.to_string(),
         recipients: message.recipients.len() - suppressed.len(),
         suppressed: suppressed.len(),
     };
-    remember(connection, message, &accepted).await?;
-    Ok(Reception { accepted, replayed: false })
-}
-
-/// The answer to the request that had the same key, when there was one in the last day.
-async fn known(connection: &mut AnyConnection, message: &NewMessage) -> Result<Option<Accepted>, OutboxError> {
-    let Some(key) = &message.idempotency else { return Ok(None) };
-    let oldest = message.created - KEY_KEPT_FOR;
-    let found: Option<(String, String, i64)> =
-        sqlx::query_as("SELECT fingerprint, answer, created_ms FROM idempotency_keys WHERE name = ?")
-            .bind(&key.name)
-            .fetch_optional(&mut *connection)
-            .await?;
-    match found {
-        Some((.., created)) if Moment(created) < oldest => {
-            sqlx::query("DELETE FROM idempotency_keys WHERE name = ?").bind(&key.name).execute(connection).await?;
-            Ok(None)
-        }
-        Some((fingerprint, ..)) if fingerprint != key.fingerprint => Err(OutboxError::KeyReused),
-        Some((_, answer, _)) => Ok(serde_json::from_str(&answer).ok()),
-        None => Ok(None),
+    if let Some(key) = &message.idempotency {
+        keys::remember(connection, key, &accepted, message.created).await?;
     }
-}
-
-async fn remember(
-    connection: &mut AnyConnection,
-    message: &NewMessage,
-    accepted: &Accepted,
-) -> Result<(), OutboxError> {
-    let Some(key) = &message.idempotency else { return Ok(()) };
-    let answer = serde_json::to_string(accepted).expect("a struct of strings and numbers becomes JSON");
-    sqlx::query("INSERT INTO idempotency_keys (name, fingerprint, answer, created_ms) VALUES (?, ?, ?, ?)")
-        .bind(&key.name)
-        .bind(&key.fingerprint)
-        .bind(answer)
-        .bind(message.created.0)
-        .execute(connection)
-        .await?;
-    Ok(())
+    Ok(Reception { accepted, replayed: false, delivery })
 }
 
 async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) -> Result<(), OutboxError> {
@@ -108,28 +83,42 @@ async fn insert_deliveries(
     message: &NewMessage,
     suppressed: &HashSet<String>,
 ) -> Result<(), OutboxError> {
+    let (claim, claimed_until) = message.claim.as_ref().map_or(("", 0), |own| (own.claim.as_str(), own.until.0));
     for (kind, address) in &message.recipients {
         let (state, settled) = match suppressed.contains(&suppression::key(address)) {
             true => (State::Suppressed, message.created.0),
             false => (State::Queued, 0),
         };
         sqlx::query(
-            "INSERT INTO deliveries (message, recipient, domain, kind, bulk, state, due_ms, expires_ms, settled_ms) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO deliveries (message, recipient, domain, kind, bulk, state, due_ms, expires_ms, settled_ms, \
+             claim, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(message.id())
         .bind(address)
         .bind(domain(address))
         .bind(kind.as_str())
-        .bind(i64::from(message.broadcast.is_some()))
+        .bind(bulk(message))
         .bind(state.as_str())
         .bind(message.due.0)
         .bind(message.expires.0)
         .bind(settled)
+        .bind(claim)
+        .bind(claimed_until)
         .execute(&mut *connection)
         .await?;
     }
     Ok(())
+}
+
+/// The one delivery of a message that was taken in with a claim.
+async fn its_delivery(connection: &mut AnyConnection, message: &NewMessage) -> Result<i64, OutboxError> {
+    let query = sqlx::query_scalar("SELECT id FROM deliveries WHERE message = ?").bind(message.id());
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// Which messages go first; see [`immediate`](super::immediate).
+fn bulk(message: &NewMessage) -> i64 {
+    if message.claim.is_some() { IMMEDIATE } else { i64::from(message.broadcast.is_some()) }
 }
 
 /// What limits are counted by.

@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 
 use super::{
     Outbox, OutboxError, accept,
     claim::CLAIM,
-    entry::NewMessage,
+    entry::{IdempotencyKey, NewMessage},
+    keys,
     suppression::{self, Reason},
 };
 use crate::clock::Moment;
@@ -41,6 +42,13 @@ pub struct BroadcastView {
     pub deliveries: BTreeMap<String, i64>,
 }
 
+/// The answer to a broadcast that was taken in; kept for requests that come again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// The broadcast's id.
+    pub id: String,
+}
+
 /// A broadcast that this instance works on.
 #[derive(Debug, Clone)]
 pub(crate) struct Claimed {
@@ -65,21 +73,37 @@ type Row = (String, String, i64, i64, i64, String, i64, i64);
 const COLUMNS: &str = "id, state, total, queued, skipped, error, created_ms, changed_ms";
 
 impl Outbox {
-    /// Keeps a new broadcast.
+    /// Keeps a new broadcast; with a key that is known, answers which one it was.
     ///
     /// # Errors
-    /// The outbox cannot be used.
-    pub async fn create_broadcast(&self, id: &str, body: String) -> Result<(), OutboxError> {
-        let (id, now) = (id.to_owned(), Moment::now());
+    /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
+    pub async fn create_broadcast(
+        &self,
+        id: &str,
+        body: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Created, OutboxError> {
+        let (created, now) = (Created { id: id.to_owned() }, Moment::now());
+        let asked = key.clone();
         let creating = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
+                if let Some(key) = &key {
+                    if let Some(before) = keys::known(connection, key, now).await? {
+                        return Ok(before);
+                    }
+                    keys::remember(connection, key, &created, now).await?;
+                }
                 let sql =
                     "INSERT INTO broadcasts (id, body, state, created_ms, changed_ms) VALUES (?, ?, 'running', ?, ?)";
-                sqlx::query(sql).bind(id).bind(body).bind(now.0).bind(now.0).execute(connection).await?;
-                Ok(())
+                sqlx::query(sql).bind(&created.id).bind(body).bind(now.0).bind(now.0).execute(connection).await?;
+                Ok(created)
             })
         }));
-        creating.await
+        match (creating.await, asked) {
+            // Another instance was first with the same key.
+            (Err(OutboxError::Contended), Some(key)) => self.recall(&key, now).await?.ok_or(OutboxError::Contended),
+            (result, _) => result,
+        }
     }
 
     /// The broadcast with this id, and how its messages are doing.

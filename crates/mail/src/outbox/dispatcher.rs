@@ -314,7 +314,7 @@ async fn message(outbox: &Outbox, claimed: &Claimed) -> Result<Message, Delivery
     Ok(Message::stored(MessageId::stored(claimed.message_id.clone()), envelope, content.clone()))
 }
 
-async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {
+pub(super) async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     while let Err(error) = outbox.settle(Arc::clone(&settlement)).await {
         if backoff.failures() == 0 {

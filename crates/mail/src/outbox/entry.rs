@@ -8,7 +8,11 @@
 //! | `cancelled` | by somebody, before it was sent |
 //! | `suppressed` | the address is on the suppression list; nothing was sent |
 
+use std::time::Duration;
+
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::blocks::Stored;
 use crate::{clock::Moment, content::Content, message::MessageId};
@@ -99,6 +103,34 @@ pub struct NewMessage {
     pub broadcast: Option<String>,
     /// How the same request is recognised when it comes again.
     pub idempotency: Option<IdempotencyKey>,
+    /// The claim of the instance that takes it in and sends it at once; see [`immediate`](super::immediate).
+    pub claim: Option<OwnClaim>,
+}
+
+/// A claim of a request whose client waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnClaim {
+    /// Whose it is.
+    pub claim: String,
+    /// Until when nothing else may send the message. It is not renewed: a client does not wait for ever.
+    pub until: Moment,
+}
+
+impl OwnClaim {
+    /// How long the client, or a gateway, may take to ask again when the instance has died.
+    const ASKED_AGAIN_WITHIN: Duration = Duration::from_secs(60);
+
+    /// A new one.
+    #[must_use]
+    pub fn new(until: Moment) -> Self {
+        Self { claim: Uuid::new_v4().simple().to_string(), until }
+    }
+
+    /// When a message that was left behind is given up.
+    #[must_use]
+    pub fn expires(&self) -> Moment {
+        self.until + Self::ASKED_AGAIN_WITHIN
+    }
 }
 
 impl NewMessage {
@@ -120,8 +152,21 @@ impl std::fmt::Debug for NewMessage {
 pub struct IdempotencyKey {
     /// What the client chose; after the caller's name, so that callers cannot meet.
     pub name: String,
-    /// SHA-256 of the body, in hexadecimal.
+    /// SHA-256 in hexadecimal, of the body of `POST /v1/messages`, and of path and body elsewhere: a key that comes at another
+    /// path is another request.
     pub fingerprint: String,
+}
+
+impl IdempotencyKey {
+    /// The key `name` of a request to `path`.
+    #[must_use]
+    pub fn at(path: &str, name: String, body: &[u8]) -> Self {
+        let mut hash = Context::new(&SHA256);
+        for part in [path.as_bytes(), b"\n", body] {
+            hash.update(part);
+        }
+        Self { name, fingerprint: hex::encode(hash.finish()) }
+    }
 }
 
 /// The answer to a message that was taken; kept for requests that come again.

@@ -159,13 +159,14 @@ impl Outbox {
         cancelling.await
     }
 
-    /// Tries whatever failed, was cancelled or waits, at once and for as long as a new message.
+    /// Tries whatever failed, was cancelled or waits, at once and for as long as a new message; workers do, also for one that was
+    /// to be sent while its client waited.
     ///
     /// # Errors
     /// There is no such message, or all of it was delivered; or the outbox cannot be used.
     pub async fn requeue(&self, id: &str, expires: Moment) -> Result<(), OutboxError> {
         const SQL: &str = "UPDATE deliveries SET state = 'queued', due_ms = ?, expires_ms = ?, settled_ms = 0, \
-                           claim = '', claimed_until_ms = 0 \
+                           claim = '', claimed_until_ms = 0, bulk = CASE bulk WHEN 2 THEN 0 ELSE bulk END \
                            WHERE message = ? AND state IN ('queued', 'failed', 'cancelled') AND claimed_until_ms <= ?";
         let (id, now) = (id.to_owned(), Moment::now());
         let requeueing = self.database.write(Box::new(move |connection| {

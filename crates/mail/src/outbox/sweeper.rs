@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outbox, OutboxError, accept::KEY_KEPT_FOR, blocks::ORPHANED_AFTER, claim::marks};
+use super::{Outbox, OutboxError, blocks::ORPHANED_AFTER, claim::marks, keys::KEY_KEPT_FOR};
 use crate::clock::Moment;
 
 /// How often the queue is measured.
@@ -58,6 +58,9 @@ pub async fn run(outbox: Outbox, metrics: QueueMetrics, keep: Duration, shutdown
             }
             if let Ok(farewells) = outbox.farewells().await {
                 metrics.farewells.set(farewells);
+            }
+            if outbox.has_left_behind(Moment::now()).await.unwrap_or(false) {
+                let _next_time = outbox.expire_immediate(Moment::now()).await;
             }
             if rounds.is_multiple_of(SWEPT_EVERY.as_secs() / MEASURED_EVERY.as_secs()) {
                 let _next_time = outbox.forget(Moment::now() - keep).await;

@@ -87,25 +87,6 @@ async fn closing_says_goodbye_and_leaves_no_connection() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_breaks_the_conversation_off_and_the_next_one_gets_a_clean_connection() {
-    let sink = SmtpSink::start().await;
-    let mail = Mail::over(&sink, &[]);
-    sink.once(Step::Data, Behaviour::Hold);
-    let caller = tokio::spawn({
-        let mail = mail.clone();
-        async move { mail.send().await }
-    });
-    wait_until("DATA", SOON, || async { sink.held() == 1 }).await;
-    caller.abort();
-    assert!(caller.await.unwrap_err().is_cancelled());
-    sink.release();
-    wait_until("the close", SOON, || async { sink.connections_open() == 0 }).await;
-    assert!(sink.messages().is_empty(), "a message without its final dot is not delivered");
-    mail.send().await.assert(200, "success");
-    assert!(mail.get("/metrics").await.body.as_str().unwrap().contains("outcome=\"abandoned\"} 1"));
-}
-
-#[tokio::test]
 async fn no_more_connections_than_messages_at_a_time() {
     let sink = SmtpSink::start().await;
     let mail = Mail::over(&sink, &["--sends-max", "3", "--queue-wait", "60s"]);

@@ -217,9 +217,7 @@ fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), Strin
         Party::User(_) => unreachable!("none is asked for"),
     };
     let recipients = lists.parties.into_iter().map(mailbox).collect();
-    let config = Config::try_parse_from(["mail"]).unwrap();
-    let (from, subject, options) = (config.from, config.subject, config.outbox);
-    let house = House { from, subject, options, dkim: std::sync::Arc::default(), spool };
+    let house = House { spool, ..House::of(&Config::try_parse_from(["mail"]).unwrap()).unwrap() };
     let message = submission.compose(recipients, &house, None, Moment::now()).map_err(|error| match error {
         LetterError::Field(error) => error.field,
         other => panic!("{other}"),

@@ -226,7 +226,7 @@ async fn a_folder_that_cannot_be_used_is_503_for_large_messages_only() {
     let mail = Mail::working(&sink, &["--spool-dir", "/proc/nothing"]);
     let answer = mail.submit(&with_files(&[bytes(1_000_000)])).await;
     answer.assert(503, "spool_unavailable");
-    assert!(answer.header("retry-after").is_some() && answer.detail().contains("nothing was accepted"));
+    assert!(answer.header("retry-after").is_some() && answer.detail().contains("this request was not accepted"));
     let small = mail.accepted("a@b.c").await;
     mail.until(&small, "delivered").await;
 }

@@ -61,7 +61,8 @@ impl Mail {
     fn with(args: &[&str], works: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
-        let args = [&["--open", "--outbox-url", &outbox], args].concat();
+        let own = ["--open", "--outbox-url", &outbox];
+        let args = [&own, args].concat();
         // Of two values for one option the test's own, which comes later, counts.
         let command = <Config as clap::CommandFactory>::command().args_override_self(true);
         let matches = command.try_get_matches_from([&["mail"], args.as_slice()].concat()).unwrap();
@@ -103,7 +104,12 @@ impl Mail {
 
     /// The same with an `Idempotency-Key`.
     pub(crate) async fn submit_as(&self, key: &str, body: &Value) -> Answer {
-        let request = Request::post("/v1/messages").header("idempotency-key", key);
+        self.post_as(key, "/v1/messages", body).await
+    }
+
+    /// `POST` with an `Idempotency-Key`.
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &Value) -> Answer {
+        let request = Request::post(path).header("idempotency-key", key);
         self.request(request.body(body.to_string().into()).unwrap()).await
     }
 

@@ -1,0 +1,377 @@
+//! The plain form: one message, sent while its client waits.
+//!
+//! It keeps every promise of the others: the message is on disk before the SMTP server hears of it, with its record and its
+//! key; nothing goes to an address on the suppression list. And it keeps one of its own: the answer comes when the server has
+//! the message, or it is certain that it will not get it from us. So each message is tried once, by the instance that took it
+//! in ([`crate::outbox::immediate`]):
+//!
+//! | what happens | what the client is told | the record |
+//! |---|---|---|
+//! | the server takes it | 200 | delivered |
+//! | the server refuses it, or cannot be reached | that, see [`crate::error`]; nothing is sent later | failed |
+//! | the outbox cannot be used | 503: nothing was sent | none |
+//! | the client leaves | nothing; the attempt goes on | as it ends |
+//! | the same key comes meanwhile | waits, and is told the same | one |
+//! | the outcome comes after the deadline | 504 with the Message-ID | as it ends |
+//! | the instance dies | nothing; the same key finds the message | see there |
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use discovery::FieldError;
+use lettre::{address::Envelope, message::Mailbox};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::{
+    clock::Moment,
+    delivery::DeliveryError,
+    letter::{Letter, LetterError},
+    mailer::{Mailer, Place},
+    message::{Message, MessageId, Subject},
+    outbox::{
+        Outbox, OutboxError,
+        entry::{Accepted, IdempotencyKey, Kind, NewMessage, OwnClaim},
+        immediate::{Mine, Standing},
+    },
+    recipient::Recipient,
+    submission::House,
+};
+
+/// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
+pub const TEXT_MAX_BYTES: usize = 256 * 1024;
+/// How long a claim outlives the longest attempt, so that an outcome can still be written down.
+const CLAIM_MARGIN: Duration = Duration::from_secs(5);
+/// How long an answer waits for its outcome to be on disk, which the answer does not depend on.
+const RECORD_WAIT: Duration = Duration::from_millis(500);
+/// How often a request looks whether the one with the same key has ended.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
+
+/// The body of `POST /`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailRequest {
+    /// One mail address; see [`Recipient`].
+    pub address: String,
+    /// The text; see [`TEXT_MAX_BYTES`].
+    pub message: String,
+    /// One line; left out, the configured one.
+    #[serde(default)]
+    pub subject: Option<String>,
+}
+
+/// Neither addresses nor text may get into a log through `{:?}`.
+impl fmt::Debug for MailRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailRequest").finish_non_exhaustive()
+    }
+}
+
+/// Sends; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Plain {
+    /// Where messages are kept.
+    pub outbox: Outbox,
+    /// Hands them over.
+    pub mailer: Arc<Mailer>,
+    /// Attempts that go on when their clients leave.
+    pub tasks: TaskTracker,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The message's.
+    pub message_id: MessageId,
+    /// How.
+    pub outcome: Outcome,
+    /// Whether the message had been taken in before.
+    pub replayed: bool,
+}
+
+/// How it ended, for the client.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The server has it.
+    Sent,
+    /// It has not, or perhaps.
+    Failed(DeliveryError),
+    /// The same, by the record.
+    Recorded {
+        /// See [`DeliveryError::code`].
+        outcome: String,
+        /// The server's words, or ours.
+        reply: String,
+    },
+    /// Its address is on the suppression list; nothing was sent.
+    Suppressed,
+    /// It was taken back before it was sent.
+    Cancelled,
+    /// It is being sent, and the deadline has passed.
+    UnderWay,
+    /// It was taken in, and its record is not kept any more.
+    Forgotten,
+}
+
+/// Checks a request and writes the message.
+///
+/// # Errors
+/// Names the field that is wrong and says what to change; or the spool cannot be used.
+pub fn compose(
+    request: &MailRequest,
+    house: &House,
+    idempotency: Option<IdempotencyKey>,
+    now: Moment,
+) -> Result<NewMessage, LetterError> {
+    let to = Recipient::parse(&request.address)?;
+    let subject = request.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
+    let from = &house.from;
+    let letter = Letter {
+        from: from.mailbox().clone(),
+        to: vec![Mailbox::new(None, to.address().clone())],
+        cc: Vec::new(),
+        reply_to: Vec::new(),
+        subject: subject.clone(),
+        text: Some(request.message.clone()),
+        html: None,
+        headers: Vec::new(),
+        files: Vec::new(),
+        date: now,
+    };
+    let message_id = MessageId::new(from);
+    let content =
+        letter.write(&message_id, house.dkim.of(from.domain()), &house.spool).map_err(in_words_of_the_form)?;
+    Ok(NewMessage {
+        message_id,
+        sender: from.address().to_string(),
+        subject: subject.as_str().to_owned(),
+        content,
+        created: now,
+        due: now,
+        expires: now,
+        recipients: vec![(Kind::To, to.address().to_string())],
+        broadcast: None,
+        idempotency,
+        claim: None,
+    })
+}
+
+/// The text is called `message` here.
+fn in_words_of_the_form(error: LetterError) -> LetterError {
+    match error {
+        LetterError::Field(error) if error.field == "text" => FieldError::new("message", error.reason).into(),
+        other => other,
+    }
+}
+
+impl Plain {
+    /// Takes `message` in and sends it. It goes on when the caller leaves.
+    ///
+    /// # Errors
+    /// The outbox cannot be used, and nothing was sent.
+    pub async fn send(&self, message: NewMessage, place: Place, until: Instant) -> Result<Ended, OutboxError> {
+        let (plain, message_id) = (self.clone(), message.message_id.clone());
+        let claim = self.claim(until);
+        let message = Arc::new(NewMessage { expires: claim.expires(), claim: Some(claim.clone()), ..message });
+        self.finish(message_id, until, async move { plain.take_in_and_send(message, claim, place, until).await }).await
+    }
+
+    /// Answers a request that was taken in before, and goes on where that one stopped.
+    ///
+    /// # Errors
+    /// The outbox cannot be used.
+    pub async fn resume(&self, accepted: Accepted, place: Place, until: Instant) -> Result<Ended, OutboxError> {
+        let (plain, claim) = (self.clone(), self.claim(until));
+        let message_id = MessageId::stored(accepted.message_id.clone());
+        self.finish(message_id, until, async move { plain.go_on(&accepted, claim, place, until).await }).await
+    }
+
+    /// The attempt is a task of its own: neither a client who leaves nor a deadline that passes loses its outcome.
+    async fn finish(
+        &self,
+        message_id: MessageId,
+        until: Instant,
+        attempt: impl Future<Output = Result<Ended, OutboxError>> + Send + 'static,
+    ) -> Result<Ended, OutboxError> {
+        let attempt = self.tasks.spawn(attempt.in_current_span());
+        // A moment more than the attempt has.
+        match tokio::time::timeout_at(until + RECORD_WAIT, attempt).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(error)) => Err(OutboxError::Unavailable { reason: format!("the attempt ended early: {error}") }),
+            Err(_) => Ok(Ended { message_id, outcome: Outcome::UnderWay, replayed: false }),
+        }
+    }
+
+    /// Lets attempts end whose clients have left, for `grace` at most. New ones must not begin any more.
+    pub async fn finish_within(&self, grace: Duration) {
+        self.tasks.close();
+        if timeout(grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!(broken_off = self.tasks.len(), "messages under way are of unknown outcome");
+        }
+    }
+
+    fn claim(&self, until: Instant) -> OwnClaim {
+        OwnClaim::new(Moment::now() + until.saturating_duration_since(Instant::now()) + CLAIM_MARGIN)
+    }
+
+    async fn take_in_and_send(
+        &self,
+        message: Arc<NewMessage>,
+        claim: OwnClaim,
+        place: Place,
+        until: Instant,
+    ) -> Result<Ended, OutboxError> {
+        let reception = self.outbox.accept(Arc::clone(&message)).await?;
+        if reception.replayed {
+            return self.go_on(&reception.accepted, claim, place, until).await;
+        }
+        let outcome = match (reception.accepted.recipients, reception.delivery) {
+            (0, _) | (_, None) => Outcome::Suppressed,
+            (_, Some(delivery)) => self.hand_over(Mine::new(delivery, &claim), addressed(&message), place, until).await,
+        };
+        Ok(Ended { message_id: message.message_id.clone(), outcome, replayed: false })
+    }
+
+    async fn go_on(
+        &self,
+        accepted: &Accepted,
+        claim: OwnClaim,
+        place: Place,
+        until: Instant,
+    ) -> Result<Ended, OutboxError> {
+        let (outcome, replayed) = match self.settled_or_mine(&accepted.id, &claim, until).await? {
+            Standing::Mine(mine) => {
+                let message = self.outbox.stored_message(&accepted.id).await;
+                (self.hand_over(mine, message, place, until).await, false)
+            }
+            Standing::Delivered => (Outcome::Sent, true),
+            Standing::Failed { outcome, reply } => (Outcome::Recorded { outcome, reply }, true),
+            Standing::Suppressed => (Outcome::Suppressed, true),
+            Standing::Cancelled => (Outcome::Cancelled, true),
+            Standing::UnderWay => (Outcome::UnderWay, true),
+            Standing::Forgotten => (Outcome::Forgotten, true),
+        };
+        Ok(Ended { message_id: MessageId::stored(accepted.message_id.clone()), outcome, replayed })
+    }
+
+    /// Waits while another request sends the message, as long as there is time.
+    async fn settled_or_mine(&self, id: &str, claim: &OwnClaim, until: Instant) -> Result<Standing, OutboxError> {
+        loop {
+            match self.outbox.take_over(id, claim, Moment::now()).await? {
+                Standing::UnderWay if Instant::now() + LOOKS_EVERY < until => sleep(LOOKS_EVERY).await,
+                standing => return Ok(standing),
+            }
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        mine: Mine,
+        message: Result<Message, DeliveryError>,
+        place: Place,
+        until: Instant,
+    ) -> Outcome {
+        let at = Moment::now();
+        let result = match message {
+            Ok(message) => self.mailer.send(&message, place, until).await,
+            Err(error) => Err(error),
+        };
+        let (outbox, result) = (self.outbox.clone(), Arc::new(result));
+        let writing = self.tasks.spawn({
+            let result = Arc::clone(&result);
+            async move { outbox.conclude(mine, at, &result).await }
+        });
+        let _written_later = timeout(RECORD_WAIT, writing).await;
+        match Arc::try_unwrap(result) {
+            Ok(Ok(_)) => Outcome::Sent,
+            Ok(Err(error)) => Outcome::Failed(error),
+            // It is still being written down.
+            Err(shared) => match &*shared {
+                Ok(_) => Outcome::Sent,
+                Err(error) => Outcome::Recorded { outcome: error.code().to_owned(), reply: error.for_caller() },
+            },
+        }
+    }
+}
+
+/// The message, to its one recipient.
+fn addressed(message: &NewMessage) -> Result<Message, DeliveryError> {
+    let damaged = || DeliveryError::Unreadable { cause: "its addresses are damaged".to_owned() };
+    let address = |text: &str| text.parse().map_err(|_| damaged());
+    let recipients = message.recipients.iter().map(|(_, recipient)| address(recipient)).collect::<Result<_, _>>()?;
+    let envelope = Envelope::new(Some(address(&message.sender)?), recipients).map_err(|_| damaged())?;
+    Ok(Message::stored(message.message_id.clone(), envelope, message.content.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn written(message: &str, subject: Option<&str>) -> Result<String, FieldError> {
+        let args = ["mail", "--from", "Muster <muster@example.com>", "--subject", "default"];
+        let house = House::of(&Config::try_parse_from(args).unwrap()).unwrap();
+        let request = MailRequest {
+            address: "a@b.c".to_owned(),
+            message: message.to_owned(),
+            subject: subject.map(str::to_owned),
+        };
+        match compose(&request, &house, None, Moment::now()) {
+            Ok(message) => {
+                let bytes: Vec<u8> = message.content.blocks().flat_map(|block| block.unwrap().into_owned()).collect();
+                Ok(String::from_utf8(bytes).unwrap())
+            }
+            Err(LetterError::Field(error)) => Err(error),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_message_has_these_headers_and_no_others() {
+        let text = written("hello", None).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut names: Vec<&str> = head.split("\r\n").map(|line| line.split(':').next().unwrap()).collect();
+        names.sort_unstable();
+        let expected = [
+            "Content-Transfer-Encoding",
+            "Content-Type",
+            "Date",
+            "From",
+            "MIME-Version",
+            "Message-ID",
+            "Subject",
+            "To",
+        ];
+        assert_eq!(names, expected);
+        assert!(head.contains("Content-Type: text/plain; charset=utf-8"), "{head}");
+        assert!(head.contains("From: Muster <muster@example.com>"), "{head}");
+        assert!(head.contains("Subject: default"), "{head}");
+        assert_eq!(body, "hello\r\n");
+    }
+
+    #[test]
+    fn html_stays_text() {
+        let text = written("<script>alert(1)</script>", Some("<b>")).unwrap();
+        assert!(text.contains("text/plain") && !text.contains("text/html"), "{text}");
+    }
+
+    #[test]
+    fn a_subject_is_one_line_and_the_text_is_called_message() {
+        for bad in ["", " ", "a\r\nBcc: b@c.d", "a\nb", "a\0", "a\tb", &"x".repeat(201)] {
+            assert_eq!(written("hello", Some(bad)).unwrap_err().field, "subject", "{bad:?}");
+        }
+        assert_eq!(written("", None).unwrap_err().field, "message");
+        assert!(written("hello", Some(&"ä".repeat(200))).unwrap().is_ascii());
+        let text = written("hello", Some("=?utf-8?q?=0D=0ABcc:_b@c.d?=")).unwrap();
+        assert!(text.contains("Subject: =?utf-8?q?=3D=3Futf=2D8=3Fq=3F=3D0D=3D0ABcc=3A=5F"), "{text}");
+    }
+
+    #[test]
+    fn the_longest_text_of_line_ends_is_written() {
+        let text = format!("x{}", "\n".repeat(TEXT_MAX_BYTES - 1));
+        assert!(written(&text, None).unwrap().len() > TEXT_MAX_BYTES);
+    }
+}
