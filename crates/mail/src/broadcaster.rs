@@ -11,11 +11,10 @@
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use discovery::FieldError;
 use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,7 +28,7 @@ use crate::{
     },
     recipient,
     submission::{House, Submission},
-    templates::Template,
+    templates::{FillError, Template},
     userlist::{Page, Selection, User, Userlist, UserlistError},
 };
 
@@ -112,7 +111,7 @@ impl Broadcaster {
             let step = match composing.await.map_err(io::Error::other).flatten() {
                 Ok(step) => step,
                 // Nobody is passed over for that.
-                Err(error) => return self.pause(&claimed, &format!("the folder for large messages: {error}")).await,
+                Err(error) => return self.pause(&claimed, &error.to_string()).await,
             };
             let position = step.position.clone();
             match self.outbox.advance(&claimed, step).await {
@@ -166,9 +165,11 @@ fn message(house: &House, id: &str, broadcast: &Broadcast, user: &User) -> io::R
         return Ok(None);
     }
     let token = Uuid::new_v4().simple().to_string();
-    let (Ok(address), Ok(submission)) = (recipient::check(&user.email), submission(house, broadcast, user, &token))
-    else {
-        return Ok(None);
+    let Ok(address) = recipient::check(&user.email) else { return Ok(None) };
+    let submission = match submission(house, broadcast, user, &token) {
+        Ok(submission) => submission,
+        Err(FillError::Field(_)) => return Ok(None),
+        Err(error @ FillError::Unavailable { .. }) => return Err(io::Error::other(error)),
     };
     let recipients = vec![(Kind::To, Mailbox::new(None, address))];
     match submission.compose(recipients, house, None, Moment::now()) {
@@ -177,16 +178,17 @@ fn message(house: &House, id: &str, broadcast: &Broadcast, user: &User) -> io::R
             Ok(Some((message, token)))
         }
         Err(LetterError::Field(_)) => Ok(None),
-        Err(LetterError::Spool(error)) => Err(error),
+        Err(LetterError::Spool(error)) => Err(io::Error::other(format!("the folder for large messages: {error}"))),
         Err(error @ LetterError::Unsigned) => Err(io::Error::other(error)),
     }
 }
 
-fn submission(house: &House, broadcast: &Broadcast, user: &User, token: &str) -> Result<Submission, FieldError> {
+fn submission(house: &House, broadcast: &Broadcast, user: &User, token: &str) -> Result<Submission, FillError> {
     let base = house.options.public.as_str().trim_end_matches('/');
     let link = format!("{base}/v1/unsubscribe/{token}");
     let data = data(&broadcast.request, user, &link);
-    let filled = broadcast.template.fill(&data)?;
+    // This runs where it may wait.
+    let filled = Handle::current().block_on(house.filler.fill(&broadcast.template, &data))?;
     Ok(Submission {
         to: Value::Null,
         cc: Value::Null,

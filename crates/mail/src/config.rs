@@ -67,6 +67,9 @@ pub struct Config {
     /// The outbox of `POST /v1/messages`.
     #[command(flatten)]
     pub outbox: OutboxOptions,
+    /// The program that fills templates. Default: this one; for tests, whose own program cannot.
+    #[arg(long = "template-program", env = "MAIL_TEMPLATE_PROGRAM", value_name = "FILE", hide = true)]
+    pub template_program: Option<PathBuf>,
     /// A file of API tokens. Default: every client that can connect may send.
     #[arg(long = "tokens-file", env = "MAIL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,

@@ -55,6 +55,7 @@ use crate::{
     outbox::{Outbox, OutboxError, entry::IdempotencyKey},
     plain::Plain,
     submission::House,
+    templates::FillError,
     userlist::Userlist,
 };
 
@@ -70,6 +71,8 @@ const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
 const LARGE_BODIES_MAX: usize = 16;
 /// When to come again while the outbox cannot be used.
 const OUTBOX_RETRY: Duration = Duration::from_secs(5);
+/// When to come again while templates cannot be filled.
+const FILL_RETRY: Duration = Duration::from_secs(2);
 
 /// What the handlers need.
 #[derive(Debug)]
@@ -213,6 +216,15 @@ pub(crate) fn spool_problem(error: &io::Error) -> Problem {
 
 fn invalid(error: FieldError) -> Problem {
     Problem::field(error.field, error.reason)
+}
+
+fn fill_problem(error: FillError) -> Problem {
+    match error {
+        FillError::Field(error) => invalid(error),
+        FillError::Unavailable { .. } => {
+            Problem::unavailable("templates_unavailable", format!("{error}; nothing was changed"), FILL_RETRY)
+        }
+    }
 }
 
 fn letter_problem(error: LetterError) -> Problem {

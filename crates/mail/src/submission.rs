@@ -22,7 +22,7 @@ use crate::{
     outbox_options::OutboxOptions,
     party::{self, Party},
     sender::Sender,
-    templates::Template,
+    templates::{Filled, Filler},
 };
 
 /// The furthest that `send_at` may be: 30 days. Messages are not a calendar.
@@ -93,6 +93,8 @@ pub struct House {
     pub dkim: Arc<dkim::Keys>,
     /// Where large messages lie while they are written.
     pub spool: SpoolDir,
+    /// Fills templates.
+    pub filler: Arc<Filler>,
 }
 
 impl House {
@@ -103,7 +105,8 @@ impl House {
     pub fn of(config: &Config) -> Result<Self, String> {
         let (from, subject, options) = (config.from.clone(), config.subject.clone(), config.outbox.clone());
         let dkim = options.dkim(&from).map_err(|mistakes| mistakes.join("; "))?;
-        Ok(Self { from, subject, spool: options.spool()?, options, dkim: Arc::new(dkim) })
+        let filler = Arc::new(Filler::new(config.template_program.clone()));
+        Ok(Self { from, subject, spool: options.spool()?, options, dkim: Arc::new(dkim), filler })
     }
 }
 
@@ -130,17 +133,20 @@ impl Submission {
         }
     }
 
-    /// Puts a filled template where the request named one.
+    /// Whether a template may bring subject and text.
     ///
     /// # Errors
-    /// The request has a text of its own as well, or data that do not fill it.
-    pub fn fill(&mut self, template: &Template) -> Result<(), FieldError> {
-        if self.subject.is_some() || self.text.is_some() || self.html.is_some() {
-            return Err(FieldError::new("template", "it brings subject, text and html; leave them out"));
+    /// The request has a text of its own as well.
+    pub fn may_be_filled(&self) -> Result<(), FieldError> {
+        match self.subject.is_some() || self.text.is_some() || self.html.is_some() {
+            true => Err(FieldError::new("template", "it brings subject, text and html; leave them out")),
+            false => Ok(()),
         }
-        let filled = template.fill(&self.data)?;
+    }
+
+    /// Puts a filled template where the request named one.
+    pub fn take(&mut self, filled: Filled) {
         (self.subject, self.text, self.html) = (Some(filled.subject), filled.text, filled.html);
-        Ok(())
     }
 
     /// About how many bytes the message has.

@@ -4,16 +4,28 @@
 //! a subject that becomes two lines is refused like any other. A hole without a value is an error, never an empty place:
 //! at upload every variable that the template mentions must be in its `sample`, and the template must fill with it; at
 //! sending the data of the request must fill it, or nothing is accepted.
+//!
+//! A template is a program, and its author may be wrong, or hostile. The language has no macros and no includes, loops have
+//! [fuel](FUEL), and parts have a length; what else it could do is bounded by the [process](worker) in which all of this runs:
+//! call [`Filler`], not these functions, for what came from outside.
 
-use std::collections::BTreeSet;
+mod filler;
+mod frame;
+pub mod worker;
+
+use std::{collections::BTreeSet, io};
+
+pub use filler::{FillError, Filler};
 
 use discovery::FieldError;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The most bytes of one part, filled or not.
+/// The most bytes of one part: 256 KiB.
 const PART_MAX_BYTES: usize = 256 * 1024;
+/// The most bytes of one part when it is filled: 1 MiB, as much as a text may have.
+const FILLED_MAX_BYTES: usize = 1024 * 1024;
 /// How much work filling one part may be, in minijinja's instructions: loops must end.
 const FUEL: u64 = 200_000;
 
@@ -35,7 +47,7 @@ pub struct Template {
 }
 
 /// A template without holes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filled {
     /// The subject.
     pub subject: String,
@@ -53,6 +65,11 @@ impl Template {
     pub fn check(&self) -> Result<(), FieldError> {
         if self.text.is_none() && self.html.is_none() {
             return Err(FieldError::new("text", "it is missing; write text, html or both"));
+        }
+        for (name, source) in self.parts() {
+            if source.len() > PART_MAX_BYTES {
+                return Err(FieldError::new(name, "it is longer than 256 KiB; shorten it"));
+            }
         }
         let missing = self.missing(&self.sample)?;
         if !missing.is_empty() {
@@ -77,11 +94,12 @@ impl Template {
     /// Variables of the template that `data` does not have, the ones in branches that are not taken included.
     fn missing(&self, data: &Value) -> Result<BTreeSet<String>, FieldError> {
         let mut missing = BTreeSet::new();
+        let environment = environment();
+        let is_function = |path: &String| environment.globals().any(|(name, _)| name == path.as_str());
         for (name, source) in self.parts() {
-            let environment = environment();
             let template = environment.template_from_named_str(name, source).map_err(|error| unusable(name, &error))?;
             let undeclared = template.undeclared_variables(true);
-            missing.extend(undeclared.into_iter().filter(|path| !has(data, path)));
+            missing.extend(undeclared.into_iter().filter(|path| !has(data, path) && !is_function(path)));
         }
         Ok(missing)
     }
@@ -106,17 +124,41 @@ fn environment() -> Environment<'static> {
         _ => AutoEscape::None,
     });
     environment.set_fuel(Some(FUEL));
+    // It would show everything that the data hold.
+    environment.remove_global("debug");
     environment
 }
 
 fn fill(name: &'static str, source: &str, data: &Value) -> Result<String, FieldError> {
-    if source.len() > PART_MAX_BYTES {
-        return Err(FieldError::new(name, "it is longer than 256 KiB; shorten it"));
+    let environment = environment();
+    let template = environment.template_from_named_str(name, source).map_err(|error| unusable(name, &error))?;
+    let mut filled = Bounded::default();
+    match template.render_captured_to(data, &mut filled) {
+        Err(_) if filled.is_full => Err(FieldError::new(name, "it becomes longer than 1 MiB when it is filled")),
+        Err(error) => Err(unusable(name, &error)),
+        Ok(_) => String::from_utf8(filled.bytes).map_err(|_| FieldError::new(name, "it becomes no text")),
     }
-    let filled = environment().render_named_str(name, source, data).map_err(|error| unusable(name, &error))?;
-    match filled.len() <= 4 * PART_MAX_BYTES {
-        true => Ok(filled),
-        false => Err(FieldError::new(name, "it becomes longer than 1 MiB when it is filled")),
+}
+
+/// Takes [`FILLED_MAX_BYTES`].
+#[derive(Debug, Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    is_full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_full = self.bytes.len() + bytes.len() > FILLED_MAX_BYTES;
+        if self.is_full {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -166,6 +208,25 @@ mod tests {
         let template = template("{{ name }}", "x", json!({ "name": "x" }));
         let error = template.fill(&json!({})).unwrap_err();
         assert!(error.reason.contains("undefined"), "{}", error.reason);
+    }
+
+    #[test]
+    fn the_functions_of_the_language_need_no_sample() {
+        let text = "{% for i in range(3) %}{{ i }}{% endfor %}{{ dict(a=name).a }}";
+        let template = template(text, "{{ name }}", json!({ "name": "x" }));
+        template.check().unwrap();
+        assert_eq!(template.fill(&json!({ "name": "y" })).unwrap().text.as_deref(), Some("012y"));
+        let error = super::Template { text: Some("{{ debug() }}".to_owned()), ..template }.check().unwrap_err();
+        assert!(error.reason.contains("debug"), "{}", error.reason);
+    }
+
+    #[test]
+    fn a_part_that_becomes_too_long_is_refused() {
+        let text = "{% for i in range(2000) %}{{ name }}{% endfor %}";
+        let template = template(text, "x", json!({ "name": "x" }));
+        template.check().unwrap();
+        let error = template.fill(&json!({ "name": "x".repeat(1000) })).unwrap_err();
+        assert!(error.field == "text" && error.reason.contains("1 MiB"), "{}", error.reason);
     }
 
     #[test]

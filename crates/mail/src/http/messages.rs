@@ -14,8 +14,8 @@ use service_kit::{Problem, tokens::Action};
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    Api, MESSAGE_ID, REPLAYED, idempotency_key, invalid, letter_problem, may, not_holding_up_others, outbox_problem,
-    segment::Segment, upload::Upload,
+    Api, MESSAGE_ID, REPLAYED, fill_problem, idempotency_key, invalid, letter_problem, may, not_holding_up_others,
+    outbox_problem, segment::Segment, upload::Upload,
 };
 use crate::{
     clock::Moment,
@@ -144,11 +144,15 @@ async fn fill(api: &Api, submission: &mut Submission) -> Result<(), Problem> {
             false => Err(Problem::field("data", "it is for a template, and there is none")),
         };
     };
-    match api.outbox.template(name).await {
-        Ok(shelved) => submission.fill(&shelved.template).map_err(invalid),
-        Err(OutboxError::NotFound) => Err(Problem::field("template", "there is no template of this name")),
-        Err(error) => Err(outbox_problem(&error)),
-    }
+    submission.may_be_filled().map_err(invalid)?;
+    let template = match api.outbox.template(name).await {
+        Ok(shelved) => shelved.template,
+        Err(OutboxError::NotFound) => return Err(Problem::field("template", "there is no template of this name")),
+        Err(error) => return Err(outbox_problem(&error)),
+    };
+    let filled = api.house.filler.fill(&template, &submission.data).await.map_err(fill_problem)?;
+    submission.take(filled);
+    Ok(())
 }
 
 /// A small body as a whole, a large one as it comes in, with the place that it takes until it is accepted.

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 
-use super::{Api, invalid, may, outbox_problem, segment::Segment};
+use super::{Api, fill_problem, may, outbox_problem, segment::Segment};
 use crate::templates::Template;
 
 /// `PUT /v1/templates/{name}`
@@ -25,7 +25,7 @@ pub(super) async fn put(
     if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
         return Err(Problem::field("name", "it is 1 to 64 letters, digits, '-', '_' and '.'"));
     }
-    template.check().map_err(invalid)?;
+    api.house.filler.check(&template).await.map_err(fill_problem)?;
     api.outbox.put_template(&name, &template).await.map_err(|error| outbox_problem(&error))?;
     get(State(api), Segment(name)).await
 }

@@ -61,7 +61,7 @@ impl Mail {
     fn with(args: &[&str], works: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
-        let own = ["--open", "--outbox-url", &outbox];
+        let own = ["--open", "--outbox-url", &outbox, "--template-program", env!("CARGO_BIN_EXE_mail")];
         let args = [&own, args].concat();
         // Of two values for one option the test's own, which comes later, counts.
         let command = <Config as clap::CommandFactory>::command().args_override_self(true);
