@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /` `{"address","message"}` | 200 `{"message":"success"}`: the SMTP server has it; see [`crate::plain`] |
 //! | `POST /v1/messages` | 202 `{"id","message_id","recipients","suppressed"}`: it is on our disk |
+//! | `POST /v1/batch` `{"messages":[…]}` | 202, or 207 when not all were accepted, `{"messages":[…]}`: an answer to each |
 //! | `GET /v1/messages?state=&to=&broadcast=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
 //! | `GET /v1/messages/{id}` | 200 the message, each recipient, each attempt |
 //! | `POST /v1/messages/{id}/cancel`, `…/requeue` | 200 the message; 409 when there is nothing left to do |
@@ -16,12 +17,13 @@
 //!
 //! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
 //!
-//! *Keys.* `POST /`, `/v1/messages` and `/v1/broadcasts` honour an `Idempotency-Key`, which is looked up before
+//! *Keys.* `POST /`, `/v1/messages`, `/v1/batch` and `/v1/broadcasts` honour an `Idempotency-Key`, which is looked up before
 //! anything else ([`crate::outbox::keys`]).
 //!
 //! Every answer about a message that was taken in carries its Message-ID as `x-message-id`. What else can come is in the table of
 //! [`crate::error`]; 400, 413 and 422 are about the request.
 
+mod batch;
 mod broadcasts;
 mod messages;
 mod plain;
@@ -133,6 +135,7 @@ fn table() -> Table<Arc<Api>> {
     let template = get(templates::get).put(templates::put).delete(templates::delete);
     vec![
         ("/", post(plain::send)),
+        ("/v1/batch", post(batch::submit)),
         ("/v1/messages", get(messages::list).post(messages::submit)),
         ("/v1/messages/{id}", get(messages::get)),
         ("/v1/messages/{id}/cancel", post(messages::cancel)),

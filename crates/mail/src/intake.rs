@@ -4,6 +4,7 @@
 //! decoded into the [spool](crate::content) while it is being read, whichever field comes first. So a request takes the same
 //! memory whatever is attached to it.
 
+pub(crate) mod batch;
 mod meter;
 
 use std::{

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The paths at which an `Idempotency-Key` is honoured.
-const HONOURED_AT: &str = "/ /v1/messages /v1/broadcasts";
+const HONOURED_AT: &str = "/ /v1/messages /v1/batch /v1/broadcasts";
 
 /// The part of the configuration that is about the outbox.
 #[derive(Debug, Clone, clap::Args)]

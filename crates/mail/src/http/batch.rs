@@ -1,0 +1,94 @@
+//! `POST /v1/batch`: many messages in one request, each accepted or not on its own.
+//!
+//! Each gets the answer that `POST /v1/messages` would have given it, in the order of the request. What is wrong with one
+//! message concerns that one; only a body that cannot be read at all is refused as a whole, and then nothing was accepted. An
+//! `Idempotency-Key` of the request is a key for each of its messages, by their place in it; a message may have one of its own
+//! (`idempotency_key`). So when the answer is lost, the same request again accepts what was not accepted before.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use futures::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use service_kit::{
+    Problem,
+    json::{self as body},
+    tokens::Action,
+};
+use tokio::time::Instant;
+
+use super::{Api, idempotency_key, key_of_caller, may, messages, not_holding_up_others};
+use crate::{
+    content::IN_MEMORY_MAX_BYTES,
+    intake::{
+        self,
+        batch::{Entry, entries},
+    },
+    outbox::{Reception, entry::IdempotencyKey},
+};
+
+/// The most bytes of a request: 100 messages of 40 KiB. Large files go to `/v1/messages`, one by one.
+pub(crate) const BATCH_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Messages that are being accepted at the same time; they share commits.
+const TOGETHER: usize = 8;
+/// When no further message of a request is begun. It is half of what the gateway waits for an answer: one that waits for
+/// userlist can take the other half.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// When to send again what was not begun.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// `POST /v1/batch`
+pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    may(Action::Write)?;
+    let key = idempotency_key(request.headers())?;
+    let body = body::read(request, BATCH_MAX_BYTES.min(api.house.options.message_max_bytes())).await?;
+    let _place = if body.len() > IN_MEMORY_MAX_BYTES { Some(api.large_body()?) } else { None };
+    let entries = entries(&body)?;
+    drop(body);
+    let until = Instant::now() + DEADLINE;
+    let accepting = entries.into_iter().enumerate().map(|(index, entry)| {
+        let key = key.as_ref().map(|key| format!("{key} {index}"));
+        one(&api, entry, key, until)
+    });
+    let answers: Vec<Result<Reception, Problem>> = stream::iter(accepting).buffered(TOGETHER).collect().await;
+    let all = answers.iter().all(Result::is_ok);
+    let status = if all { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
+    let answers: Vec<Value> = answers.iter().map(shown).collect();
+    Ok((status, Json(json!({ "messages": answers }))).into_response())
+}
+
+async fn one(api: &Arc<Api>, entry: Entry, key: Option<String>, until: Instant) -> Result<Reception, Problem> {
+    if Instant::now() >= until {
+        let detail = "the request took too long before this message was begun; send it again";
+        return Err(Problem::unavailable("not_begun", detail, RETRY));
+    }
+    let own = entry.key.as_deref().map(|own| {
+        key_of_caller(own).ok_or_else(|| Problem::field("idempotency_key", "it is 1 to 128 visible ASCII characters"))
+    });
+    let name = own.transpose()?.or(key);
+    let key = name.map(|name| IdempotencyKey::at("/v1/batch", name, &entry.message));
+    let (spool, is_light) = (api.house.spool.clone(), entry.message.len() <= IN_MEMORY_MAX_BYTES);
+    let read = move || intake::read(&entry.message[..], &spool);
+    let intake = if is_light { read()? } else { not_holding_up_others(read).await?? };
+    messages::accept(api, intake.submission, key).await
+}
+
+/// The answer to one message: what it would have been alone, with its status.
+fn shown(answer: &Result<Reception, Problem>) -> Value {
+    let (status, mut shown) = match answer {
+        Ok(reception) => (202, json!(reception.accepted)),
+        Err(problem) => (problem.status.as_u16(), serde_json::from_str(&problem.to_json()).unwrap_or_default()),
+    };
+    if let Some(object) = shown.as_object_mut() {
+        object.insert("status".to_owned(), status.into());
+        if answer.as_ref().is_ok_and(|reception| reception.replayed) {
+            object.insert("replayed".to_owned(), true.into());
+        }
+    }
+    shown
+}
