@@ -21,6 +21,7 @@ mod input;
 mod keys;
 mod large;
 mod messages;
+mod migration;
 mod openapi;
 mod outage;
 mod outbox_failures;
