@@ -128,7 +128,7 @@ fn name_and_rest(text: &str) -> Result<(String, Option<&str>), &'static str> {
 
 fn named(field: &str, name: Option<&str>, address: &str) -> Result<Mailbox, FieldError> {
     let wrong = |reason: String| FieldError::new(field.to_owned(), reason);
-    let address = recipient::check(address).map_err(|reason| wrong(reason.to_owned()))?;
+    let address = recipient::check(address).map_err(wrong)?;
     let name = name.map(str::trim).filter(|name| !name.is_empty());
     if let Some(name) = name {
         display_name(name).map_err(|reason| wrong(format!("its name {reason}")))?;
@@ -191,7 +191,7 @@ mod tests {
         for (value, start) in [
             (json!(7), "to: write"),
             (json!(["a@b.c", 7]), "to[1]: write"),
-            (json!(["a@b.c", "nobody"]), "to[1]: it has no @"),
+            (json!(["a@b.c", "nobody"]), "to[1]: it has no '@'"),
             (json!({"email": "a@b.c", "user": "dong"}), "to: write"),
             (json!({"email": "a@b.c", "nme": "A"}), "to: write"),
             (json!({"user": ""}), "to: write"),
@@ -203,7 +203,7 @@ mod tests {
             (json!(["a@b.c", ""]), "to[1]: it is empty"),
             (json!({"email": "a@b.c", "name": "A\r\nBcc: x@y.z"}), "to: its name holds a line break"),
             (json!({"email": "a@b.c", "name": "=?utf-8?q?=0d=0aBcc:x?="}), "to: its name holds \"=?\""),
-            (json!("b@[169.254.169.254]"), "to: the part after the @ is an IP address"),
+            (json!("b@[169.254.169.254]"), "to: what is after the '@' is an IP address"),
             (json!(vec!["a@b.c"; 51]), "to: it has more than 50"),
         ] {
             let error = shown(&value).unwrap_err();

@@ -22,10 +22,10 @@ pub fn lower_cased(text: &str) -> String {
     if text.is_ascii() { text.to_ascii_lowercase() } else { composed(&text.to_lowercase()).into_owned() }
 }
 
-/// `text` by Unicode's full case folding, composed: "Straße", "STRASSE" and "strasse" are one, and so are "ΣΟΦΟΣ" and
-/// "σοφος" (Unicode Standard, section 3.13, definition D145; no language's special cases).
+/// `text` by Unicode's full case folding, composed: "Straße", "STRASSE" and "strasse" are one.
 ///
-/// For texts that are searched for. It is longer than `text` at times, at most three characters for one.
+/// Unicode Standard, section 3.13, definition D145; no language's special cases. For texts that are searched for. It is longer
+/// than `text` at times, at most three characters for one.
 #[must_use]
 pub fn case_folded(text: &str) -> String {
     if text.is_ascii() {

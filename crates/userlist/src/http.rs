@@ -100,8 +100,9 @@ pub fn routes(store: Store, tokens: Tokens) -> Router {
 async fn authorize(caller: Extension<Caller>, request: Request, next: Next) -> Response {
     let action = match (request.uri().path(), request.method()) {
         ("/", _) => None,
-        ("/v1/import" | IMPORT_AS_BEFORE, &Method::POST) => Some(Action::Operate),
-        ("/v1/users", &Method::PATCH | &Method::DELETE) => Some(Action::Operate),
+        ("/v1/import" | IMPORT_AS_BEFORE, &Method::POST) | ("/v1/users", &Method::PATCH | &Method::DELETE) => {
+            Some(Action::Operate)
+        }
         (_, &Method::GET | &Method::HEAD) => Some(Action::Read),
         _ => Some(Action::Write),
     };

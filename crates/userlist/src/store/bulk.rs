@@ -44,8 +44,10 @@ pub struct BulkStep {
 // === impl Store ===
 
 impl Store {
-    /// Does the same to all users of a page, which must be in the order of ids. On disk when this returns; with `is_dry_run`
-    /// nothing is changed, and the answer is what it would be. The same again does nothing more.
+    /// Does the same to all users of a page, which must be in the order of ids.
+    ///
+    /// On disk when this returns; with `is_dry_run` nothing is changed, and the answer is what it would be. The same again does
+    /// nothing more.
     ///
     /// # Errors
     /// The database does not answer, or takes no changes.

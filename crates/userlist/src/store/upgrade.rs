@@ -30,7 +30,7 @@ pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> 
             filled += rows.len();
             connection.begin().await?;
             for (id, name, email, ..) in rows {
-                connection.execute(one(id, name, EmailAddress::stored(email), now)).await?;
+                connection.execute(one(id, &name, &EmailAddress::stored(email), now)).await?;
             }
             if let Some(sql) = is_done {
                 connection.execute(Statement::new(sql).bind(last)).await?;
@@ -53,13 +53,13 @@ fn some(which: &str) -> Statement {
 }
 
 /// Unless an instance has changed them since they were read.
-fn one(id: i64, name: String, email: EmailAddress, now: Timestamp) -> Statement {
+fn one(id: i64, name: &str, email: &EmailAddress, now: Timestamp) -> Statement {
     let statement = Statement::new(
         "UPDATE users SET email_key = ?, search_key = ?, \
          created_at = CASE created_at WHEN 0 THEN ? ELSE created_at END, \
          updated_at = CASE updated_at WHEN 0 THEN ? ELSE updated_at END WHERE id = ? AND name = ? AND email = ?",
     );
-    let search_key = sql::search_key(&name, &email);
+    let search_key = sql::search_key(name, email);
     let statement = statement.bind(email.key()).bind(search_key).bind(now.0).bind(now.0);
     statement.bind(id).bind(name).bind(email.as_str())
 }

@@ -162,23 +162,19 @@ enum Unnamed {
 impl Unnamed {
     /// What is not named and would be lost.
     fn lost(self, user: &NewUser, found: &User) -> Option<FieldError> {
-        let lost = |field, default| {
-            let reason = format!(
-                "the user has it, and PUT replaces all that they have: name it as well, or {default}; PATCH changes only what it names"
-            );
-            Some(FieldError::new(field, reason))
-        };
-        match self {
-            Self::Stays => None,
-            Self::MustBeDefault if user.status.is_none() && found.status != Status::default() => {
-                lost("status", "\"active\"")
-            }
-            Self::MustBeDefault if user.tags.is_none() && !found.tags.is_empty() => lost("tags", "[]"),
-            Self::MustBeDefault if user.attributes.is_none() && !found.attributes.is_empty() => {
-                lost("attributes", "{}")
-            }
-            Self::MustBeDefault => None,
+        if self == Self::Stays {
+            return None;
         }
+        let is_lost = [
+            ("status", "\"active\"", user.status.is_none() && found.status != Status::default()),
+            ("tags", "[]", user.tags.is_none() && !found.tags.is_empty()),
+            ("attributes", "{}", user.attributes.is_none() && !found.attributes.is_empty()),
+        ];
+        let (field, default, _) = is_lost.into_iter().find(|(.., is_lost)| *is_lost)?;
+        let reason = format!(
+            "the user has it, and PUT replaces all that they have: name it as well, or {default}; PATCH changes only what it names"
+        );
+        Some(FieldError::new(field, reason))
     }
 }
 

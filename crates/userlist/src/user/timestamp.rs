@@ -23,7 +23,9 @@ impl Timestamp {
     }
 
     /// A moment as RFC 3339 writes it, `2026-11-21T12:00:00Z` or `2026-11-21T13:00:00+01:00`, or a day, which begins at
-    /// midnight in UTC; none when it is neither, or before 1970. A space counts as `+`, which it was before a form's coding.
+    /// midnight in UTC.
+    ///
+    /// None when it is neither, or before 1970. A space counts as `+`, which it was before a form's coding.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         const DAY: usize = "2026-11-21".len();

@@ -23,7 +23,7 @@ async fn instances_that_start_at_once_on_an_empty_server_migrate_it_once() {
     for instance in &instances {
         wait_until("every instance opens", SOON, || async { instance.store.outage().is_none() }).await;
     }
-    assert_eq!(database.sql("SELECT version, success FROM users._sqlx_migrations"), "1\t1\n2\t1\n");
+    assert_eq!(database.sql("SELECT version, success FROM users._sqlx_migrations"), "1\t1\n2\t1\n3\t1\n");
     for (n, instance) in instances.iter().enumerate() {
         upsert(&instance.store, &user("dong", &format!("u{n}@example.com"))).await.unwrap();
     }
@@ -38,7 +38,7 @@ async fn an_instance_that_died_in_the_middle_of_a_migration_blocks_nobody() {
     // As it is left when the process is killed after the table was made and before that was noted.
     database.sql("UPDATE users._sqlx_migrations SET success = 0");
     let opened = open(&url).await;
-    assert_eq!(database.sql("SELECT version, success FROM users._sqlx_migrations"), "1\t1\n2\t1\n");
+    assert_eq!(database.sql("SELECT version, success FROM users._sqlx_migrations"), "1\t1\n2\t1\n3\t1\n");
     drop(opened);
 }
 
