@@ -75,6 +75,8 @@ struct Log {
     accepted: usize,
     open: usize,
     held: usize,
+    open_max: Option<usize>,
+    refused: usize,
 }
 
 // === impl SmtpSink ===
@@ -135,6 +137,16 @@ impl SmtpSink {
     /// Behaves well again at every step.
     pub fn behave(&self) {
         self.shared.log().script = Script::default();
+    }
+
+    /// From now on greets a connection with 421 while this many others are open; `None`: no limit.
+    pub fn limit_connections(&self, open_max: Option<usize>) {
+        self.shared.log().open_max = open_max;
+    }
+
+    /// Connections refused so far because of [`limit_connections`](Self::limit_connections).
+    pub fn connections_refused(&self) -> usize {
+        self.shared.log().refused
     }
 
     /// The messages taken so far, in order.
@@ -222,8 +234,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let count = OpenConnection::count(Arc::clone(&shared));
         let shared = Arc::clone(&shared);
         sessions.spawn(async move {
-            let _count = count;
-            session::run(stream, shared).await;
+            match count {
+                Some(_count) => session::run(stream, shared).await,
+                None => session::refuse(stream).await,
+            }
         });
         while sessions.try_join_next().is_some() {}
     }
@@ -233,12 +247,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 struct OpenConnection(Arc<Shared>);
 
 impl OpenConnection {
-    fn count(shared: Arc<Shared>) -> Self {
+    /// `None` when as many are open as may be.
+    fn count(shared: Arc<Shared>) -> Option<Self> {
         let mut log = shared.log();
         log.accepted += 1;
+        if log.open_max.is_some_and(|max| log.open >= max) {
+            log.refused += 1;
+            return None;
+        }
         log.open += 1;
         drop(log);
-        Self(shared)
+        Some(Self(shared))
     }
 }
 

@@ -7,8 +7,10 @@ use std::collections::{HashMap, VecDeque};
 pub enum Step {
     /// A connection was accepted; the greeting is due.
     Greeting,
-    /// `EHLO` or `HELO`.
+    /// `EHLO`.
     Ehlo,
+    /// `HELO`, which a client says to a server that does not know `EHLO`.
+    Helo,
     /// `STARTTLS`.
     StartTls,
     /// `AUTH`, before the password is looked at.
@@ -38,6 +40,10 @@ pub enum Behaviour {
     Reply(String),
     /// Does what was asked, and answers this.
     DoAndReply(String),
+    /// [`Reply`](Self::Reply) in bytes of any charset, without the CR LF at its end.
+    ReplyBytes(Vec<u8>),
+    /// [`DoAndReply`](Self::DoAndReply) in bytes of any charset, without the CR LF at its end.
+    DoAndReplyBytes(Vec<u8>),
     /// Never answers; waits until the client closes.
     Hang,
     /// Closes the connection without an answer.
@@ -59,8 +65,8 @@ impl Behaviour {
     /// Whether the step takes place all the same.
     pub(super) fn does_the_step(&self) -> bool {
         match self {
-            Self::DoAndReply(_) | Self::DoAndHang | Self::DoAndDrop | Self::Hold => true,
-            Self::Reply(_) | Self::Hang | Self::Drop => false,
+            Self::DoAndReply(_) | Self::DoAndReplyBytes(_) | Self::DoAndHang | Self::DoAndDrop | Self::Hold => true,
+            Self::Reply(_) | Self::ReplyBytes(_) | Self::Hang | Self::Drop => false,
         }
     }
 }

@@ -102,6 +102,11 @@ pub(super) async fn run(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
+/// Turns a connection away that is one too many.
+pub(super) async fn refuse(mut stream: TcpStream) {
+    let _closing_anyway = stream.write_all(b"421 4.7.0 too many connections from your address\r\n").await;
+}
+
 // === impl Session ===
 
 impl Session {
@@ -120,10 +125,11 @@ impl Session {
     async fn obey(&mut self, line: &str) -> io::Result<Next> {
         let upper = line.to_ascii_uppercase();
         match upper.split([' ', ':']).next().unwrap_or_default() {
-            "EHLO" | "HELO" => {
+            "EHLO" => {
                 let reply = self.extensions();
                 self.step(Step::Ehlo, &reply).await
             }
+            "HELO" => self.step(Step::Helo, "250 sink").await,
             "STARTTLS" => self.start_tls().await,
             "AUTH" => self.auth(line).await,
             "MAIL" if self.shared.options.login.is_some() && self.login.is_none() => {
@@ -320,6 +326,7 @@ impl Session {
                 self.say(reply).await
             }
             Some(Behaviour::Reply(text) | Behaviour::DoAndReply(text)) => self.say(&text).await,
+            Some(Behaviour::ReplyBytes(bytes) | Behaviour::DoAndReplyBytes(bytes)) => self.say_bytes(&bytes).await,
             Some(Behaviour::Drop | Behaviour::DoAndDrop) => Ok(Next::End),
             Some(Behaviour::Hang | Behaviour::DoAndHang) => {
                 // Reading on is how the client's end is noticed.
@@ -330,7 +337,11 @@ impl Session {
     }
 
     async fn say(&mut self, reply: &str) -> io::Result<Next> {
-        self.wire.write_all(format!("{reply}\r\n").as_bytes()).await?;
+        self.say_bytes(reply.as_bytes()).await
+    }
+
+    async fn say_bytes(&mut self, reply: &[u8]) -> io::Result<Next> {
+        self.wire.write_all(&[reply, b"\r\n"].concat()).await?;
         self.wire.flush().await?;
         Ok(Next::GoOn)
     }
