@@ -88,9 +88,9 @@ pub struct ClientTlsError {
     pub reason: String,
 }
 
-/// The configuration made of the files as they were last.
+/// The configuration made of the files as they were last. Also for clients of other protocols than HTTP.
 #[derive(Debug)]
-struct Renewing {
+pub struct Renewing {
     tls: ClientTls,
     state: Mutex<Made>,
 }
@@ -105,15 +105,19 @@ struct Made {
 // === impl Renewing ===
 
 impl Renewing {
-    fn new(tls: &ClientTls) -> Result<Self, ClientTlsError> {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub fn new(tls: &ClientTls) -> Result<Self, ClientTlsError> {
         // First of all, so that a change in between is seen as one.
         let contents = tls.contents();
         let made = Made { contents, config: Arc::new(tls.config()?), complaint: None };
         Ok(Self { tls: tls.clone(), state: Mutex::new(made) })
     }
 
-    /// For the next connection.
-    fn config(&self) -> Arc<ClientConfig> {
+    /// For the next connection: of the files as they are now, or as they were when they could last be used.
+    pub fn config(&self) -> Arc<ClientConfig> {
         let mut made = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let contents = self.tls.contents();
         if contents != made.contents {
