@@ -14,7 +14,7 @@
 //! (`smtp_skip_5xx_greeting`, `smtp_sasl_auth_soft_bounce`): it is about us, and goes away when somebody repairs the
 //! configuration.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
 /// Where in a conversation something happened, in the order of RFC 5321, section 3.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,15 @@ impl Reply {
         Self { code, text: readable.take(Self::TEXT_MAX_CHARS).collect() }
     }
 
+    /// The status code of RFC 3463 at the beginning of the text, as `(5, 1, 1)`, where the server gives one (RFC 2034). It belongs to the reply's
+    /// codes, not to its text.
+    #[must_use]
+    pub fn status(&self) -> Option<(u8, u16, u16)> {
+        let mut numbers = self.text.split(' ').next()?.split('.');
+        let status = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        numbers.next().is_none().then_some(status)
+    }
+
     /// Code and text, for the caller.
     #[must_use]
     pub fn for_caller(&self) -> String {
@@ -82,8 +91,11 @@ impl fmt::Display for Reply {
     }
 }
 
+/// How handing a message over ended for one of its recipients.
+pub type Outcome = Result<Reply, DeliveryError>;
+
 /// A message that was not handed over, or not for certain. No variant's `Display` holds an address or text of a message.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DeliveryError {
     /// The server will never take this message.
     #[error("the SMTP server refused the message with {reply} at {stage}")]
@@ -92,6 +104,14 @@ pub enum DeliveryError {
         stage: Stage,
         /// A 5xx reply.
         reply: Reply,
+    },
+    /// The message is larger than the server takes (SIZE, RFC 1870); it was not sent.
+    #[error("the message has {bytes} bytes, and the SMTP server takes at most {max_bytes}")]
+    TooLarge {
+        /// Of the message.
+        bytes: u64,
+        /// What the server says.
+        max_bytes: u64,
     },
     /// The server asks for another attempt later.
     #[error("the SMTP server asks to try again later with {reply} at {stage}")]
@@ -145,7 +165,7 @@ pub enum DeliveryError {
     #[error("the message could not be written to the folder")]
     Store {
         /// What the file system said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The message cannot be read to its end where it is kept; the other side has not got it.
     #[error("the message could not be read: {cause}")]
@@ -174,7 +194,7 @@ impl DeliveryError {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Refused { .. } => Verdict::Permanent,
+            Self::Refused { .. } | Self::TooLarge { .. } => Verdict::Permanent,
             Self::Unknown { .. } => Verdict::Unknown,
             Self::Deferred { .. }
             | Self::SessionRefused { .. }
@@ -192,7 +212,7 @@ impl DeliveryError {
     #[must_use]
     pub fn verdict_of(code: &str) -> Verdict {
         match code {
-            "smtp_refused" => Verdict::Permanent,
+            "smtp_refused" | "smtp_too_large" => Verdict::Permanent,
             "outcome_unknown" => Verdict::Unknown,
             _ => Verdict::Temporary,
         }
@@ -203,6 +223,7 @@ impl DeliveryError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused { .. } => "smtp_refused",
+            Self::TooLarge { .. } => "smtp_too_large",
             Self::Deferred { .. } => "smtp_deferred",
             Self::SessionRefused { .. } => "smtp_session_refused",
             Self::Unreachable { .. } => "smtp_unreachable",
@@ -226,7 +247,38 @@ impl DeliveryError {
                 *stage == Stage::Session
             }
             Self::SessionRefused { .. } | Self::Unreachable { .. } | Self::Store { .. } | Self::Busy => true,
-            Self::Refused { .. } | Self::Lost { .. } | Self::Unknown { .. } | Self::Unreadable { .. } => false,
+            Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::Lost { .. }
+            | Self::Unknown { .. }
+            | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Whether the server says that the recipient's address is none, so that no message will ever arrive there: a permanent
+    /// refusal at RCPT TO with a status code of RFC 3463 about the address (5.1.1 no such mailbox, 5.1.2 no such system, 5.1.3 bad
+    /// syntax, 5.1.6 moved, 5.1.10 a domain that takes no mail (RFC 7505), 5.2.1 disabled).
+    ///
+    /// A bare 550 is not enough: servers also say it to a client that they do not let send at all ("relay not permitted", a
+    /// block list), and then it would take *every* address away.
+    #[must_use]
+    pub fn is_hard_bounce(&self) -> bool {
+        match self {
+            Self::Refused { stage: Stage::Recipient, reply } => {
+                matches!(reply.status(), Some((5, 1, 1 | 2 | 3 | 6 | 10) | (5, 2, 1)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server takes no more recipients in this transaction (RFC 5321, section 4.5.3.1.10: 452, and 552 from servers
+    /// of before).
+    #[must_use]
+    pub fn is_too_many_recipients(&self) -> bool {
+        match self {
+            Self::Deferred { stage: Stage::Recipient, reply } => reply.code == 452,
+            Self::Refused { stage: Stage::Recipient, reply } => reply.code == 552,
+            _ => false,
         }
     }
 
@@ -246,7 +298,7 @@ impl DeliveryError {
     #[must_use]
     pub fn is_about_the_transport(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Unreadable { .. } | Self::Busy => false,
+            Self::Refused { .. } | Self::TooLarge { .. } | Self::Unreadable { .. } | Self::Busy => false,
             Self::Deferred { stage, .. } => *stage == Stage::Session,
             Self::SessionRefused { .. }
             | Self::Unreachable { .. }
@@ -280,8 +332,29 @@ mod tests {
     }
 
     #[test]
+    fn only_a_refusal_for_good_of_the_address_itself_is_a_hard_bounce() {
+        let refused = |stage, text: &str| DeliveryError::Refused { stage, reply: Reply::new(550, text) };
+        for (text, expected) in [
+            ("5.1.1 unknown", true),
+            ("5.1.10 null MX", true),
+            ("5.2.1 disabled", true),
+            ("5.2.2 mailbox full", false),
+            ("5.7.1 relay access denied", false),
+            ("relay not permitted", false),
+            ("", false),
+            ("5.1 odd", false),
+            ("5.1.1.1 odd", false),
+        ] {
+            assert_eq!(refused(Stage::Recipient, text).is_hard_bounce(), expected, "{text:?}");
+        }
+        assert!(!refused(Stage::EndOfData, "5.1.1 unknown").is_hard_bounce());
+        let deferred = DeliveryError::Deferred { stage: Stage::Recipient, reply: Reply::new(450, "5.1.1 odd") };
+        assert!(!deferred.is_hard_bounce());
+    }
+
+    #[test]
     fn a_full_disk_has_a_code_of_its_own() {
-        let code = |kind: io::ErrorKind| DeliveryError::Store { source: kind.into() }.code();
+        let code = |kind: io::ErrorKind| DeliveryError::Store { source: Arc::new(kind.into()) }.code();
         assert_eq!(code(io::ErrorKind::StorageFull), "storage_full");
         assert_eq!(code(io::ErrorKind::PermissionDenied), "storage_failed");
     }

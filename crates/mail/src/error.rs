@@ -3,6 +3,7 @@
 //! | status | code | what to do |
 //! |---|---|---|
 //! | 502 | `smtp_refused` | nothing: the server refuses this message for good, and says why |
+//! | 502 | `smtp_too_large` | send less: the server takes no message of that size |
 //! | 502 | `smtp_session_refused` | repair the configuration of this service: the server refuses it, not the message |
 //! | 502 | `smtp_nonsense` | look at the SMTP server |
 //! | 503 | `smtp_deferred` | send it again after `Retry-After` |
@@ -42,7 +43,7 @@ pub fn problem(error: &DeliveryError, id: &MessageId) -> Problem {
             let detail = format!("the SMTP server refused to talk to this service: {}", reply.for_caller());
             Problem::new(StatusCode::BAD_GATEWAY, code, detail)
         }
-        DeliveryError::Nonsense { .. } => {
+        DeliveryError::Nonsense { .. } | DeliveryError::TooLarge { .. } => {
             Problem::new(StatusCode::BAD_GATEWAY, code, format!("{error}; nothing was delivered"))
         }
         DeliveryError::Deferred { stage, reply } => {
@@ -93,6 +94,8 @@ pub fn recorded(code: &str, reply: &str, id: &MessageId) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crate::delivery::{Reply, Stage};
 
     use super::*;
@@ -105,13 +108,14 @@ mod tests {
         let cause = || "x".to_owned();
         for (error, status, retries) in [
             (DeliveryError::Refused { stage, reply: reply() }, 502, false),
+            (DeliveryError::TooLarge { bytes: 2, max_bytes: 1 }, 502, false),
             (DeliveryError::SessionRefused { reply: reply() }, 502, false),
             (DeliveryError::Nonsense { stage, cause: cause() }, 502, false),
             (DeliveryError::Deferred { stage, reply: reply() }, 503, true),
             (DeliveryError::Unreachable { cause: cause() }, 503, true),
             (DeliveryError::Lost { stage, cause: cause() }, 503, true),
             (DeliveryError::Unreadable { cause: cause() }, 503, true),
-            (DeliveryError::Store { source: std::io::ErrorKind::StorageFull.into() }, 503, true),
+            (DeliveryError::Store { source: Arc::new(std::io::ErrorKind::StorageFull.into()) }, 503, true),
             (DeliveryError::Busy, 503, true),
             (DeliveryError::TimedOut { stage }, 504, false),
             (DeliveryError::Unknown { cause: cause() }, 504, false),

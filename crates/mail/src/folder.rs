@@ -11,6 +11,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -88,7 +89,7 @@ async fn blocking(
 ) -> Result<(), DeliveryError> {
     match timeout_at(deadline, spawn_blocking(work)).await {
         Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(source))) => Err(DeliveryError::Store { source }),
+        Ok(Ok(Err(source))) => Err(DeliveryError::Store { source: Arc::new(source) }),
         Ok(Err(panicked)) => Err(DeliveryError::Unknown { cause: panicked.to_string() }),
         Err(_) => Err(DeliveryError::Unknown { cause: "the disk did not answer in time".to_owned() }),
     }

@@ -240,7 +240,13 @@ fn transport(config: &Config) -> Result<Transport, Failure> {
         tracing::warn!("the SMTP password is sent without encryption; set MAIL_SMTP_TLS");
     }
     tracing::info!(host = server.host, port = server.port, tls = ?server.tls_mode, "messages go over SMTP");
-    Ok(Transport::Smtp(SmtpTransport::new(server, config.smtp.idle)))
+    Ok(Transport::Smtp(Box::new(SmtpTransport::new(server, smtp_connections(config)))))
+}
+
+fn smtp_connections(config: &Config) -> smtp::Connections {
+    // What is sent at once and what is in the outbox have their places side by side.
+    let open_max = 2 * usize::from(config.sends_max);
+    smtp::Connections { idle_max: config.smtp.idle, messages_max: config.smtp.messages_max, open_max }
 }
 
 fn limits(config: &Config) -> Limits {

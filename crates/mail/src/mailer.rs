@@ -113,7 +113,10 @@ impl Mailer {
         let _turn = self.turn(until).await?;
         measured.its_turn();
         let deadline = (Instant::now() + self.limits.deadline).min(until);
-        self.transport.deliver(message, Allowance::until(deadline)).await
+        let outcomes = self.transport.deliver(message, Allowance::until(deadline)).await;
+        // A message of `POST /` has one recipient.
+        let none = || Err(DeliveryError::Unreadable { cause: "it has no recipient".to_owned() });
+        outcomes.into_iter().next().unwrap_or_else(none)
     }
 
     async fn turn(&self, until: Instant) -> Result<SemaphorePermit<'_>, DeliveryError> {

@@ -10,8 +10,8 @@
 //! | [`immediate`] | messages whose clients wait |
 //! | [`blocks`] | what is too large for one row |
 //! | [`claim`] | which instance sends what |
-//! | [`dispatcher`], [`limiter`] | the workers; what one domain gets |
-//! | [`schedule`], `settle` | when to try again; writing down how it ended |
+//! | [`dispatcher`], `batch`, [`limiter`] | the workers; what goes together; what one domain gets |
+//! | `attempt`, [`schedule`], `settle` | one attempt; when to try again; writing down how it ended |
 //! | [`shelf`], [`broadcast`] | templates; one message to each of many |
 //! | [`query`], [`suppression`] | looking, cancelling, trying again; whom to leave alone |
 //! | [`farewell`] | what userlist is still to be told |
@@ -24,12 +24,14 @@
 //! we may die. A message can arrive twice when
 //!
 //! 1. the instance is killed after the final dot and before the attempt is written down;
-//! 2. the connection is lost after the final dot, so that nobody knows (`outcome_unknown`);
+//! 2. the connection is lost after the final dot, so that the outcome is unknown (`outcome_unknown`): such an attempt is repeated twice at most;
 //! 3. the instance loses the database for longer than a [claim](claim::CLAIM) while it sends, and another one takes over.
 //!
 //! Each duplicate has the same Message-ID, by which readers and programs recognise it.
 
 pub mod accept;
+mod attempt;
+mod batch;
 pub mod blocks;
 pub mod broadcast;
 pub mod claim;

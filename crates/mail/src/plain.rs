@@ -273,24 +273,17 @@ impl Plain {
         until: Instant,
     ) -> Outcome {
         let at = Moment::now();
+        let recipient = message.as_ref().ok().and_then(|message| message.envelope().to().first()).cloned();
         let result = match message {
             Ok(message) => self.mailer.send(&message, place, until).await,
             Err(error) => Err(error),
         };
-        let (outbox, result) = (self.outbox.clone(), Arc::new(result));
-        let writing = self.tasks.spawn({
-            let result = Arc::clone(&result);
-            async move { outbox.conclude(mine, at, &result).await }
-        });
+        let (outbox, written) = (self.outbox.clone(), result.clone());
+        let writing = self.tasks.spawn(async move { outbox.conclude(mine, recipient, at, &written).await });
         let _written_later = timeout(RECORD_WAIT, writing).await;
-        match Arc::try_unwrap(result) {
-            Ok(Ok(_)) => Outcome::Sent,
-            Ok(Err(error)) => Outcome::Failed(error),
-            // It is still being written down.
-            Err(shared) => match &*shared {
-                Ok(_) => Outcome::Sent,
-                Err(error) => Outcome::Recorded { outcome: error.code().to_owned(), reply: error.for_caller() },
-            },
+        match result {
+            Ok(_) => Outcome::Sent,
+            Err(error) => Outcome::Failed(error),
         }
     }
 }

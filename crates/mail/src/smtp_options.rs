@@ -12,12 +12,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
 use percent_encoding::percent_decode_str;
 use service_kit::{Secret, duration};
 use url::{Host, Url};
 
-use crate::smtp::{Login, Server, TlsMode};
+use crate::smtp::{Login, ReturnPath, Server, Tls, TlsMode};
 
 /// The part of the configuration that is about SMTP.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +46,21 @@ pub struct SmtpOptions {
     /// Trust the authorities in this PEM file, and only them. Default: those of the system.
     #[arg(long = "smtp-ca-file", env = "MAIL_SMTP_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// The name for EHLO; instead of the one in the URL. Default: this host's name. Some servers want one that the DNS knows.
+    #[arg(long = "smtp-hello", env = "MAIL_SMTP_HELLO", value_name = "NAME")]
+    pub hello: Option<String>,
+    /// What MAIL FROM says, where bounces go; <> for no bounces. Default: the sender of each message.
+    #[arg(long = "return-path", env = "MAIL_RETURN_PATH", value_name = "ADDRESS")]
+    pub return_path: Option<ReturnPath>,
+    /// Messages over one connection, then it is closed: servers limit that, many at 100. 1: a connection for each.
+    #[arg(
+        long = "smtp-messages-max",
+        env = "MAIL_SMTP_MESSAGES_MAX",
+        value_name = "NUMBER",
+        default_value = "100",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub messages_max: u32,
     /// How long a connection waits for the next message before it is closed. Servers close idle ones after some minutes.
     #[arg(
         long = "smtp-idle",
@@ -102,8 +116,11 @@ impl SmtpOptions {
         let login = noting(&mut mistakes, self.login(parsed.as_ref()));
         let tls_mode = self.tls.or(parsed.as_ref().map(|parsed| parsed.tls_mode)).unwrap_or(TlsMode::None);
         let host = parsed.as_ref().map_or("localhost", |parsed| parsed.host.as_str());
-        let tls = noting(&mut mistakes, self.tls_parameters(host, tls_mode));
-        let (Some(parsed), Some(login), Some(tls), []) = (parsed, login, tls, mistakes.as_slice()) else {
+        let tls = noting(&mut mistakes, self.tls(host, tls_mode));
+        let hello = self.hello.as_deref().map_or(Ok(None), hello).map_err(named("--smtp-hello (MAIL_SMTP_HELLO)"));
+        let hello = noting(&mut mistakes, hello);
+        let (Some(parsed), Some(login), Some(tls), Some(hello), []) = (parsed, login, tls, hello, mistakes.as_slice())
+        else {
             return Err(mistakes);
         };
         let port = parsed.port.unwrap_or(match tls_mode {
@@ -111,7 +128,8 @@ impl SmtpOptions {
             TlsMode::Opportunistic | TlsMode::Starttls => 587,
             TlsMode::Tls => 465,
         });
-        Ok(Some(Server { host: parsed.host, port, tls_mode, tls, login, hello: parsed.hello }))
+        let (hello, return_path) = (hello.or(parsed.hello), self.return_path.clone());
+        Ok(Some(Server { host: parsed.host, port, tls_mode, tls, login, hello, return_path }))
     }
 
     fn set_without_url(&self) -> Vec<String> {
@@ -121,6 +139,8 @@ impl SmtpOptions {
             (self.password_file.is_some(), "--smtp-password-file (MAIL_SMTP_PASSWORD_FILE)"),
             (self.tls.is_some(), "--smtp-tls (MAIL_SMTP_TLS)"),
             (self.ca_file.is_some(), "--smtp-ca-file (MAIL_SMTP_CA_FILE)"),
+            (self.hello.is_some(), "--smtp-hello (MAIL_SMTP_HELLO)"),
+            (self.return_path.is_some(), "--return-path (MAIL_RETURN_PATH)"),
         ];
         let without = |name| format!("{name} needs --smtp-url (MAIL_SMTP_URL), or no mail goes over SMTP");
         set.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| without(name)).collect()
@@ -154,29 +174,18 @@ impl SmtpOptions {
         }
     }
 
-    fn tls_parameters(&self, host: &str, mode: TlsMode) -> Result<Option<TlsParameters>, String> {
+    fn tls(&self, host: &str, mode: TlsMode) -> Result<Option<Tls>, String> {
         let name = "--smtp-ca-file (MAIL_SMTP_CA_FILE)";
-        let mut builder = TlsParameters::builder(host.to_owned());
         match (&self.ca_file, mode) {
-            (None, TlsMode::None) => return Ok(None),
+            (None, TlsMode::None) => Ok(None),
             (Some(_), TlsMode::None) => {
-                return Err(format!("{name} is set but nothing is encrypted; set --smtp-tls (MAIL_SMTP_TLS)"));
+                Err(format!("{name} is set but nothing is encrypted; set --smtp-tls (MAIL_SMTP_TLS)"))
             }
-            (None, _) => {}
-            (Some(file), _) => {
-                let pem = std::fs::read(file).map_err(|e| format!("{name}: cannot read {}: {e}", file.display()))?;
-                // lettre takes a file without any certificate for one that trusts nobody.
-                let has_one = pem.windows(CERTIFICATE.len()).any(|bytes| bytes == CERTIFICATE);
-                let certificate = Certificate::from_pem(&pem).ok().filter(|_| has_one);
-                let certificate = certificate.ok_or(format!("{name}: {} holds no PEM certificate", file.display()))?;
-                builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
-            }
+            (None, _) => Tls::new(host, None).map(Some).map_err(|reason| format!("TLS cannot be set up: {reason}")),
+            (Some(file), _) => Tls::new(host, Some(file)).map(Some).map_err(|reason| format!("{name}: {reason}")),
         }
-        builder.build().map(Some).map_err(|error| format!("TLS cannot be set up: {error}"))
     }
 }
-
-const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 fn named(option: &'static str) -> impl Fn(String) -> String {
     move |reason| format!("{option}: {reason}")
@@ -232,7 +241,7 @@ fn hello(path: &str) -> Result<Option<String>, String> {
     match path {
         "" => Ok(None),
         name if is_name && name.len() <= 253 => Ok(Some(name.to_owned())),
-        _ => Err("what follows the host is the name for EHLO and must be a host name".to_owned()),
+        _ => Err("the name for EHLO must be a host name; in the URL it follows the host".to_owned()),
     }
 }
 
@@ -316,9 +325,11 @@ mod tests {
             (vec!["--smtp-url", "smtp://relay", "--smtp-password", "hunter2"], "no user"),
             (vec!["--smtp-user", "u"], "needs --smtp-url"),
             (vec!["--smtp-tls", "tls"], "needs --smtp-url"),
-            (vec!["--smtp-url", "smtps://relay", "--smtp-ca-file", "/nowhere"], "cannot read /nowhere"),
-            (vec!["--smtp-url", "smtps://relay", "--smtp-ca-file", "/dev/null"], "no PEM certificate"),
+            (vec!["--smtp-url", "smtps://relay", "--smtp-ca-file", "/nowhere"], "cannot use /nowhere"),
+            (vec!["--smtp-url", "smtps://relay", "--smtp-ca-file", "/dev/null"], "no certificate (PEM)"),
             (vec!["--smtp-url", "smtp://relay", "--smtp-ca-file", "/dev/null"], "nothing is encrypted"),
+            (vec!["--smtp-url", "smtp://relay", "--smtp-hello", "a b"], "--smtp-hello"),
+            (vec!["--return-path", "a@b.c"], "needs --smtp-url"),
             (vec!["--smtp-url", "smtp://relay", "--smtp-user", "u", "--smtp-password-file", "/nowhere"], "/nowhere"),
             (vec!["--smtp-url", "smtp://relay", "--smtp-password", "a", "--smtp-password-file", "b"], "both set"),
         ] {

@@ -2,7 +2,7 @@
 
 use crate::{
     allowance::Allowance,
-    delivery::{DeliveryError, Reply, Stage},
+    delivery::{DeliveryError, Outcome, Reply, Stage},
     folder::Folder,
     message::Message,
     smtp::SmtpTransport,
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Transport {
     /// To an SMTP server, in production.
-    Smtp(SmtpTransport),
+    Smtp(Box<SmtpTransport>),
     /// Into a folder, where nothing is configured.
     Folder(Folder),
 }
@@ -40,16 +40,16 @@ impl Transport {
         }
     }
 
-    /// Hands `message` over; `Ok` when the other side is responsible for it, with its last word.
-    ///
-    /// # Errors
-    /// When `allowance` says at the latest.
-    pub async fn deliver(&self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
+    /// Hands `message` over to all recipients of its envelope: how it ended for each of them, in their order. `Ok` when the other
+    /// side is responsible for it, with its last word. Ends when `allowance` says at the latest.
+    pub async fn deliver(&self, message: &Message, allowance: Allowance) -> Vec<Outcome> {
         match self {
             Self::Smtp(smtp) => smtp.deliver(message, allowance).await,
             Self::Folder(folder) => {
                 let deadline = allowance.ends_from_now(Stage::EndOfData);
-                folder.deliver(message, deadline).await.map(|()| Reply::new(250, "written to the folder"))
+                let written = folder.deliver(message, deadline).await;
+                let outcome = written.map(|()| Reply::new(250, "written to the folder"));
+                vec![outcome; message.envelope().to().len()]
             }
         }
     }

@@ -3,6 +3,8 @@
 //! A delivery is claimed before it is sent, for [`CLAIM`], and the claim is renewed while it is being sent. An instance that
 //! dies lets its claims expire, and another one (or the next process) takes over; one that is alive and cannot reach the
 //! database for that long may find that another one has sent the same message: a duplicate with the same Message-ID.
+//!
+//! Deliveries of one message to one domain are claimed together and count as one: they go in one transaction.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,12 +24,14 @@ pub const RENEWAL: Duration = Duration::from_secs(6);
 
 /// How many rows are looked at for each that is wanted, because limits pass some over.
 const LOOKED_AT: usize = 4;
+/// The fewest rows that are looked at: as many recipients as every server takes in one transaction (RFC 5321, section 4.5.3.1.8).
+pub(super) const RECIPIENTS_MAX: usize = 100;
 
 /// A row that could be claimed.
 pub(super) struct Candidate {
     pub(super) delivery: i64,
     pub(super) domain: String,
-    message: String,
+    pub(super) message: String,
     recipient: String,
     attempts: i64,
     expires: Moment,
@@ -35,10 +39,22 @@ pub(super) struct Candidate {
 
 type Row = (i64, String, String, String, i64, i64);
 
+/// What becomes of a row that could be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Not now.
+    Pass,
+    /// It is one of those that are wanted.
+    Begin,
+    /// It goes together with one that was chosen.
+    Join,
+}
+
 /// What to look for.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) claim: String,
+    /// How many, not counted those that go together with others.
     pub(super) count: usize,
     /// Domains at their limit.
     pub(super) without: Vec<String>,
@@ -46,21 +62,27 @@ pub(super) struct Wanted {
 }
 
 impl Outbox {
-    /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` may pass some over.
+    /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` is told whether there is room, and
+    /// says what becomes of each.
     pub(super) async fn claim(
         &self,
         wanted: Wanted,
-        mut choose: impl FnMut(&Candidate) -> bool + Send + 'static,
+        mut choose: impl FnMut(&Candidate, bool) -> Choice + Send + 'static,
     ) -> Result<Vec<Claimed>, OutboxError> {
         let lock = self.database.place().for_update();
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let mut chosen = Vec::new();
+                let (mut chosen, mut room) = (Vec::new(), wanted.count);
                 for bulk in [0, 1] {
-                    let rows = due(connection, &wanted, bulk, wanted.count - chosen.len(), lock).await?;
-                    let room = wanted.count - chosen.len();
-                    chosen.extend(rows.into_iter().filter(|row| choose(row)).take(room));
-                    if chosen.len() >= wanted.count {
+                    let rows = due(connection, &wanted, bulk, room, lock).await?;
+                    for row in rows {
+                        let choice = choose(&row, room > 0);
+                        room -= usize::from(choice == Choice::Begin);
+                        if choice != Choice::Pass {
+                            chosen.push(row);
+                        }
+                    }
+                    if room == 0 {
                         break;
                     }
                 }
@@ -115,7 +137,7 @@ async fn due(
     for domain in &wanted.without {
         query = query.bind(domain);
     }
-    let limit = i64::try_from(count.saturating_mul(LOOKED_AT)).unwrap_or(i64::MAX);
+    let limit = i64::try_from(count.saturating_mul(LOOKED_AT).max(RECIPIENTS_MAX)).unwrap_or(i64::MAX);
     let rows = query.bind(limit).fetch_all(connection).await?;
     Ok(rows.into_iter().map(candidate).collect())
 }

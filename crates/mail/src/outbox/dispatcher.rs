@@ -1,20 +1,20 @@
 //! The workers: claim what is due, hand it over, write down how it ended.
 //!
-//! At most `sends_max` deliveries are under way. They are claimed in batches, the oldest first, within what each domain may
+//! At most `sends_max` transactions (see `batch`) are under way. They are claimed in batches, the oldest first, within what each domain may
 //! get. When the SMTP server cannot be reached the queue stops: nothing is claimed, the server is asked now and then, and
-//! as soon as it answers the queue goes on where it stopped. So an hour's outage costs a handful of attempts, and no
+//! as soon as it answers the queue goes on where it stopped. A server that only takes fewer connections than we try to open is no such
+//! server: how many it takes is settled below, where they are opened, and here nothing stops. So an hour's outage costs a handful of attempts, and no
 //! message its place.
 //!
 //! An attempt counts only when it is written down. Until then the delivery stays claimed, the claim is renewed, and
 //! writing it down is tried again: what was delivered is not sent again because a disk was full for a minute.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use lettre::{Address, address::Envelope};
 use service_kit::backoff::Backoff;
 use tokio::{
     task::JoinSet,
@@ -25,21 +25,14 @@ use uuid::Uuid;
 
 use super::{
     Outbox,
-    claim::{CLAIM, RENEWAL, Wanted},
-    entry::{Claimed, Next, Settlement},
+    attempt::{Finished, attempt},
+    batch::{Chooser, transactions},
+    claim::{CLAIM, RECIPIENTS_MAX, RENEWAL, Wanted},
+    entry::Claimed,
     limiter::{DomainLimits, Limiter},
     schedule::Schedule,
 };
-use crate::{
-    allowance::Allowance,
-    clock::Moment,
-    delivery::{DeliveryError, Reply},
-    health::Health,
-    mailer,
-    message::{Message, MessageId},
-    metrics::SendMetrics,
-    transport::Transport,
-};
+use crate::{allowance::Allowance, clock::Moment, health::Health, metrics::SendMetrics, transport::Transport};
 
 /// How often the outbox is looked into when nobody says that there is something new.
 const POLL: Duration = Duration::from_millis(500);
@@ -53,7 +46,7 @@ const CHECK_STEP: Duration = Duration::from_secs(5);
 /// How much is sent, and how long it may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Deliveries under way at the same time.
+    /// Messages under way at the same time; one to several recipients of one domain counts as one.
     pub sends_max: usize,
     /// The longest that one step up to the final dot takes; see [`Allowance`].
     pub step_max: Duration,
@@ -85,20 +78,13 @@ pub struct Dispatcher {
 /// Deliveries that this instance is sending; their claims are renewed.
 type UnderWay = Arc<Mutex<HashSet<i64>>>;
 
-/// An attempt that was written down.
-struct Finished {
-    delivery: i64,
-    domain: String,
-    /// The server could not be reached.
-    unreachable: bool,
-}
-
 /// What the loop remembers.
 struct Work {
     claim: String,
     under_way: UnderWay,
     limiter: Arc<Mutex<Limiter>>,
     attempts: JoinSet<Finished>,
+    claimed_at: Instant,
     /// The last look brought as much as there was room for.
     maybe_more: bool,
     pause: Option<Instant>,
@@ -139,40 +125,46 @@ impl Dispatcher {
         }
     }
 
-    /// Claims once half of the places are free: fewer and larger claims cost less.
+    /// Claims once half of the places are free, because fewer and larger claims cost less; or for those that are free when that takes long,
+    /// because the others may hang.
     async fn claim(&self, work: &mut Work) {
         let room = self.pace.sends_max.saturating_sub(work.attempts.len());
-        if !work.maybe_more || room == 0 || room * 2 < self.pace.sends_max {
+        let now = Instant::now();
+        let is_soon = now.saturating_duration_since(work.claimed_at) < POLL;
+        if !work.maybe_more || room == 0 || (is_soon && room * 2 < self.pace.sends_max) {
             return;
         }
-        let now = Instant::now();
+        work.claimed_at = now;
         let without = locked(&work.limiter).full(now);
         let wanted = Wanted { claim: work.claim.clone(), count: room, without, now: Moment::now() };
-        let (limiter, under_way) = (Arc::clone(&work.limiter), Arc::clone(&work.under_way));
-        let taken: Arc<Mutex<Vec<String>>> = Arc::default();
-        let noted = Arc::clone(&taken);
-        let claiming = self.outbox.claim(wanted, move |candidate| {
-            let is_ours = locked(&under_way).contains(&candidate.delivery);
-            let goes = !is_ours && locked(&limiter).take(&candidate.domain, now);
-            if goes {
-                locked(&noted).push(candidate.domain.clone());
-            }
-            goes
-        });
-        match claiming.await {
+        let begun: Arc<Mutex<Vec<String>>> = Arc::default();
+        let mut chooser = Chooser {
+            under_way: Arc::clone(&work.under_way),
+            limiter: Arc::clone(&work.limiter),
+            now,
+            begun: Arc::clone(&begun),
+            sizes: HashMap::new(),
+        };
+        match self.outbox.claim(wanted, move |candidate, has_room| chooser.choose(candidate, has_room)).await {
             Ok(claimed) => {
                 self.report(Ok(()));
-                work.maybe_more = claimed.len() >= room;
-                for delivery in claimed {
-                    locked(&work.under_way).insert(delivery.delivery);
-                    work.attempts.spawn(attempt(self.clone(), work.claim.clone(), delivery));
-                }
+                self.start(work, claimed, room);
             }
             Err(error) => {
-                locked(&taken).iter().for_each(|domain| locked(&work.limiter).give_back(domain));
+                locked(&begun).iter().for_each(|domain| locked(&work.limiter).give_back(domain));
                 self.report(Err(service_kit::chain(&error).to_string()));
                 work.maybe_more = false;
             }
+        }
+    }
+
+    fn start(&self, work: &mut Work, claimed: Vec<Claimed>, room: usize) {
+        let looked_at_all = claimed.len() < RECIPIENTS_MAX;
+        let transactions = transactions(claimed);
+        work.maybe_more = transactions.len() >= room || !looked_at_all;
+        for together in transactions {
+            locked(&work.under_way).extend(together.iter().map(|claimed| claimed.delivery));
+            work.attempts.spawn(attempt(self.clone(), work.claim.clone(), together));
         }
     }
 
@@ -213,6 +205,7 @@ impl Work {
             under_way: UnderWay::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(limits))),
             attempts: JoinSet::new(),
+            claimed_at: Instant::now(),
             maybe_more: true,
             pause: None,
             backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
@@ -230,19 +223,19 @@ impl Work {
     }
 
     fn finished(&mut self, finished: Option<Finished>) {
-        let Some(Finished { delivery, domain, unreachable }) = finished else { return };
-        locked(&self.under_way).remove(&delivery);
+        let Some(Finished { deliveries, domain, is_unreachable }) = finished else { return };
+        locked(&self.under_way).retain(|delivery| !deliveries.contains(delivery));
         locked(&self.limiter).give_back(&domain);
         // A place is free.
         self.maybe_more = true;
-        if unreachable && self.pause.is_none() {
+        if is_unreachable && self.pause.is_none() {
             tracing::warn!("the queue waits until the SMTP server can be reached");
             self.pause = Some(Instant::now() + self.backoff.next_wait());
         }
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -254,72 +247,5 @@ async fn renew(outbox: Outbox, claim: String, under_way: UnderWay) {
         if let Err(error) = outbox.renew(&claim, deliveries, Moment::now() + CLAIM).await {
             tracing::warn!(error = %service_kit::chain(&error), "claims could not be renewed");
         }
-    }
-}
-
-async fn attempt(dispatcher: Dispatcher, claim: String, claimed: Claimed) -> Finished {
-    let (at, started) = (Moment::now(), Instant::now());
-    let result = hand_over(&dispatcher, &claimed).await;
-    let attempts = claimed.attempts.saturating_add(1);
-    let next = match &result {
-        Ok(_) => Next::Delivered,
-        Err(error) => {
-            dispatcher.pace.schedule.next(error, attempts, Moment::now(), claimed.expires, rand::random::<f64>())
-        }
-    };
-    let settlement = Arc::new(Settlement {
-        delivery: claimed.delivery,
-        claim,
-        at,
-        took_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-        outcome: result.as_ref().map_or_else(DeliveryError::code, |_| "sent"),
-        reply: result.as_ref().map_or_else(DeliveryError::for_caller, Reply::for_caller),
-        next,
-    });
-    write_down(&dispatcher.outbox, settlement).await;
-    let unreachable = result.as_ref().is_err_and(DeliveryError::is_about_the_session);
-    Finished { delivery: claimed.delivery, domain: claimed.domain, unreachable }
-}
-
-async fn hand_over(dispatcher: &Dispatcher, claimed: &Claimed) -> Result<Reply, DeliveryError> {
-    let mut measured = dispatcher.metrics.start();
-    let result = match message(&dispatcher.outbox, claimed).await {
-        Ok(message) => {
-            measured.its_turn();
-            let pace = dispatcher.pace;
-            let result = dispatcher.transport.deliver(&message, Allowance::by_step(pace.step_max, pace.patience)).await;
-            dispatcher.health.note(&result);
-            mailer::log(&message, &result);
-            result
-        }
-        Err(error) => {
-            tracing::warn!(message_id = claimed.message_id, %error, "a message of the outbox cannot be sent");
-            Err(error)
-        }
-    };
-    measured.ended(&result);
-    result
-}
-
-/// The stored message, addressed to this one recipient.
-async fn message(outbox: &Outbox, claimed: &Claimed) -> Result<Message, DeliveryError> {
-    let damaged = |_| DeliveryError::Unreadable { cause: "its addresses are damaged".to_owned() };
-    let address = |text: &str| text.parse::<Address>().map_err(damaged);
-    let (sender, recipient) = (address(&claimed.sender)?, address(&claimed.recipient)?);
-    let envelope = Envelope::new(Some(sender), vec![recipient])
-        .map_err(|_| DeliveryError::Unreadable { cause: "its addresses are damaged".to_owned() })?;
-    let content = outbox.gather(&claimed.content).await;
-    let content =
-        content.map_err(|error| DeliveryError::Unreadable { cause: service_kit::chain(&error).to_string() })?;
-    Ok(Message::stored(MessageId::stored(claimed.message_id.clone()), envelope, content.clone()))
-}
-
-pub(super) async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    while let Err(error) = outbox.settle(Arc::clone(&settlement)).await {
-        if backoff.failures() == 0 {
-            tracing::warn!(error = %service_kit::chain(&error), "an attempt could not be written down; trying again");
-        }
-        sleep(backoff.next_wait()).await;
     }
 }

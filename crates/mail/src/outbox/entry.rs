@@ -182,7 +182,7 @@ pub struct Accepted {
     pub suppressed: usize,
 }
 
-/// A delivery that this instance has claimed.
+/// A delivery that this instance has claimed. Those of one message to one domain go together, in one SMTP transaction.
 pub struct Claimed {
     pub(super) delivery: i64,
     pub(super) recipient: String,
@@ -211,6 +211,8 @@ pub(super) struct Settlement {
     pub(super) outcome: &'static str,
     /// The server's words, or ours when it had none.
     pub(super) reply: String,
+    /// The recipient, when the server says that there is no such address: it goes on the suppression list.
+    pub(super) bounced: Option<String>,
     pub(super) next: Next,
 }
 
@@ -223,6 +225,8 @@ pub enum Next {
     Failed,
     /// Again, not before this moment.
     Retry(Moment),
+    /// The same after an unknown outcome: again, unless it has been unknown too often.
+    Repeat(Moment),
     /// Again as soon as the server can be reached: it keeps its place in the queue.
     Postponed,
 }

@@ -21,8 +21,8 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
+    attempt::write_down,
     blocks::Stored,
-    dispatcher::write_down,
     entry::{Next, OwnClaim, Settlement, State},
     suppression,
 };
@@ -143,7 +143,14 @@ impl Outbox {
     }
 
     /// Writes down how the attempt ended, again and again until it is written: what was delivered must not be sent once more.
-    pub(crate) async fn conclude(&self, mine: Mine, at: Moment, result: &Result<Reply, DeliveryError>) {
+    /// Where the server says that there is no such address, `recipient` goes on the suppression list.
+    pub(crate) async fn conclude(
+        &self,
+        mine: Mine,
+        recipient: Option<Address>,
+        at: Moment,
+        result: &Result<Reply, DeliveryError>,
+    ) {
         let took = Moment::now().since(at).as_millis();
         let settlement = Settlement {
             delivery: mine.delivery,
@@ -152,6 +159,9 @@ impl Outbox {
             took_ms: i64::try_from(took).unwrap_or(i64::MAX),
             outcome: result.as_ref().map_or_else(DeliveryError::code, |_| "sent"),
             reply: result.as_ref().map_or_else(DeliveryError::for_caller, Reply::for_caller),
+            bounced: recipient
+                .filter(|_| result.as_ref().is_err_and(DeliveryError::is_hard_bounce))
+                .map(|one| one.to_string()),
             next: if result.is_ok() { Next::Delivered } else { Next::Failed },
         };
         write_down(self, Arc::new(settlement)).await;

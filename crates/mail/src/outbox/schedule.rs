@@ -9,6 +9,9 @@
 //! |---|---|---|---|---|---|---|---|
 //! | then wait | 1 min | 2 min | 4 min | 8 min | 16 min | 32 min | 1 h |
 //!
+//! An *unknown* outcome (the final dot was sent, and no reply came) is repeated at most [`REPEATS_MAX`] times: the recipient may
+//! have got each of them. A server that answers nothing after the dot, for whatever reason, would otherwise make a hundred copies.
+//!
 //! What failed before the server had heard of the message (nobody listens, the session is refused) says nothing about the
 //! message. Such a delivery keeps its place in the queue, and the whole queue waits: that is how it drains in order.
 
@@ -19,6 +22,9 @@ use crate::{
     clock::Moment,
     delivery::{DeliveryError, Verdict},
 };
+
+/// How often a message is sent again after unknown outcomes.
+pub const REPEATS_MAX: i64 = 2;
 
 /// The configured waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +50,8 @@ impl Schedule {
         let again = now + self.wait(attempts, draw);
         match error.verdict() {
             Verdict::Temporary if error.is_about_the_session() && now < expires => Next::Postponed,
-            Verdict::Temporary | Verdict::Unknown if again < expires => Next::Retry(again),
+            Verdict::Temporary if again < expires => Next::Retry(again),
+            Verdict::Unknown if again < expires => Next::Repeat(again),
             Verdict::Permanent | Verdict::Temporary | Verdict::Unknown => Next::Failed,
         }
     }
@@ -99,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_outcome_is_tried_again_because_a_duplicate_is_better_than_a_loss() {
+    fn an_unknown_outcome_is_repeated_because_a_duplicate_is_better_than_a_loss() {
         let unknown = DeliveryError::Unknown { cause: String::new() };
         let next = SCHEDULE.next(&unknown, 1, Moment(0), Moment(0) + DAY, 0.5);
-        assert_eq!(next, Next::Retry(Moment(0) + SCHEDULE.first));
+        assert_eq!(next, Next::Repeat(Moment(0) + SCHEDULE.first));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use sqlx::AnyConnection;
 use super::{
     OutboxError,
     entry::{Next, Settlement, State},
+    schedule::REPEATS_MAX,
+    suppression::{self, Reason},
 };
 use crate::clock::Moment;
 
@@ -16,10 +18,14 @@ const REPLY_MAX_CHARS: usize = 600;
 pub(super) async fn settle(connection: &mut AnyConnection, settlement: &Settlement) -> Result<(), OutboxError> {
     let reply: String = settlement.reply.chars().take(REPLY_MAX_CHARS).collect();
     let ended = settlement.at.0.saturating_add(settlement.took_ms);
-    let (state, due, settled) = match settlement.next {
+    let mut next = settlement.next;
+    if matches!(next, Next::Repeat(_)) && same_outcomes(connection, settlement).await? >= REPEATS_MAX {
+        next = Next::Failed;
+    }
+    let (state, due, settled) = match next {
         Next::Delivered => (State::Delivered, None, ended),
         Next::Failed => (State::Failed, None, ended),
-        Next::Retry(Moment(due)) => (State::Queued, Some(due), 0),
+        Next::Retry(Moment(due)) | Next::Repeat(Moment(due)) => (State::Queued, Some(due), 0),
         Next::Postponed => (State::Queued, None, 0),
     };
     // COALESCE does the same for both databases; NULL keeps the old moment.
@@ -44,7 +50,20 @@ pub(super) async fn settle(connection: &mut AnyConnection, settlement: &Settleme
         .bind(settlement.took_ms)
         .bind(settlement.outcome)
         .bind(&reply)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-    Ok(())
+    match &settlement.bounced {
+        Some(recipient) => suppression::add(connection, recipient, Reason::Bounce, &reply, Moment(ended)).await,
+        None => Ok(()),
+    }
+}
+
+/// How many earlier attempts ended like this one.
+async fn same_outcomes(connection: &mut AnyConnection, settlement: &Settlement) -> Result<i64, OutboxError> {
+    let count = sqlx::query_scalar("SELECT COUNT(*) FROM attempts WHERE delivery = ? AND outcome = ?")
+        .bind(settlement.delivery)
+        .bind(settlement.outcome)
+        .fetch_one(connection)
+        .await?;
+    Ok(count)
 }

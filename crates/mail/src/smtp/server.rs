@@ -1,11 +1,15 @@
 //! Which server, and how a session with it is opened.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, net::SocketAddr, str::FromStr, time::Duration};
 
-use lettre::transport::smtp::{
-    authentication::{Credentials, DEFAULT_MECHANISMS},
-    client::{AsyncSmtpConnection, TlsParameters},
-    extension::ClientId,
+use lettre::{
+    Address,
+    transport::smtp::{
+        authentication::{Credentials, DEFAULT_MECHANISMS},
+        client::AsyncSmtpConnection,
+        commands::Starttls,
+        extension::ClientId,
+    },
 };
 use service_kit::Secret;
 use tokio::{
@@ -13,7 +17,12 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{step::within, wire::Wire};
+use super::{
+    channel::{Channel, Stream},
+    extensions::{Extensions, Helo, is_unknown},
+    step::{expect, lead},
+    tls::Tls,
+};
 use crate::{
     allowance::Allowance,
     delivery::{DeliveryError, Stage},
@@ -44,6 +53,24 @@ pub struct Login {
     pub password: Secret,
 }
 
+/// What `MAIL FROM` says instead of the message's sender: where bounces go. `<>`: no bounces are wanted (RFC 5321, section 4.5.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturnPath(pub(super) Option<Address>);
+
+impl FromStr for ReturnPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "<>" {
+            return Ok(Self(None));
+        }
+        let address = crate::recipient::check(text);
+        address
+            .map(|address| Self(Some(address)))
+            .map_err(|reason| format!("{reason}; write an address, or <> for none"))
+    }
+}
+
 /// Everything that a session needs to know.
 pub struct Server {
     /// A host name or an IP address.
@@ -53,11 +80,20 @@ pub struct Server {
     /// When to encrypt.
     pub tls_mode: TlsMode,
     /// Whom to trust, for every mode but [`TlsMode::None`].
-    pub tls: Option<TlsParameters>,
+    pub tls: Option<Tls>,
     /// How to log in; `None`: not at all.
     pub login: Option<Login>,
     /// What to say in EHLO; `None`: this host's name.
     pub hello: Option<String>,
+    /// What to say in MAIL FROM; `None`: the message's sender.
+    pub return_path: Option<ReturnPath>,
+}
+
+/// A server that has greeted.
+pub(super) struct Greeted {
+    pub(super) connection: AsyncSmtpConnection,
+    pub(super) channel: Channel,
+    pub(super) extensions: Extensions,
 }
 
 impl Server {
@@ -68,54 +104,90 @@ impl Server {
     }
 
     /// Connects, greets, encrypts, logs in.
-    pub(super) async fn connect(&self, allowance: Allowance) -> Result<AsyncSmtpConnection, DeliveryError> {
+    pub(super) async fn connect(&self, allowance: Allowance) -> Result<Greeted, DeliveryError> {
         let session = || allowance.ends_from_now(Stage::Session);
-        let hello = self.hello.clone().map_or_else(ClientId::default, ClientId::Domain);
-        let mut connection = match (self.tls_mode, &self.tls) {
+        let (stream, peer) = self.connect_tcp(session()).await?;
+        let mut greeted = match (self.tls_mode, &self.tls) {
             (TlsMode::Tls, Some(tls)) => {
-                let address = (self.host.as_str(), self.port);
-                let (timeout, tls) = (Some(CONNECT_TIMEOUT), Some(tls.clone()));
-                let opening = AsyncSmtpConnection::connect_tokio1(address, timeout, &hello, tls, None);
-                within(session(), Stage::Session, opening).await?
+                let stream = encrypt(tls, Box::new(stream), session()).await?;
+                self.greet(Channel::new(stream, peer), session()).await?
             }
-            _ => {
-                let wire = Box::new(Wire::new(self.connect_tcp(session()).await?));
-                let opening = AsyncSmtpConnection::connect_with_transport(wire, &hello);
-                within(session(), Stage::Session, opening).await?
-            }
+            _ => self.greet(Channel::new(Box::new(stream), peer), session()).await?,
         };
         match (self.tls_mode, &self.tls) {
-            (TlsMode::Opportunistic, Some(_)) if !connection.can_starttls() => {}
+            (TlsMode::Opportunistic, Some(_)) if !greeted.extensions.starttls => {}
             (TlsMode::Opportunistic | TlsMode::Starttls, Some(tls)) => {
-                within(session(), Stage::Session, connection.starttls(tls.clone(), &hello)).await?;
+                let (stream, peer) = start_tls(greeted, session()).await?;
+                let stream = encrypt(tls, stream, session()).await?;
+                greeted = self.greet(Channel::encrypted(stream, peer), session()).await?;
             }
             _ => {}
         }
-        if let Some(login) = &self.login {
-            let credentials = Credentials::new(login.user.expose().to_owned(), login.password.expose().to_owned());
-            within(session(), Stage::Session, connection.auth(DEFAULT_MECHANISMS, &credentials)).await?;
+        self.log_in(&mut greeted, session()).await?;
+        Ok(greeted)
+    }
+
+    /// The greeting and EHLO; HELO where EHLO is not known (RFC 5321, section 3.2).
+    async fn greet(&self, channel: Channel, deadline: Instant) -> Result<Greeted, DeliveryError> {
+        let hello = self.hello.clone().map_or_else(ClientId::default, ClientId::Domain);
+        let opening = AsyncSmtpConnection::connect_with_transport(Box::new(channel.clone()), &hello);
+        let connection = lead(&channel, deadline, Stage::Session, opening).await?;
+        let reply = channel.reply();
+        let mut greeted = Greeted { connection, channel, extensions: Extensions::default() };
+        match reply {
+            Some(reply) if is_unknown(&reply) => {
+                let saying = greeted.connection.command(Helo(&hello));
+                lead(&greeted.channel, deadline, Stage::Session, saying).await?;
+            }
+            Some(reply) => greeted.extensions = Extensions::of(&reply),
+            None => {}
         }
-        Ok(connection)
+        expect(&greeted.channel, Stage::Session, 2)?;
+        Ok(greeted)
+    }
+
+    async fn log_in(&self, greeted: &mut Greeted, deadline: Instant) -> Result<(), DeliveryError> {
+        let Some(login) = &self.login else { return Ok(()) };
+        let credentials = Credentials::new(login.user.expose().to_owned(), login.password.expose().to_owned());
+        let logging_in = greeted.connection.auth(DEFAULT_MECHANISMS, &credentials);
+        lead(&greeted.channel, deadline, Stage::Session, logging_in).await?;
+        expect(&greeted.channel, Stage::Session, 2).map(|_| ())
     }
 
     /// The first address that accepts.
-    async fn connect_tcp(&self, deadline: Instant) -> Result<TcpStream, DeliveryError> {
+    async fn connect_tcp(&self, deadline: Instant) -> Result<(TcpStream, SocketAddr), DeliveryError> {
         match timeout_at(deadline, connect_any(&self.host, self.port)).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(connected)) => Ok(connected),
             Ok(Err(error)) => Err(DeliveryError::Unreachable { cause: format!("cannot connect: {error}") }),
             Err(_) => Err(DeliveryError::TimedOut { stage: Stage::Session }),
         }
     }
 }
 
-async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Says STARTTLS, and takes the stream out for the handshake.
+async fn start_tls(mut greeted: Greeted, deadline: Instant) -> Result<(Box<dyn Stream>, SocketAddr), DeliveryError> {
+    let unreachable = |cause: &str| DeliveryError::Unreachable { cause: cause.to_owned() };
+    if !greeted.extensions.starttls {
+        return Err(unreachable("the server does not offer STARTTLS, and nothing may be sent in clear (--smtp-tls)"));
+    }
+    lead(&greeted.channel, deadline, Stage::Session, greeted.connection.command(Starttls)).await?;
+    expect(&greeted.channel, Stage::Session, 2)?;
+    greeted.channel.take_stream().ok_or_else(|| unreachable("more than a reply came in clear after STARTTLS"))
+}
+
+async fn encrypt(tls: &Tls, stream: Box<dyn Stream>, deadline: Instant) -> Result<Box<dyn Stream>, DeliveryError> {
+    let handshake = timeout_at(deadline, tls.handshake(stream)).await;
+    handshake.unwrap_or(Err(DeliveryError::TimedOut { stage: Stage::Session }))
+}
+
+async fn connect_any(host: &str, port: u16) -> io::Result<(TcpStream, SocketAddr)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
     for address in lookup_host((host, port)).await? {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Without it a short command waits for the acknowledgement of the one before.
                 let _best_effort = stream.set_nodelay(true);
-                return Ok(stream);
+                return Ok((stream, address));
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),

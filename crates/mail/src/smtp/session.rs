@@ -4,35 +4,29 @@
 //! and why. What a step expects is checked exactly (2xx, and 354 after DATA): a server whose replies are off by one, for
 //! whatever reason, can then never make a message look accepted.
 
-use std::{
-    fmt::{self, Display},
-    io, iter,
-    panic::{AssertUnwindSafe, resume_unwind},
-    pin::pin,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, fmt::Display, time::Duration};
 
-use futures::FutureExt as _;
 use lettre::transport::smtp::{
     client::AsyncSmtpConnection,
     commands::{Data, Mail, Rcpt, Rset},
-    response::{Response, Severity},
+    extension::MailParameter,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
     Server,
-    step::{expect, within},
+    channel::Channel,
+    concurrency::Place,
+    extensions::{Extensions, SizeLimit},
+    step::{begin, expect, lead},
+    text,
 };
 use crate::{
     allowance::Allowance,
-    delivery::{DeliveryError, Reply, Stage},
+    delivery::{DeliveryError, Outcome, Stage},
     message::Message,
 };
 
-/// Messages over one connection. Servers limit it (many at 100); leaving before they complain is cheaper.
-const MESSAGES_MAX: u32 = 100;
 /// How long a waiting connection may take to show that it lives. Longer, and a new one is quicker.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a server may take to answer QUIT. Nothing depends on it.
@@ -41,115 +35,125 @@ const QUIT_DEADLINE: Duration = Duration::from_secs(1);
 /// An open session: greeted, encrypted and logged in as configured.
 pub(super) struct Session {
     connection: AsyncSmtpConnection,
+    channel: Channel,
+    extensions: Extensions,
     messages: u32,
+    /// The two sides may not agree where they are, or the server has announced that it closes (421).
+    is_over: bool,
     resting_since: Instant,
+    _place: Place,
 }
 
 impl Session {
     /// Connects, greets, encrypts, logs in.
-    pub(super) async fn open(server: &Server, allowance: Allowance) -> Result<Self, DeliveryError> {
-        let connection = server.connect(allowance).await?;
-        Ok(Self { connection, messages: 0, resting_since: Instant::now() })
+    pub(super) async fn open(server: &Server, mut place: Place, allowance: Allowance) -> Result<Self, DeliveryError> {
+        let greeted = server.connect(allowance).await?;
+        place.opened();
+        Ok(Self {
+            connection: greeted.connection,
+            channel: greeted.channel,
+            extensions: greeted.extensions,
+            messages: 0,
+            is_over: false,
+            resting_since: Instant::now(),
+            _place: place,
+        })
     }
 
-    /// Sends one message; `Ok` when the server has taken it, with its last word.
-    pub(super) async fn deliver(&mut self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
+    /// Sends one message to all recipients of its envelope in one transaction: how it ended for each, in their order.
+    pub(super) async fn deliver(&mut self, server: &Server, message: &Message, allowance: Allowance) -> Vec<Outcome> {
         self.messages += 1;
-        let envelope = message.envelope();
-        self.command(Stage::Sender, Mail::new(envelope.from().cloned(), Vec::new()), allowance).await?;
-        for recipient in envelope.to() {
-            self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), allowance).await?;
+        match self.transaction(server, message, allowance).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => message.envelope().to().iter().map(|_| Err(error.clone())).collect(),
         }
-        self.command(Stage::Data, Data, allowance).await?;
-        self.text(message, allowance).await
     }
 
-    async fn command<C: Display>(
+    /// An error is about all recipients.
+    async fn transaction(
         &mut self,
-        stage: Stage,
-        command: C,
+        server: &Server,
+        message: &Message,
         allowance: Allowance,
-    ) -> Result<(), DeliveryError> {
-        let response = within(allowance.ends_from_now(stage), stage, self.connection.command(command)).await?;
-        let expected = if stage == Stage::Data { Severity::PositiveIntermediate } else { Severity::PositiveCompletion };
-        expect(expected, &response).map_err(|cause| DeliveryError::Nonsense { stage, cause })
+    ) -> Result<Vec<Outcome>, DeliveryError> {
+        let sender = self.sender(server, message)?;
+        self.command(Stage::Sender, sender, allowance).await?;
+        let mut outcomes = Vec::new();
+        for recipient in message.envelope().to() {
+            match self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), allowance).await {
+                Err(error) if self.is_over => return Err(error),
+                outcome => outcomes.push(outcome),
+            }
+        }
+        if outcomes.iter().any(Result::is_ok) {
+            let last_word = self.content(message, allowance).await;
+            outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = last_word.clone());
+        }
+        Ok(outcomes)
     }
 
-    /// The message, the final dot and the reply. From the dot on, everything but a reply leaves the outcome unknown.
-    async fn text(&mut self, message: &Message, allowance: Allowance) -> Result<Reply, DeliveryError> {
-        let unreadable = |error: &io::Error| DeliveryError::Unreadable { cause: error.to_string() };
-        let progress = Progress::new(allowance);
-        // lettre ends the message with CR LF dot CR LF of its own, right after the iterator has ended.
-        let content = message.content().without_last_line_end().map_err(|error| unreadable(&error))?;
-        let mut blocks = content.blocks();
-        let blocks = iter::from_fn(|| {
-            let block = blocks.next();
-            progress.begins(if block.is_some() { Stage::Text } else { Stage::EndOfData });
-            // To lettre the end of the iterator is the end of the message, and it has no word for a message that breaks off.
-            // Unwinding is the one way out of it before the dot; no panic is reported.
-            block.map(|block| block.unwrap_or_else(|error| resume_unwind(Box::new(error))))
-        });
-        let sending = AssertUnwindSafe(self.connection.message_iter(blocks)).catch_unwind();
-        let sending = sending.map(|ended| match ended {
-            Ok(Ok(response)) => Ok(Ok(response)),
-            Ok(Err(error)) => Err(error),
-            Err(payload) => Ok(Err(payload)),
-        });
-        let mut sending = pin!(sending);
-        let result = loop {
-            let (stage, ends) = progress.now();
-            match within(ends, stage, sending.as_mut()).await {
-                Err(DeliveryError::TimedOut { .. }) if progress.now().1 > ends => {}
-                result => break result,
+    /// MAIL FROM, with the size where the server wants to know it (RFC 1870). What is above its limit is not even announced.
+    fn sender(&self, server: &Server, message: &Message) -> Result<Mail, DeliveryError> {
+        let bytes = message.content().len();
+        let parameters = match self.extensions.size {
+            Some(SizeLimit(Some(max_bytes))) if bytes > max_bytes => {
+                return Err(DeliveryError::TooLarge { bytes, max_bytes });
             }
+            Some(_) => vec![MailParameter::Size(usize::try_from(bytes).unwrap_or(usize::MAX))],
+            None => Vec::new(),
         };
-        let result = match result {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(payload)) => match payload.downcast::<io::Error>() {
-                Ok(error) => return Err(unreadable(&error)),
-                Err(panic) => resume_unwind(panic),
-            },
-            Err(error) => Err(error),
+        let sender = match &server.return_path {
+            Some(path) => path.0.clone(),
+            None => message.envelope().from().cloned(),
         };
-        let has_ended = || progress.now().0 == Stage::EndOfData;
-        if !has_ended() {
-            // It cannot have ended well.
-            return result.and(Err(DeliveryError::Unknown { cause: "the server answered too early".to_owned() }));
-        }
-        match result {
-            Ok(response) => expect(Severity::PositiveCompletion, &response)
-                .map(|()| reply(&response))
-                .map_err(|cause| DeliveryError::Unknown { cause }),
-            Err(DeliveryError::Refused { reply, .. }) => Err(DeliveryError::Refused { stage: Stage::EndOfData, reply }),
-            Err(DeliveryError::Deferred { reply, .. }) => {
-                Err(DeliveryError::Deferred { stage: Stage::EndOfData, reply })
-            }
-            Err(DeliveryError::TimedOut { .. }) => {
-                Err(DeliveryError::Unknown { cause: "no reply to the end of the message in time".to_owned() })
-            }
-            Err(DeliveryError::Lost { cause, .. } | DeliveryError::Nonsense { cause, .. }) => {
-                Err(DeliveryError::Unknown { cause: format!("no reply to the end of the message: {cause}") })
-            }
-            Err(other) => Err(DeliveryError::Unknown { cause: other.to_string() }),
-        }
+        Ok(Mail::new(sender, parameters))
+    }
+
+    async fn content(&mut self, message: &Message, allowance: Allowance) -> Outcome {
+        self.command(Stage::Data, Data, allowance).await?;
+        let result = text::send(&mut self.connection, &self.channel, message, allowance).await;
+        self.noting(result)
+    }
+
+    async fn command<C: Display>(&mut self, stage: Stage, command: C, allowance: Allowance) -> Outcome {
+        let class = if stage == Stage::Data { 3 } else { 2 };
+        let saying = self.connection.command(command);
+        let result = lead(&self.channel, allowance.ends_from_now(stage), stage, saying).await;
+        let result = result.and_then(|_| expect(&self.channel, stage, class));
+        self.noting(result)
+    }
+
+    /// Notes whether the conversation can go on after this.
+    fn noting(&mut self, result: Outcome) -> Outcome {
+        let is_over = match &result {
+            Ok(_) => false,
+            Err(DeliveryError::Refused { reply, .. } | DeliveryError::Deferred { reply, .. }) => reply.code == 421,
+            Err(_) => true,
+        };
+        self.is_over |= is_over || self.channel.trouble().is_some();
+        result
     }
 
     /// Whether the server still answers; forgets whatever the conversation before left.
     pub(super) async fn is_alive(&mut self, allowance: Allowance) -> bool {
         let soon = allowance.ends_from_now(Stage::Session).min(Instant::now() + ALIVE_DEADLINE);
-        let reset = within(soon, Stage::Session, self.connection.command(Rset)).await;
-        reset.is_ok_and(|response| expect(Severity::PositiveCompletion, &response).is_ok())
+        let reset = lead(&self.channel, soon, Stage::Session, self.connection.command(Rset)).await;
+        reset.is_ok() && expect(&self.channel, Stage::Session, 2).is_ok()
     }
 
-    /// Whether both sides agree where they are, after a conversation that ended like this: it went well, or the server
-    /// refused in so many words. 421 announces that it closes.
-    pub(super) fn may_be_used_again(&self, result: &Result<Reply, DeliveryError>) -> bool {
-        let in_step = match result {
-            Ok(_) => true,
-            Err(DeliveryError::Refused { reply, .. } | DeliveryError::Deferred { reply, .. }) => reply.code != 421,
-            Err(_) => false,
-        };
-        in_step && self.messages < MESSAGES_MAX
+    /// Whether a message has been handed over, or refused, before.
+    pub(super) fn has_served(&self) -> bool {
+        self.messages > 0
+    }
+
+    /// Whether both sides agree where they are, so that another message may follow.
+    pub(super) fn is_in_step(&self) -> bool {
+        !self.is_over
+    }
+
+    /// How many messages it has served.
+    pub(super) fn messages(&self) -> u32 {
+        self.messages
     }
 
     /// Starts waiting for the next message.
@@ -157,38 +161,17 @@ impl Session {
         self.resting_since = Instant::now();
     }
 
-    pub(super) fn is_older_than(&self, idle_max: Duration) -> bool {
-        self.resting_since.elapsed() > idle_max
+    /// When it has waited for `idle_max`.
+    pub(super) fn old_at(&self, idle_max: Duration) -> Instant {
+        // A clock that ends before that ends later than any server.
+        self.resting_since.checked_add(idle_max).unwrap_or(self.resting_since + Duration::from_secs(86_400))
     }
 
     /// Says goodbye, for at most a second.
     pub(super) async fn quit(mut self) {
+        let _whatever_waits = begin(&self.channel, Stage::Session);
         let _polite_only = timeout(QUIT_DEADLINE, self.connection.abort()).await;
     }
-}
-
-/// Which block is on its way, and until when it may be. lettre asks for a block when the one before it has been written.
-struct Progress {
-    allowance: Allowance,
-    now: Mutex<(Stage, Instant)>,
-}
-
-impl Progress {
-    fn new(allowance: Allowance) -> Self {
-        Self { allowance, now: Mutex::new((Stage::Text, allowance.ends_from_now(Stage::Text))) }
-    }
-
-    fn begins(&self, stage: Stage) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = (stage, self.allowance.ends_from_now(stage));
-    }
-
-    fn now(&self) -> (Stage, Instant) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn reply(response: &Response) -> Reply {
-    Reply::new(response.code().into(), &response.message().collect::<Vec<_>>().join(" "))
 }
 
 impl fmt::Debug for Session {

@@ -1,51 +1,83 @@
-//! One step of a conversation: bounded in time, and with our errors instead of lettre's.
+//! One step of a conversation: bounded in time, decided by the server's code.
 
 use std::future::Future;
 
-use lettre::transport::smtp::{
-    Error as SmtpError,
-    response::{Response, Severity},
-};
-use tokio::time::{Instant, timeout_at};
+use lettre::transport::smtp::Error as SmtpError;
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
+use super::{
+    channel::{Channel, Trouble},
+    reply::RawReply,
+};
 use crate::delivery::{DeliveryError, Reply, Stage};
 
-/// Waits for `step` until `deadline`.
-pub(super) async fn within<T>(
+/// Leads `step` over `channel` until `deadline`. A refusal decides, whatever else has happened.
+pub(super) async fn lead<T>(
+    channel: &Channel,
     deadline: Instant,
     stage: Stage,
     step: impl Future<Output = Result<T, SmtpError>>,
 ) -> Result<T, DeliveryError> {
-    match timeout_at(deadline, step).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(classify(stage, &error)),
-        Err(_) => Err(DeliveryError::TimedOut { stage }),
+    begin(channel, stage)?;
+    ended(channel, stage, timeout_at(deadline, step).await)
+}
+
+/// Begins a step.
+pub(super) fn begin(channel: &Channel, stage: Stage) -> Result<(), DeliveryError> {
+    channel.begin().map_err(|trouble| refusal(channel, stage).unwrap_or_else(|| broken(stage, trouble)))
+}
+
+/// What the end of a step means.
+pub(super) fn ended<T>(
+    channel: &Channel,
+    stage: Stage,
+    result: Result<Result<T, SmtpError>, Elapsed>,
+) -> Result<T, DeliveryError> {
+    match (result, refusal(channel, stage)) {
+        (Ok(Ok(done)), _) => Ok(done),
+        (_, Some(refusal)) => Err(refusal),
+        (Err(_), None) => Err(DeliveryError::TimedOut { stage }),
+        (Ok(Err(error)), None) => Err(match channel.trouble() {
+            Some(trouble) => broken(stage, trouble),
+            // The connection works, and lettre does not go on: no login that both sides know.
+            None => no_session(stage, error.to_string()),
+        }),
     }
 }
 
-/// The one place that knows what lettre's errors mean.
-fn classify(stage: Stage, error: &SmtpError) -> DeliveryError {
-    let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    if let Some(code) = error.status() {
-        let reply = Reply::new(code.into(), &text);
-        return match (error.is_permanent(), stage) {
-            (true, Stage::Session) => DeliveryError::SessionRefused { reply },
-            (true, _) => DeliveryError::Refused { stage, reply },
-            (false, _) => DeliveryError::Deferred { stage, reply },
-        };
+/// The reply of this step, if its class (the first digit) is the one that belongs there.
+pub(super) fn expect(channel: &Channel, stage: Stage, class: u8) -> Result<Reply, DeliveryError> {
+    if let Some(refusal) = refusal(channel, stage) {
+        return Err(refusal);
     }
-    if error.is_response() && text != END_OF_STREAM {
-        return DeliveryError::Nonsense { stage, cause: "not a reply as RFC 5321 defines them".to_owned() };
+    match channel.reply() {
+        Some(reply) if reply.class() == class => Ok(reply.readable()),
+        Some(reply) => {
+            Err(DeliveryError::Nonsense { stage, cause: format!("{} where {class}xx belongs", reply.code()) })
+        }
+        None => Err(DeliveryError::Nonsense { stage, cause: "no reply".to_owned() }),
     }
-    let cause = if error.is_response() { "it was closed without a reply".to_owned() } else { error.to_string() };
+}
+
+/// What a refusal in this step means.
+pub(super) fn refusal(channel: &Channel, stage: Stage) -> Option<DeliveryError> {
+    let raw = channel.reply().filter(RawReply::is_negative)?;
+    let reply = raw.readable();
+    Some(match (raw.class(), stage) {
+        (5, Stage::Session) => DeliveryError::SessionRefused { reply },
+        (5, _) => DeliveryError::Refused { stage, reply },
+        _ => DeliveryError::Deferred { stage, reply },
+    })
+}
+
+fn broken(stage: Stage, trouble: Trouble) -> DeliveryError {
+    match trouble {
+        Trouble::Nonsense(cause) => DeliveryError::Nonsense { stage, cause: cause.to_owned() },
+        Trouble::Closed => no_session(stage, "it was closed without a reply".to_owned()),
+        Trouble::Broken(cause) => no_session(stage, format!("network error: {cause}")),
+    }
+}
+
+fn no_session(stage: Stage, cause: String) -> DeliveryError {
     if stage == Stage::Session { DeliveryError::Unreachable { cause } } else { DeliveryError::Lost { stage, cause } }
-}
-
-/// lettre's words for the end of the stream where a reply should be; it files them under bad replies.
-const END_OF_STREAM: &str = "incomplete response";
-
-/// Whether a positive reply is of the kind that belongs here; otherwise what is wrong with it.
-pub(super) fn expect(expected: Severity, response: &Response) -> Result<(), String> {
-    let code = response.code();
-    if code.severity == expected { Ok(()) } else { Err(format!("{code} where {expected}xx belongs")) }
 }

@@ -87,3 +87,19 @@ async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_accepte
     mail.until(&id, "delivered").await;
     assert_eq!(sink.messages().len(), 1);
 }
+
+#[tokio::test]
+async fn unknown_outcomes_and_bounces_are_settled_in_mysql_as_in_sqlite() {
+    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let url = database.create("mail");
+    let mail = Mail::working(&sink, &["--outbox-url", &url]);
+    sink.once(Step::Recipient, Behaviour::reply("550 5.1.1 no such user"));
+    let gone = mail.accepted("gone@b.c").await;
+    mail.until(&gone, "failed").await;
+    let list = mail.get("/v1/suppressions").await.body;
+    assert_eq!(list["suppressions"][0]["address"], "gone@b.c", "{list}");
+    sink.always(Step::EndOfData, Behaviour::DoAndDrop);
+    let unknown = mail.accepted("a@b.c").await;
+    let message = mail.until(&unknown, "failed").await;
+    assert_eq!((message["recipients"][0]["attempts"].as_i64(), sink.messages().len()), (Some(3), 3), "{message}");
+}
