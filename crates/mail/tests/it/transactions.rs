@@ -1,7 +1,10 @@
 //! One message to several recipients, and what the server says that it can do: whole conversations, line by line.
 
 use serde_json::{Value, json};
-use testkit::smtp_sink::{Behaviour, SmtpSink, Step};
+use testkit::{
+    smtp_sink::{Behaviour, SmtpSink, Step},
+    wait::{SOON, wait_until},
+};
 
 use crate::service::Mail;
 
@@ -106,6 +109,18 @@ async fn an_address_that_the_server_does_not_know_goes_on_the_suppression_list()
     let entry = (&entries[0]["address"], &entries[0]["reason"], &entries[0]["detail"]);
     assert_eq!(entry, (&json!("gone@b.c"), &json!("bounce"), &json!("550 5.1.1 no such user")));
     submit(&mail, &json!("gone@b.c"), "suppressed").await;
+}
+
+#[tokio::test]
+async fn an_address_that_bounces_a_message_sent_at_once_goes_on_the_list_too() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::over(&sink, &[]);
+    sink.once(Step::Recipient, Behaviour::reply("550 5.1.1 no such user"));
+    mail.send().await.assert(502, "smtp_refused");
+    wait_until("the entry", SOON, || async {
+        mail.get("/v1/suppressions").await.body["suppressions"][0]["address"] == "a@b.c"
+    })
+    .await;
 }
 
 #[tokio::test]
