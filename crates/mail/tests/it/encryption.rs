@@ -101,3 +101,47 @@ async fn a_hanging_handshake_ends_within_the_deadline() {
     let mail = Mail::over(&sink, &["--smtp-url", &url, "--smtp-deadline", "1s"]);
     mail.send().await.assert(504, "smtp_timeout");
 }
+
+#[tokio::test]
+async fn above_tls_too_the_code_decides_whatever_the_text() {
+    for tls in [SinkTls::StartTls, SinkTls::Implicit] {
+        let (sink, ca) = sink(tls, false).await;
+        sink.always(Step::StartTls, Behaviour::DoAndReply("220".to_owned()));
+        // 邮件已接收 in GBK.
+        let taken = b"250 \xD3\xCA\xBC\xFE\xD2\xD1\xBD\xD3\xCA\xD5".to_vec();
+        sink.always(Step::EndOfData, Behaviour::DoAndReplyBytes(taken));
+        let mail = Mail::over(&sink, &["--smtp-ca-file", path(&ca)]);
+        for _ in 0..2 {
+            mail.send().await.assert(200, "success");
+        }
+        let messages = sink.messages();
+        assert_eq!((messages.len(), sink.connections_accepted()), (2, 1), "{tls:?}");
+        assert!(messages.iter().all(|message| message.encrypted), "{tls:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_only_auth_login_and_says_so_in_lower_case_is_logged_in_to() {
+    let (sink, _) = sink(SinkTls::Off, true).await;
+    sink.always(Step::Ehlo, Behaviour::DoAndReply("250-sink\r\n250 auth login".to_owned()));
+    let args = |password: &'static str| ["--smtp-user", "me", "--smtp-password", password];
+    Mail::over(&sink, &args("correct horse")).send().await.assert(200, "success");
+    assert_eq!(sink.messages()[0].login.as_deref(), Some("me"));
+    sink.always(Step::Quit, Behaviour::Hang);
+    // lettre says QUIT when a question of AUTH ends in a refusal, and would wait for the answer.
+    let answer = Mail::over(&sink, &args("battery staple")).send().await;
+    answer.assert(502, "smtp_session_refused");
+    assert!(answer.detail().contains("535 5.7.8"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_renewed_file_of_authorities_counts_from_the_next_connection_on() {
+    let (sink, ca) = sink(SinkTls::Implicit, false).await;
+    let (_, other) = self::sink(SinkTls::Off, false).await;
+    let right = std::fs::read(ca.path()).unwrap();
+    std::fs::copy(other.path(), ca.path()).unwrap();
+    let mail = Mail::over(&sink, &["--smtp-ca-file", path(&ca)]);
+    mail.send().await.assert(503, "smtp_unreachable");
+    std::fs::write(ca.path(), right).unwrap();
+    mail.send().await.assert(200, "success");
+}
