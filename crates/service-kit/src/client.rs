@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -27,7 +28,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
@@ -46,6 +47,9 @@ pub struct ClientTls {
     /// The certificate chain to show and its private key, both in PEM, for servers that ask for one.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
+
+/// Says why nothing is sent to an address; it completes the sentence "10.0.0.5 …".
+pub type AddressCheck = fn(IpAddr) -> Result<(), &'static str>;
 
 /// Sends requests. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
@@ -180,7 +184,7 @@ impl HttpClient {
     /// For plain HTTP only.
     #[must_use]
     pub fn plain() -> Self {
-        Self::with(None)
+        Self::with(None, None)
     }
 
     /// For plain HTTP, and for https with `tls`.
@@ -188,11 +192,19 @@ impl HttpClient {
     /// # Errors
     /// A file cannot be used.
     pub fn new(tls: &ClientTls) -> Result<Self, ClientTlsError> {
-        Renewing::new(tls).map(|tls| Self::with(Some(Arc::new(tls))))
+        Renewing::new(tls).map(|tls| Self::with(Some(Arc::new(tls)), None))
     }
 
-    fn with(tls: Option<Arc<Renewing>>) -> Self {
-        let connector = Connector { tls };
+    /// As [`new`](Self::new), with connections only to addresses that pass `check`, whatever name they have.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn checked(tls: &ClientTls, check: AddressCheck) -> Result<Self, ClientTlsError> {
+        Renewing::new(tls).map(|tls| Self::with(Some(Arc::new(tls)), Some(check)))
+    }
+
+    fn with(tls: Option<Arc<Renewing>>, check: Option<AddressCheck>) -> Self {
+        let connector = Connector { tls, check };
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_MAX)
             .pool_timer(TokioTimer::new())
@@ -246,6 +258,7 @@ impl ClientError {
 struct Connector {
     /// `None`: for plain HTTP only.
     tls: Option<Arc<Renewing>>,
+    check: Option<AddressCheck>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -264,13 +277,16 @@ impl tower::Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = self.tls.clone();
+        let (tls, check) = (self.tls.clone(), self.check);
         Box::pin(async move {
             let is_tls = uri.scheme_str() == Some("https");
             let host = uri.host().ok_or_else(|| io::Error::other("the URL has no host"))?;
             let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-            let tcp = TcpStream::connect((host.as_str(), port)).await?;
+            let tcp = match check {
+                None => TcpStream::connect((host.as_str(), port)).await?,
+                Some(check) => TcpStream::connect(&*allowed(&host, port, check).await?).await?,
+            };
             tcp.set_nodelay(true)?;
             if !is_tls {
                 return Ok(Stream(Box::pin(TokioIo::new(tcp))));
@@ -280,6 +296,21 @@ impl tower::Service<Uri> for Connector {
             let tls = TlsConnector::from(tls.config());
             Ok(Stream(Box::pin(TokioIo::new(tls.connect(name, tcp).await?))))
         })
+    }
+}
+
+/// The addresses of `host` that pass `check`; at least one.
+async fn allowed(host: &str, port: u16, check: AddressCheck) -> io::Result<Vec<SocketAddr>> {
+    let (mut allowed, mut reason) = (Vec::new(), None);
+    for address in lookup_host((host, port)).await? {
+        match check(address.ip()) {
+            Ok(()) => allowed.push(address),
+            Err(why) => reason = Some(format!("its address {why}")),
+        }
+    }
+    match (allowed.is_empty(), reason) {
+        (true, reason) => Err(io::Error::other(reason.unwrap_or_else(|| "it has no address".to_owned()))),
+        (false, _) => Ok(allowed),
     }
 }
 
@@ -313,5 +344,24 @@ impl Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.as_mut().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_whose_addresses_are_all_refused_is_not_connected_to() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let request = move || Request::get(format!("http://localhost:{port}/")).body(Bytes::new()).unwrap();
+        let refused = HttpClient::checked(&ClientTls::default(), |_| Err("is never used")).unwrap();
+        let error = refused.send(request(), Duration::from_secs(5), 0).await.unwrap_err();
+        assert!(error.is_connect() && crate::chain(&error).to_string().contains("is never used"), "{error:?}");
+        let client = HttpClient::checked(&ClientTls::default(), |_| Ok(())).unwrap();
+        let asking = tokio::spawn(async move { client.send(request(), Duration::from_secs(5), 0).await });
+        assert!(listener.accept().await.is_ok(), "one that passes is connected to");
+        asking.abort();
     }
 }
