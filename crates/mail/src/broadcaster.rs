@@ -5,32 +5,39 @@
 //! ```
 //!
 //! The template is filled with `data`, and for each user with `user.name`, `user.email`, `user.attributes` and
-//! `unsubscribe_url`. Only active users are asked for; whoever is on the suppression list, or whose attributes do not fill
-//! the template, is skipped and counted. Each message carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so
+//! `unsubscribe_url`. Only active users are asked for; who is on the suppression list, or whose attributes do not fill
+//! the template, is left out, counted, and named with the reason ([`skips`](crate::outbox::skips)). Each message carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so
 //! that mail programs show a button. While userlist cannot be asked the broadcast waits and says why.
+//!
+//! Links lead to `--public-url`. Without it there are no broadcasts: a link that leads nowhere keeps readers who want to leave,
+//! and makes them complain instead.
+
+mod page;
+mod rehearsal;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
+use serde_json::{Map, Value};
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use uuid::Uuid;
 
 use crate::{
     clock::Moment,
-    letter::LetterError,
     outbox::{
         Outbox, OutboxError,
         broadcast::{Claimed, Step},
-        entry::{Kind, NewMessage},
     },
-    recipient,
-    submission::{House, Submission},
-    templates::{FillError, Template},
-    userlist::{Page, Selection, User, Userlist, UserlistError},
+    submission::House,
+    templates::Template,
+    userlist::{Selection, Userlist, UserlistError},
 };
+
+use page::Audience;
+pub use page::AudienceError;
+pub use rehearsal::{Count, RehearsalError};
 
 /// Users of one page, and messages of one transaction.
 const PAGE: u32 = 100;
@@ -38,6 +45,11 @@ const PAGE: u32 = 100;
 const POLL: Duration = Duration::from_secs(1);
 /// How long userlist is left alone after it could not be asked.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long a broadcast waits for an option that an operator has to set.
+const UNSET_PAUSE: Duration = Duration::from_secs(60);
+/// Why there are no broadcasts without that option.
+pub const NO_PUBLIC_URL: &str = "readers could not leave: set --public-url (MAIL_PUBLIC_URL) to where they reach this service, \
+                                 the gateway's public address and /mail";
 
 /// The body of `POST /v1/broadcasts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +66,18 @@ pub struct BroadcastRequest {
     /// One of the allowed senders.
     #[serde(default)]
     pub from: Option<String>,
+    /// What the messages are found by; see [`Labels`](crate::outbox::labels::Labels).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// See `tag`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Only says whom the broadcast would reach.
+    #[serde(default, skip_serializing)]
+    pub dry_run: bool,
+    /// Only sends the message of the first user to these addresses.
+    #[serde(default, skip_serializing)]
+    pub test_to: Value,
 }
 
 /// A broadcast as it is kept: the request, and the template as it was then.
@@ -98,21 +122,14 @@ impl Broadcaster {
             let _next_time = self.outbox.stumble(&claimed, "it cannot be read".to_owned(), None).await;
             return;
         };
+        let Some(public) = self.house.options.public.clone() else {
+            tracing::warn!(broadcast = claimed.id, "a broadcast waits: {NO_PUBLIC_URL}");
+            let until = Some(Moment::now() + UNSET_PAUSE);
+            let _next_time = self.outbox.stumble(&claimed, NO_PUBLIC_URL.to_owned(), until).await;
+            return;
+        };
         loop {
-            let page = match self.userlist.page(&selection(&broadcast.request), &claimed.position, PAGE).await {
-                Ok(page) => page,
-                Err(error) => return self.stumble(&claimed, &error).await,
-            };
-            let (house, id) = (Arc::clone(&self.house), claimed.id.clone());
-            let composing = {
-                let broadcast = Arc::clone(&broadcast);
-                spawn_blocking(move || step(&house, &id, &broadcast, page))
-            };
-            let step = match composing.await.map_err(io::Error::other).flatten() {
-                Ok(step) => step,
-                // Nobody is passed over for that.
-                Err(error) => return self.pause(&claimed, &error.to_string()).await,
-            };
+            let Some(step) = self.step(&claimed, &broadcast, &public).await else { return };
             let position = step.position.clone();
             match self.outbox.advance(&claimed, step).await {
                 Ok(()) => {}
@@ -127,6 +144,34 @@ impl Broadcaster {
                 return;
             };
             claimed.position = position;
+        }
+    }
+
+    /// The messages of the next page; none when something is wrong, which has been noted then.
+    async fn step(&self, claimed: &Claimed, broadcast: &Arc<Broadcast>, public: &Url) -> Option<Step> {
+        let asking = Audience::ask(&self.userlist, &self.outbox, &broadcast.request, &claimed.position, PAGE);
+        let audience = match asking.await {
+            Ok(audience) => audience,
+            Err(AudienceError::Userlist(error)) => {
+                self.stumble(claimed, &error).await;
+                return None;
+            }
+            Err(AudienceError::Outbox(error)) => {
+                let reason = service_kit::chain(&error).to_string();
+                self.pause(claimed, &reason).await;
+                return None;
+            }
+        };
+        let (house, id) = (Arc::clone(&self.house), claimed.id.clone());
+        let (broadcast, public) = (Arc::clone(broadcast), public.clone());
+        let composing = spawn_blocking(move || audience.compose(&house, &public, &id, &broadcast));
+        match composing.await.map_err(io::Error::other).flatten() {
+            Ok(step) => Some(step),
+            // No user is passed over for that.
+            Err(error) => {
+                self.pause(claimed, &error.to_string()).await;
+                None
+            }
         }
     }
 
@@ -145,84 +190,4 @@ impl Broadcaster {
         let _next_time = self.outbox.stumble(claimed, error.to_owned(), Some(Moment::now() + PAUSE)).await;
         sleep(PAUSE).await;
     }
-}
-
-/// Messages to the users of one page.
-fn step(house: &House, id: &str, broadcast: &Broadcast, page: Page) -> io::Result<Step> {
-    let mut step = Step { total: total(&page), position: page.next(), ..Step::default() };
-    for user in page.users {
-        match message(house, id, broadcast, &user)? {
-            Some(message) => step.messages.push(message),
-            None => step.skipped += 1,
-        }
-    }
-    Ok(step)
-}
-
-/// The message to one user; none to those who want none, or whom the template does not fit.
-fn message(house: &House, id: &str, broadcast: &Broadcast, user: &User) -> io::Result<Option<(NewMessage, String)>> {
-    if user.status != "active" {
-        return Ok(None);
-    }
-    let token = Uuid::new_v4().simple().to_string();
-    let Ok(address) = recipient::check(&user.email) else { return Ok(None) };
-    let submission = match submission(house, broadcast, user, &token) {
-        Ok(submission) => submission,
-        Err(FillError::Field(_)) => return Ok(None),
-        Err(error @ FillError::Unavailable { .. }) => return Err(io::Error::other(error)),
-    };
-    let recipients = vec![(Kind::To, Mailbox::new(None, address))];
-    match submission.compose(recipients, house, None, Moment::now()) {
-        Ok(mut message) => {
-            message.broadcast = Some(id.to_owned());
-            Ok(Some((message, token)))
-        }
-        Err(LetterError::Field(_)) => Ok(None),
-        Err(LetterError::Spool(error)) => Err(io::Error::other(format!("the folder for large messages: {error}"))),
-        Err(error @ LetterError::Unsigned) => Err(io::Error::other(error)),
-    }
-}
-
-fn submission(house: &House, broadcast: &Broadcast, user: &User, token: &str) -> Result<Submission, FillError> {
-    let base = house.options.public.as_str().trim_end_matches('/');
-    let link = format!("{base}/v1/unsubscribe/{token}");
-    let data = data(&broadcast.request, user, &link);
-    // This runs where it may wait.
-    let filled = Handle::current().block_on(house.filler.fill(&broadcast.template, &data))?;
-    Ok(Submission {
-        to: Value::Null,
-        cc: Value::Null,
-        bcc: Value::Null,
-        reply_to: Value::Null,
-        from: broadcast.request.from.clone(),
-        subject: Some(filled.subject),
-        text: filled.text,
-        html: filled.html,
-        headers: BTreeMap::from([
-            ("List-Unsubscribe".to_owned(), format!("<{link}>")),
-            ("List-Unsubscribe-Post".to_owned(), "List-Unsubscribe=One-Click".to_owned()),
-        ]),
-        attachments: Vec::new(),
-        send_at: None,
-        template: None,
-        data: Value::Null,
-    })
-}
-
-/// What the template is filled with for one user.
-fn data(request: &BroadcastRequest, user: &User, link: &str) -> Value {
-    let mut data = request.data.clone();
-    data.insert("user".to_owned(), json!({ "name": user.name, "email": user.email, "attributes": user.attributes }));
-    data.insert("unsubscribe_url".to_owned(), link.into());
-    Value::Object(data)
-}
-
-fn selection(request: &BroadcastRequest) -> Selection {
-    let mut selection = request.filter.clone();
-    selection.insert("status".to_owned(), "active".to_owned());
-    selection
-}
-
-fn total(page: &Page) -> i64 {
-    page.total.and_then(|total| i64::try_from(total).ok()).unwrap_or(0)
 }

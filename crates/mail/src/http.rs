@@ -5,11 +5,13 @@
 //! | `POST /` `{"address","message"}` | 200 `{"message":"success"}`: the SMTP server has it; see [`crate::plain`] |
 //! | `POST /v1/messages` | 202 `{"id","message_id","recipients","suppressed"}`: it is on our disk |
 //! | `POST /v1/batch` `{"messages":[…]}` | 202, or 207 when not all were accepted, `{"messages":[…]}`: an answer to each |
-//! | `GET /v1/messages?state=&to=&broadcast=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
+//! | `GET /v1/messages?state=&to=&broadcast=&tag=&metadata=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
 //! | `GET /v1/messages/{id}` | 200 the message, each recipient, each attempt |
+//! | `GET /v1/messages/{id}/content`, `…/raw` | 200 its text as JSON; all of it as `message/rfc822` |
 //! | `POST /v1/messages/{id}/cancel`, `…/requeue` | 200 the message; 409 when there is nothing left to do |
 //! | `PUT`, `GET`, `DELETE /v1/templates/{name}`, `GET /v1/templates` | the template, checked with its sample |
 //! | `POST /v1/broadcasts`, `GET …/{id}`, `POST …/{id}/cancel` | 202 `{"id"}`; how far it is |
+//! | `GET /v1/broadcasts/{id}/skipped` | 200 who was left out, and why |
 //! | `PUT`, `DELETE /v1/suppressions/{address}`, `GET /v1/suppressions` | 204; whom nothing is sent to |
 //! | `POST /v1/bounces` `{"address","type","detail"}` | 204: `hard` and `complaint` end on that list |
 //! | `GET`, `POST /v1/unsubscribe/{token}` | a page with a button; done |
@@ -25,6 +27,7 @@
 
 mod batch;
 mod broadcasts;
+mod content;
 mod messages;
 mod plain;
 mod segment;
@@ -138,6 +141,8 @@ fn table() -> Table<Arc<Api>> {
         ("/v1/batch", post(batch::submit)),
         ("/v1/messages", get(messages::list).post(messages::submit)),
         ("/v1/messages/{id}", get(messages::get)),
+        ("/v1/messages/{id}/content", get(content::get)),
+        ("/v1/messages/{id}/raw", get(content::raw)),
         ("/v1/messages/{id}/cancel", post(messages::cancel)),
         ("/v1/messages/{id}/requeue", post(messages::requeue)),
         ("/v1/templates", get(templates::list)),
@@ -147,6 +152,7 @@ fn table() -> Table<Arc<Api>> {
         ("/v1/bounces", post(suppressions::bounce)),
         ("/v1/broadcasts", get(broadcasts::list).post(broadcasts::create)),
         ("/v1/broadcasts/{id}", get(broadcasts::get)),
+        ("/v1/broadcasts/{id}/skipped", get(broadcasts::skipped)),
         ("/v1/broadcasts/{id}/cancel", post(broadcasts::cancel)),
     ]
 }
@@ -200,6 +206,11 @@ fn outbox_problem(error: &OutboxError) -> Problem {
         OutboxError::KeyReused => {
             let detail = "this Idempotency-Key came with another body before; use a new key for a new message";
             Problem::new(StatusCode::CONFLICT, code, detail)
+        }
+        OutboxError::Suppressed => {
+            let detail =
+                "every recipient is on the suppression list, so nothing was accepted; GET /v1/suppressions says why";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
         }
         OutboxError::NotFound => Problem::new(StatusCode::NOT_FOUND, code, "nothing has this id or name"),
         OutboxError::Conflict { reason } => Problem::new(StatusCode::CONFLICT, code, *reason),

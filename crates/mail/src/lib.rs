@@ -7,7 +7,7 @@
 //! | the request, and the answer to it | [`http`], [`error`], [`intake`], [`submission`] |
 //! | whom it goes to and comes from, what is sent | [`recipient`], [`party`], [`userlist`], [`sender`], [`message`], [`letter`], [`dkim`] |
 //! | templates, and one message to each of many | [`templates`], [`broadcaster`] |
-//! | who left, told to userlist | [`messenger`] |
+//! | who left, told to userlist; what became of messages, told to others | [`messenger`], [`webhook`] |
 //! | its bytes, many or few | [`content`] |
 //! | on disk until it is delivered | [`outbox`], [`clock`] |
 //! | sent while its client waits: its turn, the deadlines, the counting | [`plain`], [`mailer`], [`allowance`], [`metrics`] |
@@ -50,6 +50,7 @@ pub mod submission;
 pub mod templates;
 pub mod transport;
 pub mod userlist;
+pub mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -86,6 +87,7 @@ use smtp::SmtpTransport;
 use submission::House;
 use transport::Transport;
 use userlist::Userlist;
+use webhook::{Webhook, WebhookMetrics};
 
 /// Connections at the same time, by default. Each may hold a text of 256 KiB.
 const CONNECTIONS_MAX: usize = 1024;
@@ -107,6 +109,8 @@ pub struct Service {
     pub broadcaster: Broadcaster,
     /// Tells userlist who left, once it runs.
     pub messenger: Messenger,
+    /// Tells others what becomes of messages, where that is configured and once it runs.
+    pub webhook: Option<Webhook>,
     /// The outbox.
     pub outbox: Outbox,
     /// What is measured of it.
@@ -125,7 +129,9 @@ impl Service {
         let sends = SendMetrics::register(&mut metrics);
         let (queue, accepted) = (QueueMetrics::register(&mut metrics), OutboxMetrics::register(&mut metrics));
         let mailer = Arc::new(Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone()));
-        let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?);
+        let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?, config.outbox.webhook.kinds());
+        let webhook_metrics = WebhookMetrics::register(&mut metrics);
+        let webhook = Webhook::new(outbox.clone(), config.outbox.webhook.clone(), webhook_metrics)?;
         let house = Arc::new(House::of(config)?);
         let plain = Plain { outbox: outbox.clone(), mailer, tasks: TaskTracker::new() };
         let userlist = Userlist::new(config.outbox.gateway.clone(), config.outbox.userlist_token_file.clone());
@@ -147,7 +153,7 @@ impl Service {
             metrics: sends,
             pace: pace(config),
         };
-        Ok(Self { transport, health, router, plain, dispatcher, broadcaster, messenger, outbox, queue })
+        Ok(Self { transport, health, router, plain, dispatcher, broadcaster, messenger, webhook, outbox, queue })
     }
 }
 
@@ -174,7 +180,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         proof: proof.clone(),
         ..Details::default()
     };
-    let Service { transport, health, router, plain, dispatcher, broadcaster, messenger, outbox, queue } =
+    let Service { transport, health, router, plain, dispatcher, broadcaster, messenger, webhook, outbox, queue } =
         Service::assemble(&config, metrics)?;
 
     health.await_outbox();
@@ -191,6 +197,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let sending = tokio::spawn(dispatcher.run(finish.clone()));
     let broadcasting = tokio::spawn(broadcaster.run(finish.clone()));
     let telling = tokio::spawn(messenger.run(finish.clone()));
+    let reporting = webhook.map(|webhook| tokio::spawn(webhook.run(finish.clone())));
     let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
     let router = router.merge(proof.routes());
     let serving = tokio::spawn(serve(listener, router, serve_options(&config, connections), finish.clone()));
@@ -211,6 +218,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     sweeping.await?;
     broadcasting.await?;
     telling.await?;
+    if let Some(reporting) = reporting {
+        reporting.await?;
+    }
     sending.await?;
     plain.finish_within(config.request_max()).await;
     outbox.close().await;

@@ -14,7 +14,8 @@
 //! | `attempt`, [`schedule`], `settle` | one attempt; when to try again; writing down how it ended |
 //! | [`shelf`], [`broadcast`] | templates; one message to each of many |
 //! | [`query`], [`suppression`] | looking, cancelling, trying again; whom to leave alone |
-//! | [`farewell`] | what userlist is still to be told |
+//! | [`labels`], [`skips`] | what messages are found by; whom a broadcast left out |
+//! | [`farewell`], [`events`] | what userlist, and the webhook's receiver, are still to be told |
 //! | [`sweeper`] | what is forgotten, and when |
 //!
 //! *Accepted means committed.* The answer 202 is given after the commit has reached the disk (SQLite: write-ahead log with
@@ -38,15 +39,18 @@ pub mod claim;
 pub mod database;
 pub mod dispatcher;
 pub mod entry;
+pub mod events;
 pub mod farewell;
 pub mod fault;
 pub mod immediate;
 pub mod keys;
+pub mod labels;
 pub mod limiter;
 pub mod query;
 pub mod schedule;
 mod settle;
 pub mod shelf;
+pub mod skips;
 pub mod suppression;
 pub mod sweeper;
 mod writer;
@@ -63,6 +67,7 @@ pub use fault::OutboxError;
 
 use database::Database;
 use entry::{NewMessage, Settlement};
+use events::Kinds;
 use writer::{Change, Changed, Writer};
 
 /// The outbox. Cheap to clone; all clones are one.
@@ -72,14 +77,15 @@ pub struct Outbox {
     writer: Writer,
     woken: Arc<Notify>,
     spool: SpoolDir,
+    kinds: Kinds,
 }
 
 impl Outbox {
-    /// Opens nothing yet. Large messages pass through `spool`.
+    /// Opens nothing yet. Large messages pass through `spool`; events of `kinds` are kept for the webhook's receiver.
     #[must_use]
-    pub fn new(place: Place, spool: SpoolDir) -> Self {
+    pub fn new(place: Place, spool: SpoolDir, kinds: Kinds) -> Self {
         let database = Arc::new(Database::new(place));
-        Self { writer: Writer::start(Arc::clone(&database)), database, woken: Arc::default(), spool }
+        Self { writer: Writer::start(Arc::clone(&database), kinds), database, woken: Arc::default(), spool, kinds }
     }
 
     /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all blocks of a large one are stored, it goes

@@ -13,6 +13,7 @@ use crate::{
     dkim::{Dkim, Keys},
     outbox::{Place, limiter::DomainLimits, schedule::Schedule},
     sender::Sender,
+    webhook::WebhookOptions,
 };
 
 /// The paths at which an `Idempotency-Key` is honoured.
@@ -115,14 +116,13 @@ pub struct OutboxOptions {
     /// A file with the API token for userlist, of the scopes userlist:read and userlist:write. Default: userlist asks for none.
     #[arg(long = "userlist-token-file", env = "MAIL_USERLIST_TOKEN_FILE", value_name = "FILE")]
     pub userlist_token_file: Option<PathBuf>,
-    /// Where readers reach this service, for links to leave a list: the gateway's public address and /mail.
-    #[arg(
-        long = "public-url",
-        env = "MAIL_PUBLIC_URL",
-        value_name = "URL",
-        default_value = "http://localhost:8080/mail"
-    )]
-    pub public: Url,
+    /// Where readers reach this service, for links to leave a list: the gateway's public address and /mail. Default: there are no
+    /// broadcasts.
+    #[arg(long = "public-url", env = "MAIL_PUBLIC_URL", value_name = "URL")]
+    pub public: Option<Url>,
+    /// Who is told what becomes of messages.
+    #[command(flatten)]
+    pub webhook: WebhookOptions,
     /// A private key to sign messages of the domain of --from with (DKIM): RSA or Ed25519 in PEM (PKCS #8, or PKCS #1 for RSA),
     /// or the 32 bytes of Ed25519 in base64. Default: the SMTP server signs, or nothing does.
     #[arg(long = "dkim-key-file", env = "MAIL_DKIM_KEY_FILE", value_name = "FILE")]
@@ -202,6 +202,7 @@ impl OutboxOptions {
     pub(crate) fn mistakes(&self, from: &Sender) -> Vec<String> {
         let mut mistakes: Vec<String> = self.place().err().into_iter().collect();
         mistakes.extend(self.dkim(from).err().unwrap_or_default());
+        mistakes.extend(self.webhook.mistakes());
         for sender in &self.senders {
             if !sender.trim().starts_with('@') && sender.parse::<Sender>().is_err() {
                 mistakes.push(format!("--senders (MAIL_SENDERS): {sender:?} is neither an address nor @DOMAIN"));

@@ -34,6 +34,7 @@ use crate::{
         Outbox, OutboxError,
         entry::{Accepted, IdempotencyKey, Kind, NewMessage, OwnClaim},
         immediate::{Mine, Standing},
+        labels::Labels,
     },
     recipient::Recipient,
     submission::House,
@@ -152,6 +153,7 @@ pub fn compose(
         expires: now,
         recipients: vec![(Kind::To, to.address().to_string())],
         broadcast: None,
+        labels: Labels::default(),
         idempotency,
         claim: None,
     })

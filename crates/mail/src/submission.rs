@@ -18,7 +18,10 @@ use crate::{
     dkim,
     letter::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
     message::{MessageId, Subject},
-    outbox::entry::{IdempotencyKey, Kind, NewMessage},
+    outbox::{
+        entry::{IdempotencyKey, Kind, NewMessage},
+        labels::Labels,
+    },
     outbox_options::OutboxOptions,
     party::{self, Party},
     sender::Sender,
@@ -71,6 +74,12 @@ pub struct Submission {
     /// Not before this moment; see [`Moment::parse`].
     #[serde(default)]
     pub send_at: Option<String>,
+    /// What it is found by; see [`Labels`].
+    #[serde(default)]
+    pub tag: Option<String>,
+    /// See `tag`.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Neither addresses nor text may get into a log.
@@ -168,6 +177,7 @@ impl Submission {
         now: Moment,
     ) -> Result<NewMessage, LetterError> {
         let due = due(self.send_at.as_deref(), now)?;
+        let labels = Labels::new(self.tag, self.metadata)?;
         let from = sender(self.from.as_deref(), house)?;
         let subject = self.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
         let reply_to = reply_to(&self.reply_to)?;
@@ -210,6 +220,7 @@ impl Submission {
             expires: due + house.options.retry_for,
             recipients: once_each(recipients),
             broadcast: None,
+            labels,
             idempotency,
             claim: None,
         })

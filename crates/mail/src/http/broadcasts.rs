@@ -1,46 +1,96 @@
 //! `/v1/broadcasts`: one message to each of many.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::{RawQuery, Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use service_kit::{Problem, json, tokens::Action};
+use lettre::message::Mailbox;
+use serde_json::Value;
+use service_kit::{
+    Problem,
+    json::{self as body, BODY_MAX_BYTES},
+    tokens::Action,
+};
+use url::Url;
 use uuid::Uuid;
 
-use super::{Api, REPLAYED, idempotency_key, invalid, may, outbox_problem, segment::Segment};
+use super::{Api, REPLAYED, idempotency_key, invalid, may, messages, outbox_problem, segment::Segment, spool_problem};
 use crate::{
-    broadcaster::{Broadcast, BroadcastRequest},
-    outbox::{OutboxError, broadcast::Created, entry::IdempotencyKey},
+    broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, NO_PUBLIC_URL, RehearsalError},
+    outbox::{OutboxError, broadcast::Created, entry::IdempotencyKey, labels::Labels},
+    party::{self, Party},
     submission,
+    userlist::UserlistError,
 };
+
+/// The most addresses of a test.
+const TEST_TO_MAX: usize = 10;
+/// Who was left out, a page at a time.
+const SKIPPED_MAX: u32 = 200;
 
 /// `POST /v1/broadcasts`
 pub(super) async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Operate)?;
     let name = idempotency_key(request.headers())?;
-    let body = json::read(request, json::BODY_MAX_BYTES).await?;
-    let key = name.map(|name| IdempotencyKey::at("/v1/broadcasts", name, &body));
-    if let Some(created) = api.recall(key.as_ref()).await? {
+    let bytes = body::read(request, BODY_MAX_BYTES).await?;
+    let key = name.map(|name| IdempotencyKey::at("/v1/broadcasts", name, &bytes));
+    let mut request: BroadcastRequest = body::parse(&bytes)?;
+    let test_to = test_recipients(&request.test_to.take())?;
+    let is_dry_run = request.dry_run;
+    if test_to.is_none()
+        && !is_dry_run
+        && let Some(created) = api.recall(key.as_ref()).await?
+    {
         return Ok(answer(&created, true));
     }
-    let request: BroadcastRequest = json::parse(&body)?;
+    let broadcast = checked(&api, request).await?;
+    let public = api.house.options.public.as_ref();
+    let public = public.ok_or_else(|| Problem::new(StatusCode::CONFLICT, "public_url_missing", NO_PUBLIC_URL))?;
+    match test_to {
+        _ if is_dry_run => count(&api, broadcast, public).await,
+        Some(recipients) => test(&api, broadcast, public, recipients, key).await,
+        None => begin(&api, &broadcast, key).await,
+    }
+}
+
+/// With its template, as it is now.
+async fn checked(api: &Api, request: BroadcastRequest) -> Result<Broadcast, Problem> {
     submission::sender(request.from.as_deref(), &api.house).map_err(invalid)?;
+    Labels::new(request.tag.clone(), request.metadata.clone()).map_err(invalid)?;
     for taken in ["limit", "cursor", "status"] {
         if request.filter.contains_key(taken) {
             return Err(Problem::field(format!("filter.{taken}"), "it is set by the broadcast itself"));
         }
     }
-    let template = match api.outbox.template(&request.template).await {
-        Ok(shelved) => shelved.template,
-        Err(OutboxError::NotFound) => return Err(Problem::field("template", "there is no template of this name")),
-        Err(error) => return Err(outbox_problem(&error)),
+    match api.outbox.template(&request.template).await {
+        Ok(shelved) => Ok(Broadcast { request, template: shelved.template }),
+        Err(OutboxError::NotFound) => Err(Problem::field("template", "there is no template of this name")),
+        Err(error) => Err(outbox_problem(&error)),
+    }
+}
+
+fn test_recipients(value: &Value) -> Result<Option<Vec<Mailbox>>, Problem> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let mailbox = |party| match party {
+        Party::Mailbox(mailbox) => Ok(mailbox),
+        Party::User(_) => Err(Problem::field("test_to", "it names a user; write an address")),
     };
+    let parties = party::list("test_to", value).map_err(invalid)?;
+    if !(1..=TEST_TO_MAX).contains(&parties.len()) {
+        return Err(Problem::field("test_to", "it is 1 to 10 addresses"));
+    }
+    parties.into_iter().map(mailbox).collect::<Result<_, _>>().map(Some)
+}
+
+async fn begin(api: &Api, broadcast: &Broadcast, key: Option<IdempotencyKey>) -> Result<Response, Problem> {
+    let body = serde_json::to_string(broadcast).map_err(|_| Problem::internal())?;
     let id = Uuid::now_v7().simple().to_string();
-    let body = serde_json::to_string(&Broadcast { request, template }).map_err(|_| Problem::internal())?;
     let created = api.outbox.create_broadcast(&id, body, key).await.map_err(|error| outbox_problem(&error))?;
     Ok(answer(&created, created.id != id))
 }
@@ -56,6 +106,45 @@ fn answer(created: &Created, replayed: bool) -> Response {
     response
 }
 
+async fn count(api: &Api, broadcast: Broadcast, public: &Url) -> Result<Response, Problem> {
+    let count = broadcaster(api).count(broadcast, public).await.map_err(rehearsal_problem)?;
+    Ok(Json(count).into_response())
+}
+
+async fn test(
+    api: &Api,
+    broadcast: Broadcast,
+    public: &Url,
+    recipients: Vec<Mailbox>,
+    key: Option<IdempotencyKey>,
+) -> Result<Response, Problem> {
+    let broadcaster = broadcaster(api);
+    let writing = broadcaster.sample(broadcast, public, recipients, key);
+    let message = writing.await.map_err(rehearsal_problem)?;
+    let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
+    api.metrics.accepted(reception.replayed);
+    Ok(messages::answer(&reception.accepted, reception.replayed))
+}
+
+fn broadcaster(api: &Api) -> Broadcaster {
+    Broadcaster { outbox: api.outbox.clone(), userlist: api.userlist.clone(), house: Arc::clone(&api.house) }
+}
+
+fn rehearsal_problem(error: RehearsalError) -> Problem {
+    match error {
+        RehearsalError::Audience(AudienceError::Outbox(error)) => outbox_problem(&error),
+        RehearsalError::Audience(AudienceError::Userlist(error @ UserlistError::Refused(_))) => {
+            Problem::field("filter", error.to_string())
+        }
+        RehearsalError::Audience(AudienceError::Userlist(error)) => {
+            Problem::unavailable("userlist_unavailable", error.to_string(), Duration::from_secs(2))
+        }
+        RehearsalError::Nobody => Problem::field("filter", error.to_string()),
+        RehearsalError::Unwritable(reason) => Problem::field("data", reason),
+        RehearsalError::Spool(error) => spool_problem(&error),
+    }
+}
+
 /// `GET /v1/broadcasts`
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     may(Action::Read)?;
@@ -67,6 +156,22 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Proble
 pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     Ok(Json(api.outbox.broadcast(&id).await.map_err(|error| outbox_problem(&error))?).into_response())
+}
+
+/// `GET /v1/broadcasts/{id}/skipped?cursor=`
+pub(super) async fn skipped(
+    State(api): State<Arc<Api>>,
+    Segment(id): Segment,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    may(Action::Read)?;
+    let mut cursor = 0;
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let given = if name == "cursor" { value.parse().ok() } else { None };
+        cursor = given.ok_or_else(|| Problem::field(name, "there is only cursor, as next_cursor gave it"))?;
+    }
+    let page = api.outbox.skips(&id, cursor, SKIPPED_MAX).await.map_err(|error| outbox_problem(&error))?;
+    Ok(Json(page).into_response())
 }
 
 /// `POST /v1/broadcasts/{id}/cancel`

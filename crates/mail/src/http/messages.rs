@@ -24,6 +24,7 @@ use crate::{
     outbox::{
         OutboxError, Reception,
         entry::{Accepted, IdempotencyKey, Kind, State as DeliveryState},
+        labels,
         query::{Filter, MessageView},
     },
     party::Party,
@@ -81,7 +82,8 @@ pub(super) async fn accept(
     Ok(reception)
 }
 
-fn answer(accepted: &Accepted, replayed: bool) -> Response {
+/// The answer to a message that was taken in.
+pub(super) fn answer(accepted: &Accepted, replayed: bool) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
     let headers = response.headers_mut();
     for (name, value) in
@@ -189,7 +191,8 @@ async fn addresses(api: &Api, lists: Lists) -> Result<Vec<(Kind, Mailbox)>, Prob
 async fn user(api: &Api, kind: Kind, name: &str) -> Result<Mailbox, Problem> {
     let wrong = |reason: &str| Problem::field(kind.as_str(), format!("the user {name:?} {reason}"));
     match api.userlist.user(name).await {
-        Ok(user) if user.status == "active" => {
+        // Who has left still gets what is meant for them alone; the suppression list says what they do not get.
+        Ok(user) if matches!(user.status.as_str(), "active" | "unsubscribed") => {
             let address = recipient::check(&user.email).map_err(|_| wrong("has an address that cannot be sent to"))?;
             Ok(Mailbox::new(None, address))
         }
@@ -212,18 +215,32 @@ fn filter(query: &str) -> Result<Filter, Problem> {
             }
             "to" => filter.recipient = Some(checked("to", &value)?),
             "broadcast" => filter.broadcast = Some(checked("broadcast", &value)?),
+            "tag" => {
+                labels::name("tag", &value).map_err(invalid)?;
+                filter.tag = Some(value.into_owned());
+            }
+            "metadata" => filter.metadata.push(metadata(&value)?),
             "cursor" => filter.before = Some(checked("cursor", &value)?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
                 filter.limit = limit.ok_or_else(|| Problem::field("limit", "it is a number from 1 to 200"))?;
             }
             other => {
-                let reason = "it is unknown; there are state, to, broadcast, limit and cursor";
+                let reason = "it is unknown; there are state, to, broadcast, tag, metadata, limit and cursor";
                 return Err(Problem::field(other.to_owned(), reason));
             }
         }
     }
     Ok(filter)
+}
+
+/// `NAME:VALUE`
+fn metadata(text: &str) -> Result<(String, String), Problem> {
+    let pair = text.split_once(':').ok_or_else(|| Problem::field("metadata", "write NAME:VALUE"));
+    let (name, value) = pair?;
+    labels::name("metadata", name).map_err(invalid)?;
+    labels::value("metadata", value).map_err(invalid)?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A database need not see what cannot match anything.

@@ -13,7 +13,10 @@ use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 
 use super::{Api, may, outbox_problem, segment::Segment};
-use crate::{outbox::suppression::Reason, recipient};
+use crate::{
+    outbox::suppression::{Reason, Scope},
+    recipient,
+};
 
 const PAGE: u32 = 200;
 
@@ -23,6 +26,9 @@ const PAGE: u32 = 200;
 pub(super) struct Entry {
     #[serde(default)]
     reason: Option<Reason>,
+    /// Left out, what the reason stops.
+    #[serde(default)]
+    stream: Option<Scope>,
     #[serde(default)]
     detail: String,
 }
@@ -52,18 +58,21 @@ enum BounceKind {
 /// `GET /v1/suppressions?cursor=`
 pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     may(Action::Read)?;
-    let mut after = String::new();
+    let mut after = " ".to_owned();
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
-            "cursor" if value.len() <= 254 && !value.chars().any(char::is_control) => after = value.into_owned(),
+            "cursor" if value.len() <= 300 && !value.chars().any(char::is_control) => after = value.into_owned(),
             other => return Err(Problem::field(other.to_owned(), "there is only cursor, as next_cursor gave it")),
         }
     }
-    let mut entries = api.outbox.suppressions(&after, PAGE + 1).await.map_err(|error| outbox_problem(&error))?;
+    // An address alone, as it was before there were streams, is one whose entries have all been shown.
+    let after = after.split_once(' ').unwrap_or((&after, "~"));
+    let mut entries = api.outbox.suppressions(after, PAGE + 1).await.map_err(|error| outbox_problem(&error))?;
     let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
     let is_last = entries.len() <= page;
     entries.truncate(page);
-    let next_cursor = if is_last { None } else { entries.last().map(|entry| entry.address.clone()) };
+    let next_cursor =
+        if is_last { None } else { entries.last().map(|entry| format!("{} {}", entry.address, entry.stream)) };
     Ok(Json(json!({ "suppressions": entries, "next_cursor": next_cursor })).into_response())
 }
 
@@ -74,7 +83,13 @@ pub(super) async fn put(
     JsonBody(entry): JsonBody<Entry>,
 ) -> Result<Response, Problem> {
     may(Action::Operate)?;
-    suppress(&api, &address, entry.reason.unwrap_or(Reason::Manual), &entry.detail).await
+    let reason = entry.reason.unwrap_or(Reason::Manual);
+    let scope = entry.stream.unwrap_or_else(|| reason.scope());
+    if reason == Reason::Unsubscribe && scope != Scope::Broadcast {
+        let problem = "who unsubscribes leaves broadcasts; to stop other mail, too, write the reason manual";
+        return Err(Problem::field("stream", problem));
+    }
+    suppress(&api, &address, reason, scope, &entry.detail).await
 }
 
 /// `DELETE /v1/suppressions/{address}`
@@ -91,21 +106,28 @@ pub(super) async fn bounce(
 ) -> Result<Response, Problem> {
     may(Action::Write)?;
     match bounce.kind {
-        BounceKind::Hard => suppress(&api, &bounce.address, Reason::Bounce, &bounce.detail).await,
-        BounceKind::Complaint => suppress(&api, &bounce.address, Reason::Complaint, &bounce.detail).await,
+        BounceKind::Hard => suppress(&api, &bounce.address, Reason::Bounce, Scope::All, &bounce.detail).await,
+        BounceKind::Complaint => suppress(&api, &bounce.address, Reason::Complaint, Scope::All, &bounce.detail).await,
         BounceKind::Soft => {
-            recipient::check(&bounce.address).map_err(|reason| Problem::field("address", reason))?;
+            let address = recipient::check(&bounce.address).map_err(|reason| Problem::field("address", reason))?;
+            let detail = one_line(&bounce.detail);
+            let noting = api.outbox.note_soft_bounce(address.as_ref(), &detail);
+            noting.await.map_err(|error| outbox_problem(&error))?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
     }
 }
 
-async fn suppress(api: &Api, address: &str, reason: Reason, detail: &str) -> Result<Response, Problem> {
+async fn suppress(api: &Api, address: &str, reason: Reason, scope: Scope, detail: &str) -> Result<Response, Problem> {
     let address = recipient::check(address).map_err(|reason| Problem::field("address", reason))?;
-    let detail: String = detail.chars().filter(|c| !c.is_control()).take(500).collect();
-    let suppressing = api.outbox.suppress(address.as_ref(), reason, &detail);
+    let detail = one_line(detail);
+    let suppressing = api.outbox.suppress_for(address.as_ref(), reason, scope, &detail);
     suppressing.await.map_err(|error| outbox_problem(&error))?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn one_line(detail: &str) -> String {
+    detail.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 /// `GET /v1/unsubscribe/{token}`: a page with a button. Programs that look at links must not unsubscribe anybody.

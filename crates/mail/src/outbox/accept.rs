@@ -1,6 +1,6 @@
 //! Taking a message in: everything that belongs to it, in one transaction.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sqlx::AnyConnection;
 
@@ -8,7 +8,8 @@ use super::{
     OutboxError, blocks,
     entry::{Accepted, NewMessage, State},
     immediate::IMMEDIATE,
-    keys, suppression,
+    keys, labels,
+    suppression::{self, Stream},
 };
 
 /// What the caller is told.
@@ -42,18 +43,24 @@ pub(super) async fn insert(
         return Ok(Reception::before(accepted));
     }
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
-    let suppressed = suppression::among(connection, &addresses).await?;
+    let suppressed = suppression::among(connection, &addresses, Stream::of(message.broadcast.is_some())).await?;
+    let is_stopped = |(_, address): &(_, String)| suppressed.contains_key(&suppression::key(address));
+    if message.broadcast.is_none() && message.recipients.iter().all(is_stopped) {
+        return Err(OutboxError::Suppressed);
+    }
     if message.content.in_memory().is_none() {
         blocks::attach(connection, message, lock).await?;
     }
     insert_message(connection, message).await?;
     insert_deliveries(connection, message, &suppressed).await?;
+    labels::insert(connection, message.id(), &message.labels).await?;
     let delivery = if message.claim.is_some() { Some(its_delivery(connection, message).await?) } else { None };
+    let stopped = message.recipients.iter().filter(|recipient| is_stopped(recipient)).count();
     let accepted = Accepted {
         id: message.id().to_owned(),
         message_id: message.message_id.to_string(),
-        recipients: message.recipients.len() - suppressed.len(),
-        suppressed: suppressed.len(),
+        recipients: message.recipients.len() - stopped,
+        suppressed: stopped,
     };
     if let Some(key) = &message.idempotency {
         keys::remember(connection, key, &accepted, message.created).await?;
@@ -81,17 +88,17 @@ async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) ->
 async fn insert_deliveries(
     connection: &mut AnyConnection,
     message: &NewMessage,
-    suppressed: &HashSet<String>,
+    suppressed: &HashMap<String, String>,
 ) -> Result<(), OutboxError> {
     let (claim, claimed_until) = message.claim.as_ref().map_or(("", 0), |own| (own.claim.as_str(), own.until.0));
     for (kind, address) in &message.recipients {
-        let (state, settled) = match suppressed.contains(&suppression::key(address)) {
-            true => (State::Suppressed, message.created.0),
-            false => (State::Queued, 0),
+        let (state, settled, reason) = match suppressed.get(&suppression::key(address)) {
+            Some(reason) => (State::Suppressed, message.created.0, reason.as_str()),
+            None => (State::Queued, 0, ""),
         };
         sqlx::query(
             "INSERT INTO deliveries (message, recipient, domain, kind, bulk, state, due_ms, expires_ms, settled_ms, \
-             claim, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             reply, claim, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(message.id())
         .bind(address)
@@ -102,6 +109,7 @@ async fn insert_deliveries(
         .bind(message.due.0)
         .bind(message.expires.0)
         .bind(settled)
+        .bind(reason)
         .bind(claim)
         .bind(claimed_until)
         .execute(&mut *connection)

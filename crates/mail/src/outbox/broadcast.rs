@@ -3,19 +3,24 @@
 //! A page of users becomes messages in the same transaction in which the broadcast's position moves behind that page. So
 //! after SIGKILL it goes on where it stopped: nobody is left out, and nobody is written to twice.
 
+mod page;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 
 use super::{
-    Outbox, OutboxError, accept,
+    Outbox, OutboxError,
     claim::CLAIM,
-    entry::{IdempotencyKey, NewMessage},
-    keys,
-    suppression::{self, Reason},
+    entry::IdempotencyKey,
+    events::Kinds,
+    keys, skips,
+    suppression::{self, NewEntry, Reason, Scope},
 };
 use crate::clock::Moment;
+
+pub(crate) use page::{Outgoing, Step};
 
 /// A broadcast as its sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,8 +33,11 @@ pub struct BroadcastView {
     pub total: i64,
     /// Messages put into the outbox.
     pub queued: i64,
-    /// Users who get none: unsubscribed, bounced, on the suppression list, or without what the template needs.
+    /// Users who get none: on the suppression list, or without an address or what the template needs.
     pub skipped: i64,
+    /// How many of them for each reason; empty in lists. See [`Skip`]. Forgotten after `--keep`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped_by: BTreeMap<String, i64>,
     /// What went wrong last; it is tried again while the state is `running`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -56,17 +64,6 @@ pub(crate) struct Claimed {
     pub(crate) body: String,
     pub(crate) position: String,
     claim: String,
-}
-
-/// What one page came to.
-#[derive(Debug, Default)]
-pub(crate) struct Step {
-    /// With their tokens for leaving.
-    pub(crate) messages: Vec<(NewMessage, String)>,
-    pub(crate) skipped: i64,
-    pub(crate) total: i64,
-    /// Where the next page begins; `None` after the last.
-    pub(crate) position: Option<String>,
 }
 
 type Row = (String, String, i64, i64, i64, String, i64, i64);
@@ -123,9 +120,10 @@ impl Outbox {
                      WHERE m.broadcast = ? GROUP BY d.state",
                 )
                 .bind(&id)
-                .fetch_all(connection)
+                .fetch_all(&mut *connection)
                 .await?;
                 broadcast.deliveries = counts.into_iter().collect();
+                broadcast.skipped_by = skips::counts(connection, &id).await?;
                 Ok(broadcast)
             })
         }));
@@ -212,18 +210,18 @@ impl Outbox {
         let result = self.take_page(broadcast, now, Arc::clone(&step)).await;
         match &result {
             Ok(()) => self.wake(),
-            Err(_) => step.messages.iter().for_each(|(message, _)| self.discard_blocks(message)),
+            Err(_) => step.messages.iter().for_each(|outgoing| self.discard_blocks(&outgoing.message)),
         }
         result
     }
 
     async fn take_page(&self, broadcast: Claimed, now: Moment, step: Arc<Step>) -> Result<(), OutboxError> {
-        for (message, _) in &step.messages {
-            self.store_blocks(message).await?;
+        for outgoing in &step.messages {
+            self.store_blocks(&outgoing.message).await?;
         }
         let lock = self.database.place().lock();
         let advancing = self.database.write(Box::new(move |connection| {
-            Box::pin(async move { advance(connection, &broadcast, &step, now, lock).await })
+            Box::pin(async move { page::advance(connection, &broadcast, &step, now, lock).await })
         }));
         advancing.await
     }
@@ -261,66 +259,34 @@ impl Outbox {
     /// # Errors
     /// Nobody has it; or the outbox cannot be used.
     pub async fn unsubscribe(&self, token: &str) -> Result<(), OutboxError> {
-        let (token, now) = (token.to_owned(), Moment::now());
+        let (token, now, kinds) = (token.to_owned(), Moment::now(), self.kinds);
         let leaving = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let select = sqlx::query_as("SELECT address, broadcast FROM unsubscribe_tokens WHERE token = ?");
                 let row: Option<(String, String)> = select.bind(token).fetch_optional(&mut *connection).await?;
                 let (address, broadcast) = row.ok_or(OutboxError::NotFound)?;
-                let detail = format!("broadcast {broadcast}");
-                suppression::add(connection, &address, Reason::Unsubscribe, &detail, now).await
+                leave(connection, address, broadcast, now, kinds).await
             })
         }));
         leaving.await
     }
 }
 
-async fn advance(
+async fn leave(
     connection: &mut AnyConnection,
-    broadcast: &Claimed,
-    step: &Step,
+    address: String,
+    broadcast: String,
     now: Moment,
-    lock: &str,
+    kinds: Kinds,
 ) -> Result<(), OutboxError> {
-    let (mut queued, mut skipped) = (0_i64, step.skipped);
-    for (message, token) in &step.messages {
-        let reception = accept::insert(connection, message, lock).await?;
-        match reception.accepted.recipients {
-            0 => skipped += 1,
-            _ => queued += 1,
-        }
-        let address = message.recipients.first().map(|(_, address)| address.as_str()).unwrap_or_default();
-        let insert = "INSERT INTO unsubscribe_tokens (token, address, broadcast, created_ms) VALUES (?, ?, ?, ?)";
-        sqlx::query(insert).bind(token).bind(address).bind(&broadcast.id).bind(now.0).execute(&mut *connection).await?;
-    }
-    let (state, position) = match &step.position {
-        Some(position) => ("running", position.as_str()),
-        None => ("done", ""),
-    };
-    let done = sqlx::query(
-        "UPDATE broadcasts SET state = ?, position = ?, total = ?, queued = queued + ?, skipped = skipped + ?, \
-         error = '', changed_ms = ?, claimed_until_ms = ? WHERE id = ? AND claim = ? AND state = 'running' AND position = ?",
-    )
-    .bind(state)
-    .bind(position)
-    .bind(step.total)
-    .bind(queued)
-    .bind(skipped)
-    .bind(now.0)
-    .bind((now + CLAIM).0)
-    .bind(&broadcast.id)
-    .bind(&broadcast.claim)
-    .bind(&broadcast.position)
-    .execute(connection)
-    .await?;
-    // Somebody else went on, or it was cancelled: nothing of this page may stay.
-    match done.rows_affected() {
-        0 => Err(OutboxError::Conflict { reason: "the broadcast is not ours any more" }),
-        _ => Ok(()),
-    }
+    let detail = format!("broadcast {broadcast}");
+    let (reason, scope) = (Reason::Unsubscribe, Scope::Broadcast);
+    let entry = NewEntry { address, reason, scope, detail, broadcast: Some(broadcast) };
+    suppression::add(connection, &entry, now, kinds).await
 }
 
 fn view((id, state, total, queued, skipped, error, created, changed): Row) -> BroadcastView {
     let (created_at, changed_at) = (Moment(created), Moment(changed));
-    BroadcastView { id, state, total, queued, skipped, error, created_at, changed_at, deliveries: BTreeMap::new() }
+    let (skipped_by, deliveries) = (BTreeMap::new(), BTreeMap::new());
+    BroadcastView { id, state, total, queued, skipped, skipped_by, error, created_at, changed_at, deliveries }
 }

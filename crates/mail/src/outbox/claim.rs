@@ -14,6 +14,8 @@ use super::{
     Outbox, OutboxError,
     blocks::Stored,
     entry::{Claimed, State},
+    events::Kinds,
+    suppression::{self, Stream},
 };
 use crate::clock::Moment;
 
@@ -26,13 +28,15 @@ pub const RENEWAL: Duration = Duration::from_secs(6);
 const LOOKED_AT: usize = 4;
 /// The fewest rows that are looked at: as many recipients as every server takes in one transaction (RFC 5321, section 4.5.3.1.8).
 pub(super) const RECIPIENTS_MAX: usize = 100;
+/// How often it is looked again in one transaction because nothing may be sent to those that were found.
+const ROUNDS_MAX: usize = 25;
 
 /// A row that could be claimed.
 pub(super) struct Candidate {
     pub(super) delivery: i64,
     pub(super) domain: String,
     pub(super) message: String,
-    recipient: String,
+    pub(super) recipient: String,
     attempts: i64,
     expires: Moment,
 }
@@ -63,18 +67,18 @@ pub(super) struct Wanted {
 
 impl Outbox {
     /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` is told whether there is room, and
-    /// says what becomes of each.
+    /// says what becomes of each. Those whose address is on the suppression list by now are settled, and `choose` does not see them.
     pub(super) async fn claim(
         &self,
         wanted: Wanted,
         mut choose: impl FnMut(&Candidate, bool) -> Choice + Send + 'static,
     ) -> Result<Vec<Claimed>, OutboxError> {
-        let lock = self.database.place().for_update();
+        let (lock, kinds) = (self.database.place().for_update(), self.kinds);
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let (mut chosen, mut room) = (Vec::new(), wanted.count);
                 for bulk in [0, 1] {
-                    let rows = due(connection, &wanted, bulk, room, lock).await?;
+                    let rows = leaving(connection, &wanted, bulk, room, lock, kinds).await?;
                     for row in rows {
                         let choice = choose(&row, room > 0);
                         room -= usize::from(choice == Choice::Begin);
@@ -115,6 +119,26 @@ impl Outbox {
         }));
         renewing.await
     }
+}
+
+/// Due deliveries to addresses that are not on the suppression list.
+async fn leaving(
+    connection: &mut AnyConnection,
+    wanted: &Wanted,
+    bulk: i64,
+    count: usize,
+    lock: &str,
+    kinds: Kinds,
+) -> Result<Vec<Candidate>, OutboxError> {
+    for _ in 0..ROUNDS_MAX {
+        let rows = due(connection, wanted, bulk, count, lock).await?;
+        let (rows, withheld) =
+            suppression::withhold(connection, rows, Stream::of(bulk != 0), wanted.now, kinds).await?;
+        if !rows.is_empty() || withheld == 0 {
+            return Ok(rows);
+        }
+    }
+    Ok(Vec::new())
 }
 
 async fn due(

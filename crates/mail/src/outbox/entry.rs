@@ -6,7 +6,7 @@
 //! | `delivered` | the SMTP server has taken it, and the responsibility |
 //! | `failed` | refused for good, or given up after `--retry-for` |
 //! | `cancelled` | by somebody, before it was sent |
-//! | `suppressed` | the address is on the suppression list; nothing was sent |
+//! | `suppressed` | the address is on the suppression list, since before it was accepted or before it was to leave; nothing was sent |
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::blocks::Stored;
+use super::{blocks::Stored, labels::Labels};
 use crate::{clock::Moment, content::Content, message::MessageId};
 
 /// See the module.
@@ -101,6 +101,8 @@ pub struct NewMessage {
     pub recipients: Vec<(Kind, String)>,
     /// The broadcast that it belongs to. Such messages let others go first.
     pub broadcast: Option<String>,
+    /// What it is found by.
+    pub labels: Labels,
     /// How the same request is recognised when it comes again.
     pub idempotency: Option<IdempotencyKey>,
     /// The claim of the instance that takes it in and sends it at once; see [`immediate`](super::immediate).

@@ -9,7 +9,11 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Outbox, OutboxError, claim::CLAIM, suppression::Reason};
+use super::{
+    Outbox, OutboxError,
+    claim::CLAIM,
+    suppression::{self, Reason},
+};
 use crate::clock::Moment;
 
 /// How long userlist is told again before it is given up: 30 days. Whoever has no userlist by then has none.
@@ -126,16 +130,26 @@ impl Outbox {
         claiming.await
     }
 
-    /// Userlist knows, unless there is something newer to tell.
+    /// Userlist knows, unless there is something newer to tell. From now on a user with this address who is active was made so
+    /// after they had left.
     pub(crate) async fn told(&self, farewell: &Farewell) -> Result<(), OutboxError> {
-        let farewell = farewell.clone();
+        let (farewell, now) = (farewell.clone(), Moment::now());
         let forgetting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let delete = sqlx::query("DELETE FROM farewells WHERE address = ? AND status = ? AND created_ms = ?");
-                let delete = delete.bind(farewell.address).bind(farewell.status.as_str()).bind(farewell.created);
-                delete.execute(connection).await?;
-                Ok(())
+                let is_newest = forget(connection, &farewell).await?;
+                match is_newest && farewell.status == Status::Unsubscribed {
+                    true => suppression::told(connection, &farewell.address, now).await,
+                    false => Ok(()),
+                }
             })
+        }));
+        forgetting.await
+    }
+
+    async fn give_up(&self, farewell: &Farewell) -> Result<(), OutboxError> {
+        let farewell = farewell.clone();
+        let forgetting = self.database.write(Box::new(move |connection| {
+            Box::pin(async move { forget(connection, &farewell).await.map(|_| ()) })
         }));
         forgetting.await
     }
@@ -144,7 +158,7 @@ impl Outbox {
     pub(crate) async fn not_told(&self, farewell: &Farewell, wait: Duration) -> Result<bool, OutboxError> {
         let now = Moment::now();
         if now.since(Moment(farewell.created)) > TOLD_FOR {
-            return self.told(farewell).await.map(|()| false);
+            return self.give_up(farewell).await.map(|()| false);
         }
         let farewell = farewell.clone();
         let putting_off = self.database.write(Box::new(move |connection| {
@@ -171,6 +185,13 @@ impl Outbox {
         }));
         counting.await
     }
+}
+
+/// Whether it was still the newest word about its address.
+async fn forget(connection: &mut AnyConnection, farewell: &Farewell) -> Result<bool, OutboxError> {
+    let delete = sqlx::query("DELETE FROM farewells WHERE address = ? AND status = ? AND created_ms = ?");
+    let delete = delete.bind(&farewell.address).bind(farewell.status.as_str()).bind(farewell.created);
+    Ok(delete.execute(connection).await?.rows_affected() > 0)
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub enum OutboxError {
     /// The same `Idempotency-Key` came with another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// Every recipient of a message is on the suppression list.
+    #[error("every recipient is on the suppression list")]
+    Suppressed,
     /// Nothing has that id, or name.
     #[error("there is no such thing in the outbox")]
     NotFound,
@@ -50,6 +53,7 @@ impl OutboxError {
             Self::Full => "outbox_full",
             Self::Silent | Self::Unavailable { .. } | Self::Folder { .. } | Self::Contended => "outbox_unavailable",
             Self::KeyReused => "idempotency_key_reused",
+            Self::Suppressed => "suppressed",
             Self::NotFound => "not_found",
             Self::Conflict { .. } => "conflict",
         }
@@ -60,7 +64,7 @@ impl OutboxError {
     pub fn is_an_outage(&self) -> bool {
         match self {
             Self::Full | Self::Silent | Self::Unavailable { .. } | Self::Folder { .. } => true,
-            Self::Contended | Self::KeyReused | Self::NotFound | Self::Conflict { .. } => false,
+            Self::Contended | Self::KeyReused | Self::Suppressed | Self::NotFound | Self::Conflict { .. } => false,
         }
     }
 

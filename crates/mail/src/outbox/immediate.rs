@@ -24,7 +24,7 @@ use super::{
     attempt::write_down,
     blocks::Stored,
     entry::{Next, OwnClaim, Settlement, State},
-    suppression,
+    suppression::{self, Stream},
 };
 use crate::{
     clock::Moment,
@@ -100,9 +100,10 @@ impl Outbox {
                     return Ok(standing);
                 }
                 // Its address may have come onto the list since the message was taken in.
-                match suppression::among(connection, &[&recipient]).await?.is_empty() {
-                    true => claim_one(connection, delivery, &claim).await,
-                    false => suppress_one(connection, delivery, now).await,
+                let stopped = suppression::among(connection, &[&recipient], Stream::Transactional).await?;
+                match stopped.into_values().next() {
+                    None => claim_one(connection, delivery, &claim).await,
+                    Some(reason) => suppress_one(connection, delivery, &reason, now).await,
                 }
             })
         }));
@@ -215,9 +216,15 @@ fn may_be_tried_again(outcome: &str) -> bool {
     DeliveryError::verdict_of(outcome) == Verdict::Temporary
 }
 
-async fn suppress_one(connection: &mut AnyConnection, delivery: i64, now: Moment) -> Result<Standing, OutboxError> {
-    sqlx::query("UPDATE deliveries SET state = 'suppressed', settled_ms = ?, claim = '' WHERE id = ?")
+async fn suppress_one(
+    connection: &mut AnyConnection,
+    delivery: i64,
+    reason: &str,
+    now: Moment,
+) -> Result<Standing, OutboxError> {
+    sqlx::query("UPDATE deliveries SET state = 'suppressed', settled_ms = ?, reply = ?, claim = '' WHERE id = ?")
         .bind(now.0)
+        .bind(reason)
         .bind(delivery)
         .execute(connection)
         .await?;

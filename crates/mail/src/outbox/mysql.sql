@@ -107,3 +107,46 @@ CREATE TABLE IF NOT EXISTS farewells (
     created_ms BIGINT NOT NULL,
     KEY farewells_due (due_ms)
 ) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Addresses that get nothing of one stream, broadcast or transactional. `told_ms`: when userlist had learned of it; 0: not yet.
+CREATE TABLE IF NOT EXISTS stream_suppressions (
+    address    VARCHAR(254) NOT NULL,
+    stream     VARCHAR(16) NOT NULL,
+    reason     VARCHAR(64) NOT NULL,
+    detail     VARCHAR(2000) NOT NULL,
+    created_ms BIGINT NOT NULL,
+    told_ms    BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (address, stream)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Users of broadcasts' selections who get no message.
+CREATE TABLE IF NOT EXISTS broadcast_skips (
+    id         BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    broadcast  VARCHAR(64) NOT NULL,
+    user_name  VARCHAR(1000) NOT NULL,
+    address    VARCHAR(1000) NOT NULL,
+    reason     VARCHAR(64) NOT NULL,
+    detail     VARCHAR(2000) NOT NULL,
+    created_ms BIGINT NOT NULL,
+    KEY broadcast_skips_broadcast (broadcast, id),
+    KEY broadcast_skips_created (created_ms)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What messages are found by: `tag`, and `metadata.NAME`.
+CREATE TABLE IF NOT EXISTS message_labels (
+    message VARCHAR(64) NOT NULL,
+    name    VARCHAR(64) NOT NULL,
+    value   VARCHAR(200) NOT NULL,
+    PRIMARY KEY (message, name),
+    KEY message_labels_value (name, value, message)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What the webhook's receiver is still to be told. A claim is a later `due_ms`.
+CREATE TABLE IF NOT EXISTS webhook_events (
+    id         VARCHAR(64) NOT NULL PRIMARY KEY,
+    body       TEXT NOT NULL,
+    attempts   BIGINT NOT NULL DEFAULT 0,
+    due_ms     BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    KEY webhook_events_due (due_ms, id)
+) ENGINE = InnoDB, CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -3,8 +3,14 @@
 use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Outbox, OutboxError, claim::shown, entry::State};
-use crate::clock::Moment;
+use super::{
+    Outbox, OutboxError,
+    blocks::{GatherError, Stored},
+    claim::shown,
+    entry::State,
+    labels::{self, Labels},
+};
+use crate::{clock::Moment, content::Content};
 
 /// A message as its sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +30,9 @@ pub struct MessageView {
     /// The broadcast that it belongs to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub broadcast: String,
+    /// What it is found by.
+    #[serde(flatten)]
+    pub labels: Labels,
     /// How it stands with each.
     pub recipients: Vec<RecipientView>,
 }
@@ -39,6 +48,9 @@ pub struct RecipientView {
     pub kind: String,
     /// See [`State`].
     pub state: State,
+    /// Why nothing is sent there: the suppression list's reason.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// How many times it has been tried.
     pub attempts: i64,
     /// When it is tried next, while it is queued.
@@ -77,6 +89,10 @@ pub struct Filter {
     pub recipient: Option<String>,
     /// Those of this broadcast.
     pub broadcast: Option<String>,
+    /// Those with this tag.
+    pub tag: Option<String>,
+    /// Those with all of this metadata, names and values.
+    pub metadata: Vec<(String, String)>,
     /// Those taken in before this one.
     pub before: Option<String>,
     /// At most so many.
@@ -84,7 +100,7 @@ pub struct Filter {
 }
 
 type MessageRow = (String, String, String, String, i64, String);
-type DeliveryRow = (i64, String, String, String, i64, i64, i64, i64, i64);
+type DeliveryRow = (i64, String, String, String, i64, i64, i64, i64, i64, String);
 
 impl Outbox {
     /// The message with this id.
@@ -185,6 +201,28 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// The whole message: headers and body, as bytes.
+    ///
+    /// # Errors
+    /// There is none; part of it is missing; or the outbox, or the folder for large messages, cannot be used.
+    pub async fn content(&self, id: &str) -> Result<Content, OutboxError> {
+        let id = id.to_owned();
+        let reading = self.database.read(Box::new(move |connection| {
+            Box::pin(async move {
+                let select = sqlx::query_as("SELECT id, content FROM messages WHERE id = ?").bind(id);
+                let row: Option<(String, Vec<u8>)> = select.fetch_optional(connection).await?;
+                row.map(|(id, content)| Stored::new(&id, content)).ok_or(OutboxError::NotFound)
+            })
+        }));
+        let stored = reading.await?;
+        self.gather(&stored).await.cloned().map_err(|error| match error {
+            GatherError::Outbox(error) => error,
+            other => OutboxError::Unavailable { reason: service_kit::chain(&other).to_string() },
+        })
+    }
+}
+
 async fn exists(connection: &mut AnyConnection, id: &str) -> Result<(), OutboxError> {
     let found: Option<String> =
         sqlx::query_scalar("SELECT id FROM messages WHERE id = ?").bind(id).fetch_optional(connection).await?;
@@ -207,6 +245,11 @@ fn select(filter: &Filter, now: Moment) -> (String, Vec<Value>) {
     if let Some(broadcast) = &filter.broadcast {
         conditions.push("m.broadcast = ?".to_owned());
         values.push(Value::Text(broadcast.clone()));
+    }
+    let metadata = filter.metadata.iter().map(|(name, value)| (labels::metadata_name(name), value.clone()));
+    for (name, value) in filter.tag.iter().map(|tag| labels::of_tag(tag)).chain(metadata) {
+        conditions.push(labels::CONDITION.to_owned());
+        values.extend([Value::Text(name), Value::Text(value)]);
     }
     let mut of_delivery = Vec::new();
     if let Some(state) = filter.state {
@@ -240,19 +283,20 @@ async fn with_recipients(
     now: Moment,
 ) -> Result<MessageView, OutboxError> {
     let rows: Vec<DeliveryRow> = sqlx::query_as(
-        "SELECT id, recipient, kind, state, attempts, due_ms, expires_ms, settled_ms, claimed_until_ms \
+        "SELECT id, recipient, kind, state, attempts, due_ms, expires_ms, settled_ms, claimed_until_ms, reply \
          FROM deliveries WHERE message = ? ORDER BY id",
     )
     .bind(&id)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    let labels = labels::of(connection, &id).await?;
     let recipients: Vec<RecipientView> = rows.into_iter().map(|row| recipient(row, now)).collect();
     let state = summary(&recipients);
-    Ok(MessageView { id, message_id, state, from, subject, created_at: Moment(created), broadcast, recipients })
+    Ok(MessageView { id, message_id, state, from, subject, created_at: Moment(created), broadcast, labels, recipients })
 }
 
 fn recipient(row: DeliveryRow, now: Moment) -> RecipientView {
-    let (delivery, address, kind, state, attempts, due, expires, settled, claimed_until) = row;
+    let (delivery, address, kind, state, attempts, due, expires, settled, claimed_until, reply) = row;
     let state = State::parse(&state).unwrap_or(State::Failed);
     let is_queued = state == State::Queued;
     RecipientView {
@@ -260,6 +304,7 @@ fn recipient(row: DeliveryRow, now: Moment) -> RecipientView {
         address,
         kind,
         state: shown(state, Moment(claimed_until), now),
+        reason: if state == State::Suppressed { reply } else { String::new() },
         attempts,
         next_attempt_at: is_queued.then_some(Moment(due)),
         expires_at: is_queued.then_some(Moment(expires)),

@@ -5,8 +5,9 @@ use sqlx::AnyConnection;
 use super::{
     OutboxError,
     entry::{Next, Settlement, State},
+    events::Kinds,
     schedule::REPEATS_MAX,
-    suppression::{self, Reason},
+    suppression::{self, NewEntry, Reason, Scope},
 };
 use crate::clock::Moment;
 
@@ -14,8 +15,12 @@ use crate::clock::Moment;
 const REPLY_MAX_CHARS: usize = 600;
 
 /// The attempt is kept whatever has become of the delivery meanwhile; the delivery changes only while it is still ours,
-/// except that what was delivered stays delivered.
-pub(super) async fn settle(connection: &mut AnyConnection, settlement: &Settlement) -> Result<(), OutboxError> {
+/// except that what was delivered stays delivered. What becomes of it; `None` when it did not change.
+pub(super) async fn settle(
+    connection: &mut AnyConnection,
+    settlement: &Settlement,
+    kinds: Kinds,
+) -> Result<Option<Next>, OutboxError> {
     let reply: String = settlement.reply.chars().take(REPLY_MAX_CHARS).collect();
     let ended = settlement.at.0.saturating_add(settlement.took_ms);
     let mut next = settlement.next;
@@ -29,7 +34,7 @@ pub(super) async fn settle(connection: &mut AnyConnection, settlement: &Settleme
         Next::Postponed => (State::Queued, None, 0),
     };
     // COALESCE does the same for both databases; NULL keeps the old moment.
-    sqlx::query(
+    let done = sqlx::query(
         "UPDATE deliveries SET state = ?, attempts = attempts + 1, due_ms = COALESCE(?, due_ms), claim = '', \
          claimed_until_ms = 0, outcome = ?, reply = ?, settled_ms = ? \
          WHERE id = ? AND state = 'queued' AND (claim = ? OR ? = 'delivered')",
@@ -52,10 +57,15 @@ pub(super) async fn settle(connection: &mut AnyConnection, settlement: &Settleme
         .bind(&reply)
         .execute(&mut *connection)
         .await?;
-    match &settlement.bounced {
-        Some(recipient) => suppression::add(connection, recipient, Reason::Bounce, &reply, Moment(ended)).await,
-        None => Ok(()),
+    if let Some(recipient) = &settlement.bounced {
+        suppression::add(connection, &bounce(recipient, reply), Moment(ended), kinds).await?;
     }
+    Ok(Some(next).filter(|_| done.rows_affected() > 0))
+}
+
+/// What is kept about an address that the server calls none.
+fn bounce(recipient: &str, detail: String) -> NewEntry {
+    NewEntry { address: recipient.to_owned(), reason: Reason::Bounce, scope: Scope::All, detail, broadcast: None }
 }
 
 /// How many earlier attempts ended like this one.

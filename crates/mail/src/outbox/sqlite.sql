@@ -106,3 +106,46 @@ CREATE TABLE IF NOT EXISTS farewells (
     created_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS farewells_due ON farewells (due_ms);
+
+-- Addresses that get nothing of one stream, broadcast or transactional. `told_ms`: when userlist had learned of it; 0: not yet.
+CREATE TABLE IF NOT EXISTS stream_suppressions (
+    address    TEXT    NOT NULL,
+    stream     TEXT    NOT NULL,
+    reason     TEXT    NOT NULL,
+    detail     TEXT    NOT NULL,
+    created_ms INTEGER NOT NULL,
+    told_ms    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (address, stream)
+) STRICT;
+
+-- Users of broadcasts' selections who get no message.
+CREATE TABLE IF NOT EXISTS broadcast_skips (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    broadcast  TEXT    NOT NULL,
+    user_name  TEXT    NOT NULL,
+    address    TEXT    NOT NULL,
+    reason     TEXT    NOT NULL,
+    detail     TEXT    NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS broadcast_skips_broadcast ON broadcast_skips (broadcast, id);
+CREATE INDEX IF NOT EXISTS broadcast_skips_created ON broadcast_skips (created_ms);
+
+-- What messages are found by: `tag`, and `metadata.NAME`.
+CREATE TABLE IF NOT EXISTS message_labels (
+    message TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    PRIMARY KEY (message, name)
+) STRICT;
+CREATE INDEX IF NOT EXISTS message_labels_value ON message_labels (name, value, message);
+
+-- What the webhook's receiver is still to be told. A claim is a later `due_ms`.
+CREATE TABLE IF NOT EXISTS webhook_events (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    body       TEXT    NOT NULL,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    due_ms     INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS webhook_events_due ON webhook_events (due_ms, id);

@@ -7,14 +7,14 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outbox, OutboxError, blocks::ORPHANED_AFTER, claim::marks, keys::KEY_KEPT_FOR};
+use super::{Outbox, OutboxError, blocks::ORPHANED_AFTER, claim::marks, events, keys::KEY_KEPT_FOR, skips};
 use crate::clock::Moment;
 
 /// How often the queue is measured.
 const MEASURED_EVERY: Duration = Duration::from_secs(2);
 /// How often old messages are looked for.
 const SWEPT_EVERY: Duration = Duration::from_secs(600);
-/// Messages that are deleted in one transaction: others want to write, too.
+/// Messages, and rows of other tables, that are deleted in one transaction: others want to write, too.
 const TOGETHER: i64 = 200;
 
 /// `mail_outbox_queued`, `mail_outbox_oldest_age_seconds`, `mail_userlist_untold`.
@@ -103,7 +103,8 @@ impl Outbox {
         counting.await
     }
 
-    /// Deletes messages that were taken in and settled before `before`, and keys older than a day.
+    /// Deletes messages that were taken in and settled before `before`, with what was noted until then about broadcasts and for
+    /// the webhook's receiver; and keys older than a day.
     ///
     /// # Errors
     /// The outbox cannot be used.
@@ -117,7 +118,9 @@ impl Outbox {
                         .bind(oldest_key.0)
                         .execute(&mut *connection)
                         .await?;
-                    forget_some(connection, before).await
+                    let noted = skips::forget_some(connection, before, TOGETHER).await?
+                        + events::forget_some(connection, before, TOGETHER).await?;
+                    Ok(noted + forget_some(connection, before).await?)
                 })
             }));
             let batch = batch.await?;
@@ -148,6 +151,7 @@ async fn forget_some(connection: &mut AnyConnection, before: Moment) -> Result<u
         "DELETE FROM deliveries WHERE message IN",
         // Its blocks are nobody's then, and are swept away a few at a time.
         "DELETE FROM large_contents WHERE message IN",
+        "DELETE FROM message_labels WHERE message IN",
         "DELETE FROM messages WHERE id IN",
     ] {
         let closing = if statement.starts_with("DELETE FROM attempts") { "))" } else { ")" };

@@ -14,6 +14,7 @@ use super::{
     accept::Reception,
     database::Database,
     entry::{NewMessage, Settlement},
+    events::{self, Kinds},
     settle,
 };
 
@@ -52,9 +53,9 @@ pub(super) struct Writer(mpsc::Sender<Job>);
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn start(database: Arc<Database>) -> Self {
+    pub(super) fn start(database: Arc<Database>, kinds: Kinds) -> Self {
         let (sender, jobs) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(run(database, jobs));
+        tokio::spawn(run(database, jobs, kinds));
         Self(sender)
     }
 
@@ -67,11 +68,11 @@ impl Writer {
     }
 }
 
-async fn run(database: Arc<Database>, mut jobs: mpsc::Receiver<Job>) {
+async fn run(database: Arc<Database>, mut jobs: mpsc::Receiver<Job>, kinds: Kinds) {
     let mut together = Vec::with_capacity(TOGETHER_MAX);
     while jobs.recv_many(&mut together, TOGETHER_MAX).await > 0 {
         let changes = together.iter().map(|job| job.change.clone()).collect();
-        match apply(&database, changes).await {
+        match apply(&database, changes, kinds).await {
             Ok(results) => answer(together.drain(..).zip(results.into_iter().map(Ok))),
             // It will not get better by asking a hundred times.
             Err(error) if together.len() > 1 && error.is_an_outage() && !matches!(error, OutboxError::Full) => {
@@ -83,18 +84,18 @@ async fn run(database: Arc<Database>, mut jobs: mpsc::Receiver<Job>) {
             }
             Err(_) => {
                 for job in together.drain(..) {
-                    let _caller_left = job.answer.send(alone(&database, &job.change).await);
+                    let _caller_left = job.answer.send(alone(&database, &job.change, kinds).await);
                 }
             }
         }
     }
 }
 
-async fn alone(database: &Database, change: &Change) -> Result<Changed, OutboxError> {
+async fn alone(database: &Database, change: &Change, kinds: Kinds) -> Result<Changed, OutboxError> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match apply(database, vec![change.clone()]).await {
+        match apply(database, vec![change.clone()], kinds).await {
             Err(OutboxError::Contended) if attempts < CONTENDED_MAX => {}
             result => return result.and_then(|mut results| results.pop().ok_or(OutboxError::NotFound)),
         }
@@ -109,6 +110,7 @@ fn again(error: &OutboxError) -> OutboxError {
         OutboxError::Contended => OutboxError::Contended,
         OutboxError::KeyReused => OutboxError::KeyReused,
         OutboxError::NotFound => OutboxError::NotFound,
+        OutboxError::Suppressed => OutboxError::Suppressed,
         OutboxError::Conflict { reason } => OutboxError::Conflict { reason },
         OutboxError::Unavailable { .. } | OutboxError::Folder { .. } => {
             OutboxError::Unavailable { reason: service_kit::chain(error).to_string() }
@@ -123,14 +125,14 @@ fn answer(answers: impl Iterator<Item = (Job, Result<Changed, OutboxError>)>) {
 }
 
 /// All of them, or none.
-async fn apply(database: &Database, changes: Vec<Change>) -> Result<Vec<Changed>, OutboxError> {
+async fn apply(database: &Database, changes: Vec<Change>, kinds: Kinds) -> Result<Vec<Changed>, OutboxError> {
     let lock = database.place().lock();
     database
         .write(Box::new(move |connection| {
             Box::pin(async move {
                 let mut results = Vec::with_capacity(changes.len());
                 for change in &changes {
-                    results.push(one(connection, change, lock).await?);
+                    results.push(one(connection, change, lock, kinds).await?);
                 }
                 Ok(results)
             })
@@ -138,9 +140,19 @@ async fn apply(database: &Database, changes: Vec<Change>) -> Result<Vec<Changed>
         .await
 }
 
-async fn one(connection: &mut AnyConnection, change: &Change, lock: &str) -> Result<Changed, OutboxError> {
+async fn one(
+    connection: &mut AnyConnection,
+    change: &Change,
+    lock: &str,
+    kinds: Kinds,
+) -> Result<Changed, OutboxError> {
     match change {
         Change::Accept(message) => accept::insert(connection, message, lock).await.map(Changed::Accepted),
-        Change::Settle(settlement) => settle::settle(connection, settlement).await.map(|()| Changed::Settled),
+        Change::Settle(settlement) => {
+            if let Some(next) = settle::settle(connection, settlement, kinds).await? {
+                events::of_settlement(connection, settlement.delivery, next, kinds).await?;
+            }
+            Ok(Changed::Settled)
+        }
     }
 }

@@ -21,8 +21,8 @@ use testkit::{
 use crate::{process::Program, service::Mail};
 
 /// What `GET /userlist/v1/users` and `…/{name}` answer through the gateway.
-struct Gateway {
-    url: String,
+pub(crate) struct Gateway {
+    pub(crate) url: String,
     down: Arc<AtomicBool>,
 }
 
@@ -56,7 +56,7 @@ impl Gateway {
     }
 
     /// In front of so many users.
-    async fn of(users: usize) -> Self {
+    pub(crate) async fn of(users: usize) -> Self {
         let down = Arc::new(AtomicBool::new(false));
         let one = async |Path(name): Path<String>| match name.as_str() {
             "dong" => Json(json!({ "id": 1, "name": "dong", "email": "dong@b.c", "status": "active" })).into_response(),
@@ -74,7 +74,7 @@ impl Gateway {
     }
 }
 
-async fn upload(mail: &Mail) {
+pub(crate) async fn upload(mail: &Mail) {
     let template = json!({
         "subject": "News for {{ user.name }}",
         "text": "{{ greeting }} {{ user.attributes.city }} {{ unsubscribe_url }}",
@@ -203,10 +203,21 @@ async fn a_broadcast_reaches_everybody_once_except_those_who_left() {
         messages.iter().map(|message| message.recipients[0].clone()).collect();
     assert_eq!((messages.len(), recipients.len()), (USERS - 2, USERS - 2));
     assert!(!recipients.contains("u3@b.c") && !recipients.contains("u7@b.c"));
+    assert_eq!(done["skipped_by"], json!({ "inactive": 1, "manual": 1 }), "{done}");
+    let skipped = mail.get(&format!("{path}/skipped")).await.body;
+    let expected = json!({ "next_cursor": null, "skipped": [
+        { "user": "user3", "address": "u3@b.c", "reason": "inactive", "detail": "unsubscribed" },
+        { "user": "user7", "address": "u7@b.c", "reason": "manual" },
+    ] });
+    assert_eq!(skipped, expected);
+    mail.get("/v1/broadcasts/none/skipped").await.assert(404, "not_found");
+    mail.get(&format!("{path}/skipped?cursor=x")).await.assert(422, "invalid_field");
 
     let message = &messages[0];
     assert_eq!(message.header("List-Unsubscribe-Post").as_deref(), Some("List-Unsubscribe=One-Click"));
-    let path = link(&message.header("List-Unsubscribe").unwrap());
+    let unsubscribe = message.header("List-Unsubscribe").unwrap();
+    assert!(unsubscribe.starts_with("<https://mail.example/mail/v1/unsubscribe/"), "{unsubscribe}");
+    let path = link(&unsubscribe);
     assert_eq!(mail.get(&path).await.status, 200, "looking at it changes nothing");
     assert_eq!(mail.get("/v1/suppressions").await.body["suppressions"].as_array().map(Vec::len), Some(1));
     assert_eq!(mail.call("POST", &path, &Value::Null).await.status, 200);
@@ -244,7 +255,8 @@ async fn a_broadcast_goes_on_where_a_killed_instance_stopped() {
     let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
     let dir = tempfile::tempdir().unwrap();
     let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
-    let args = ["--smtp-url", &sink.url(), "--outbox-url", &outbox, "--gateway-url", &gateway.url];
+    let (smtp, public) = (sink.url(), "https://mail.example/mail");
+    let args = ["--smtp-url", &smtp, "--outbox-url", &outbox, "--gateway-url", &gateway.url, "--public-url", public];
     let mut first = Program::start(&args).await;
     let client = reqwest::Client::new();
     let template = json!({ "subject": "x", "text": "{{ user.name }}", "sample": { "user": { "name": "x" } } });

@@ -26,11 +26,11 @@ use crate::service::Mail;
 
 /// Userlist behind a gateway, as far as it matters here; the real ones are in the end-to-end tests.
 #[derive(Default)]
-struct Users {
+pub(crate) struct Users {
     by_id: Mutex<BTreeMap<i64, (String, String, i64)>>,
-    is_down: AtomicBool,
+    pub(crate) is_down: AtomicBool,
     /// So many changes meet somebody else's.
-    contended: AtomicUsize,
+    pub(crate) contended: AtomicUsize,
 }
 
 async fn find(State(users): State<Arc<Users>>, Query(query): Query<BTreeMap<String, String>>) -> Response {
@@ -38,7 +38,8 @@ async fn find(State(users): State<Arc<Users>>, Query(query): Query<BTreeMap<Stri
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let known = users.by_id.lock().unwrap().clone();
-    let found = known.into_iter().filter(|(_, (email, ..))| *email == query["email"]);
+    let is = |wanted: &str, value: &String| query.get(wanted).is_none_or(|wanted| wanted == value);
+    let found = known.into_iter().filter(|(_, (email, status, _))| is("email", email) && is("status", status));
     let shown: Vec<Value> = found
         .map(|(id, (email, status, version))| {
             json!({ "id": id, "name": format!("user{id}"), "email": email, "status": status, "version": version })
@@ -69,7 +70,7 @@ async fn change(
 
 impl Users {
     /// Two share `a@b.c`.
-    async fn start() -> (Arc<Self>, String) {
+    pub(crate) async fn start() -> (Arc<Self>, String) {
         let users = Arc::new(Self::default());
         for (id, email) in [(1, "a@b.c"), (2, "a@b.c"), (3, "d@e.f"), (4, "g@h.i")] {
             users.by_id.lock().unwrap().insert(id, (email.to_owned(), "active".to_owned(), 1));
@@ -84,21 +85,28 @@ impl Users {
         (users, url)
     }
 
-    fn statuses(&self) -> Vec<String> {
+    pub(crate) fn statuses(&self) -> Vec<String> {
         self.by_id.lock().unwrap().values().map(|(_, status, _)| status.clone()).collect()
     }
 
-    async fn until(&self, expected: [&str; 4]) {
+    /// Somebody gives a user another status.
+    pub(crate) fn set_status(&self, id: i64, wanted: &str) {
+        let mut by_id = self.by_id.lock().unwrap();
+        let (_, status, version) = by_id.get_mut(&id).unwrap();
+        (*status, *version) = (wanted.to_owned(), *version + 1);
+    }
+
+    pub(crate) async fn until(&self, expected: [&str; 4]) {
         wait_until(&format!("{expected:?}"), SOON, || async { self.statuses() == expected }).await;
     }
 }
 
-async fn bounce(mail: &Mail, address: &str, kind: &str) {
+pub(crate) async fn bounce(mail: &Mail, address: &str, kind: &str) {
     let answer = mail.call("POST", "/v1/bounces", &json!({ "address": address, "type": kind })).await;
     assert_eq!(answer.status, 204, "{answer:?}");
 }
 
-async fn untold(mail: &Mail, count: i64) {
+pub(crate) async fn untold(mail: &Mail, count: i64) {
     wait_until("what is to be told", SOON, || async { mail.outbox.farewells().await.unwrap() == count }).await;
 }
 

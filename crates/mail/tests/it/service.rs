@@ -61,20 +61,24 @@ impl Mail {
     fn with(args: &[&str], works: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
-        let own = ["--open", "--outbox-url", &outbox, "--template-program", env!("CARGO_BIN_EXE_mail")];
+        let own = ["--open", "--outbox-url", &outbox, "--public-url", "https://mail.example/mail"];
+        let own = [&own[..], &["--template-program", env!("CARGO_BIN_EXE_mail")]].concat();
         let args = [&own, args].concat();
         // Of two values for one option the test's own, which comes later, counts.
         let command = <Config as clap::CommandFactory>::command().args_override_self(true);
         let matches = command.try_get_matches_from([&["mail"], args.as_slice()].concat()).unwrap();
         let config = <Config as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
         assert_eq!(config.mistakes(), Vec::<String>::new());
-        let Service { transport, router, dispatcher, broadcaster, messenger, outbox, .. } =
+        let Service { transport, router, dispatcher, broadcaster, messenger, webhook, outbox, .. } =
             Service::assemble(&config, Registry::default()).unwrap();
         let working = works.then(|| {
             let stop = CancellationToken::new();
             tokio::spawn(dispatcher.run(stop.clone()));
             tokio::spawn(broadcaster.run(stop.clone()));
             tokio::spawn(messenger.run(stop.clone()));
+            if let Some(webhook) = webhook {
+                tokio::spawn(webhook.run(stop.clone()));
+            }
             Arc::new(stop.drop_guard())
         });
         Self { router, transport, outbox, _dir: Arc::new(dir), _working: working }
@@ -135,12 +139,17 @@ impl Mail {
     }
 
     pub(crate) async fn request(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (head, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        let (status, headers, bytes) = self.bytes(request).await;
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        Answer { status, headers, body }
+    }
+
+    /// Status, header and body as they come.
+    pub(crate) async fn bytes(&self, request: Request<Body>) -> (u16, HeaderMap, Vec<u8>) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        (head.status.as_u16(), head.headers, body.collect().await.unwrap().to_bytes().to_vec())
     }
 }
 

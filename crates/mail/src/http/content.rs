@@ -1,0 +1,117 @@
+//! What a message says, for those who have to look: support, and the tests of those who send.
+//!
+//! A text can hold what only its reader is to know, a link that resets a password among it. The scope is `mail:read`, as for
+//! everything else that is looked at; doc/security.md says what follows from that.
+
+use std::{io::Read as _, sync::Arc};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures::stream;
+use mail_parser::{MessageParser, MimeHeaders as _};
+use serde::Serialize;
+use service_kit::{Problem, tokens::Action};
+
+use super::{Api, may, outbox_problem, segment::Segment};
+use crate::content::{BLOCK_BYTES, Content, IN_MEMORY_MAX_BYTES};
+
+/// How much of a message is read for its text, in bytes: two texts of 1 MiB in an encoding that triples them, and headers.
+/// What follows are files.
+const READ_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A message's text.
+#[derive(Serialize)]
+struct Shown {
+    subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<String>,
+    attachments: Vec<Attachment>,
+    /// Whether there may be more attachments than those.
+    is_complete: bool,
+}
+
+#[derive(Serialize)]
+struct Attachment {
+    filename: String,
+    content_type: String,
+    bytes: usize,
+}
+
+/// `GET /v1/messages/{id}/raw`
+pub(super) async fn raw(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
+    may(Action::Read)?;
+    let content = api.outbox.content(&id).await.map_err(|error| outbox_problem(&error))?;
+    let headers = [
+        (header::CONTENT_TYPE, "message/rfc822".to_owned()),
+        (header::CONTENT_LENGTH, content.len().to_string()),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"message.eml\"".to_owned()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    let blocks = stream::unfold((content, 0), |(content, at)| async move {
+        match content.block(at, BLOCK_BYTES).map(|block| Bytes::copy_from_slice(&block)) {
+            Ok(block) if block.is_empty() => None,
+            Ok(block) => {
+                let next = at + u64::try_from(block.len()).unwrap_or(u64::MAX);
+                Some((Ok(block), (content, next)))
+            }
+            Err(error) => Some((Err(error), (content.part(0..0), 0))),
+        }
+    });
+    Ok((headers, Body::from_stream(blocks)).into_response())
+}
+
+/// `GET /v1/messages/{id}/content`
+pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
+    may(Action::Read)?;
+    let content = api.outbox.content(&id).await.map_err(|error| outbox_problem(&error))?;
+    let is_large = content.len() > u64::try_from(IN_MEMORY_MAX_BYTES).unwrap_or(u64::MAX);
+    let _place = if is_large { Some(api.large_body()?) } else { None };
+    let reading = tokio::task::spawn_blocking(move || shown(&content));
+    match reading.await {
+        Ok(Some(shown)) => Ok(([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response()),
+        Ok(None) => Err(Problem::internal()),
+        Err(error) => {
+            tracing::error!(%error, "the text of a message could not be read");
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the message cannot be read; see …/raw"))
+        }
+    }
+}
+
+fn shown(content: &Content) -> Option<Shown> {
+    let mut bytes = Vec::new();
+    content.reader().take(READ_MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    let message = MessageParser::default().parse(&bytes)?;
+    let body = |part: Option<&mail_parser::MessagePart<'_>>| part.and_then(|part| part.text_contents().map(plain));
+    let is = |part: &&mail_parser::MessagePart<'_>, html: bool| part.is_text_html() == html;
+    Some(Shown {
+        subject: message.subject().unwrap_or_default().to_owned(),
+        text: body(message.text_bodies().find(|part| is(part, false))),
+        html: body(message.html_bodies().find(|part| is(part, true))),
+        attachments: message.attachments().map(attachment).collect(),
+        is_complete: content.len() <= READ_MAX_BYTES,
+    })
+}
+
+/// With the line ends of a text, not of a mail, and without the one that ends every mail.
+fn plain(text: &str) -> String {
+    let text = text.replace("\r\n", "\n");
+    text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)
+}
+
+fn attachment(part: &mail_parser::MessagePart<'_>) -> Attachment {
+    let kind = part.content_type();
+    let kind = kind.map(|kind| format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("octet-stream")));
+    Attachment {
+        filename: part.attachment_name().unwrap_or_default().to_owned(),
+        content_type: kind.unwrap_or_default(),
+        bytes: part.contents().len(),
+    }
+}

@@ -1,0 +1,379 @@
+//! What the webhook's receiver is to be told: written in the transaction in which it happened, kept until the receiver has it.
+//!
+//! So nothing that happened is left untold, whatever dies in between, and a receiver that is away costs a row an event and
+//! nothing else: mail never waits for it. How many rows there may be is bounded; see [`Outbox::drop_events`].
+//!
+//! | type | when |
+//! |---|---|
+//! | `message.delivered` | the SMTP server has taken the message for a recipient |
+//! | `message.failed` | it was refused for good, given up, or withheld because the address is on the suppression list by now |
+//! | `recipient.bounced` | mail to an address came back: for good (`hard`), or for now (`soft`) |
+//! | `recipient.complained` | its owner called our mail spam |
+//! | `recipient.unsubscribed` | its owner left |
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sqlx::{AnyConnection, AssertSqlSafe};
+use uuid::Uuid;
+
+use super::{
+    Outbox, OutboxError,
+    claim::marks,
+    entry::Next,
+    labels::{self, Labels},
+};
+use crate::clock::Moment;
+
+/// How long a claim on an event lasts: longer than telling it takes, with writing down how that ended.
+pub(crate) const EVENT_CLAIM: Duration = Duration::from_secs(30);
+/// Events that are deleted in one transaction.
+const DROPPED_TOGETHER: i64 = 500;
+
+/// The kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// See the module.
+    Delivered,
+    /// See the module.
+    Failed,
+    /// See the module.
+    Bounced,
+    /// See the module.
+    Complained,
+    /// See the module.
+    Unsubscribed,
+}
+
+/// All of them.
+pub const EVENT_KINDS: [EventKind; 5] =
+    [EventKind::Delivered, EventKind::Failed, EventKind::Bounced, EventKind::Complained, EventKind::Unsubscribed];
+
+impl EventKind {
+    /// The word for options.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Bounced => "bounced",
+            Self::Complained => "complained",
+            Self::Unsubscribed => "unsubscribed",
+        }
+    }
+
+    /// The `type` of the event's body.
+    #[must_use]
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Self::Delivered => "message.delivered",
+            Self::Failed => "message.failed",
+            Self::Bounced => "recipient.bounced",
+            Self::Complained => "recipient.complained",
+            Self::Unsubscribed => "recipient.unsubscribed",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The kinds that a receiver wants; none without one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Whether this one is wanted.
+    #[must_use]
+    pub fn has(self, kind: EventKind) -> bool {
+        self.0 & kind.bit() != 0
+    }
+}
+
+impl FromIterator<EventKind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = EventKind>>(kinds: I) -> Self {
+        Self(kinds.into_iter().fold(0, |bits, kind| bits | kind.bit()))
+    }
+}
+
+/// An event that this instance is telling.
+#[derive(Clone)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) body: String,
+    pub(crate) attempts: u32,
+    pub(crate) created: Moment,
+}
+
+/// An address must not get into a log.
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Event").field("id", &self.id).field("attempts", &self.attempts).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of an event after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// The receiver has it, or never gets it: it is forgotten.
+    Done,
+    /// Again, not before this moment.
+    Again(Moment),
+}
+
+/// What is told about a delivery.
+#[derive(Serialize)]
+struct OfDelivery {
+    message: String,
+    message_id: String,
+    recipient: String,
+    kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    broadcast: String,
+    attempts: i64,
+    outcome: String,
+    reply: String,
+    #[serde(flatten)]
+    labels: Labels,
+}
+
+type DeliveryRow = (String, String, String, String, String, i64, String, String);
+
+async fn keep(
+    connection: &mut AnyConnection,
+    kind: EventKind,
+    data: &impl Serialize,
+    now: Moment,
+) -> Result<(), OutboxError> {
+    let body = json!({ "type": kind.type_name(), "timestamp": now, "data": data }).to_string();
+    sqlx::query("INSERT INTO webhook_events (id, body, due_ms, created_ms) VALUES (?, ?, ?, ?)")
+        .bind(Uuid::now_v7().simple().to_string())
+        .bind(body)
+        .bind(now.0)
+        .bind(now.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Keeps what is told about an attempt that changed its delivery; nothing while the delivery goes on waiting.
+pub(super) async fn of_settlement(
+    connection: &mut AnyConnection,
+    delivery: i64,
+    next: Next,
+    kinds: Kinds,
+) -> Result<(), OutboxError> {
+    let kind = match next {
+        Next::Delivered => EventKind::Delivered,
+        Next::Failed => EventKind::Failed,
+        Next::Retry(_) | Next::Repeat(_) | Next::Postponed => return Ok(()),
+    };
+    of_delivery(connection, delivery, kind, Moment::now(), kinds).await
+}
+
+/// Keeps what is told about a delivery, as it is now.
+pub(super) async fn of_delivery(
+    connection: &mut AnyConnection,
+    delivery: i64,
+    kind: EventKind,
+    now: Moment,
+    kinds: Kinds,
+) -> Result<(), OutboxError> {
+    if !kinds.has(kind) {
+        return Ok(());
+    }
+    let row: Option<DeliveryRow> = sqlx::query_as(
+        "SELECT m.id, m.message_id, d.recipient, d.kind, m.broadcast, d.attempts, d.outcome, d.reply \
+         FROM deliveries d JOIN messages m ON m.id = d.message WHERE d.id = ?",
+    )
+    .bind(delivery)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((message, message_id, recipient, list, broadcast, attempts, outcome, reply)) = row else { return Ok(()) };
+    let labels = labels::of(connection, &message).await?;
+    let data = OfDelivery { message, message_id, recipient, kind: list, broadcast, attempts, outcome, reply, labels };
+    keep(connection, kind, &data, now).await
+}
+
+/// Keeps what is told about an address.
+pub(super) async fn of_address(
+    connection: &mut AnyConnection,
+    kind: EventKind,
+    address: &str,
+    detail: &str,
+    broadcast: Option<&str>,
+    now: Moment,
+    kinds: Kinds,
+) -> Result<(), OutboxError> {
+    if !kinds.has(kind) {
+        return Ok(());
+    }
+    let mut data =
+        Map::from_iter([("recipient".to_owned(), Value::from(address)), ("detail".to_owned(), Value::from(detail))]);
+    if kind == EventKind::Bounced {
+        data.insert("bounce".to_owned(), "hard".into());
+    }
+    if let Some(broadcast) = broadcast {
+        data.insert("broadcast".to_owned(), broadcast.into());
+    }
+    keep(connection, kind, &data, now).await
+}
+
+impl Outbox {
+    /// Tells the webhook's receiver, if it wants to know, that mail came back and might not next time. It changes nothing here.
+    ///
+    /// # Errors
+    /// The outbox cannot be used.
+    pub async fn note_soft_bounce(&self, address: &str, detail: &str) -> Result<(), OutboxError> {
+        if !self.kinds.has(EventKind::Bounced) {
+            return Ok(());
+        }
+        let data = json!({ "recipient": address, "detail": detail, "bounce": "soft" });
+        let keeping = self.database.write(Box::new(move |connection| {
+            Box::pin(async move { keep(connection, EventKind::Bounced, &data, Moment::now()).await })
+        }));
+        keeping.await
+    }
+
+    /// At most `count` events that are due, those that have waited longest first; nobody else gets them for [`EVENT_CLAIM`].
+    pub(crate) async fn next_events(&self, count: usize) -> Result<Vec<Event>, OutboxError> {
+        let (now, lock) = (Moment::now(), self.database.place().for_update());
+        // A look costs less than a change, and there is nothing most of the time.
+        if !self.has_event_due(now).await? {
+            return Ok(Vec::new());
+        }
+        let claiming = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql = format!(
+                    "SELECT id, body, attempts, created_ms FROM webhook_events WHERE due_ms <= ? \
+                     ORDER BY due_ms, id LIMIT ?{lock}"
+                );
+                let query = sqlx::query_as(AssertSqlSafe(sql)).bind(now.0);
+                let limit = i64::try_from(count).unwrap_or(i64::MAX);
+                let rows: Vec<(String, String, i64, i64)> = query.bind(limit).fetch_all(&mut *connection).await?;
+                let events: Vec<Event> = rows.into_iter().map(event).collect();
+                put_off(connection, &events, now + EVENT_CLAIM).await?;
+                Ok(events)
+            })
+        }));
+        claiming.await
+    }
+
+    async fn has_event_due(&self, now: Moment) -> Result<bool, OutboxError> {
+        let looking = self.database.read(Box::new(move |connection| {
+            Box::pin(async move {
+                let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE due_ms <= ? LIMIT 1");
+                let found: Option<String> = select.bind(now.0).fetch_optional(connection).await?;
+                Ok(found.is_some())
+            })
+        }));
+        looking.await
+    }
+
+    /// Writes down how telling ended.
+    pub(crate) async fn settle_events(&self, told: Vec<(String, Told)>) -> Result<(), OutboxError> {
+        let settling = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                for (id, told) in &told {
+                    match told {
+                        Told::Done => forget(connection, std::slice::from_ref(id)).await?,
+                        Told::Again(due) => {
+                            let sql = "UPDATE webhook_events SET attempts = attempts + 1, due_ms = ? WHERE id = ?";
+                            sqlx::query(sql).bind(due.0).bind(id).execute(&mut *connection).await?;
+                        }
+                    }
+                }
+                Ok(())
+            })
+        }));
+        settling.await
+    }
+
+    /// How many events the receiver is still to be told.
+    ///
+    /// # Errors
+    /// The outbox cannot be used.
+    pub async fn events_waiting(&self) -> Result<i64, OutboxError> {
+        let counting = self.database.read(Box::new(move |connection| {
+            Box::pin(async move {
+                Ok(sqlx::query_scalar("SELECT COUNT(*) FROM webhook_events").fetch_one(connection).await?)
+            })
+        }));
+        counting.await
+    }
+
+    /// Drops the oldest of `waiting` events as long as there are more than `max`. Says how many.
+    ///
+    /// # Errors
+    /// The outbox cannot be used.
+    pub async fn drop_events(&self, waiting: i64, max: i64) -> Result<i64, OutboxError> {
+        let excess = waiting.saturating_sub(max);
+        let mut dropped = 0;
+        while dropped < excess {
+            let some = self.drop_oldest((excess - dropped).min(DROPPED_TOGETHER)).await?;
+            if some == 0 {
+                break;
+            }
+            dropped += some;
+        }
+        Ok(dropped)
+    }
+
+    async fn drop_oldest(&self, count: i64) -> Result<i64, OutboxError> {
+        let dropping = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                // Ids sort by time.
+                let select = sqlx::query_scalar("SELECT id FROM webhook_events ORDER BY id LIMIT ?").bind(count);
+                let ids: Vec<String> = select.fetch_all(&mut *connection).await?;
+                forget(connection, &ids).await?;
+                Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+            })
+        }));
+        dropping.await
+    }
+}
+
+/// Deletes at most `count` of those that happened before `before`: those that are left when the receiver is taken out of the
+/// configuration. Says how many.
+pub(super) async fn forget_some(
+    connection: &mut AnyConnection,
+    before: Moment,
+    count: i64,
+) -> Result<u64, OutboxError> {
+    let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE created_ms < ? LIMIT ?");
+    let ids: Vec<String> = select.bind(before.0).bind(count).fetch_all(&mut *connection).await?;
+    forget(connection, &ids).await?;
+    Ok(u64::try_from(ids.len()).unwrap_or(u64::MAX))
+}
+
+fn event((id, body, attempts, created): (String, String, i64, i64)) -> Event {
+    Event { id, body, attempts: u32::try_from(attempts).unwrap_or(u32::MAX), created: Moment(created) }
+}
+
+async fn put_off(connection: &mut AnyConnection, events: &[Event], until: Moment) -> Result<(), OutboxError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("UPDATE webhook_events SET due_ms = ? WHERE id IN ({})", marks(events.len()));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
+    for event in events {
+        query = query.bind(&event.id);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+async fn forget(connection: &mut AnyConnection, ids: &[String]) -> Result<(), OutboxError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut query =
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM webhook_events WHERE id IN ({})", marks(ids.len()))));
+    for id in ids {
+        query = query.bind(id);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
