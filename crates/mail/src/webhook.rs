@@ -43,7 +43,7 @@ use crate::{
 pub use options::WebhookOptions;
 use signature::Signer;
 
-/// How often somebody looks for an event to tell.
+/// How often the outbox is asked for an event to tell.
 const POLL: Duration = Duration::from_millis(500);
 /// Events that are told at the same time.
 const TOGETHER: usize = 16;

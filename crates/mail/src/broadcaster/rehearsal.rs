@@ -48,9 +48,9 @@ pub enum RehearsalError {
     /// Userlist or the suppression list cannot be asked.
     #[error(transparent)]
     Audience(#[from] AudienceError),
-    /// The selection finds nobody, so there is nobody to write the test for.
+    /// The selection finds no user, so there is none to write the test for.
     #[error("the selection finds no active user")]
-    Nobody,
+    NoUser,
     /// The first user's message cannot be written.
     #[error("{0}")]
     Unwritable(String),
@@ -97,7 +97,7 @@ impl Broadcaster {
         key: Option<IdempotencyKey>,
     ) -> Result<NewMessage, RehearsalError> {
         let audience = Audience::ask(&self.userlist, &self.outbox, &broadcast.request, "", 1).await?;
-        let user = audience.page.users.into_iter().next().ok_or(RehearsalError::Nobody)?;
+        let user = audience.page.users.into_iter().next().ok_or(RehearsalError::NoUser)?;
         let recipients = recipients.into_iter().map(|mailbox| (Kind::To, mailbox)).collect();
         let (house, public) = (Arc::clone(&self.house), public.clone());
         let writing = spawn_blocking(move || {

@@ -139,7 +139,7 @@ fn rehearsal_problem(error: RehearsalError) -> Problem {
         RehearsalError::Audience(AudienceError::Userlist(error)) => {
             Problem::unavailable("userlist_unavailable", error.to_string(), Duration::from_secs(2))
         }
-        RehearsalError::Nobody => Problem::field("filter", error.to_string()),
+        RehearsalError::NoUser => Problem::field("filter", error.to_string()),
         RehearsalError::Unwritable(reason) => Problem::field("data", reason),
         RehearsalError::Spool(error) => spool_problem(&error),
     }

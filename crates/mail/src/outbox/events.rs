@@ -237,7 +237,7 @@ impl Outbox {
         keeping.await
     }
 
-    /// At most `count` events that are due, those that have waited longest first; nobody else gets them for [`EVENT_CLAIM`].
+    /// At most `count` events that are due, those that have waited longest first; no other instance gets them for [`EVENT_CLAIM`].
     pub(crate) async fn next_events(&self, count: usize) -> Result<Vec<Event>, OutboxError> {
         let (now, lock) = (Moment::now(), self.database.place().for_update());
         // A look costs less than a change, and there is nothing most of the time.

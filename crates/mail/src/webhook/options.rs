@@ -16,7 +16,7 @@ use crate::outbox::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct WebhookOptions {
     /// Who is told what becomes of messages: each event is sent there with POST, signed, until it is answered with 2xx. http or https; addresses of
-    /// this host and of private networks are fine. Default: nobody is told.
+    /// this host and of private networks are fine. Default: no receiver.
     #[arg(
         id = "webhook-url",
         long = "webhook-url",

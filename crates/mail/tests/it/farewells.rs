@@ -89,7 +89,7 @@ impl Users {
         self.by_id.lock().unwrap().values().map(|(_, status, _)| status.clone()).collect()
     }
 
-    /// Somebody gives a user another status.
+    /// Gives a user another status, as an operator does.
     pub(crate) fn set_status(&self, id: i64, wanted: &str) {
         let mut by_id = self.by_id.lock().unwrap();
         let (_, status, version) = by_id.get_mut(&id).unwrap();

@@ -77,7 +77,7 @@ pub(super) async fn advance(
     .bind(&broadcast.position)
     .execute(connection)
     .await?;
-    // Somebody else went on, or it was cancelled: nothing of this page may stay.
+    // Another instance went on, or it was cancelled: nothing of this page may stay.
     match done.rows_affected() {
         0 => Err(OutboxError::Conflict { reason: "the broadcast is not ours any more" }),
         _ => Ok(()),
