@@ -45,7 +45,9 @@ pub(super) async fn insert(
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
     let suppressed = suppression::among(connection, &addresses, Stream::of(message.broadcast.is_some())).await?;
     let is_stopped = |(_, address): &(_, String)| suppressed.contains_key(&suppression::key(address));
-    if message.broadcast.is_none() && message.recipients.iter().all(is_stopped) {
+    // A broadcast says whom it passed over, and one that is sent at once has its record.
+    let is_told = message.broadcast.is_none() && message.claim.is_none();
+    if is_told && message.recipients.iter().all(is_stopped) {
         return Err(OutboxError::Suppressed);
     }
     if message.content.in_memory().is_none() {

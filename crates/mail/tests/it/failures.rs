@@ -18,6 +18,8 @@ async fn misbehaving(step: Step, behaviour: Behaviour, args: &[&str]) -> (Answer
     sink.once(step, behaviour.clone());
     let answer = mail.send().await;
     let taken = sink.messages().len();
+    // A server that calls the address none puts it on the list.
+    mail.call("DELETE", "/v1/suppressions/a@b.c", &serde_json::Value::Null).await;
     mail.send().await.assert(200, "success");
     assert_eq!(sink.messages().len(), taken + 1, "after {behaviour:?} at {step:?}");
     assert_eq!(sink.violations(), Vec::<String>::new(), "after {behaviour:?} at {step:?}");

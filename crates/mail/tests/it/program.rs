@@ -145,7 +145,7 @@ async fn no_address_text_or_password_is_ever_logged() {
     let words = "<recipient-private@domain-private.example> is unknown";
     for (step, behaviour, status) in [
         (Step::Noop, Behaviour::Hang, 200),
-        (Step::Recipient, Behaviour::reply(&format!("550 5.1.1 {words}")), 502),
+        (Step::Recipient, Behaviour::reply(&format!("550 5.7.1 {words}")), 502),
         (Step::Recipient, Behaviour::reply(&format!("450 4.1.1 {words}")), 503),
         (Step::Sender, Behaviour::reply(&format!("what {words}")), 502),
         (Step::EndOfData, Behaviour::reply(&format!("what {words}")), 504),

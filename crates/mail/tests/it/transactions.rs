@@ -108,7 +108,7 @@ async fn an_address_that_the_server_does_not_know_goes_on_the_suppression_list()
     assert_eq!(entries.len(), 1, "{list}");
     let entry = (&entries[0]["address"], &entries[0]["reason"], &entries[0]["detail"]);
     assert_eq!(entry, (&json!("gone@b.c"), &json!("bounce"), &json!("550 5.1.1 no such user")));
-    submit(&mail, &json!("gone@b.c"), "suppressed").await;
+    mail.submit(&json!({ "to": "gone@b.c", "text": "hello" })).await.assert(422, "suppressed");
 }
 
 #[tokio::test]
