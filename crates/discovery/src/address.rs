@@ -257,6 +257,24 @@ fn parse_port(port: &str) -> Result<NonZeroU16, FieldError> {
         .ok_or_else(|| FieldError::new("port", format!("{} is not a port; give one from 1 to 65535", quoted(port))))
 }
 
+// === impl InstanceId ===
+
+impl InstanceId {
+    /// The same id in the one spelling of the IP address and port that it consists of: `::ffff:10.0.0.5:7070` is
+    /// `10.0.0.5:7070`. Any other id is a name, and stays as it is.
+    ///
+    /// To be asked before the id becomes a key. What is read from etcd is left alone, because it is a key already.
+    #[must_use]
+    pub fn in_one_spelling(self) -> Self {
+        let of_address = || {
+            let (ip, port) = self.as_str().rsplit_once(':')?;
+            let (ip, port): (IpAddr, NonZeroU16) = (ip.parse().ok()?, port.parse().ok()?);
+            Address { host: Host::from(ip), port }.instance_id().ok()
+        };
+        of_address().unwrap_or(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

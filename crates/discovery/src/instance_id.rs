@@ -1,11 +1,8 @@
-use std::{fmt, net::IpAddr, num::NonZeroU16, ops::Deref, str::FromStr, sync::Arc};
+use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Address, Host,
-    field_error::{FieldError, quoted},
-};
+use crate::field_error::{FieldError, quoted};
 
 /// Which instance of a service: `[A-Za-z0-9._:-]{1,128}`, but neither `.` nor `..`.
 ///
@@ -25,20 +22,6 @@ impl InstanceId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The same id in the one spelling of the IP address and port that it consists of: `::ffff:10.0.0.5:7070` is
-    /// `10.0.0.5:7070`. Any other id is a name, and stays as it is.
-    ///
-    /// To be asked before the id becomes a key. What is read from etcd is left alone, because it is a key already.
-    #[must_use]
-    pub fn in_one_spelling(self) -> Self {
-        let of_address = || {
-            let (ip, port) = self.0.rsplit_once(':')?;
-            let (ip, port): (IpAddr, NonZeroU16) = (ip.parse().ok()?, port.parse().ok()?);
-            Address { host: Host::from(ip), port }.instance_id().ok()
-        };
-        of_address().unwrap_or(self)
     }
 }
 

@@ -26,6 +26,15 @@ pub struct InstanceKey {
     pub instance: Option<InstanceId>,
 }
 
+// === impl ServiceName ===
+
+impl ServiceName {
+    /// The etcd key of the service's policy: `config/mail`.
+    pub fn config_key(&self) -> String {
+        format!("{CONFIG_PREFIX}{self}")
+    }
+}
+
 // === impl InstanceKey ===
 
 impl InstanceKey {

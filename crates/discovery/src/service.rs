@@ -23,11 +23,6 @@ impl ServiceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The etcd key of the service's policy: `config/mail`.
-    pub fn config_key(&self) -> String {
-        format!("{}{self}", crate::CONFIG_PREFIX)
-    }
 }
 
 impl FromStr for ServiceName {

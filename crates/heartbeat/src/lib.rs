@@ -10,7 +10,7 @@
 //! | how the instance is, and how often that is said anew | [`Condition`] |
 //! | when the next heartbeat is due | `schedule`, a pure function of the replies |
 //! | which registry is asked next | `registries`, likewise |
-//! | which life of the registration a heartbeat is of | `life` |
+//! | which life of the registration a heartbeat is of | `task::life` |
 //! | one request, with a deadline | `client` |
 //! | what proves who we are | [`Credentials`] |
 //! | that we listen where we say, for registries that ask | [`AddressProof`] |
@@ -18,7 +18,7 @@
 //! | the loop that ties them | `task` |
 //! | what answers in the place of a registry | `mistaken` |
 //! | which other instances the registries list | [`neighbours()`] |
-//! | leaving: draining → DELETE → let go | `leave` |
+//! | leaving: draining → DELETE → let go | `task::leave` |
 //! | the service's own configuration, from the same registries | [`setting`] |
 //!
 //! ```no_run
@@ -44,8 +44,6 @@ mod credentials;
 mod details;
 mod error;
 mod handle;
-mod leave;
-mod life;
 mod log_events;
 mod metrics;
 mod mistaken;

@@ -1,5 +1,8 @@
 //! The loop: say it, note what became of it, wait.
 
+mod leave;
+mod life;
+
 use std::{net::SocketAddr, time::Duration};
 
 use discovery::{Address, InstanceId, InstanceKey, ServiceName};
@@ -9,13 +12,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::life::Lives;
 use crate::{
     AdvertiseError, Condition, Details, HeartbeatError, HeartbeatOptions, RegistryUrl, State,
     advertise::Advertise,
     client::Client,
     condition::Remarks,
     details::Announcement,
-    life::Lives,
     log_events,
     registration_state::{Accepted, Change, RegistrationState},
     registries::Registries,

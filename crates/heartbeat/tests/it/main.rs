@@ -5,6 +5,7 @@
 
 mod failover;
 mod fake_registry;
+mod layout;
 mod leaving;
 mod lives;
 mod reasons;

@@ -99,7 +99,7 @@ impl Owner {
             )),
             Finding::Unknown(why) => {
                 if !std::mem::replace(&mut self.has_said, true) {
-                    tracing::info!(port = self.port, "whether it is the program that listens cannot be seen: {why}");
+                    tracing::info!(port = self.port, reason = why, "cannot determine which process listens");
                 }
                 Ok(())
             }

@@ -16,7 +16,8 @@ use std::{collections::HashMap, time::Duration};
 use discovery::{Incarnation, LeaseId, Life, heartbeat::FullHeartbeat, heartbeat::HeartbeatReply};
 use tokio::time::Instant;
 
-use crate::{HeartbeatError, task::Task};
+use super::Task;
+use crate::HeartbeatError;
 
 /// How long a registry counts as one of an earlier version.
 const OLD_FOR: Duration = Duration::from_secs(60);

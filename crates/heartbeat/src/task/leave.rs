@@ -16,7 +16,10 @@ use std::time::Duration;
 use discovery::{Status, deadlines};
 use tokio::time::{Instant, sleep};
 
-use crate::task::{Limits, ShutdownRequest, Task};
+use super::{Limits, ShutdownRequest, Task};
+
+/// The target of the log lines, which people filter by: it does not move with the file.
+const LOG_TARGET: &str = "heartbeat::leave";
 
 const ATTEMPT: Duration = deadlines::HEARTBEAT_ATTEMPT;
 const DRAINING_ATTEMPT: Duration = Duration::from_millis(500);
@@ -43,7 +46,7 @@ impl Task {
         }
         let instance = identity.instance;
         if self.registration.state().is_displaced() {
-            tracing::info!(service = %self.service, %instance, "left; another instance holds the id and goes on");
+            tracing::info!(target: LOG_TARGET, service = %self.service, %instance, "left; another instance holds the id and goes on");
             return;
         }
         // A registry that had no room for `draining` has some for a deletion.
@@ -54,10 +57,10 @@ impl Task {
             return;
         }
         if is_deleted {
-            tracing::info!(service = %self.service, %instance, "deregistered");
+            tracing::info!(target: LOG_TARGET, service = %self.service, %instance, "deregistered");
         } else {
             let ttl_ms = self.ttl.as_millis();
-            tracing::warn!(service = %self.service, %instance, ttl_ms, "no registry accepted the deregistration; the registration will expire");
+            tracing::warn!(target: LOG_TARGET, service = %self.service, %instance, ttl_ms, "no registry accepted the deregistration; the registration will expire");
         }
         sleep(leave.let_go).await;
     }
