@@ -35,7 +35,7 @@ pub const WITNESSES: [&str; 3] = ["witness-1", "witness-2", "witness-3"];
 
 /// Everything that runs; it ends with this value.
 #[derive(Debug)]
-pub struct Rig {
+pub struct FaultSuite {
     /// The etcd cluster.
     pub etcd: EtcdCluster,
     /// For asking admin sides and registries.
@@ -55,9 +55,9 @@ struct Part {
     process: Option<Process>,
 }
 
-// === impl Rig ===
+// === impl FaultSuite ===
 
-impl Rig {
+impl FaultSuite {
     /// Starts everything and waits until the gateway sends requests to all three witnesses.
     pub async fn start() -> Self {
         Self::with(|_| Vec::new()).await
@@ -65,9 +65,9 @@ impl Rig {
 
     /// The same with more environment variables for some parts.
     pub async fn with(more: impl Fn(&str) -> Vec<(&'static str, String)>) -> Self {
-        let mut rig = Self::prepare(EtcdCluster::start(3).await, more);
-        rig.run_all().await;
-        rig
+        let mut fault_suite = Self::prepare(EtcdCluster::start(3).await, more);
+        fault_suite.run_all().await;
+        fault_suite
     }
 
     /// Starts every part and waits until the gateway sends requests to all three witnesses.

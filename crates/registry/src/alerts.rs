@@ -2,7 +2,7 @@
 //! read, so that none of this is known.
 //!
 //! ```text
-//! catalog ─▶ down_detector: for --alert-after? ─▶ news ─▶ collected for --alert-window ─▶ one message
+//! catalog ─▶ down detector: for --alert-after? ─▶ news ─▶ collected for --alert-window ─▶ one message
 //!    └─────▶ blindness: likewise ──────────────────────────────────────────────────▶ webhook, e-mail
 //! every replica watches; the one that holds `alert/sender` in etcd sends, and writes down in `alert/told` what was told
 //! ```

@@ -39,7 +39,7 @@ pub struct Catalog {
 pub enum Sync {
     /// Nothing has ever been read from etcd: an empty list would be wrong.
     Never,
-    /// etcd has been silent for so long. What is known was true then.
+    /// The time since etcd's last answer, when what is known was true.
     Stale(Duration),
     /// As good as etcd's own answer; the time since its last word.
     Fresh(Duration),

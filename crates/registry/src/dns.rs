@@ -28,7 +28,7 @@
 //! with `TC`, no longer than the question: a real client comes again over TCP, where its address cannot be forged. It is
 //! what BIND's response rate limiting calls to slip, without the drops. The table is bounded ([`Rates`]).
 //!
-//! *ConcurrencyLimit.* One datagram is answered before the next one is read, but for a few that wait for a look-up, so a flood fills
+//! *Bounds.* One datagram is answered before the next one is read, but for a few that wait for a look-up, so a flood fills
 //! the kernel's buffer and nothing of ours. Over UDP an answer has at most [`message::UDP_MAX_BYTES`], and `TC` says when
 //! that was not enough. TCP has limits in [`tcp`]. hickory's own server has no limit of connections, and a task for every
 //! datagram; so only its codec is used.

@@ -72,7 +72,7 @@ impl Importer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // What is not known cannot be compared; the leases take care of the dead.
+            // What is not known cannot be compared; the leases take care of instances that are gone.
             if self.mirror.is_fresh() {
                 let looked = self.look().await;
                 self.tell(&looked);

@@ -52,7 +52,7 @@ pub const FRESH_MAX: Duration = Duration::from_secs(3);
 /// How often readiness is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the long dead are forgotten.
+/// How often expired tombstones are dropped.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A handle on what is known. Cheap to clone; clones see the same.
@@ -67,7 +67,7 @@ pub struct Mirror {
 // === impl Mirror ===
 
 impl Mirror {
-    /// Knows nothing yet; [`run`] feeds it.
+    /// Empty; [`run`] fills it.
     pub fn new(health: WatchHealth) -> Self {
         Self { view: Arc::default(), health, notifier: ChangeNotifier::default(), vanished: None }
     }

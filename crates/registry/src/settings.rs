@@ -103,7 +103,7 @@ pub struct History {
 // === impl Settings ===
 
 impl Settings {
-    /// Knows nothing yet; [`Settings::follow`] feeds it.
+    /// Empty; [`Settings::follow`] fills it.
     pub fn new(
         etcd: Etcd,
         concurrency: ConcurrencyLimit,

@@ -38,13 +38,13 @@ pub struct ChaosProxy {
 #[derive(Debug)]
 struct Relays {
     target: SocketAddr,
-    weather: watch::Sender<Weather>,
+    conditions: watch::Sender<NetworkConditions>,
     accepted: Arc<AtomicUsize>,
 }
 
 /// How bytes fare, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
+enum NetworkConditions {
     /// Every read waits this long before it is passed on.
     Passes(Duration),
     /// Nothing is read any more: the sender's writes stop when the buffers are full.
@@ -60,8 +60,8 @@ impl ChaosProxy {
     ///
     /// When there is no free loopback port.
     pub async fn start(target: SocketAddr) -> Self {
-        let weather = watch::Sender::new(Weather::Passes(Duration::ZERO));
-        let relays = Relays { target, weather, accepted: Arc::default() };
+        let conditions = watch::Sender::new(NetworkConditions::Passes(Duration::ZERO));
+        let relays = Relays { target, conditions, accepted: Arc::default() };
         let listening = Listening::start(|listener| relays.serve(listener)).await;
         Self { relays, listening }
     }
@@ -93,21 +93,21 @@ impl ChaosProxy {
 
     /// From now on nothing passes, and no connection is closed.
     pub fn swallow(&self) {
-        self.relays.weather.send_replace(Weather::Swallowed);
+        self.relays.conditions.send_replace(NetworkConditions::Swallowed);
     }
 
     /// From now on everything takes `delay` longer, in each direction.
     pub fn delay(&self, delay: Duration) {
-        self.relays.weather.send_replace(Weather::Passes(delay));
+        self.relays.conditions.send_replace(NetworkConditions::Passes(delay));
     }
 
-    /// Good weather again: accepts, passes everything, at once.
+    /// Good conditions again: accepts, passes everything, at once.
     ///
     /// # Panics
     ///
     /// When the kernel refuses to listen again.
     pub fn restore(&mut self) {
-        self.relays.weather.send_replace(Weather::Passes(Duration::ZERO));
+        self.relays.conditions.send_replace(NetworkConditions::Passes(Duration::ZERO));
         self.listening.up(|listener| self.relays.serve(listener));
     }
 }
@@ -117,13 +117,13 @@ impl ChaosProxy {
 impl Relays {
     fn serve(&self, listener: TcpListener) -> JoinHandle<()> {
         let target = self.target;
-        let weather = self.weather.subscribe();
+        let conditions = self.conditions.subscribe();
         let accepted = Arc::clone(&self.accepted);
         tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 accepted.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(relay(client, target, weather.clone()));
+                connections.spawn(relay(client, target, conditions.clone()));
                 while connections.try_join_next().is_some() {}
             }
         })
@@ -131,15 +131,15 @@ impl Relays {
 }
 
 /// Passes bytes both ways until both sides are done.
-async fn relay(client: TcpStream, target: SocketAddr, weather: watch::Receiver<Weather>) {
+async fn relay(client: TcpStream, target: SocketAddr, conditions: watch::Receiver<NetworkConditions>) {
     let Ok(server) = TcpStream::connect(target).await else {
         let _best_effort = client.set_zero_linger();
         return;
     };
     let mut pair = Pair { client, server, is_over: false };
     let ((client_reads, client_writes), (server_reads, server_writes)) = (pair.client.split(), pair.server.split());
-    let there = pass(client_reads, server_writes, weather.clone());
-    let back = pass(server_reads, client_writes, weather);
+    let there = pass(client_reads, server_writes, conditions.clone());
+    let back = pass(server_reads, client_writes, conditions);
     pair.is_over = tokio::try_join!(there, back).is_ok();
 }
 
@@ -161,22 +161,22 @@ impl Drop for Pair {
 async fn pass(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut weather: watch::Receiver<Weather>,
+    mut conditions: watch::Receiver<NetworkConditions>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
         loop {
-            let now = *weather.borrow_and_update();
+            let now = *conditions.borrow_and_update();
             match now {
-                Weather::Passes(delay) => {
+                NetworkConditions::Passes(delay) => {
                     if !delay.is_zero() {
                         sleep(delay).await;
                     }
                     break;
                 }
                 // An error means that the proxy is gone, and this task soon.
-                Weather::Swallowed => weather.changed().await.map_err(std::io::Error::other)?,
+                NetworkConditions::Swallowed => conditions.changed().await.map_err(std::io::Error::other)?,
             }
         }
         if read == 0 {

@@ -23,7 +23,7 @@ use crate::client::failure::Failure;
 /// How many streams one member gets: enough that one stalled lease delays few others.
 const STREAMS: usize = 8;
 
-/// The keep_alive_streams of one member.
+/// The keep-alive streams of one member.
 #[derive(Debug)]
 pub(crate) struct KeepAliveStreams([Arc<KeepAliveStream>; STREAMS]);
 

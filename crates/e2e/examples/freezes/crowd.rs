@@ -1,10 +1,10 @@
-//! More instances of the service `witness` than the rig has.
+//! More instances of the service `witness` than the fault suite has.
 
 use std::process::Command;
 
 use e2e::{
     binaries,
-    rig::{Rig, WITNESSES},
+    fault_suite::{FaultSuite, WITNESSES},
 };
 use testkit::{
     ports::free_ports,
@@ -20,10 +20,10 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Starts `more` beside those of `rig`, and waits until all get requests.
-    pub(crate) async fn start(rig: &Rig, more: usize) -> Self {
+    /// Starts `more` beside those of `fault_suite`, and waits until all get requests.
+    pub(crate) async fn start(fault_suite: &FaultSuite, more: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let registries = ["registry-1", "registry-2"].map(|name| format!("http://{}", rig.address(name)));
+        let registries = ["registry-1", "registry-2"].map(|name| format!("http://{}", fault_suite.address(name)));
         let mut names: Vec<String> = WITNESSES.map(str::to_owned).into();
         let mut processes = Vec::new();
         for (number, port) in free_ports(more).into_iter().enumerate() {
@@ -36,15 +36,15 @@ impl Crowd {
             names.push(name);
         }
         let crowd = Self { names, _processes: processes, _folder: folder };
-        crowd.all_in_rotation(rig).await;
+        crowd.all_in_rotation(fault_suite).await;
         crowd
     }
 
     /// Waits until all get requests, as registered instances.
-    pub(crate) async fn all_in_rotation(&self, rig: &Rig) {
+    pub(crate) async fn all_in_rotation(&self, fault_suite: &FaultSuite) {
         for name in &self.names {
             wait_until(&format!("{name} in rotation"), SOON, async || {
-                rig.decision(name).await.as_deref() == Some("in_rotation")
+                fault_suite.decision(name).await.as_deref() == Some("in_rotation")
             })
             .await;
         }

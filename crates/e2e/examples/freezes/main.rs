@@ -24,7 +24,7 @@ use std::{
 };
 
 use clap::Parser;
-use e2e::rig::Rig;
+use e2e::fault_suite::FaultSuite;
 use testkit::etcd;
 
 use self::{crowd::Crowd, keys::KeyWatch, report::Report, report::Round, table::TableLook};
@@ -38,7 +38,7 @@ struct Options {
     /// How often the leader is frozen.
     #[arg(long, env = "FREEZES", default_value_t = 30)]
     rounds: u32,
-    /// How many instances there are beside the three of the rig.
+    /// How many instances there are beside the three of the fault suite.
     #[arg(long, default_value_t = 5)]
     more: usize,
 }
@@ -46,29 +46,30 @@ struct Options {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let mut rig = Rig::start().await;
-    let crowd = Crowd::start(&rig, options.more).await;
-    let users = rig.users().await;
+    let mut fault_suite = FaultSuite::start().await;
+    let crowd = Crowd::start(&fault_suite, options.more).await;
+    let users = fault_suite.users().await;
     let mut report = Report::new(version(), crowd.names.len());
     for number in 0..options.rounds {
-        let leader = rig.etcd.leader().await;
-        let others: Vec<String> = (0..3).filter(|member| *member != leader).map(|one| rig.etcd.endpoint(one)).collect();
+        let leader = fault_suite.etcd.leader().await;
+        let others: Vec<String> =
+            (0..3).filter(|member| *member != leader).map(|one| fault_suite.etcd.endpoint(one)).collect();
         let keys = KeyWatch::start(&others).await;
-        let table = TableLook::start(&rig, &crowd.names);
+        let table = TableLook::start(&fault_suite, &crowd.names);
         let started = Instant::now();
         let frozen_for = frozen_for(number);
-        rig.etcd.freeze(leader);
-        rig.pass(frozen_for).await;
-        rig.etcd.thaw(leader);
+        fault_suite.etcd.freeze(leader);
+        fault_suite.pass(frozen_for).await;
+        fault_suite.etcd.thaw(leader);
         let thawed = Instant::now();
-        rig.pass(AFTERMATH).await;
+        fault_suite.pass(AFTERMATH).await;
         let gaps = keys.stop().await;
         let unused = table.stop().await;
         let round = Round { number, frozen_for, gaps, unused, answers: users.between(started, Instant::now()), thawed };
         println!("{round}");
         report.add(round);
-        rig.etcd.healthy().await;
-        crowd.all_in_rotation(&rig).await;
+        fault_suite.etcd.healthy().await;
+        crowd.all_in_rotation(&fault_suite).await;
     }
     println!("{}\n{report}", report::HEADER);
     drop(users.stop());

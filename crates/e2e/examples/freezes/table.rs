@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::rig::Rig;
+use e2e::fault_suite::FaultSuite;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +20,9 @@ pub(crate) struct TableLook {
 
 impl TableLook {
     /// Looks at the instances `names`.
-    pub(crate) fn start(rig: &Rig, names: &[String]) -> Self {
+    pub(crate) fn start(fault_suite: &FaultSuite, names: &[String]) -> Self {
         let stop = CancellationToken::new();
-        let look = look(rig.client.clone(), rig.admin_url("/v1/table"), names.to_vec(), stop.clone());
+        let look = look(fault_suite.client.clone(), fault_suite.admin_url("/v1/table"), names.to_vec(), stop.clone());
         Self { stop, task: tokio::spawn(look) }
     }
 

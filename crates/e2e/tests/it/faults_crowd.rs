@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bench::cost::Cost;
 use e2e::{
     fault_row::latency,
+    fault_suite::FaultSuite,
     latency::{compared, in_ms},
-    rig::Rig,
     users::Users,
 };
 use testkit::wait::{SOON, wait_until};
@@ -26,20 +26,20 @@ fn p99(users: &Users, from: Instant, to: Instant) -> Duration {
 
 #[tokio::test]
 async fn the_instances_of_another_service_expire_all_at_once() {
-    let rig = Rig::start().await;
-    let (instances, ttl) = rig.scale.pick((1_000, Duration::from_secs(12)), (10_000, Duration::from_secs(30)));
-    let users = rig.users().await;
+    let fault_suite = FaultSuite::start().await;
+    let (instances, ttl) = fault_suite.scale.pick((1_000, Duration::from_secs(12)), (10_000, Duration::from_secs(30)));
+    let users = fault_suite.users().await;
     let calm = Instant::now();
-    rig.pass(Duration::from_secs(2)).await;
+    fault_suite.pass(Duration::from_secs(2)).await;
     let registering = Instant::now();
-    register_crowd(&rig, instances, ttl);
-    wait_until("the gateway to know the crowd", SOON, async || crowd(&rig).await == Some(instances)).await;
+    register_crowd(&fault_suite, instances, ttl);
+    wait_until("the gateway to know the crowd", SOON, async || crowd(&fault_suite).await == Some(instances)).await;
     // As long as what it is compared with.
-    rig.pass(Duration::from_secs(1)).await;
+    fault_suite.pass(Duration::from_secs(1)).await;
     let present = Instant::now();
-    wait_until("the lease of the crowd to expire", ttl + SOON, async || crowd(&rig).await == Some(0)).await;
+    wait_until("the lease of the crowd to expire", ttl + SOON, async || crowd(&fault_suite).await == Some(0)).await;
     let expired = Instant::now();
-    rig.pass(Duration::from_secs(3)).await;
+    fault_suite.pass(Duration::from_secs(3)).await;
     // The lookout may have come a moment too late.
     let expiring = expired.checked_sub(Duration::from_millis(500)).map_or(present, |at| at.max(present));
     let note = format!(
@@ -51,14 +51,14 @@ async fn the_instances_of_another_service_expire_all_at_once() {
         in_ms(p99(&users, calm, registering)),
         in_ms(p99(&users, registering, present)),
     );
-    let row = rig.row(&format!("{instances} instances of another service expire at once"), users);
+    let row = fault_suite.row(&format!("{instances} instances of another service expire at once"), users);
     row.with_note(note).nobody_failed(None).check();
 }
 
 /// How many instances of the service `crowd` the gateway knows as registered; not from its table, which is long.
-async fn crowd(rig: &Rig) -> Option<usize> {
-    rig.pass(Duration::from_millis(100)).await;
-    let metrics = rig.metrics().await?;
+async fn crowd(fault_suite: &FaultSuite) -> Option<usize> {
+    fault_suite.pass(Duration::from_millis(100)).await;
+    let metrics = fault_suite.metrics().await?;
     let is_registered =
         |line: &&str| line.contains(r#"service="crowd""#) && !line.contains("last_resort") && !line.contains("kept");
     let lines = metrics.lines().filter(|line| line.starts_with("balance_instances{")).filter(is_registered);
@@ -67,29 +67,29 @@ async fn crowd(rig: &Rig) -> Option<usize> {
 
 /// Registers `instances` of the service `crowd`, at ports where nobody listens, with one lease that nobody keeps alive:
 /// only so do they all expire at the same moment.
-fn register_crowd(rig: &Rig, instances: usize, ttl: Duration) {
-    let granted = rig.etcd.etcdctl(&["lease", "grant", &ttl.as_secs().to_string()]);
+fn register_crowd(fault_suite: &FaultSuite, instances: usize, ttl: Duration) {
+    let granted = fault_suite.etcd.etcdctl(&["lease", "grant", &ttl.as_secs().to_string()]);
     let lease = granted.split_whitespace().nth(1).expect("lease ID granted with TTL(Ns)");
     let numbers: Vec<usize> = (0..instances).collect();
     // As many as etcd takes in one transaction by default.
     for numbers in numbers.chunks(128) {
         let put = |number: &usize| format!("put --lease={lease} service/crowd/i{number} 127.0.0.1:{}\n", 1 + number);
         let puts: String = numbers.iter().map(put).collect();
-        rig.etcd.etcdctl_with(&["txn"], &format!("\n{puts}\n\n"));
+        fault_suite.etcd.etcdctl_with(&["txn"], &format!("\n{puts}\n\n"));
     }
 }
 
 #[tokio::test]
 async fn clients_that_misbehave_neither_slow_others_down_nor_fill_the_memory() {
-    let mut rig = Rig::start().await;
-    let users = rig.users().await;
+    let mut fault_suite = FaultSuite::start().await;
+    let users = fault_suite.users().await;
     let calm = Instant::now();
-    rig.pass(Duration::from_secs(2)).await;
-    let id = rig.id("balance");
+    fault_suite.pass(Duration::from_secs(2)).await;
+    let id = fault_suite.id("balance");
     let before = Cost::of(id).unwrap().resident_bytes;
     let attacked = Instant::now();
-    let (slow, hasty) = rig.scale.pick((300, 100), (2_000, 500));
-    let address = rig.address("balance");
+    let (slow, hasty) = fault_suite.scale.pick((300, 100), (2_000, 500));
+    let address = fault_suite.address("balance");
     let mut clients = JoinSet::new();
     for number in 0..slow + hasty {
         clients.spawn(async move {
@@ -106,11 +106,11 @@ async fn clients_that_misbehave_neither_slow_others_down_nor_fill_the_memory() {
     let mut peak = before;
     while !clients.is_empty() && attacked.elapsed() < Duration::from_secs(30) {
         peak = peak.max(Cost::of(id).unwrap().resident_bytes);
-        rig.pass(Duration::from_millis(20)).await;
+        fault_suite.pass(Duration::from_millis(20)).await;
         while clients.try_join_next().is_some() {}
     }
     let over = Instant::now();
-    rig.pass(Duration::from_secs(1)).await;
+    fault_suite.pass(Duration::from_secs(1)).await;
     let growth = peak - before;
     let note = format!(
         "p99 of honest clients {} (aim +10 %); memory {} + {} KiB (aim + {} KiB)",
@@ -119,7 +119,8 @@ async fn clients_that_misbehave_neither_slow_others_down_nor_fill_the_memory() {
         growth / 1024,
         GROWTH_MAX_BYTES / 1024
     );
-    let row = rig.row(&format!("{slow} slow clients, {hasty} with bombs, oversize bodies, half-closed, reset"), users);
+    let row = fault_suite
+        .row(&format!("{slow} slow clients, {hasty} with bombs, oversize bodies, half-closed, reset"), users);
     let row = row.with_note(note).holds(&format!("memory grew by {growth} bytes"), growth <= GROWTH_MAX_BYTES);
     row.nobody_failed(None).check();
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{
-    rig::{Rig, WITNESSES},
+    fault_suite::{FaultSuite, WITNESSES},
     scale::Scale,
 };
 use nix::sys::signal::Signal;
@@ -21,48 +21,48 @@ const BACK: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 
 #[tokio::test]
 async fn a_killed_instance_fails_no_request_but_posts_that_it_had_received() {
-    let mut rig = Rig::start().await;
-    let users = rig.users().await;
-    let killed = rig.kill("witness-2");
-    let ejected = rig.in_rotation("witness-2", false, killed, LIMIT).await;
-    rig.pass(rig.scale.pick(Duration::from_secs(4), Duration::from_secs(10))).await;
+    let mut fault_suite = FaultSuite::start().await;
+    let users = fault_suite.users().await;
+    let killed = fault_suite.kill("witness-2");
+    let ejected = fault_suite.in_rotation("witness-2", false, killed, LIMIT).await;
+    fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(4), Duration::from_secs(10))).await;
     let started = Instant::now();
-    rig.run("witness-2");
-    let back = rig.in_rotation("witness-2", true, started, LIMIT).await;
-    rig.pass(Duration::from_secs(1)).await;
-    let row = rig.row("SIGKILL of one of three instances", users);
+    fault_suite.run("witness-2");
+    let back = fault_suite.in_rotation("witness-2", true, started, LIMIT).await;
+    fault_suite.pass(Duration::from_secs(1)).await;
+    let row = fault_suite.row("SIGKILL of one of three instances", users);
     let row = row.within("ejected", ejected, EJECTED[0], EJECTED[1]).within("back", back, BACK[0], BACK[1]);
     row.nobody_failed(Some((killed, killed + AT_RISK))).check();
 }
 
 #[tokio::test]
 async fn a_service_that_is_restarted_again_and_again_fails_no_request() {
-    let mut rig = Rig::start().await;
-    let users = rig.users().await;
-    let rounds = rig.scale.pick(2, 20);
+    let mut fault_suite = FaultSuite::start().await;
+    let users = fault_suite.users().await;
+    let rounds = fault_suite.scale.pick(2, 20);
     for _ in 0..rounds {
         for name in WITNESSES {
-            rig.terminate(name).await;
+            fault_suite.terminate(name).await;
             let started = Instant::now();
-            rig.run(name);
-            assert!(rig.in_rotation(name, true, started, LIMIT).await.is_some(), "{name} must come back");
+            fault_suite.run(name);
+            assert!(fault_suite.in_rotation(name, true, started, LIMIT).await.is_some(), "{name} must come back");
         }
     }
-    rig.pass(Duration::from_secs(1)).await;
-    rig.row(&format!("rolling restart of a service, {rounds} times"), users).nobody_failed(None).check();
+    fault_suite.pass(Duration::from_secs(1)).await;
+    fault_suite.row(&format!("rolling restart of a service, {rounds} times"), users).nobody_failed(None).check();
 }
 
 #[tokio::test]
 async fn a_frozen_instance_fails_no_get_and_is_back_when_it_thaws() {
-    let mut rig = Rig::start().await;
-    let users = rig.users().await;
-    let frozen = rig.signal("witness-2", Signal::SIGSTOP);
-    let ejected = rig.in_rotation("witness-2", false, frozen, LIMIT).await;
-    rig.pass(rig.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
-    let thawed = rig.signal("witness-2", Signal::SIGCONT);
-    let back = rig.in_rotation("witness-2", true, thawed, LIMIT).await;
-    rig.pass(Duration::from_secs(1)).await;
-    let row = rig.row("SIGSTOP, later SIGCONT, of one of three instances", users);
+    let mut fault_suite = FaultSuite::start().await;
+    let users = fault_suite.users().await;
+    let frozen = fault_suite.signal("witness-2", Signal::SIGSTOP);
+    let ejected = fault_suite.in_rotation("witness-2", false, frozen, LIMIT).await;
+    fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
+    let thawed = fault_suite.signal("witness-2", Signal::SIGCONT);
+    let back = fault_suite.in_rotation("witness-2", true, thawed, LIMIT).await;
+    fault_suite.pass(Duration::from_secs(1)).await;
+    let row = fault_suite.row("SIGSTOP, later SIGCONT, of one of three instances", users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);
     row.nobody_failed(Some((frozen, thawed))).check();
 }
@@ -75,15 +75,15 @@ async fn a_frozen_instance_is_ejected_when_the_first_answer_is_overdue() {
         "balance" => vec![("BALANCE_RESPONSE_TIMEOUT", limit.to_owned())],
         _ => Vec::new(),
     };
-    let mut rig = Rig::with(deadline).await;
-    let users = rig.users().await;
-    let frozen = rig.signal("witness-2", Signal::SIGSTOP);
-    let ejected = rig.in_rotation("witness-2", false, frozen, LIMIT).await;
-    rig.pass(rig.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
-    let thawed = rig.signal("witness-2", Signal::SIGCONT);
-    let back = rig.in_rotation("witness-2", true, thawed, LIMIT).await;
-    rig.pass(Duration::from_secs(1)).await;
-    let row = rig.row(&format!("SIGSTOP with a response timeout of {limit}"), users);
+    let mut fault_suite = FaultSuite::with(deadline).await;
+    let users = fault_suite.users().await;
+    let frozen = fault_suite.signal("witness-2", Signal::SIGSTOP);
+    let ejected = fault_suite.in_rotation("witness-2", false, frozen, LIMIT).await;
+    fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
+    let thawed = fault_suite.signal("witness-2", Signal::SIGCONT);
+    let back = fault_suite.in_rotation("witness-2", true, thawed, LIMIT).await;
+    fault_suite.pass(Duration::from_secs(1)).await;
+    let row = fault_suite.row(&format!("SIGSTOP with a response timeout of {limit}"), users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);
     row.nobody_failed(Some((frozen, thawed))).check();
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use e2e::{
+    fault_suite::{FaultSuite, WITNESSES},
     latency::{in_ms, quantile},
-    rig::{Rig, WITNESSES},
     scale::{Scale, capacity},
     users::{Answer, Failed, Users},
 };
@@ -27,25 +27,25 @@ const TOLD: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)]
 #[tokio::test]
 async fn at_five_times_its_capacity_a_service_with_a_breaker_of_its_size_goes_on_at_its_capacity() {
     let workers: u32 = Scale::chosen().pick(1, 4);
-    let rig = Rig::with(|name| match name.starts_with("witness") {
+    let fault_suite = FaultSuite::with(|name| match name.starts_with("witness") {
         true => vec![("WITNESS_WORKERS", workers.to_string()), ("WITNESS_WORK", format!("{}ms", WORK.as_millis()))],
         false => Vec::new(),
     })
     .await;
-    rig.etcd.etcdctl(&["put", "config/witness", &format!(r#"{{"breaker":{{"in_flight_max":{workers}}}}}"#)]);
+    fault_suite.etcd.etcdctl(&["put", "config/witness", &format!(r#"{{"breaker":{{"in_flight_max":{workers}}}}}"#)]);
     wait_until("the policy", SOON, async || {
-        let explanation = rig.admin("/explain?service=witness").await.unwrap_or_default();
+        let explanation = fault_suite.admin("/explain?service=witness").await.unwrap_or_default();
         explanation["policy"]["effective"]["breaker"]["in_flight_max"] == workers
     })
     .await;
-    let peak = capacity(rig.address("balance")).await;
-    let users = Users::start(rig.address("balance"), TIMES * peak);
-    rig.pass(Duration::from_secs(1)).await;
+    let peak = capacity(fault_suite.address("balance")).await;
+    let users = Users::start(fault_suite.address("balance"), TIMES * peak);
+    fault_suite.pass(Duration::from_secs(1)).await;
     let from = Instant::now();
-    let span = rig.scale.pick(Duration::from_secs(4), Duration::from_secs(20));
-    rig.pass(span).await;
+    let span = fault_suite.scale.pick(Duration::from_secs(4), Duration::from_secs(20));
+    fault_suite.pass(span).await;
     let to = Instant::now();
-    let row = rig.row("5 times the capacity of a service, whose breaker allows what it can work on", users);
+    let row = fault_suite.row("5 times the capacity of a service, whose breaker allows what it can work on", users);
     let due = || row.answers.iter().filter(|answer| answer.due >= from && answer.due < to);
     let useful: Vec<_> = due().filter(|answer| answer.outcome.is_ok()).map(Answer::latency).collect();
     let useful: Vec<_> = useful.into_iter().filter(|latency| *latency <= USEFUL).collect();
@@ -65,7 +65,7 @@ async fn at_five_times_its_capacity_a_service_with_a_breaker_of_its_size_goes_on
         in_ms(quantile(useful, 0.99))
     );
     let row = row.with_note(note).within("99 % of the others told 503", Some(told), TOLD[0], TOLD[1]);
-    let bound = rig.scale.pick(GOODPUT_PERCENT.1, GOODPUT_PERCENT.0);
+    let bound = fault_suite.scale.pick(GOODPUT_PERCENT.1, GOODPUT_PERCENT.0);
     let row = row.holds(&format!("goodput is {percent:.0} %, and must be {bound:.0} %"), percent >= bound);
     row.holds(&format!("failed otherwise: {otherwise:?}"), otherwise.is_empty()).check();
 }

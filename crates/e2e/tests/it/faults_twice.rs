@@ -6,8 +6,8 @@ use std::{
 };
 
 use e2e::{
+    fault_suite::{FaultSuite, WITNESSES},
     gunicorn::SlowService,
-    rig::{Rig, WITNESSES},
     suite::{PARTS, Suite},
 };
 use nix::sys::signal::Signal;
@@ -68,28 +68,28 @@ impl Sent {
 
 #[tokio::test]
 async fn a_slow_service_carries_out_every_request_once_at_every_rate() {
-    let rig = Rig::start().await;
-    let url = format!("http://{}/witness/r", rig.address("balance"));
+    let fault_suite = FaultSuite::start().await;
+    let url = format!("http://{}/witness/r", fault_suite.address("balance"));
     let mut first = 1 << 40;
     for work in [200, 800, 3000].map(Duration::from_millis) {
         for per_second in [1, 5, 20] {
-            let seconds = rig.scale.pick(2, 10);
+            let seconds = fault_suite.scale.pick(2, 10);
             let count = u64::from(per_second * seconds).max(METHODS.len() as u64);
             let sent = Sent::to(&url, first, count, per_second, work).await;
             first += count;
-            let row = rig.row_of("", Vec::new());
+            let row = fault_suite.row_of("", Vec::new());
             let mistakes = sent.mistakes(row.received());
-            let out = rig.output("balance").lines().filter(|line| line.contains("is ejected")).count();
+            let out = fault_suite.output("balance").lines().filter(|line| line.contains("is ejected")).count();
             println!("{work:?} at {per_second}/s: {count} requests, {} mistakes, {out} ejections", mistakes.len());
             assert!(
                 mistakes.is_empty() && out == 0,
                 "{work:?} at {per_second}/s: {mistakes:#?}\n{}",
-                rig.output("balance")
+                fault_suite.output("balance")
             );
         }
     }
     for name in WITNESSES {
-        assert_eq!(rig.decision(name).await.as_deref(), Some("in_rotation"));
+        assert_eq!(fault_suite.decision(name).await.as_deref(), Some("in_rotation"));
     }
 }
 

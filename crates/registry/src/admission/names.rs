@@ -47,7 +47,7 @@ pub enum AllowNames {
 pub struct HostnamePolicy {
     allow: AllowNames,
     lookups: Lookups,
-    /// HostnamePolicy that could not be resolved lately, and until when each is followed.
+    /// Names that could not be resolved lately, and until when each is followed.
     unresolved: Mutex<VecDeque<(Instant, Arc<Name>)>>,
 }
 

@@ -1,6 +1,6 @@
 //! When etcd cannot be read, nothing is known of any service: that is worth telling, too.
 //!
-//! Who tells? The replica that held the office of the sender last, by what it remembers: etcd, which decides that
+//! Who tells? The replica that was the leader last, by what it remembers: etcd, which decides that
 //! otherwise, cannot be asked. Two may remember so for a moment (one that was frozen while another took over), and none does
 //! if the sender died together with etcd, or if etcd has not been reached since the start. The replica that told of the
 //! end tells of the return. Plain values; the time is passed in.

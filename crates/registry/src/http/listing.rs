@@ -1,4 +1,4 @@
-//! Services, instances and the dead, as JSON.
+//! Services, instances and tombstones, as JSON.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -52,7 +52,7 @@ pub struct LongPolls {
 #[derive(Debug, Clone, Default)]
 struct Shares(Arc<Mutex<HashMap<ClientNetwork, usize>>>);
 
-/// One permit of a network's, until it is dropped.
+/// One permit of a client network, until it is dropped.
 #[derive(Debug)]
 struct Share {
     shares: Shares,

@@ -53,12 +53,12 @@ impl Record {
         self.view = OnceLock::new();
     }
 
-    pub(crate) fn bury(&mut self, tombstone: Tombstone) {
-        let forgotten = self.tombstones.bury(tombstone);
+    pub(crate) fn add_tombstone(&mut self, tombstone: Tombstone) {
+        let forgotten = self.tombstones.add(tombstone);
         self.forgot(forgotten);
     }
 
-    /// Forgets the long dead.
+    /// Drops expired tombstones.
     pub(crate) fn expire(&mut self, now: SystemTime) {
         let forgotten = self.tombstones.expire(now);
         self.forgot(forgotten);

@@ -15,7 +15,7 @@ pub struct ServiceView {
     pub index: Revision,
     /// Its instances, in the order of their ids.
     pub instances: Vec<Arc<Entry>>,
-    /// Its dead of the last [`KEPT_FOR`](super::KEPT_FOR), the oldest first.
+    /// Its tombstones of the last [`KEPT_FOR`](super::KEPT_FOR), the oldest first.
     pub tombstones: Vec<Tombstone>,
     /// From this index on, every change can be told from the fields above.
     pub(crate) complete_since: Revision,

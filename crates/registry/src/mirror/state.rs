@@ -106,7 +106,7 @@ impl MirrorState {
         self.instances.values_mut().for_each(|entry| Arc::make_mut(entry).changed = revision);
     }
 
-    /// Forgets the long dead.
+    /// Drops expired tombstones.
     pub fn expire(&mut self, now: SystemTime) {
         let floor = &mut self.floor;
         self.services.retain(|_, record| {
@@ -289,7 +289,7 @@ impl MirrorState {
         let found = if self.floor == step.revision { self.step } else { 0 };
         let record = self.services.entry(key.service.clone()).or_insert_with(|| Record::new(self.floor, found));
         let changed = record.touch(revision, self.step);
-        record.tombstones.revive(key.instance.as_ref());
+        record.tombstones.remove(key.instance.as_ref());
         let entry = Arc::new(Entry { registered, overridden, other_holder, changed, json: Rendered::default(), since });
         let before = self.instances.insert(key.clone(), Arc::clone(&entry));
         record.count += usize::from(before.is_none());
@@ -313,7 +313,7 @@ impl MirrorState {
         let revision = record.touch(step.revision, self.step);
         record.count -= 1;
         record.bytes -= bytes(&entry.registered);
-        record.bury(Tombstone {
+        record.add_tombstone(Tombstone {
             id: key.instance.clone(),
             address: entry.registered.instance.address.clone(),
             cause: entry.cause_of_end(),

@@ -1,4 +1,4 @@
-//! The dead are remembered for a while: which instance, since when, and why.
+//! Tombstones: which instances are gone, since when, and why; kept for a while.
 //!
 //! etcd says that a key is gone, not why. What it said last tells: an instance that leaves says `draining` first (the
 //! registry says it for those who only deregister), one that vanishes does not.
@@ -14,7 +14,7 @@ use serde::Serialize;
 /// How long a dead instance is remembered.
 pub const KEPT_FOR: Duration = Duration::from_secs(600);
 
-/// How many dead of one service are remembered at most; the oldest are forgotten first. A service that crashes and comes
+/// How many tombstones of one service are kept at most; the oldest are dropped first. A service that crashes and comes
 /// back under another port every few seconds must not fill the memory.
 const MAX: usize = 128;
 
@@ -45,7 +45,7 @@ pub struct Tombstone {
     pub revision: Revision,
 }
 
-/// The dead of one service, the oldest first.
+/// The tombstones of one service, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Tombstones(VecDeque<Tombstone>);
 
@@ -66,14 +66,14 @@ impl Cause {
 
 impl Tombstones {
     /// Remembers; says up to which revision something had to be forgotten for it.
-    pub(crate) fn bury(&mut self, tombstone: Tombstone) -> Option<Revision> {
-        self.revive(tombstone.id.as_ref());
+    pub(crate) fn add(&mut self, tombstone: Tombstone) -> Option<Revision> {
+        self.remove(tombstone.id.as_ref());
         self.0.push_back(tombstone);
         (self.0.len() > MAX).then(|| self.0.pop_front()).flatten().map(|forgotten| forgotten.revision)
     }
 
     /// It is back.
-    pub(crate) fn revive(&mut self, id: Option<&InstanceId>) {
+    pub(crate) fn remove(&mut self, id: Option<&InstanceId>) {
         self.0.retain(|tombstone| tombstone.id.as_ref() != id);
     }
 
@@ -121,32 +121,32 @@ mod tests {
 
     #[test]
     fn the_dead_are_forgotten_after_ten_minutes() {
-        let mut dead = Tombstones::default();
-        dead.bury(tombstone("a", 0));
-        dead.bury(tombstone("b", 100));
+        let mut tombstones = Tombstones::default();
+        tombstones.add(tombstone("a", 0));
+        tombstones.add(tombstone("b", 100));
         let at = |secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
-        assert_eq!(dead.expire(at(599)), None);
-        assert_eq!(dead.expire(at(600)), Some(Revision(0)));
-        assert_eq!(dead.iter().count(), 1);
-        assert_eq!(dead.expire(at(700)), Some(Revision(100)));
-        assert!(dead.is_empty());
+        assert_eq!(tombstones.expire(at(599)), None);
+        assert_eq!(tombstones.expire(at(600)), Some(Revision(0)));
+        assert_eq!(tombstones.iter().count(), 1);
+        assert_eq!(tombstones.expire(at(700)), Some(Revision(100)));
+        assert!(tombstones.is_empty());
     }
 
     #[test]
     fn who_comes_back_is_not_among_the_dead_and_who_dies_twice_is_so_once() {
-        let mut dead = Tombstones::default();
-        dead.bury(tombstone("a", 1));
-        dead.bury(tombstone("a", 2));
-        assert_eq!(dead.iter().map(|one| one.revision.0).collect::<Vec<_>>(), [2]);
-        dead.revive(Some(&"a".parse().unwrap()));
-        assert!(dead.is_empty());
+        let mut tombstones = Tombstones::default();
+        tombstones.add(tombstone("a", 1));
+        tombstones.add(tombstone("a", 2));
+        assert_eq!(tombstones.iter().map(|one| one.revision.0).collect::<Vec<_>>(), [2]);
+        tombstones.remove(Some(&"a".parse().unwrap()));
+        assert!(tombstones.is_empty());
     }
 
     #[test]
     fn a_service_that_crashes_for_ever_is_remembered_by_its_latest_dead() {
-        let mut dead = Tombstones::default();
-        let forgotten: Vec<_> = (0..1000).filter_map(|n| dead.bury(tombstone(&format!("i{n}"), n))).collect();
-        assert_eq!(dead.iter().count(), MAX);
+        let mut tombstones = Tombstones::default();
+        let forgotten: Vec<_> = (0..1000).filter_map(|n| tombstones.add(tombstone(&format!("i{n}"), n))).collect();
+        assert_eq!(tombstones.iter().count(), MAX);
         assert_eq!(forgotten.last(), Some(&Revision(999 - 128)));
     }
 }

@@ -119,18 +119,18 @@ impl Name {
         }
     }
 
-    /// Takes in what a look-up brought; says how long to wait for the next.
+    /// Stores the result of a look-up; returns how long to wait for the next.
     pub(super) fn learn(&self, found: Result<Found, LookupError>) -> Duration {
         let before = self.answer();
         let (answer, pause) = before.next(found, Instant::now());
         match (&before.trouble, &answer.trouble) {
             (None, Some(trouble)) => {
-                let used = if answer.addresses.is_empty() { "" } else { "; its last answer stays in use" };
-                tracing::warn!(name = %self.host, error = %trouble.why, "a name cannot be resolved for now{used}");
+                let last_answer_in_use = !answer.addresses.is_empty();
+                tracing::warn!(name = %self.host, error = %trouble.why, last_answer_in_use, "cannot resolve a name; retrying");
             }
             (Some(trouble), None) => {
                 let lasted = duration::format(trouble.since.elapsed());
-                tracing::info!(name = %self.host, "a name is resolved again after {lasted}");
+                tracing::info!(name = %self.host, lasted, "a name can be resolved again");
             }
             (None, None) | (Some(_), Some(_)) => {}
         }

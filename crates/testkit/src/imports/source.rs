@@ -76,18 +76,18 @@ impl Collector {
             UseTree::Path(path) => self.note_use(&with(&path.ident), &path.tree),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.note_use(before, tree)),
             UseTree::Glob(_) => self.note(before),
-            UseTree::Name(name) if name.ident == "self" => self.note_name(before.to_vec(), None),
-            UseTree::Name(name) => self.note_name(with(&name.ident), None),
+            UseTree::Name(name) if name.ident == "self" => self.note_name(before, None),
+            UseTree::Name(name) => self.note_name(&with(&name.ident), None),
             UseTree::Rename(rename) if rename.ident == "self" => {
-                self.note_name(before.to_vec(), Some(rename.rename.to_string()));
+                self.note_name(before, Some(rename.rename.to_string()));
             }
-            UseTree::Rename(rename) => self.note_name(with(&rename.ident), Some(rename.rename.to_string())),
+            UseTree::Rename(rename) => self.note_name(&with(&rename.ident), Some(rename.rename.to_string())),
         }
     }
 
-    fn note_name(&mut self, path: Vec<String>, renamed: Option<String>) {
-        self.note(&path);
-        if let (Some(target), Some(name)) = (self.resolve(&path), renamed.or_else(|| path.last().cloned())) {
+    fn note_name(&mut self, path: &[String], renamed: Option<String>) {
+        self.note(path);
+        if let (Some(target), Some(name)) = (self.resolve(path), renamed.or_else(|| path.last().cloned())) {
             self.source.names.insert(name, target);
         }
     }
