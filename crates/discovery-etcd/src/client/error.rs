@@ -144,7 +144,7 @@ pub enum CallError {
         failures: Vec<(String, Failure)>,
     },
     /// A member answered with a refusal that every other would repeat.
-    #[error("etcd at {endpoint} says no")]
+    #[error("etcd at {endpoint} refused")]
     Refused {
         /// The member that answered.
         endpoint: String,

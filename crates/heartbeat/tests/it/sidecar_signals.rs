@@ -71,7 +71,7 @@ async fn a_program_that_ignores_the_signal_is_killed_after_the_grace() {
     sidecar.prints("ready").await;
     sidecar.process.signal(Signal::SIGTERM);
     assert_eq!(sidecar.exit_code().await, 137);
-    sidecar.prints("the program does not end: killing it").await;
+    sidecar.prints("the program does not stop; killing it").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
