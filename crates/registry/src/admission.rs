@@ -183,7 +183,7 @@ impl Admission {
     ///
     /// [`Denied::Stored`], [`Denied::Writes`].
     pub fn reserve(&self, key: &InstanceKey, instance: &Instance, bytes: usize) -> Result<Reservation, Denied> {
-        let fits = self.0.quotas.fits(&self.0.mirror.look(), key, bytes_in_etcd(key, instance));
+        let fits = self.0.quotas.fits(&self.0.mirror.read(), key, bytes_in_etcd(key, instance));
         let reserved = fits.and_then(|()| self.0.writes.reserve(Kind::Instances, key.key(), bytes));
         reserved.inspect_err(|denied| self.count(denied))
     }
@@ -194,7 +194,7 @@ impl Admission {
     ///
     /// [`Denied::Overrides`], [`Denied::Writes`].
     pub fn reserve_override(&self, key: &InstanceKey, bytes: usize) -> Result<Reservation, Denied> {
-        let fits = self.0.quotas.check_override(&self.0.mirror.look(), key).inspect_err(|denied| self.count(denied));
+        let fits = self.0.quotas.check_override(&self.0.mirror.read(), key).inspect_err(|denied| self.count(denied));
         let override_key = key.override_key();
         let bytes = override_key.len() + bytes;
         fits.and_then(|()| self.reserve_key(Kind::Instances, override_key, bytes))
@@ -216,7 +216,7 @@ impl Admission {
         }
         let inner = &*self.0;
         let address = &instance.address;
-        let held = inner.mirror.look().held(key);
+        let held = inner.mirror.read().held(key);
         let is_known = held.is_some();
         if held.and_then(|held| held.instance).is_some_and(|instance| instance.address == *address) {
             return Ok(());
@@ -228,7 +228,7 @@ impl Admission {
         if !is_known {
             let caller = Caller::current();
             let token = caller.as_ref().and_then(Caller::name);
-            inner.quotas.check(&inner.mirror.look(), &key.service, token)?;
+            inner.quotas.check(&inner.mirror.read(), &key.service, token)?;
         }
         match &inner.proof {
             Some(proof) => proof.ask(key, instance, &ips).await,

@@ -239,7 +239,7 @@ impl Alerts {
             self.blindness.told(sight);
             return;
         }
-        self.down_detector.told(message);
+        self.down_detector.sent(message);
         self.leadership.write_down(&self.down_detector.believed()).await;
     }
 }

@@ -65,7 +65,7 @@ impl Catalog {
     /// Everything about one service. `None` when it has no instance and none died within [`KEPT_FOR`](crate::mirror::KEPT_FOR): then nothing is
     /// known of it, or, by [`Catalog::sync`], of any.
     pub fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
-        self.mirror.look().service(name)
+        self.mirror.read().service(name)
     }
 
     /// Every service that has an instance, in the order of their names.
@@ -75,7 +75,7 @@ impl Catalog {
 
     /// [`Catalog::service`] and [`Catalog::index`] at the same moment.
     pub fn read(&self, name: &ServiceName) -> (Revision, Option<Arc<ServiceView>>) {
-        let view = self.mirror.look();
+        let view = self.mirror.read();
         let service = view.service(name);
         // What is not remembered has the same index as everything that is not.
         let index = service.as_ref().map_or_else(|| view.index(&Topic::Service(name.clone())), |view| view.index);
@@ -84,26 +84,26 @@ impl Catalog {
 
     /// Every service that has an instance, or lost its last one within [`KEPT_FOR`](crate::mirror::KEPT_FOR); and the index, as [`Catalog::read_all`].
     pub fn read_remembered(&self) -> (Revision, Vec<Arc<ServiceView>>) {
-        let view = self.mirror.look();
+        let view = self.mirror.read();
         (view.index(&Topic::Services), view.services().collect())
     }
 
     /// [`Catalog::services`] and the index of [`Topic::Services`] at the same moment.
     pub fn read_all(&self) -> (Revision, Vec<Arc<ServiceView>>) {
-        let view = self.mirror.look();
+        let view = self.mirror.read();
         let services = view.services().filter(|service| !service.instances.is_empty()).collect();
         (view.index(&Topic::Services), services)
     }
 
     /// Every instance of any service with this id; also those that this replica has just registered.
     pub fn with_id(&self, id: &InstanceId) -> Vec<InstanceKey> {
-        self.mirror.look().with_id(id)
+        self.mirror.read().with_id(id)
     }
 
     /// Every operator's word, and whether an instance is registered that it is for. Not those whose life has ended: a
     /// registry deletes them soon.
     pub fn overrides(&self) -> Vec<(InstanceKey, Override, bool)> {
-        let view = self.mirror.look();
+        let view = self.mirror.read();
         let of = |(key, order): (&InstanceKey, &Override)| {
             let in_force = view.held(key).is_some_and(|held| order.applies_to(held.lease));
             (in_force || order.incarnation.is_none()).then(|| (key.clone(), order.clone(), in_force))
@@ -113,7 +113,7 @@ impl Catalog {
 
     /// Every instance of any service with this entry of `meta`; also those that this replica has just registered.
     pub fn with_meta(&self, name: &str, value: &str) -> Vec<InstanceKey> {
-        self.mirror.look().with_meta(name, value)
+        self.mirror.read().with_meta(name, value)
     }
 
     /// How far that can be believed.
@@ -149,12 +149,12 @@ impl Catalog {
 
     /// The etcd revision up to which everything is known.
     pub fn revision(&self) -> Revision {
-        self.mirror.look().revision()
+        self.mirror.read().revision()
     }
 
     /// The etcd revision of the topic's last event; see the module's words.
     pub fn index(&self, topic: &Topic) -> Revision {
-        self.mirror.look().index(topic)
+        self.mirror.read().index(topic)
     }
 
     /// Gets woken whenever the topic changes. Look after subscribing, or a change in between is missed.
@@ -169,7 +169,7 @@ impl Catalog {
     pub async fn wait(&self, topic: Topic, seen: Revision, until: Instant) -> Waited {
         let mut subscription = self.subscribe(topic);
         loop {
-            if self.mirror.look().is_news(subscription.topic(), seen) {
+            if self.mirror.read().is_news(subscription.topic(), seen) {
                 return Waited::Changed;
             }
             if timeout_at(until, subscription.changed()).await.is_err() {

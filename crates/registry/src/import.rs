@@ -128,7 +128,7 @@ impl Importer {
     }
 
     fn plan(&self, import: &Import, wanted: Wanted, listed_at: Revision) -> Vec<Step> {
-        let view = self.mirror.look();
+        let view = self.mirror.read();
         let mut steps = Vec::new();
         for service in view.services() {
             let copies = service.instances.iter().map(|entry| &entry.registered);

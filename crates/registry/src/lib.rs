@@ -109,7 +109,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let etcd = Etcd::new(&config.etcd)?.with_dialects(dialects);
     let watch = discovery_etcd::watch(etcd.clone(), WatchOptions::default());
     let (vanished, vanished_keys) = mirror::vanished::channel();
-    let mirror = Mirror::new(watch.health()).telling(vanished);
+    let mirror = Mirror::new(watch.health()).reporting_to(vanished);
 
     let dns_server = dns::bind(config.dns_listen).await?;
     let mut metrics = Registry::default();

@@ -284,7 +284,7 @@ impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let state = self.mirror.health();
         let (instances, revision, unsettled) = {
-            let view = self.mirror.look();
+            let view = self.mirror.read();
             (view.count(), view.revision().0, view.unsettled())
         };
         let mut gauge = |name: &str, help: &str, value: i64| {

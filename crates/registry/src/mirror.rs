@@ -74,20 +74,20 @@ impl Mirror {
 
     /// Reports to `vanished` every instance whose key is deleted without having been marked as draining.
     #[must_use]
-    pub fn telling(mut self, vanished: VanishedSender) -> Self {
+    pub fn reporting_to(mut self, vanished: VanishedSender) -> Self {
         self.vanished = Some(vanished);
         self
     }
 
     /// What is known. Keep it for as long as it takes to look: nothing is learned meanwhile.
-    pub fn look(&self) -> RwLockReadGuard<'_, MirrorState> {
+    pub fn read(&self) -> RwLockReadGuard<'_, MirrorState> {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long ago etcd last confirmed what is known; `None` when nothing has ever been.
     pub fn age(&self) -> Option<Duration> {
         // The watch knows of the first list a moment before the view has it.
-        self.look().is_loaded().then(|| self.health.lag(Instant::now())).flatten()
+        self.read().is_loaded().then(|| self.health.lag(Instant::now())).flatten()
     }
 
     /// Whether what is known can be taken for what is.
@@ -127,7 +127,7 @@ impl Mirror {
         }
         let mut touched = self.change().apply(change, SystemTime::now());
         if let Some(vanished) = &self.vanished {
-            vanished.tell(std::mem::take(&mut touched.vanished));
+            vanished.report(std::mem::take(&mut touched.vanished));
         }
         self.notify(touched);
     }

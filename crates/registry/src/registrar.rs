@@ -192,7 +192,7 @@ impl Registrar {
             self.hear(&heartbeat);
         }
         self.heard.keep(&heartbeat.key, committed.lease, Instant::now());
-        let ordered = self.mirror.look().overridden(&heartbeat.key, Some(committed.lease));
+        let ordered = self.mirror.read().overridden(&heartbeat.key, Some(committed.lease));
         let written = !matches!(committed.outcome, Outcome::KeptAlive);
         let following = self.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written);
         // The instance is registered, whatever becomes of its views.
@@ -247,7 +247,7 @@ impl Registrar {
     /// How etcd holds the instance, by the mirror if that is a witness.
     async fn known(&self, key: &InstanceKey) -> Result<Option<Held>, RegistryError> {
         if self.mirror.is_fresh() {
-            return Ok(self.mirror.look().held(key));
+            return Ok(self.mirror.read().held(key));
         }
         self.find(key).await
     }
@@ -367,7 +367,7 @@ impl Registrar {
         }
         Ok(match known {
             Some(held) if lives(&held) => {
-                let shown = if self.mirror.is_fresh() { self.mirror.look().revision() } else { held.modified };
+                let shown = if self.mirror.is_fresh() { self.mirror.read().revision() } else { held.modified };
                 let revision = shown.max(held.modified);
                 Round::Committed(Committed { outcome: Outcome::KeptAlive, lease, revision, ttl: *ttl })
             }

@@ -61,7 +61,7 @@ impl Access {
     }
 
     /// Something was refused or broke at `now`: looks whether the files are still what was read.
-    pub(crate) fn look(&self, now: Instant) {
+    pub(crate) fn reload_if_changed(&self, now: Instant) {
         let mut state = self.state();
         if state.looked.is_some_and(|looked| now < looked + LOOK_PAUSE) {
             return;
@@ -128,15 +128,15 @@ mod tests {
         let access = Access::new(&options).unwrap();
         let password = || access.settings().0.user.map(|(_, password)| password.expose().to_owned());
         let start = Instant::now();
-        access.look(start);
+        access.reload_if_changed(start);
         assert_eq!(access.generation(), 0, "nothing has changed");
         fs::write(&path, "new\n").unwrap();
-        access.look(start + LOOK_PAUSE / 2);
+        access.reload_if_changed(start + LOOK_PAUSE / 2);
         assert_eq!(password().unwrap(), "old", "not looked at again so soon");
-        access.look(start + LOOK_PAUSE);
+        access.reload_if_changed(start + LOOK_PAUSE);
         assert_eq!((password().unwrap().as_str(), access.generation()), ("new", 1));
         fs::remove_file(&path).unwrap();
-        access.look(start + 2 * LOOK_PAUSE);
+        access.reload_if_changed(start + 2 * LOOK_PAUSE);
         assert_eq!((password().unwrap().as_str(), access.generation()), ("new", 1));
     }
 }

@@ -106,9 +106,9 @@ impl Etcd {
     }
 
     /// Remembers how `member` did. After a failure, certificates and passwords are looked at: they may have been renewed.
-    pub(crate) fn judge(&self, member: usize, failure: Option<&Failure>) {
+    pub(crate) fn record_outcome(&self, member: usize, failure: Option<&Failure>) {
         if failure.is_some_and(|failure| failure.class() != FailureClass::Answer) {
-            self.access.look(Instant::now());
+            self.access.reload_if_changed(Instant::now());
         }
         let mut member_order = self.member_order.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
@@ -149,14 +149,14 @@ impl Etcd {
                 let generation = self.access.generation();
                 let failure = match timeout_at(limit, attempt(member)).await {
                     Ok(Ok(value)) => {
-                        self.judge(index, None);
+                        self.record_outcome(index, None);
                         return Ok(value);
                     }
                     Ok(Err(failure)) => failure,
                     Err(_) if member.is_logging_in() => Failure::LoggingIn,
                     Err(_) => Failure::Silent,
                 };
-                self.judge(index, Some(&failure));
+                self.record_outcome(index, Some(&failure));
                 let is_renewed = self.access.generation() != generation;
                 if !failure.is_transient() && !is_renewed {
                     return Err(CallError::Refused { endpoint: member.endpoint.clone(), source: failure });

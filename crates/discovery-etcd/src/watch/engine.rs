@@ -154,7 +154,7 @@ impl Engine {
                 }));
             }
             Err(failure) => {
-                self.etcd.judge(index, Some(&failure));
+                self.etcd.record_outcome(index, Some(&failure));
                 self.retry_later(&format!("{}: {failure}", member.endpoint)).await;
                 self.phase = Phase::List(ResyncCause::Closed);
             }
@@ -165,24 +165,24 @@ impl Engine {
     async fn watch(&mut self, mut connection: Box<Connection>) -> Option<Change> {
         loop {
             let change = match connection.wait().await {
-                WatchEvent::Response(Ok(Some(response))) => match self.hear(&mut connection, &response) {
+                WatchEvent::Response(Ok(Some(response))) => match self.handle_response(&mut connection, &response) {
                     Ok(change) => change,
-                    Err((cause, text)) => return self.lose(&mut connection, cause, &text).await,
+                    Err((cause, text)) => return self.drop_connection(&mut connection, cause, &text).await,
                 },
                 WatchEvent::Response(Ok(None)) => {
-                    return self.lose(&mut connection, ResyncCause::Closed, "the stream ended").await;
+                    return self.drop_connection(&mut connection, ResyncCause::Closed, "the stream ended").await;
                 }
                 WatchEvent::Response(Err(error)) => {
                     let text = Failure::from(error).to_string();
-                    return self.lose(&mut connection, ResyncCause::Closed, &text).await;
+                    return self.drop_connection(&mut connection, ResyncCause::Closed, &text).await;
                 }
                 WatchEvent::Time => match connection.progress.due(Instant::now()) {
                     NextStep::Silent => {
-                        return self.lose(&mut connection, ResyncCause::Silent, "no sign of life").await;
+                        return self.drop_connection(&mut connection, ResyncCause::Silent, "no sign of life").await;
                     }
                     NextStep::Ask => {
                         // A full queue of unanswered requests means the same as silence, which is then noticed.
-                        connection.progress.asked(Instant::now());
+                        connection.progress.request_sent(Instant::now());
                         let _ = timeout(self.options.progress_interval, connection.stream.request_progress()).await;
                         None
                     }
@@ -198,13 +198,13 @@ impl Engine {
     }
 
     /// Takes in one response.
-    fn hear(
+    fn handle_response(
         &mut self,
         connection: &mut Connection,
         response: &WatchResponse,
     ) -> Result<Option<Change>, (ResyncCause, String)> {
         let now = Instant::now();
-        connection.progress.heard();
+        connection.progress.response_received();
         // The header's revision is etcd's, and may be ahead of what has been sent to us.
         let (_, said) = stream::read(response, self.listed);
         let mut revision = self.listed;
@@ -264,11 +264,11 @@ impl Engine {
     }
 
     /// The connection is of no use any more: the next step is a list, preferably from another member.
-    async fn lose(&mut self, connection: &mut Connection, cause: ResyncCause, text: &str) -> Option<Change> {
+    async fn drop_connection(&mut self, connection: &mut Connection, cause: ResyncCause, text: &str) -> Option<Change> {
         let member = &self.etcd.members[connection.member];
         warn!(target: LOG_TARGET, endpoint = member.endpoint, %cause, error = text, "lost the watch");
         if cause != ResyncCause::Compacted {
-            self.etcd.judge(connection.member, Some(&Failure::Unreachable(text.to_owned())));
+            self.etcd.record_outcome(connection.member, Some(&Failure::Unreachable(text.to_owned())));
         }
         self.health.change(|state| {
             state.connected = false;

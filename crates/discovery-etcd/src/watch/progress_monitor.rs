@@ -39,12 +39,12 @@ impl ProgressMonitor {
     }
 
     /// Something was heard.
-    pub(crate) fn heard(&mut self) {
+    pub(crate) fn response_received(&mut self) {
         self.owed = None;
     }
 
     /// A progress request was sent.
-    pub(crate) fn asked(&mut self, now: Instant) {
+    pub(crate) fn request_sent(&mut self, now: Instant) {
         self.next = now + self.interval;
         self.owed.get_or_insert(now);
     }
@@ -75,7 +75,7 @@ mod tests {
         let mut progress = ProgressMonitor::new(start, SECOND, 2 * SECOND);
         assert_eq!(progress.due(start), NextStep::Wait(start + SECOND));
         assert_eq!(progress.due(start + SECOND), NextStep::Ask);
-        progress.asked(start + SECOND);
+        progress.request_sent(start + SECOND);
         assert_eq!(progress.due(start + SECOND), NextStep::Wait(start + 2 * SECOND));
         assert_eq!(progress.due(start + 2 * SECOND), NextStep::Silent);
     }
@@ -84,8 +84,8 @@ mod tests {
     fn any_response_is_a_sign_of_life() {
         let start = Instant::now();
         let mut progress = ProgressMonitor::new(start, SECOND, 2 * SECOND);
-        progress.asked(start + SECOND);
-        progress.heard();
+        progress.request_sent(start + SECOND);
+        progress.response_received();
         assert_eq!(progress.due(start + SECOND * 3 / 2), NextStep::Wait(start + 2 * SECOND));
         assert_eq!(progress.due(start + 2 * SECOND), NextStep::Ask);
     }
@@ -96,7 +96,7 @@ mod tests {
         let mut progress = ProgressMonitor::new(start, SECOND, 4 * SECOND);
         for second in 1..4 {
             assert_eq!(progress.due(start + second * SECOND), NextStep::Ask);
-            progress.asked(start + second * SECOND);
+            progress.request_sent(start + second * SECOND);
         }
         assert_eq!(progress.due(start + 4 * SECOND), NextStep::Silent);
     }

@@ -37,7 +37,7 @@ impl Etcd {
             match self.settings().await {
                 Ok((revision, settings)) => {
                     tell(SettingsChange::Listed(revision, settings));
-                    match self.hear_settings(revision, &mut tell).await {
+                    match self.watch_settings(revision, &mut tell).await {
                         Ok(()) => backoff.reset(),
                         Err(failure) => {
                             tracing::debug!(%failure, "lost the watch of settings");
@@ -54,7 +54,7 @@ impl Etcd {
     }
 
     /// Watches after `listed` until there is a silence, or the stream is lost.
-    async fn hear_settings(&self, listed: Revision, tell: &mut impl FnMut(SettingsChange)) -> Result<(), Failure> {
+    async fn watch_settings(&self, listed: Revision, tell: &mut impl FnMut(SettingsChange)) -> Result<(), Failure> {
         let index = self.order()[0];
         let member = &self.members[index];
         let open = |client: Client| {
@@ -64,7 +64,7 @@ impl Etcd {
         };
         let opened = timeout(self.attempt(), member.attempt(&open)).await;
         let opened = opened.unwrap_or(Err(Failure::Silent));
-        let mut stream: WatchStream = opened.inspect_err(|failure| self.judge(index, Some(failure)))?;
+        let mut stream: WatchStream = opened.inspect_err(|failure| self.record_outcome(index, Some(failure)))?;
         while let Ok(message) = timeout(SILENCE, stream.message()).await {
             let Some(response) = message? else { return Err(Failure::Unreachable("the stream ended".to_owned())) };
             if response.canceled() || response.compact_revision() > 0 {

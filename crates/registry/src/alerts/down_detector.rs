@@ -90,7 +90,7 @@ impl DownDetector {
         });
     }
 
-    /// The message to send now, if there is one. It is told once [`DownDetector::told`] says so; until then it comes again.
+    /// The message to send now, if there is one. It is told once [`DownDetector::sent`] says so; until then it comes again.
     pub fn due(&mut self, now: Instant) -> Option<Message> {
         let news = self.news(now);
         if news.is_empty() {
@@ -102,7 +102,7 @@ impl DownDetector {
     }
 
     /// People know this now.
-    pub fn told(&mut self, message: &Message) {
+    pub fn sent(&mut self, message: &Message) {
         self.opened = None;
         for news in &message.news {
             if let Some(watched) = self.services.get_mut(&news.service) {

@@ -32,7 +32,7 @@ pub fn channel() -> (VanishedSender, UnboundedReceiver<Vanished>) {
 
 impl VanishedSender {
     /// These keys have just been deleted.
-    pub fn tell(&self, entries: Vec<Arc<Entry>>) {
+    pub fn report(&self, entries: Vec<Arc<Entry>>) {
         let seen = Instant::now();
         for entry in entries {
             // A registry that ends restores no more.

@@ -34,7 +34,7 @@ impl Registrar {
                 tracing::info!(parent: None, %key, revision = %gone_at, "instance deregistered");
                 this.mirror.commit(key, gone_at, None);
             }
-            Ok(gone_at.max(this.mirror.look().revision()))
+            Ok(gone_at.max(this.mirror.read().revision()))
         };
         let result = self.concurrency.run(work).await;
         result.inspect_err(|error| self.metrics.count_deregistration_not_begun(error))

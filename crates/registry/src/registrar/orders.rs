@@ -88,7 +88,7 @@ impl Registrar {
                 TakenBack::Another(order) => return Err(this.not_this(&key, &order)),
             }
             tracing::info!(parent: None, %key, "override removed by an operator");
-            let lease = this.mirror.look().held(&key).and_then(|held| held.lease);
+            let lease = this.mirror.read().held(&key).and_then(|held| held.lease);
             if let Some(lease) = lease {
                 this.dialects.align(&key, lease).await;
             }

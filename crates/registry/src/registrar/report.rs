@@ -59,7 +59,7 @@ impl Registrar {
             self.confirm(&heartbeat, lease).await?
         };
         let Round::Committed(Committed { outcome, lease, .. }) = round else { return Ok(None) };
-        let ordered = self.mirror.look().overridden(&key, Some(lease));
+        let ordered = self.mirror.read().overridden(&key, Some(lease));
         self.dialects.follow(&key, lease, ordered.is_some(), !matches!(outcome, Outcome::KeptAlive)).await;
         Ok(Some(outcome))
     }

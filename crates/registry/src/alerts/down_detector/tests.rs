@@ -33,7 +33,7 @@ fn pass_reading(
         *now += Duration::from_secs(1);
         list.observe(all, *now);
         if let Some(message) = list.due(*now) {
-            list.told(&message);
+            list.sent(&message);
             messages.push(message.subject());
         }
     }
