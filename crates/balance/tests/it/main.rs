@@ -17,6 +17,7 @@ mod explain;
 mod framing;
 mod header_fields;
 mod last_answers;
+mod layout;
 mod limits;
 mod names;
 mod own_answers;
