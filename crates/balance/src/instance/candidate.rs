@@ -3,10 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use discovery::{
-    Address, Instance, InstanceKey,
-    policy::{Policy, Strategy},
-};
+use discovery::{Address, Instance, InstanceKey, policy::Policy};
 
 use crate::{
     clock::Millis,
@@ -85,9 +82,16 @@ impl Candidate {
         Some(InFlight { candidate: Arc::clone(self), core, is_stream: false, in_line: None })
     }
 
-    /// How a request to this instance ended; `latency` until the head of the response, or until it was given up.
-    pub(crate) fn record(&self, outcome: Outcome, latency: Duration, now: Millis, policy: &Policy) -> Option<Change> {
-        if policy.load_balancing.policy == Strategy::PeakEwma && outcome != Outcome::ConnectFailed {
+    /// How a request to this instance ended; `latency` until the head of the response, or until it was given up, if the
+    /// service's balancing policy asks for it.
+    pub(crate) fn record(
+        &self,
+        outcome: Outcome,
+        latency: Option<Duration>,
+        now: Millis,
+        policy: &Policy,
+    ) -> Option<Change> {
+        if let Some(latency) = latency.filter(|_| outcome != Outcome::ConnectFailed) {
             self.standing.load.answered(latency, now);
         }
         if matches!(outcome, Outcome::Answered { .. } | Outcome::Begun | Outcome::Malformed) {

@@ -17,7 +17,7 @@ use std::sync::{
 use crate::{
     clock::Millis,
     instance::candidate::Candidate,
-    load_balancing::candidate_set::{Lot, Shelf},
+    load_balancing::{candidate_set::Shelf, lot::Lot},
 };
 
 /// Up to so many instances are looked at after every judgement.

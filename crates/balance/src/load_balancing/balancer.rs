@@ -1,17 +1,21 @@
 //! What a pick needs to know of a service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use discovery::policy::Policy;
 
 use crate::{
     clock::Millis,
     counters::PerCore,
-    instance::outlier::Judgements,
+    instance::{
+        candidate::Candidate,
+        outlier::{Change, Judgements, Outcome},
+    },
     load_balancing::{
         assess::{Assessment, Kept},
         candidate_set::Shelf,
         governing::Governing,
+        policy::{self, Observes},
     },
 };
 
@@ -54,6 +58,21 @@ impl Balancer {
     pub(crate) fn shelf(&self) -> &Shelf {
         let is_last_resort = self.candidates.all().is_empty() && !self.has_withheld;
         if is_last_resort { &self.last_resort } else { &self.candidates }
+    }
+
+    /// How a request to `candidate` ended; `latency` until the head of the response, or until it was given up.
+    pub(crate) fn record(
+        &self,
+        candidate: &Candidate,
+        outcome: Outcome,
+        latency: Duration,
+        now: Millis,
+    ) -> Option<Change> {
+        let latency = match policy::observes(self.policy().load_balancing.policy) {
+            Observes::Latency => Some(latency),
+            Observes::Nothing => None,
+        };
+        candidate.record(outcome, latency, now, self.policy())
     }
 
     /// What the judgements add up to, for the shelf that is picked from now.

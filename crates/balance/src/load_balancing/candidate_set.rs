@@ -1,9 +1,11 @@
 use std::{collections::HashMap, sync::Arc};
 
-use discovery::policy::{Policy, Strategy};
+use discovery::policy::Policy;
 
-use crate::instance::candidate::Candidate;
-use crate::load_balancing::{maglev::Maglev, round_robin::Turns};
+use crate::{
+    instance::candidate::Candidate,
+    load_balancing::{lot::Lot, maglev::Maglev, policy},
+};
 
 /// The instances of a service that may be picked, prepared so that a pick does not walk over them.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +14,7 @@ pub(crate) struct Shelf {
     all: Lot,
     /// Those in the gateway's own zone and those elsewhere, when there are both and the policy wants them told apart.
     zones: Option<Box<Zones>>,
-    /// For [`Strategy::Hash`].
+    /// For a policy that [asks for it](policy::BalancingPolicy::HASHES).
     maglev: Option<Arc<Maglev>>,
     /// By [`Candidate::cookie`], when the policy is sticky.
     cookies: HashMap<[u8; 16], usize>,
@@ -23,13 +25,6 @@ pub(crate) struct Shelf {
 pub(crate) struct Zones {
     pub(crate) near: Lot,
     pub(crate) far: Lot,
-}
-
-/// Instances to draw one from, by weight.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Lot {
-    candidates: Vec<Arc<Candidate>>,
-    turns: Turns,
 }
 
 // === impl Shelf ===
@@ -44,7 +39,7 @@ impl Shelf {
     ) -> Self {
         let zones =
             zone.filter(|_| policy.load_balancing.zone_preference).and_then(|zone| Zones::split(&candidates, zone));
-        let is_hashed = policy.load_balancing.policy == Strategy::Hash;
+        let is_hashed = policy::hashes(policy.load_balancing.policy);
         let before = before.and_then(|before| before.maglev.as_ref());
         let maglev = is_hashed.then(|| Maglev::of(&candidates, before));
         let cookie = |(index, candidate): (usize, &Arc<Candidate>)| (*candidate.cookie(), index);
@@ -54,7 +49,7 @@ impl Shelf {
     }
 
     pub(crate) fn all(&self) -> &[Arc<Candidate>] {
-        &self.all.candidates
+        self.all.all()
     }
 
     pub(crate) fn lot(&self) -> &Lot {
@@ -72,7 +67,7 @@ impl Shelf {
     /// The instance whose cookie this is.
     pub(crate) fn with_cookie(&self, cookie: &[u8]) -> Option<&Arc<Candidate>> {
         let cookie: &[u8; 16] = cookie.try_into().ok()?;
-        self.all.candidates.get(*self.cookies.get(cookie)?)
+        self.all.all().get(*self.cookies.get(cookie)?)
     }
 }
 
@@ -84,28 +79,5 @@ impl Zones {
         let (near, far): (Vec<_>, Vec<_>) = candidates.iter().partition(is_near);
         let lot = |some: Vec<&Arc<Candidate>>| Lot::new(some.into_iter().cloned().collect());
         (!near.is_empty() && !far.is_empty()).then(|| Self { near: lot(near), far: lot(far) })
-    }
-}
-
-// === impl Lot ===
-
-impl Lot {
-    fn new(candidates: Vec<Arc<Candidate>>) -> Self {
-        let turns = Turns::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
-        Self { candidates, turns }
-    }
-
-    pub(crate) fn all(&self) -> &[Arc<Candidate>] {
-        &self.candidates
-    }
-
-    /// The index of the one whose turn it is.
-    pub(crate) fn at_turn(&self, turn: usize) -> usize {
-        self.turns.at(turn)
-    }
-
-    /// The index of one by chance, by weight; `chance` is evenly spread over all values.
-    pub(crate) fn at_chance(&self, chance: u64) -> usize {
-        self.turns.at_fraction(chance)
     }
 }

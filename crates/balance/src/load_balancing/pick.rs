@@ -22,7 +22,7 @@ use crate::{
     clock::Millis,
     hash::mix,
     instance::{candidate::Candidate, outlier::Verdict},
-    load_balancing::{assess::Assessment, balancer::Balancer, candidate_set::Lot},
+    load_balancing::{assess::Assessment, balancer::Balancer, lot::Lot},
 };
 
 /// What a request brings to be picked by.
@@ -148,7 +148,12 @@ impl<'a> Rules<'a> {
 
     /// A number by chance for draw `n` of this pick.
     fn chance(&self, n: u64) -> u64 {
-        mix(mix(self.turn as u64 ^ (self.ask.core as u64) << 56).wrapping_add(n))
+        mix(self.seed().wrapping_add(n))
+    }
+
+    /// What all numbers by chance of this pick come from.
+    fn seed(&self) -> u64 {
+        mix(self.turn as u64 ^ (self.ask.core as u64) << 56)
     }
 }
 

@@ -326,7 +326,7 @@ impl<'a> Serving<'a> {
         (started, now): (Instant, Instant),
         reason: impl FnOnce() -> String,
     ) {
-        let change = candidate.record(outcome, now - started, Millis::of(now), self.policy);
+        let change = self.service.balancer.record(candidate, outcome, now - started, Millis::of(now));
         record::report(self.gateway, self.service, candidate, change, reason);
     }
 

@@ -194,7 +194,7 @@ fn what_traffic_taught_survives_a_change_of_status_but_not_a_new_registration() 
     let eject = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
         let failed = Outcome::ConnectFailed;
-        service.balancer.candidates.all()[0].record(failed, Duration::ZERO, Millis(0), service.policy());
+        service.balancer.candidates.all()[0].record(failed, None, Millis(0), service.policy());
     };
     let first = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
@@ -381,7 +381,7 @@ fn one_that_traffic_has_ejected_is_not_kept_and_one_that_is_found_dead_is_gone()
     let mut instances = mail_without(0);
     let service = instances.service(&"mail".parse().unwrap()).unwrap();
     let ejected = &service.balancer.candidates.all()[0];
-    ejected.record(Outcome::ConnectFailed, Duration::ZERO, Millis(900), service.policy());
+    ejected.record(Outcome::ConnectFailed, None, Millis(900), service.policy());
     (1..=3).for_each(|n| remove(&mut instances, &format!("service/mail/{n}"), 1000));
     assert_eq!(places(&mut instances).0, ["10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"]);
     let dead: Vec<_> = instances.suspects().map(|one| (one.key.clone(), one.serial)).collect();

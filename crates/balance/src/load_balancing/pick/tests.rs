@@ -65,12 +65,12 @@ fn names(picks: &BTreeMap<String, usize>) -> Vec<&str> {
 /// The instance at this index times out until it is ejected.
 fn silence(service: &Balancer, index: usize) {
     for _ in 0..2 {
-        service.candidates.all()[index].record(Outcome::TimedOut, Duration::ZERO, Millis(0), service.policy());
+        service.record(&service.candidates.all()[index], Outcome::TimedOut, Duration::ZERO, Millis(0));
     }
 }
 
 fn refuse(service: &Balancer, index: usize) {
-    service.candidates.all()[index].record(Outcome::ConnectFailed, Duration::ZERO, Millis(0), service.policy());
+    service.record(&service.candidates.all()[index], Outcome::ConnectFailed, Duration::ZERO, Millis(0));
 }
 
 // === in turn ===
@@ -203,10 +203,22 @@ fn of_two_the_faster_one_is_picked() {
     let service = service_with(by(Strategy::PeakEwma), &[("slow:1", 1, ""), ("fast:1", 1, "")]);
     for (index, ms) in [(0, 200), (1, 2)] {
         let outcome = Outcome::Answered { status: 200 };
-        service.candidates.all()[index].record(outcome, Duration::from_millis(ms), Millis(0), service.policy());
+        service.record(&service.candidates.all()[index], outcome, Duration::from_millis(ms), Millis(0));
     }
     let picks = picks(&service, ASK, 1000);
     assert!(picks["fast:1"] > 700, "both draws hit the slow one in a quarter of the cases: {picks:?}");
+}
+
+#[test]
+fn latencies_are_recorded_for_the_policies_that_ask_for_them() {
+    for (strategy, is_recorded) in [(Strategy::PeakEwma, true), (Strategy::LeastRequest, false)] {
+        let service = service_with(by(strategy), &[("a:1", 1, "")]);
+        let candidate = &service.candidates.all()[0];
+        service.record(candidate, Outcome::ConnectFailed, Duration::from_millis(7), Millis(0));
+        assert_eq!(candidate.standing.load.latency_us(), None, "a refused connection says nothing about it");
+        service.record(candidate, Outcome::Answered { status: 200 }, Duration::from_millis(7), Millis(0));
+        assert_eq!(candidate.standing.load.latency_us().is_some(), is_recorded, "{strategy:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,35 @@
+//! Instances to draw one from, by weight.
+
+use std::sync::Arc;
+
+use crate::{instance::candidate::Candidate, load_balancing::turns::Turns};
+
+/// See the [module](self).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lot {
+    candidates: Vec<Arc<Candidate>>,
+    turns: Turns,
+}
+
+// === impl Lot ===
+
+impl Lot {
+    pub(crate) fn new(candidates: Vec<Arc<Candidate>>) -> Self {
+        let turns = Turns::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
+        Self { candidates, turns }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Candidate>] {
+        &self.candidates
+    }
+
+    /// The index of the one whose turn it is.
+    pub(crate) fn at_turn(&self, turn: usize) -> usize {
+        self.turns.at(turn)
+    }
+
+    /// The index of one by chance, by weight; `chance` is evenly spread over all values.
+    pub(crate) fn at_chance(&self, chance: u64) -> usize {
+        self.turns.at_fraction(chance)
+    }
+}

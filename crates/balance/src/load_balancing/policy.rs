@@ -1,0 +1,135 @@
+//! The balancing policies: one file each, with all that it needs.
+//!
+//! A policy says how one instance is drawn, and what it draws by: what requests must leave behind at an instance
+//! ([`BalancingPolicy::OBSERVES`]), and whether the set must be prepared for hashes ([`BalancingPolicy::HASHES`]). Nothing else
+//! knows a policy by its name: a new one is a file, a line in [`with_policy`], and a word in `discovery::policy::Strategy`.
+
+mod hash;
+mod least_request;
+mod peak_ewma;
+mod round_robin;
+
+use std::sync::Arc;
+
+use discovery::policy::Strategy;
+
+use crate::{
+    hash::mix,
+    instance::candidate::Candidate,
+    load_balancing::{lot::Lot, maglev::Maglev},
+};
+
+/// What requests leave behind at an instance, for a policy to choose by, beside what is always there: how many are under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Observes {
+    /// Nothing more.
+    Nothing,
+    /// How long they waited for the head of the response.
+    Latency,
+}
+
+/// One policy.
+pub(crate) trait BalancingPolicy {
+    /// What must be recorded for it.
+    const OBSERVES: Observes;
+    /// Whether it asks who has which hash.
+    const HASHES: bool;
+
+    /// Draws one instance; `None` when there is none.
+    fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>>;
+}
+
+/// Calls a function of the policy with this name.
+macro_rules! with_policy {
+    ($strategy:expr, $policy:ident => $call:expr) => {
+        match $strategy {
+            Strategy::RoundRobin => {
+                type $policy = round_robin::RoundRobin;
+                $call
+            }
+            Strategy::LeastRequest => {
+                type $policy = least_request::LeastRequest;
+                $call
+            }
+            Strategy::PeakEwma => {
+                type $policy = peak_ewma::PeakEwma;
+                $call
+            }
+            Strategy::Hash => {
+                type $policy = hash::Hash;
+                $call
+            }
+        }
+    };
+}
+
+/// What must be recorded for the policy of this name.
+pub(crate) fn observes(strategy: Strategy) -> Observes {
+    with_policy!(strategy, Chosen => Chosen::OBSERVES)
+}
+
+/// Whether the policy of this name asks who has which hash.
+pub(crate) fn hashes(strategy: Strategy) -> bool {
+    with_policy!(strategy, Chosen => Chosen::HASHES)
+}
+
+/// Draws one instance by the policy of this name; `None` when there is none.
+pub(crate) fn draw<'a>(strategy: Strategy, draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
+    if draw.lot.all().is_empty() {
+        return None;
+    }
+    with_policy!(strategy, Chosen => Chosen::draw(draw))
+}
+
+/// One draw of a pick.
+#[derive(Debug)]
+pub(crate) struct Draw<'a> {
+    /// What is drawn from.
+    pub(crate) lot: &'a Lot,
+    /// All instances of the set, and who has which hash; over all zones.
+    pub(crate) hashed: Option<(&'a Maglev, &'a [Arc<Candidate>])>,
+    /// What the request is hashed by, if it has it.
+    pub(crate) hash: Option<u64>,
+    /// Whose turn it is.
+    pub(crate) turn: usize,
+    /// What all numbers by chance of the pick come from.
+    pub(crate) seed: u64,
+    /// The how manieth draw of the pick this is, from 0.
+    pub(crate) number: u64,
+}
+
+// === impl Draw ===
+
+impl<'a> Draw<'a> {
+    /// One by chance, by weight; different ones for different `salt`.
+    fn by_chance(&self, salt: u64) -> Option<&'a Arc<Candidate>> {
+        let chance = mix(self.seed.wrapping_add(self.number + salt));
+        self.lot.all().get(self.lot.at_chance(chance))
+    }
+
+    /// The one whose turn it is, and one by chance when it was drawn already.
+    fn in_turn(&self) -> Option<&'a Arc<Candidate>> {
+        if self.number == 0 { self.lot.all().get(self.lot.at_turn(self.turn)) } else { self.by_chance(1) }
+    }
+
+    /// Of two by chance the one with the lower cost (power of two choices); the first of equals, so that an idle service is
+    /// served by weight.
+    fn better_of_two(&self, cost: impl Fn(&Candidate) -> f64) -> Option<&'a Arc<Candidate>> {
+        let (first, second) = (self.by_chance(100)?, self.by_chance(200)?);
+        let is_second = !Arc::ptr_eq(first, second) && cost(second) < cost(first);
+        Some(if is_second { second } else { first })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_says_what_it_needs_recorded() {
+        let all = [Strategy::RoundRobin, Strategy::LeastRequest, Strategy::PeakEwma, Strategy::Hash];
+        let by_latency = |strategy: &Strategy| observes(*strategy) == Observes::Latency;
+        assert!(all.iter().filter(|strategy| by_latency(strategy)).eq([&Strategy::PeakEwma]));
+        assert!(all.iter().filter(|strategy| hashes(**strategy)).eq([&Strategy::Hash]));
+    }
+}

@@ -1,0 +1,18 @@
+//! In turn, by weight ([`Turns`](crate::load_balancing::turns::Turns)).
+
+use std::sync::Arc;
+
+use super::{BalancingPolicy, Draw, Observes};
+use crate::instance::candidate::Candidate;
+
+/// See the [module](self).
+pub(super) struct RoundRobin;
+
+impl BalancingPolicy for RoundRobin {
+    const OBSERVES: Observes = Observes::Nothing;
+    const HASHES: bool = false;
+
+    fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
+        draw.in_turn()
+    }
+}
