@@ -1,30 +1,29 @@
 //! `balance`, the gateway: `/mail/…` goes to a live instance of `mail`, or the answer says that it is down, since when and
 //! why.
 //!
-//! Two halves meet in one value, the routing table. The control half learns: etcd → [`watcher`] → [`instances`] → table.
-//! The data half serves: one worker per core, each on its own, reading the table.
+//! Two halves meet in one value, the routing table. The control half learns: etcd → [`discovery`] → [`table`]. The data half
+//! serves: one worker per core, each on its own, reading the table.
 //!
-//! | in the order of a request | what it settles |
+//! Each room is a folder with a page that lists its files. From the top down, and a room knows only rooms below it
+//! (`tests/it/layout.rs` holds the table of who may import whom):
+//!
+//! | room | what it settles |
 //! |---|---|
-//! | [`listeners`], [`worker`], `ending` | one port for all cores, a thread for each, and how they end |
-//! | `connection`, `downstream`, `wire`, `buffers` | bounds, times and ends a client's connection |
-//! | `gateway` | **the life of a request, on one page** |
-//! | `admission`, `target`, `slash`, `headers`, `identity`, `outgoing` | what passes, whom it is for, what leaves for the instance |
-//! | `choice`, `pick`, `load`, `outlier`, `queue` | which instance, which one not for a while, and what if all are busy |
-//! | `serve`, `attempt`, `race`, `body`, `upstream`, `dial`, `pool` | from the request to the head of its response |
-//! | `retry` | whether it may be tried again |
-//! | `answer`, `prefix`, `relay`, `tunnel` | from there to its end |
-//! | `refusal`, `unavailable`, `cors`, `reply` | the gateway's own answers |
-//!
-//! What is pure (`outgoing`, `answer`, `headers`, `retry`, and the codec, [`http1`]) takes bytes and gives bytes; the tokio
-//! driver around it is `wire`, `connection`, `attempt`, `race` and `relay`.
-//!
-//! | beside it | what it settles |
-//! |---|---|
-//! | [`watcher`], [`instances`], `tombstones`, `last_resort`, [`snapshot`] | who is there, who is not any more and why |
-//! | [`checks`], `probe` | who is well |
-//! | [`routing_table`], [`addresses`] | what a request sees of that; where nothing is ever sent |
-//! | [`admin`], `explain`, `exposure`, [`metrics`] | what an operator sees |
+//! | [`admin`] | what an operator sees |
+//! | [`listener`] | one port for all cores, a thread for each, one client connection, and how they end |
+//! | `proxy` | a request's way, from its head to the last byte of its response; `proxy/gateway.rs` is **the life of a request, on one page** |
+//! | [`discovery`] | who is there, who is not any more and why |
+//! | [`health`] | who is well |
+//! | [`telemetry`] | what is counted |
+//! | `routing` | which service a request is for |
+//! | [`table`] | service → instances: what a request sees of discovery and health |
+//! | `load_balancing` | which instance gets the request |
+//! | `upstream` | the instance's side: a connection, and one attempt on it |
+//! | `instance` | what this gateway has seen of one instance |
+//! | `downstream` | the client's side: deadlines, bodies, departures |
+//! | `message` | what is pure in a message: bytes in, bytes out |
+//! | `io` | a stream with a buffer |
+//! | [`addresses`], [`clock`], [`config`], `counters`, `hash` | where nothing is ever sent; the time; the options; what cores count; numbers that look like chance |
 
 pub mod addresses;
 pub mod admin;
