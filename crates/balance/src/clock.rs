@@ -96,9 +96,9 @@ impl Clock {
 }
 
 /// `12 s`, `3 min`, `5 h`, `2 days`: a duration as a person says it.
-pub(crate) struct Spoken(pub(crate) Duration);
+pub(crate) struct HumanDuration(pub(crate) Duration);
 
-impl fmt::Display for Spoken {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_secs() {
             secs @ ..120 => write!(f, "{secs} s"),
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn durations_are_said_in_the_unit_that_fits() {
-        let said = |secs| Spoken(Duration::from_secs(secs)).to_string();
+        let said = |secs| HumanDuration(Duration::from_secs(secs)).to_string();
         assert_eq!([said(0), said(12), said(119)], ["0 s", "12 s", "119 s"]);
         assert_eq!([said(120), said(7199), said(7200), said(172_800)], ["2 min", "119 min", "2 h", "2 days"]);
     }

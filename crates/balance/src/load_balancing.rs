@@ -5,10 +5,10 @@
 //! | `pick` | the choice, step by step |
 //! | `affinity` | what a request says about where it should go: a hash, a sticky cookie |
 //! | `policy` | the balancing policies, one file each, with what each needs recorded |
-//! | `candidate_set`, `lot` | the instances of a service, prepared so that a pick does not walk over them |
+//! | `candidate_set`, `weighted_set` | the instances of a service, prepared so that a pick does not walk over them |
 //! | `turns`, `maglev` | whose turn it is; who has which hash |
 //! | `assess` | what the judgements about all instances add up to: panic, and the share of the own zone |
-//! | `governing` | the policy in force, and where it comes from |
+//! | `effective_policy` | the policy in force, and where it comes from |
 //! | `balancer` | all that a pick needs to know of a service |
 //! | `pending_queue` | requests that wait because every instance is busy |
 
@@ -16,10 +16,10 @@ pub(crate) mod affinity;
 pub(crate) mod assess;
 pub(crate) mod balancer;
 pub(crate) mod candidate_set;
-pub(crate) mod governing;
-pub(crate) mod lot;
+pub(crate) mod effective_policy;
 pub(crate) mod maglev;
 pub(crate) mod pending_queue;
 pub(crate) mod pick;
 pub(crate) mod policy;
 pub(crate) mod turns;
+pub(crate) mod weighted_set;

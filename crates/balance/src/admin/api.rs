@@ -27,7 +27,7 @@ use crate::{
     instance::{candidate::Candidate, outlier::Verdict},
     proxy::unavailable,
     table::{
-        routing_table::{RoutingTable, Service, Source, TableHandle, Withheld},
+        routing_table::{ExcludedInstance, RoutingTable, Service, Source, TableHandle},
         tombstones::Tombstone,
     },
 };
@@ -131,7 +131,7 @@ impl Admin {
 }
 
 fn service_json(service: &Service, now: Millis) -> Value {
-    let uses_last_resort = std::ptr::eq(service.balancer.shelf(), &service.balancer.last_resort);
+    let uses_last_resort = std::ptr::eq(service.balancer.candidate_set(), &service.balancer.last_resort);
     let place = |one: &Candidate| if service.is_kept(one) { "kept" } else { "in_rotation" };
     let in_rotation = service.balancer.candidates.all().iter().map(|one| candidate_json(one, place(one), now));
     let last_resort = match uses_last_resort {
@@ -146,7 +146,7 @@ fn service_json(service: &Service, now: Millis) -> Value {
 }
 
 fn candidate_json(candidate: &Candidate, place: &str, now: Millis) -> Value {
-    let (decision, ejected_for) = match candidate.standing.outlier.verdict(now) {
+    let (decision, ejected_for) = match candidate.state.outlier.verdict(now) {
         Verdict::Healthy if candidate.is_unresolved() => ("unresolved", None),
         Verdict::Healthy => (place, None),
         Verdict::Ejected { until } => ("ejected", Some(until.since(now))),
@@ -161,7 +161,7 @@ fn candidate_json(candidate: &Candidate, place: &str, now: Millis) -> Value {
     })
 }
 
-fn withheld_json(withheld: &Withheld) -> Value {
+fn withheld_json(withheld: &ExcludedInstance) -> Value {
     json!({
         "key": withheld.key,
         "instance": { "address": withheld.address },

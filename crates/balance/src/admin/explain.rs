@@ -5,21 +5,21 @@ use discovery::{Status, policy::Details};
 use serde_json::{Value, json};
 
 use crate::{
-    clock::{Millis, Spoken},
+    clock::{HumanDuration, Millis},
     instance::{candidate::Candidate, outlier::Verdict},
     load_balancing::{
-        assess::Assessment,
-        governing::{Governing, PolicySource},
+        assess::HealthSummary,
+        effective_policy::{EffectivePolicy, PolicySource},
         pick,
     },
     proxy::unavailable,
-    table::routing_table::{Service, Withheld},
+    table::routing_table::{ExcludedInstance, Service},
 };
 
 /// The explanation, at `now`.
 pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Value {
     let assessment = service.balancer.assess(now);
-    let uses_last_resort = std::ptr::eq(service.balancer.shelf(), &service.balancer.last_resort);
+    let uses_last_resort = std::ptr::eq(service.balancer.candidate_set(), &service.balancer.last_resort);
     let one = |candidate: &Candidate, is_suspect: bool| {
         let place = Place { service, assessment, zone, is_suspect, uses_last_resort };
         place.explain(candidate, now)
@@ -34,30 +34,30 @@ pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Val
         "why_nobody": pick.is_none().then(|| unavailable::in_full(service, now).problem().detail),
         "panic": assessment.is_panic,
         "zone": zone,
-        "own_zone_permille": service.balancer.shelf().zones().map(|_| assessment.near_permille),
-        "policy": policy(&service.balancer.governing),
+        "own_zone_permille": service.balancer.candidate_set().zones().map(|_| assessment.near_permille),
+        "policy": policy(&service.balancer.effective_policy),
         "instances": instances,
-        "gone": service.tombstones.iter().map(|grave| json!({
-            "key": grave.key,
-            "address": grave.address,
-            "why": format!("{} {} ago", grave.cause, Spoken(now.since(grave.at))),
+        "gone": service.tombstones.iter().map(|tombstone| json!({
+            "key": tombstone.key,
+            "address": tombstone.address,
+            "why": format!("{} {} ago", tombstone.cause, HumanDuration(now.since(tombstone.at))),
         })).collect::<Vec<_>>(),
     })
 }
 
-fn policy(governing: &Governing) -> Value {
-    let source = match governing.source {
+fn policy(effective_policy: &EffectivePolicy) -> Value {
+    let source = match effective_policy.source {
         PolicySource::Default => "default",
         PolicySource::Etcd => "etcd",
     };
     json!({
         "source": source,
-        "not_in_force": governing.mistake.as_ref().map(ToString::to_string),
-        "effective": *governing.policy,
+        "not_in_force": effective_policy.mistake.as_ref().map(ToString::to_string),
+        "effective": *effective_policy.policy,
     })
 }
 
-fn withheld(withheld: &Withheld) -> Value {
+fn withheld(withheld: &ExcludedInstance) -> Value {
     json!({
         "key": withheld.key,
         "address": withheld.address,
@@ -69,7 +69,7 @@ fn withheld(withheld: &Withheld) -> Value {
 /// What the instances of one shelf have in common.
 struct Place<'a> {
     service: &'a Service,
-    assessment: Assessment,
+    assessment: HealthSummary,
     zone: Option<&'a str>,
     is_suspect: bool,
     uses_last_resort: bool,
@@ -79,7 +79,7 @@ impl Place<'_> {
     fn explain(&self, candidate: &Candidate, now: Millis) -> Value {
         let (verdict, mut why) = self.judge(candidate, now);
         why.extend(self.remarks(candidate, now));
-        let (load, instance) = (&candidate.standing.load, &candidate.instance);
+        let (load, instance) = (&candidate.state.load, &candidate.instance);
         json!({
             "key": candidate.key,
             "address": instance.address,
@@ -110,14 +110,13 @@ impl Place<'_> {
                     .to_owned(),
             );
         }
-        let verdict = match candidate.standing.outlier.verdict(now) {
+        let verdict = match candidate.state.outlier.verdict(now) {
             Verdict::Healthy if candidate.is_unresolved() => "unresolved",
             Verdict::Healthy if is_kept => "kept",
             Verdict::Healthy if self.is_suspect => "last_resort_in_use",
             Verdict::Healthy => "in_rotation",
             Verdict::Ejected { until } => {
-                let what =
-                    if candidate.standing.outlier.refuses() { "refused a connection" } else { "failed requests" };
+                let what = if candidate.state.outlier.refuses() { "refused a connection" } else { "failed requests" };
                 why.push(format!("it {what}; the next try is in {} ms", until.since(now).as_millis()));
                 "ejected"
             }
@@ -146,14 +145,14 @@ impl Place<'_> {
         if let Some(share) = pick::share_permille(candidate, load_balancing.slow_start, now) {
             remarks.push(format!("it has just joined: {} % of its share", share / 10));
         }
-        if candidate.standing.load.is_full() {
+        if candidate.state.load.is_full() {
             remarks.push("it has as many requests under way as breaker.in_flight_max allows".to_owned());
         }
-        if self.service.balancer.shelf().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
+        if self.service.balancer.candidate_set().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
             remarks.push("it is in another zone".to_owned());
         }
         remarks.extend(candidate.trouble().map(|trouble| format!("it {trouble}")));
-        remarks.extend(candidate.standing.last_check().map(|check| format!("health check: {check}")));
+        remarks.extend(candidate.state.last_check().map(|check| format!("health check: {check}")));
         remarks
     }
 }

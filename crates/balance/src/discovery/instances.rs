@@ -30,7 +30,7 @@ use discovery::{
     FieldError, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update, policy::Policy,
 };
 
-use by_address::Places;
+use by_address::AddressIndex;
 use policies::Policies;
 pub use saved::{Saved, SavedTombstone};
 use vanishing::Vanishing;
@@ -39,9 +39,9 @@ use crate::{
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
     instance::{
-        candidate::{Candidate, Standing},
+        candidate::{Candidate, InstanceState},
         named::Named,
-        outlier::{Judgements, Verdict},
+        outlier::{HealthEpoch, Verdict},
     },
     table::{
         routing_table::{RoutingTable, Service, Source},
@@ -54,16 +54,16 @@ use crate::{
 pub struct Instances {
     registered: BTreeMap<InstanceKey, Known>,
     overrides: BTreeMap<InstanceKey, Override>,
-    suspects: BTreeMap<InstanceKey, Suspect>,
+    suspects: BTreeMap<InstanceKey, LastResort>,
     vanishing: Vanishing,
     /// Where the registered instances and the suspects stand.
-    places: Places,
-    suspected_places: Places,
+    places: AddressIndex,
+    suspected_places: AddressIndex,
     tombstones: Tombstones,
     policies: Policies,
     /// The gateway's own zone.
     zone: Option<String>,
-    judgements: Judgements,
+    health_epoch: HealthEpoch,
     addresses: AddressPolicy,
     /// What was known about etcd's names when the addresses were judged.
     judged_by: Arc<Resolved>,
@@ -89,7 +89,7 @@ struct Known {
 
 /// An instance whose lease expired and that may be alive nevertheless.
 #[derive(Debug)]
-struct Suspect {
+struct LastResort {
     candidate: Arc<Candidate>,
     /// By which it lived: what an operator said of that life holds on.
     lease: Option<LeaseId>,
@@ -114,13 +114,13 @@ impl Instances {
             overrides: BTreeMap::new(),
             suspects: BTreeMap::new(),
             vanishing: Vanishing::default(),
-            places: Places::default(),
-            suspected_places: Places::default(),
+            places: AddressIndex::default(),
+            suspected_places: AddressIndex::default(),
             tombstones: Tombstones::default(),
             policies: Policies::default(),
             version: 0,
             zone: None,
-            judgements: Judgements::default(),
+            health_epoch: HealthEpoch::default(),
             judged_by: addresses.resolved(),
             addresses,
             last_resort,
@@ -163,7 +163,7 @@ impl Instances {
                 // First all of them, then each: two that went together are not each other's successors.
                 let gone: Vec<_> = gone.iter().filter_map(|key| self.take(key)).collect();
                 for known in gone {
-                    self.bury(known, now);
+                    self.record_removal(known, now);
                 }
                 // A service that is new as a whole has nobody else to take its load meanwhile.
                 let known: BTreeSet<ServiceName> = self.registered.keys().map(|key| key.service.clone()).collect();
@@ -184,7 +184,7 @@ impl Instances {
             }
             Update::Remove(key) => {
                 if let Some(known) = self.take(&key) {
-                    self.bury(known, now);
+                    self.record_removal(known, now);
                 }
             }
         }
@@ -265,7 +265,7 @@ impl Instances {
     /// Makes those an ordinary last resort that were kept for long enough beside registered ones. While none is registered,
     /// they are all that there is, and their time begins with the first that comes back.
     fn end_keeping(&mut self, now: Millis) {
-        let is_over = |suspect: &Suspect| suspect.kept_until.is_some_and(|until| until <= now);
+        let is_over = |suspect: &LastResort| suspect.kept_until.is_some_and(|until| until <= now);
         let over: Vec<_> =
             self.suspects.iter().filter(|(_, suspect)| is_over(suspect)).map(|(key, _)| key.clone()).collect();
         for key in over {
@@ -292,7 +292,7 @@ impl Instances {
     fn keep(&mut self, key: &InstanceKey, now: Millis) {
         if let Some(suspect) = self.suspects.get_mut(key)
             && suspect.kept_until.is_none()
-            && suspect.candidate.standing.outlier.verdict(now) == Verdict::Healthy
+            && suspect.candidate.state.outlier.verdict(now) == Verdict::Healthy
         {
             suspect.kept_until = Some(now + KEPT);
             self.touched.insert(key.service.clone());
@@ -342,18 +342,18 @@ impl Instances {
         let same =
             before.filter(|before| before.registered.created == registered.created).map(|before| before.candidate);
         // So is, as far as can be told, one that was never out of use: it does not join, it is back.
-        let back = kept.filter(|kept| !kept.standing.outlier.is_unhealthy());
+        let back = kept.filter(|kept| !kept.state.outlier.is_unhealthy());
         let same = same.or(back).filter(|same| *same.address() == instance.address);
-        let (serial, standing) = match same {
-            Some(same) => (same.serial, Arc::clone(&same.standing)),
+        let (serial, state) = match same {
+            Some(same) => (same.serial, Arc::clone(&same.state)),
             None => {
-                let standing = Standing::new(&key, self.cores, self.judgements.clone(), joined);
-                (self.next_serial(), Arc::new(standing))
+                let state = InstanceState::new(&key, self.cores, self.health_epoch.clone(), joined);
+                (self.next_serial(), Arc::new(state))
             }
         };
         self.places.add(&key, &instance.address);
         let named = Named::of(&instance.address.host, &self.addresses);
-        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, named, standing });
+        let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, named, state });
         self.registered.insert(key, Known { registered, candidate });
     }
 
@@ -365,7 +365,7 @@ impl Instances {
     }
 
     /// What follows from the end of an instance, which was taken out before.
-    fn bury(&mut self, Known { registered, candidate }: Known, now: Millis) {
+    fn record_removal(&mut self, Known { registered, candidate }: Known, now: Millis) {
         let (key, address) = (registered.key, registered.instance.address);
         let successors = self.places.at(&address);
         if successors.iter().any(|successor| successor.service == key.service) {
@@ -382,7 +382,8 @@ impl Instances {
         if cause == Cause::Expired && wants_requests && is_usable && !self.last_resort.is_zero() {
             self.suspected_places.add(&key, &address);
             let until = now + self.last_resort;
-            self.suspects.insert(key.clone(), Suspect { candidate, lease: registered.lease, until, kept_until: None });
+            self.suspects
+                .insert(key.clone(), LastResort { candidate, lease: registered.lease, until, kept_until: None });
             // Whether there are more than the rule asks for is enough: ten thousand may vanish.
             let left = self.instances_of(&key.service).take(vanishing::MANY).count();
             for together in self.vanishing.note(&key, left, now) {

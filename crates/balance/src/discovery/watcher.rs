@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{Millis, Spoken},
+    clock::{HumanDuration, Millis},
     discovery::{
         exposure::Exposure,
         instances::{Instances, Saved},
@@ -67,7 +67,7 @@ impl Watcher {
         match file.load() {
             Ok(Some((saved, at))) => {
                 let (revision, number) = (saved.revision, saved.instances.len());
-                let age = Spoken(at.elapsed().unwrap_or_default());
+                let age = HumanDuration(at.elapsed().unwrap_or_default());
                 tracing::info!(
                     target: TARGET, %revision, instances = number,
                     "starting from the snapshot on disk, which is {age} old",
@@ -114,7 +114,7 @@ impl Watcher {
                     }
                 }
                 Some(dead) = found_dead.recv() => {
-                    self.bury(&dead);
+                    self.record_removal(&dead);
                 }
                 _ = rounds.tick() => {
                     self.instances.tick(Millis::now());
@@ -181,7 +181,7 @@ impl Watcher {
         self.instances.at(Source::Etcd, change.revision);
     }
 
-    fn bury(&mut self, dead: &Dead) {
+    fn record_removal(&mut self, dead: &Dead) {
         if dead.len() > NAMED_MAX {
             tracing::info!(
                 target: TARGET, instances = dead.len(),

@@ -38,7 +38,7 @@ const LAST_REQUEST_MAX: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Downstream {
+pub(crate) struct ConnectionTimers {
     pub(crate) client: Client,
     /// Among the connections of all cores.
     seat: Place,
@@ -52,7 +52,7 @@ pub(crate) struct Downstream {
     /// Whether it came after the end had begun.
     is_late: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// Its place in [`Downstreams`].
+    /// Its place in [`CoreConnections`].
     place: Cell<usize>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum Phase {
     /// Some of a request's head has arrived.
     Head,
     /// A request is being served: its response is being made, or relayed.
-    Serving,
+    Forward,
     /// The response is complete, but for what the client has yet to take.
     Flushing,
 }
@@ -91,9 +91,9 @@ impl Waiting {
     const COUNT: usize = Self::Pace as usize + 1;
 }
 
-// === impl Downstream ===
+// === impl ConnectionTimers ===
 
-impl Downstream {
+impl ConnectionTimers {
     /// One that is not counted.
     #[cfg(test)]
     pub(crate) fn new(client: Client, clock: Rc<Clock>) -> Self {
@@ -127,7 +127,7 @@ impl Downstream {
             Phase::Idle | Phase::Flushing => self.seat.wait(self.clock.now().0),
             // It waits as long as it has: dripping a head gains nothing.
             Phase::Head => {}
-            Phase::Serving => self.seat.begin(),
+            Phase::Forward => self.seat.begin(),
         }
     }
 
@@ -244,15 +244,15 @@ impl Downstream {
 
 /// The connections of one core.
 #[derive(Debug, Default)]
-pub(crate) struct Downstreams {
-    all: RefCell<Vec<Rc<Downstream>>>,
+pub(crate) struct CoreConnections {
+    all: RefCell<Vec<Rc<ConnectionTimers>>>,
     is_draining: Cell<bool>,
     /// As of the last tick.
     findings: Cell<u64>,
 }
 
-impl Downstreams {
-    pub(crate) fn add(&self, downstream: &Rc<Downstream>) {
+impl CoreConnections {
+    pub(crate) fn add(&self, downstream: &Rc<ConnectionTimers>) {
         let mut all = self.all.borrow_mut();
         downstream.is_draining.set(self.is_draining.get());
         downstream.is_late.set(self.is_draining.get());
@@ -260,7 +260,7 @@ impl Downstreams {
         all.push(Rc::clone(downstream));
     }
 
-    pub(crate) fn remove(&self, downstream: &Downstream) {
+    pub(crate) fn remove(&self, downstream: &ConnectionTimers) {
         let mut all = self.all.borrow_mut();
         let place = downstream.place.get();
         all.swap_remove(place);
@@ -280,7 +280,7 @@ impl Downstreams {
 
     /// How many have a request under way, or a part of one.
     pub(crate) fn busy(&self) -> usize {
-        let is_busy = |downstream: &Downstream| matches!(downstream.phase(), Phase::Head | Phase::Serving);
+        let is_busy = |downstream: &ConnectionTimers| matches!(downstream.phase(), Phase::Head | Phase::Forward);
         self.all.borrow().iter().filter(|downstream| is_busy(downstream)).count()
     }
 
@@ -310,10 +310,10 @@ impl Downstreams {
 mod tests {
     use super::*;
 
-    fn downstream() -> (Rc<Downstream>, Rc<Clock>) {
+    fn downstream() -> (Rc<ConnectionTimers>, Rc<Clock>) {
         let clock = Rc::new(Clock::default());
         let client = Client::new("10.0.0.9".parse().unwrap(), false);
-        (Rc::new(Downstream::new(client, Rc::clone(&clock))), clock)
+        (Rc::new(ConnectionTimers::new(client, Rc::clone(&clock))), clock)
     }
 
     #[test]
@@ -333,8 +333,8 @@ mod tests {
     #[test]
     fn who_waits_for_an_attempt_looks_at_once_when_an_instance_was_found_silent() {
         let (waiting, clock) = downstream();
-        let idle = Rc::new(Downstream::new(waiting.client.clone(), Rc::clone(&clock)));
-        let all = Downstreams::default();
+        let idle = Rc::new(ConnectionTimers::new(waiting.client.clone(), Rc::clone(&clock)));
+        let all = CoreConnections::default();
         all.add(&waiting);
         all.add(&idle);
         clock.set_to(Millis(1_000));
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_end_shortens_the_wait_for_a_request_and_no_other() {
-        let (all, (downstream, clock)) = (Downstreams::default(), downstream());
+        let (all, (downstream, clock)) = (CoreConnections::default(), downstream());
         all.add(&downstream);
         downstream.wait_for_request(Duration::from_secs(60));
         downstream.wait(Waiting::Head, Duration::from_secs(5));
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn connections_come_and_go_in_any_order() {
-        let all = Downstreams::default();
+        let all = CoreConnections::default();
         let three: Vec<_> = (0..3).map(|_| downstream().0).collect();
         three.iter().for_each(|one| all.add(one));
         for gone in [0, 2, 1] {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use crate::{
-    downstream::deadlines::{Downstream, Waiting},
-    io::wire::{Read, Stream, Wire},
+    downstream::deadlines::{ConnectionTimers, Waiting},
+    io::wire::{BufferedStream, Read, Stream},
 };
 
 /// How often a socket is asked whose client has ended its direction.
@@ -23,9 +23,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Looks whether the client is still there, and takes in what it sends beforehand of its next request, up to `max_bytes`.
 /// Ready when it has left.
 pub(crate) fn poll_left<S: Stream>(
-    client: &mut Wire<S>,
+    client: &mut BufferedStream<S>,
     max_bytes: usize,
-    downstream: &Downstream,
+    downstream: &ConnectionTimers,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     while !client.is_at_end() {

@@ -14,9 +14,9 @@ use std::{
 use crate::{
     clock::Millis,
     config::GatewayOptions,
-    downstream::deadlines::{Downstream, Waiting},
-    io::wire::{Read, Stream, Wire},
-    message::{refusal::Refusal, request::Outgoing},
+    downstream::deadlines::{ConnectionTimers, Waiting},
+    io::wire::{BufferedStream, Read, Stream},
+    message::{refusal::GatewayError, request::UpstreamRequest},
 };
 
 /// How long a body may be slow: networks stall, and a client may have to think.
@@ -52,12 +52,12 @@ impl Body {
     /// Errors are the client's: it left, or sent what must not be passed on.
     pub(crate) fn poll_next<S: Stream>(
         &mut self,
-        client: &mut Wire<S>,
-        request: &mut Outgoing,
-        downstream: &Downstream,
+        client: &mut BufferedStream<S>,
+        request: &mut UpstreamRequest,
+        downstream: &ConnectionTimers,
         options: &GatewayOptions,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Refusal>> {
+    ) -> Poll<Result<(), GatewayError>> {
         loop {
             let used = request.feed(client.unread())?;
             client.consume(used);
@@ -71,11 +71,11 @@ impl Body {
                 self.interim.extend_from_slice(CONTINUE);
             }
             if self.poll_interim(client, cx).is_err() {
-                return Poll::Ready(Err(Refusal::BodyBroken));
+                return Poll::Ready(Err(GatewayError::BodyBroken));
             }
             match client.poll_read_some(cx) {
                 Poll::Ready(Ok(Read::More)) => {}
-                Poll::Ready(Ok(Read::End | Read::Full) | Err(_)) => return Poll::Ready(Err(Refusal::BodyBroken)),
+                Poll::Ready(Ok(Read::End | Read::Full) | Err(_)) => return Poll::Ready(Err(GatewayError::BodyBroken)),
                 Poll::Pending => {
                     return self
                         .wait(request, downstream, options)
@@ -86,7 +86,11 @@ impl Body {
     }
 
     /// Writes what can be written of the interim responses. The error is that the client has left.
-    pub(crate) fn poll_interim<S: Stream>(&mut self, client: &mut Wire<S>, cx: &mut Context<'_>) -> Result<(), ()> {
+    pub(crate) fn poll_interim<S: Stream>(
+        &mut self,
+        client: &mut BufferedStream<S>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ()> {
         while !self.interim.is_empty() {
             match client.poll_write(cx, &self.interim) {
                 Poll::Ready(Ok(count)) => drop(self.interim.drain(..count)),
@@ -98,12 +102,17 @@ impl Body {
     }
 
     /// The client is slow; what it gets when it is too slow.
-    fn wait(&mut self, request: &Outgoing, downstream: &Downstream, options: &GatewayOptions) -> Option<Refusal> {
+    fn wait(
+        &mut self,
+        request: &UpstreamRequest,
+        downstream: &ConnectionTimers,
+        options: &GatewayOptions,
+    ) -> Option<GatewayError> {
         let limit = options.timeouts.body_idle_timeout;
         downstream.body_stalled(limit);
         if downstream.is_over(Waiting::Body) {
             downstream.stop(Waiting::Body);
-            return Some(Refusal::BodyTimeout(limit));
+            return Some(GatewayError::BodyTimeout(limit));
         }
         let now = downstream.now();
         self.waited += now.since(*self.waits_since.get_or_insert(now));
@@ -115,7 +124,7 @@ impl Body {
         self.paid = (self.paid + (bytes - self.seen)).min(all);
         self.seen = bytes;
         let is_too_slow = all - self.paid > owed(GRACE);
-        is_too_slow.then_some(Refusal::BodyTooSlow { min_bytes_per_s })
+        is_too_slow.then_some(GatewayError::BodyTooSlow { min_bytes_per_s })
     }
 
     /// The buffer, for the response: interim responses that have not left wait in it.
@@ -137,7 +146,7 @@ mod tests {
         io::buffers::Buffers,
         message::{
             headers::Client,
-            request::{Facts, Sizes},
+            request::{RequestMeta, Sizes},
             request_id::RequestId,
         },
     };
@@ -145,11 +154,11 @@ mod tests {
     /// A POST whose head is there, and whose body of a megabyte is to come.
     struct Upload {
         client: DuplexStream,
-        wire: Wire<DuplexStream>,
-        request: Outgoing,
+        wire: BufferedStream<DuplexStream>,
+        request: UpstreamRequest,
         body: Body,
         clock: Rc<Clock>,
-        downstream: Downstream,
+        downstream: ConnectionTimers,
         options: GatewayOptions,
     }
 
@@ -159,28 +168,28 @@ mod tests {
             let mut scratch = Scratch::default();
             let end = find_head_end(head, &mut 0).unwrap();
             let parsed = parse_request(&head[..end], &mut scratch, &Limits::default()).unwrap();
-            let facts = Facts::of(&parsed, RequestId::settle(&parsed.fields));
+            let facts = RequestMeta::of(&parsed, RequestId::settle(&parsed.fields));
             let sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
             let from = Client::new("10.0.0.9".parse().unwrap(), false);
-            let request = Outgoing::new(Vec::new(), &parsed, b"/", b"/mail", &from, facts, sizes);
+            let request = UpstreamRequest::new(Vec::new(), &parsed, b"/", b"/mail", &from, facts, sizes);
             let (client, near) = duplex(1 << 16);
             let mut options = GatewayOptions::default();
             options.limits.body_min_bytes_per_s = min_bytes_per_s;
             let clock = Rc::new(Clock::default());
-            let downstream = Downstream::new(from, Rc::clone(&clock));
-            let wire = Wire::new(near, Buffers::default());
+            let downstream = ConnectionTimers::new(from, Rc::clone(&clock));
+            let wire = BufferedStream::new(near, Buffers::default());
             Self { client, wire, request, body: Body::new(Vec::new()), clock, downstream, options }
         }
 
         /// A second passes in which the gateway waits, and then `bytes` arrive.
-        async fn second(&mut self, bytes: usize) -> Result<(), Refusal> {
+        async fn second(&mut self, bytes: usize) -> Result<(), GatewayError> {
             self.poll()?;
             self.clock.set_to(self.clock.now() + Duration::from_secs(1));
             self.client.write_all(&vec![b'x'; bytes]).await.unwrap();
             self.poll()
         }
 
-        fn poll(&mut self) -> Result<(), Refusal> {
+        fn poll(&mut self) -> Result<(), GatewayError> {
             let Self { wire, request, body, downstream, options, .. } = self;
             let mut cx = Context::from_waker(Waker::noop());
             loop {
@@ -201,7 +210,7 @@ mod tests {
         }
         // 110 bytes have come by the end of the next second, 100 were owed then; and 200 a second later.
         assert_eq!(upload.second(10).await, Ok(()));
-        assert_eq!(upload.second(10).await, Err(Refusal::BodyTooSlow { min_bytes_per_s: 100 }));
+        assert_eq!(upload.second(10).await, Err(GatewayError::BodyTooSlow { min_bytes_per_s: 100 }));
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@ use http1::BodyDecoder;
 use tokio::time::timeout;
 
 use crate::{
-    io::wire::{Read, Stream, Wire},
-    message::request::Facts,
+    io::wire::{BufferedStream, Read, Stream},
+    message::request::RequestMeta,
 };
 
 /// How long the rest of a small body may take that nobody needs any more.
@@ -25,12 +25,12 @@ pub(crate) struct Rest {
 // === impl Rest ===
 
 impl Rest {
-    pub(crate) fn new(body: BodyDecoder, facts: &Facts) -> Self {
+    pub(crate) fn new(body: BodyDecoder, facts: &RequestMeta) -> Self {
         Self { body, waits: facts.expects_continue }
     }
 
     /// Reads the rest of a small body, for a moment; false when the connection must end instead.
-    pub(crate) async fn discard<S: Stream>(mut self, client: &mut Wire<S>, max_bytes: u64) -> bool {
+    pub(crate) async fn discard<S: Stream>(mut self, client: &mut BufferedStream<S>, max_bytes: u64) -> bool {
         let is_small = self.body.is_at_end() || self.body.remaining().is_some_and(|rest| rest <= max_bytes);
         if !is_small || (self.waits && !self.body.is_at_end()) {
             return false;

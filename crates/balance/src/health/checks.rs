@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     addresses::AddressPolicy,
     clock::Millis,
-    health::probe::{self, Answer},
+    health::probe::{self, ProbeResult},
     instance::outlier::Change,
     table::routing_table::{RoutingTable, TableHandle},
     telemetry::metrics::Checks,
@@ -56,8 +56,8 @@ pub struct Checker {
 #[derive(Default)]
 struct Asked {
     /// Whether they are awake.
-    quiet: JoinSet<(Due, Answer)>,
-    others: JoinSet<(Due, Answer)>,
+    quiet: JoinSet<(Due, ProbeResult)>,
+    others: JoinSet<(Due, ProbeResult)>,
 }
 
 // === impl Checker ===
@@ -86,7 +86,7 @@ impl Checker {
         }
     }
 
-    fn join(&mut self, answered: Result<(Due, Answer), JoinError>) {
+    fn join(&mut self, answered: Result<(Due, ProbeResult), JoinError>) {
         if let Ok((due, answer)) = answered {
             self.take_in(&due, &answer);
         }
@@ -113,9 +113,9 @@ impl Checker {
         }
     }
 
-    fn take_in(&mut self, due: &Due, answer: &Answer) {
-        if !matches!(answer, Answer::Unasked(_)) {
-            self.counted.count(*answer == Answer::Good);
+    fn take_in(&mut self, due: &Due, answer: &ProbeResult) {
+        if !matches!(answer, ProbeResult::Unasked(_)) {
+            self.counted.count(*answer == ProbeResult::Good);
         }
         let (name, instance) = (&due.candidate.key.service, due.candidate.address());
         let event = self.schedule.answered(due, answer, Millis::now());

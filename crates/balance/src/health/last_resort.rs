@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream};
 use crate::{
     addresses::AddressPolicy,
     clock::Millis,
-    health::probe::{self, Answer, Question},
+    health::probe::{self, ProbeResult, Question},
     instance::candidate::Candidate,
 };
 
@@ -48,7 +48,7 @@ impl Prober {
         let asked = stream::iter(suspects).map(|suspect| async {
             let answer = ask(&suspect, addresses).await;
             if suspect.instance.health.is_some() && answer.is_response() {
-                suspect.standing.vitals.hear(Millis::now());
+                suspect.state.vitals.hear(Millis::now());
             }
             (suspect, answer)
         });
@@ -58,7 +58,7 @@ impl Prober {
         for (suspect, answer) in answers {
             let before = silences.get(&suspect.serial).copied().unwrap_or_default();
             // One thread that works on requests cannot answer, too.
-            let shows_life = answer == Answer::Silent && suspect.standing.vitals.is_fresh(SILENCE_MAX, Millis::now());
+            let shows_life = answer == ProbeResult::Silent && suspect.state.vitals.is_fresh(SILENCE_MAX, Millis::now());
             match if shows_life { Some(0) } else { judge(&answer, before) } {
                 Some(0) => {}
                 Some(silences) => {
@@ -72,19 +72,19 @@ impl Prober {
 }
 
 /// How often in a row the instance has been silent now; `None`: it is dead.
-fn judge(answer: &Answer, silences_before: u32) -> Option<u32> {
+fn judge(answer: &ProbeResult, silences_before: u32) -> Option<u32> {
     match answer {
-        Answer::Good => Some(0),
-        Answer::Refused => None,
+        ProbeResult::Good => Some(0),
+        ProbeResult::Refused => None,
         // Nothing was learnt.
-        Answer::Unasked(_) => Some(silences_before),
-        Answer::Silent | Answer::Bad(_) | Answer::Nonsense => {
+        ProbeResult::Unasked(_) => Some(silences_before),
+        ProbeResult::Silent | ProbeResult::Bad(_) | ProbeResult::Nonsense => {
             Some(silences_before + 1).filter(|silences| *silences < SILENCES_MAX)
         }
     }
 }
 
-async fn ask(suspect: &Candidate, addresses: &AddressPolicy) -> Answer {
+async fn ask(suspect: &Candidate, addresses: &AddressPolicy) -> ProbeResult {
     let question = suspect.instance.health.clone().map_or(Question::Connect, Question::Get);
     probe::ask(suspect, &question, addresses, PROBE_MAX).await
 }
@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn who_refuses_is_dead_at_once_and_who_is_silent_after_three_times() {
-        assert_eq!(judge(&Answer::Refused, 0), None);
-        assert_eq!(judge(&Answer::Silent, 0), Some(1));
-        assert_eq!(judge(&Answer::Silent, 2), None);
-        assert_eq!(judge(&Answer::Good, 2), Some(0));
-        assert_eq!(judge(&Answer::Unasked("has a name that is not resolved yet".into()), 2), Some(2));
+        assert_eq!(judge(&ProbeResult::Refused, 0), None);
+        assert_eq!(judge(&ProbeResult::Silent, 0), Some(1));
+        assert_eq!(judge(&ProbeResult::Silent, 2), None);
+        assert_eq!(judge(&ProbeResult::Good, 2), Some(0));
+        assert_eq!(judge(&ProbeResult::Unasked("has a name that is not resolved yet".into()), 2), Some(2));
     }
 
     #[tokio::test]
@@ -120,9 +120,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let suspect = Candidate::sample(&format!("localhost:{}", address.port()), 1);
         let etcd = AddressPolicy::new([format!("http://{address}").as_str()], []);
-        assert_eq!(ask(&suspect, &etcd).await, Answer::Refused);
+        assert_eq!(ask(&suspect, &etcd).await, ProbeResult::Refused);
         let untouched = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
         assert!(untouched.is_err(), "nobody has knocked");
-        assert_eq!(ask(&suspect, &AddressPolicy::default()).await, Answer::Good, "without the policy it is asked");
+        assert_eq!(ask(&suspect, &AddressPolicy::default()).await, ProbeResult::Good, "without the policy it is asked");
     }
 }

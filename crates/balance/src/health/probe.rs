@@ -37,7 +37,7 @@ pub(crate) enum Question {
 
 /// What comes back. `Display` is for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ProbeResult {
     /// It is there, and well as far as was asked.
     Good,
     /// It says that it is unwell.
@@ -53,28 +53,33 @@ pub(crate) enum Answer {
 }
 
 /// Asks the instance, for at most `limit` from the moment when its name is resolved.
-pub(crate) async fn ask(candidate: &Candidate, question: &Question, policy: &AddressPolicy, limit: Duration) -> Answer {
+pub(crate) async fn ask(
+    candidate: &Candidate,
+    question: &Question,
+    policy: &AddressPolicy,
+    limit: Duration,
+) -> ProbeResult {
     if let Err(error) = dial::resolved(candidate, limit).await {
-        return Answer::unconnected(&error);
+        return ProbeResult::unconnected(&error);
     }
     let deadline = Instant::now() + limit;
     let stream = match dial::connect(candidate, policy, limit).await {
         Ok(stream) => stream,
-        Err(error) => return Answer::unconnected(&error),
+        Err(error) => return ProbeResult::unconnected(&error),
     };
     let address = candidate.address();
     let asking = async {
         match question {
-            Question::Connect => Answer::Good,
+            Question::Connect => ProbeResult::Good,
             Question::Get(path) => {
-                talk(stream, address, Method::GET, path.as_str()).await.map_or(Answer::Nonsense, grade)
+                talk(stream, address, Method::GET, path.as_str()).await.map_or(ProbeResult::Nonsense, grade)
             }
             Question::Ping => {
-                talk(stream, address, Method::OPTIONS, "*").await.map_or(Answer::Nonsense, |_| Answer::Good)
+                talk(stream, address, Method::OPTIONS, "*").await.map_or(ProbeResult::Nonsense, |_| ProbeResult::Good)
             }
         }
     };
-    timeout_at(deadline, asking).await.unwrap_or(Answer::Silent)
+    timeout_at(deadline, asking).await.unwrap_or(ProbeResult::Silent)
 }
 
 /// The status of the response; `None`: there is none.
@@ -96,11 +101,11 @@ async fn talk(stream: TcpStream, address: &Address, method: Method, target: &str
     }
 }
 
-fn grade(status: StatusCode) -> Answer {
-    if status.is_success() || status.is_redirection() { Answer::Good } else { Answer::Bad(status) }
+fn grade(status: StatusCode) -> ProbeResult {
+    if status.is_success() || status.is_redirection() { ProbeResult::Good } else { ProbeResult::Bad(status) }
 }
 
-impl Answer {
+impl ProbeResult {
     /// There is no connection to ask on.
     fn unconnected(error: &ConnectError) -> Self {
         match error {
@@ -120,7 +125,7 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ProbeResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Good => f.write_str("passed"),
@@ -145,7 +150,7 @@ mod tests {
     use super::*;
     use crate::instance::named::Named;
 
-    async fn asked(upstream: &Upstream, question: &Question) -> Answer {
+    async fn asked(upstream: &Upstream, question: &Question) -> ProbeResult {
         let candidate = Candidate::sample(&upstream.address().to_string(), 1);
         ask(&candidate, question, &AddressPolicy::default(), Duration::from_secs(1)).await
     }
@@ -155,23 +160,23 @@ mod tests {
         let get = Question::Get("/healthz?deep=1".parse().unwrap());
         let well = Upstream::named("mail").await;
         for question in [&Question::Connect, &get, &Question::Ping] {
-            assert_eq!(asked(&well, question).await, Answer::Good, "{question:?}");
+            assert_eq!(asked(&well, question).await, ProbeResult::Good, "{question:?}");
         }
         let asked_for: Vec<_> =
             well.requests().into_iter().map(|one| format!("{} {}", one.method, one.target)).collect();
         assert_eq!((asked_for, well.violations()), (vec!["GET /healthz?deep=1".into(), "OPTIONS *".into()], vec![]));
         let unwell = Upstream::start(|_| Reply::status(500, &[], "x")).await;
-        assert_eq!(asked(&unwell, &get).await, Answer::Bad(StatusCode::INTERNAL_SERVER_ERROR));
-        assert_eq!(asked(&unwell, &Question::Ping).await, Answer::Good, "it is there");
+        assert_eq!(asked(&unwell, &get).await, ProbeResult::Bad(StatusCode::INTERNAL_SERVER_ERROR));
+        assert_eq!(asked(&unwell, &Question::Ping).await, ProbeResult::Good, "it is there");
         let resetting = Upstream::start(|_| Reply::Reset).await;
-        assert_eq!(asked(&resetting, &get).await, Answer::Nonsense);
+        assert_eq!(asked(&resetting, &get).await, ProbeResult::Nonsense);
     }
 
     #[tokio::test]
     async fn who_accepts_and_never_answers_is_silent() {
         let silent = Upstream::start(|_| Reply::Silence).await;
-        assert_eq!(asked(&silent, &Question::Connect).await, Answer::Good);
-        assert_eq!(asked(&silent, &Question::Ping).await, Answer::Silent);
+        assert_eq!(asked(&silent, &Question::Connect).await, ProbeResult::Good);
+        assert_eq!(asked(&silent, &Question::Ping).await, ProbeResult::Silent);
     }
 
     #[tokio::test]
@@ -180,11 +185,11 @@ mod tests {
         let address = Candidate::sample(&format!("localhost:{}", upstream.address().port()), 1);
         let forbidden = AddressPolicy::new([format!("http://{}", upstream.address()).as_str()], []);
         let limit = Duration::from_secs(1);
-        assert_eq!(ask(&address, &Question::Ping, &forbidden, limit).await, Answer::Refused);
+        assert_eq!(ask(&address, &Question::Ping, &forbidden, limit).await, ProbeResult::Refused);
         assert_eq!(upstream.connections_accepted(), 0, "nobody has knocked");
-        assert_eq!(ask(&address, &Question::Ping, &AddressPolicy::default(), limit).await, Answer::Good);
+        assert_eq!(ask(&address, &Question::Ping, &AddressPolicy::default(), limit).await, ProbeResult::Good);
         upstream.down().await;
-        assert_eq!(asked(&upstream, &Question::Connect).await, Answer::Refused);
+        assert_eq!(asked(&upstream, &Question::Connect).await, ProbeResult::Refused);
     }
 
     #[tokio::test]
@@ -205,6 +210,6 @@ mod tests {
             stream
         };
         let (answer, _stream) = tokio::join!(ask(&candidate, &Question::Ping, &policy, limit), answering);
-        assert_eq!(answer, Answer::Good);
+        assert_eq!(answer, ProbeResult::Good);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     instance::{
         load::Load,
         named::Named,
-        outlier::{Change, Judgements, Outcome, Outlier},
+        outlier::{Change, HealthEpoch, Outcome, Outlier},
         vitals::Vitals,
     },
 };
@@ -26,12 +26,12 @@ pub(crate) struct Candidate {
     /// Its host name; `None`: its address is an IP address.
     pub(crate) named: Option<Named>,
     /// Outlives changes of what the instance says about itself.
-    pub(crate) standing: Arc<Standing>,
+    pub(crate) state: Arc<InstanceState>,
 }
 
 /// What this gateway has seen of one registration of an instance.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct InstanceState {
     pub(crate) outlier: Outlier,
     pub(crate) load: Load,
     pub(crate) vitals: Vitals,
@@ -75,10 +75,10 @@ impl Candidate {
 
     /// A request of core `core` goes to this instance. `None`: it has as many under way as its policy allows.
     pub(crate) fn begin(self: &Arc<Self>, core: usize) -> Option<InFlight> {
-        if self.standing.load.is_full() {
+        if self.state.load.is_full() {
             return None;
         }
-        self.standing.load.begin(core);
+        self.state.load.begin(core);
         Some(InFlight { candidate: Arc::clone(self), core, is_stream: false, in_line: None })
     }
 
@@ -92,23 +92,23 @@ impl Candidate {
         policy: &Policy,
     ) -> Option<Change> {
         if let Some(latency) = latency.filter(|_| outcome != Outcome::ConnectFailed) {
-            self.standing.load.answered(latency, now);
+            self.state.load.answered(latency, now);
         }
         if matches!(outcome, Outcome::Answered { .. } | Outcome::Begun | Outcome::Malformed) {
-            self.standing.vitals.hear(now);
+            self.state.vitals.hear(now);
         }
         self.conclude(outcome, now, policy)
     }
 
     /// How a response ended that had [begun](Outcome::Begun).
     pub(crate) fn conclude(&self, outcome: Outcome, now: Millis, policy: &Policy) -> Option<Change> {
-        self.standing.outlier.record(outcome, now, &policy.health.passive, self.serial)
+        self.state.outlier.record(outcome, now, &policy.health.passive, self.serial)
     }
 
     /// What a sticky cookie says: always the same for the same instance, also after a restart and at another gateway, and
     /// nothing that tells where it is. 16 hexadecimal digits.
     pub(crate) fn cookie(&self) -> &[u8; 16] {
-        &self.standing.cookie
+        &self.state.cookie
     }
 
     #[cfg(test)]
@@ -119,24 +119,24 @@ impl Candidate {
         let address: Address = address.parse().unwrap();
         let key = InstanceKey::new("mail".parse().unwrap(), address.instance_id().unwrap());
         let instance = Instance { weight: weight.try_into().unwrap(), ..Instance::at(address) };
-        let standing = Arc::new(Standing::new(&key, 1, Judgements::default(), None));
+        let state = Arc::new(InstanceState::new(&key, 1, HealthEpoch::default(), None));
         // Where there is no runtime, nothing is connected to either.
         let named = Named::of(&instance.address.host, &crate::addresses::AddressPolicy::default())
             .filter(|_| tokio::runtime::Handle::try_current().is_ok());
-        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, named, standing }
+        Self { serial: SERIAL.fetch_add(1, Ordering::Relaxed), key, instance, named, state }
     }
 }
 
-// === impl Standing ===
+// === impl InstanceState ===
 
-impl Standing {
+impl InstanceState {
     /// Of an instance that registers anew: healthy, and with nothing to do.
-    pub(crate) fn new(key: &InstanceKey, cores: usize, judgements: Judgements, joined: Option<Millis>) -> Self {
+    pub(crate) fn new(key: &InstanceKey, cores: usize, health_epoch: HealthEpoch, joined: Option<Millis>) -> Self {
         let digits = format!("{:016x}", hash(key.key().as_bytes()));
         let mut cookie = [b'0'; 16];
         cookie.copy_from_slice(digits.as_bytes());
         let last_check = Mutex::default();
-        let (outlier, load) = (Outlier::new(judgements), Load::new(cores));
+        let (outlier, load) = (Outlier::new(health_epoch), Load::new(cores));
         Self { outlier, load, vitals: Vitals::default(), joined, cookie, last_check }
     }
 
@@ -156,7 +156,7 @@ impl InFlight {
     /// It has turned out to be a tunnel or an event stream, which waits for nothing and may last for ever: it is counted among
     /// those, and its place is free. False when there are as many as there may be.
     pub(crate) fn become_stream(&mut self) -> bool {
-        let load = &self.candidate.standing.load;
+        let load = &self.candidate.state.load;
         if !self.is_stream && load.begin_stream(self.core) {
             load.end(self.core);
             self.is_stream = true;
@@ -166,22 +166,22 @@ impl InFlight {
 
     /// It was sent whole: from now on it waits for a response.
     pub(crate) fn stand_in_line(&mut self) {
-        self.in_line = Some(self.candidate.standing.load.stand_in_line(self.core));
+        self.in_line = Some(self.candidate.state.load.stand_in_line(self.core));
     }
 
     /// Its response has begun, `latency` after it did.
     pub(crate) fn answered(&mut self, latency: Duration, now: Millis) {
-        let (standing, core) = (&self.candidate.standing, self.core);
+        let (state, core) = (&self.candidate.state, self.core);
         if let Some(number) = self.in_line.take() {
-            standing.vitals.answered(latency, now, || standing.load.overtakes(core, number));
-            standing.load.leave_line(core);
+            state.vitals.answered(latency, now, || state.load.overtakes(core, number));
+            state.load.leave_line(core);
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let load = &self.candidate.standing.load;
+        let load = &self.candidate.state.load;
         if self.is_stream {
             load.end_stream(self.core)
         } else {

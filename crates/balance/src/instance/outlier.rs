@@ -85,13 +85,13 @@ pub(crate) enum Verdict {
 #[derive(Debug, Default)]
 pub(crate) struct Outlier {
     word: AtomicU64,
-    judgements: Judgements,
+    health_epoch: HealthEpoch,
 }
 
 /// Counts the judgements about all instances, so that what follows from them is computed again only when there is a new
 /// one. Clones count together.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Judgements(Arc<AtomicU64>);
+pub(crate) struct HealthEpoch(Arc<AtomicU64>);
 
 /// Whether a response with this status speaks against its instance: 5xx, but not what is about the request.
 fn is_fault(status: u16) -> bool {
@@ -101,8 +101,8 @@ fn is_fault(status: u16) -> bool {
 // === impl Outlier ===
 
 impl Outlier {
-    pub(crate) fn new(judgements: Judgements) -> Self {
-        Self { word: AtomicU64::default(), judgements }
+    pub(crate) fn new(health_epoch: HealthEpoch) -> Self {
+        Self { word: AtomicU64::default(), health_epoch }
     }
 
     /// Whether the instance is in rotation.
@@ -134,7 +134,7 @@ impl Outlier {
         }
         let (before, after) = self.change(|state| state.after(outcome, now, policy, seed))?;
         let change = before.change_to(after, now)?;
-        self.judgements.bump();
+        self.health_epoch.bump();
         Some(change)
     }
 
@@ -142,7 +142,7 @@ impl Outlier {
     pub(crate) fn stalled(&self, now: Millis, policy: &Passive, seed: u64) -> Option<Change> {
         let (before, after) = self.change(|state| state.stalled(now, policy, seed))?;
         let change = before.change_to(after, now)?;
-        self.judgements.bump();
+        self.health_epoch.bump();
         Some(change)
     }
 
@@ -150,7 +150,7 @@ impl Outlier {
     pub(crate) fn checked(&self, is_passing: bool) -> bool {
         let is_news = self.change(|state| state.checked(is_passing)).is_some();
         if is_news {
-            self.judgements.bump();
+            self.health_epoch.bump();
         }
         is_news
     }
@@ -171,9 +171,9 @@ impl Outlier {
     }
 }
 
-// === impl Judgements ===
+// === impl HealthEpoch ===
 
-impl Judgements {
+impl HealthEpoch {
     /// How many there were.
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

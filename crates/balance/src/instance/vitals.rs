@@ -33,7 +33,7 @@ const MEMORY: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(crate) struct Vitals {
     /// When the last byte came.
-    heard: AtomicU64,
+    last_byte_at: AtomicU64,
     /// Whether it counts as dead; the next byte takes that back.
     is_silent: AtomicBool,
     /// Responses that came before one that was asked for earlier, up to [`OVERTAKINGS_MIN`].
@@ -47,8 +47,8 @@ pub(crate) struct Vitals {
 impl Vitals {
     /// A byte has come. Written once in a tick of the clock and not once a byte.
     pub(crate) fn hear(&self, now: Millis) {
-        if self.heard.load(Ordering::Relaxed) < now.0 {
-            self.heard.store(now.0, Ordering::Relaxed);
+        if self.last_byte_at.load(Ordering::Relaxed) < now.0 {
+            self.last_byte_at.store(now.0, Ordering::Relaxed);
         }
         if self.is_silent.load(Ordering::Relaxed) {
             self.is_silent.store(false, Ordering::Relaxed);
@@ -56,8 +56,8 @@ impl Vitals {
     }
 
     /// When the last byte came; the first moment there is, when none ever did.
-    pub(crate) fn heard(&self) -> Millis {
-        Millis(self.heard.load(Ordering::Relaxed))
+    pub(crate) fn last_byte_at(&self) -> Millis {
+        Millis(self.last_byte_at.load(Ordering::Relaxed))
     }
 
     /// It was silent for longer than its limit, and has not answered a probe.
@@ -101,7 +101,7 @@ impl Vitals {
 
     /// Whether its last sign of life is younger than `limit`.
     pub(crate) fn is_fresh(&self, limit: Duration, now: Millis) -> bool {
-        self.heard() + limit > now
+        self.last_byte_at() + limit > now
     }
 }
 
@@ -170,6 +170,6 @@ mod tests {
         assert!(vitals.is_silent());
         // Of a core whose clock is a tick behind.
         vitals.hear(Millis(900));
-        assert!(!vitals.is_silent() && vitals.heard() == Millis(1000));
+        assert!(!vitals.is_silent() && vitals.last_byte_at() == Millis(1000));
     }
 }

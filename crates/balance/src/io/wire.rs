@@ -1,12 +1,12 @@
 //! One end of a connection, a client's or an instance's: what has arrived and is not used up yet, and the stream behind it.
 //!
-//! Generic over the stream, so that TLS is another stream and not another path. Reading appends to [`Wire::unread`];
+//! Generic over the stream, so that TLS is another stream and not another path. Reading appends to [`BufferedStream::unread`];
 //! a buffer is borrowed from the core's [`Buffers`] for it and given back as soon as it is empty. Waiting costs no system
 //! call: the runtime remembers that the last read took everything there was.
 //!
 //! A write error is not the end of a connection. Who refuses a body answers, closes, and resets what still comes; the error
 //! tells of the reset, and the answer is there to be read (RFC 9112, section 9.6). The runtime may not have heard of it: it
-//! is told by the kernel in events, and a write error is none. So from a [failed write](Wire::has_failed) on, the kernel
+//! is told by the kernel in events, and a write error is none. So from a [failed write](BufferedStream::has_failed) on, the kernel
 //! itself is asked, until it says end or error.
 
 use std::{
@@ -77,7 +77,7 @@ impl Stream for tokio::io::DuplexStream {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Wire<S> {
+pub(crate) struct BufferedStream<S> {
     stream: S,
     unread: Option<Buffer>,
     buffers: Buffers,
@@ -98,9 +98,9 @@ pub(crate) enum Read {
     Full,
 }
 
-// === impl Wire ===
+// === impl BufferedStream ===
 
-impl<S: Stream> Wire<S> {
+impl<S: Stream> BufferedStream<S> {
     pub(crate) fn new(stream: S, buffers: Buffers) -> Self {
         Self { stream, unread: None, buffers, is_at_end: false, has_failed: false }
     }
@@ -243,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn a_wire_with_nothing_unread_owns_no_buffer() {
         let (near, mut far) = duplex(1024);
-        let mut wire = Wire::new(near, Buffers::default());
+        let mut wire = BufferedStream::new(near, Buffers::default());
         far.write_all(b"hello").await.unwrap();
         assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::More);
         assert!(wire.unread() == b"hello" && wire.unread.is_some());
@@ -262,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn reading_stops_where_enough_waits() {
         let (near, mut far) = duplex(4 * BUFFER_BYTES);
-        let mut wire = Wire::new(near, Buffers::default());
+        let mut wire = BufferedStream::new(near, Buffers::default());
         far.write_all(&vec![7; 3 * BUFFER_BYTES]).await.unwrap();
         assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::More);
         assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::Full);
@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn both_slices_arrive_in_order() {
         let (near, mut far) = duplex(1024);
-        let mut wire = Wire::new(near, Buffers::default());
+        let mut wire = BufferedStream::new(near, Buffers::default());
         let mut sent = 0;
         while sent < 10 {
             let (a, b): (&[u8], &[u8]) = (b"hello", b"world");

@@ -7,27 +7,27 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     clock::Millis,
-    downstream::deadlines::{Downstream, Phase, Waiting},
+    downstream::deadlines::{ConnectionTimers, Phase, Waiting},
     io::{
         linger::{IDLE_MAX, Lingering},
-        wire::{Read, Stream, Wire},
+        wire::{BufferedStream, Read, Stream},
     },
-    message::{problem_response, refusal::Refusal},
+    message::{problem_response, refusal::GatewayError},
     proxy::{context::Gateway, gateway::Next},
 };
 
 /// Serves the requests of one connection, one after the other, until either side ends it.
-pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream: Rc<Downstream>) {
-    let mut client = Wire::new(stream, gateway.buffers.clone());
+pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream: Rc<ConnectionTimers>) {
+    let mut client = BufferedStream::new(stream, gateway.buffers.clone());
     loop {
         let next = match next_head(&mut client, &gateway, &downstream).await {
             Head::Complete(length) => gateway.handle(&mut client, length, &downstream).await,
             Head::Never => Next::Close,
             Head::Refused(refusal) => {
                 gateway.refusals.count(&refusal);
-                let words = gateway.clock.with_date(|date| problem_response::last_words(&refusal, date));
+                let bytes = gateway.clock.with_date(|date| problem_response::error_response(&refusal, date));
                 downstream.enter(Phase::Flushing);
-                return say_last_words(client.into_stream(), &words, &gateway.lingering).await;
+                return reject_connection(client.into_stream(), &bytes, &gateway.lingering).await;
             }
         };
         downstream.stop_all();
@@ -49,10 +49,14 @@ enum Head {
     /// The client has left, or has sent nothing for too long.
     Never,
     /// It is too large or too late.
-    Refused(Refusal),
+    Refused(GatewayError),
 }
 
-async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstream: &Downstream) -> Head {
+async fn next_head<S: Stream>(
+    client: &mut BufferedStream<S>,
+    gateway: &Gateway,
+    downstream: &ConnectionTimers,
+) -> Head {
     let (limits, timeouts) = (&gateway.options.limits, &gateway.options.timeouts);
     let mut searched = 0;
     let mut overdue = Overdue::default();
@@ -73,11 +77,11 @@ async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstrea
                 Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Head::Never),
                 Poll::Ready(Ok(Read::Full)) => {
                     let (max_bytes, fields_max) = (limits.header_max_bytes, limits.header_fields_max);
-                    return Poll::Ready(Head::Refused(Refusal::HeaderTooLarge { max_bytes, fields_max }));
+                    return Poll::Ready(Head::Refused(GatewayError::HeaderTooLarge { max_bytes, fields_max }));
                 }
                 Poll::Pending if overdue.is_certain(downstream, Waiting::Request) => return Poll::Ready(Head::Never),
                 Poll::Pending if overdue.is_certain(downstream, Waiting::Head) => {
-                    return Poll::Ready(Head::Refused(Refusal::HeaderTimeout(timeouts.header_timeout)));
+                    return Poll::Ready(Head::Refused(GatewayError::HeaderTimeout(timeouts.header_timeout)));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -94,7 +98,7 @@ async fn next_head<S: Stream>(client: &mut Wire<S>, gateway: &Gateway, downstrea
 struct Overdue(Option<Millis>);
 
 impl Overdue {
-    fn is_certain(&mut self, downstream: &Downstream, waiting: Waiting) -> bool {
+    fn is_certain(&mut self, downstream: &ConnectionTimers, waiting: Waiting) -> bool {
         if !downstream.is_over(waiting) {
             return false;
         }
@@ -103,9 +107,9 @@ impl Overdue {
     }
 }
 
-/// Says `words` on a connection that HTTP is done with, and closes it.
-pub(crate) async fn say_last_words<S: Stream>(mut stream: S, words: &[u8], lingering: &Lingering) {
-    let _gone = timeout(IDLE_MAX, stream.write_all(words)).await;
+/// Says `bytes` on a connection that HTTP is done with, and closes it.
+pub(crate) async fn reject_connection<S: Stream>(mut stream: S, bytes: &[u8], lingering: &Lingering) {
+    let _gone = timeout(IDLE_MAX, stream.write_all(bytes)).await;
     lingering.linger(stream).await;
 }
 
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     /// What a connection costs while it waits, but for the socket and its registration with the runtime.
-    fn future_bytes<F: Future>(_: impl FnOnce(TcpStream, Rc<Gateway>, Rc<Downstream>) -> F) -> usize {
+    fn future_bytes<F: Future>(_: impl FnOnce(TcpStream, Rc<Gateway>, Rc<ConnectionTimers>) -> F) -> usize {
         size_of::<F>()
     }
 

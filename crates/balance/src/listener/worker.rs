@@ -36,20 +36,20 @@ use crate::{
     addresses::AddressPolicy,
     clock::{Millis, TICK},
     config::GatewayOptions,
-    downstream::deadlines::Downstream,
+    downstream::deadlines::ConnectionTimers,
     listener::{
         connection,
         ending::{BusyCores, Ending, Load},
         listeners::Listeners,
     },
-    message::{headers::Client, problem_response, refusal::Refusal},
+    message::{headers::Client, problem_response, refusal::GatewayError},
     proxy::context::Gateway,
     table::routing_table::TableHandle,
     telemetry::metrics::DataMetrics,
 };
 
 /// Refused clients that are told so at the same time, per core; the others are just closed.
-const TOLD_MAX: usize = 64;
+const REJECTIONS_MAX: usize = 64;
 
 /// The running workers.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Workers {
         let (stop, (guard, ended)) = (CancellationToken::new(), mpsc::channel(1));
         let (address, busy_cores) = (listeners.address(), BusyCores::all(listeners.cores()));
         for (core, listener) in listeners.listen()?.into_iter().enumerate() {
-            let seed = Seed {
+            let seed = WorkerSpec {
                 core,
                 listener,
                 options: options.clone(),
@@ -142,7 +142,7 @@ impl Drop for Workers {
 // === one worker ===
 
 /// What a thread is given to start with.
-struct Seed {
+struct WorkerSpec {
     core: usize,
     listener: StdListener,
     options: GatewayOptions,
@@ -153,7 +153,7 @@ struct Seed {
     busy_cores: BusyCores,
 }
 
-impl Seed {
+impl WorkerSpec {
     fn run(self) {
         let mut builder = Builder::new_current_thread();
         let runtime = match builder.enable_io().enable_time().build_local(LocalOptions::default()) {
@@ -165,19 +165,19 @@ impl Seed {
         };
         runtime.block_on(async move {
             let core = self.core;
-            match self.grow() {
+            match self.build() {
                 Ok((worker, listener)) => worker.serve(listener).await,
                 Err(error) => tracing::error!(core, error = %chain(&error), "cannot listen in a worker"),
             }
         });
     }
 
-    fn grow(self) -> io::Result<(Worker, TcpListener)> {
+    fn build(self) -> io::Result<(Worker, TcpListener)> {
         let Self { core, listener, options, addresses, table, metrics, stop, busy_cores } = self;
         let gateway = Gateway::new(core, options, table, addresses, metrics.refusals);
         let connections = metrics.connections;
         let ending = Ending::new(busy_cores, gateway.options.drain_timeout);
-        let worker = Worker { gateway: Rc::new(gateway), connections, told: Rc::default(), stop, ending };
+        let worker = Worker { gateway: Rc::new(gateway), connections, rejections: Rc::default(), stop, ending };
         Ok((worker, TcpListener::from_std(listener)?))
     }
 }
@@ -186,7 +186,7 @@ struct Worker {
     gateway: Rc<Gateway>,
     connections: Connections,
     /// How many refused clients are being told.
-    told: Rc<Cell<usize>>,
+    rejections: Rc<Cell<usize>>,
     stop: CancellationToken,
     ending: Ending,
 }
@@ -195,14 +195,14 @@ impl Worker {
     async fn serve(self, listener: TcpListener) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.welcome_until(&listener, &mut ticks, self.stop.cancelled()).await;
+        self.accept_until(&listener, &mut ticks, self.stop.cancelled()).await;
         let downstreams = &self.gateway.downstreams;
         let deadline = Instant::now() + self.gateway.options.drain_timeout;
         self.gateway.tick();
         downstreams.drain();
-        self.welcome_until(&listener, &mut ticks, self.time_to_close()).await;
-        self.welcome_the_last(listener);
-        while (!downstreams.is_empty() || self.told.get() > 0) && Instant::now() < deadline {
+        self.accept_until(&listener, &mut ticks, self.time_to_close()).await;
+        self.drain_accept_queue(listener);
+        while (!downstreams.is_empty() || self.rejections.get() > 0) && Instant::now() < deadline {
             ticks.tick().await;
             self.gateway.tick();
         }
@@ -226,7 +226,7 @@ impl Worker {
     }
 
     /// Accepts and ticks until `end`.
-    async fn welcome_until(&self, listener: &TcpListener, ticks: &mut Interval, end: impl Future<Output = ()>) {
+    async fn accept_until(&self, listener: &TcpListener, ticks: &mut Interval, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         loop {
             tokio::select! {
@@ -234,7 +234,7 @@ impl Worker {
                 () = &mut end => break,
                 _ = ticks.tick() => self.gateway.tick(),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, client)) => self.welcome(stream, client),
+                    Ok((stream, client)) => self.accept(stream, client),
                     Err(error) => {
                         // Accepting again at once would spin, also when another connection is about to give its file back.
                         if !open_files::is_exhausted(&error) || !self.connections.evict_for_files(Millis::now().0) {
@@ -249,33 +249,33 @@ impl Worker {
     }
 
     /// Takes in whoever stands in the kernel's queue, and has been connected for all that he knows, and closes the door.
-    fn welcome_the_last(&self, listener: TcpListener) {
+    fn drain_accept_queue(&self, listener: TcpListener) {
         // The kernel is asked directly: the runtime may not have heard yet that somebody is there.
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, client)) = listener.accept() {
             if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                self.welcome(stream, client);
+                self.accept(stream, client);
             }
         }
     }
 
-    fn welcome(&self, stream: TcpStream, client: SocketAddr) {
+    fn accept(&self, stream: TcpStream, client: SocketAddr) {
         let trusted = &self.gateway.options.trust_forwarded_from;
         let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
         // Not the core's clock, which a busy core moves late: the newest would pass for the oldest.
         match self.connections.admit(client.ip(), is_trusted, Millis::now().0) {
             Ok(seat) => self.admit(stream, Client::new(client.ip(), is_trusted), seat),
             Err(full) => {
-                let refusal = Refusal::Overloaded(reason(full));
+                let refusal = GatewayError::Overloaded(reason(full));
                 self.gateway.refusals.count(&refusal);
-                if self.told.get() < TOLD_MAX {
-                    self.told.set(self.told.get() + 1);
-                    let told = Rc::clone(&self.told);
-                    let words = self.gateway.clock.with_date(|date| problem_response::last_words(&refusal, date));
+                if self.rejections.get() < REJECTIONS_MAX {
+                    self.rejections.set(self.rejections.get() + 1);
+                    let rejections = Rc::clone(&self.rejections);
+                    let bytes = self.gateway.clock.with_date(|date| problem_response::error_response(&refusal, date));
                     let gateway = Rc::clone(&self.gateway);
                     tokio::task::spawn_local(async move {
-                        connection::say_last_words(stream, &words, &gateway.lingering).await;
-                        told.set(told.get() - 1);
+                        connection::reject_connection(stream, &bytes, &gateway.lingering).await;
+                        rejections.set(rejections.get() - 1);
                     });
                 }
             }
@@ -284,11 +284,11 @@ impl Worker {
 
     fn admit(&self, stream: TcpStream, client: Client, seat: Place) {
         let gateway = Rc::clone(&self.gateway);
-        let downstream = Rc::new(Downstream::at(seat, client, Rc::clone(&gateway.clock)));
-        let registered = Registered { downstream, gateway };
-        registered.gateway.downstreams.add(&registered.downstream);
+        let downstream = Rc::new(ConnectionTimers::at(seat, client, Rc::clone(&gateway.clock)));
+        let guard = ConnectionGuard { downstream, gateway };
+        guard.gateway.downstreams.add(&guard.downstream);
         tokio::task::spawn_local(async move {
-            let (gateway, downstream) = (Rc::clone(&registered.gateway), Rc::clone(&registered.downstream));
+            let (gateway, downstream) = (Rc::clone(&guard.gateway), Rc::clone(&guard.downstream));
             let serving = pin!(connection::serve(stream, gateway, Rc::clone(&downstream)));
             let _evicted = downstream.seat().hold(serving).await;
         });
@@ -306,12 +306,12 @@ fn reason(full: Full) -> &'static str {
 }
 
 /// A connection among the core's, until it ends, also by a panic.
-struct Registered {
-    downstream: Rc<Downstream>,
+struct ConnectionGuard {
+    downstream: Rc<ConnectionTimers>,
     gateway: Rc<Gateway>,
 }
 
-impl Drop for Registered {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.gateway.downstreams.remove(&self.downstream);
     }

@@ -7,7 +7,7 @@ use crate::{hash, message::headers::Client};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Choice {
+pub(crate) struct Affinity {
     /// Requests with the same number go to the same instance.
     pub(crate) hash: Option<u64>,
     /// The value of the sticky cookie.
@@ -15,7 +15,7 @@ pub(crate) struct Choice {
 }
 
 /// Reads from a request what `policy` wants to know.
-pub(crate) fn of(policy: &Policy, request: &Request<'_>, client: &Client) -> Choice {
+pub(crate) fn of(policy: &Policy, request: &Request<'_>, client: &Client) -> Affinity {
     let balancing = &policy.load_balancing;
     let hash = match (&balancing.policy, &balancing.hash_on) {
         (Strategy::Hash, Some(HashOn::Header(name))) => header(&request.fields, name.as_bytes()).map(hash::hash),
@@ -24,7 +24,7 @@ pub(crate) fn of(policy: &Policy, request: &Request<'_>, client: &Client) -> Cho
         _ => None,
     };
     let sticky = balancing.sticky.as_ref().and_then(|sticky| cookie(&request.fields, sticky.cookie.as_bytes()));
-    Choice { hash, sticky: sticky.map(Into::into) }
+    Affinity { hash, sticky: sticky.map(Into::into) }
 }
 
 fn header<'a>(fields: &Fields<'a>, name: &[u8]) -> Option<&'a [u8]> {
@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    fn choice(policy: &str, lines: &str) -> Choice {
+    fn choice(policy: &str, lines: &str) -> Affinity {
         let document: discovery::policy::PolicyDocument = policy.parse().unwrap();
         let policy = document.over(&Policy::default()).unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");

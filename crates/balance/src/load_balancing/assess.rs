@@ -17,7 +17,7 @@ use std::sync::{
 use crate::{
     clock::Millis,
     instance::candidate::Candidate,
-    load_balancing::{candidate_set::Shelf, lot::Lot},
+    load_balancing::{candidate_set::CandidateSet, weighted_set::WeightedSet},
 };
 
 /// Up to so many instances are looked at after every judgement.
@@ -27,7 +27,7 @@ const PAUSE_MS: u64 = 50;
 
 /// The answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Assessment {
+pub(crate) struct HealthSummary {
     /// The judgements are disregarded.
     pub(crate) is_panic: bool,
     /// The part of the requests that the own zone gets, in thousandths.
@@ -36,36 +36,36 @@ pub(crate) struct Assessment {
 
 /// The answers as they are kept.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct CachedSummary {
     /// After how many judgements, plus one; 0: never yet.
     after: AtomicU64,
     at: AtomicU64,
     word: AtomicU64,
 }
 
-// === impl Assessment ===
+// === impl HealthSummary ===
 
-impl Assessment {
+impl HealthSummary {
     /// The answers for a shelf, with the policy's `panic_threshold_percent`.
-    pub(crate) fn of(shelf: &Shelf, panic_threshold_percent: u32) -> Self {
-        let all = shelf.all();
-        let unhealthy = all.iter().filter(|one| one.standing.outlier.is_unhealthy()).count();
+    pub(crate) fn of(candidate_set: &CandidateSet, panic_threshold_percent: u32) -> Self {
+        let all = candidate_set.all();
+        let unhealthy = all.iter().filter(|one| one.state.outlier.is_unhealthy()).count();
         let threshold = usize::try_from(panic_threshold_percent).unwrap_or(100);
         let is_panic = threshold > 0 && unhealthy * 100 > all.len() * threshold;
-        Self { is_panic, near_permille: shelf.zones().map_or(1000, |zones| near_permille(&zones.near)) }
+        Self { is_panic, near_permille: candidate_set.zones().map_or(1000, |zones| near_permille(&zones.near)) }
     }
 }
 
-fn near_permille(near: &Lot) -> u32 {
+fn near_permille(near: &WeightedSet) -> u32 {
     let weight = |one: &Arc<Candidate>| u64::from(one.instance.weight.get());
-    let healthy = near.all().iter().filter(|one| !one.standing.outlier.is_unhealthy());
+    let healthy = near.all().iter().filter(|one| !one.state.outlier.is_unhealthy());
     let (healthy, all) = (healthy.map(weight).sum::<u64>(), near.all().iter().map(weight).sum::<u64>());
     u32::try_from((healthy * 1400 / all.max(1)).min(1000)).unwrap_or(1000)
 }
 
-// === impl Kept ===
+// === impl CachedSummary ===
 
-impl Kept {
+impl CachedSummary {
     /// Whether they still stand, after `count` judgements (plus one) about `instances`.
     pub(crate) fn is_good(&self, count: u64, now: Millis, instances: usize) -> bool {
         let after = self.after.load(Ordering::Acquire);
@@ -73,12 +73,12 @@ impl Kept {
         after == count || after > 0 && is_recent
     }
 
-    pub(crate) fn load(&self) -> Assessment {
+    pub(crate) fn load(&self) -> HealthSummary {
         let word = self.word.load(Ordering::Relaxed);
-        Assessment { is_panic: word & 1 == 1, near_permille: u32::try_from(word >> 1).unwrap_or(1000) }
+        HealthSummary { is_panic: word & 1 == 1, near_permille: u32::try_from(word >> 1).unwrap_or(1000) }
     }
 
-    pub(crate) fn store(&self, assessment: Assessment, count: u64, now: Millis) {
+    pub(crate) fn store(&self, assessment: HealthSummary, count: u64, now: Millis) {
         self.word.store(u64::from(assessment.near_permille) << 1 | u64::from(assessment.is_panic), Ordering::Relaxed);
         self.at.store(now.0, Ordering::Relaxed);
         self.after.store(count, Ordering::Release);

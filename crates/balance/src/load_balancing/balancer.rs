@@ -9,12 +9,12 @@ use crate::{
     counters::PerCore,
     instance::{
         candidate::Candidate,
-        outlier::{Change, Judgements, Outcome},
+        outlier::{Change, HealthEpoch, Outcome},
     },
     load_balancing::{
-        assess::{Assessment, Kept},
-        candidate_set::Shelf,
-        governing::Governing,
+        assess::{CachedSummary, HealthSummary},
+        candidate_set::CandidateSet,
+        effective_policy::EffectivePolicy,
         policy::{self, Observes},
     },
 };
@@ -22,15 +22,15 @@ use crate::{
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Balancer {
-    pub(crate) candidates: Shelf,
-    pub(crate) last_resort: Shelf,
+    pub(crate) candidates: CandidateSet,
+    pub(crate) last_resort: CandidateSet,
     /// Whether instances are registered that get no requests.
     pub(crate) has_withheld: bool,
     pub(crate) cores: Arc<[PerCore]>,
-    pub(crate) governing: Governing,
+    pub(crate) effective_policy: EffectivePolicy,
     /// What the judgements about its instances add up to.
-    pub(crate) assessed: Kept,
-    pub(crate) judgements: Judgements,
+    pub(crate) summary_cache: CachedSummary,
+    pub(crate) health_epoch: HealthEpoch,
 }
 
 // === impl Balancer ===
@@ -39,23 +39,23 @@ impl Balancer {
     /// That of a service without instances, which is served from `cores` cores.
     pub(crate) fn empty(cores: usize) -> Self {
         Self {
-            candidates: Shelf::default(),
-            last_resort: Shelf::default(),
+            candidates: CandidateSet::default(),
+            last_resort: CandidateSet::default(),
             has_withheld: false,
             cores: (0..cores).map(|_| PerCore::default()).collect(),
-            governing: Governing::default(),
-            assessed: Kept::default(),
-            judgements: Judgements::default(),
+            effective_policy: EffectivePolicy::default(),
+            summary_cache: CachedSummary::default(),
+            health_epoch: HealthEpoch::default(),
         }
     }
 
     /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
     pub(crate) fn policy(&self) -> &Arc<Policy> {
-        &self.governing.policy
+        &self.effective_policy.policy
     }
 
     /// Where to pick from now: the last resort is for when no instance is registered.
-    pub(crate) fn shelf(&self) -> &Shelf {
+    pub(crate) fn candidate_set(&self) -> &CandidateSet {
         let is_last_resort = self.candidates.all().is_empty() && !self.has_withheld;
         if is_last_resort { &self.last_resort } else { &self.candidates }
     }
@@ -76,12 +76,12 @@ impl Balancer {
     }
 
     /// What the judgements add up to, for the shelf that is picked from now.
-    pub(crate) fn assess(&self, now: Millis) -> Assessment {
-        let (kept, count) = (&self.assessed, self.judgements.count() + 1);
-        if kept.is_good(count, now, self.shelf().all().len()) {
+    pub(crate) fn assess(&self, now: Millis) -> HealthSummary {
+        let (kept, count) = (&self.summary_cache, self.health_epoch.count() + 1);
+        if kept.is_good(count, now, self.candidate_set().all().len()) {
             return kept.load();
         }
-        let assessment = Assessment::of(self.shelf(), self.policy().health.panic_threshold_percent);
+        let assessment = HealthSummary::of(self.candidate_set(), self.policy().health.panic_threshold_percent);
         kept.store(assessment, count, now);
         assessment
     }

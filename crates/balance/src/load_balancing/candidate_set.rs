@@ -4,14 +4,14 @@ use discovery::policy::Policy;
 
 use crate::{
     instance::candidate::Candidate,
-    load_balancing::{lot::Lot, maglev::Maglev, policy},
+    load_balancing::{maglev::Maglev, policy, weighted_set::WeightedSet},
 };
 
 /// The instances of a service that may be picked, prepared so that a pick does not walk over them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shelf {
+pub(crate) struct CandidateSet {
     /// All of them.
-    all: Lot,
+    all: WeightedSet,
     /// Those in the gateway's own zone and those elsewhere, when there are both and the policy wants them told apart.
     zones: Option<Box<Zones>>,
     /// For a policy that [asks for it](policy::BalancingPolicy::HASHES).
@@ -23,13 +23,13 @@ pub(crate) struct Shelf {
 /// The instances near and far.
 #[derive(Debug, Clone)]
 pub(crate) struct Zones {
-    pub(crate) near: Lot,
-    pub(crate) far: Lot,
+    pub(crate) near: WeightedSet,
+    pub(crate) far: WeightedSet,
 }
 
-// === impl Shelf ===
+// === impl CandidateSet ===
 
-impl Shelf {
+impl CandidateSet {
     /// `zone` is the gateway's own; `before` is the shelf in whose place this comes.
     pub(crate) fn new(
         candidates: Vec<Arc<Candidate>>,
@@ -45,14 +45,14 @@ impl Shelf {
         let cookie = |(index, candidate): (usize, &Arc<Candidate>)| (*candidate.cookie(), index);
         let is_sticky = policy.load_balancing.sticky.is_some();
         let cookies = candidates.iter().enumerate().filter(|_| is_sticky).map(cookie).collect();
-        Self { all: Lot::new(candidates), zones: zones.map(Box::new), maglev, cookies }
+        Self { all: WeightedSet::new(candidates), zones: zones.map(Box::new), maglev, cookies }
     }
 
     pub(crate) fn all(&self) -> &[Arc<Candidate>] {
         self.all.all()
     }
 
-    pub(crate) fn lot(&self) -> &Lot {
+    pub(crate) fn weighted_set(&self) -> &WeightedSet {
         &self.all
     }
 
@@ -77,7 +77,7 @@ impl Zones {
     fn split(candidates: &[Arc<Candidate>], zone: &str) -> Option<Self> {
         let is_near = |candidate: &&Arc<Candidate>| candidate.instance.zone.as_deref() == Some(zone);
         let (near, far): (Vec<_>, Vec<_>) = candidates.iter().partition(is_near);
-        let lot = |some: Vec<&Arc<Candidate>>| Lot::new(some.into_iter().cloned().collect());
-        (!near.is_empty() && !far.is_empty()).then(|| Self { near: lot(near), far: lot(far) })
+        let weighted_set = |some: Vec<&Arc<Candidate>>| WeightedSet::new(some.into_iter().cloned().collect());
+        (!near.is_empty() && !far.is_empty()).then(|| Self { near: weighted_set(near), far: weighted_set(far) })
     }
 }

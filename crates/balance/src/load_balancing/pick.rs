@@ -22,12 +22,12 @@ use crate::{
     clock::Millis,
     hash::mix,
     instance::{candidate::Candidate, outlier::Verdict},
-    load_balancing::{assess::Assessment, balancer::Balancer, lot::Lot},
+    load_balancing::{assess::HealthSummary, balancer::Balancer, weighted_set::WeightedSet},
 };
 
 /// What a request brings to be picked by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct PickContext<'a> {
     /// The core that serves it.
     pub(crate) core: usize,
     /// [Hash](crate::hash::hash) of what `load_balancing.hash_on` names, if the request has it.
@@ -51,9 +51,9 @@ pub(crate) struct Picked {
 
 /// The instances that a request has tried in vain, by serial number; a few, mostly none.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tried(Vec<u64>);
+pub(crate) struct TriedInstances(Vec<u64>);
 
-impl Tried {
+impl TriedInstances {
     pub(crate) fn add(&mut self, candidate: &Candidate) {
         if !self.contains(candidate) {
             self.0.push(candidate.serial);
@@ -66,11 +66,11 @@ impl Tried {
 }
 
 /// Picks an instance of a service; `None` when all candidates were tried or there are none.
-pub(crate) fn pick(balancer: &Balancer, ask: &Ask<'_>, tried: &Tried) -> Option<Picked> {
-    let shelf = balancer.shelf();
+pub(crate) fn pick(balancer: &Balancer, ask: &PickContext<'_>, tried: &TriedInstances) -> Option<Picked> {
+    let candidate_set = balancer.candidate_set();
     let turn = balancer.cores[ask.core].next_turn();
-    let rules = Rules { balancer, ask, tried, turn, is_preview: false, assessment: balancer.assess(ask.now) };
-    if let Some(named) = ask.sticky.and_then(|cookie| shelf.with_cookie(cookie))
+    let rules = Picker { balancer, ask, tried, turn, is_preview: false, assessment: balancer.assess(ask.now) };
+    if let Some(named) = ask.sticky.and_then(|cookie| candidate_set.with_cookie(cookie))
         && let Some(picked) = rules.admit(named)
     {
         return Some(Picked { is_sticky: true, ..picked });
@@ -80,38 +80,38 @@ pub(crate) fn pick(balancer: &Balancer, ask: &Ask<'_>, tried: &Tried) -> Option<
 
 /// Whom [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
 pub(crate) fn preview(balancer: &Balancer, now: Millis) -> Option<Picked> {
-    let ask = Ask { core: 0, hash: None, sticky: None, now };
+    let ask = PickContext { core: 0, hash: None, sticky: None, now };
     let (turn, assessment) = (balancer.cores.first()?.turns(), balancer.assess(now));
-    Rules { balancer, ask: &ask, tried: &Tried::default(), turn, is_preview: true, assessment }.pick()
+    Picker { balancer, ask: &ask, tried: &TriedInstances::default(), turn, is_preview: true, assessment }.pick()
 }
 
 /// What one pick goes by.
-struct Rules<'a> {
+struct Picker<'a> {
     balancer: &'a Balancer,
-    ask: &'a Ask<'a>,
-    tried: &'a Tried,
+    ask: &'a PickContext<'a>,
+    tried: &'a TriedInstances,
     turn: usize,
     /// Nobody goes anywhere.
     is_preview: bool,
-    assessment: Assessment,
+    assessment: HealthSummary,
 }
 
-impl<'a> Rules<'a> {
+impl<'a> Picker<'a> {
     fn pick(&self) -> Option<Picked> {
-        let (first, second) = self.lots();
-        self.draw(first).or_else(|| second.and_then(|lot| self.draw(lot))).or_else(|| self.anybody())
+        let (first, second) = self.weighted_sets();
+        self.draw(first).or_else(|| second.and_then(|weighted_set| self.draw(weighted_set))).or_else(|| self.anybody())
     }
 
     /// Where to draw from, and where then.
-    fn lots(&self) -> (&'a Lot, Option<&'a Lot>) {
-        let shelf = self.balancer.shelf();
-        match shelf.zones() {
-            Some(zones) if self.ask.hash.is_none() || shelf.maglev().is_none() => {
+    fn weighted_sets(&self) -> (&'a WeightedSet, Option<&'a WeightedSet>) {
+        let candidate_set = self.balancer.candidate_set();
+        match candidate_set.zones() {
+            Some(zones) if self.ask.hash.is_none() || candidate_set.maglev().is_none() => {
                 // The higher bits of the number decide; the lower ones draw.
                 let is_near = self.chance(0) >> 32 < u64::from(self.assessment.near_permille) * (1 << 32) / 1000;
                 if is_near { (&zones.near, Some(&zones.far)) } else { (&zones.far, Some(&zones.near)) }
             }
-            _ => (shelf.lot(), None),
+            _ => (candidate_set.weighted_set(), None),
         }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Rules<'a> {
         if self.tried.contains(candidate) || candidate.is_unresolved() {
             return None;
         }
-        let outlier = &candidate.standing.outlier;
+        let outlier = &candidate.state.outlier;
         let is_probation = match outlier.verdict(self.ask.now) {
             Verdict::Healthy => false,
             Verdict::Probation if self.is_preview || outlier.take_probation(self.ask.now) => true,
@@ -136,10 +136,10 @@ impl<'a> Rules<'a> {
 
     /// Somebody who was not tried, healthy or not: the best there is.
     fn anybody(&self) -> Option<Picked> {
-        let all = self.balancer.shelf().lot();
+        let all = self.balancer.candidate_set().weighted_set();
         let (before, after) = all.all().split_at(all.at_turn(self.turn).min(all.all().len()));
         let untried = || after.iter().chain(before).filter(|candidate| !self.tried.contains(candidate));
-        let listens = |candidate: &&Arc<Candidate>| !candidate.standing.outlier.refuses();
+        let listens = |candidate: &&Arc<Candidate>| !candidate.state.outlier.refuses();
         let is_somewhere = |candidate: &&Arc<Candidate>| !candidate.is_unresolved();
         let best = untried().filter(is_somewhere).find(listens).or_else(|| untried().find(is_somewhere));
         let candidate = best.or_else(|| untried().next())?;

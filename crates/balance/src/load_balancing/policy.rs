@@ -16,7 +16,7 @@ use discovery::policy::Strategy;
 use crate::{
     hash::mix,
     instance::candidate::Candidate,
-    load_balancing::{lot::Lot, maglev::Maglev},
+    load_balancing::{maglev::Maglev, weighted_set::WeightedSet},
 };
 
 /// What requests leave behind at an instance, for a policy to choose by, beside what is always there: how many are under way.
@@ -75,7 +75,7 @@ pub(crate) fn hashes(strategy: Strategy) -> bool {
 
 /// Draws one instance by the policy of this name; `None` when there is none.
 pub(crate) fn draw<'a>(strategy: Strategy, draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
-    if draw.lot.all().is_empty() {
+    if draw.weighted_set.all().is_empty() {
         return None;
     }
     with_policy!(strategy, Chosen => Chosen::draw(draw))
@@ -85,7 +85,7 @@ pub(crate) fn draw<'a>(strategy: Strategy, draw: &Draw<'a>) -> Option<&'a Arc<Ca
 #[derive(Debug)]
 pub(crate) struct Draw<'a> {
     /// What is drawn from.
-    pub(crate) lot: &'a Lot,
+    pub(crate) weighted_set: &'a WeightedSet,
     /// All instances of the set, and who has which hash; over all zones.
     pub(crate) hashed: Option<(&'a Maglev, &'a [Arc<Candidate>])>,
     /// What the request is hashed by, if it has it.
@@ -104,12 +104,16 @@ impl<'a> Draw<'a> {
     /// One by chance, by weight; different ones for different `salt`.
     fn by_chance(&self, salt: u64) -> Option<&'a Arc<Candidate>> {
         let chance = mix(self.seed.wrapping_add(self.number + salt));
-        self.lot.all().get(self.lot.at_chance(chance))
+        self.weighted_set.all().get(self.weighted_set.at_chance(chance))
     }
 
     /// The one whose turn it is, and one by chance when it was drawn already.
     fn in_turn(&self) -> Option<&'a Arc<Candidate>> {
-        if self.number == 0 { self.lot.all().get(self.lot.at_turn(self.turn)) } else { self.by_chance(1) }
+        if self.number == 0 {
+            self.weighted_set.all().get(self.weighted_set.at_turn(self.turn))
+        } else {
+            self.by_chance(1)
+        }
     }
 
     /// Of two by chance the one with the lower cost (power of two choices); the first of equals, so that an idle service is

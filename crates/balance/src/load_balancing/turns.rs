@@ -7,7 +7,7 @@
 
 /// Where each turn falls.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Turns {
+pub(crate) struct WeightedRoundRobin {
     len: usize,
     /// Running sums of the weights; empty when all are equal.
     sums: Vec<u64>,
@@ -16,7 +16,7 @@ pub(crate) struct Turns {
 /// 2⁶⁴ ÷ φ, odd.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl Turns {
+impl WeightedRoundRobin {
     pub(crate) fn new(weights: impl IntoIterator<Item = u64>) -> Self {
         let weights: Vec<u64> = weights.into_iter().collect();
         let len = weights.len();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn every_window_of_turns_keeps_close_to_the_weights() {
-        let turns = Turns::new([1, 2, 7]);
+        let turns = WeightedRoundRobin::new([1, 2, 7]);
         for start in [0, 1_000_000, usize::MAX - 200] {
             let mut counts = [0_i32; 3];
             for n in 0..100_usize {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn nobody_is_no_reason_to_panic() {
-        assert_eq!(Turns::new([]).at(7), 0);
-        assert_eq!(Turns::new([5]).at(7), 0);
+        assert_eq!(WeightedRoundRobin::new([]).at(7), 0);
+        assert_eq!(WeightedRoundRobin::new([5]).at(7), 0);
     }
 }

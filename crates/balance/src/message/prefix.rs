@@ -16,7 +16,7 @@
 use discovery::{Instance, policy::Restore};
 use http1::{Field, Fields, Name, write};
 
-use crate::message::{forwarded::Told, request::Outgoing};
+use crate::message::{forwarded::Told, request::UpstreamRequest};
 
 /// The fields of a response that may refer to a path.
 const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie];
@@ -25,7 +25,7 @@ const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refre
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prefix<'a> {
     /// What is answered.
-    pub(crate) request: &'a Outgoing,
+    pub(crate) request: &'a UpstreamRequest,
     /// Who answers.
     pub(crate) instance: &'a Instance,
     /// The last part of the prefix, the service's.

@@ -3,17 +3,17 @@
 use http1::write;
 use service_kit::{Problem, problem};
 
-use crate::message::{refusal::Refusal, request::Facts, request_id::RequestId, response};
+use crate::message::{refusal::GatewayError, request::RequestMeta, request_id::RequestId, response};
 
 /// Writes a refusal of the request that these are the facts of.
-pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &Refusal, facts: &Facts, is_last: bool, date: &[u8]) {
+pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &GatewayError, facts: &RequestMeta, is_last: bool, date: &[u8]) {
     let problem = refusal.problem();
     let (status, json) = (problem.status.as_u16(), with_id(&problem, &facts.id));
     let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
     if let Some(secs) = problem.retry_after_secs() {
         fields.push((b"Retry-After", secs.to_string().into_bytes()));
     }
-    if *refusal == Refusal::MethodNotAllowed {
+    if *refusal == GatewayError::MethodNotAllowed {
         fields.push((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_vec()));
     }
     let reason = problem.status.canonical_reason().unwrap_or("Error");
@@ -26,28 +26,28 @@ pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &Refusal, facts: &Facts, is_las
 }
 
 /// Writes JSON with status 200.
-pub(crate) fn json(out: &mut Vec<u8>, value: &serde_json::Value, facts: &Facts, is_last: bool, date: &[u8]) {
+pub(crate) fn json(out: &mut Vec<u8>, value: &serde_json::Value, facts: &RequestMeta, is_last: bool, date: &[u8]) {
     write::status_line(out, 200, b"OK");
     write::field(out, b"Content-Type", b"application/json");
     finish(out, value.to_string().as_bytes(), facts, is_last, date);
 }
 
 /// A refusal as bytes, for a connection that no longer speaks HTTP with us, or never did. Nothing follows it.
-pub(crate) fn last_words(refusal: &Refusal, date: &[u8]) -> Vec<u8> {
+pub(crate) fn error_response(refusal: &GatewayError, date: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    refuse(&mut out, refusal, &Facts::unknown(), true, date);
+    refuse(&mut out, refusal, &RequestMeta::unknown(), true, date);
     out
 }
 
 /// Writes a redirect of a browser.
-pub(crate) fn moved(out: &mut Vec<u8>, location: &[u8], facts: &Facts, is_last: bool, date: &[u8]) {
+pub(crate) fn moved(out: &mut Vec<u8>, location: &[u8], facts: &RequestMeta, is_last: bool, date: &[u8]) {
     write::status_line(out, 307, b"Temporary Redirect");
     write::field(out, b"Location", location);
     write::field(out, b"Vary", b"Accept");
     finish(out, b"", facts, is_last, date);
 }
 
-fn finish(out: &mut Vec<u8>, body: &[u8], facts: &Facts, is_last: bool, date: &[u8]) {
+fn finish(out: &mut Vec<u8>, body: &[u8], facts: &RequestMeta, is_last: bool, date: &[u8]) {
     write::field_number(out, b"Content-Length", body.len() as u64);
     write::field(out, b"X-Request-Id", facts.id.as_bytes());
     write::field(out, b"Date", date);
@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_problem_with_the_request_id_in_header_and_body() {
-        let facts = Facts::unknown();
+        let facts = RequestMeta::unknown();
         let mut out = Vec::new();
-        refuse(&mut out, &Refusal::NoInstance("mail is down".to_owned()), &facts, false, DATE);
+        refuse(&mut out, &GatewayError::NoInstance("mail is down".to_owned()), &facts, false, DATE);
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn last_words_are_a_whole_response_that_ends_the_connection() {
-        let text = String::from_utf8(last_words(&Refusal::MethodNotAllowed, DATE)).unwrap();
+        let text = String::from_utf8(error_response(&GatewayError::MethodNotAllowed, DATE)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && head.contains("Allow: GET"), "{head}");
         assert_eq!(head.matches("Connection: close").count(), 1, "{head}");
@@ -106,9 +106,9 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_head_has_its_length_and_not_its_body() {
-        let facts = Facts { is_head: true, ..Facts::unknown() };
+        let facts = RequestMeta { is_head: true, ..RequestMeta::unknown() };
         let mut out = Vec::new();
-        refuse(&mut out, &Refusal::Loop, &facts, false, DATE);
+        refuse(&mut out, &GatewayError::Loop, &facts, false, DATE);
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"), "{text}");
     }

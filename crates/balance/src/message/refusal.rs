@@ -7,7 +7,7 @@ use service_kit::Problem;
 
 /// Why a request gets its answer from the gateway and not from an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum GatewayError {
     /// Two parsers could read this request differently, or none can: what is wrong with it.
     Malformed(Cow<'static, str>),
     /// CONNECT and TRACE are for proxies that a client has chosen (RFC 9110, sections 9.3.6 and 9.3.8).
@@ -65,9 +65,9 @@ pub(crate) enum Refusal {
 /// When to ask again: an instance that comes back is known within a heartbeat.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-// === impl Refusal ===
+// === impl GatewayError ===
 
-impl Refusal {
+impl GatewayError {
     /// Status, code and sentence.
     pub(crate) fn problem(&self) -> Problem {
         let bad_request = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail);

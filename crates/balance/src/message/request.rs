@@ -4,9 +4,9 @@
 //! from the parsed one, and the body is taken out of its framing and framed again, so that no instance can read it
 //! differently than the gateway did.
 //!
-//! Every attempt sends [`Outgoing::bytes`] from its start. As long as they are small, nothing is taken away from them, and
+//! Every attempt sends [`UpstreamRequest::bytes`] from its start. As long as they are small, nothing is taken away from them, and
 //! another attempt may start again; when they grow larger than [`Retries::replay_max_bytes`](crate::config::Retries), what
-//! every attempt has sent is [forgotten](Outgoing::forget_sent), and with it the possibility of another attempt.
+//! every attempt has sent is [forgotten](UpstreamRequest::forget_sent), and with it the possibility of another attempt.
 
 use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, Target, Version, write};
 
@@ -14,7 +14,7 @@ use crate::message::{
     cors::Cors,
     forwarded::Told,
     headers::{self, Client},
-    refusal::Refusal,
+    refusal::GatewayError,
     repeatable::Repeatable,
     request_id::{self, RequestId},
 };
@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = 1024;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct UpstreamRequest {
     bytes: Vec<u8>,
     /// Whether `bytes` start with the request's first byte.
     is_whole: bool,
@@ -38,12 +38,12 @@ pub(crate) struct Outgoing {
     replay_max_bytes: usize,
     /// What the head said that the answer may refer to, once the head is forgotten.
     told: Option<Box<[u8]>>,
-    pub(crate) facts: Facts,
+    pub(crate) facts: RequestMeta,
 }
 
 /// What must be remembered of a request when its head is gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Facts {
+pub(crate) struct RequestMeta {
     pub(crate) id: RequestId,
     /// Whether it may be carried out twice.
     pub(crate) repeatable: Repeatable,
@@ -68,9 +68,9 @@ pub(crate) struct Sizes {
     pub(crate) replay_max_bytes: usize,
 }
 
-// === impl Facts ===
+// === impl RequestMeta ===
 
-impl Facts {
+impl RequestMeta {
     pub(crate) fn of(request: &Request<'_>, id: RequestId) -> Self {
         Self {
             id,
@@ -104,9 +104,9 @@ fn upgrade<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     request.upgrade.filter(|protocol| !protocol.to_ascii_lowercase().starts_with(b"h2"))
 }
 
-// === impl Outgoing ===
+// === impl UpstreamRequest ===
 
-impl Outgoing {
+impl UpstreamRequest {
     /// Writes the head into `bytes`, which are empty. `rest` is what the instance is asked for, `prefix` what was cut off.
     pub(crate) fn new(
         mut bytes: Vec<u8>,
@@ -114,7 +114,7 @@ impl Outgoing {
         rest: &[u8],
         prefix: &[u8],
         client: &Client,
-        facts: Facts,
+        facts: RequestMeta,
         sizes: Sizes,
     ) -> Self {
         bytes.reserve(HEAD_BYTES);
@@ -180,10 +180,10 @@ impl Outgoing {
     /// # Errors
     ///
     /// The body is too large, or not framed as it should be.
-    pub(crate) fn feed(&mut self, unread: &[u8]) -> Result<usize, Refusal> {
+    pub(crate) fn feed(&mut self, unread: &[u8]) -> Result<usize, GatewayError> {
         let mut used = 0;
         while !self.is_complete() {
-            let piece = self.body.decode(&unread[used..]).map_err(|_| Refusal::BodyBroken)?;
+            let piece = self.body.decode(&unread[used..]).map_err(|_| GatewayError::BodyBroken)?;
             if piece.consumed == 0 {
                 break;
             }
@@ -191,7 +191,7 @@ impl Outgoing {
             used += piece.consumed;
             self.body_bytes += data.len() as u64;
             if self.body_bytes > self.body_max_bytes {
-                return Err(Refusal::BodyTooLarge { max_bytes: self.body_max_bytes });
+                return Err(GatewayError::BodyTooLarge { max_bytes: self.body_max_bytes });
             }
             if self.is_chunked {
                 write::chunk(&mut self.bytes, data);
@@ -250,23 +250,23 @@ impl Outgoing {
     }
 
     /// What is remembered of the head, the buffer for the next request, and what is left of the body.
-    pub(crate) fn into_parts(self) -> (Facts, Vec<u8>, BodyDecoder) {
+    pub(crate) fn into_parts(self) -> (RequestMeta, Vec<u8>, BodyDecoder) {
         (self.facts, self.bytes, self.body)
     }
 }
 
 /// What a client gets whose head cannot be understood.
-pub(crate) fn refusal(error: Http, limits: &crate::config::Limits) -> Refusal {
+pub(crate) fn refusal(error: Http, limits: &crate::config::Limits) -> GatewayError {
     match error {
         Http::HeadTooLarge | Http::TooManyFields => {
-            Refusal::HeaderTooLarge { max_bytes: limits.header_max_bytes, fields_max: limits.header_fields_max }
+            GatewayError::HeaderTooLarge { max_bytes: limits.header_max_bytes, fields_max: limits.header_fields_max }
         }
-        Http::TargetTooLong => Refusal::TargetTooLong { max_bytes: limits.target_max_bytes },
-        Http::UnsupportedCoding => Refusal::CodingNotImplemented,
-        Http::UnsupportedVersion => Refusal::VersionNotSupported,
-        Http::UnknownExpectation => Refusal::ExpectationFailed,
-        Http::Malformed(what) => Refusal::Malformed(what.into()),
-        Http::Truncated => Refusal::BodyBroken,
+        Http::TargetTooLong => GatewayError::TargetTooLong { max_bytes: limits.target_max_bytes },
+        Http::UnsupportedCoding => GatewayError::CodingNotImplemented,
+        Http::UnsupportedVersion => GatewayError::VersionNotSupported,
+        Http::UnknownExpectation => GatewayError::ExpectationFailed,
+        Http::Malformed(what) => GatewayError::Malformed(what.into()),
+        Http::Truncated => GatewayError::BodyBroken,
     }
 }
 
@@ -279,18 +279,18 @@ mod tests {
 
     const SIZES: Sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
 
-    fn outgoing(request: &[u8]) -> (Outgoing, usize) {
+    fn outgoing(request: &[u8]) -> (UpstreamRequest, usize) {
         let end = find_head_end(request, &mut 0).unwrap();
         let mut scratch = Scratch::default();
         let parsed = parse_request(&request[..end], &mut scratch, &Limits::default()).unwrap();
         let client = Client::new("10.0.0.9".parse().unwrap(), false);
-        let facts = Facts::of(&parsed, RequestId::settle(&parsed.fields));
-        let mut outgoing = Outgoing::new(Vec::new(), &parsed, b"?q", b"/mail", &client, facts, SIZES);
+        let facts = RequestMeta::of(&parsed, RequestId::settle(&parsed.fields));
+        let mut outgoing = UpstreamRequest::new(Vec::new(), &parsed, b"?q", b"/mail", &client, facts, SIZES);
         outgoing.complete_head(|| "10.0.0.5:7070".to_owned());
         (outgoing, end)
     }
 
-    fn written(outgoing: &Outgoing) -> String {
+    fn written(outgoing: &UpstreamRequest) -> String {
         String::from_utf8(outgoing.bytes().to_vec()).unwrap()
     }
 
@@ -353,7 +353,7 @@ mod tests {
         let mut request = b"POST /mail HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
         write::chunk(&mut request, &vec![0; (1 << 20) + 1]);
         let (mut outgoing, end) = outgoing(&request);
-        assert_eq!(outgoing.feed(&request[end..]), Err(Refusal::BodyTooLarge { max_bytes: 1 << 20 }));
+        assert_eq!(outgoing.feed(&request[end..]), Err(GatewayError::BodyTooLarge { max_bytes: 1 << 20 }));
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use http1::{BodyDecoder, Fields, Framing, Name, One, Refusal as Http, Response, 
 use crate::message::{
     headers,
     prefix::Prefix,
-    request::{Facts, Outgoing},
+    request::{RequestMeta, UpstreamRequest},
 };
 
 /// A piece up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
@@ -19,7 +19,7 @@ const WAITING_MAX_BYTES: usize = 64 * 1024;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct DownstreamResponse {
     /// What leaves next: heads, frames, small pieces.
     bytes: Vec<u8>,
     written: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Answer {
 
 /// What the gateway adds to a response.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Own<'a> {
+pub(crate) struct GatewayHeaders<'a> {
     pub(crate) date: &'a [u8],
     /// Whether the client's connection is to end for a reason of ours.
     pub(crate) is_last: bool,
@@ -47,11 +47,16 @@ pub(crate) struct Own<'a> {
     pub(crate) prefix: Option<Prefix<'a>>,
 }
 
-// === impl Answer ===
+// === impl DownstreamResponse ===
 
-impl Answer {
+impl DownstreamResponse {
     /// Writes the head into `bytes`, behind interim responses that may wait there.
-    pub(crate) fn new(mut bytes: Vec<u8>, response: &Response<'_>, facts: &Facts, own: Own<'_>) -> Self {
+    pub(crate) fn new(
+        mut bytes: Vec<u8>,
+        response: &Response<'_>,
+        facts: &RequestMeta,
+        own: GatewayHeaders<'_>,
+    ) -> Self {
         let ends_with_connection = matches!(response.framing, Framing::UntilClose | Framing::Chunked);
         let is_chunked = ends_with_connection && !facts.is_http_1_0;
         let is_unframed = ends_with_connection && facts.is_http_1_0;
@@ -122,7 +127,7 @@ impl Answer {
     /// The instance's connection has failed; whether that was the end of the body all the same. Who answers before it has read the
     /// whole request resets its connection by closing it (RFC 9112, section 9.6), and a body that only the end of the
     /// connection delimits is complete with any end (section 8).
-    pub(crate) fn close_by_reset(&mut self, request: &Outgoing) -> bool {
+    pub(crate) fn close_by_reset(&mut self, request: &UpstreamRequest) -> bool {
         request.has_body() && self.close().is_ok()
     }
 
@@ -187,7 +192,7 @@ pub(crate) fn switching(
     bytes: &mut Vec<u8>,
     response: &Response<'_>,
     protocol: &[u8],
-    facts: &Facts,
+    facts: &RequestMeta,
     prefix: Prefix<'_>,
 ) {
     write::status_line(bytes, response.status, response.reason);
@@ -219,7 +224,7 @@ fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) 
 }
 
 /// What the client is told about its connection.
-pub(crate) fn connection(bytes: &mut Vec<u8>, is_last: bool, facts: &Facts) {
+pub(crate) fn connection(bytes: &mut Vec<u8>, is_last: bool, facts: &RequestMeta) {
     if is_last {
         write::field(bytes, b"Connection", b"close");
     } else if facts.is_http_1_0 {
@@ -240,26 +245,27 @@ mod tests {
     use super::*;
     use crate::message::request_id::RequestId;
 
-    fn facts(request: &str) -> Facts {
+    fn facts(request: &str) -> RequestMeta {
         let mut scratch = Scratch::default();
         let request = parse_request(request.as_bytes(), &mut scratch, &Limits::default()).unwrap();
-        Facts::of(&request, RequestId::settle(&request.fields))
+        RequestMeta::of(&request, RequestId::settle(&request.fields))
     }
 
-    fn get() -> Facts {
+    fn get() -> RequestMeta {
         facts("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-1\r\n\r\n")
     }
 
-    const OWN: Own<'_> = Own { date: b"Sat, 21 Nov 2026 12:00:00 GMT", is_last: false, cookie: None, prefix: None };
+    const OWN: GatewayHeaders<'_> =
+        GatewayHeaders { date: b"Sat, 21 Nov 2026 12:00:00 GMT", is_last: false, cookie: None, prefix: None };
 
     /// Everything that leaves when the instance sends `pieces`, and whether that was the end.
-    fn answered(facts: &Facts, pieces: &[&[u8]], closes: bool) -> (Vec<u8>, bool) {
+    fn answered(facts: &RequestMeta, pieces: &[&[u8]], closes: bool) -> (Vec<u8>, bool) {
         let all: Vec<u8> = pieces.concat();
         let end = find_head_end(&all, &mut 0).unwrap();
         let mut scratch = Scratch::default();
         let method = if facts.is_head { Method::Head } else { Method::Get };
         let response = parse_response(&all[..end], &mut scratch, &Limits::default(), &method).unwrap();
-        let mut answer = Answer::new(Vec::new(), &response, facts, OWN);
+        let mut answer = DownstreamResponse::new(Vec::new(), &response, facts, OWN);
         let (mut out, mut start, mut until) = (Vec::new(), end, 0);
         for piece in pieces.iter().map(|piece| piece.len()).chain([0]) {
             until += piece;
@@ -282,7 +288,7 @@ mod tests {
         (out, answer.is_complete())
     }
 
-    fn text(facts: &Facts, response: &str, closes: bool) -> String {
+    fn text(facts: &RequestMeta, response: &str, closes: bool) -> String {
         let (out, is_complete) = answered(facts, &[response.as_bytes()], closes);
         assert!(is_complete, "{response}");
         String::from_utf8(out).unwrap()

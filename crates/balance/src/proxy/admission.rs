@@ -6,13 +6,13 @@
 use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
-    downstream::{deadlines::Downstream, unread_body::Rest},
-    load_balancing::affinity::{self, Choice},
+    downstream::{deadlines::ConnectionTimers, unread_body::Rest},
+    load_balancing::affinity::{self, Affinity},
     message::{
         cors::Cors,
         headers,
-        refusal::Refusal,
-        request::{Facts, Outgoing, Sizes, refusal},
+        refusal::GatewayError,
+        request::{RequestMeta, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },
     proxy::{context::Gateway, unavailable},
@@ -27,18 +27,18 @@ const HOPS_MAX: usize = 10;
 #[derive(Debug)]
 pub(crate) enum Admitted<'t> {
     /// It is for the gateway itself.
-    Index(Facts, Rest),
+    Index(RequestMeta, Rest),
     /// A browser is to ask for this location instead.
-    Moved(&'t Service, Vec<u8>, Facts, Rest),
+    Moved(&'t Service, Vec<u8>, RequestMeta, Rest),
     /// It goes to an instance of this service.
-    Forward(&'t Service, Outgoing, Choice),
+    Forward(&'t Service, UpstreamRequest, Affinity),
 }
 
 /// A request that goes nowhere, with what is needed to say so.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(crate) refusal: Refusal,
-    pub(crate) facts: Facts,
+    pub(crate) refusal: GatewayError,
+    pub(crate) facts: RequestMeta,
     pub(crate) rest: Rest,
 }
 
@@ -51,21 +51,21 @@ pub(crate) fn admit<'t>(
     gateway: &Gateway,
     head: &[u8],
     table: &'t RoutingTable,
-    downstream: &Downstream,
+    downstream: &ConnectionTimers,
 ) -> Result<Admitted<'t>, Box<Refused>> {
     let limits = &gateway.options.limits;
     let mut scratch = gateway.scratch.borrow_mut();
     let request = match parse_request(head, &mut scratch, &gateway.http) {
         Ok(request) => request,
         Err(error) => {
-            let facts = Facts::unknown();
+            let facts = RequestMeta::unknown();
             let rest = Rest::new(BodyDecoder::new(http1::Framing::Empty), &facts);
             return Err(Box::new(Refused { refusal: refusal(error, limits), facts, rest }));
         }
     };
-    let mut facts = Facts::of(&request, RequestId::settle(&request.fields));
-    let rest = |facts: &Facts| Rest::new(BodyDecoder::new(request.framing), facts);
-    let refuse = |refusal, facts: Facts| Box::new(Refused { refusal, rest: rest(&facts), facts });
+    let mut facts = RequestMeta::of(&request, RequestId::settle(&request.fields));
+    let rest = |facts: &RequestMeta| Rest::new(BodyDecoder::new(request.framing), facts);
+    let refuse = |refusal, facts: RequestMeta| Box::new(Refused { refusal, rest: rest(&facts), facts });
     if let Err(refusal) = check(&request) {
         return Err(refuse(refusal, facts));
     }
@@ -82,7 +82,7 @@ pub(crate) fn admit<'t>(
     };
     let Some(service) = table.service(name) else {
         let cors = table.policy(name).map(|policy| Cors::of(&policy.cors, &request)).unwrap_or_default();
-        return Err(refuse(unavailable::unknown(name, table), Facts { cors, ..facts }));
+        return Err(refuse(unavailable::unknown(name, table), RequestMeta { cors, ..facts }));
     };
     let policy = service.policy();
     facts.cors = Cors::of(&policy.cors, &request);
@@ -100,23 +100,23 @@ pub(crate) fn admit<'t>(
     }
     let bytes = gateway.buffers.vec();
     if matches!(request.framing, http1::Framing::Length(length) if length > sizes.body_max_bytes) {
-        return Err(refuse(Refusal::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
+        return Err(refuse(GatewayError::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
     }
-    let outgoing = Outgoing::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
+    let outgoing = UpstreamRequest::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
     let choice = affinity::of(policy, &request, &downstream.client);
     Ok(Admitted::Forward(service, outgoing, choice))
 }
 
-fn check(request: &Request<'_>) -> Result<(), Refusal> {
+fn check(request: &Request<'_>) -> Result<(), GatewayError> {
     if matches!(request.method, Method::Connect | Method::Trace) {
-        return Err(Refusal::MethodNotAllowed);
+        return Err(GatewayError::MethodNotAllowed);
     }
     if !request.fields.has(Name::Via) {
         return Ok(());
     }
     let hops = request.fields.iter().filter(|field| field.id == Name::Via);
     if hops.map(|via| via.value.split(|byte| *byte == b',').count()).sum::<usize>() > HOPS_MAX {
-        return Err(Refusal::Loop);
+        return Err(GatewayError::Loop);
     }
     Ok(())
 }

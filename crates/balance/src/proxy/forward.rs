@@ -16,22 +16,22 @@ use service_kit::chain;
 use crate::{
     clock::Millis,
     downstream::{
-        deadlines::{Downstream, Waiting},
+        deadlines::{ConnectionTimers, Waiting},
         request_body::Body,
     },
     instance::{
         candidate::{Candidate, InFlight},
         outlier::Outcome,
     },
-    io::wire::{Stream, Wire},
+    io::wire::{BufferedStream, Stream},
     load_balancing::{
-        affinity::Choice,
-        pick::{Ask, Tried, pick},
+        affinity::Affinity,
+        pick::{PickContext, TriedInstances, pick},
     },
-    message::{refusal::Refusal, repeatable::Repeatable, request::Outgoing, response::Answer},
+    message::{refusal::GatewayError, repeatable::Repeatable, request::UpstreamRequest, response::DownstreamResponse},
     proxy::{
         context::Gateway,
-        hedge::{Event, Patience, Race},
+        hedge::{AttemptTimeouts, Event, HedgedAttempts},
         record::{self, Begun},
         retry::{self, Situation, keys},
         unavailable,
@@ -41,43 +41,43 @@ use crate::{
 };
 
 /// A request with everything that it takes to serve it.
-pub(crate) struct Serving<'a> {
+pub(crate) struct Forward<'a> {
     gateway: &'a Gateway,
     pub(crate) service: &'a Service,
     pub(crate) policy: &'a Policy,
-    pub(crate) request: Outgoing,
+    pub(crate) request: UpstreamRequest,
     pub(crate) body: Body,
-    pub(crate) downstream: &'a Downstream,
+    pub(crate) downstream: &'a ConnectionTimers,
     /// When its head had come.
     started: Instant,
     /// When the response's had, if it has.
     answered_at: Option<Instant>,
-    choice: Choice,
-    tried: Tried,
+    choice: Affinity,
+    tried: TriedInstances,
     attempts_left: u32,
     may_reuse: bool,
     interims: usize,
-    race: Race,
+    race: HedgedAttempts,
 }
 
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Served {
     /// A response is there; its body may follow.
-    Response { begun: Begun, answer: Answer, attempt: Attempt },
-    /// The instance has changed the protocol; `words` say so to the client.
-    Tunnel { words: Vec<u8>, attempt: Attempt },
+    Response { begun: Begun, answer: DownstreamResponse, attempt: Attempt },
+    /// The instance has changed the protocol; `bytes` say so to the client.
+    Tunnel { bytes: Vec<u8>, attempt: Attempt },
     /// The client has left.
-    Left,
+    ClientClosed,
 }
 
-impl<'a> Serving<'a> {
+impl<'a> Forward<'a> {
     pub(crate) fn new(
         gateway: &'a Gateway,
         service: &'a Service,
-        request: Outgoing,
-        choice: Choice,
-        downstream: &'a Downstream,
+        request: UpstreamRequest,
+        choice: Affinity,
+        downstream: &'a ConnectionTimers,
     ) -> Self {
         let policy = &**service.policy();
         Self {
@@ -91,10 +91,10 @@ impl<'a> Serving<'a> {
             started: Instant::now(),
             answered_at: None,
             choice,
-            tried: Tried::default(),
+            tried: TriedInstances::default(),
             may_reuse: true,
             interims: 0,
-            race: Race::default(),
+            race: HedgedAttempts::default(),
         }
     }
 
@@ -108,19 +108,23 @@ impl<'a> Serving<'a> {
     /// # Errors
     ///
     /// What the client gets instead.
-    pub(crate) async fn serve<S: Stream>(&mut self, client: &mut Wire<S>) -> Result<Served, Refusal> {
+    pub(crate) async fn serve<S: Stream>(&mut self, client: &mut BufferedStream<S>) -> Result<Served, GatewayError> {
         let patience = self.patience();
         self.downstream.expect_response(Some(patience.response));
         let served = self.run(client, &patience).await;
         // Whoever has lost is let go now, and not when the response is over.
-        self.race = Race::default();
+        self.race = HedgedAttempts::default();
         self.downstream.expect_response(None);
         self.downstream.stop(Waiting::Try);
         self.downstream.stop(Waiting::Body);
         served
     }
 
-    async fn run<S: Stream>(&mut self, client: &mut Wire<S>, patience: &Patience) -> Result<Served, Refusal> {
+    async fn run<S: Stream>(
+        &mut self,
+        client: &mut BufferedStream<S>,
+        patience: &AttemptTimeouts,
+    ) -> Result<Served, GatewayError> {
         let first = self.attempt(self.started).await?;
         self.race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
         self.feed(client)?;
@@ -137,9 +141,9 @@ impl<'a> Serving<'a> {
                     Settled::Failed(attempt, failure) => self.again(attempt, failure).await?,
                 },
                 Event::Failed(attempt, failure) => self.again(attempt, failure).await?,
-                Event::Stalled => self.hedge().await,
+                Event::HedgeDue => self.hedge().await,
                 Event::Refused(refusal) => return Err(refusal),
-                Event::Left => return Ok(Served::Left),
+                Event::ClientClosed => return Ok(Served::ClientClosed),
             }
         }
     }
@@ -155,13 +159,13 @@ impl<'a> Serving<'a> {
         let second = if self.may_retry() { self.try_attempt(Instant::now()).await } else { None };
         match second {
             Some(second) => self.race.add(second),
-            None => self.race.look_again(),
+            None => self.race.rearm(),
         }
     }
 
-    fn patience(&self) -> Patience {
+    fn patience(&self) -> AttemptTimeouts {
         let timeouts = &self.policy.timeouts;
-        Patience {
+        AttemptTimeouts {
             response: timeouts.response,
             per_try: timeouts.per_try,
             looks_for_silence: !self.gateway.options.timeouts.stall_timeout.is_zero(),
@@ -171,7 +175,7 @@ impl<'a> Serving<'a> {
     }
 
     /// Takes in what has come of the body already, so that it leaves together with the head.
-    fn feed<S: Stream>(&mut self, client: &mut Wire<S>) -> Result<(), Refusal> {
+    fn feed<S: Stream>(&mut self, client: &mut BufferedStream<S>) -> Result<(), GatewayError> {
         if !client.unread().is_empty() {
             let used = self.request.feed(client.unread())?;
             client.consume(used);
@@ -180,7 +184,7 @@ impl<'a> Serving<'a> {
     }
 
     /// An attempt at the instance whose turn it is, as of `now`; waits for a place when all instances are busy.
-    async fn attempt(&mut self, now: Instant) -> Result<Option<Attempt>, Refusal> {
+    async fn attempt(&mut self, now: Instant) -> Result<Option<Attempt>, GatewayError> {
         if let Some(attempt) = self.try_attempt(now).await {
             return Ok(Some(attempt));
         }
@@ -191,29 +195,29 @@ impl<'a> Serving<'a> {
         Box::pin(self.attempt_in_turn()).await.map(Some)
     }
 
-    async fn attempt_in_turn(&mut self) -> Result<Attempt, Refusal> {
+    async fn attempt_in_turn(&mut self) -> Result<Attempt, GatewayError> {
         let breaker = self.policy.breaker;
         let place = self.gateway.queues.enter(&self.service.name, breaker.queue_max, breaker.queue_timeout);
-        let place = place.ok_or(Refusal::Busy("every instance is busy, and as many requests wait as may wait"))?;
+        let place = place.ok_or(GatewayError::Busy("every instance is busy, and as many requests wait as may wait"))?;
         while place.wait().await {
             if let Some(attempt) = self.try_attempt(Instant::now()).await {
                 return Ok(attempt);
             }
         }
-        Err(Refusal::Busy("every instance was busy for as long as a request may wait"))
+        Err(GatewayError::Busy("every instance was busy for as long as a request may wait"))
     }
 
     /// An attempt without waiting; `None` when nobody is left, or all who are left are busy.
     async fn try_attempt(&mut self, at: Instant) -> Option<Attempt> {
-        let (candidate, in_flight) = self.book()?;
+        let (candidate, in_flight) = self.reserve()?;
         let gateway = self.gateway;
         self.attempts_left = self.attempts_left.saturating_sub(1);
         self.request.complete_head(|| candidate.address().to_string());
         let (request, may_reuse) = (&self.request, self.may_reuse);
         let start = Start { at, may_reuse, connect_timeout: self.policy.timeouts.connect };
-        let mut booked = Some((candidate, in_flight));
+        let mut reserved = Some((candidate, in_flight));
         poll_fn(|cx| {
-            let attempt = booked.take().map(|(candidate, in_flight)| {
+            let attempt = reserved.take().map(|(candidate, in_flight)| {
                 Attempt::new(&gateway.upstreams, candidate, in_flight, request, start, cx)
             });
             Poll::Ready(attempt)
@@ -222,10 +226,10 @@ impl<'a> Serving<'a> {
     }
 
     /// A place at an instance that was not tried and is not busy.
-    fn book(&self) -> Option<(Arc<Candidate>, InFlight)> {
+    fn reserve(&self) -> Option<(Arc<Candidate>, InFlight)> {
         let core = self.gateway.core;
         let sticky = self.choice.sticky.as_deref();
-        let ask = Ask { core, hash: self.choice.hash, sticky, now: self.gateway.clock.now() };
+        let ask = PickContext { core, hash: self.choice.hash, sticky, now: self.gateway.clock.now() };
         let first = pick(&self.service.balancer, &ask, &self.tried)?.candidate;
         if let Some(in_flight) = first.begin(core) {
             return Some((first, in_flight));
@@ -243,7 +247,7 @@ impl<'a> Serving<'a> {
 
     /// Whether an instance is left that was not tried.
     fn has_somebody(&self) -> bool {
-        let ask = Ask { core: self.gateway.core, hash: None, sticky: None, now: self.gateway.clock.now() };
+        let ask = PickContext { core: self.gateway.core, hash: None, sticky: None, now: self.gateway.clock.now() };
         pick(&self.service.balancer, &ask, &self.tried).is_some()
     }
 
@@ -252,7 +256,7 @@ impl<'a> Serving<'a> {
     /// # Errors
     ///
     /// It may not: what the client gets.
-    async fn again(&mut self, attempt: Attempt, failure: Failure) -> Result<(), Refusal> {
+    async fn again(&mut self, attempt: Attempt, failure: Failure) -> Result<(), GatewayError> {
         let candidate = Arc::clone(&attempt.candidate);
         let started = attempt.started;
         drop(attempt);
@@ -313,7 +317,7 @@ impl<'a> Serving<'a> {
 
     /// Whether a sign of life of the instance is younger than its limit.
     fn shows_life(&self, candidate: &Candidate) -> bool {
-        let (vitals, now) = (&candidate.standing.vitals, Millis::now());
+        let (vitals, now) = (&candidate.state.vitals, Millis::now());
         let stall = self.gateway.options.timeouts.stall_timeout;
         vitals.is_fresh(vitals.limit(stall, self.policy.timeouts.response, now), now)
     }
@@ -343,7 +347,7 @@ impl<'a> Serving<'a> {
 }
 
 /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
-fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> Refusal {
+fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> GatewayError {
     let nobody_is_registered = service.balancer.candidates.all().is_empty();
     if nobody_is_registered && failure.is_refused() {
         return unavailable::of(service, Millis::now());

@@ -7,21 +7,21 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use crate::{
     downstream::{
-        deadlines::{Downstream, Phase, Waiting},
+        deadlines::{ConnectionTimers, Phase, Waiting},
         pace::Pace,
         unread_body::Rest,
     },
-    io::wire::{Stream, Wire},
+    io::wire::{BufferedStream, Stream},
     message::{
         problem_response,
-        refusal::Refusal,
-        request::{Facts, Outgoing},
-        response::Answer,
+        refusal::GatewayError,
+        request::{RequestMeta, UpstreamRequest},
+        response::DownstreamResponse,
     },
     proxy::{
         admission::{Admitted, Refused, admit},
         context::Gateway,
-        forward::{Served, Serving},
+        forward::{Forward, Served},
         record::{self, Begun},
         relay::{End, Relay},
         tunnel,
@@ -46,11 +46,11 @@ impl Gateway {
     /// Serves the request whose head is the first `head_bytes` that are unread, whatever happens.
     pub(crate) async fn handle<S: Stream>(
         &self,
-        client: &mut Wire<S>,
+        client: &mut BufferedStream<S>,
         head_bytes: usize,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
     ) -> Next {
-        downstream.enter(Phase::Serving);
+        downstream.enter(Phase::Forward);
         downstream.stop(Waiting::Head);
         downstream.stop(Waiting::Request);
         let table = self.table.load();
@@ -64,7 +64,7 @@ impl Gateway {
             }
             Ok(Admitted::Forward(service, request, ask)) => {
                 // Boxed: a connection that waits for its next request needs nothing of it.
-                let serving = Box::new(Serving::new(self, service, request, ask, downstream));
+                let serving = Box::new(Forward::new(self, service, request, ask, downstream));
                 self.forward(client, serving).await
             }
             Err(refused) => {
@@ -75,12 +75,12 @@ impl Gateway {
     }
 
     /// Forwards a request, and its response back.
-    async fn forward<S: Stream>(&self, client: &mut Wire<S>, mut serving: Box<Serving<'_>>) -> Next {
+    async fn forward<S: Stream>(&self, client: &mut BufferedStream<S>, mut serving: Box<Forward<'_>>) -> Next {
         let service = serving.service;
         let served = serving.serve(client).await;
         self.counters(service).responded(status(&served), serving.lasted());
         // An attempt that is over has left its place, unless there was none.
-        if matches!(&served, Ok(Served::Left) | Err(_)) && !matches!(served, Err(Refusal::Busy(_))) {
+        if matches!(&served, Ok(Served::ClientClosed) | Err(_)) && !matches!(served, Err(GatewayError::Busy(_))) {
             self.queues.one_left(&service.name);
         }
         match served {
@@ -88,8 +88,8 @@ impl Gateway {
                 let end = self.relay(client, &mut serving, begun, &mut answer, &mut attempt).await;
                 self.finish(client, &end, answer, attempt, &mut serving.request)
             }
-            Ok(Served::Tunnel { words, attempt }) => self.tunnel(client, words, attempt, serving.downstream).await,
-            Ok(Served::Left) => Next::Close,
+            Ok(Served::Tunnel { bytes, attempt }) => self.tunnel(client, bytes, attempt, serving.downstream).await,
+            Ok(Served::ClientClosed) => Next::Close,
             Err(refusal) => self.give_up(client, serving, &refusal).await,
         }
     }
@@ -97,13 +97,13 @@ impl Gateway {
     /// Passes a response on, until its end.
     async fn relay<S: Stream>(
         &self,
-        client: &mut Wire<S>,
-        serving: &mut Serving<'_>,
+        client: &mut BufferedStream<S>,
+        serving: &mut Forward<'_>,
         begun: Begun,
-        answer: &mut Answer,
+        answer: &mut DownstreamResponse,
         attempt: &mut Attempt,
     ) -> End {
-        let Serving { service, request, body, policy, downstream, .. } = serving;
+        let Forward { service, request, body, policy, downstream, .. } = serving;
         let mut pace = Pace::default();
         let relay = Relay {
             answer,
@@ -125,8 +125,13 @@ impl Gateway {
     }
 
     /// Says why no instance answers.
-    async fn give_up<S: Stream>(&self, client: &mut Wire<S>, serving: Box<Serving<'_>>, refusal: &Refusal) -> Next {
-        let Serving { request, body, downstream, .. } = *serving;
+    async fn give_up<S: Stream>(
+        &self,
+        client: &mut BufferedStream<S>,
+        serving: Box<Forward<'_>>,
+        refusal: &GatewayError,
+    ) -> Next {
+        let Forward { request, body, downstream, .. } = *serving;
         let (facts, bytes, rest) = request.into_parts();
         self.buffers.put_vec(bytes);
         self.refuse(client, body.into_interim(), refusal, &facts, Rest::new(rest, &facts), downstream).await
@@ -135,11 +140,11 @@ impl Gateway {
     /// Keeps what can be used again.
     fn finish<S: Stream>(
         &self,
-        client: &Wire<S>,
+        client: &BufferedStream<S>,
         end: &End,
-        answer: Answer,
+        answer: DownstreamResponse,
         attempt: Attempt,
-        request: &mut Outgoing,
+        request: &mut UpstreamRequest,
     ) -> Next {
         let is_request_sent = request.is_complete() && attempt.has_sent_all(request);
         let (is_last, keeps_upstream, is_asked_to) = (answer.is_last, answer.keeps_upstream, !request.facts.keep_alive);
@@ -165,19 +170,19 @@ impl Gateway {
 
     async fn tunnel<S: Stream>(
         &self,
-        client: &mut Wire<S>,
-        words: Vec<u8>,
+        client: &mut BufferedStream<S>,
+        bytes: Vec<u8>,
         mut attempt: Attempt,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
     ) -> Next {
-        if write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await {
-            self.buffers.put_vec(words);
+        if write_all(client, &bytes, downstream, self.options.timeouts.stream_idle_timeout).await {
+            self.buffers.put_vec(bytes);
             let timeouts = &self.options.timeouts;
             let limits =
                 tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
             let (upstream, candidate) = attempt.upstream_of();
             if let Some(upstream) = upstream
-                && tunnel::run(client, &mut upstream.wire, downstream, limits, &candidate.standing.vitals).await
+                && tunnel::run(client, &mut upstream.wire, downstream, limits, &candidate.state.vitals).await
             {
                 // Whichever side still sends must not lose the other's last words for it.
                 if let Some(Upstream { wire, .. }) = attempt.into_upstream()
@@ -193,65 +198,65 @@ impl Gateway {
 
     async fn answer_index<S: Stream>(
         &self,
-        client: &mut Wire<S>,
-        facts: &Facts,
+        client: &mut BufferedStream<S>,
+        facts: &RequestMeta,
         rest: Rest,
         table: &RoutingTable,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
     ) -> Next {
         let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        let mut words = self.buffers.vec();
+        let mut bytes = self.buffers.vec();
         let listing = index::listing(table, self.options.index);
-        self.clock.with_date(|date| problem_response::json(&mut words, &listing, facts, is_last, date));
-        self.say(client, words, facts, is_last, is_read, downstream).await
+        self.clock.with_date(|date| problem_response::json(&mut bytes, &listing, facts, is_last, date));
+        self.say(client, bytes, facts, is_last, is_read, downstream).await
     }
 
     /// Sends a browser to another location.
     async fn send_elsewhere<S: Stream>(
         &self,
-        client: &mut Wire<S>,
+        client: &mut BufferedStream<S>,
         location: &[u8],
-        facts: &Facts,
+        facts: &RequestMeta,
         rest: Rest,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
     ) -> Next {
         let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        let mut words = self.buffers.vec();
-        self.clock.with_date(|date| problem_response::moved(&mut words, location, facts, is_last, date));
-        self.say(client, words, facts, is_last, is_read, downstream).await
+        let mut bytes = self.buffers.vec();
+        self.clock.with_date(|date| problem_response::moved(&mut bytes, location, facts, is_last, date));
+        self.say(client, bytes, facts, is_last, is_read, downstream).await
     }
 
-    /// Answers with a refusal, after the `words` that wait already. A small rest of the body is read before, so that the
+    /// Answers with a refusal, after the `bytes` that wait already. A small rest of the body is read before, so that the
     /// connection can go on.
     async fn refuse<S: Stream>(
         &self,
-        client: &mut Wire<S>,
-        mut words: Vec<u8>,
-        refusal: &Refusal,
-        facts: &Facts,
+        client: &mut BufferedStream<S>,
+        mut bytes: Vec<u8>,
+        refusal: &GatewayError,
+        facts: &RequestMeta,
         rest: Rest,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
     ) -> Next {
         self.refusals.count(refusal);
         let is_read = !refusal.closes() && rest.discard(client, self.options.retries.replay_max_bytes).await;
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        self.clock.with_date(|date| problem_response::refuse(&mut words, refusal, facts, is_last, date));
-        self.say(client, words, facts, is_last, is_read, downstream).await
+        self.clock.with_date(|date| problem_response::refuse(&mut bytes, refusal, facts, is_last, date));
+        self.say(client, bytes, facts, is_last, is_read, downstream).await
     }
 
     async fn say<S: Stream>(
         &self,
-        client: &mut Wire<S>,
-        words: Vec<u8>,
-        facts: &Facts,
+        client: &mut BufferedStream<S>,
+        bytes: Vec<u8>,
+        facts: &RequestMeta,
         is_last: bool,
         is_read: bool,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
     ) -> Next {
-        let has_left = write_all(client, &words, downstream, self.options.timeouts.stream_idle_timeout).await;
-        self.buffers.put_vec(words);
+        let has_left = write_all(client, &bytes, downstream, self.options.timeouts.stream_idle_timeout).await;
+        self.buffers.put_vec(bytes);
         match (has_left, is_last, is_read) {
             (false, ..) => Next::Close,
             (true, true, true) if !facts.keep_alive && client.unread().is_empty() => Next::Close,
@@ -261,18 +266,23 @@ impl Gateway {
     }
 }
 
-fn status(served: &Result<Served, Refusal>) -> u16 {
+fn status(served: &Result<Served, GatewayError>) -> u16 {
     match served {
         Ok(Served::Response { begun, .. }) => begun.status,
         Ok(Served::Tunnel { .. }) => 101,
         // Nobody was there to get one; what nginx logs.
-        Ok(Served::Left) => 499,
+        Ok(Served::ClientClosed) => 499,
         Err(refusal) => refusal.problem().status.as_u16(),
     }
 }
 
 /// Writes all of `bytes`; false when the client is gone, or takes nothing for `limit`.
-async fn write_all<S: Stream>(client: &mut Wire<S>, bytes: &[u8], downstream: &Downstream, limit: Duration) -> bool {
+async fn write_all<S: Stream>(
+    client: &mut BufferedStream<S>,
+    bytes: &[u8],
+    downstream: &ConnectionTimers,
+    limit: Duration,
+) -> bool {
     let mut written = 0;
     poll_fn(|cx| {
         while written < bytes.len() {

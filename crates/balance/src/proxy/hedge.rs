@@ -16,28 +16,28 @@ use std::{
 use crate::{
     clock::Millis,
     downstream::{
-        deadlines::{Downstream, Waiting},
+        deadlines::{ConnectionTimers, Waiting},
         departure::poll_left,
         request_body::Body,
     },
-    io::wire::{Stream, Wire},
-    message::{refusal::Refusal, request::Outgoing},
+    io::wire::{BufferedStream, Stream},
+    message::{refusal::GatewayError, request::UpstreamRequest},
     proxy::context::Gateway,
     upstream::attempt::{Attempt, Failure, Kind},
 };
 
 /// How often a request that waits looks whether its instance was found dead.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// See the [module](self).
 #[derive(Default)]
-pub(crate) struct Race {
+pub(crate) struct HedgedAttempts {
     attempts: [Option<Attempt>; 2],
 }
 
 /// How long an attempt is waited for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct AttemptTimeouts {
     /// For the head of the response since the request was sent: by all attempts together.
     pub(crate) response: Duration,
     /// The same by one attempt, which is then broken off; `None`: as long as for all.
@@ -57,26 +57,26 @@ pub(crate) enum Event {
     /// This attempt has failed.
     Failed(Attempt, Failure),
     /// The only attempt waits for too long; another one may run beside it.
-    Stalled,
+    HedgeDue,
     /// The client has broken its request.
-    Refused(Refusal),
+    Refused(GatewayError),
     /// The client has left.
-    Left,
+    ClientClosed,
 }
 
-// === impl Patience ===
+// === impl AttemptTimeouts ===
 
-impl Patience {
+impl AttemptTimeouts {
     /// When to look whether something is due.
-    fn next_look(&self) -> Option<Duration> {
-        let all = [self.per_try, self.looks_for_silence.then_some(LOOK), self.hedge];
+    fn next_check(&self) -> Option<Duration> {
+        let all = [self.per_try, self.looks_for_silence.then_some(CHECK_INTERVAL), self.hedge];
         if self.is_safe { all.into_iter().flatten().min() } else { None }
     }
 }
 
-// === impl Race ===
+// === impl HedgedAttempts ===
 
-impl Race {
+impl HedgedAttempts {
     pub(crate) fn add(&mut self, attempt: Attempt) {
         if let Some(free) = self.attempts.iter_mut().find(|slot| slot.is_none()) {
             *free = Some(attempt);
@@ -92,8 +92,8 @@ impl Race {
         self.attempts.iter().flatten()
     }
 
-    /// Nothing came of a [`Event::Stalled`] for now; it is told again.
-    pub(crate) fn look_again(&mut self) {
+    /// Nothing came of a [`Event::HedgeDue`] for now; it is told again.
+    pub(crate) fn rearm(&mut self) {
         self.attempts.iter_mut().flatten().for_each(|attempt| attempt.is_stalled = false);
     }
 
@@ -101,24 +101,24 @@ impl Race {
     pub(crate) async fn next<S: Stream>(
         &mut self,
         gateway: &Gateway,
-        client: &mut Wire<S>,
-        request: &mut Outgoing,
+        client: &mut BufferedStream<S>,
+        request: &mut UpstreamRequest,
         body: &mut Body,
-        downstream: &Downstream,
-        patience: &Patience,
+        downstream: &ConnectionTimers,
+        patience: &AttemptTimeouts,
     ) -> Event {
         poll_fn(|cx| {
             if let Poll::Ready(event) = self.poll_attempts(gateway, client, request, body, downstream, cx) {
                 return Poll::Ready(event);
             }
             if body.poll_interim(client, cx).is_err() {
-                return Poll::Ready(Event::Left);
+                return Poll::Ready(Event::ClientClosed);
             }
             let max_bytes = gateway.options.limits.header_max_bytes;
             if request.is_complete() && poll_left(client, max_bytes, downstream, cx).is_ready() {
-                return Poll::Ready(Event::Left);
+                return Poll::Ready(Event::ClientClosed);
             }
-            self.look(gateway, request, downstream, patience)
+            self.check_timers(gateway, request, downstream, patience)
         })
         .await
     }
@@ -127,10 +127,10 @@ impl Race {
     fn poll_attempts<S: Stream>(
         &mut self,
         gateway: &Gateway,
-        client: &mut Wire<S>,
-        request: &mut Outgoing,
+        client: &mut BufferedStream<S>,
+        request: &mut UpstreamRequest,
         body: &mut Body,
-        downstream: &Downstream,
+        downstream: &ConnectionTimers,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
@@ -158,22 +158,22 @@ impl Race {
     }
 
     /// Whether somebody has waited for too long.
-    fn look(
+    fn check_timers(
         &mut self,
         gateway: &Gateway,
-        request: &Outgoing,
-        downstream: &Downstream,
-        patience: &Patience,
+        request: &UpstreamRequest,
+        downstream: &ConnectionTimers,
+        patience: &AttemptTimeouts,
     ) -> Poll<Event> {
         if downstream.is_over(Waiting::Response) {
             return self.break_off(|_| true, patience.response);
         }
-        let Some(next_look) = patience.next_look() else { return Poll::Pending };
+        let Some(next_check) = patience.next_check() else { return Poll::Pending };
         if !downstream.is_over(Waiting::Try) {
-            downstream.keep_waiting(Waiting::Try, next_look);
+            downstream.keep_waiting(Waiting::Try, next_check);
             return Poll::Pending;
         }
-        downstream.wait(Waiting::Try, next_look);
+        downstream.wait(Waiting::Try, next_check);
         let now = gateway.clock.now();
         if let Some(per_try) = patience.per_try
             && let Poll::Ready(event) = self.break_off(|attempt| attempt.waits_for(per_try, now), per_try)
@@ -181,7 +181,7 @@ impl Race {
             return Poll::Ready(event);
         }
         if request.is_complete() && request.is_whole() && self.stalls(patience, now) {
-            return Poll::Ready(Event::Stalled);
+            return Poll::Ready(Event::HedgeDue);
         }
         Poll::Pending
     }
@@ -197,7 +197,7 @@ impl Race {
     }
 
     /// Whether the only attempt has begun to wait for too long.
-    fn stalls(&mut self, patience: &Patience, now: Millis) -> bool {
+    fn stalls(&mut self, patience: &AttemptTimeouts, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
         let is_silent = patience.looks_for_silence && attempt.is_at_a_silent_instance();

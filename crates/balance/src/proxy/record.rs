@@ -38,7 +38,7 @@ pub(crate) fn conclude(
     let counters = gateway.counters(service);
     let outcome = match end {
         // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
-        End::Left => return,
+        End::ClientClosed => return,
         End::Complete if begun.is_judged => return,
         End::Complete => Outcome::Answered { status: begun.status },
         End::TooSlow => return counters.broken(BrokenKind::SlowClient),

@@ -11,13 +11,13 @@ use std::{
 
 use crate::{
     downstream::{
-        deadlines::{Downstream, Waiting},
+        deadlines::{ConnectionTimers, Waiting},
         departure::poll_left,
         pace::Pace,
         request_body::Body,
     },
-    io::wire::{Read, Stream, Wire},
-    message::{request::Outgoing, response::Answer},
+    io::wire::{BufferedStream, Read, Stream},
+    message::{request::UpstreamRequest, response::DownstreamResponse},
     proxy::context::Gateway,
     upstream::{attempt::Attempt, breakage::Breakage},
 };
@@ -31,7 +31,7 @@ pub(crate) enum End {
     /// Everything has left.
     Complete,
     /// The client has left, or takes nothing any more.
-    Left,
+    ClientClosed,
     /// The client takes it more slowly than it may.
     TooSlow,
     /// The instance has broken it.
@@ -40,11 +40,11 @@ pub(crate) enum End {
 
 /// A response that is being relayed.
 pub(crate) struct Relay<'a> {
-    pub(crate) answer: &'a mut Answer,
+    pub(crate) answer: &'a mut DownstreamResponse,
     pub(crate) attempt: &'a mut Attempt,
-    pub(crate) request: &'a mut Outgoing,
+    pub(crate) request: &'a mut UpstreamRequest,
     pub(crate) body: &'a mut Body,
-    pub(crate) downstream: &'a Downstream,
+    pub(crate) downstream: &'a ConnectionTimers,
     pub(crate) gateway: &'a Gateway,
     pub(crate) pace: &'a mut Pace,
     /// How long each side may be silent.
@@ -58,7 +58,7 @@ pub(crate) struct Relay<'a> {
 impl Relay<'_> {
     /// Relays until the end. A client that would take any end of its connection for the end of the response has its
     /// connection reset when that is not so (RFC 9112, section 8), whatever becomes of this task or process.
-    pub(crate) async fn run<S: Stream>(mut self, client: &mut Wire<S>) -> End {
+    pub(crate) async fn run<S: Stream>(mut self, client: &mut BufferedStream<S>) -> End {
         let (is_unframed, downstream) = (self.answer.is_unframed, self.downstream);
         if is_unframed {
             client.stream().resets_on_drop(true);
@@ -85,9 +85,9 @@ impl Relay<'_> {
         end
     }
 
-    fn poll_response<S: Stream>(&mut self, client: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<End> {
-        let (Some(upstream), candidate) = self.attempt.upstream_of() else { return Poll::Ready(End::Left) };
-        let vitals = &candidate.standing.vitals;
+    fn poll_response<S: Stream>(&mut self, client: &mut BufferedStream<S>, cx: &mut Context<'_>) -> Poll<End> {
+        let (Some(upstream), candidate) = self.attempt.upstream_of() else { return Poll::Ready(End::ClientClosed) };
+        let vitals = &candidate.state.vitals;
         loop {
             let Ok(used) = self.answer.feed(upstream.wire.unread()) else {
                 return Poll::Ready(End::Broken(Breakage::Malformed));
@@ -109,7 +109,7 @@ impl Relay<'_> {
                         upstream.wire.consume(used);
                         continue;
                     }
-                    Poll::Ready(Err(_)) => return Poll::Ready(End::Left),
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::ClientClosed),
                     Poll::Pending => {
                         let min_bytes_per_s = self.gateway.options.limits.response_min_bytes_per_s;
                         if self.pace.is_too_slow(min_bytes_per_s, self.downstream.now()) {
@@ -135,7 +135,7 @@ impl Relay<'_> {
                     return Poll::Ready(End::Broken(Breakage::Closed(error)));
                 }
                 Poll::Pending if self.is_half_closed => {
-                    return wait(self.downstream, Waiting::ResponseBody, self.half_closed(), || End::Left);
+                    return wait(self.downstream, Waiting::ResponseBody, self.half_closed(), || End::ClientClosed);
                 }
                 Poll::Pending => {
                     let limit = self.stream_idle;
@@ -148,7 +148,7 @@ impl Relay<'_> {
 
     /// A client that has ended its direction may be gone for good, which only a write would tell: from then on a response that
     /// falls silent has less time.
-    fn look_for_half_close<S: Stream>(&mut self, client: &Wire<S>) {
+    fn look_for_half_close<S: Stream>(&mut self, client: &BufferedStream<S>) {
         if client.is_at_end() && !self.is_half_closed {
             self.is_half_closed = true;
             self.downstream.wait(Waiting::ResponseBody, self.half_closed());
@@ -160,13 +160,13 @@ impl Relay<'_> {
     }
 
     /// The instance may answer before it has the whole request; both ways go on.
-    fn poll_request<S: Stream>(&mut self, client: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_request<S: Stream>(&mut self, client: &mut BufferedStream<S>, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             // An instance that reads no more of the request may still answer it.
             self.attempt.poll_send(self.request, cx);
             if self.request.is_complete() {
                 let max_bytes = self.gateway.options.limits.header_max_bytes;
-                return poll_left(client, max_bytes, self.downstream, cx).map(|()| End::Left);
+                return poll_left(client, max_bytes, self.downstream, cx).map(|()| End::ClientClosed);
             }
             if !self.attempt.has_sent_all(self.request) {
                 return Poll::Pending;
@@ -176,7 +176,7 @@ impl Relay<'_> {
             }
             match self.body.poll_next(client, self.request, self.downstream, &self.gateway.options, cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(End::Left),
+                Poll::Ready(Err(_)) => return Poll::Ready(End::ClientClosed),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -184,7 +184,7 @@ impl Relay<'_> {
 }
 
 /// Pending, unless that has lasted too long.
-fn wait(downstream: &Downstream, waiting: Waiting, limit: Duration, end: impl FnOnce() -> End) -> Poll<End> {
+fn wait(downstream: &ConnectionTimers, waiting: Waiting, limit: Duration, end: impl FnOnce() -> End) -> Poll<End> {
     downstream.keep_waiting(waiting, limit);
     if downstream.is_over(waiting) { Poll::Ready(end()) } else { Poll::Pending }
 }

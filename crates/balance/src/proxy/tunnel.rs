@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::{
-    downstream::deadlines::{Downstream, Waiting},
+    downstream::deadlines::{ConnectionTimers, Waiting},
     instance::vitals::Vitals,
-    io::wire::{Read, Stream, Wire},
+    io::wire::{BufferedStream, Read, Stream},
 };
 
 /// How long nothing may move.
@@ -28,9 +28,9 @@ pub(crate) struct Limits {
 
 /// Relays until both directions have ended; false when nothing has moved for too long.
 pub(crate) async fn run<A: Stream, B: Stream>(
-    client: &mut Wire<A>,
-    upstream: &mut Wire<B>,
-    downstream: &Downstream,
+    client: &mut BufferedStream<A>,
+    upstream: &mut BufferedStream<B>,
+    downstream: &ConnectionTimers,
     limits: Limits,
     vitals: &Vitals,
 ) -> bool {
@@ -71,7 +71,12 @@ struct Direction {
 
 impl Direction {
     /// Moves what can be moved.
-    fn poll<A: Stream, B: Stream>(&mut self, from: &mut Wire<A>, to: &mut Wire<B>, cx: &mut Context<'_>) {
+    fn poll<A: Stream, B: Stream>(
+        &mut self,
+        from: &mut BufferedStream<A>,
+        to: &mut BufferedStream<B>,
+        cx: &mut Context<'_>,
+    ) {
         while !self.is_over {
             if from.unread().is_empty() {
                 match from.poll_read_some(cx) {
@@ -96,7 +101,7 @@ impl Direction {
         }
     }
 
-    fn end<B: Stream>(&mut self, to: &mut Wire<B>, cx: &mut Context<'_>) {
+    fn end<B: Stream>(&mut self, to: &mut BufferedStream<B>, cx: &mut Context<'_>) {
         // Ready at once on a socket; it fails when the other side is gone.
         let _told = to.poll_shutdown(cx);
         (self.is_over, self.has_moved) = (true, true);
@@ -123,18 +128,18 @@ mod tests {
         let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
         let clock = Rc::new(Clock::default());
         clock.set_to(Millis(1000));
-        let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let downstream = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
-            (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
+            (BufferedStream::new(client, Buffers::default()), BufferedStream::new(upstream, Buffers::default()));
         let vitals = Vitals::default();
         let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
         let talk = async {
             let sent = vec![7; 1000];
             user.write_all(b"ping").await.unwrap();
             user.shutdown().await.unwrap();
-            let mut heard = Vec::new();
-            instance.read_to_end(&mut heard).await.unwrap();
-            assert_eq!(heard, b"ping");
+            let mut last_byte_at = Vec::new();
+            instance.read_to_end(&mut last_byte_at).await.unwrap();
+            assert_eq!(last_byte_at, b"ping");
             let answer = async {
                 instance.write_all(&sent).await.unwrap();
                 instance.shutdown().await.unwrap();
@@ -144,16 +149,16 @@ mod tests {
             assert!(read.unwrap() == 1000 && answered == sent);
         };
         tokio::join!(tunnel, talk);
-        assert_eq!(vitals.heard(), clock.now(), "what the instance says is a sign of its life");
+        assert_eq!(vitals.last_byte_at(), clock.now(), "what the instance says is a sign of its life");
     }
 
     #[tokio::test]
     async fn a_tunnel_in_which_nothing_moves_ends() {
         let ((client, _user), (upstream, _instance)) = (duplex(64), duplex(64));
         let clock = Rc::new(Clock::default());
-        let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let downstream = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
-            (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
+            (BufferedStream::new(client, Buffers::default()), BufferedStream::new(upstream, Buffers::default()));
         let vitals = Vitals::default();
         let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
         let mut tunnel = std::pin::pin!(tunnel);
@@ -170,9 +175,9 @@ mod tests {
     async fn what_is_left_when_one_direction_has_ended_ends_soon() {
         let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
         let clock = Rc::new(Clock::default());
-        let downstream = Downstream::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let downstream = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
-            (Wire::new(client, Buffers::default()), Wire::new(upstream, Buffers::default()));
+            (BufferedStream::new(client, Buffers::default()), BufferedStream::new(upstream, Buffers::default()));
         let vitals = Vitals::default();
         let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
         let mut tunnel = std::pin::pin!(tunnel);

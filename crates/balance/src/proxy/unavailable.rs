@@ -6,21 +6,21 @@ use std::fmt::Write as _;
 use discovery::{Address, ServiceName, policy::Details};
 
 use crate::{
-    clock::{Millis, Spoken},
-    message::refusal::Refusal,
-    table::routing_table::{RoutingTable, Service, Source, Why, Withheld},
+    clock::{HumanDuration, Millis},
+    message::refusal::GatewayError,
+    table::routing_table::{ExcludedInstance, ExclusionReason, RoutingTable, Service, Source},
 };
 
 /// At most so many instances are named in a sentence.
 const NAMED_MAX: usize = 3;
 
 /// No instance of `service` can be picked; what a client is told.
-pub(crate) fn of(service: &Service, now: Millis) -> Refusal {
+pub(crate) fn of(service: &Service, now: Millis) -> GatewayError {
     why(service, now, service.policy().errors.details)
 }
 
 /// The same for an operator.
-pub(crate) fn in_full(service: &Service, now: Millis) -> Refusal {
+pub(crate) fn in_full(service: &Service, now: Millis) -> GatewayError {
     why(service, now, Details::Full)
 }
 
@@ -36,46 +36,46 @@ fn named(noun: &str, address: &Address, details: Details) -> String {
     }
 }
 
-fn why(service: &Service, now: Millis, details: Details) -> Refusal {
+fn why(service: &Service, now: Millis, details: Details) -> GatewayError {
     let name = &service.name;
     if !service.withheld.is_empty() {
-        return Refusal::NoInstance(format!("{name} is down: {}", withheld(&service.withheld, details)));
+        return GatewayError::NoInstance(format!("{name} is down: {}", withheld(&service.withheld, details)));
     }
     match service.tombstones.last() {
         Some(last) => {
             let last_instance = named("last instance", &last.address, details);
-            let (cause, ago) = (last.cause, Spoken(now.since(last.at)));
-            Refusal::NoInstance(format!("{name} is down: {last_instance} {cause} {ago} ago"))
+            let (cause, ago) = (last.cause, HumanDuration(now.since(last.at)));
+            GatewayError::NoInstance(format!("{name} is down: {last_instance} {cause} {ago} ago"))
         }
         // It has candidates, all of which were tried; whoever tried them knows more.
-        None => Refusal::NoInstance(format!("{name} is down: no instance is left to be tried")),
+        None => GatewayError::NoInstance(format!("{name} is down: no instance is left to be tried")),
     }
 }
 
 /// Nothing is known about `name`; or it is no name.
-pub(crate) fn unknown(name: &str, table: &RoutingTable) -> Refusal {
+pub(crate) fn unknown(name: &str, table: &RoutingTable) -> GatewayError {
     let service: ServiceName = match name.parse() {
         Ok(service) => service,
         Err(error) => {
             let detail = format!("the path must start with the name of a service, as in /mail: {error}");
-            return Refusal::NoServiceName(detail);
+            return GatewayError::NoServiceName(detail);
         }
     };
     match table.source {
-        Source::Nothing => Refusal::DiscoveryUnknown(format!(
+        Source::Nothing => GatewayError::DiscoveryUnknown(format!(
             "whether there is an instance of {service} is unknown: etcd has not been reached since the gateway started"
         )),
-        Source::Disk(_) => Refusal::DiscoveryUnknown(format!(
+        Source::Disk(_) => GatewayError::DiscoveryUnknown(format!(
             "no instance of {service} was registered when the gateway last saw etcd, which it has not reached since it \
              started"
         )),
-        Source::Etcd => Refusal::NoInstance(format!("no instance of \"{service}\" was ever registered")),
+        Source::Etcd => GatewayError::NoInstance(format!("no instance of \"{service}\" was ever registered")),
     }
 }
 
 /// `its only instance 10.0.0.5:7070 is draining`; `its 4 instances take no requests: a is draining, b …, and 1 more`, with
 /// "one" in the place of addresses that are not told.
-fn withheld(withheld: &[Withheld], details: Details) -> String {
+fn withheld(withheld: &[ExcludedInstance], details: Details) -> String {
     if let [one] = withheld {
         return format!("{} {}", named("its only instance", &one.address, details), reason(one, details));
     }
@@ -96,15 +96,15 @@ fn withheld(withheld: &[Withheld], details: Details) -> String {
 }
 
 /// Completes the sentence "10.0.0.5:7070 …". An instance's own words may hold addresses, so they are told with these.
-pub(crate) fn reason(withheld: &Withheld, details: Details) -> String {
+pub(crate) fn reason(withheld: &ExcludedInstance, details: Details) -> String {
     match withheld.why {
-        Why::Status(status) => match withheld.reason.as_ref().filter(|_| details == Details::Full) {
+        ExclusionReason::Status(status) => match withheld.reason.as_ref().filter(|_| details == Details::Full) {
             None => format!("is {status}"),
             Some(reason) => format!("is {status} ({reason})"),
         },
-        Why::Operator(status) => format!("is {status} by an operator's word"),
-        Why::Address(forbidden) => forbidden.to_string(),
-        Why::Scheme(scheme) => format!(
+        ExclusionReason::Operator(status) => format!("is {status} by an operator's word"),
+        ExclusionReason::Address(forbidden) => forbidden.to_string(),
+        ExclusionReason::Scheme(scheme) => format!(
             "is registered as {scheme}, which this gateway does not speak to instances; if it speaks HTTP/1.1, let it \
              register as http"
         ),
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::table::tombstones::{Cause, Tombstone};
 
-    fn sentence(refusal: &Refusal) -> String {
+    fn sentence(refusal: &GatewayError) -> String {
         refusal.problem().detail
     }
 
@@ -145,14 +145,14 @@ mod tests {
     fn instances_that_want_no_requests_are_named_with_the_reason() {
         let withheld = |port: u16, why| {
             let (key, address) = (format!("service/mail/{port}"), format!("10.0.0.5:{port}"));
-            Withheld { key: key.parse().unwrap(), address: address.parse().unwrap(), why, reason: None }
+            ExcludedInstance { key: key.parse().unwrap(), address: address.parse().unwrap(), why, reason: None }
         };
-        let one = Service { withheld: vec![withheld(1, Why::Operator(Status::Draining))], ..mail() };
+        let one = Service { withheld: vec![withheld(1, ExclusionReason::Operator(Status::Draining))], ..mail() };
         let expected = "mail is down: its only instance 10.0.0.5:1 is draining by an operator's word";
         assert_eq!(sentence(&in_full(&one, Millis(0))), expected);
         let expected = "mail is down: its only instance is draining by an operator's word";
         assert_eq!(sentence(&of(&one, Millis(0))), expected);
-        let many = (1..=5).map(|port| withheld(port, Why::Status(Status::Critical))).collect();
+        let many = (1..=5).map(|port| withheld(port, ExclusionReason::Status(Status::Critical))).collect();
         let expected = "mail is down: its 5 instances take no requests: 10.0.0.5:1 is critical, 10.0.0.5:2 is critical, \
                         10.0.0.5:3 is critical, and 2 more";
         let many = Service { withheld: many, ..mail() };
@@ -166,7 +166,7 @@ mod tests {
     fn what_an_instance_says_of_its_state_is_told_to_those_who_may_know_addresses() {
         let (key, address) = ("service/mail/a".parse().unwrap(), "10.0.0.5:1".parse().unwrap());
         let reason = discovery::Reason::shorten("no database at 10.0.0.9");
-        let critical = Withheld { key, address, why: Why::Status(Status::Critical), reason };
+        let critical = ExcludedInstance { key, address, why: ExclusionReason::Status(Status::Critical), reason };
         let service = Service { withheld: vec![critical], ..mail() };
         let expected = "mail is down: its only instance 10.0.0.5:1 is critical (no database at 10.0.0.9)";
         assert_eq!(sentence(&in_full(&service, Millis(0))), expected);
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn unknown_is_not_the_same_as_down() {
         let nowhere = RoutingTable::default();
-        assert!(matches!(unknown("mial", &nowhere), Refusal::DiscoveryUnknown(_)));
+        assert!(matches!(unknown("mial", &nowhere), GatewayError::DiscoveryUnknown(_)));
         let etcd = RoutingTable::new(Source::Etcd, discovery::Revision(1), std::collections::HashMap::new());
         assert_eq!(sentence(&unknown("mial", &etcd)), "no instance of \"mial\" was ever registered");
     }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_service_is_the_callers_mistake() {
         for name in ["", "Mail", "ma%69l", "a.b", &"x".repeat(64)] {
-            assert!(matches!(unknown(name, &RoutingTable::default()), Refusal::NoServiceName(_)), "{name}");
+            assert!(matches!(unknown(name, &RoutingTable::default()), GatewayError::NoServiceName(_)), "{name}");
         }
     }
 }

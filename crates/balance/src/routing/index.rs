@@ -13,7 +13,7 @@ pub(crate) fn listing(table: &RoutingTable, is_on: bool) -> Value {
     let services: serde_json::Map<String, Value> = table
         .services()
         .into_iter()
-        .map(|service| (service.name.to_string(), json!({ "instances": service.balancer.shelf().all().len() })))
+        .map(|service| (service.name.to_string(), json!({ "instances": service.balancer.candidate_set().all().len() })))
         .collect();
     json!({ "gateway": "balance", "usage": usage, "services": services })
 }

@@ -59,24 +59,24 @@ pub struct Service {
     pub(crate) balancer: Balancer,
     /// Those among the candidates, by serial number, whose keys vanished together with many others.
     pub(crate) unregistered: BTreeSet<u64>,
-    pub(crate) withheld: Vec<Withheld>,
+    pub(crate) withheld: Vec<ExcludedInstance>,
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
 }
 
 /// A registered instance that gets no requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Withheld {
+pub(crate) struct ExcludedInstance {
     pub(crate) key: InstanceKey,
     pub(crate) address: Address,
-    pub(crate) why: Why,
+    pub(crate) why: ExclusionReason,
     /// What the instance says about its status, if that is why.
     pub(crate) reason: Option<Reason>,
 }
 
 /// Why a registered instance gets no requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum ExclusionReason {
     /// It says so itself.
     Status(Status),
     /// An operator says so.
@@ -158,12 +158,12 @@ pub struct TableHandle(Arc<ArcSwap<RoutingTable>>);
 #[derive(Debug)]
 pub(crate) struct CoreTable {
     newest: RefCell<Cache<Arc<ArcSwap<RoutingTable>>, Arc<RoutingTable>>>,
-    held: RefCell<Rc<Held>>,
+    held: RefCell<Rc<TableRef>>,
 }
 
 /// A table that a core holds on to: counted by the core for its requests, and once among the cores.
 #[derive(Debug)]
-pub(crate) struct Held(Arc<RoutingTable>);
+pub(crate) struct TableRef(Arc<RoutingTable>);
 
 impl TableHandle {
     /// The place, with a table from nowhere in it.
@@ -186,22 +186,22 @@ impl TableHandle {
 
 impl CoreTable {
     pub(crate) fn new(shared: TableHandle) -> Self {
-        let held = RefCell::new(Rc::new(Held(shared.load())));
+        let held = RefCell::new(Rc::new(TableRef(shared.load())));
         Self { newest: RefCell::new(Cache::new(shared.0)), held }
     }
 
     /// The table in force.
-    pub(crate) fn load(&self) -> Rc<Held> {
+    pub(crate) fn load(&self) -> Rc<TableRef> {
         let mut newest = self.newest.borrow_mut();
         let (newest, mut held) = (newest.load(), self.held.borrow_mut());
         if !Arc::ptr_eq(newest, &held.0) {
-            *held = Rc::new(Held(Arc::clone(newest)));
+            *held = Rc::new(TableRef(Arc::clone(newest)));
         }
         Rc::clone(&held)
     }
 }
 
-impl Deref for Held {
+impl Deref for TableRef {
     type Target = RoutingTable;
 
     fn deref(&self) -> &RoutingTable {

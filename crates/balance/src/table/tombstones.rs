@@ -80,7 +80,7 @@ impl Tombstones {
         self.forget(&tombstone.key);
         let mut forgotten = None;
         if self.0.len() >= SERVICES_MAX && !self.0.contains_key(&tombstone.key.service) {
-            let oldest = self.0.iter().min_by_key(|(_, graves)| graves.back().map(|grave| grave.at));
+            let oldest = self.0.iter().min_by_key(|(_, graves)| graves.back().map(|tombstone| tombstone.at));
             if let Some(service) = oldest.map(|(service, _)| service.clone()) {
                 self.0.remove(&service);
                 forgotten = Some(service);
@@ -97,7 +97,7 @@ impl Tombstones {
     /// The instance is back.
     pub(crate) fn forget(&mut self, key: &InstanceKey) {
         if let Some(graves) = self.0.get_mut(&key.service) {
-            graves.retain(|grave| grave.key != *key);
+            graves.retain(|tombstone| tombstone.key != *key);
             if graves.is_empty() {
                 self.0.remove(&key.service);
             }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn names(tombstones: &Tombstones, service: &str) -> Vec<String> {
-        tombstones.of(&service.parse().unwrap()).map(|grave| grave.key.to_string()).collect()
+        tombstones.of(&service.parse().unwrap()).map(|tombstone| tombstone.key.to_string()).collect()
     }
 
     #[test]

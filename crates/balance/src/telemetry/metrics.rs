@@ -37,7 +37,7 @@ use prometheus_client::{
 };
 use service_kit::{connections::Connections, names::Names};
 
-use crate::{config::GatewayOptions, message::refusal::Refusal, table::routing_table::TableHandle};
+use crate::{config::GatewayOptions, message::refusal::GatewayError, table::routing_table::TableHandle};
 
 /// What the workers count together.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ impl Checks {
 // === impl Refusals ===
 
 impl Refusals {
-    pub(crate) fn count(&self, refusal: &Refusal) {
+    pub(crate) fn count(&self, refusal: &GatewayError) {
         self.0.get_or_create(&[("code", refusal.problem().code)]).inc();
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         outlier::Outcome,
     },
     io::wire::Read,
-    message::{refusal::Refusal, request::Outgoing, response::Answer},
+    message::{refusal::GatewayError, request::UpstreamRequest, response::DownstreamResponse},
     upstream::{
         breakage::Breakage,
         connect_error::ConnectError,
@@ -39,7 +39,7 @@ pub(crate) struct Attempt {
     pub(crate) candidate: Arc<Candidate>,
     pub(crate) started: Instant,
     link: Link,
-    /// How many of [`Outgoing::bytes`] were sent.
+    /// How many of [`UpstreamRequest::bytes`] were sent.
     pub(crate) sent: usize,
     has_written: bool,
     /// When it began to wait for the response.
@@ -120,7 +120,7 @@ impl Attempt {
         upstreams: &Upstreams,
         candidate: Arc<Candidate>,
         in_flight: InFlight,
-        request: &Outgoing,
+        request: &UpstreamRequest,
         start: Start,
         cx: &mut Context<'_>,
     ) -> Self {
@@ -149,7 +149,7 @@ impl Attempt {
     pub(crate) fn poll(
         &mut self,
         upstreams: &Upstreams,
-        request: &Outgoing,
+        request: &UpstreamRequest,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, Failure>> {
         if let Link::Connecting(connecting) = &mut self.link {
@@ -172,7 +172,7 @@ impl Attempt {
     }
 
     /// Sends what is there, to an instance that takes it.
-    pub(crate) fn poll_send(&mut self, request: &Outgoing, cx: &mut Context<'_>) {
+    pub(crate) fn poll_send(&mut self, request: &UpstreamRequest, cx: &mut Context<'_>) {
         let Link::Connected(upstream) = &mut self.link else { return };
         while self.sent < request.bytes().len() && !upstream.wire.has_failed() {
             if let Poll::Ready(Ok(count)) = upstream.wire.poll_write(cx, &request.bytes()[self.sent..]) {
@@ -191,7 +191,7 @@ impl Attempt {
                 return Poll::Ready(Ok(length));
             }
             match ready!(wire.poll_read(cx, HEAD_MAX_BYTES)) {
-                Ok(Read::More) => self.candidate.standing.vitals.hear(now),
+                Ok(Read::More) => self.candidate.state.vitals.hear(now),
                 Ok(Read::Full) => return Poll::Ready(Err(Kind::Malformed("the head is too large"))),
                 Ok(Read::End) if wire.unread().is_empty() => {
                     return Poll::Ready(Err(Kind::Closed(io::ErrorKind::UnexpectedEof.into())));
@@ -218,7 +218,11 @@ impl Attempt {
     /// # Errors
     ///
     /// It is broken.
-    pub(crate) fn look_ahead(&mut self, answer: &mut Answer, request: &Outgoing) -> Result<(), Breakage> {
+    pub(crate) fn look_ahead(
+        &mut self,
+        answer: &mut DownstreamResponse,
+        request: &UpstreamRequest,
+    ) -> Result<(), Breakage> {
         let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Ok(()) };
         // The relay reads before it waits, and is woken then.
         match wire.poll_read_some(&mut Context::from_waker(Waker::noop())) {
@@ -277,7 +281,7 @@ impl Attempt {
     }
 
     /// Whether there is a connection, and everything that there is of the request has been sent on it.
-    pub(crate) fn has_sent_all(&self, request: &Outgoing) -> bool {
+    pub(crate) fn has_sent_all(&self, request: &UpstreamRequest) -> bool {
         self.is_connected() && self.sent == request.bytes().len()
     }
 
@@ -293,7 +297,7 @@ impl Attempt {
     ///
     /// So does one at which it still waits for a connection: the queue of a stopped process fills.
     pub(crate) fn is_at_a_silent_instance(&self) -> bool {
-        (self.waits_since.is_some() || !self.is_connected()) && self.candidate.standing.vitals.is_silent()
+        (self.waits_since.is_some() || !self.is_connected()) && self.candidate.state.vitals.is_silent()
     }
 
     /// This attempt has failed for that reason.
@@ -343,10 +347,12 @@ impl Failure {
     }
 
     /// What the client gets when not the instance but this host is the reason.
-    pub(crate) fn exhaustion(&self) -> Option<Refusal> {
+    pub(crate) fn exhaustion(&self) -> Option<GatewayError> {
         let Kind::Connect(ConnectError::Exhausted(error)) = &self.kind else { return None };
         tracing::warn!(%error, "this host has nothing left for a connection to an instance");
-        Some(Refusal::Overloaded("the gateway's host has no file descriptor, port or memory left for a connection"))
+        Some(GatewayError::Overloaded(
+            "the gateway's host has no file descriptor, port or memory left for a connection",
+        ))
     }
 
     /// Whether it says no more than that something took too long.
@@ -367,15 +373,15 @@ impl Failure {
 
     /// What the client gets when this was the last attempt at `instance` of the service `name`; "its instance" where clients
     /// may not know the address.
-    pub(crate) fn refusal(self, name: &ServiceName, instance: &str) -> Refusal {
+    pub(crate) fn refusal(self, name: &ServiceName, instance: &str) -> GatewayError {
         let sentence = format!("{name}: {instance} {}", self.kind);
         match self.kind {
-            Kind::Connect(error) => Refusal::Unreachable(format!("{name} is down: {instance} {}", chain(&error))),
-            Kind::Closed(_) if self.progress == Progress::NothingSent => Refusal::Unreachable(sentence),
-            Kind::Closed(_) => Refusal::UpstreamClosed(format!("{sentence}; it may have carried out the request")),
-            Kind::Malformed(_) | Kind::Broken(Breakage::Malformed) => Refusal::UpstreamMalformed(sentence),
-            Kind::Broken(_) => Refusal::UpstreamClosed(sentence),
-            Kind::Timeout(_) => Refusal::UpstreamTimeout(sentence),
+            Kind::Connect(error) => GatewayError::Unreachable(format!("{name} is down: {instance} {}", chain(&error))),
+            Kind::Closed(_) if self.progress == Progress::NothingSent => GatewayError::Unreachable(sentence),
+            Kind::Closed(_) => GatewayError::UpstreamClosed(format!("{sentence}; it may have carried out the request")),
+            Kind::Malformed(_) | Kind::Broken(Breakage::Malformed) => GatewayError::UpstreamMalformed(sentence),
+            Kind::Broken(_) => GatewayError::UpstreamClosed(sentence),
+            Kind::Timeout(_) => GatewayError::UpstreamTimeout(sentence),
         }
     }
 }

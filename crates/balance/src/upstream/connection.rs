@@ -9,12 +9,12 @@ use std::{io, mem::MaybeUninit};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::io::{buffers::Buffers, wire::Wire};
+use crate::io::{buffers::Buffers, wire::BufferedStream};
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) wire: Wire<TcpStream>,
+    pub(crate) wire: BufferedStream<TcpStream>,
     /// Whether it has served a request before: then the instance may close it at any moment.
     pub(crate) is_reused: bool,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// A connection that has just been opened.
     pub(crate) fn new(stream: TcpStream, buffers: &Buffers) -> Self {
-        Self { wire: Wire::new(stream, buffers.clone()), is_reused: false }
+        Self { wire: BufferedStream::new(stream, buffers.clone()), is_reused: false }
     }
 
     /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the runtime

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use discovery::{InstanceKey, LeaseId, Scheme, ServiceName};
 
-use super::{Instances, Known, Suspect};
+use super::{Instances, Known, LastResort};
 use crate::{
     instance::candidate::Candidate,
-    load_balancing::{balancer::Balancer, candidate_set::Shelf},
-    table::routing_table::{Service, Why, Withheld},
+    load_balancing::{balancer::Balancer, candidate_set::CandidateSet},
+    table::routing_table::{ExcludedInstance, ExclusionReason, Service},
 };
 
 // === impl Instances ===
@@ -24,10 +24,10 @@ impl Instances {
                 Some(why) => {
                     let address = known.candidate.address().clone();
                     let reason = match why {
-                        Why::Status(_) => known.candidate.instance.reason.clone(),
-                        Why::Operator(_) | Why::Address(_) | Why::Scheme(_) => None,
+                        ExclusionReason::Status(_) => known.candidate.instance.reason.clone(),
+                        ExclusionReason::Operator(_) | ExclusionReason::Address(_) | ExclusionReason::Scheme(_) => None,
                     };
-                    withheld.push(Withheld { key: key.clone(), address, why, reason });
+                    withheld.push(ExcludedInstance { key: key.clone(), address, why, reason });
                 }
             }
         }
@@ -37,7 +37,7 @@ impl Instances {
         let is_registered = !candidates.is_empty() || !withheld.is_empty();
         let (kept, last_resort): (Vec<_>, Vec<_>) =
             suspects.partition(|(_, suspect)| is_registered && suspect.kept_until.is_some());
-        let candidate = |(_, suspect): (_, &Suspect)| Arc::clone(&suspect.candidate);
+        let candidate = |(_, suspect): (_, &LastResort)| Arc::clone(&suspect.candidate);
         let last_resort: Vec<_> = last_resort.into_iter().map(candidate).collect();
         let kept: Vec<_> = kept.into_iter().map(candidate).collect();
         let unregistered: BTreeSet<u64> = kept.iter().map(|kept| kept.serial).collect();
@@ -52,19 +52,19 @@ impl Instances {
         let before = self.built.get(name.as_str());
         let cores = before.map(|before| Arc::clone(&before.balancer.cores));
         let fresh = Service::empty(name.clone(), self.cores);
-        let governing = self.policies.of(name);
-        let policy = &governing.policy;
+        let effective_policy = self.policies.of(name);
+        let policy = &effective_policy.policy;
         for candidate in candidates.iter().chain(&last_resort) {
-            candidate.standing.load.limit(policy.breaker.in_flight_max, policy.breaker.streams_max);
+            candidate.state.load.limit(policy.breaker.in_flight_max, policy.breaker.streams_max);
         }
-        let shelf = |candidates, before| Shelf::new(candidates, policy, self.zone.as_deref(), before);
+        let candidate_set = |candidates, before| CandidateSet::new(candidates, policy, self.zone.as_deref(), before);
         let balancer = Balancer {
-            candidates: shelf(candidates, before.map(|before| &before.balancer.candidates)),
-            last_resort: shelf(last_resort, before.map(|before| &before.balancer.last_resort)),
+            candidates: candidate_set(candidates, before.map(|before| &before.balancer.candidates)),
+            last_resort: candidate_set(last_resort, before.map(|before| &before.balancer.last_resort)),
             has_withheld: !withheld.is_empty(),
             cores: cores.unwrap_or_else(|| Arc::clone(&fresh.balancer.cores)),
-            judgements: self.judgements.clone(),
-            governing: governing.clone(),
+            health_epoch: self.health_epoch.clone(),
+            effective_policy: effective_policy.clone(),
             ..Balancer::empty(0)
         };
         Some(Service { balancer, unregistered, withheld, tombstones, ..fresh })
@@ -76,17 +76,17 @@ impl Instances {
     }
 
     /// The first reason against sending requests to an instance: what an operator says goes before what it says itself.
-    fn why_not(&self, key: &InstanceKey, lease: Option<LeaseId>, candidate: &Candidate) -> Option<Why> {
+    fn why_not(&self, key: &InstanceKey, lease: Option<LeaseId>, candidate: &Candidate) -> Option<ExclusionReason> {
         let instance = &candidate.instance;
         if let Err(forbidden) = self.addresses.check(&instance.address) {
-            return Some(Why::Address(forbidden));
+            return Some(ExclusionReason::Address(forbidden));
         }
         if instance.scheme != Scheme::Http {
-            return Some(Why::Scheme(instance.scheme));
+            return Some(ExclusionReason::Scheme(instance.scheme));
         }
         match (self.order(key, lease).map(|order| order.status), instance.status) {
-            (Some(status), _) => (!status.is_in_rotation()).then_some(Why::Operator(status)),
-            (None, status) => (!status.is_in_rotation()).then_some(Why::Status(status)),
+            (Some(status), _) => (!status.is_in_rotation()).then_some(ExclusionReason::Operator(status)),
+            (None, status) => (!status.is_in_rotation()).then_some(ExclusionReason::Status(status)),
         }
     }
 }

@@ -5,11 +5,11 @@ use discovery::{Address, InstanceKey};
 /// Who stands where: the instances of all services by their address. Looked at for every instance that comes or goes, of
 /// which there may be ten thousand at once, so it must not be a walk over all of them.
 #[derive(Debug, Default)]
-pub(super) struct Places(HashMap<Address, Vec<InstanceKey>>);
+pub(super) struct AddressIndex(HashMap<Address, Vec<InstanceKey>>);
 
-// === impl Places ===
+// === impl AddressIndex ===
 
-impl Places {
+impl AddressIndex {
     pub(super) fn add(&mut self, key: &InstanceKey, address: &Address) {
         self.0.entry(address.clone()).or_default().push(key.clone());
     }

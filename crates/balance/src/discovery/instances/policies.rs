@@ -10,22 +10,22 @@ use discovery::{
     policy::{Policy, PolicyDocument},
 };
 
-use crate::load_balancing::governing::{Governing, PolicySource};
+use crate::load_balancing::effective_policy::{EffectivePolicy, PolicySource};
 
 /// The policies of all services.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     default: Arc<Policy>,
-    given: BTreeMap<ServiceName, Given>,
+    given: BTreeMap<ServiceName, StoredPolicy>,
 }
 
 #[derive(Debug)]
-struct Given {
+struct StoredPolicy {
     /// The newest words, good or not.
     text: String,
     /// The last good ones, for the snapshot.
     good: Option<String>,
-    governing: Governing,
+    effective_policy: EffectivePolicy,
 }
 
 // === impl Policies ===
@@ -35,15 +35,16 @@ impl Policies {
         Self { default: Arc::new(default), given: BTreeMap::new() }
     }
 
-    pub(super) fn of(&self, service: &ServiceName) -> Governing {
-        let default = || Governing { policy: Arc::clone(&self.default), ..Governing::default() };
-        self.given.get(service).map_or_else(default, |given| given.governing.clone())
+    pub(super) fn of(&self, service: &ServiceName) -> EffectivePolicy {
+        let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
+        self.given.get(service).map_or_else(default, |given| given.effective_policy.clone())
     }
 
     /// Those of the services of which something is said.
     pub(super) fn all(&self) -> HashMap<Box<str>, Arc<Policy>> {
-        let one =
-            |(service, given): (&ServiceName, &Given)| (service.as_str().into(), Arc::clone(&given.governing.policy));
+        let one = |(service, given): (&ServiceName, &StoredPolicy)| {
+            (service.as_str().into(), Arc::clone(&given.effective_policy.policy))
+        };
         self.given.iter().map(one).collect()
     }
 
@@ -54,7 +55,7 @@ impl Policies {
 
     /// How many have words that make no sense.
     pub(super) fn broken(&self) -> usize {
-        self.given.values().filter(|given| given.governing.mistake.is_some()).count()
+        self.given.values().filter(|given| given.effective_policy.mistake.is_some()).count()
     }
 
     /// Takes in what `config/<service>` says now, `None` for nothing any more; false when that is no news.
@@ -66,22 +67,24 @@ impl Policies {
         let Some(text) = text else { return Ok(self.given.remove(service).is_some()) };
         let before = self.given.remove(service);
         if let Some(before) = before.as_ref().filter(|before| before.text == text) {
-            let same = Given { text, good: before.good.clone(), governing: before.governing.clone() };
+            let same =
+                StoredPolicy { text, good: before.good.clone(), effective_policy: before.effective_policy.clone() };
             self.given.insert(service.clone(), same);
             return Ok(false);
         }
         match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
             Ok(policy) => {
-                let governing = Governing { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
-                self.given.insert(service.clone(), Given { good: Some(text.clone()), text, governing });
+                let effective_policy =
+                    EffectivePolicy { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
+                self.given.insert(service.clone(), StoredPolicy { good: Some(text.clone()), text, effective_policy });
                 Ok(true)
             }
             Err(mistake) => {
                 let good = before.as_ref().and_then(|before| before.good.clone());
-                let default = || Governing { policy: Arc::clone(&self.default), ..Governing::default() };
-                let governing = before.map_or_else(default, |before| before.governing);
-                let governing = Governing { mistake: Some(mistake.clone()), ..governing };
-                self.given.insert(service.clone(), Given { text, good, governing });
+                let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
+                let effective_policy = before.map_or_else(default, |before| before.effective_policy);
+                let effective_policy = EffectivePolicy { mistake: Some(mistake.clone()), ..effective_policy };
+                self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy });
                 Err(mistake)
             }
         }
@@ -89,7 +92,7 @@ impl Policies {
 
     /// The last good words of each service.
     pub(super) fn save(&self) -> BTreeMap<ServiceName, String> {
-        let good = |(service, given): (&ServiceName, &Given)| Some((service.clone(), given.good.clone()?));
+        let good = |(service, given): (&ServiceName, &StoredPolicy)| Some((service.clone(), given.good.clone()?));
         self.given.iter().filter_map(good).collect()
     }
 }
@@ -129,9 +132,9 @@ mod tests {
         let broken = || Some(r#"{"timeouts":{"connect":"2"}}"#.to_owned());
         assert_eq!(policies.set(&mail(), broken()).unwrap_err().field, "timeouts.connect");
         assert_eq!(policies.set(&mail(), broken()), Ok(false), "once");
-        let governing = policies.of(&mail());
-        assert_eq!((connect(&policies), governing.source), (Duration::from_secs(2), PolicySource::Etcd));
-        assert!(governing.mistake.is_some() && policies.broken() == 1);
+        let effective_policy = policies.of(&mail());
+        assert_eq!((connect(&policies), effective_policy.source), (Duration::from_secs(2), PolicySource::Etcd));
+        assert!(effective_policy.mistake.is_some() && policies.broken() == 1);
         assert_eq!(policies.save()[&mail()], r#"{"timeouts":{"connect":"2s"}}"#, "the good one is saved");
         policies.set(&mail(), Some("{}".into())).unwrap();
         assert_eq!((policies.broken(), connect(&policies)), (0, Duration::from_secs(1)));
@@ -141,8 +144,8 @@ mod tests {
     fn a_policy_that_was_never_good_leaves_the_default_in_force() {
         let mut policies = Policies::default();
         assert!(policies.set(&mail(), Some("nonsense".into())).is_err());
-        let governing = policies.of(&mail());
-        assert_eq!((governing.source, governing.mistake.is_some()), (PolicySource::Default, true));
+        let effective_policy = policies.of(&mail());
+        assert_eq!((effective_policy.source, effective_policy.mistake.is_some()), (PolicySource::Default, true));
         assert!(policies.save().is_empty());
     }
 }

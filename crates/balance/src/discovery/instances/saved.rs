@@ -56,12 +56,12 @@ impl Instances {
     pub fn save(&self, now: Millis) -> Saved {
         let value = |(key, known): (&InstanceKey, &super::Known)| (key.clone(), known.registered.instance.to_string());
         let suspect =
-            |(key, suspect): (&InstanceKey, &super::Suspect)| (key.clone(), suspect.candidate.instance.to_string());
-        let tombstone = |grave: &Tombstone| SavedTombstone {
-            key: grave.key.clone(),
-            address: grave.address.clone(),
-            cause: grave.cause,
-            ago_ms: u64::try_from(now.since(grave.at).as_millis()).unwrap_or(u64::MAX),
+            |(key, suspect): (&InstanceKey, &super::LastResort)| (key.clone(), suspect.candidate.instance.to_string());
+        let tombstone = |tombstone: &Tombstone| SavedTombstone {
+            key: tombstone.key.clone(),
+            address: tombstone.address.clone(),
+            cause: tombstone.cause,
+            ago_ms: u64::try_from(now.since(tombstone.at).as_millis()).unwrap_or(u64::MAX),
         };
         let registered = self.registered.iter().map(|(key, known)| (key, known.registered.lease));
         let leases = registered.chain(self.suspects.iter().map(|(key, suspect)| (key, suspect.lease)));

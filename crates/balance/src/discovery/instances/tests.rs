@@ -3,8 +3,8 @@ use discovery::{Instance, LeaseId, Status};
 use super::*;
 use crate::{
     instance::outlier::Outcome,
-    load_balancing::pick::{Ask, Tried, pick},
-    table::routing_table::Why,
+    load_balancing::pick::{PickContext, TriedInstances, pick},
+    table::routing_table::ExclusionReason,
 };
 
 const LAST_RESORT: Duration = Duration::from_secs(600);
@@ -28,11 +28,11 @@ fn remove(instances: &mut Instances, key: &str, at: u64) {
 }
 
 /// Addresses in rotation, in the last resort, and withheld with the reason; of `mail`.
-fn places(instances: &mut Instances) -> (Vec<String>, Vec<String>, Vec<(String, Why)>) {
+fn places(instances: &mut Instances) -> (Vec<String>, Vec<String>, Vec<(String, ExclusionReason)>) {
     let built = instances.service(&"mail".parse().unwrap());
     let Some(service) = built else { return Default::default() };
-    let addresses = |shelf: &crate::load_balancing::candidate_set::Shelf| {
-        shelf.all().iter().map(|one| one.address().to_string()).collect()
+    let addresses = |candidate_set: &crate::load_balancing::candidate_set::CandidateSet| {
+        candidate_set.all().iter().map(|one| one.address().to_string()).collect()
     };
     let withheld = service.withheld.iter().map(|withheld| (withheld.address.to_string(), withheld.why));
     (addresses(&service.balancer.candidates), addresses(&service.balancer.last_resort), withheld.collect())
@@ -71,7 +71,11 @@ fn draining_and_critical_instances_are_withheld_whoever_says_so() {
     let (in_rotation, _, withheld) = places(&mut instances);
     assert_eq!(in_rotation, ["10.0.0.4:1"], "an operator's word goes first");
     let whys: Vec<_> = withheld.into_iter().map(|(_, why)| why).collect();
-    let expected = [Why::Status(Status::Draining), Why::Status(Status::Critical), Why::Operator(Status::Draining)];
+    let expected = [
+        ExclusionReason::Status(Status::Draining),
+        ExclusionReason::Status(Status::Critical),
+        ExclusionReason::Operator(Status::Draining),
+    ];
     assert_eq!(whys, expected);
     instances.set_override("service/mail/c".parse().unwrap(), None);
     assert_eq!(places(&mut instances).0, ["10.0.0.3:1", "10.0.0.4:1"]);
@@ -111,7 +115,10 @@ fn forbidden_addresses_and_foreign_protocols_are_withheld() {
     add(&mut instances, "service/mail/b", "https://10.0.0.2:1");
     let (in_rotation, _, withheld) = places(&mut instances);
     assert!(in_rotation.is_empty());
-    assert!(matches!(withheld[..], [(_, Why::Address(_)), (_, Why::Scheme(_))]), "{withheld:?}");
+    assert!(
+        matches!(withheld[..], [(_, ExclusionReason::Address(_)), (_, ExclusionReason::Scheme(_))]),
+        "{withheld:?}"
+    );
 }
 
 #[test]
@@ -198,8 +205,8 @@ fn what_traffic_taught_survives_a_change_of_status_but_not_a_new_registration() 
     };
     let first = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
-        let ask = Ask { core: 0, hash: None, sticky: None, now: Millis(1) };
-        pick(&service.balancer, &ask, &Tried::default()).unwrap().candidate.address().to_string()
+        let ask = PickContext { core: 0, hash: None, sticky: None, now: Millis(1) };
+        pick(&service.balancer, &ask, &TriedInstances::default()).unwrap().candidate.address().to_string()
     };
     eject(&instances);
     let mut changed = registered("service/mail/a", "http://10.0.0.1:1?version=2");
@@ -402,7 +409,7 @@ fn one_that_is_back_is_the_same_instance_with_its_connections() {
     instances.apply(Update::Add(back), Millis(1500));
     assert_eq!(serials(&mut instances), before);
     let service = instances.service(&"mail".parse().unwrap()).unwrap();
-    assert!(service.balancer.candidates.all()[0].standing.joined.is_none(), "it does not begin slowly");
+    assert!(service.balancer.candidates.all()[0].state.joined.is_none(), "it does not begin slowly");
     add(&mut instances, "service/mail/2", "10.0.0.7:1");
     assert_ne!(serials(&mut instances)[1], before[1], "elsewhere it is another one");
 }

@@ -5,7 +5,7 @@ use discovery::policy::{Active, ActiveKind, Policy};
 use crate::{
     clock::Millis,
     hash::mix,
-    health::probe::{Answer, Question},
+    health::probe::{ProbeResult, Question},
     instance::{
         candidate::Candidate,
         outlier::{Change, Verdict},
@@ -120,7 +120,7 @@ impl Schedule {
         for (serial, gone) in before {
             gone.forget_checks();
             // Draining, or stopped for longer than its lease: what waits there still wants to know whether it lives.
-            if gone.candidate.standing.load.in_flight() > 0 && gone.policy.health.active.kind != ActiveKind::Off {
+            if gone.candidate.state.load.in_flight() > 0 && gone.policy.health.active.kind != ActiveKind::Off {
                 self.entries.insert(serial, Entry { is_listed: false, ..gone });
             }
         }
@@ -137,7 +137,7 @@ impl Schedule {
     }
 
     /// Takes in an answer.
-    pub(super) fn answered(&mut self, due: &Due, answer: &Answer, now: Millis) -> Option<Event> {
+    pub(super) fn answered(&mut self, due: &Due, answer: &ProbeResult, now: Millis) -> Option<Event> {
         let stall = self.stall;
         let entry = self.entries.get_mut(&due.candidate.serial)?;
         match due.occasion {
@@ -145,19 +145,19 @@ impl Schedule {
             Occasion::Regular | Occasion::Ejected => entry.is_asked = false,
         }
         if due.question != Question::Connect && answer.is_response() {
-            entry.candidate.standing.vitals.hear(now);
+            entry.candidate.state.vitals.hear(now);
         }
-        entry.candidate.standing.set_last_check(&answer.to_string());
+        entry.candidate.state.set_last_check(&answer.to_string());
         match due.occasion {
-            Occasion::Regular if matches!(answer, Answer::Unasked(_)) => None,
+            Occasion::Regular if matches!(answer, ProbeResult::Unasked(_)) => None,
             // One thread that works on requests cannot answer this, too.
-            Occasion::Regular if *answer == Answer::Silent && entry.shows_life(now, stall) => None,
+            Occasion::Regular if *answer == ProbeResult::Silent && entry.shows_life(now, stall) => None,
             // It has left the table meanwhile.
             Occasion::Regular if !entry.is_listed => None,
-            Occasion::Regular => entry.judge(*answer == Answer::Good, now),
+            Occasion::Regular => entry.judge(*answer == ProbeResult::Good, now),
             Occasion::Ejected => {
-                if *answer == Answer::Good {
-                    entry.candidate.standing.outlier.shorten_ejection(now);
+                if *answer == ProbeResult::Good {
+                    entry.candidate.state.outlier.shorten_ejection(now);
                 }
                 None
             }
@@ -201,7 +201,7 @@ impl Entry {
 
     /// Of an instance that is no longer checked, the checks have nothing more to say.
     fn forget_checks(&self) {
-        self.candidate.standing.outlier.checked(true);
+        self.candidate.state.outlier.checked(true);
     }
 
     fn active(&self) -> &Active {
@@ -210,7 +210,7 @@ impl Entry {
 
     fn occasion(&mut self, now: Millis, stall: Duration) -> Option<Occasion> {
         let is_quiet = self.is_quiet(now, stall);
-        let verdict = self.candidate.standing.outlier.verdict(now);
+        let verdict = self.candidate.state.outlier.verdict(now);
         let is_ejected = matches!(verdict, Verdict::Ejected { .. });
         if is_quiet && !is_ejected {
             return Some(Occasion::Quiet);
@@ -221,7 +221,7 @@ impl Entry {
 
     /// Whether it is to be asked whether it is awake: it has requests under way and has sent no byte for a while.
     fn is_quiet(&mut self, now: Millis, stall: Duration) -> bool {
-        if self.candidate.standing.load.in_flight() == 0 {
+        if self.candidate.state.load.in_flight() == 0 {
             self.busy_since = None;
             return false;
         }
@@ -230,23 +230,23 @@ impl Entry {
             return false;
         }
         let quiet = QUIET.min(self.limit(now, stall) * 3 / 5);
-        now >= self.candidate.standing.vitals.heard().max(since) + quiet
+        now >= self.candidate.state.vitals.last_byte_at().max(since) + quiet
     }
 
     /// How long it may be silent.
     fn limit(&self, now: Millis, stall: Duration) -> Duration {
-        self.candidate.standing.vitals.limit(stall, self.policy.timeouts.response, now)
+        self.candidate.state.vitals.limit(stall, self.policy.timeouts.response, now)
     }
 
     /// Whether its last byte is younger than that.
     fn shows_life(&self, now: Millis, stall: Duration) -> bool {
-        self.candidate.standing.vitals.is_fresh(self.limit(now, stall), now)
+        self.candidate.state.vitals.is_fresh(self.limit(now, stall), now)
     }
 
     /// The moment from which on it counts as dead if it stays silent.
     fn dead_from(&self, now: Millis, stall: Duration) -> Millis {
-        let heard = self.candidate.standing.vitals.heard();
-        heard.max(self.busy_since.unwrap_or(now)) + self.limit(now, stall)
+        let last_byte_at = self.candidate.state.vitals.last_byte_at();
+        last_byte_at.max(self.busy_since.unwrap_or(now)) + self.limit(now, stall)
     }
 
     fn begin(&mut self, occasion: Occasion, now: Millis, stall: Duration) -> Due {
@@ -259,7 +259,7 @@ impl Entry {
             }
             Occasion::Regular | Occasion::Ejected => {
                 self.is_asked = true;
-                let is_well = self.candidate.standing.outlier.verdict(now) == Verdict::Healthy;
+                let is_well = self.candidate.state.outlier.verdict(now) == Verdict::Healthy;
                 let soon = if question == Question::Ping { AWAKE_INTERVAL } else { RECHECK };
                 let interval = self.active().interval;
                 self.next = now + if is_well { interval } else { interval.min(soon) };
@@ -275,7 +275,7 @@ impl Entry {
             (Occasion::Regular | Occasion::Ejected, ActiveKind::Http, Some(path)) => Question::Get(path.clone()),
             // A stopped process accepts connections: after silence, only a response proves that it is awake.
             (Occasion::Quiet, ..) => Question::Ping,
-            (Occasion::Ejected, ..) if !self.candidate.standing.outlier.refuses() => Question::Ping,
+            (Occasion::Ejected, ..) if !self.candidate.state.outlier.refuses() => Question::Ping,
             (Occasion::Regular | Occasion::Ejected, ..) => Question::Connect,
         }
     }
@@ -284,7 +284,7 @@ impl Entry {
         (self.good, self.bad) =
             if is_good { (self.good.saturating_add(1), 0) } else { (0, self.bad.saturating_add(1)) };
         let (rise, fall) = (self.active().rise, self.active().fall);
-        let outlier = &self.candidate.standing.outlier;
+        let outlier = &self.candidate.state.outlier;
         if self.bad >= fall && outlier.checked(false) {
             self.next = self.next.min(now + RECHECK);
             return Some(Event::Failing);
@@ -293,17 +293,21 @@ impl Entry {
     }
 
     /// It counts as dead when it has not sent a byte for as long as it may, on this connection or another.
-    fn judge_quiet(&mut self, answer: &Answer, now: Millis, stall: Duration) -> Option<Event> {
-        let standing = &self.candidate.standing;
+    fn judge_quiet(&mut self, answer: &ProbeResult, now: Millis, stall: Duration) -> Option<Event> {
+        let state = &self.candidate.state;
         match answer {
-            Answer::Silent if now >= self.dead_from(now, stall) => standing.vitals.found_silent(),
+            ProbeResult::Silent if now >= self.dead_from(now, stall) => state.vitals.found_silent(),
             // It takes no new requests, and may well finish those that it has.
-            Answer::Refused => {}
+            ProbeResult::Refused => {}
             // Only slow, or not asked at all.
-            Answer::Silent | Answer::Good | Answer::Bad(_) | Answer::Nonsense | Answer::Unasked(_) => return None,
+            ProbeResult::Silent
+            | ProbeResult::Good
+            | ProbeResult::Bad(_)
+            | ProbeResult::Nonsense
+            | ProbeResult::Unasked(_) => return None,
         }
         self.busy_since = None;
-        standing.outlier.stalled(now, &self.policy.health.passive, self.candidate.serial).map(Event::Stalled)
+        state.outlier.stalled(now, &self.policy.health.passive, self.candidate.serial).map(Event::Stalled)
     }
 }
 

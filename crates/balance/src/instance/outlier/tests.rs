@@ -171,14 +171,14 @@ fn a_probe_that_passes_lets_a_real_request_decide_at_once() {
 
 #[test]
 fn every_judgement_is_counted() {
-    let judgements = Judgements::default();
-    let outlier = Outlier::new(judgements.clone());
+    let health_epoch = HealthEpoch::default();
+    let outlier = Outlier::new(health_epoch.clone());
     record(&outlier, Outcome::TimedOut, 0);
-    assert_eq!(judgements.count(), 0);
+    assert_eq!(health_epoch.count(), 0);
     record(&outlier, Outcome::TimedOut, 0);
     record(&outlier, FINE, 0);
     outlier.checked(false);
-    assert_eq!(judgements.count(), 3);
+    assert_eq!(health_epoch.count(), 3);
 }
 
 proptest! {

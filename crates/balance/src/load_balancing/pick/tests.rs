@@ -7,29 +7,29 @@ use super::*;
 use crate::{
     hash::hash,
     instance::{
-        candidate::{InFlight, Standing},
-        outlier::{Judgements, Outcome},
+        candidate::{InFlight, InstanceState},
+        outlier::{HealthEpoch, Outcome},
     },
-    load_balancing::{candidate_set::Shelf, governing::Governing},
+    load_balancing::{candidate_set::CandidateSet, effective_policy::EffectivePolicy},
 };
 
 /// `a:1` of weight 3 in zone `east`: `("a:1", 3, "east")`.
 type Given<'a> = (&'a str, u64, &'a str);
 
-fn candidate((address, weight, zone): Given<'_>, joined: Option<Millis>, judgements: &Judgements) -> Arc<Candidate> {
+fn candidate((address, weight, zone): Given<'_>, joined: Option<Millis>, health_epoch: &HealthEpoch) -> Arc<Candidate> {
     let mut candidate = Candidate::sample(address, weight);
     candidate.instance.zone = Some(zone.to_owned()).filter(|zone| !zone.is_empty());
-    candidate.standing = Arc::new(Standing::new(&candidate.key, 1, judgements.clone(), joined));
+    candidate.state = Arc::new(InstanceState::new(&candidate.key, 1, health_epoch.clone(), joined));
     Arc::new(candidate)
 }
 
 /// A service seen from zone `east`.
 fn service_with(policy: Policy, given: &[Given<'_>]) -> Balancer {
-    let judgements = Judgements::default();
-    let candidates = given.iter().map(|one| candidate(*one, None, &judgements)).collect();
-    let candidates = Shelf::new(candidates, &policy, Some("east"), None);
-    let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
-    Balancer { candidates, governing, judgements, ..Balancer::empty(1) }
+    let health_epoch = HealthEpoch::default();
+    let candidates = given.iter().map(|one| candidate(*one, None, &health_epoch)).collect();
+    let candidates = CandidateSet::new(candidates, &policy, Some("east"), None);
+    let effective_policy = EffectivePolicy { policy: Arc::new(policy), ..EffectivePolicy::default() };
+    Balancer { candidates, effective_policy, health_epoch, ..Balancer::empty(1) }
 }
 
 fn service(given: &[(&str, u64)]) -> Balancer {
@@ -44,16 +44,16 @@ fn by(strategy: Strategy) -> Policy {
     policy
 }
 
-const ASK: Ask<'_> = Ask { core: 0, hash: None, sticky: None, now: Millis(0) };
+const ASK: PickContext<'_> = PickContext { core: 0, hash: None, sticky: None, now: Millis(0) };
 
 fn address(picked: &Picked) -> String {
     picked.candidate.address().to_string()
 }
 
-fn picks(service: &Balancer, ask: Ask<'_>, requests: usize) -> BTreeMap<String, usize> {
+fn picks(service: &Balancer, ask: PickContext<'_>, requests: usize) -> BTreeMap<String, usize> {
     let mut picks = BTreeMap::new();
     for _ in 0..requests {
-        *picks.entry(address(&pick(service, &ask, &Tried::default()).unwrap())).or_default() += 1;
+        *picks.entry(address(&pick(service, &ask, &TriedInstances::default()).unwrap())).or_default() += 1;
     }
     picks
 }
@@ -78,7 +78,7 @@ fn refuse(service: &Balancer, index: usize) {
 #[test]
 fn equal_instances_take_turns() {
     let service = service(&[("a:1", 1), ("b:1", 1), ("c:1", 1)]);
-    let order: Vec<_> = (0..6).map(|_| address(&pick(&service, &ASK, &Tried::default()).unwrap())).collect();
+    let order: Vec<_> = (0..6).map(|_| address(&pick(&service, &ASK, &TriedInstances::default()).unwrap())).collect();
     assert_eq!(order, ["a:1", "b:1", "c:1", "a:1", "b:1", "c:1"]);
 }
 
@@ -123,7 +123,7 @@ fn who_refuses_connections_is_tried_last_even_then() {
     (0..2).for_each(|index| refuse(&service, index));
     silence(&service, 2);
     assert_eq!(names(&picks(&service, ASK, 100)), ["c:1", "d:1"]);
-    let mut tried = Tried::default();
+    let mut tried = TriedInstances::default();
     let order: Vec<_> = std::iter::from_fn(|| {
         let picked = pick(&service, &ASK, &tried)?;
         tried.add(&picked.candidate);
@@ -146,7 +146,7 @@ fn a_panic_threshold_of_zero_believes_every_judgement() {
 #[test]
 fn who_fails_the_probes_is_left_out() {
     let service = service(&[("a:1", 1), ("b:1", 1)]);
-    service.candidates.all()[0].standing.outlier.checked(false);
+    service.candidates.all()[0].state.outlier.checked(false);
     assert_eq!(names(&picks(&service, ASK, 10)), ["b:1"]);
 }
 
@@ -154,8 +154,8 @@ fn who_fails_the_probes_is_left_out() {
 fn one_request_tries_out_an_instance_on_probation() {
     let service = service(&[("a:1", 1), ("b:1", 1)]);
     refuse(&service, 0);
-    let later = Ask { now: Millis(1000), ..ASK };
-    let all: Vec<_> = (0..20).map(|_| pick(&service, &later, &Tried::default()).unwrap()).collect();
+    let later = PickContext { now: Millis(1000), ..ASK };
+    let all: Vec<_> = (0..20).map(|_| pick(&service, &later, &TriedInstances::default()).unwrap()).collect();
     let probations: Vec<_> = all.iter().filter(|picked| picked.is_probation).map(address).collect();
     assert_eq!(probations, ["a:1"], "one");
     assert_eq!(all.iter().filter(|picked| address(picked) == "a:1").count(), 1, "and no other goes there");
@@ -164,7 +164,7 @@ fn one_request_tries_out_an_instance_on_probation() {
 #[test]
 fn no_instance_is_tried_twice() {
     let service = service(&[("a:1", 1), ("b:1", 1)]);
-    let mut tried = Tried::default();
+    let mut tried = TriedInstances::default();
     for _ in 0..2 {
         tried.add(&pick(&service, &ASK, &tried).unwrap().candidate);
     }
@@ -173,12 +173,12 @@ fn no_instance_is_tried_twice() {
 
 #[test]
 fn the_last_resort_is_used_only_when_nobody_is_registered() {
-    let suspect = || Shelf::new(vec![Arc::new(Candidate::sample("old:1", 1))], &Policy::default(), None, None);
+    let suspect = || CandidateSet::new(vec![Arc::new(Candidate::sample("old:1", 1))], &Policy::default(), None, None);
     let registered = Balancer { last_resort: suspect(), ..service(&[("a:1", 1)]) };
     assert_eq!(names(&picks(&registered, ASK, 10)), ["a:1"]);
     let nobody = Balancer { last_resort: suspect(), ..service(&[]) };
     assert_eq!(names(&picks(&nobody, ASK, 10)), ["old:1"]);
-    assert!(pick(&service(&[]), &ASK, &Tried::default()).is_none());
+    assert!(pick(&service(&[]), &ASK, &TriedInstances::default()).is_none());
 }
 
 // === of two ===
@@ -192,7 +192,7 @@ fn of_two_the_one_with_less_under_way_for_its_weight_is_picked() {
     let service = service_with(by(Strategy::LeastRequest), &[("a:1", 1, ""), ("b:1", 4, "")]);
     let _under_way = (busy(&service, 0, 2), busy(&service, 1, 4));
     for _ in 0..100 {
-        let picked = pick(&service, &ASK, &Tried::default()).unwrap();
+        let picked = pick(&service, &ASK, &TriedInstances::default()).unwrap();
         let drawn_twice = address(&picked) == "a:1";
         assert!(!drawn_twice || picks(&service, ASK, 200)["b:1"] > 150, "b has one each, a has two");
     }
@@ -215,16 +215,16 @@ fn latencies_are_recorded_for_the_policies_that_ask_for_them() {
         let service = service_with(by(strategy), &[("a:1", 1, "")]);
         let candidate = &service.candidates.all()[0];
         service.record(candidate, Outcome::ConnectFailed, Duration::from_millis(7), Millis(0));
-        assert_eq!(candidate.standing.load.latency_us(), None, "a refused connection says nothing about it");
+        assert_eq!(candidate.state.load.latency_us(), None, "a refused connection says nothing about it");
         service.record(candidate, Outcome::Answered { status: 200 }, Duration::from_millis(7), Millis(0));
-        assert_eq!(candidate.standing.load.latency_us().is_some(), is_recorded, "{strategy:?}");
+        assert_eq!(candidate.state.load.latency_us().is_some(), is_recorded, "{strategy:?}");
     }
 }
 
 #[test]
 fn an_instance_with_as_many_requests_as_allowed_takes_no_more() {
     let service = service(&[("a:1", 1)]);
-    service.candidates.all()[0].standing.load.limit(2, 0);
+    service.candidates.all()[0].state.load.limit(2, 0);
     let under_way = busy(&service, 0, 2);
     assert!(service.candidates.all()[0].begin(0).is_none());
     drop(under_way);
@@ -236,7 +236,7 @@ fn an_instance_with_as_many_requests_as_allowed_takes_no_more() {
 #[test]
 fn the_same_hash_leads_to_the_same_instance_and_to_another_one_while_that_is_ejected() {
     let service = service_with(by(Strategy::Hash), &[("a:1", 1, "east"), ("b:1", 1, ""), ("c:1", 1, "west")]);
-    let owner = |key: u64| picks(&service, Ask { hash: Some(hash(&key.to_be_bytes())), ..ASK }, 20);
+    let owner = |key: u64| picks(&service, PickContext { hash: Some(hash(&key.to_be_bytes())), ..ASK }, 20);
     let before: Vec<_> = (0..300).map(owner).collect();
     assert!(before.iter().all(|picks| picks.len() == 1));
     refuse(&service, 0);
@@ -253,17 +253,17 @@ fn a_cookie_leads_back_to_its_instance_for_as_long_as_that_is_well() {
     let mut policy = Policy::default();
     policy.load_balancing.sticky = Some(Sticky { cookie: "at".into(), max_age: None });
     let service = service_with(policy, &[("a:1", 1, ""), ("b:1", 1, ""), ("c:1", 1, "")]);
-    let first = pick(&service, &ASK, &Tried::default()).unwrap();
+    let first = pick(&service, &ASK, &TriedInstances::default()).unwrap();
     assert!(!first.is_sticky);
     let cookie = first.candidate.cookie();
-    let again = Ask { sticky: Some(cookie), ..ASK };
+    let again = PickContext { sticky: Some(cookie), ..ASK };
     assert_eq!(names(&picks(&service, again, 10)), [address(&first)]);
-    assert!(pick(&service, &again, &Tried::default()).unwrap().is_sticky);
+    assert!(pick(&service, &again, &TriedInstances::default()).unwrap().is_sticky);
     for nonsense in [&b"x"[..], b"", &[b'f'; 16], &[0xff; 5000]] {
-        assert_eq!(picks(&service, Ask { sticky: Some(nonsense), ..ASK }, 6).len(), 3);
+        assert_eq!(picks(&service, PickContext { sticky: Some(nonsense), ..ASK }, 6).len(), 3);
     }
     refuse(&service, 0);
-    let elsewhere = pick(&service, &again, &Tried::default()).unwrap();
+    let elsewhere = pick(&service, &again, &TriedInstances::default()).unwrap();
     assert!(!elsewhere.is_sticky && elsewhere.candidate.serial != first.candidate.serial);
 }
 
@@ -282,10 +282,11 @@ fn an_instance_that_joins_others_gets_its_share_gradually() {
     let mut policy = Policy::default();
     policy.load_balancing.slow_start = Duration::from_secs(10);
     let mut service = service_with(policy, &[("a:1", 1, "")]);
-    let joining = candidate(("new:1", 1, ""), Some(Millis(1000)), &service.judgements);
+    let joining = candidate(("new:1", 1, ""), Some(Millis(1000)), &service.health_epoch);
     let all = vec![Arc::clone(&service.candidates.all()[0]), joining];
-    service.candidates = Shelf::new(all, service.policy(), None, None);
-    let share = |ms: u64| picks(&service, Ask { now: Millis(ms), ..ASK }, 10_000).get("new:1").copied().unwrap_or(0);
+    service.candidates = CandidateSet::new(all, service.policy(), None, None);
+    let share =
+        |ms: u64| picks(&service, PickContext { now: Millis(ms), ..ASK }, 10_000).get("new:1").copied().unwrap_or(0);
     // Of two draws the second may hit it, too: p/2 + …
     let (at_once, half_way, later) = (share(1000), share(6000), share(11_000));
     assert!((300..1100).contains(&at_once), "{at_once}");
@@ -311,7 +312,7 @@ fn the_own_zone_gets_everything_while_it_can_take_it() {
 #[test]
 fn a_retry_leaves_the_zone_when_nobody_else_is_in_it() {
     let service = service_with(Policy::default(), &[("a:1", 1, "east"), ("b:1", 1, "west")]);
-    let mut tried = Tried::default();
+    let mut tried = TriedInstances::default();
     tried.add(&pick(&service, &ASK, &tried).unwrap().candidate);
     assert_eq!(address(&pick(&service, &ASK, &tried).unwrap()), "b:1");
 }
@@ -349,8 +350,8 @@ proptest! {
             silence(&service, index);
         }
         for n in 0..100_u64 {
-            let picked = pick(&service, &Ask { hash: Some(hash(&n.to_be_bytes())), ..ASK }, &Tried::default()).unwrap();
-            let is_unhealthy = picked.candidate.standing.outlier.is_unhealthy();
+            let picked = pick(&service, &PickContext { hash: Some(hash(&n.to_be_bytes())), ..ASK }, &TriedInstances::default()).unwrap();
+            let is_unhealthy = picked.candidate.state.outlier.is_unhealthy();
             prop_assert!(!is_unhealthy || unhealthy.iter().all(|unhealthy| *unhealthy));
         }
     }

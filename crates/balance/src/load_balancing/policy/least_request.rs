@@ -13,6 +13,6 @@ impl BalancingPolicy for LeastRequest {
     const HASHES: bool = false;
 
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
-        draw.better_of_two(|one| f64::from(one.standing.load.in_flight()) / f64::from(one.instance.weight.get()))
+        draw.better_of_two(|one| f64::from(one.state.load.in_flight()) / f64::from(one.instance.weight.get()))
     }
 }

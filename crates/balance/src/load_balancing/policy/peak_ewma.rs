@@ -14,6 +14,6 @@ impl BalancingPolicy for PeakEwma {
     const HASHES: bool = false;
 
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
-        draw.better_of_two(|one| f64::from(one.standing.load.cost_us(one.instance.weight.get())))
+        draw.better_of_two(|one| f64::from(one.state.load.cost_us(one.instance.weight.get())))
     }
 }

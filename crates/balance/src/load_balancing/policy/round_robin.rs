@@ -1,4 +1,4 @@
-//! In turn, by weight ([`Turns`](crate::load_balancing::turns::Turns)).
+//! In turn, by weight ([`WeightedRoundRobin`](crate::load_balancing::turns::WeightedRoundRobin)).
 
 use std::sync::Arc;
 

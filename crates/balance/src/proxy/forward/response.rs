@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use http1::{Limits, Method, parse_response};
 
-use super::{Served, Serving};
+use super::{Forward, Served};
 use crate::{
     clock::Millis,
     counters::FailureKind,
     instance::{candidate::Candidate, outlier::Outcome},
     message::{
         prefix::Prefix,
-        refusal::Refusal,
-        response::{self, Answer, Own},
+        refusal::GatewayError,
+        response::{self, DownstreamResponse, GatewayHeaders},
     },
     proxy::record::Begun,
     upstream::{
@@ -31,16 +31,16 @@ pub(super) enum Settled {
     Served(Served),
     Interim(Attempt),
     Failed(Attempt, Failure),
-    Refused(Refusal),
+    Refused(GatewayError),
 }
 
 enum Read {
     Interim,
-    Final { status: u16, answer: Answer, is_stream: bool },
+    Final { status: u16, answer: DownstreamResponse, is_stream: bool },
     Switched(Vec<u8>),
 }
 
-impl Serving<'_> {
+impl Forward<'_> {
     /// Reads the head of a response, and writes the one for the client.
     pub(super) fn settle(&mut self, mut attempt: Attempt, head_bytes: usize) -> Settled {
         let now = Instant::now();
@@ -59,16 +59,16 @@ impl Serving<'_> {
                 let begun = Begun { status, is_judged: status >= 500 || is_stream || answer.is_read() };
                 self.answered(&mut attempt, begun, now);
                 if is_stream && !self.become_stream(&mut attempt) {
-                    return Settled::Refused(Refusal::StreamsFull);
+                    return Settled::Refused(GatewayError::StreamsFull);
                 }
                 Settled::Served(Served::Response { begun, answer, attempt })
             }
-            Ok(Read::Switched(words)) => {
+            Ok(Read::Switched(bytes)) => {
                 self.answered(&mut attempt, Begun { status: 101, is_judged: true }, now);
                 if !self.become_stream(&mut attempt) {
-                    return Settled::Refused(Refusal::StreamsFull);
+                    return Settled::Refused(GatewayError::StreamsFull);
                 }
-                Settled::Served(Served::Tunnel { words, attempt })
+                Settled::Served(Served::Tunnel { bytes, attempt })
             }
             Err(kind) => {
                 let failure = attempt.failure(kind);
@@ -122,9 +122,9 @@ impl Serving<'_> {
                 let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {
                     return Err(Kind::Malformed("it switched protocols without being asked"));
                 };
-                let mut words = std::mem::take(&mut self.body.interim);
-                response::switching(&mut words, &response, protocol, facts, prefix);
-                Read::Switched(words)
+                let mut bytes = std::mem::take(&mut self.body.interim);
+                response::switching(&mut bytes, &response, protocol, facts, prefix);
+                Read::Switched(bytes)
             }
             100..200 => {
                 self.interims += 1;
@@ -141,8 +141,8 @@ impl Serving<'_> {
                 let is_last = self.downstream.is_draining() || !self.request.is_complete();
                 let bytes = std::mem::take(&mut self.body.interim);
                 let mut answer = gateway.clock.with_date(|date| {
-                    let own = Own { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
-                    Answer::new(bytes, &response, facts, own)
+                    let own = GatewayHeaders { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
+                    DownstreamResponse::new(bytes, &response, facts, own)
                 });
                 let body = answer.feed(&upstream.wire.unread()[head_bytes..]);
                 used += body.map_err(|_| Kind::Broken(Breakage::Malformed))?;

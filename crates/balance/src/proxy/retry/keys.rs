@@ -39,7 +39,7 @@ mod tests {
     use discovery::policy::{Policy, PolicyDocument};
 
     use super::*;
-    use crate::load_balancing::{balancer::Balancer, candidate_set::Shelf, governing::Governing};
+    use crate::load_balancing::{balancer::Balancer, candidate_set::CandidateSet, effective_policy::EffectivePolicy};
 
     fn candidate(port: u16, promise: Option<&str>) -> Arc<Candidate> {
         let mut candidate = Candidate::sample(&format!("10.0.0.1:{port}"), 1);
@@ -53,9 +53,9 @@ mod tests {
         let policy = PolicyDocument::parse(policy.as_bytes()).unwrap().over(&Policy::default()).unwrap();
         let all: Vec<_> = (1..).zip(promises).map(|(port, promise)| candidate(port, *promise)).collect();
         let first = Arc::clone(&all[0]);
-        let candidates = Shelf::new(all, &policy, None, None);
-        let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
-        let balancer = Balancer { candidates, governing, ..Balancer::empty(1) };
+        let candidates = CandidateSet::new(all, &policy, None, None);
+        let effective_policy = EffectivePolicy { policy: Arc::new(policy), ..EffectivePolicy::default() };
+        let balancer = Balancer { candidates, effective_policy, ..Balancer::empty(1) };
         let service = Service { balancer, ..Service::empty("mail".parse().unwrap(), 1) };
         are_honoured(&service, &first, b"POST /pay?now HTTP/1.1\r\nHost: a\r\n\r\n")
     }

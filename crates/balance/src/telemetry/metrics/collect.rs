@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     counters::{BrokenKind, DURATION_BOUNDS_US, FailureKind, Totals},
     instance::outlier::Verdict,
-    table::routing_table::{Service, TableHandle, Why},
+    table::routing_table::{ExclusionReason, Service, TableHandle},
 };
 
 /// See [`super::DataMetrics::register`].
@@ -106,7 +106,7 @@ fn per_service(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> f
     let mut metric = encoder.encode_descriptor("balance_streams", help, None, MetricType::Gauge)?;
     for (service, _) in services {
         let all = service.balancer.candidates.all().iter().chain(service.balancer.last_resort.all());
-        let streams: u32 = all.map(|candidate| candidate.standing.load.streams()).sum();
+        let streams: u32 = all.map(|candidate| candidate.state.load.streams()).sum();
         set(&mut metric, &[("service", service.name.as_str())], streams as usize)?;
     }
     Ok(())
@@ -139,7 +139,7 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
         let all = service.balancer.candidates.all();
         let is_ejected = |verdict| matches!(verdict, Verdict::Ejected { .. } | Verdict::Failing);
         let (ejected, used): (Vec<_>, Vec<_>) =
-            all.iter().partition(|candidate| is_ejected(candidate.standing.outlier.verdict(now)));
+            all.iter().partition(|candidate| is_ejected(candidate.state.outlier.verdict(now)));
         let (unresolved, used): (Vec<_>, Vec<_>) = used.into_iter().partition(|candidate| candidate.is_unresolved());
         let kept = used.iter().filter(|candidate| service.is_kept(candidate)).count();
         for (state, number) in [
@@ -153,7 +153,7 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
             set(&mut metric, &[("service", service.name.as_str()), ("state", state)], number)?;
         }
         for withheld in &service.withheld {
-            if let Why::Address(forbidden) = withheld.why {
+            if let ExclusionReason::Address(forbidden) = withheld.why {
                 *refused.entry(forbidden.as_str()).or_default() += 1;
             }
         }

@@ -5,7 +5,7 @@ use discovery::{Revision, policy::PolicyDocument};
 use super::*;
 use crate::{
     instance::outlier::Outcome,
-    load_balancing::{balancer::Balancer, candidate_set::Shelf, governing::Governing},
+    load_balancing::{balancer::Balancer, candidate_set::CandidateSet, effective_policy::EffectivePolicy},
     table::routing_table::{Service, Source},
 };
 
@@ -23,9 +23,9 @@ fn table(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, RoutingTable
         Arc::new(candidate)
     };
     let all: Vec<_> = (0..instances).map(candidate).collect();
-    let candidates = Shelf::new(all.clone(), &policy, None, None);
-    let governing = Governing { policy: Arc::new(policy), ..Governing::default() };
-    let balancer = Balancer { candidates, governing, ..Balancer::empty(1) };
+    let candidates = CandidateSet::new(all.clone(), &policy, None, None);
+    let effective_policy = EffectivePolicy { policy: Arc::new(policy), ..EffectivePolicy::default() };
+    let balancer = Balancer { candidates, effective_policy, ..Balancer::empty(1) };
     let service = Service { balancer, ..Service::empty("mail".parse().unwrap(), 1) };
     let services = HashMap::from([("mail".into(), Arc::new(service))]);
     (all, RoutingTable::new(Source::Etcd, Revision(1), services))
@@ -45,7 +45,7 @@ type At<T> = Vec<(u64, T)>;
 
 /// Answers everybody who is asked until `end`, in steps of 100 ms; the moments and events. Silence is an answer when the
 /// patience is over.
-fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &Answer) -> (At<Due>, At<Event>) {
+fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &ProbeResult) -> (At<Due>, At<Event>) {
     let (mut asked, mut events, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     for now in (from..end).step_by(100) {
         let is_over = |(until, _): &mut (Millis, Due)| Millis(now) >= *until;
@@ -54,7 +54,7 @@ fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &Answer) -> (At<Due
         }
         for due in schedule.due(Millis(now), ROOM) {
             asked.push((now, due.clone()));
-            if *answer == Answer::Silent {
+            if *answer == ProbeResult::Silent {
                 waiting.push((Millis(now) + due.patience, due));
             } else {
                 events.extend(schedule.answered(&due, answer, Millis(now)).map(|event| (now, event)));
@@ -67,7 +67,7 @@ fn run(schedule: &mut Schedule, from: u64, end: u64, answer: &Answer) -> (At<Due
 #[test]
 fn everybody_is_asked_once_in_an_interval_at_a_moment_of_his_own() {
     let (_, mut schedule) = schedule(100, Policy::default());
-    let (asked, events) = run(&mut schedule, 0, 2100, &Answer::Good);
+    let (asked, events) = run(&mut schedule, 0, 2100, &ProbeResult::Good);
     let who: BTreeSet<_> = asked.iter().map(|(_, due)| due.candidate.serial).collect();
     let busiest = (0..21).map(|step| asked.iter().filter(|(at, _)| *at == step * 100).count()).max().unwrap();
     assert!(asked.len().abs_diff(100) <= 10, "{}", asked.len());
@@ -78,29 +78,29 @@ fn everybody_is_asked_once_in_an_interval_at_a_moment_of_his_own() {
 #[test]
 fn three_bad_answers_take_an_instance_out_and_two_good_ones_take_it_back_soon() {
     let (all, mut schedule) = schedule(1, Policy::default());
-    let (asked, events) = run(&mut schedule, 0, 6100, &Answer::Nonsense);
+    let (asked, events) = run(&mut schedule, 0, 6100, &ProbeResult::Nonsense);
     let [(out, Event::Failing)] = events[..] else { panic!("{events:?}") };
-    assert_eq!((asked.iter().filter(|(at, _)| *at <= out).count(), all[0].standing.outlier.is_unhealthy()), (3, true));
-    let (_, events) = run(&mut schedule, 6100, 20_000, &Answer::Good);
+    assert_eq!((asked.iter().filter(|(at, _)| *at <= out).count(), all[0].state.outlier.is_unhealthy()), (3, true));
+    let (_, events) = run(&mut schedule, 6100, 20_000, &ProbeResult::Good);
     let [(back, Event::Passing)] = events[..] else { panic!("{events:?}") };
     assert!(back <= 6100 + 1100, "asked every half second: {back}");
-    assert!(!all[0].standing.outlier.is_unhealthy());
+    assert!(!all[0].state.outlier.is_unhealthy());
 }
 
 #[test]
 fn an_ejected_instance_is_asked_every_half_second_and_a_good_answer_lets_a_request_decide() {
     let (all, mut schedule) = schedule(1, Policy::default());
-    let outlier = &all[0].standing.outlier;
-    run(&mut schedule, 0, 2000, &Answer::Good);
+    let outlier = &all[0].state.outlier;
+    run(&mut schedule, 0, 2000, &ProbeResult::Good);
     for round in 0..5 {
         outlier.record(Outcome::ConnectFailed, Millis(2000 + round), &Policy::default().health.passive, 7);
         outlier.take_probation(Millis(60_000));
     }
     outlier.record(Outcome::ConnectFailed, Millis(4000), &Policy::default().health.passive, 7);
-    let (asked, _) = run(&mut schedule, 4100, 7100, &Answer::Refused);
+    let (asked, _) = run(&mut schedule, 4100, 7100, &ProbeResult::Refused);
     assert!((5..=7).contains(&asked.len()), "{}", asked.len());
     assert!(matches!(outlier.verdict(Millis(7100)), Verdict::Ejected { .. }));
-    run(&mut schedule, 7100, 7700, &Answer::Good);
+    run(&mut schedule, 7100, 7700, &ProbeResult::Good);
     assert_eq!(outlier.verdict(Millis(7700)), Verdict::Probation);
 }
 
@@ -116,9 +116,9 @@ fn busy() -> (Arc<Candidate>, Schedule, crate::instance::candidate::InFlight) {
 
 fn busy_under(policy: Policy) -> (Arc<Candidate>, Schedule, crate::instance::candidate::InFlight) {
     let (mut all, mut schedule) = schedule(1, policy);
-    run(&mut schedule, 0, 2000, &Answer::Good);
+    run(&mut schedule, 0, 2000, &ProbeResult::Good);
     let one = all.remove(0);
-    (0..3).for_each(|_| one.standing.vitals.answered(Duration::ZERO, Millis(0), || true));
+    (0..3).for_each(|_| one.state.vitals.answered(Duration::ZERO, Millis(0), || true));
     let under_way = one.begin(0).unwrap();
     (one, schedule, under_way)
 }
@@ -126,11 +126,11 @@ fn busy_under(policy: Policy) -> (Arc<Candidate>, Schedule, crate::instance::can
 #[test]
 fn one_that_works_on_several_at_a_time_and_is_silent_is_ejected_in_less_than_a_second() {
     let (one, mut schedule, _under_way) = busy();
-    let (asked, events) = run(&mut schedule, 2000, 3000, &Answer::Silent);
+    let (asked, events) = run(&mut schedule, 2000, 3000, &ProbeResult::Silent);
     let quiet = asked.iter().find(|(_, due)| due.occasion == Occasion::Quiet).unwrap();
     assert_eq!((quiet.0, &quiet.1.question, quiet.1.patience), (2300, &Question::Ping, AWAKE_PATIENCE));
     assert!(matches!(events[..], [(2600, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
-    assert!(one.standing.vitals.is_silent());
+    assert!(one.state.vitals.is_silent());
 }
 
 #[test]
@@ -138,16 +138,16 @@ fn it_is_found_dead_while_what_waits_there_has_time_to_be_sent_elsewhere() {
     let mut policy = Policy::default();
     policy.timeouts.response = Duration::from_millis(500);
     let (_one, mut schedule, _under_way) = busy_under(policy);
-    let (_, events) = run(&mut schedule, 2000, 3000, &Answer::Silent);
+    let (_, events) = run(&mut schedule, 2000, 3000, &ProbeResult::Silent);
     assert!(matches!(events[..], [(2300, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
 }
 
 #[test]
 fn one_that_has_not_shown_that_gets_two_seconds() {
     let (all, mut schedule) = schedule(1, Policy::default());
-    run(&mut schedule, 0, 2000, &Answer::Good);
+    run(&mut schedule, 0, 2000, &ProbeResult::Good);
     let _under_way = all[0].begin(0).unwrap();
-    let (asked, events) = run(&mut schedule, 2000, 5000, &Answer::Silent);
+    let (asked, events) = run(&mut schedule, 2000, 5000, &ProbeResult::Silent);
     assert_eq!(asked_awake(&asked)[0], 2300);
     let [(at, Event::Stalled(_))] = events[..] else { panic!("{events:?}") };
     assert!((4000..=4200).contains(&at), "{at}");
@@ -156,8 +156,8 @@ fn one_that_has_not_shown_that_gets_two_seconds() {
 #[test]
 fn one_that_answered_late_before_may_be_as_late_again() {
     let (one, mut schedule, _under_way) = busy();
-    one.standing.vitals.answered(Duration::from_millis(1500), Millis(2000), || false);
-    let (_, events) = run(&mut schedule, 2000, 7000, &Answer::Silent);
+    one.state.vitals.answered(Duration::from_millis(1500), Millis(2000), || false);
+    let (_, events) = run(&mut schedule, 2000, 7000, &ProbeResult::Silent);
     let [(at, Event::Stalled(_))] = events[..] else { panic!("{events:?}") };
     assert!((5000..=5200).contains(&at), "{at}");
 }
@@ -165,18 +165,18 @@ fn one_that_answered_late_before_may_be_as_late_again() {
 #[test]
 fn one_that_is_awake_but_slow_stays_and_is_asked_once_a_second() {
     let (one, mut schedule, _under_way) = busy();
-    let (asked, events) = run(&mut schedule, 2000, 12_000, &Answer::Good);
+    let (asked, events) = run(&mut schedule, 2000, 12_000, &ProbeResult::Good);
     let asked = asked_awake(&asked);
     assert!(events.is_empty() && (9..=10).contains(&asked.len()), "{asked:?}");
     assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{asked:?}");
-    assert!(!one.standing.vitals.is_silent());
+    assert!(!one.state.vitals.is_silent());
 }
 
 #[test]
 fn one_that_sends_any_byte_is_not_asked() {
     let (one, mut schedule, _under_way) = busy();
     for now in (2000..5000).step_by(100) {
-        one.standing.vitals.hear(Millis(now));
+        one.state.vitals.hear(Millis(now));
         assert!(schedule.due(Millis(now), ROOM).iter().all(|due| due.occasion != Occasion::Quiet));
     }
 }
@@ -186,13 +186,13 @@ fn a_health_check_without_an_answer_says_nothing_while_bytes_come() {
     let (all, mut schedule) = schedule(1, Policy::default());
     for now in (0..20_000).step_by(100) {
         if now % 1500 == 0 {
-            all[0].standing.vitals.hear(Millis(now));
+            all[0].state.vitals.hear(Millis(now));
         }
         for due in schedule.due(Millis(now), ROOM) {
-            assert_eq!(schedule.answered(&due, &Answer::Silent, Millis(now)), None);
+            assert_eq!(schedule.answered(&due, &ProbeResult::Silent, Millis(now)), None);
         }
     }
-    let (_, events) = run(&mut schedule, 20_000, 40_000, &Answer::Silent);
+    let (_, events) = run(&mut schedule, 20_000, 40_000, &ProbeResult::Silent);
     assert!(matches!(events[..], [(_, Event::Failing)]), "silent altogether: {events:?}");
 }
 
@@ -200,8 +200,8 @@ fn a_health_check_without_an_answer_says_nothing_while_bytes_come() {
 fn one_that_has_left_the_table_is_watched_while_requests_wait_there() {
     let (one, mut schedule, under_way) = busy();
     schedule.follow(&RoutingTable::default(), Millis(2000));
-    let (asked, _) = run(&mut schedule, 2000, 4000, &Answer::Silent);
-    assert!(one.standing.vitals.is_silent());
+    let (asked, _) = run(&mut schedule, 2000, 4000, &ProbeResult::Silent);
+    assert!(one.state.vitals.is_silent());
     assert!(asked.iter().all(|(_, due)| due.occasion == Occasion::Quiet));
     drop(under_way);
     schedule.follow(&RoutingTable::default(), Millis(4000));
@@ -214,17 +214,17 @@ fn a_byte_that_comes_while_it_is_asked_saves_it() {
     let quiet = schedule.due(Millis(2300), ROOM).into_iter().find(|due| due.occasion == Occasion::Quiet);
     let quiet =
         quiet.or_else(|| schedule.due(Millis(2600), ROOM).into_iter().find(|due| due.occasion == Occasion::Quiet));
-    one.standing.vitals.hear(Millis(2700));
-    assert_eq!(schedule.answered(&quiet.unwrap(), &Answer::Silent, Millis(3000)), None);
-    assert!(!one.standing.vitals.is_silent());
+    one.state.vitals.hear(Millis(2700));
+    assert_eq!(schedule.answered(&quiet.unwrap(), &ProbeResult::Silent, Millis(3000)), None);
+    assert!(!one.state.vitals.is_silent());
 }
 
 #[test]
 fn one_that_listens_no_longer_is_ejected_and_may_finish_what_it_has() {
     let (one, mut schedule, _under_way) = busy();
-    let (_, events) = run(&mut schedule, 2000, 2500, &Answer::Refused);
+    let (_, events) = run(&mut schedule, 2000, 2500, &ProbeResult::Refused);
     assert!(matches!(events[..], [(2300, Event::Stalled(Change::Ejected { .. }))]), "{events:?}");
-    assert!(!one.standing.vitals.is_silent());
+    assert!(!one.state.vitals.is_silent());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn without_a_limit_nobody_is_asked_whether_it_is_awake() {
     let mut schedule = Schedule::new(Duration::ZERO);
     schedule.follow(&table, Millis(0));
     let _under_way = all[0].begin(0).unwrap();
-    let (asked, _) = run(&mut schedule, 0, 5000, &Answer::Good);
+    let (asked, _) = run(&mut schedule, 0, 5000, &ProbeResult::Good);
     assert!(asked_awake(&asked).is_empty());
 }
 
@@ -257,16 +257,16 @@ fn what_is_asked_follows_the_policy() {
 #[test]
 fn when_the_checks_are_switched_off_their_verdict_is_gone() {
     let (all, mut schedule) = schedule(1, Policy::default());
-    run(&mut schedule, 0, 10_000, &Answer::Silent);
-    assert!(all[0].standing.outlier.is_unhealthy());
+    run(&mut schedule, 0, 10_000, &ProbeResult::Silent);
+    assert!(all[0].state.outlier.is_unhealthy());
     schedule.follow(&RoutingTable::default(), Millis(10_000));
-    assert!(!all[0].standing.outlier.is_unhealthy());
+    assert!(!all[0].state.outlier.is_unhealthy());
 }
 
 #[test]
 fn with_too_many_to_ask_everybody_is_asked_in_the_end() {
     let (_, mut schedule) = schedule(3000, Policy::default());
-    let (asked, _) = run(&mut schedule, 0, 8000, &Answer::Good);
+    let (asked, _) = run(&mut schedule, 0, 8000, &ProbeResult::Good);
     let who: BTreeSet<_> = asked.iter().map(|(_, due)| due.candidate.serial).collect();
     assert_eq!(who.len(), 3000, "at 500 a second");
 }

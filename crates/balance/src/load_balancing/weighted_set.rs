@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::{instance::candidate::Candidate, load_balancing::turns::Turns};
+use crate::{instance::candidate::Candidate, load_balancing::turns::WeightedRoundRobin};
 
 /// See the [module](self).
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lot {
+pub(crate) struct WeightedSet {
     candidates: Vec<Arc<Candidate>>,
-    turns: Turns,
+    turns: WeightedRoundRobin,
 }
 
-// === impl Lot ===
+// === impl WeightedSet ===
 
-impl Lot {
+impl WeightedSet {
     pub(crate) fn new(candidates: Vec<Arc<Candidate>>) -> Self {
-        let turns = Turns::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
+        let turns =
+            WeightedRoundRobin::new(candidates.iter().map(|candidate| u64::from(candidate.instance.weight.get())));
         Self { candidates, turns }
     }
 

@@ -6,7 +6,7 @@ use discovery::{FieldError, policy::Policy};
 
 /// A policy as it is in force.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Governing {
+pub(crate) struct EffectivePolicy {
     pub(crate) policy: Arc<Policy>,
     pub(crate) source: PolicySource,
     /// What is wrong with the newest words in etcd, which are therefore not in force.
