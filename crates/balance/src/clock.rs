@@ -16,7 +16,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
 
-/// What a core believes the time to be: set by its ticker, so at most a [`TICK`] behind.
+/// The time of one core: set by its ticker, so at most a [`TICK`] behind.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     now: Cell<Millis>,
@@ -73,7 +73,7 @@ fn millis(duration: Duration) -> u64 {
 // === impl Clock ===
 
 impl Clock {
-    /// Reads the time for everybody on this core.
+    /// Reads the time for all that runs on this core.
     pub(crate) fn tick(&self) {
         self.now.set(Millis::now());
         *self.date.borrow_mut() = httpdate::fmt_http_date(SystemTime::now());

@@ -67,8 +67,8 @@ pub struct GatewayOptions {
     /// Whether / lists the services by name. Addresses are never shown there.
     #[arg(long, env = "BALANCE_INDEX", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub index: bool,
-    /// Networks of other proxies, whose `X-Forwarded-*` is believed, as 10.0.0.0/8, separated by commas. From everybody
-    /// else it is replaced.
+    /// Networks of other proxies, whose `X-Forwarded-*` is believed, as 10.0.0.0/8, separated by commas. From any other client
+    /// it is replaced.
     #[arg(long, env = "BALANCE_TRUST_FORWARDED_FROM", value_delimiter = ',', value_name = "NETWORK")]
     pub trust_forwarded_from: Vec<Network>,
     /// How much the gateway's own errors tell users: `reason`, or `full`, with the addresses of instances. The admin side

@@ -1,7 +1,7 @@
 //! What the cores count about a service, each for itself.
 //!
 //! A counter that two cores write costs both a cache miss per request. So every core has a block of its own, on cache
-//! lines of its own, and whoever reads adds them up. The values are atomics only so that the reader may be another
+//! lines of its own, and the reader adds them up. The values are atomics only so that the reader may be another
 //! thread: nothing is ever contended.
 
 use std::{

@@ -5,7 +5,7 @@
 //! serves: one worker per core, each on its own, reading the table.
 //!
 //! Each room is a folder with a page that lists its files. From the top down, and a room knows only rooms below it
-//! (`tests/it/layout.rs` holds the table of who may import whom):
+//! (`tests/it/layout.rs` holds the table of what each may import):
 //!
 //! | room | what it settles |
 //! |---|---|

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `gateway` | **the life of a request, on one page** |
 //! | `context` | what one core has to serve requests with |
-//! | `admission` | what passes, and whom it is for |
+//! | `admission` | what passes, and which service it is for |
 //! | `forward` | pick, attempt, judge, maybe another attempt |
 //! | `hedge` | the attempts that are under way |
 //! | `retry` | whether the request may be tried again |

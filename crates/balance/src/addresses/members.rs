@@ -3,7 +3,7 @@
 //! An instance may give the IP address behind the name `etcd-1`, or another name for it. So the names are resolved in
 //! the background, again and again, and whatever is about to be connected to is compared with the answers. Starting
 //! does not wait for that: as long as a name has no answer, its port is refused on every machine, because any of them
-//! may be the member. That withholds nobody but an instance on etcd's own port.
+//! may be the member. That excludes only an instance on etcd's own port.
 
 use std::{
     collections::HashMap,
@@ -120,7 +120,7 @@ impl Members {
 }
 
 /// Whether a connection to `ip` may end at `member`: all of 127.0.0.0/8 and `::1` are this machine, and so is 0.0.0.0
-/// for whoever connects to it.
+/// for what connects to it.
 fn is_same(member: IpAddr, ip: IpAddr) -> bool {
     let member = match member.to_canonical() {
         member if member.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -165,7 +165,7 @@ impl Instances {
                 for known in gone {
                     self.record_removal(known, now);
                 }
-                // A service that is new as a whole has nobody else to take its load meanwhile.
+                // A service that is new as a whole has no other instance that takes its load meanwhile.
                 let known: BTreeSet<ServiceName> = self.registered.keys().map(|key| key.service.clone()).collect();
                 let all_new: BTreeSet<_> =
                     all.iter().map(|one| &one.key.service).filter(|one| !known.contains(*one)).collect();
@@ -229,7 +229,7 @@ impl Instances {
         self.version
     }
 
-    /// Whom to ask whether they are still there; nobody at an address that has turned out to be forbidden.
+    /// The instances to be asked whether they are still there; none at an address that has turned out to be forbidden.
     pub(crate) fn suspects(&self) -> impl Iterator<Item = &Arc<Candidate>> {
         let candidates = self.suspects.values().map(|suspect| &suspect.candidate);
         candidates.filter(|candidate| self.addresses.check(candidate.address()).is_ok())
@@ -329,7 +329,7 @@ impl Instances {
         }
         self.touched.insert(key.service.clone());
         self.tombstones.forget(&key);
-        // Whoever stands where a suspect stood is its successor, or itself under a new name, or another service that
+        // An instance at the address of a suspect is its successor, or itself under a new name, or another service that
         // was given the address and must not get the suspect's requests.
         let instance = registered.instance.clone();
         let kept = self.suspects.get(&key).filter(|suspect| suspect.kept_until.is_some());
@@ -375,7 +375,7 @@ impl Instances {
         let cause = Cause::of(registered.instance.status, registered.lease.is_some());
         let is_in_rotation = registered.instance.status.is_in_rotation();
         let wants_requests = is_in_rotation && self.order(&key, registered.lease).is_none();
-        // Nobody else's address, no address twice, and none that must not even be asked whether it lives.
+        // No other instance's address, no address twice, and none that must not even be asked whether it lives.
         let is_usable = successors.is_empty()
             && self.suspected_places.at(&address).iter().all(|suspect| suspect.service != key.service)
             && self.addresses.check(&address).is_ok();

@@ -75,7 +75,7 @@ impl Watcher {
                 for key in self.instances.restore(saved, at.elapsed().unwrap_or_default(), Millis::now()) {
                     tracing::warn!(
                         target: TARGET, %key,
-                        "the snapshot has a value that makes no sense; it is left out",
+                        "the snapshot has an invalid value; it is left out",
                     );
                 }
                 self.instances.at(Source::Disk(at), revision);
@@ -136,7 +136,7 @@ impl Watcher {
         for unreadable in &change.unreadable {
             tracing::warn!(
                 target: TARGET, key = unreadable.key,
-                "a key in etcd makes no sense and is left out: {}",
+                "a key in etcd is invalid and is left out: {}",
                 unreadable.reason,
             );
         }

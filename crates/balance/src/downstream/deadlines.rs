@@ -1,7 +1,7 @@
-//! One client connection, as everybody who serves it sees it: what it is doing, and what it is waiting for.
+//! One client connection: what it is doing, and what it is waiting for.
 //!
 //! A connection is one task, whatever it is busy with: reading a head, relaying a body, waiting for an instance. So its
-//! deadlines need no timers of their own. Whoever begins to wait notes until when, in a cell; the core's ticker looks over
+//! deadlines need no timers of their own. A wait is a deadline in a cell; the core's ticker looks over
 //! all cells ten times a second and wakes a task whose time is over; the task then finds out, where it waits, that it
 //! waits in vain. Moving a deadline is a store, and an idle connection costs no timer.
 //!
@@ -222,7 +222,7 @@ impl ConnectionTimers {
         }
     }
 
-    /// Remembers whom to wake.
+    /// Remembers the task to be woken.
     pub(crate) fn remember(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         match &mut *known {
@@ -284,8 +284,8 @@ impl CoreConnections {
         self.all.borrow().iter().filter(|downstream| is_busy(downstream)).count()
     }
 
-    /// Wakes those who wait in vain; and when `findings` is another number than last time, those who wait for an attempt: its
-    /// instance may be the one that was found silent (`vitals::findings`).
+    /// Wakes the connections whose deadline has passed; and when `findings` is another number than last time, those that wait for an
+    /// attempt: its instance may be the one that was found silent (`vitals::findings`).
     pub(crate) fn tick(&self, now: Millis, findings: u64) {
         let is_news = self.findings.replace(findings) != findings;
         for downstream in &*self.all.borrow() {

@@ -2,7 +2,7 @@
 //!
 //! It is read no faster than the instance takes it, and no slower than [`Limits::body_min_bytes_per_s`]: a client that drips
 //! occupies an instance, and many of them occupy all (slow POST). What the client waits for on its part, `100 Continue`, it is told
-//! here, when somebody wants its body.
+//! here, when its body is wanted.
 //!
 //! [`Limits::body_min_bytes_per_s`]: crate::config::Limits
 

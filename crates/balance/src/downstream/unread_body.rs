@@ -11,7 +11,7 @@ use crate::{
     message::request::RequestMeta,
 };
 
-/// How long the rest of a small body may take that nobody needs any more.
+/// How long the rest of a small body may take when it is read only to keep the connection.
 const DISCARD_MAX: Duration = Duration::from_secs(1);
 
 /// What is left of a request that is not forwarded.

@@ -2,7 +2,7 @@
 //!
 //! When every registry dies, or etcd is wiped, all leases end although all instances live; when an instance is killed,
 //! its lease ends and it is dead. etcd tells both alike. So once a second every instance that vanished without a word is
-//! asked: at its health path if it has one, otherwise by opening a connection. Who refuses is dead at once: nobody listens
+//! asked: at its health path if it has one, otherwise by opening a connection. One that refuses is dead at once: no process listens
 //! there. Who is silent or says that it is unwell gets three chances, because the network may be at fault. This runs
 //! beside the data path, which finds out by itself, too.
 

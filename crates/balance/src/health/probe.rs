@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Question::Connect`] | it accepts a connection. A frozen process does, too: the kernel accepts for it |
 //! | [`Question::Get`] | 2xx or 3xx to `GET path` |
-//! | [`Question::Ping`] | any response at all to `OPTIONS *`, which RFC 9110, section 9.3.7, calls a "ping": somebody is awake |
+//! | [`Question::Ping`] | any response at all to `OPTIONS *`, which RFC 9110, section 9.3.7, calls a "ping": the process is awake |
 //!
 //! Each on a connection of its own, at no address that is forbidden, within a limit for the whole.
 
@@ -44,7 +44,7 @@ pub(crate) enum ProbeResult {
     Bad(StatusCode),
     /// It broke off, or spoke nonsense.
     Nonsense,
-    /// Nobody listens there.
+    /// No process listens there.
     Refused,
     /// It could not be reached, or did not answer in time.
     Silent,

@@ -1,11 +1,11 @@
 //! How busy and how fast an instance is, as the requests of this gateway show.
 //!
-//! Requests under way are counted on a cache line of each core's own, and added up by whoever wants to know: two cores
+//! Requests under way are counted on a cache line of each core's own, and added up by the reader: two cores
 //! that count in one place would cost each other a cache miss per request.
 //!
 //! The latency is a *peak* EWMA, after Finagle's and linkerd's (`tower::load::PeakEwma`): an exponentially weighted moving
 //! average that jumps to a slower answer at once and forgets it over [`DECAY`]. So one slow answer is enough to be
-//! avoided, and being fast again is believed only gradually. It is kept only for services that choose by it.
+//! avoided, and being fast again is believed only gradually. It is recorded only for services whose balancing policy asks for it.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -125,7 +125,7 @@ impl Load {
         let _always = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// The average latency; `None` when nobody wants to know, or there was no answer yet.
+    /// The average latency; `None` when no policy asks for it, or there was no answer yet.
     pub(crate) fn latency_us(&self) -> Option<f32> {
         Latency::unpack(self.latency.load(Ordering::Relaxed)).map(|latency| latency.average_us)
     }

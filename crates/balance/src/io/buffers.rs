@@ -86,7 +86,7 @@ impl Buffers {
     pub(crate) fn put_buffer(&self, mut buffer: Buffer) {
         (buffer.start, buffer.end) = (0, 0);
         let mut kept = self.0.read.borrow_mut();
-        // One that has grown for a large head is not kept for everybody.
+        // One that has grown for a large head is not kept.
         if buffer.bytes.len() == BUFFER_BYTES && kept.len() < KEPT_MAX {
             kept.push(buffer);
         }

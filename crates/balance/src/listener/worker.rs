@@ -48,7 +48,7 @@ use crate::{
     telemetry::metrics::DataMetrics,
 };
 
-/// Refused clients that are told so at the same time, per core; the others are just closed.
+/// Clients without a permit that are answered at the same time, per core; the connections of others are just closed.
 const REJECTIONS_MAX: usize = 64;
 
 /// The running workers.
@@ -185,7 +185,7 @@ impl WorkerSpec {
 struct Worker {
     gateway: Rc<Gateway>,
     connections: Connections,
-    /// How many refused clients are being told.
+    /// How many clients without a permit are being answered.
     rejections: Rc<Cell<usize>>,
     stop: CancellationToken,
     ending: Ending,
@@ -248,9 +248,9 @@ impl Worker {
         }
     }
 
-    /// Takes in whoever stands in the kernel's queue, and has been connected for all that he knows, and closes the door.
+    /// Accepts connections that the kernel has already completed, then closes the listener.
     fn drain_accept_queue(&self, listener: TcpListener) {
-        // The kernel is asked directly: the runtime may not have heard yet that somebody is there.
+        // The kernel is asked directly: the runtime may not know yet of a connection that has come.
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, client)) = listener.accept() {
             if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {

@@ -63,11 +63,11 @@ struct Walk {
 }
 
 /// Empty.
-const NOBODY: u32 = u32::MAX;
+const EMPTY: u32 = u32::MAX;
 
 fn fill(members: &[(u64, u16)], size: usize) -> Vec<u32> {
     let Some(weight_max) = members.iter().map(|(_, weight)| u32::from(*weight)).max() else { return Vec::new() };
-    let mut slots = vec![NOBODY; size];
+    let mut slots = vec![EMPTY; size];
     let walk = |&(hash, weight): &(u64, u16)| Walk {
         next: within(hash, size),
         step: within(mix(hash), size - 1) + 1,
@@ -83,7 +83,7 @@ fn fill(members: &[(u64, u16)], size: usize) -> Vec<u32> {
                 continue;
             }
             walk.credit -= weight_max;
-            while slots[walk.next] != NOBODY {
+            while slots[walk.next] != EMPTY {
                 walk.next = (walk.next + walk.step) % size;
             }
             slots[walk.next] = index;

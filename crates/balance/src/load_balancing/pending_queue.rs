@@ -1,11 +1,11 @@
 //! Requests that wait because every instance of their service has as many as it may have.
 //!
 //! A short queue turns a burst into a delay; a long one turns overload into an outage, because by the time that a request is
-//! served its client has given up. So it is bounded twice, in length and in time, and whoever does not fit is told at once:
+//! served its client has given up. So it is bounded twice, in length and in time, and a request that does not fit is refused at once:
 //! shedding early is what keeps the goodput up (Google SRE book, chapter 21). One queue per core and service.
 //!
-//! Who has waited longest goes first, while everybody's turn comes within half of `queue_timeout`. When it no longer does, this
-//! is overload, and that rule would be the worst: everybody would wait for nearly the whole of the time and be served when it
+//! First in, first out while every wait stays under half of `queue_timeout`. When it no longer does, this
+//! is overload, and that rule would be the worst: every request would wait for nearly the whole of the time and be served when it
 //! is, for the client, too late. So from then on, until the queue is empty once, who came last goes first, and a newcomer
 //! waits only for as long as [`TURNS_WAITED`] others take to leave: what is served is served soon, and the rest is told soon
 //! (adaptive LIFO and controlled delay: Maurer, "Fail at Scale", ACM Queue 13(8), 2015; after `CoDel`, RFC 8289).
@@ -21,7 +21,7 @@ use std::{
 use discovery::ServiceName;
 use tokio::time::{Instant, timeout_at};
 
-/// Under overload a newcomer waits for so many turns: enough that a place is never left empty for want of somebody who waits,
+/// Under overload a newcomer waits for so many turns: enough that a place is never left empty for want of a request that waits,
 /// whatever the pace of the service.
 const TURNS_WAITED: u32 = 8;
 /// But no shorter than this: the runtime's timers are no finer than a millisecond, and a core may be busy.
@@ -29,7 +29,7 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 /// The pace is that of about so long ago until now.
 const PACE_MEMORY: Duration = Duration::from_secs(2);
 
-/// The queues of one core; of services for which somebody waits.
+/// The queues of one core; of services for which requests wait.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     waiting: RefCell<HashMap<ServiceName, Queue>>,
@@ -40,7 +40,7 @@ pub(crate) struct Queues {
 #[derive(Debug)]
 struct Queue {
     waiters: VecDeque<Waiter>,
-    /// Since somebody's turn has not come within half of his time; until the queue is empty.
+    /// Set once a request has waited for more than half of `queue_timeout`; cleared when the queue is empty.
     is_overloaded: bool,
     pace: Pace,
 }
@@ -55,7 +55,7 @@ struct Pace {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
-    /// By when his turn should have come.
+    /// By when its turn should have come.
     half_time: Instant,
     /// `None`: it was woken, or does not wait yet.
     waker: Option<Waker>,
@@ -86,10 +86,10 @@ impl Queues {
         Some(Place { queues: self, service, ticket, until: now + patience })
     }
 
-    /// A request of `service` is over: whoever's turn it is may try.
+    /// A request of `service` is over: the next in turn may try.
     pub(crate) fn one_left(&self, service: &ServiceName) {
         let mut waiting = self.waiting.borrow_mut();
-        // Mostly nobody waits for anything.
+        // Mostly no request waits.
         if waiting.is_empty() {
             return;
         }
@@ -102,7 +102,7 @@ impl Queues {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Somebody may have left on another core.
+    /// A request may have ended on another core.
     pub(crate) fn tick(&self) {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.is_empty() {
@@ -156,7 +156,7 @@ impl Pace {
         self.turns += 1;
     }
 
-    /// How long after one the next leaves; `None` when nobody has left yet.
+    /// How long after one the next leaves; `None` when none has left yet.
     fn turn_lasts(&self, now: Instant) -> Option<Duration> {
         now.duration_since(self.since).checked_div(self.turns)
     }

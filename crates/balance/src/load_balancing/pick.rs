@@ -5,12 +5,12 @@
 //! | 1 | candidates are the instances that are registered and want traffic; when none is registered any more, those that vanished without a word and may still answer (`last resort`) |
 //! | 2 | the instance that the client's sticky cookie names, if it is well |
 //! | 3 | otherwise one is drawn by the service's policy: in turn, of two the less loaded, by hash; from the own zone, as far as it has the capacity |
-//! | 4 | whoever was tried by this request, is ejected or fails its probes is put back, and another is drawn; an instance that has just joined is put back most of the time |
-//! | 5 | when that leaves nobody, an unhealthy one is better than nobody, so the last instance is never ejected; one that refused the last connection comes after it, and one whose name has no address last of all |
+//! | 4 | an instance that this request has tried, that is ejected or that fails its probes is put back, and another is drawn; an instance that has just joined is put back most of the time |
+//! | 5 | when that leaves none, an unhealthy one is better than none, so the last instance is never ejected; one that refused the last connection comes after it, and one whose name has no address last of all |
 //!
 //! A pick looks at a few candidates, however many there are: the shelves are prepared when the table is made, and what
 //! the judgements about all instances add up to (`assess`) is computed again only when there is a new judgement. Only when
-//! the draws find nobody is everybody looked at.
+//! the draws find none are all looked at.
 
 mod draw;
 
@@ -78,7 +78,7 @@ pub(crate) fn pick(balancer: &Balancer, ask: &PickContext<'_>, tried: &TriedInst
     rules.pick()
 }
 
-/// Whom [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
+/// The instance that [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
 pub(crate) fn preview(balancer: &Balancer, now: Millis) -> Option<Picked> {
     let ask = PickContext { core: 0, hash: None, sticky: None, now };
     let (turn, assessment) = (balancer.cores.first()?.turns(), balancer.assess(now));
@@ -91,7 +91,7 @@ struct Picker<'a> {
     ask: &'a PickContext<'a>,
     tried: &'a TriedInstances,
     turn: usize,
-    /// Nobody goes anywhere.
+    /// No request follows.
     is_preview: bool,
     assessment: HealthSummary,
 }
@@ -99,7 +99,9 @@ struct Picker<'a> {
 impl<'a> Picker<'a> {
     fn pick(&self) -> Option<Picked> {
         let (first, second) = self.weighted_sets();
-        self.draw(first).or_else(|| second.and_then(|weighted_set| self.draw(weighted_set))).or_else(|| self.anybody())
+        self.draw(first)
+            .or_else(|| second.and_then(|weighted_set| self.draw(weighted_set)))
+            .or_else(|| self.any_untried())
     }
 
     /// Where to draw from, and where then.
@@ -134,8 +136,8 @@ impl<'a> Picker<'a> {
         Some(Picked { candidate: Arc::clone(candidate), is_probation, is_sticky: false })
     }
 
-    /// Somebody who was not tried, healthy or not: the best there is.
-    fn anybody(&self) -> Option<Picked> {
+    /// The best of those that were not tried, healthy or not.
+    fn any_untried(&self) -> Option<Picked> {
         let all = self.balancer.candidate_set().weighted_set();
         let (before, after) = all.all().split_at(all.at_turn(self.turn).min(all.all().len()));
         let untried = || after.iter().chain(before).filter(|candidate| !self.tried.contains(candidate));

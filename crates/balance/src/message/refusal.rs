@@ -36,7 +36,7 @@ pub(crate) enum GatewayError {
     BodyTooSlow {
         min_bytes_per_s: u64,
     },
-    /// The body's framing is broken, or the client left; nobody may be there to read this.
+    /// The body's framing is broken, or the client left; it may not be there to read this.
     BodyBroken,
     /// The first segment cannot be the name of a service.
     NoServiceName(String),
@@ -56,7 +56,7 @@ pub(crate) enum GatewayError {
     UpstreamTimeout(String),
     /// Too many connections.
     Overloaded(&'static str),
-    /// The instances have as much to do as they may have. The connection goes on: a new one would be more work for everybody.
+    /// The instances have as much to do as they may have. The connection goes on: a new one would be more work for both sides.
     Busy(&'static str),
     /// The instance has as many tunnels and event streams as it may have.
     StreamsFull,
@@ -137,7 +137,7 @@ impl GatewayError {
     }
 
     /// Whether the connection must end after this answer: its framing cannot be trusted, or a body is still to come
-    /// that nobody wants.
+    /// that is not wanted.
     pub(crate) fn closes(&self) -> bool {
         match self {
             Self::Malformed(_)

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of [`service_kit::request`]: an acceptable `x-request-id` is kept, any other is replaced, and the
 //! answer carries it. `traceparent` passes as it is, because a gateway that records no span of its own must not become a
-//! parent that nobody finds (W3C Trace Context, section 4.3); one that cannot be parsed is dropped with its `tracestate`.
+//! parent that no trace contains (W3C Trace Context, section 4.3); one that cannot be parsed is dropped with its `tracestate`.
 //!
 //! This is not `RequestContext` itself, because that asks the operating system for random numbers three times a request;
 //! here a generator per thread makes the one id that is needed, without a system call.
@@ -25,7 +25,7 @@ pub(crate) enum RequestId {
 // === impl RequestId ===
 
 impl RequestId {
-    /// 32 hexadecimal digits that nobody else has.
+    /// 32 hexadecimal digits, random.
     pub(crate) fn new() -> Self {
         let mut bytes = [0; OWN_BYTES];
         let random = rand::rng().random::<u128>().to_be_bytes();
@@ -62,7 +62,7 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// Writes the trace that a request came with, if it makes sense.
+/// Writes the trace that a request came with, if it can be parsed.
 pub(crate) fn write_trace(out: &mut Vec<u8>, fields: &Fields<'_>) {
     let One::One(parent) = fields.get(Name::Traceparent) else { return };
     if std::str::from_utf8(parent).ok().and_then(parse_traceparent).is_none() {

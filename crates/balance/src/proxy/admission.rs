@@ -1,4 +1,4 @@
-//! The gate: what a request must be to be forwarded, and whom it is for. Nothing is waited for.
+//! The gate: what a request must be to be forwarded, and which service it is for. Nothing is waited for.
 //!
 //! The codec has refused what two parsers could read differently ([`http1`]); what is refused here is understood, but not
 //! for a gateway.

@@ -112,7 +112,7 @@ impl<'a> Forward<'a> {
         let patience = self.patience();
         self.downstream.expect_response(Some(patience.response));
         let served = self.run(client, &patience).await;
-        // Whoever has lost is let go now, and not when the response is over.
+        // The attempt that lost is dropped now, and not when the response is over.
         self.race = HedgedAttempts::default();
         self.downstream.expect_response(None);
         self.downstream.stop(Waiting::Try);
@@ -148,8 +148,7 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Asks another instance as well. What is not to be had, a place or a budget, may be there when it is looked again;
-    /// nothing is waited for, and nothing is an error.
+    /// Starts a hedged attempt. If no instance or retry budget is available, re-arms the timer. Never waits, never fails.
     async fn hedge(&mut self) {
         let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
         stalled.iter().for_each(|candidate| self.tried.add(candidate));
@@ -207,7 +206,7 @@ impl<'a> Forward<'a> {
         Err(GatewayError::Busy("every instance was busy for as long as a request may wait"))
     }
 
-    /// An attempt without waiting; `None` when nobody is left, or all who are left are busy.
+    /// An attempt without waiting; `None` when no instance is left, or all that are left are busy.
     async fn try_attempt(&mut self, at: Instant) -> Option<Attempt> {
         let (candidate, in_flight) = self.reserve()?;
         let gateway = self.gateway;

@@ -270,7 +270,7 @@ fn status(served: &Result<Served, GatewayError>) -> u16 {
     match served {
         Ok(Served::Response { begun, .. }) => begun.status,
         Ok(Served::Tunnel { .. }) => 101,
-        // Nobody was there to get one; what nginx logs.
+        // The client had left; what nginx logs.
         Ok(Served::ClientClosed) => 499,
         Err(refusal) => refusal.problem().status.as_u16(),
     }

@@ -26,7 +26,7 @@ use crate::{
     upstream::attempt::{Attempt, Failure, Kind},
 };
 
-/// How often a request that waits looks whether its instance was found dead.
+/// How often a request that waits checks whether its instance was found dead.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// See the [module](self).
@@ -67,7 +67,7 @@ pub(crate) enum Event {
 // === impl AttemptTimeouts ===
 
 impl AttemptTimeouts {
-    /// When to look whether something is due.
+    /// When to check whether something is due.
     fn next_check(&self) -> Option<Duration> {
         let all = [self.per_try, self.looks_for_silence.then_some(CHECK_INTERVAL), self.hedge];
         if self.is_safe { all.into_iter().flatten().min() } else { None }
@@ -92,7 +92,7 @@ impl HedgedAttempts {
         self.attempts.iter().flatten()
     }
 
-    /// Nothing came of a [`Event::HedgeDue`] for now; it is told again.
+    /// No attempt came of an [`Event::HedgeDue`] for now: it is due again at the next check.
     pub(crate) fn rearm(&mut self) {
         self.attempts.iter_mut().flatten().for_each(|attempt| attempt.is_stalled = false);
     }
@@ -157,7 +157,7 @@ impl HedgedAttempts {
         }
     }
 
-    /// Whether somebody has waited for too long.
+    /// Whether an attempt has waited for too long.
     fn check_timers(
         &mut self,
         gateway: &Gateway,

@@ -47,7 +47,7 @@ fn why(service: &Service, now: Millis, details: Details) -> GatewayError {
             let (cause, ago) = (last.cause, HumanDuration(now.since(last.at)));
             GatewayError::NoInstance(format!("{name} is down: {last_instance} {cause} {ago} ago"))
         }
-        // It has candidates, all of which were tried; whoever tried them knows more.
+        // It has candidates, all of which were tried; the caller knows more.
         None => GatewayError::NoInstance(format!("{name} is down: no instance is left to be tried")),
     }
 }

@@ -4,12 +4,12 @@
 //! segment that needs decoding is no service name. What two parsers could understand differently is thereby understood
 //! by one only, the instance's.
 
-/// Whom a request is for, borrowed from its target.
+/// The service that a request is for, borrowed from its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
-    /// `/`: for nobody but the gateway itself.
+    /// `/`: for the gateway itself.
     Root,
-    /// Somebody's; maybe nobody's, if `service` is no name.
+    /// For a service; it may not exist, and `service` may not even be a valid name.
     Service {
         /// The first segment.
         service: &'a str,

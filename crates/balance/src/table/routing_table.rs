@@ -1,6 +1,6 @@
 //! Service → instances: what every request reads.
 //!
-//! The table is an immutable snapshot. [`crate::discovery::watcher`] is the only one who makes a new one, and puts it in place with
+//! The table is an immutable snapshot. Only [`crate::discovery::watcher`] makes a new one, and puts it in place with
 //! one atomic swap, so that no request ever sees half a change and none ever waits for one. What must survive a swap
 //! (what traffic has taught about an instance, whose turn it is, counters) is shared by the old table and the new one.
 
@@ -32,7 +32,7 @@ pub struct RoutingTable {
     services: HashMap<Box<str>, Arc<Service>>,
     /// The policies that are in etcd, also those of services that never had an instance.
     policies: HashMap<Box<str>, Arc<Policy>>,
-    /// How many services have a policy in etcd that makes no sense.
+    /// How many services have a policy in etcd that is invalid.
     pub(crate) policies_broken: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Who died last, when, and why: so that a 503 can say more than "nobody".
+//! Which instances went last, when, and why: so that a 503 can say more than that there is none.
 //!
 //! etcd's DELETE event looks the same for a lease that expired and one that was revoked. What came before tells them
 //! apart: an instance that leaves says `draining` first.
@@ -39,7 +39,7 @@ pub enum Cause {
     Deregistered,
     /// Its lease ran out without a word: it died, hangs, or cannot reach a registry.
     Expired,
-    /// It never had a lease, so somebody deleted it by hand.
+    /// It never had a lease, so it was deleted by hand.
     Deleted,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Cause {
 // === impl Tombstones ===
 
 impl Tombstones {
-    /// Returns the service that was forgotten to make room: whoever shows it must look at it again.
+    /// Returns the service that was forgotten to make room: what shows it must look at it again.
     #[must_use]
     pub(crate) fn add(&mut self, tombstone: Tombstone) -> Option<ServiceName> {
         self.forget(&tombstone.key);

@@ -20,11 +20,11 @@
 //! | `balance_table_revision`, `balance_table_age_seconds`: since etcd last said anything | |
 //! | `balance_watch_connected`, `balance_watch_comparisons_total`, `balance_watch_differences_total` | |
 //! | `balance_watch_resyncs_total` | cause |
-//! | `balance_policies_broken`: policies in etcd that make no sense, now | |
-//! | `balance_values_unreadable`: keys in etcd that make no sense, now | |
+//! | `balance_policies_broken`: policies in etcd that are invalid, now | |
+//! | `balance_values_unreadable`: keys in etcd that cannot be parsed, now | |
 //!
 //! Only services that are in the routing table become labels, never what a client asks for, so the number of series is
-//! bounded by etcd's content. The data path counts into plain cells; this reads them when somebody asks.
+//! bounded by etcd's content. The data path counts into plain cells; they are read when the metrics are scraped.
 
 mod collect;
 

@@ -44,7 +44,7 @@ pub(crate) struct Attempt {
     has_written: bool,
     /// When it began to wait for the response.
     waits_since: Option<Millis>,
-    /// Whether it has been given up on, but for luck.
+    /// The hedge timer has fired; this attempt still wins if it answers first.
     pub(crate) is_stalled: bool,
     /// How much of the response was searched for the end of its head.
     searched: usize,

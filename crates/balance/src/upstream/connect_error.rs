@@ -16,7 +16,7 @@ pub(crate) enum ConnectError {
     /// Its name is being looked up for the first time; neither does that.
     #[error("has a name that is not resolved yet, after {0:?}")]
     Unanswered(Duration),
-    /// This host has no file descriptor, port or memory left for a connection, to whomever.
+    /// This host has no file descriptor, port or memory left for a connection, whatever its destination.
     #[error("cannot be connected to, because this host is exhausted")]
     Exhausted(#[source] io::Error),
     #[error(transparent)]

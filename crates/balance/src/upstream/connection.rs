@@ -1,6 +1,6 @@
 //! A connection to an instance.
 //!
-//! Nobody polls it but the task of the client whose request it carries: the request leaves in the same poll in which it was
+//! Only the task of the client whose request it carries polls it: the request leaves in the same poll in which it was
 //! read, the response likewise, and an unused connection is not a task but a value in the [`pool`](crate::upstream::pool). Dropping it
 //! closes it, so a client that leaves ends its request at the instance.
 

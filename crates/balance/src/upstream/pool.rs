@@ -31,7 +31,7 @@ struct Unused {
     since: Millis,
 }
 
-/// Serial numbers are the process's own, so nobody can choose them to collide, and mixing their bits is enough.
+/// Serial numbers are the process's own, so no client can choose them to collide, and mixing their bits is enough.
 #[derive(Debug, Default)]
 struct SerialHasher(u64);
 

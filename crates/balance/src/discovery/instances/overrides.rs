@@ -9,7 +9,7 @@ use super::Instances;
 // === impl Instances ===
 
 impl Instances {
-    /// Takes over what an operator says about the instances; all that he says.
+    /// Replaces all operator overrides.
     pub fn replace_overrides(&mut self, overrides: BTreeMap<InstanceKey, Override>) {
         let before = std::mem::take(&mut self.overrides);
         let differs = |key: &&InstanceKey| before.get(key) != overrides.get(key);
@@ -19,7 +19,7 @@ impl Instances {
         self.overrides = overrides;
     }
 
-    /// Takes over what an operator says about one instance, or no longer says.
+    /// Replaces the operator override of one instance; `None` removes it.
     pub fn set_override(&mut self, key: InstanceKey, order: Option<Override>) {
         self.touched.insert(key.service.clone());
         match order {
@@ -28,7 +28,7 @@ impl Instances {
         };
     }
 
-    /// What an operator says about the life with this lease: not what he said of another one under the same id.
+    /// What an operator says about the life with this lease: not what was said of another one under the same id.
     pub(super) fn order(&self, key: &InstanceKey, lease: Option<LeaseId>) -> Option<&Override> {
         self.overrides.get(key).filter(|order| order.applies_to(lease))
     }

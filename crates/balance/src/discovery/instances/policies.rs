@@ -53,7 +53,7 @@ impl Policies {
         self.given.keys()
     }
 
-    /// How many have words that make no sense.
+    /// How many have a text in etcd that is invalid.
     pub(super) fn broken(&self) -> usize {
         self.given.values().filter(|given| given.effective_policy.mistake.is_some()).count()
     }

@@ -98,7 +98,7 @@ impl Instances {
             parsed.collect()
         };
         let (registered, suspects) = (read(saved.instances), read(saved.suspects));
-        // Whoever was a suspect was registered before.
+        // A suspect was registered before.
         self.apply(Update::Reset(registered.iter().chain(&suspects).cloned().collect()), now);
         self.apply(Update::Reset(registered), now);
         // They did not vanish now.
@@ -110,7 +110,7 @@ impl Instances {
             self.touched.insert(key.service);
         }
         self.replace_overrides(saved.overrides);
-        // What was saved made sense to whoever saved it; if it no longer does, the default is in force.
+        // What was saved was valid for the program that saved it; if it no longer is, the default is in force.
         self.replace_policies(saved.policies);
         unreadable
     }

@@ -23,7 +23,7 @@ const AWAKE_PATIENCE: Duration = Duration::from_millis(250);
 /// From one question of an instance whether it is awake to the next.
 const AWAKE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who is to be asked when. A plain value: the time is given, and nobody is asked here.
+/// Which instance is to be asked when. A plain value: the time is passed in, and nothing is sent here.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     entries: HashMap<u64, Entry>,
@@ -50,7 +50,7 @@ struct Entry {
     busy_since: Option<Millis>,
 }
 
-/// Somebody is to be asked now.
+/// An instance is to be asked now.
 #[derive(Debug, Clone)]
 pub(super) struct Due {
     pub(super) candidate: Arc<Candidate>,
@@ -59,7 +59,7 @@ pub(super) struct Due {
     pub(super) occasion: Occasion,
 }
 
-/// Why somebody is asked.
+/// Why it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
     Regular,
@@ -98,7 +98,7 @@ impl Schedule {
         Self { stall, ..Self::default() }
     }
 
-    /// Asks the instances of this table from now on, and nobody else.
+    /// Asks the instances of this table from now on, and no others.
     pub(super) fn follow(&mut self, table: &RoutingTable, now: Millis) {
         let mut before = std::mem::take(&mut self.entries);
         for service in table.services() {

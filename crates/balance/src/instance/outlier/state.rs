@@ -100,7 +100,7 @@ impl State {
         is_waiting.then_some(Self { until: now, ..self })
     }
 
-    /// What the step from here to there is called; `None` when nobody needs to know.
+    /// What the step from here to there is called; `None` when it changes nothing for requests.
     pub(super) fn change_to(self, after: Self, now: Millis) -> Option<Change> {
         match (self.ejections, after.ejections) {
             (1.., 0) => Some(Change::Readmitted),

@@ -1,4 +1,4 @@
-//! One lot, one policy, a few draws.
+//! One set, one policy, a few draws.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// So many draws, before everybody is looked at. With at most half of the instances unhealthy (otherwise the judgements are
+/// So many draws, before all are looked at. With at most half of the instances unhealthy (otherwise the judgements are
 /// disregarded) that happens to one request in 4,096.
 const DRAWS: u64 = 12;
 
@@ -22,7 +22,7 @@ const DRAWS: u64 = 12;
 const SHARE_MIN: u64 = 100;
 
 impl<'a> Picker<'a> {
-    /// Draws from `lot` until somebody may have the request.
+    /// Draws from the set until an instance may have the request.
     pub(super) fn draw(&self, weighted_set: &'a WeightedSet) -> Option<Picked> {
         let strategy = self.balancer.policy().load_balancing.policy;
         // An instance in slow start is still preferred to an unhealthy one.

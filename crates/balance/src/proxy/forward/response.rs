@@ -173,6 +173,6 @@ fn sentence(error: http1::Refusal) -> Kind {
         http1::Refusal::HeadTooLarge | http1::Refusal::TooManyFields => "the head is too large",
         http1::Refusal::UnsupportedCoding => "Transfer-Encoding: it must be \"chunked\", alone",
         http1::Refusal::UnsupportedVersion => "the version must be HTTP/1.1 or HTTP/1.0",
-        _ => "the head makes no sense",
+        _ => "the head is invalid",
     })
 }

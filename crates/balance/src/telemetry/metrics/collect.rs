@@ -1,4 +1,4 @@
-//! Reads what is counted elsewhere at the moment when somebody asks for it.
+//! Reads what is counted elsewhere when the metrics are scraped.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -36,7 +36,7 @@ impl Collector for Collected {
         per_service(encoder, &services)?;
         durations(encoder, &services)?;
         instances(encoder, &services)?;
-        gauge(encoder, "balance_policies_broken", "Policies in etcd that make no sense", table.policies_broken)?;
+        gauge(encoder, "balance_policies_broken", "Policies in etcd that are invalid", table.policies_broken)?;
         names(encoder, &self.names)?;
         self.watch(encoder, table.revision.0)
     }
@@ -46,7 +46,7 @@ impl Collected {
     fn watch(&self, encoder: &mut DescriptorEncoder<'_>, revision: i64) -> fmt::Result {
         let state = self.watch.state();
         let describe = |encoder: &mut DescriptorEncoder<'_>| {
-            gauge(encoder, "balance_values_unreadable", "Keys in etcd that make no sense", state.unreadable)?;
+            gauge(encoder, "balance_values_unreadable", "Keys in etcd that cannot be parsed", state.unreadable)?;
             gauge(encoder, "balance_watch_connected", "1 while etcd is being watched", usize::from(state.connected))?;
             counter(encoder, "balance_watch_comparisons", "Comparisons with a complete list", state.comparisons)?;
             counter(encoder, "balance_watch_differences", "Keys that these found to be wrong", state.differences)
