@@ -15,7 +15,6 @@ mod schedule;
 
 use std::{sync::Arc, time::Duration};
 
-use service_kit::duration;
 use tokio::{
     task::{JoinError, JoinSet},
     time::{MissedTickBehavior, interval},
@@ -121,14 +120,14 @@ impl Checker {
         let event = self.schedule.answered(due, answer, Millis::now());
         match event {
             Some(Event::Failing) => {
-                tracing::info!(service.name = %name, %instance, "instance is out of rotation: its health check {answer}");
+                tracing::info!(service.name = %name, %instance, reason = %answer, "instance is out of rotation: it fails its health check");
             }
             Some(Event::Passing) => {
                 tracing::info!(service.name = %name, %instance, "instance passes its health check again");
             }
             Some(Event::Stalled(Change::Ejected { lasts })) => {
-                let lasts = duration::format(lasts);
-                tracing::info!(service.name = %name, %instance, "instance is ejected for {lasts}: it does not answer at all");
+                let (duration_ms, reason) = (lasts.as_millis(), "does not answer at all");
+                tracing::info!(service.name = %name, %instance, duration_ms, reason, "instance is ejected");
             }
             Some(Event::Stalled(Change::Readmitted)) | None => {}
         }

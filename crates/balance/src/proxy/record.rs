@@ -45,7 +45,7 @@ pub(crate) fn conclude(
         End::Broken(breakage) => {
             counters.broken(breakage.kind());
             let (name, address, reason) = (&service.name, candidate.address(), chain(breakage));
-            tracing::info!(service.name = %name, instance = %address, "a response broke: the instance {reason}");
+            tracing::info!(service.name = %name, instance = %address, %reason, "a response broke");
             if is_clients {
                 return;
             }
@@ -72,8 +72,8 @@ pub(crate) fn report(
     match change {
         Some(Change::Ejected { lasts }) => {
             gateway.counters(service).ejected();
-            let reason = reason();
-            tracing::info!(service.name = %name, instance = %address, "instance is ejected for {lasts:?}: it {reason}");
+            let (duration_ms, reason) = (lasts.as_millis(), reason());
+            tracing::info!(service.name = %name, instance = %address, duration_ms, reason, "instance is ejected");
         }
         Some(Change::Readmitted) => {
             tracing::info!(service.name = %name, instance = %address, "instance is back in rotation");
