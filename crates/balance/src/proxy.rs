@@ -10,6 +10,7 @@
 //! | `retry` | whether the request may be tried again |
 //! | `relay`, `tunnel` | from the head of the response to its end |
 //! | `record` | how a response has ended, and what follows for its instance |
+//! | `reply` | the gateway's own answers on their way to the client |
 //! | `unavailable` | why no instance answers, in a sentence |
 
 pub(crate) mod admission;
@@ -19,6 +20,7 @@ pub(crate) mod gateway;
 pub(crate) mod hedge;
 pub(crate) mod record;
 pub(crate) mod relay;
+pub(crate) mod reply;
 pub(crate) mod retry;
 pub(crate) mod tunnel;
 pub(crate) mod unavailable;

@@ -64,7 +64,7 @@ pub(crate) enum Phase {
     /// Some of a request's head has arrived.
     Head,
     /// A request is being served: its response is being made, or relayed.
-    Forward,
+    Serving,
     /// The response is complete, but for what the client has yet to take.
     Flushing,
 }
@@ -127,7 +127,7 @@ impl ConnectionTimers {
             Phase::Idle | Phase::Flushing => self.seat.wait(self.clock.now().0),
             // It waits as long as it has: dripping a head gains nothing.
             Phase::Head => {}
-            Phase::Forward => self.seat.begin(),
+            Phase::Serving => self.seat.begin(),
         }
     }
 
@@ -280,7 +280,7 @@ impl CoreConnections {
 
     /// How many have a request under way, or a part of one.
     pub(crate) fn busy(&self) -> usize {
-        let is_busy = |downstream: &ConnectionTimers| matches!(downstream.phase(), Phase::Head | Phase::Forward);
+        let is_busy = |downstream: &ConnectionTimers| matches!(downstream.phase(), Phase::Head | Phase::Serving);
         self.all.borrow().iter().filter(|downstream| is_busy(downstream)).count()
     }
 

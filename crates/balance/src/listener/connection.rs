@@ -13,7 +13,7 @@ use crate::{
         wire::{BufferedStream, Read, Stream},
     },
     message::{problem_response, refusal::GatewayError},
-    proxy::{context::Gateway, gateway::Next},
+    proxy::{context::Gateway, reply::Next},
 };
 
 /// Serves the requests of one connection, one after the other, until either side ends it.

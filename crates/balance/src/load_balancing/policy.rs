@@ -2,7 +2,7 @@
 //!
 //! A policy says how one instance is drawn, and what it draws by: what requests must leave behind at an instance
 //! ([`BalancingPolicy::OBSERVES`]), and whether the set must be prepared for hashes ([`BalancingPolicy::HASHES`]). Nothing else
-//! knows a policy by its name: a new one is a file, a line in [`with_policy`], and a word in `discovery::policy::Strategy`.
+//! knows a policy by its name: a new one is a file, a line in `with_policy!`, and a word in `discovery::policy::Strategy`.
 
 mod hash;
 mod least_request;
