@@ -65,7 +65,7 @@ pub struct Letter {
     pub text: Option<String>,
     /// The same for readers that show html.
     pub html: Option<String>,
-    /// Checked by [`header`].
+    /// Checked by [`header()`].
     pub headers: Vec<HeaderValue>,
     /// Checked by [`file()`].
     pub files: Vec<LetterFile>,

@@ -6,7 +6,7 @@
 //! sending the data of the request must fill it, or nothing is accepted.
 //!
 //! A template is a program, and its author may be wrong, or hostile. The language has no macros and no includes, loops have
-//! [fuel](FUEL), and parts have a length; what else it could do is bounded by the [process](worker) in which all of this runs:
+//! fuel, and parts have a length; what else it could do is bounded by the [process](worker) in which all of this runs:
 //! call [`Filler`], not these functions, for what came from outside.
 
 mod filler;

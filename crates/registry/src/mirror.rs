@@ -6,10 +6,10 @@
 //! | file | what it settles |
 //! |---|---|
 //! | [`state`] | everything that is known, as one value: changes go in, answers come out. Pure |
-//! | [`service`], [`rendered`] | one service and its instances, as readers get them |
-//! | [`record`], [`tombstone`] | what is remembered of a service: its index, and which instances are gone |
-//! | [`pending_commits`] | what this replica has committed and the watch has not shown yet |
-//! | [`notifier`] | which subscribers a change wakes |
+//! | `service`, `rendered` | one service and its instances, as readers get them |
+//! | `record`, `tombstone` | what is remembered of a service: its index, and which instances are gone |
+//! | `pending_commits` | what this replica has committed and the watch has not shown yet |
+//! | `notifier` | which subscribers a change wakes |
 //! | [`vanished`] | keys that were deleted without having been marked as draining, for the restorer |
 
 mod notifier;

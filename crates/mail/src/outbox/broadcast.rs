@@ -35,7 +35,7 @@ pub struct BroadcastView {
     pub queued: i64,
     /// Users who get none: on the suppression list, or without an address or what the template needs.
     pub skipped: i64,
-    /// How many of them for each reason; empty in lists. See [`Skip`]. Forgotten after `--keep`.
+    /// How many of them for each reason; empty in lists. See [`Skip`](skips::Skip). Forgotten after `--keep`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped_by: BTreeMap<String, i64>,
     /// What went wrong last; it is tried again while the state is `running`.
