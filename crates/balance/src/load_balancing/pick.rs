@@ -78,6 +78,11 @@ pub(crate) fn pick(balancer: &Balancer, ask: &PickContext<'_>, tried: &TriedInst
     rules.pick()
 }
 
+/// Whether an instance is left that was not tried, healthy or not: then [`pick`] has one. Changes nothing.
+pub(crate) fn has_untried(balancer: &Balancer, tried: &TriedInstances) -> bool {
+    balancer.candidate_set().all().iter().any(|candidate| !tried.contains(candidate))
+}
+
 /// The instance that [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
 pub(crate) fn preview(balancer: &Balancer, now: Millis) -> Option<Picked> {
     let ask = PickContext { core: 0, hash: None, sticky: None, now };
@@ -125,7 +130,9 @@ impl<'a> Picker<'a> {
         let outlier = &candidate.state.outlier;
         let is_probation = match outlier.verdict(self.ask.now) {
             Verdict::Healthy => false,
-            Verdict::Probation if self.is_preview || outlier.take_probation(self.ask.now) => true,
+            Verdict::Probation if self.is_preview => true,
+            // One that is full gets no request that could decide whether it is well.
+            Verdict::Probation if !candidate.state.load.is_full() && outlier.take_probation(self.ask.now) => true,
             Verdict::Probation | Verdict::Ejected { .. } | Verdict::Failing
                 if self.assessment.is_panic && !outlier.refuses() =>
             {

@@ -68,6 +68,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 // === impl GatewayError ===
 
 impl GatewayError {
+    /// This host has nothing left for another connection.
+    pub(crate) fn exhausted() -> Self {
+        Self::Overloaded("the gateway's host has no file descriptor, port or memory left for a connection")
+    }
+
     /// Status, code and sentence.
     pub(crate) fn problem(&self) -> Problem {
         let bad_request = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail);

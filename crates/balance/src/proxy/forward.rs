@@ -26,7 +26,7 @@ use crate::{
     io::wire::{BufferedStream, Stream},
     load_balancing::{
         affinity::Affinity,
-        pick::{PickContext, TriedInstances, pick},
+        pick::{PickContext, TriedInstances, has_untried, pick},
     },
     message::{refusal::GatewayError, repeatable::Repeatable, request::UpstreamRequest, response::DownstreamResponse},
     proxy::{
@@ -152,10 +152,10 @@ impl<'a> Forward<'a> {
     async fn hedge(&mut self) {
         let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
         stalled.iter().for_each(|candidate| self.tried.add(candidate));
-        if self.attempts_left == 0 || !self.has_somebody() {
+        if self.attempts_left == 0 || !self.has_untried() {
             return;
         }
-        let second = if self.may_retry() { self.try_attempt(Instant::now()).await } else { None };
+        let second = if self.spend_retry() { self.try_attempt(Instant::now()).await } else { None };
         match second {
             Some(second) => self.race.add(second),
             None => self.race.rearm(),
@@ -187,7 +187,7 @@ impl<'a> Forward<'a> {
         if let Some(attempt) = self.try_attempt(now).await {
             return Ok(Some(attempt));
         }
-        if !self.has_somebody() {
+        if !self.has_untried() {
             return Ok(None);
         }
         // Boxed like everything rare: it would make every request larger.
@@ -245,9 +245,8 @@ impl<'a> Forward<'a> {
     }
 
     /// Whether an instance is left that was not tried.
-    fn has_somebody(&self) -> bool {
-        let ask = PickContext { core: self.gateway.core, hash: None, sticky: None, now: self.gateway.clock.now() };
-        pick(&self.service.balancer, &ask, &self.tried).is_some()
+    fn has_untried(&self) -> bool {
+        has_untried(&self.service.balancer, &self.tried)
     }
 
     /// Judges a failure, and starts another attempt if that may be.
@@ -260,8 +259,9 @@ impl<'a> Forward<'a> {
         let started = attempt.started;
         drop(attempt);
         // Another instance would need the same of this host.
-        if let Some(overloaded) = failure.exhaustion() {
-            return Err(overloaded);
+        if let Some(error) = failure.exhaustion() {
+            tracing::warn!(%error, "this host has nothing left for a connection to an instance");
+            return Err(GatewayError::exhausted());
         }
         self.failed(&candidate, &failure, started);
         if failure.is_stale {
@@ -282,7 +282,7 @@ impl<'a> Forward<'a> {
             attempts_left: self.attempts_left,
         };
         let refusal = refusal(self.service, &candidate, failure);
-        if !retry::is_allowed(situation) || !self.keeps_promise(situation, &candidate) || !self.may_retry() {
+        if !retry::is_allowed(situation) || !self.keeps_promise(situation, &candidate) || !self.spend_retry() {
             return Err(refusal);
         }
         match self.attempt(Instant::now()).await? {
@@ -333,7 +333,8 @@ impl<'a> Forward<'a> {
         record::report(self.gateway, self.service, candidate, change, reason);
     }
 
-    fn may_retry(&self) -> bool {
+    /// Takes a retry out of the budget, and counts it; false when the budget is spent.
+    fn spend_retry(&self) -> bool {
         let (gateway, service) = (self.gateway, self.service);
         let (now, turns) = (gateway.clock.now(), gateway.counters(service).turns() as u64);
         let is_known = |name: &discovery::ServiceName| gateway.table.load().service(name).is_some();

@@ -346,13 +346,12 @@ impl Failure {
         }
     }
 
-    /// What the client gets when not the instance but this host is the reason.
-    pub(crate) fn exhaustion(&self) -> Option<GatewayError> {
-        let Kind::Connect(ConnectError::Exhausted(error)) = &self.kind else { return None };
-        tracing::warn!(%error, "this host has nothing left for a connection to an instance");
-        Some(GatewayError::Overloaded(
-            "the gateway's host has no file descriptor, port or memory left for a connection",
-        ))
+    /// What this host has nothing left of, when that is the reason and not the instance.
+    pub(crate) fn exhaustion(&self) -> Option<&io::Error> {
+        match &self.kind {
+            Kind::Connect(ConnectError::Exhausted(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Whether it says no more than that something took too long.
@@ -416,7 +415,8 @@ mod tests {
         let kind = Kind::Connect(ConnectError::Exhausted(io::Error::other("too many open files")));
         let failure = Failure { kind, progress: Progress::NothingSent, is_stale: false, is_amid_body: false };
         assert!(failure.outcome().is_none() && failure.metric().is_none());
-        let problem = failure.exhaustion().unwrap().problem();
+        assert!(failure.exhaustion().is_some());
+        let problem = GatewayError::exhausted().problem();
         assert_eq!((problem.status.as_u16(), &*problem.code), (503, "overloaded"));
     }
 }

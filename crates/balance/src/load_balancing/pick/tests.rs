@@ -356,3 +356,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whether_an_instance_is_left_costs_it_neither_its_probation_nor_a_turn() {
+    let service = service(&[("a:1", 1)]);
+    refuse(&service, 0);
+    let candidate = &service.candidates.all()[0];
+    let turns = service.cores[0].turns();
+    assert!(has_untried(&service, &TriedInstances::default()));
+    let later = Millis::now() + Duration::from_secs(3600);
+    assert_eq!(candidate.state.outlier.verdict(later), Verdict::Probation);
+    assert!(candidate.state.outlier.take_probation(Millis::now()), "the next request decides whether it is well");
+    assert_eq!(service.cores[0].turns(), turns);
+    let mut tried = TriedInstances::default();
+    tried.add(candidate);
+    assert!(!has_untried(&service, &tried));
+}
+
+#[test]
+fn a_full_instance_keeps_its_probation_for_a_request_that_it_can_take() {
+    let service = service(&[("a:1", 1)]);
+    let candidate = &service.candidates.all()[0];
+    candidate.state.load.limit(1, 0);
+    let under_way = candidate.begin(0).unwrap();
+    refuse(&service, 0);
+    let later = PickContext { now: Millis(3_600_000), ..ASK };
+    assert!(!pick(&service, &later, &TriedInstances::default()).unwrap().is_probation);
+    drop(under_way);
+    assert!(pick(&service, &later, &TriedInstances::default()).unwrap().is_probation);
+}
