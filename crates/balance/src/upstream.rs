@@ -2,7 +2,8 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `attempt` | one request at one instance, until the head of its response or a failure that says how far it got |
+//! | `attempt` | one request at one instance, until the head of its response |
+//! | `failure` | a failed attempt: how far it got, and what follows |
 //! | `breakage` | a response that breaks after its head |
 //! | `connection`, `pool` | a connection to an instance; those that wait for the next request |
 //! | `dial`, `connect_error` | from an address to a connection, and why there is none |
@@ -13,5 +14,6 @@ pub(crate) mod breakage;
 pub(crate) mod connect_error;
 pub(crate) mod connection;
 pub(crate) mod dial;
+pub(crate) mod failure;
 pub(crate) mod pool;
 pub(crate) mod upstreams;

@@ -26,9 +26,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{
-    FieldError, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update, policy::Policy,
-};
+use discovery::{InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update, policy::Policy};
 
 use by_address::AddressIndex;
 use policies::Policies;
@@ -197,30 +195,6 @@ impl Instances {
     /// The reason against it.
     pub fn check_address(&self, registered: &Registered) -> Result<(), Forbidden> {
         self.addresses.check(&registered.instance.address)
-    }
-
-    /// Takes over the policies, which are all there are; returns what is wrong with some. Those are not in force: the last
-    /// good ones are.
-    pub fn replace_policies(&mut self, all: BTreeMap<ServiceName, String>) -> Vec<(ServiceName, FieldError)> {
-        let gone: Vec<_> = self.policies.services().filter(|service| !all.contains_key(*service)).cloned().collect();
-        let changes = all.into_iter().map(|(service, text)| (service, Some(text)));
-        let changes: Vec<_> = gone.into_iter().map(|service| (service, None)).chain(changes).collect();
-        let set =
-            |(service, text): (ServiceName, _)| self.set_policy(&service, text).err().map(|error| (service, error));
-        changes.into_iter().filter_map(set).collect()
-    }
-
-    /// Takes over what `config/<service>` says, or no longer says.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it. It is not in force then: the last good one is.
-    pub fn set_policy(&mut self, service: &ServiceName, text: Option<String>) -> Result<(), FieldError> {
-        let set = self.policies.set(service, text);
-        if set != Ok(false) {
-            self.touched.insert(service.clone());
-        }
-        set.map(drop)
     }
 
     /// Another number when something has changed that is worth saving.

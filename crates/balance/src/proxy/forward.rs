@@ -37,7 +37,10 @@ use crate::{
         unavailable,
     },
     table::routing_table::Service,
-    upstream::attempt::{Attempt, Failure, Progress, Start},
+    upstream::{
+        attempt::{Attempt, Start},
+        failure::{Failure, Progress},
+    },
 };
 
 /// A request with everything that it takes to serve it.

@@ -23,7 +23,10 @@ use crate::{
     io::wire::{BufferedStream, Stream},
     message::{refusal::GatewayError, request::UpstreamRequest},
     proxy::context::Gateway,
-    upstream::attempt::{Attempt, Failure, Kind},
+    upstream::{
+        attempt::Attempt,
+        failure::{Failure, Kind},
+    },
 };
 
 /// How often a request that waits checks whether its instance was found dead.

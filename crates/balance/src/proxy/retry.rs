@@ -14,7 +14,7 @@
 pub(crate) mod budget;
 pub(crate) mod keys;
 
-use crate::{message::repeatable::Repeatable, upstream::attempt::Progress};
+use crate::{message::repeatable::Repeatable, upstream::failure::Progress};
 
 /// What is known when an attempt has failed.
 #[derive(Debug, Clone, Copy)]

@@ -10,6 +10,7 @@ use discovery::{
     policy::{Policy, PolicyDocument},
 };
 
+use super::Instances;
 use crate::load_balancing::effective_policy::{EffectivePolicy, PolicySource};
 
 /// The policies of all services.
@@ -94,6 +95,34 @@ impl Policies {
     pub(super) fn save(&self) -> BTreeMap<ServiceName, String> {
         let good = |(service, given): (&ServiceName, &StoredPolicy)| Some((service.clone(), given.good.clone()?));
         self.given.iter().filter_map(good).collect()
+    }
+}
+
+// === impl Instances ===
+
+impl Instances {
+    /// Replaces the policies, which are all there are; returns what is wrong with some. Those are not in force: the last
+    /// good ones are.
+    pub fn replace_policies(&mut self, all: BTreeMap<ServiceName, String>) -> Vec<(ServiceName, FieldError)> {
+        let gone: Vec<_> = self.policies.services().filter(|service| !all.contains_key(*service)).cloned().collect();
+        let changes = all.into_iter().map(|(service, text)| (service, Some(text)));
+        let changes: Vec<_> = gone.into_iter().map(|service| (service, None)).chain(changes).collect();
+        let set =
+            |(service, text): (ServiceName, _)| self.set_policy(&service, text).err().map(|error| (service, error));
+        changes.into_iter().filter_map(set).collect()
+    }
+
+    /// Takes over what `config/<service>` says, or no longer says.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. It is not in force then: the last good one is.
+    pub fn set_policy(&mut self, service: &ServiceName, text: Option<String>) -> Result<(), FieldError> {
+        let set = self.policies.set(service, text);
+        if set != Ok(false) {
+            self.touched.insert(service.clone());
+        }
+        set.map(drop)
     }
 }
 

@@ -16,8 +16,9 @@ use crate::{
     },
     proxy::record::Begun,
     upstream::{
-        attempt::{Attempt, Failure, Kind},
+        attempt::Attempt,
         breakage::Breakage,
+        failure::{Failure, Kind},
     },
 };
 
