@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{DENIED_AFTER, LookupError, STALE_MAX, TTL_MAX, TTL_MIN, stub::Found};
+use super::{DENIED_AFTER, LookupError, STALE_MAX, TTL_MAX, TTL_MIN, server::Found};
 use crate::duration;
 
 /// The pause after a first failure, doubled up to [`AFTER_FAILURE_MAX`].

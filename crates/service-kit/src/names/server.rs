@@ -15,7 +15,7 @@ use hickory_resolver::{
 };
 use tokio::time::timeout;
 
-use super::{LookupError, search::Search, stub::Found};
+use super::{LookupError, search::Search};
 
 /// How long one name server is asked for; less than [`super::LOOKUP_MAX`], so that the next one has time left.
 pub(super) const ASKED_MAX: Duration = Duration::from_secs(2);
@@ -40,6 +40,13 @@ pub fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
     let alone = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT));
     let mistake = "it is no name server; write for example 10.0.0.2, 10.0.0.2:5353 or [fd00::2]:5353";
     text.parse().or_else(|_| alone()).map_err(|_| mistake.to_owned())
+}
+
+/// A good answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) ttl: Duration,
 }
 
 /// Asks one name server, over UDP, and over TCP for what does not fit into a datagram.

@@ -20,7 +20,10 @@ use hickory_resolver::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{LOOKUP_MAX, LookupError, search, server::Server};
+use super::{
+    LOOKUP_MAX, LookupError, search,
+    server::{Found, Server},
+};
 
 /// How long a name server is waited for before the next one is asked, too.
 const NEXT_AFTER: Duration = Duration::from_millis(300);
@@ -28,13 +31,6 @@ const NEXT_AFTER: Duration = Duration::from_millis(300);
 const FILES_EVERY: Duration = Duration::from_secs(1);
 /// The time to live of what is in `/etc/hosts`: so soon is a change noticed.
 const HOSTS_TTL: Duration = Duration::from_secs(5);
-
-/// A good answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) ttl: Duration,
-}
 
 /// See the [module](self).
 #[derive(Debug, Default)]
