@@ -26,7 +26,7 @@ async fn pass(duration: Duration) {
     pause();
     advance(duration).await;
     resume();
-    sleep(Duration::from_millis(15)).await;
+    sleep(Duration::from_millis(40)).await;
 }
 
 async fn an_hour(down: Down) {
