@@ -269,3 +269,17 @@ mod tests {
         }
     }
 }
+    #[test]
+    fn a_cursor_of_the_release_before_goes_on() {
+        for (query, of) in [
+            ("", 6_190_838_682_848_274_118),
+            ("status=active&tag=t", 15_020_485_865_422_962_765),
+            ("status=active&q=B.C&sort=-name", 17_955_410_771_869_781_982),
+        ] {
+            assert_eq!(Listing::parse(query).unwrap().fingerprint(), of, "{query}");
+        }
+        let of = |query| Listing::parse(query).unwrap().fingerprint();
+        assert_ne!(of("created_since=2026-01-01"), of("updated_since=2026-01-01"));
+        assert_ne!(of("attributes.a=1"), of(""));
+    }
+

@@ -9,7 +9,7 @@ use super::query::Sort;
 use crate::user::{Attributes, EmailAddress, Status, Tag, Timestamp, UserName};
 
 /// Which users: those for whom everything holds that is not `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// With this status.
     pub status: Option<Status>,
@@ -76,12 +76,20 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// A number that is the same for the same filter and order, to see whether a cursor belongs to them. Not secret and
-    /// not for ever: it may change with a release.
+    /// A number that is the same for the same filter and order, to see whether a cursor belongs to them. Not secret.
+    ///
+    /// It is the same in the release before, and for filters of that release in the next: a broadcast of `mail` goes through
+    /// the list for hours, and instances of both releases answer it while one replaces the other. So what is added to a filter
+    /// counts only where it is given.
     #[must_use]
     pub fn fingerprint(&self, sort: Sort) -> u64 {
+        let Self { status, tag, text, email, name, attributes, created, updated } = self;
         let mut hasher = DefaultHasher::new();
-        (self, sort).hash(&mut hasher);
+        (status, tag, text, email, name, sort).hash(&mut hasher);
+        let is_new = !attributes.is_empty() || created.is_some() || updated.is_some();
+        if is_new {
+            (attributes, created, updated).hash(&mut hasher);
+        }
         hasher.finish()
     }
 }
