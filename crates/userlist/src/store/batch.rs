@@ -8,7 +8,7 @@ use super::{
     Store, StoreError,
     metrics::Query,
     session::{Access, Connection, Fault},
-    sql::{self, Emails},
+    sql::{self, Dialect, Emails},
     statement::{Executed, Unique},
     writes::{self, Refusal},
 };
@@ -44,10 +44,10 @@ impl Store {
     /// # Errors
     /// The database does not answer, or takes no changes.
     pub async fn put_batch(&self, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
-        let (now, emails) = (Timestamp::now(), self.emails);
+        let (now, emails, dialect) = (Timestamp::now(), self.emails, self.dialect);
         let putting = self.perform_within(self.batch_deadline(), Access::Write, move |connection| {
             let users = Arc::clone(&users);
-            Box::pin(async move { put(connection, &users, now, emails).await })
+            Box::pin(async move { put(connection, &users, now, emails, dialect).await })
         });
         self.observed(Query::import, async { Ok(putting.await?.value) }).await
     }
@@ -57,9 +57,13 @@ impl Store {
     }
 }
 
-async fn find(connection: &mut dyn Connection, users: &[NewUser]) -> Result<HashMap<UserName, User>, Fault> {
+async fn find(
+    connection: &mut dyn Connection,
+    users: &[NewUser],
+    dialect: Dialect,
+) -> Result<HashMap<UserName, User>, Fault> {
     let names: Vec<_> = users.iter().map(|user| &user.name).collect();
-    let rows = connection.rows(sql::find_all(&names)).await?;
+    let rows = connection.rows(sql::find_all_to_change(&names, dialect)).await?;
     rows.into_iter().map(|row| sql::user(row).map(|user| (user.name.clone(), user))).collect()
 }
 
@@ -69,9 +73,10 @@ pub(super) async fn put(
     users: &[NewUser],
     now: Timestamp,
     emails: Emails,
+    dialect: Dialect,
 ) -> Result<Vec<Imported>, Fault> {
     connection.begin().await?;
-    let imported = put_all(connection, users, now, emails).await;
+    let imported = put_all(connection, users, now, emails, dialect).await;
     end(connection, imported, true).await
 }
 
@@ -97,8 +102,9 @@ async fn put_all(
     users: &[NewUser],
     now: Timestamp,
     emails: Emails,
+    dialect: Dialect,
 ) -> Result<Vec<Imported>, Fault> {
-    let found = find(connection, users).await?;
+    let found = find(connection, users, dialect).await?;
     let mut imported = Vec::with_capacity(users.len());
     let mut new = Vec::new();
     for user in users {

@@ -11,7 +11,7 @@ use super::{
     Imported, Store, StoreError, batch,
     metrics::Query,
     session::{Access, Connection, Fault},
-    sql::{self, Emails},
+    sql::{self, Dialect, Emails},
     sqlite,
 };
 use crate::user::{NewUser, Timestamp, User, UserId};
@@ -48,7 +48,7 @@ impl Store {
         });
         self.observed(Query::import, async {
             scratch.add(reading.await?.value).await?;
-            Ok(batch::put(&mut *scratch.connection, &users, now, emails).await?)
+            Ok(batch::put(&mut *scratch.connection, &users, now, emails, Dialect::Sqlite).await?)
         })
         .await
     }

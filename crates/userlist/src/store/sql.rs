@@ -62,6 +62,15 @@ impl Dialect {
             Self::Sqlite => "attributes -> ?",
         }
     }
+
+    /// What makes others wait for rows that are read to be changed in the same transaction. Without it, whoever changes one of
+    /// hundreds meanwhile makes all of the work come again, and many who do so keep it from ever being done. SQLite's writer is alone.
+    fn lock(self) -> &'static str {
+        match self {
+            Self::Mysql => " FOR UPDATE",
+            Self::Sqlite => "",
+        }
+    }
 }
 
 pub(super) fn find(key: &Key) -> Statement {
@@ -72,8 +81,17 @@ pub(super) fn find(key: &Key) -> Statement {
 }
 
 pub(super) fn find_all(names: &[&UserName]) -> Statement {
+    of_names(names, "")
+}
+
+/// The same, to be changed in the transaction that is under way.
+pub(super) fn find_all_to_change(names: &[&UserName], dialect: Dialect) -> Statement {
+    of_names(names, dialect.lock())
+}
+
+fn of_names(names: &[&UserName], lock: &str) -> Statement {
     let places = vec!["?"; names.len()].join(", ");
-    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM users WHERE name IN ({places})"));
+    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM users WHERE name IN ({places}){lock}"));
     statement.is_frequent = false;
     names.iter().fold(statement, |statement, name| statement.bind(name.as_str()))
 }
@@ -86,13 +104,13 @@ pub(super) fn find_all_with(emails: &[&EmailAddress], most: i64) -> Statement {
     Statement { is_frequent: false, ..statement }
 }
 
-/// Those of `ids` whom `filter` lets through.
+/// Those of `ids` whom `filter` lets through, to be changed in the transaction that is under way.
 pub(super) fn among(ids: &[UserId], filter: &Filter, dialect: Dialect) -> Statement {
     let places = vec!["?"; ids.len()].join(", ");
     let (mut conditions, mut values) = conditions(filter, dialect);
     conditions.push(format!("id IN ({places})"));
     values.extend(ids.iter().map(|id| Value::Number(id.0)));
-    let sql = format!("SELECT {COLUMNS} FROM users{} ORDER BY id", all_of(&conditions));
+    let sql = format!("SELECT {COLUMNS} FROM users{} ORDER BY id{}", all_of(&conditions), dialect.lock());
     Statement { sql: sql.into(), values, is_frequent: false, is_scan: false }
 }
 

@@ -1,5 +1,10 @@
 //! What is found, and what is done to all that is found; on SQLite and on a server alike.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::database::Database;
@@ -135,6 +140,47 @@ async fn many_are_changed_and_deleted_at_once_as_the_dry_run_said() {
         assert_eq!(done["deleted"], 1199);
         let done = both(Method::DELETE, "all=true", "").await;
         assert_eq!((&done["deleted"], &client.get("/v1/users").await.body["total"]), (&json!(7), &json!(0)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_are_changed_and_imported_while_others_change_them_again_and_again() {
+    on_each(async |client| {
+        let lines: String = (0..1000).map(|n| format!("many-{n},m{n}@example.com,many\n")).collect();
+        let file = format!("name,email,tags\n{lines}");
+        let import = async || client.send_with(Method::POST, "/v1/import?format=csv", &[], file.clone()).await;
+        assert_eq!(import().await.body["created"], 1000);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let others: Vec<_> = (0..4)
+            .map(|other| {
+                let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+                tokio::spawn(async move {
+                    let mut count = 0;
+                    while !is_over.load(Ordering::SeqCst) {
+                        count += 1;
+                        let path = format!("/v1/users/many-{}", count % 10);
+                        let body = json!({ "attributes": { format!("c{other}"): count } }).to_string();
+                        let reply = client.send(Method::PATCH, &path, &body).await;
+                        assert_eq!(reply.status, 200, "{}", reply.body);
+                    }
+                    count
+                })
+            })
+            .collect();
+        for tag in ["one", "two"] {
+            let body = json!({ "add_tags": [tag] }).to_string();
+            let reply = client.send(Method::PATCH, "/v1/users?tag=many", &body).await;
+            assert_eq!((reply.status, &reply.body["changed"]), (200, &json!(1000)), "{}", reply.body);
+        }
+        let reply = import().await;
+        assert_eq!((reply.status, &reply.body["changed"]), (200, &json!(1000)), "{}", reply.body);
+        is_over.store(true, Ordering::SeqCst);
+        for (other, task) in others.into_iter().enumerate() {
+            let count: u64 = task.await.unwrap();
+            let last = client.get(&format!("/v1/users/many-{}", count % 10)).await.body;
+            assert_eq!(last["attributes"][format!("c{other}")], count, "no change is lost: {last}");
+        }
     })
     .await;
 }
