@@ -219,6 +219,9 @@ fn filter(query: &str) -> Result<Filter, Problem> {
                 labels::name("tag", &value).map_err(invalid)?;
                 filter.tag = Some(value.into_owned());
             }
+            "metadata" if filter.metadata.len() == labels::METADATA_MAX => {
+                return Err(Problem::field("metadata", "no message has more than 20 names; leave some out"));
+            }
             "metadata" => filter.metadata.push(metadata(&value)?),
             "cursor" => filter.before = Some(checked("cursor", &value)?),
             "limit" => {

@@ -13,7 +13,7 @@ const NAME_MAX_CHARS: usize = 40;
 /// The longest value of metadata, in characters.
 const VALUE_MAX_CHARS: usize = 200;
 /// The most metadata of a message.
-const METADATA_MAX: usize = 20;
+pub(crate) const METADATA_MAX: usize = 20;
 
 /// The name under which a tag is kept.
 const TAG: &str = "tag";

@@ -82,6 +82,37 @@ async fn a_wrong_tag_or_name_is_refused_under_its_field() {
     }
 }
 
+async fn found_by_address(outbox: &str) {
+    let mail = Mail::over(&SmtpSink::start().await, &["--outbox-url", outbox]);
+    let id = json!(mail.accepted("Zoe@bücher.example").await);
+    mail.accepted("other@b.c").await;
+    for spelling in ["Zoe@xn--bcher-kva.example", "zoe@b%C3%BCcher.example", "ZOE@B%C3%9CCHER.example"] {
+        let page = mail.get(&format!("/v1/messages?to={spelling}&state=queued")).await.body;
+        assert_eq!(ids(&page), [id.clone()], "{spelling}: {page}");
+    }
+    assert_eq!(ids(&mail.get("/v1/messages?to=nobody").await.body), Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn messages_are_found_by_address_however_it_is_spelt() {
+    let dir = tempfile::tempdir().unwrap();
+    found_by_address(&format!("sqlite:{}", dir.path().join("outbox.db").display())).await;
+}
+
+#[tokio::test]
+async fn messages_are_found_by_address_however_it_is_spelt_in_mysql() {
+    found_by_address(&Database::start().await.create("mail")).await;
+}
+
+#[tokio::test]
+async fn more_metadata_than_a_message_has_is_refused() {
+    let mail = Mail::over(&SmtpSink::start().await, &[]);
+    let query = |count: usize| vec!["metadata=a:b"; count].join("&");
+    assert_eq!(mail.get(&format!("/v1/messages?{}", query(20))).await.status, 200);
+    let answer = mail.get(&format!("/v1/messages?{}", query(2000))).await;
+    assert_eq!((answer.status, answer.field()), (422, "metadata"), "{answer:?}");
+}
+
 async fn raw(mail: &Mail, id: &str) -> (u16, Vec<u8>) {
     let answer = mail.bytes(Request::get(format!("/v1/messages/{id}/raw")).body(Body::empty()).unwrap()).await;
     assert_eq!(answer.1.get("content-type").unwrap(), "message/rfc822");

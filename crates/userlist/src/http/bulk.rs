@@ -15,7 +15,7 @@ use service_kit::{Problem, json::JsonBody};
 use tokio::time::Instant;
 
 use super::{
-    input::{BulkBody, invalid},
+    input::{BulkBody, cut, invalid},
     listing::{Cursor, each_once, filter, not_a_cursor},
     problem,
     transfer::flag,
@@ -80,7 +80,8 @@ pub(super) async fn delete(
 // === impl Selection ===
 
 impl Selection {
-    /// Reads a query string. Without a filter it takes `all=true`: a forgotten one must not mean everybody.
+    /// Reads a query string. Without a filter it takes `all=true`: a forgotten one must not mean everybody, nor one that is
+    /// empty all whom the others let through.
     fn parse(query: &str) -> Result<Self, Problem> {
         let (mut chosen, mut cursor, mut is_dry_run, mut is_all) = (Filter::default(), None, false, false);
         let mut errors = each_once(query, |key, value| match key {
@@ -92,6 +93,7 @@ impl Selection {
             "all" => flag("all", value).map(|is| is_all = is),
             _ => filter(&mut chosen, key, value, "cursor, dry_run and all"),
         });
+        errors.extend(empty(query));
         if errors.is_empty() && chosen.is_everybody() != is_all {
             let reason =
                 if is_all { "it contradicts the filter; leave one of them out" } else { "give a filter, or all=true" };
@@ -126,6 +128,15 @@ impl Selection {
             }
         }
     }
+}
+
+/// Filters without a value, which a list passes over.
+fn empty(query: &str) -> Vec<FieldError> {
+    let is_filter = |key: &str| !matches!(key, "cursor" | "dry_run" | "all");
+    url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, value)| is_filter(key) && value.trim().is_empty())
+        .map(|(key, _)| FieldError::new(cut(&key), "it is empty; give it a value, or leave it out"))
+        .collect()
 }
 
 fn cursor(page: &Page) -> Option<String> {

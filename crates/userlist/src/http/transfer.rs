@@ -86,13 +86,14 @@ fn import_options(query: &str, headers: &HeaderMap) -> Result<(ImportOptions, bo
     let mut errors = Vec::new();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let set = match (&*key, &*value) {
-            (_, "") => Ok(()),
-            ("format", value) => value.parse().map(|named| format = Some(named)),
+            // Without a value they are mistakes: `?dry_run` must not be an import, nor `add_tag=` one without the tag.
             ("dry_run", value) => flag("dry_run", value).map(|is| is_dry_run = is),
-            ("delimiter", value) => value.parse().map(|delimiter| options.delimiter = delimiter),
-            ("column", value) => value.parse().map(|column| options.columns.push(column)),
             ("ignore_columns", value) => flag("ignore_columns", value).map(|is| options.ignore_columns = is),
             ("add_tag", tag) => add_tag(&mut options, tag),
+            (_, "") => Ok(()),
+            ("format", value) => value.parse().map(|named| format = Some(named)),
+            ("delimiter", value) => value.parse().map(|delimiter| options.delimiter = delimiter),
+            ("column", value) => value.parse().map(|column| options.columns.push(column)),
             _ => {
                 let known = "format, dry_run, delimiter, column, ignore_columns and add_tag";
                 Err(FieldError::new(cut(&key), format!("it is unknown; there are {known}")))

@@ -193,7 +193,13 @@ async fn a_change_to_many_that_does_not_say_to_whom_is_refused() {
     for (method, query, body, field) in [
         (Method::DELETE, "", "", "all"),
         (Method::DELETE, "dry_run=true", "", "all"),
-        (Method::DELETE, "status=", "", "all"),
+        (Method::DELETE, "status=", "", "status"),
+        (Method::DELETE, "tag=a&status=", "", "status"),
+        (Method::DELETE, "tag=a&q=%20", "", "q"),
+        (Method::DELETE, "tag=a&dry_run", "", "dry_run"),
+        (Method::DELETE, "tag=a&dry_run=", "", "dry_run"),
+        (Method::DELETE, "all", "", "all"),
+        (Method::PATCH, "tag=a&attributes.plan=", r#"{"add_tags":["x"]}"#, "attributes.plan"),
         (Method::DELETE, "tag=a&all=true", "", "all"),
         (Method::DELETE, "tga=a", "", "tga"),
         (Method::DELETE, "tag=a&limit=1", "", "limit"),
@@ -208,6 +214,37 @@ async fn a_change_to_many_that_does_not_say_to_whom_is_refused() {
         assert_eq!((reply.status, reply.fields()), (422, vec![field]), "{method} {query} {body}: {}", reply.body);
     }
     assert_eq!(service.client.get("/v1/users/Stra%C3%9Fe").await.body["version"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_attributes_than_a_database_takes_conditions_are_refused() {
+    on_each(async |client| {
+        let query: Vec<String> = (0..1200).map(|n| format!("attributes.a{n}=1")).collect();
+        for (count, status) in [(16, 200), (17, 422), (1200, 422)] {
+            let reply = client.get(&format!("/v1/users?{}", query[..count].join("&"))).await;
+            assert_eq!(reply.status, status, "{count}: {}", reply.body);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_flag_without_a_value_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(&format!("sqlite:{}/users.db", folder.path().display())).await;
+    for (method, path, field) in [
+        (Method::POST, "/v1/import?format=csv&dry_run", "dry_run"),
+        (Method::POST, "/v1/import?format=csv&dry_run=", "dry_run"),
+        (Method::POST, "/v1/import?format=csv&ignore_columns", "ignore_columns"),
+        (Method::POST, "/v1/import?format=csv&add_tag=", "add_tag"),
+        (Method::GET, "/v1/export?spreadsheet", "spreadsheet"),
+        (Method::PATCH, "/v1/users/a?create", "create"),
+    ] {
+        let body = if method == Method::PATCH { "{}" } else { "name,email\na,a@b.c\n" };
+        let reply = service.client.send(method, path, body).await;
+        assert_eq!((reply.status, reply.fields()), (422, vec![field]), "{path}: {}", reply.body);
+    }
+    assert_eq!(service.client.get("/v1/users").await.body["total"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
