@@ -91,12 +91,24 @@ pub(super) async fn keep(
         .bind(address)
         .fetch_optional(&mut *connection)
         .await?;
+    if present.as_deref() == Some(status.as_str()) {
+        return renew(connection, address, now).await;
+    }
     if present.is_some_and(|present| !status.replaces(&present)) {
         return Ok(());
     }
     drop_entry(connection, address).await?;
     let insert = "INSERT INTO farewells (address, status, due_ms, created_ms) VALUES (?, ?, ?, ?)";
     sqlx::query(insert).bind(address).bind(status.as_str()).bind(now.0).bind(now.0).execute(connection).await?;
+    Ok(())
+}
+
+/// The same word again: whoever is telling userlist the one before has not told this one.
+async fn renew(connection: &mut AnyConnection, address: &str, now: Moment) -> Result<(), OutboxError> {
+    // Later than the one before also where both come in one millisecond.
+    let sql =
+        "UPDATE farewells SET created_ms = CASE WHEN created_ms < ? THEN ? ELSE created_ms + 1 END WHERE address = ?";
+    sqlx::query(sql).bind(now.0).bind(now.0).bind(address).execute(connection).await?;
     Ok(())
 }
 
@@ -197,6 +209,22 @@ async fn forget(connection: &mut AnyConnection, farewell: &Farewell) -> Result<b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        content::SpoolDir,
+        outbox::{Place, events::Kinds},
+    };
+
+    #[tokio::test]
+    async fn who_leaves_again_while_userlist_is_told_is_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::Sqlite(dir.path().join("outbox.db"));
+        let outbox = Outbox::new(place, SpoolDir::new(dir.path().to_owned()), Kinds::default());
+        outbox.suppress("a@b.c", Reason::Unsubscribe, "").await.unwrap();
+        let first = outbox.next_farewell().await.unwrap().unwrap();
+        outbox.suppress("A@b.c", Reason::Unsubscribe, "").await.unwrap();
+        outbox.told(&first).await.unwrap();
+        assert_eq!(outbox.farewells().await.unwrap(), 1, "userlist may have called the user active in between");
+    }
 
     #[test]
     fn a_bounce_never_undoes_that_somebody_left() {

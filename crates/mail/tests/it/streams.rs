@@ -211,6 +211,26 @@ async fn who_is_active_again_in_userlist_gets_broadcasts_again_from_an_outbox_in
 }
 
 #[tokio::test]
+async fn what_an_operator_entered_is_not_lifted_also_when_the_user_had_left_before() {
+    let (sink, (users, gateway)) = (SmtpSink::start().await, Users::start().await);
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway]);
+    upload(&mail).await;
+    let unsubscribe = json!({ "reason": "unsubscribe" });
+    suppress(&mail, "d@e.f", &unsubscribe).await;
+    suppress(&mail, "d@e.f", &json!({ "stream": "broadcast", "detail": "asked by phone" })).await;
+    suppress(&mail, "D@e.f", &unsubscribe).await;
+    let entry = mail.get("/v1/suppressions").await.body["suppressions"][0].clone();
+    assert_eq!((&entry["reason"], &entry["detail"]), (&json!("manual"), &json!("asked by phone")), "{entry}");
+    users.until(["active", "active", "unsubscribed", "active"]).await;
+    untold(&mail, 0).await;
+    users.set_status(3, "active");
+    // Longer than clocks may be apart.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let done = broadcast(&mail).await;
+    assert_eq!((&done["queued"], &done["skipped_by"]), (&json!(3), &json!({ "manual": 1 })), "{done}");
+}
+
+#[tokio::test]
 async fn a_user_who_left_the_newsletter_still_gets_what_is_for_them_alone() {
     let user = async || axum::Json(json!({ "id": 1, "name": "left", "email": "left@b.c", "status": "unsubscribed" }));
     let router = axum::Router::new().route("/userlist/v1/users/left", axum::routing::get(user));

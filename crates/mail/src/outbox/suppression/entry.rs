@@ -30,7 +30,8 @@ impl std::fmt::Debug for NewEntry {
     }
 }
 
-/// Puts an address on the list; the first reason for a stream stays. Userlist is told of what the address's owner, or its
+/// Puts an address on the list; the first reason for a stream stays, but that an operator's is stronger than an
+/// unsubscription. Userlist is told of what the address's owner, or its
 /// server, said.
 pub(in crate::outbox) async fn add(
     connection: &mut AnyConnection,
@@ -90,10 +91,15 @@ async fn add_for_stream(
             .bind(entry.scope.as_str())
             .fetch_optional(&mut *connection)
             .await?;
-    let Some((_, told)) = present else {
+    let Some((reason, told)) = present else {
         insert_for_stream(connection, key, entry, now).await?;
         return Ok(true);
     };
+    // What an operator enters stays until an operator removes it: userlist does not lift it, as it would the unsubscription.
+    if entry.reason == Reason::Manual && reason == Reason::Unsubscribe.as_str() {
+        replace_for_stream(connection, key, entry).await?;
+        return Ok(false);
+    }
     // Who leaves once more may have been active in between: userlist is to be told again before that can lift anything.
     sqlx::query("UPDATE stream_suppressions SET told_ms = 0 WHERE address = ? AND stream = ?")
         .bind(key)
@@ -115,6 +121,17 @@ async fn insert_for_stream(
         .bind(entry.reason.as_str())
         .bind(&entry.detail)
         .bind(now.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn replace_for_stream(connection: &mut AnyConnection, key: &str, entry: &NewEntry) -> Result<(), OutboxError> {
+    sqlx::query("UPDATE stream_suppressions SET reason = ?, detail = ? WHERE address = ? AND stream = ?")
+        .bind(entry.reason.as_str())
+        .bind(&entry.detail)
+        .bind(key)
+        .bind(entry.scope.as_str())
         .execute(connection)
         .await?;
     Ok(())
