@@ -199,17 +199,17 @@ impl Webhook {
         let max = i64::from(self.options.waiting_max);
         loop {
             let started = Instant::now();
+            let dropped = self.outbox.drop_events(max).await.unwrap_or(0);
+            if dropped > 0 {
+                self.metrics.count("dropped", u64::try_from(dropped).unwrap_or(0));
+                tracing::warn!(
+                    dropped,
+                    max,
+                    "more events wait for the webhook's receiver than may; the oldest are dropped"
+                );
+            }
             if let Ok(waiting) = self.outbox.events_waiting().await {
-                let dropped = self.outbox.drop_events(waiting, max).await.unwrap_or(0);
-                if dropped > 0 {
-                    self.metrics.count("dropped", u64::try_from(dropped).unwrap_or(0));
-                    tracing::warn!(
-                        dropped,
-                        max,
-                        "more events wait for the webhook's receiver than may; the oldest are dropped"
-                    );
-                }
-                self.metrics.waiting.set(waiting - dropped);
+                self.metrics.waiting.set(waiting);
             }
             sleep(COUNTED_EVERY.saturating_sub(started.elapsed())).await;
         }

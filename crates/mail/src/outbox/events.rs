@@ -278,7 +278,7 @@ impl Outbox {
             Box::pin(async move {
                 for (id, told) in &told {
                     match told {
-                        Told::Done => forget(connection, std::slice::from_ref(id)).await?,
+                        Told::Done => _ = forget(connection, std::slice::from_ref(id)).await?,
                         Told::Again(due) => {
                             let sql = "UPDATE webhook_events SET attempts = attempts + 1, due_ms = ? WHERE id = ?";
                             sqlx::query(sql).bind(due.0).bind(id).execute(&mut *connection).await?;
@@ -304,31 +304,42 @@ impl Outbox {
         counting.await
     }
 
-    /// Drops the oldest of `waiting` events as long as there are more than `max`. Says how many.
+    /// Drops all events but the newest `max`. Says how many. Instances that do so at the same time drop the same ones.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn drop_events(&self, waiting: i64, max: i64) -> Result<i64, OutboxError> {
-        let excess = waiting.saturating_sub(max);
+    pub async fn drop_events(&self, max: i64) -> Result<i64, OutboxError> {
+        let Some(newest) = self.newest_beyond(max).await? else { return Ok(0) };
         let mut dropped = 0;
-        while dropped < excess {
-            let some = self.drop_oldest((excess - dropped).min(DROPPED_TOGETHER)).await?;
-            if some == 0 {
-                break;
+        loop {
+            match self.drop_some(newest.clone()).await? {
+                0 => return Ok(dropped),
+                some => dropped += some,
             }
-            dropped += some;
         }
-        Ok(dropped)
     }
 
-    async fn drop_oldest(&self, count: i64) -> Result<i64, OutboxError> {
+    /// The newest event that there is no room for, when there are more than `max`. Ids sort by time.
+    async fn newest_beyond(&self, max: i64) -> Result<Option<String>, OutboxError> {
+        let looking = self.database.read(Box::new(move |connection| {
+            Box::pin(async move {
+                let select = "SELECT id FROM webhook_events ORDER BY id DESC LIMIT 1 OFFSET ?";
+                Ok(sqlx::query_scalar(select).bind(max).fetch_optional(connection).await?)
+            })
+        }));
+        looking.await
+    }
+
+    /// Drops some of the events up to `newest`. Says how many.
+    async fn drop_some(&self, newest: String) -> Result<i64, OutboxError> {
         let dropping = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                // Ids sort by time.
-                let select = sqlx::query_scalar("SELECT id FROM webhook_events ORDER BY id LIMIT ?").bind(count);
+                let select = "SELECT id FROM webhook_events WHERE id <= ? ORDER BY id LIMIT ?";
+                let select = sqlx::query_scalar(select).bind(newest).bind(DROPPED_TOGETHER);
                 let ids: Vec<String> = select.fetch_all(&mut *connection).await?;
-                forget(connection, &ids).await?;
-                Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+                let dropped = forget(connection, &ids).await?;
+                // Another instance may have been faster, and drops the rest.
+                Ok(i64::try_from(dropped).unwrap_or(i64::MAX))
             })
         }));
         dropping.await
@@ -344,8 +355,7 @@ pub(super) async fn forget_some(
 ) -> Result<u64, OutboxError> {
     let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE created_ms < ? LIMIT ?");
     let ids: Vec<String> = select.bind(before.0).bind(count).fetch_all(&mut *connection).await?;
-    forget(connection, &ids).await?;
-    Ok(u64::try_from(ids.len()).unwrap_or(u64::MAX))
+    forget(connection, &ids).await
 }
 
 fn event((id, body, attempts, created): (String, String, i64, i64)) -> Event {
@@ -365,15 +375,15 @@ async fn put_off(connection: &mut AnyConnection, events: &[Event], until: Moment
     Ok(())
 }
 
-async fn forget(connection: &mut AnyConnection, ids: &[String]) -> Result<(), OutboxError> {
+/// Says how many of them were still there.
+async fn forget(connection: &mut AnyConnection, ids: &[String]) -> Result<u64, OutboxError> {
     if ids.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let mut query =
         sqlx::query(AssertSqlSafe(format!("DELETE FROM webhook_events WHERE id IN ({})", marks(ids.len()))));
     for id in ids {
         query = query.bind(id);
     }
-    query.execute(connection).await?;
-    Ok(())
+    Ok(query.execute(connection).await?.rows_affected())
 }
