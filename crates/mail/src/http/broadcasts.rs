@@ -21,7 +21,12 @@ use uuid::Uuid;
 use super::{Api, REPLAYED, idempotency_key, invalid, may, messages, outbox_problem, segment::Segment, spool_problem};
 use crate::{
     broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, NO_PUBLIC_URL, RehearsalError},
-    outbox::{OutboxError, broadcast::Created, entry::IdempotencyKey, labels::Labels},
+    outbox::{
+        OutboxError,
+        broadcast::Created,
+        entry::{Accepted, IdempotencyKey},
+        labels::Labels,
+    },
     party::{self, Party},
     submission,
     userlist::UserlistError,
@@ -41,11 +46,8 @@ pub(super) async fn create(State(api): State<Arc<Api>>, request: Request) -> Res
     let mut request: BroadcastRequest = body::parse(&bytes)?;
     let test_to = test_recipients(&request.test_to.take())?;
     let is_dry_run = request.dry_run;
-    if test_to.is_none()
-        && !is_dry_run
-        && let Some(created) = api.recall(key.as_ref()).await?
-    {
-        return Ok(answer(&created, true));
+    if !is_dry_run && let Some(before) = known(&api, test_to.is_some(), key.as_ref()).await? {
+        return Ok(before);
     }
     let broadcast = checked(&api, request).await?;
     let public = api.house.options.public.as_ref();
@@ -57,14 +59,27 @@ pub(super) async fn create(State(api): State<Arc<Api>>, request: Request) -> Res
     }
 }
 
+/// The answer to the same request that came before.
+async fn known(api: &Api, is_test: bool, key: Option<&IdempotencyKey>) -> Result<Option<Response>, Problem> {
+    Ok(match is_test {
+        true => api.recall(key).await?.map(|accepted: Accepted| messages::answer(&accepted, true)),
+        false => api.recall(key).await?.map(|created: Created| answer(&created, true)),
+    })
+}
+
 /// With its template, as it is now.
 async fn checked(api: &Api, request: BroadcastRequest) -> Result<Broadcast, Problem> {
     submission::sender(request.from.as_deref(), &api.house).map_err(invalid)?;
     Labels::new(request.tag.clone(), request.metadata.clone()).map_err(invalid)?;
-    for taken in ["limit", "cursor", "status"] {
+    // In another order than that of ids, a user who is changed meanwhile comes twice, or never.
+    for taken in ["limit", "cursor", "status", "sort"] {
         if request.filter.contains_key(taken) {
             return Err(Problem::field(format!("filter.{taken}"), "it is set by the broadcast itself"));
         }
+    }
+    // Userlist passes over a parameter without a value: the message would go to all whom the others let through.
+    if let Some((name, _)) = request.filter.iter().find(|(_, value)| value.trim().is_empty()) {
+        return Err(Problem::field(format!("filter.{name}"), "it is empty; give it a value, or leave it out"));
     }
     match api.outbox.template(&request.template).await {
         Ok(shelved) => Ok(Broadcast { request, template: shelved.template }),

@@ -80,6 +80,40 @@ async fn a_test_send_goes_to_those_it_names_and_to_no_user() {
 }
 
 #[tokio::test]
+async fn a_test_send_that_comes_again_answers_the_same_also_when_its_template_is_gone() {
+    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(10).await);
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
+    upload(&mail).await;
+    let body = request(&json!({ "test_to": "me@example.com" }));
+    let answer = keyed(&mail, "t", &body).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    mail.call("DELETE", "/v1/templates/news", &Value::Null).await;
+    let again = keyed(&mail, "t", &body).await;
+    assert_eq!((again.status, &again.body), (202, &answer.body), "{again:?}");
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+}
+
+#[tokio::test]
+async fn a_broadcast_whose_filter_has_no_value_is_refused_and_not_sent_to_all() {
+    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(3).await);
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
+    upload(&mail).await;
+    for value in ["", " "] {
+        for more in [json!({}), json!({ "dry_run": true }), json!({ "test_to": "me@example.com" })] {
+            let mut body = request(&more);
+            body["filter"] = json!({ "q": "x", "tag": value });
+            let answer = mail.call("POST", "/v1/broadcasts", &body).await;
+            assert_eq!((answer.status, answer.field()), (422, "filter.tag"), "{answer:?}");
+        }
+    }
+    let mut sorted = request(&json!({}));
+    sorted["filter"] = json!({ "sort": "updated_at" });
+    let answer = mail.call("POST", "/v1/broadcasts", &sorted).await;
+    assert_eq!((answer.status, answer.field()), (422, "filter.sort"), "who is changed meanwhile would come twice");
+    assert_eq!(mail.get("/v1/broadcasts").await.body["broadcasts"], json!([]));
+}
+
+#[tokio::test]
 async fn a_broadcast_that_is_asked_for_twice_with_one_key_is_one() {
     let (sink, gateway) = (SmtpSink::start().await, Gateway::of(3).await);
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
