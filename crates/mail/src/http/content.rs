@@ -41,7 +41,8 @@ struct Shown {
 struct Attachment {
     filename: String,
     content_type: String,
-    bytes: usize,
+    /// None of one that is not read to its end.
+    bytes: Option<usize>,
 }
 
 /// `GET /v1/messages/{id}/raw`
@@ -91,12 +92,14 @@ fn shown(content: &Content) -> Option<Shown> {
     let message = MessageParser::default().parse(&bytes)?;
     let body = |part: Option<&mail_parser::MessagePart<'_>>| part.and_then(|part| part.text_contents().map(plain));
     let is = |part: &&mail_parser::MessagePart<'_>, html: bool| part.is_text_html() == html;
+    let is_complete = content.len() <= READ_MAX_BYTES;
+    let read = if is_complete { usize::MAX } else { bytes.len() };
     Some(Shown {
         subject: message.subject().unwrap_or_default().to_owned(),
         text: body(message.text_bodies().find(|part| is(part, false))),
         html: body(message.html_bodies().find(|part| is(part, true))),
-        attachments: message.attachments().map(attachment).collect(),
-        is_complete: content.len() <= READ_MAX_BYTES,
+        attachments: message.attachments().map(|part| attachment(part, read)).collect(),
+        is_complete,
     })
 }
 
@@ -106,12 +109,14 @@ fn plain(text: &str) -> String {
     text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)
 }
 
-fn attachment(part: &mail_parser::MessagePart<'_>) -> Attachment {
+/// Where `read` bytes of the message end, an attachment does not.
+fn attachment(part: &mail_parser::MessagePart<'_>, read: usize) -> Attachment {
+    let is_whole = usize::try_from(part.offset_end).is_ok_and(|end| end < read);
     let kind = part.content_type();
     let kind = kind.map(|kind| format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("octet-stream")));
     Attachment {
         filename: part.attachment_name().unwrap_or_default().to_owned(),
         content_type: kind.unwrap_or_default(),
-        bytes: part.contents().len(),
+        bytes: is_whole.then(|| part.contents().len()),
     }
 }

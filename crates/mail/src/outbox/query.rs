@@ -9,6 +9,7 @@ use super::{
     claim::shown,
     entry::State,
     labels::{self, Labels},
+    suppression,
 };
 use crate::{clock::Moment, content::Content};
 
@@ -85,7 +86,7 @@ pub struct AttemptView {
 pub struct Filter {
     /// Those with a recipient in this state.
     pub state: Option<State>,
-    /// Those to this address.
+    /// Those to this address, however it is spelt.
     pub recipient: Option<String>,
     /// Those of this broadcast.
     pub broadcast: Option<String>,
@@ -262,8 +263,9 @@ fn select(filter: &Filter, now: Moment) -> (String, Vec<Value>) {
         }
     }
     if let Some(recipient) = &filter.recipient {
-        of_delivery.push("d.recipient = ?");
-        values.push(Value::Text(recipient.clone()));
+        // All of them are ASCII, of which LOWER makes in both databases what a key is.
+        of_delivery.push("LOWER(d.recipient) = ?");
+        values.push(Value::Text(suppression::key(recipient)));
     }
     if !of_delivery.is_empty() {
         let such = of_delivery.join(" AND ");
