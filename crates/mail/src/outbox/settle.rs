@@ -15,7 +15,8 @@ use crate::clock::Moment;
 const REPLY_MAX_CHARS: usize = 600;
 
 /// The attempt is kept whatever has become of the delivery meanwhile; the delivery changes only while it is still ours,
-/// except that what was delivered stays delivered. What becomes of it; `None` when it did not change.
+/// except that what was delivered is delivered, whatever another instance believed of it: it may have been given up, or taken
+/// back, while this one could not reach the outbox. What becomes of it; `None` when it did not change.
 pub(super) async fn settle(
     connection: &mut AnyConnection,
     settlement: &Settlement,
@@ -37,7 +38,7 @@ pub(super) async fn settle(
     let done = sqlx::query(
         "UPDATE deliveries SET state = ?, attempts = attempts + 1, due_ms = COALESCE(?, due_ms), claim = '', \
          claimed_until_ms = 0, outcome = ?, reply = ?, settled_ms = ? \
-         WHERE id = ? AND state = 'queued' AND (claim = ? OR ? = 'delivered')",
+         WHERE id = ? AND ((state = 'queued' AND claim = ?) OR (? = 'delivered' AND state <> 'delivered'))",
     )
     .bind(state.as_str())
     .bind(due)

@@ -223,6 +223,27 @@ async fn what_a_killed_instance_left_and_nobody_asks_for_is_settled_as_unknown()
 }
 
 #[tokio::test]
+async fn what_the_server_took_is_recorded_as_delivered_also_when_it_was_given_up_meanwhile() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::over(&sink, &[]);
+    sink.once(Step::EndOfData, Behaviour::Hold);
+    let asking = tokio::spawn({
+        let mail = mail.clone();
+        async move { mail.post_as("k", "/", &message()).await }
+    });
+    wait_until("the final dot", SOON, || async { sink.held() == 1 }).await;
+    // As if the outbox had been away until now, and another instance were the first to use it again.
+    let later = mail::clock::Moment::now() + Duration::from_secs(7200);
+    assert_eq!(mail.outbox.expire_immediate(later).await.unwrap(), 1);
+    sink.release();
+    let answer = asking.await.unwrap();
+    answer.assert(200, "success");
+    assert_eq!(record(&mail, &answer).await["state"], "delivered");
+    mail.post_as("k", "/", &message()).await.assert(200, "success");
+    assert_eq!(sink.messages().len(), 1);
+}
+
+#[tokio::test]
 async fn a_signed_domain_is_signed_here_too() {
     let sink = SmtpSink::start().await;
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dkim/rsa.pem");
