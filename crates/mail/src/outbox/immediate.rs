@@ -24,6 +24,7 @@ use super::{
     attempt::write_down,
     blocks::Stored,
     entry::{Next, OwnClaim, Settlement, State},
+    events::{self, EventKind, Kinds},
     suppression::{self, Stream},
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(super) const IMMEDIATE: i64 = 2;
 
 /// What an instance that died has left is given this word: perhaps it was delivered.
 const UNKNOWN: &str = "outcome_unknown";
+/// How many of them are settled in one transaction.
+const EXPIRED_TOGETHER: u32 = 100;
 const LEFT_BEHIND: &str = "the instance that was sending it ended before the outcome was known";
 
 /// A delivery that this instance has claimed for its client.
@@ -85,7 +88,7 @@ impl Outbox {
     /// # Errors
     /// The outbox cannot be used.
     pub async fn take_over(&self, id: &str, claim: &OwnClaim, now: Moment) -> Result<Standing, OutboxError> {
-        let (id, claim, lock) = (id.to_owned(), claim.clone(), self.database.place().lock());
+        let (id, claim, lock, kinds) = (id.to_owned(), claim.clone(), self.database.place().lock(), self.kinds);
         let taking = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -103,7 +106,10 @@ impl Outbox {
                 let stopped = suppression::among(connection, &[&recipient], Stream::Transactional).await?;
                 match stopped.into_values().next() {
                     None => claim_one(connection, delivery, &claim).await,
-                    Some(reason) => suppress_one(connection, delivery, &reason, now).await,
+                    Some(reason) => {
+                        suppression::settle(connection, delivery, &reason, now, kinds).await?;
+                        Ok(Standing::Suppressed)
+                    }
                 }
             })
         }));
@@ -168,21 +174,22 @@ impl Outbox {
         write_down(self, Arc::new(settlement)).await;
     }
 
-    /// Settles what instances left behind and nothing asks for any more.
+    /// Settles what instances left behind and nothing asks for any more. Says how many there were.
     ///
     /// # Errors
     /// The outbox cannot be used.
     pub async fn expire_immediate(&self, now: Moment) -> Result<u64, OutboxError> {
-        const SQL: &str = "UPDATE deliveries SET state = 'failed', settled_ms = ?, claim = '', outcome = ?, reply = ? \
-                           WHERE state = 'queued' AND bulk = ? AND expires_ms <= ? AND claimed_until_ms <= ?";
-        let expiring = self.database.write(Box::new(move |connection| {
-            Box::pin(async move {
-                let update = sqlx::query(SQL).bind(now.0).bind(UNKNOWN).bind(LEFT_BEHIND);
-                let done = update.bind(IMMEDIATE).bind(now.0).bind(now.0).execute(connection).await?;
-                Ok(done.rows_affected())
-            })
-        }));
-        expiring.await
+        let (lock, kinds) = (self.database.place().for_update(), self.kinds);
+        let mut expired = 0;
+        loop {
+            let expiring = self.database.write(Box::new(move |connection| {
+                Box::pin(async move { expire_some(connection, now, lock, kinds).await })
+            }));
+            match expiring.await? {
+                0 => return Ok(expired),
+                some => expired += some,
+            }
+        }
     }
 
     /// Whether there is something for [`expire_immediate`](Self::expire_immediate), which costs a write.
@@ -196,6 +203,28 @@ impl Outbox {
         }));
         looking.await
     }
+}
+
+async fn expire_some(
+    connection: &mut AnyConnection,
+    now: Moment,
+    lock: &str,
+    kinds: Kinds,
+) -> Result<u64, OutboxError> {
+    const UPDATE: &str = "UPDATE deliveries SET state = 'failed', settled_ms = ?, claim = '', outcome = ?, reply = ? \
+                          WHERE id = ?";
+    let select = format!(
+        "SELECT id FROM deliveries WHERE state = 'queued' AND bulk = ? AND expires_ms <= ? AND claimed_until_ms <= ? \
+         LIMIT {EXPIRED_TOGETHER}{lock}"
+    );
+    let query = sqlx::query_scalar(AssertSqlSafe(select)).bind(IMMEDIATE).bind(now.0).bind(now.0);
+    let left: Vec<i64> = query.fetch_all(&mut *connection).await?;
+    for delivery in &left {
+        let update = sqlx::query(UPDATE).bind(now.0).bind(UNKNOWN).bind(LEFT_BEHIND);
+        update.bind(*delivery).execute(&mut *connection).await?;
+        events::of_delivery(connection, *delivery, EventKind::Failed, Moment::now(), kinds).await?;
+    }
+    Ok(u64::try_from(left.len()).unwrap_or(u64::MAX))
 }
 
 /// How it stands, unless it may be claimed.
@@ -214,21 +243,6 @@ fn standing((_, _, bulk, state, outcome, reply, claimed_until): Row, now: Moment
 
 fn may_be_tried_again(outcome: &str) -> bool {
     DeliveryError::verdict_of(outcome) == Verdict::Temporary
-}
-
-async fn suppress_one(
-    connection: &mut AnyConnection,
-    delivery: i64,
-    reason: &str,
-    now: Moment,
-) -> Result<Standing, OutboxError> {
-    sqlx::query("UPDATE deliveries SET state = 'suppressed', settled_ms = ?, reply = ?, claim = '' WHERE id = ?")
-        .bind(now.0)
-        .bind(reason)
-        .bind(delivery)
-        .execute(connection)
-        .await?;
-    Ok(Standing::Suppressed)
 }
 
 async fn claim_one(connection: &mut AnyConnection, delivery: i64, claim: &OwnClaim) -> Result<Standing, OutboxError> {

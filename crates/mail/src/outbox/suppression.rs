@@ -119,18 +119,29 @@ pub(super) async fn withhold(
         rows.into_iter().partition(|row| stopped.contains_key(&key(&row.recipient)));
     for row in &withheld {
         let reason = stopped.get(&key(&row.recipient)).map(String::as_str).unwrap_or_default();
-        sqlx::query(
-            "UPDATE deliveries SET state = 'suppressed', claim = '', claimed_until_ms = 0, outcome = 'suppressed', \
-             reply = ?, settled_ms = ? WHERE id = ? AND state = 'queued'",
-        )
-        .bind(reason)
-        .bind(now.0)
-        .bind(row.delivery)
-        .execute(&mut *connection)
-        .await?;
-        events::of_delivery(connection, row.delivery, EventKind::Failed, now, kinds).await?;
+        settle(connection, row.delivery, reason, now, kinds).await?;
     }
     Ok((leaving, withheld.len()))
+}
+
+/// Settles a delivery that this transaction has locked and whose address gets nothing any more.
+pub(super) async fn settle(
+    connection: &mut AnyConnection,
+    delivery: i64,
+    reason: &str,
+    now: Moment,
+    kinds: Kinds,
+) -> Result<(), OutboxError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'suppressed', claim = '', claimed_until_ms = 0, outcome = 'suppressed', \
+         reply = ?, settled_ms = ? WHERE id = ?",
+    )
+    .bind(reason)
+    .bind(now.0)
+    .bind(delivery)
+    .execute(&mut *connection)
+    .await?;
+    events::of_delivery(connection, delivery, EventKind::Failed, now, kinds).await
 }
 
 /// Notes that userlist knows of the unsubscription.

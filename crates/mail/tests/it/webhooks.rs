@@ -209,6 +209,29 @@ async fn who_is_withheld_when_a_message_leaves_is_told_as_a_failure() {
 }
 
 #[tokio::test]
+async fn a_message_sent_at_once_that_came_onto_the_list_or_was_left_behind_is_told() {
+    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let mail = Mail::working(&sink, &receiver.args(&[]));
+    let message = json!({ "address": "a@b.c", "message": "hello" });
+    sink.once(Step::Recipient, Behaviour::reply("450 4.2.0 greylisted"));
+    mail.post_as("k", "/", &message).await.assert(503, "smtp_deferred");
+    mail.call("PUT", "/v1/suppressions/a@b.c", &json!({})).await;
+    mail.post_as("k", "/", &message).await.assert(422, "suppressed");
+    let outcomes = || receiver.told().iter().map(|told| told.body["data"]["outcome"].clone()).collect::<Vec<_>>();
+    wait_until("the withheld one", SOON, || async { outcomes().contains(&json!("suppressed")) }).await;
+    sink.once(Step::Data, Behaviour::Hang);
+    let asking = tokio::spawn({
+        let mail = mail.clone();
+        async move { mail.post(&json!({ "address": "d@e.f", "message": "hello" })).await }
+    });
+    wait_until("the conversation", SOON, || async { sink.commands().iter().any(|line| line == "DATA") }).await;
+    let later = mail::clock::Moment::now() + Duration::from_secs(7200);
+    assert_eq!(mail.outbox.expire_immediate(later).await.unwrap(), 1);
+    wait_until("the one left behind", SOON, || async { outcomes().contains(&json!("outcome_unknown")) }).await;
+    asking.abort();
+}
+
+#[tokio::test]
 async fn instances_that_share_an_outbox_tell_each_event_once() {
     let (database, sink, receiver) = (Database::start().await, SmtpSink::start().await, Receiver::start().await);
     let url = database.create("mail");
