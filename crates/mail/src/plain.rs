@@ -179,11 +179,11 @@ impl Plain {
         self.finish(message_id, until, async move { plain.take_in_and_send(message, claim, place, until).await }).await
     }
 
-    /// Answers a request that was taken in before, and goes on where that one stopped.
+    /// Answers a request that was taken in before, and goes on where that one stopped. Without a place it neither waits nor sends.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn resume(&self, accepted: Accepted, place: Place, until: Instant) -> Result<Ended, OutboxError> {
+    pub async fn resume(&self, accepted: Accepted, place: Option<Place>, until: Instant) -> Result<Ended, OutboxError> {
         let (plain, claim) = (self.clone(), self.claim(until));
         let message_id = MessageId::stored(accepted.message_id.clone());
         self.finish(message_id, until, async move { plain.go_on(&accepted, claim, place, until).await }).await
@@ -226,11 +226,13 @@ impl Plain {
     ) -> Result<Ended, OutboxError> {
         let reception = self.outbox.accept(Arc::clone(&message)).await?;
         if reception.replayed {
-            return self.go_on(&reception.accepted, claim, place, until).await;
+            return self.go_on(&reception.accepted, claim, Some(place), until).await;
         }
         let outcome = match (reception.accepted.recipients, reception.delivery) {
             (0, _) | (_, None) => Outcome::Suppressed,
-            (_, Some(delivery)) => self.hand_over(Mine::new(delivery, &claim), addressed(&message), place, until).await,
+            (_, Some(delivery)) => {
+                self.hand_over(Mine::new(delivery, &claim), addressed(&message), Some(place), until).await
+            }
         };
         Ok(Ended { message_id: message.message_id.clone(), outcome, replayed: false })
     }
@@ -239,10 +241,11 @@ impl Plain {
         &self,
         accepted: &Accepted,
         claim: OwnClaim,
-        place: Place,
+        place: Option<Place>,
         until: Instant,
     ) -> Result<Ended, OutboxError> {
-        let (outcome, replayed) = match self.settled_or_mine(&accepted.id, &claim, until).await? {
+        let waits_until = if place.is_some() { until } else { Instant::now() };
+        let (outcome, replayed) = match self.settled_or_mine(&accepted.id, &claim, waits_until).await? {
             Standing::Mine(mine) => {
                 let message = self.outbox.stored_message(&accepted.id).await;
                 (self.hand_over(mine, message, place, until).await, false)
@@ -271,14 +274,15 @@ impl Plain {
         &self,
         mine: Mine,
         message: Result<Message, DeliveryError>,
-        place: Place,
+        place: Option<Place>,
         until: Instant,
     ) -> Outcome {
         let at = Moment::now();
         let recipient = message.as_ref().ok().and_then(|message| message.envelope().to().first()).cloned();
-        let result = match message {
-            Ok(message) => self.mailer.send(&message, place, until).await,
-            Err(error) => Err(error),
+        let result = match (message, place) {
+            (Ok(message), Some(place)) => self.mailer.send(&message, place, until).await,
+            (Ok(_), None) => Err(DeliveryError::Busy),
+            (Err(error), _) => Err(error),
         };
         let (outbox, written) = (self.outbox.clone(), result.clone());
         let writing = self.tasks.spawn(async move { outbox.conclude(mine, recipient, at, &written).await });

@@ -39,11 +39,13 @@ pub(super) async fn send(State(api): State<Arc<Api>>, request: Request) -> Resul
     let name = idempotency_key(request.headers())?;
     let body = json::read(request, BODY_MAX_BYTES).await?;
     let until = Instant::now() + api.plain.mailer.limits().together();
-    let place = api.plain.mailer.place().map_err(|_| error::busy())?;
+    let place = api.plain.mailer.place();
     let key = name.map(|name| IdempotencyKey::at("/", name, &body));
     let ended = match api.recall::<Accepted>(key.as_ref()).await? {
-        Some(accepted) => api.plain.resume(accepted, place, until).await,
+        // What is on record can be told without a place.
+        Some(accepted) => api.plain.resume(accepted, place.ok(), until).await,
         None => {
+            let place = place.map_err(|_| error::busy())?;
             let message = composed(&api, json::parse(&body)?, key).await?;
             drop(body);
             api.plain.send(message, place, until).await

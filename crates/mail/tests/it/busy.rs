@@ -43,3 +43,24 @@ async fn those_who_would_wait_in_vain_are_turned_away_at_once() {
     assert_eq!((count("success"), count("busy")), (17, 23));
     assert_eq!(sink.messages().len(), 17);
 }
+
+#[tokio::test]
+async fn the_answer_that_a_key_has_got_is_there_also_while_others_wait() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::over(&sink, &["--sends-max", "1", "--queue-wait", "1h"]);
+    let message = serde_json::json!({ "address": "a@b.c", "message": "hello" });
+    mail.post_as("k", "/", &message).await.assert(200, "success");
+    sink.once(Step::Sender, Behaviour::Hold);
+    let all: Vec<_> = (0..40)
+        .map(|_| {
+            let mail = mail.clone();
+            tokio::spawn(async move { mail.send().await })
+        })
+        .collect();
+    let turned_away = || all.iter().filter(|one| one.is_finished()).count();
+    wait_until("all places taken", SOON, || async { sink.held() == 1 && turned_away() == 23 }).await;
+    mail.post_as("k", "/", &message).await.assert(200, "success");
+    sink.release();
+    let answers = join_all(all).await;
+    assert_eq!(answers.iter().filter(|answer| answer.as_ref().is_ok_and(|answer| answer.status == 200)).count(), 17);
+}
