@@ -17,7 +17,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use lettre::transport::smtp::client::AsyncTokioStream;
@@ -118,6 +118,20 @@ impl Channel {
     /// Lets nothing more be written, so that a message that breaks off never gets its final dot.
     pub(super) fn seal(&self) {
         self.state().is_sealed = true;
+    }
+
+    /// Seals the channel if a reply has come already, which then belongs to nothing that was sent: a refusal ends the step like
+    /// any other, and everything else is unsolicited. Whether it did.
+    pub(super) fn seal_if_answered(&self) -> bool {
+        let mut state = self.state();
+        // What the stream has now; it is asked again, with a real waker, by whoever waits for the reply.
+        let _nothing_yet_or_the_end = state.poll_receive(&mut Context::from_waker(Waker::noop()));
+        if state.reader.is_empty() {
+            return false;
+        }
+        state.reply = state.reader.next().ok().flatten().filter(RawReply::is_negative);
+        (state.trouble, state.is_sealed) = (Some(Trouble::Nonsense("an unsolicited reply")), true);
+        true
     }
 
     /// The stream below, for a TLS handshake; `None` when something waits in it that came in clear.
@@ -349,6 +363,20 @@ mod tests {
         let mut buffer = [0; 16];
         assert!(channel.read(&mut buffer).await.is_err());
         assert_eq!(channel.trouble(), Some(Trouble::Nonsense("an answer without an end")));
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_dot_is_no_answer_to_it() {
+        for (early, reply) in [(&b"250 taken\r\n"[..], None), (b"552 too large\r\n", Some(552)), (b"2", None)] {
+            let (mut server, mut channel) = channel();
+            channel.begin().unwrap();
+            assert!(!channel.seal_if_answered());
+            server.write_all(early).await.unwrap();
+            assert!(channel.seal_if_answered());
+            assert!(channel.write_all(b"\r\n.\r\n").await.is_err());
+            assert_eq!(channel.reply().map(|reply| reply.code()), reply);
+            assert_eq!(channel.trouble(), Some(Trouble::Nonsense("an unsolicited reply")));
+        }
     }
 
     #[tokio::test]

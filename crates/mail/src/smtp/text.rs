@@ -83,6 +83,8 @@ async fn write<B: AsRef<[u8]>>(
             progress.state().unreadable = Some(error);
             None
         }
+        // What has come before the dot is no answer to it.
+        None if channel.seal_if_answered() => None,
         None => {
             progress.begins(Stage::EndOfData);
             None
