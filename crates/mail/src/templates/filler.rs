@@ -33,6 +33,10 @@ use super::{
 const WORKERS_MAX: usize = 2;
 /// How long one template may take: longer than its processor time, because others want the processor, too.
 const DEADLINE: Duration = Duration::from_secs(CPU_S + 4);
+/// A process that got less of the processor than this in all that time was stopped, or starved: that is no fault of its template.
+const WORKED: Duration = Duration::from_millis(CPU_S * 1000 / 4);
+/// Clock ticks a second in `proc_pid_stat(5)`: Linux's `USER_HZ`.
+const TICKS_PER_S: u64 = 100;
 /// How long a template waits for a process.
 const WAIT: Duration = Duration::from_secs(5);
 /// How much is read of a process's last words, and for how long.
@@ -115,6 +119,12 @@ impl Filler {
             Ok(answer) => Ok(answer),
             Err(Broken::Ended(ended)) => Err(cause(&ended)),
             Err(Broken::TooSlow) => Err(bound("takes longer than a few seconds to fill")),
+            Err(Broken::Starved) => {
+                tracing::error!(
+                    "the program that fills templates does not answer and does not work; it is stopped or starved"
+                );
+                Err(unavailable("the program that does it gets no processor time"))
+            }
             Err(Broken::NotStarted(error)) => {
                 tracing::error!(%error, "the program that fills templates cannot be started");
                 Err(unavailable("the program that does it cannot be started"))
@@ -129,13 +139,17 @@ impl Filler {
 
     /// One that does not answer is killed when it is dropped.
     async fn answered(&self, mut worker: Worker, question: &[u8]) -> Result<Answer, Broken> {
+        let before = worker.worked();
         match timeout(DEADLINE, worker.ask(question)).await {
             Ok(Ok(answer)) => {
                 self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
                 Ok(answer)
             }
             Ok(Err(_)) => Err(Broken::Ended(worker.ended().await)),
-            Err(_) => Err(Broken::TooSlow),
+            Err(_) => match (before, worker.worked()) {
+                (Some(before), Some(now)) if now.saturating_sub(before) < WORKED => Err(Broken::Starved),
+                _ => Err(Broken::TooSlow),
+            },
         }
     }
 
@@ -164,6 +178,8 @@ enum Broken {
     NotStarted(io::Error),
     Ended(Ended),
     TooSlow,
+    /// The same, but it did not get the time either.
+    Starved,
 }
 
 /// How a process ended.
@@ -194,6 +210,16 @@ impl Worker {
         let mut json = vec![0; frame::length(head)?];
         self.output.read_exact(&mut json).await?;
         Ok(serde_json::from_slice(&json)?)
+    }
+
+    /// How much processor time it has used, where the system tells: `utime` and `stime` of `proc_pid_stat(5)`.
+    fn worked(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
+        // The program's name, in parentheses, may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut times = fields.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
+        let ticks = times.next()?.ok()? + times.next()?.ok()?;
+        Some(Duration::from_millis(ticks * 1000 / TICKS_PER_S))
     }
 
     async fn ended(mut self) -> Ended {
@@ -254,6 +280,18 @@ mod tests {
             assert!(error.field == "template" && error.reason.contains(reason), "{ended:?}: {error}");
         }
         assert!(matches!(cause(&ended(9, "")), FillError::Unavailable { .. }), "somebody killed it");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_stopped_is_no_fault_of_the_template() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("stopped");
+        std::fs::write(&program, "#!/bin/sh\nkill -STOP $$\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let template =
+            Template { subject: "x".to_owned(), text: Some("x".to_owned()), html: None, sample: Value::Null };
+        let answer = Filler::new(Some(program)).check(&template).await;
+        assert!(matches!(answer, Err(FillError::Unavailable { .. })), "{answer:?}");
     }
 
     #[tokio::test]
