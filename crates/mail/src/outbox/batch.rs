@@ -2,6 +2,9 @@
 //!
 //! The recipients of one message at one domain get it in one SMTP transaction: one text for all of them, as RFC 5321,
 //! section 4.5.4.1, asks for. Such a transaction counts as one message, for `--sends-max` as for what its domain gets.
+//!
+//! A recipient that has cost some attempts goes alone: a server that closes the connection (421) because of one of them, each time,
+//! would keep the message from all others.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,6 +19,9 @@ use super::{
     entry::Claimed,
     limiter::Limiter,
 };
+
+/// After so many attempts a recipient goes alone.
+const ALONE_AFTER: i64 = 3;
 
 /// Chooses among the rows of one claim.
 pub(super) struct Chooser {
@@ -34,15 +40,16 @@ impl Chooser {
         if locked(&self.under_way).contains(&candidate.delivery) {
             return Choice::Pass;
         }
+        let goes_alone = candidate.attempts >= ALONE_AFTER;
         let size = self.sizes.entry((candidate.message.clone(), candidate.domain.clone())).or_default();
-        if !size.is_multiple_of(RECIPIENTS_MAX) {
+        if !goes_alone && !size.is_multiple_of(RECIPIENTS_MAX) {
             *size += 1;
             return Choice::Join;
         }
         if !has_room || !locked(&self.limiter).take(&candidate.domain, self.now) {
             return Choice::Pass;
         }
-        *size += 1;
+        *size += usize::from(!goes_alone);
         locked(&self.begun).push(candidate.domain.clone());
         Choice::Begin
     }
@@ -53,6 +60,10 @@ pub(super) fn transactions(claimed: Vec<Claimed>) -> Vec<Vec<Claimed>> {
     let mut transactions: Vec<Vec<Claimed>> = Vec::new();
     let mut last: HashMap<(String, String), usize> = HashMap::new();
     for delivery in claimed {
+        if i64::from(delivery.attempts) >= ALONE_AFTER {
+            transactions.push(vec![delivery]);
+            continue;
+        }
         let key = (delivery.message_id.clone(), delivery.domain.clone());
         match last.get(&key).and_then(|index| transactions.get_mut(*index)) {
             Some(together) if together.len() < RECIPIENTS_MAX => together.push(delivery),
@@ -92,6 +103,13 @@ mod tests {
         let all = [(1, "m", "b.c"), (2, "m", "d.e"), (3, "m", "b.c"), (4, "n", "b.c")];
         let claimed = all.map(|(delivery, message, domain)| claimed(delivery, message, domain));
         assert_eq!(deliveries(&transactions(claimed.into())), [vec![1, 3], vec![2], vec![4]]);
+    }
+
+    #[test]
+    fn a_recipient_that_has_cost_some_attempts_goes_alone() {
+        let tried = |delivery, attempts| Claimed { attempts, ..claimed(delivery, "m", "b.c") };
+        let all = vec![tried(1, 0), tried(2, 3), tried(3, 2), tried(4, 4)];
+        assert_eq!(deliveries(&transactions(all)), [vec![1, 3], vec![2], vec![4]]);
     }
 
     #[test]

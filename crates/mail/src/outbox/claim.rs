@@ -37,7 +37,7 @@ pub(super) struct Candidate {
     pub(super) domain: String,
     pub(super) message: String,
     pub(super) recipient: String,
-    attempts: i64,
+    pub(super) attempts: i64,
     expires: Moment,
 }
 
