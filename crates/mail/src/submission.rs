@@ -147,7 +147,8 @@ impl Submission {
     /// # Errors
     /// The request has a text of its own as well.
     pub fn may_be_filled(&self) -> Result<(), FieldError> {
-        match self.subject.is_some() || self.text.is_some() || self.html.is_some() {
+        let has = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.trim().is_empty());
+        match has(&self.subject) || has(&self.text) || has(&self.html) {
             true => Err(FieldError::new("template", "it brings subject, text and html; leave them out")),
             false => Ok(()),
         }

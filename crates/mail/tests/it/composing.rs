@@ -75,6 +75,12 @@ async fn an_empty_list_or_text_is_an_absent_one() {
     assert_eq!((answer.status, answer.field()), (422, "to"), "{answer:?}");
     let answer = mail.submit(&json!({ "to": "a@b.c", "text": "", "html": " " })).await;
     assert_eq!((answer.status, answer.field()), (422, "text"), "{answer:?}");
+    let template = json!({ "subject": "x", "text": "hello" });
+    assert_eq!(mail.call("PUT", "/v1/templates/t", &template).await.status, 200);
+    let answer = mail.submit(&json!({ "to": "a@b.c", "template": "t", "text": "", "html": "" })).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let answer = mail.submit(&json!({ "to": "a@b.c", "template": "t", "text": "own" })).await;
+    assert_eq!((answer.status, answer.field()), (422, "template"), "{answer:?}");
 }
 
 #[tokio::test]
