@@ -48,6 +48,12 @@ impl Allowance {
         Self { until: None, step_max, last_word }
     }
 
+    /// Whether a client waits for the end of it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// When a step of this stage that begins at `now` must have ended.
     #[must_use]
     pub fn ends(&self, stage: Stage, now: Instant) -> Instant {

@@ -150,7 +150,8 @@ impl SmtpTransport {
     /// While others work, one that is not opened means that they are as many as the server takes: then a turn is waited for.
     async fn session(&self, allowance: Allowance, may_wait: bool) -> Result<(Turn<'_>, Session), DeliveryError> {
         let until = allowance.ends_from_now(Stage::Session);
-        let mut turn = self.concurrency.turn(until).await?;
+        let is_urgent = allowance.is_awaited();
+        let mut turn = self.concurrency.turn(until, is_urgent).await?;
         let (mut may_wait, mut backoff) = (may_wait, Backoff::new(REOPEN_MIN, REOPEN_MAX));
         loop {
             if may_wait && let Some(session) = self.waiting(allowance).await {
@@ -168,11 +169,15 @@ impl SmtpTransport {
                 if !self.concurrency.others_work().await {
                     return Err(error);
                 }
+                // Our own time is up, which says nothing about how many the server takes.
+                if Instant::now() >= until {
+                    return Err(DeliveryError::Busy);
+                }
                 sleep(backoff.next_wait()).await;
             }
             self.concurrency.lower(began);
             drop(turn);
-            turn = self.concurrency.turn(until).await?;
+            turn = self.concurrency.turn(until, is_urgent).await?;
         }
     }
 

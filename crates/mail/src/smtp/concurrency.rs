@@ -7,8 +7,9 @@
 //! [`RAISE_AFTER_MAX`], and each growth halves it, so that a server is not knocked at again and again. Attempts that began before the last decrease do not decrease
 //! again: ten connections refused at once are one piece of news.
 //!
-//! A message whose connection was refused waits for its turn again, so it costs nothing but time. While *none* is open the
-//! server itself is in trouble, and the error is told.
+//! A message whose connection was refused waits for its turn again, so it costs nothing but time. While *none* is open, or nothing was
+//! heard over those that are for [`HEARD_WITHIN`], the server itself is in trouble, and the error is told: a host that died takes
+//! no leave, and a message under way there would count as work until its patience ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,9 +27,15 @@ const RAISE_AFTER_MAX: usize = 5000;
 /// How long a connection that was refused waits for news of others that are being opened.
 const NEWS_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long a server may say nothing over any connection before it counts as one that does not work. Servers that look into a message
+/// after its final dot take seconds.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
+
 /// See the module.
 pub(super) struct Concurrency {
     turns: Semaphore,
+    /// The one of those who are not urgent that stands in the line for a turn.
+    next: tokio::sync::Mutex<()>,
     max: usize,
     state: Mutex<State>,
     counts: watch::Sender<Counts>,
@@ -39,6 +46,8 @@ struct State {
     /// Turns above the limit that are still taken; they end when they are given back.
     surplus: usize,
     lowered_at: Option<Instant>,
+    /// When the server last said something over an open connection.
+    heard_at: Option<Instant>,
     /// Messages handed over since the limit changed.
     messages: usize,
     /// How many of them there must be before it grows.
@@ -72,14 +81,36 @@ impl Concurrency {
     /// Starts with all of `max`.
     pub(super) fn new(max: usize) -> Self {
         let max = max.max(1);
-        let state =
-            State { limit: max, surplus: 0, lowered_at: None, messages: 0, raise_after: RAISE_AFTER, logged: max };
-        Self { turns: Semaphore::new(max), max, state: Mutex::new(state), counts: watch::Sender::default() }
+        let state = State {
+            limit: max,
+            surplus: 0,
+            lowered_at: None,
+            heard_at: None,
+            messages: 0,
+            raise_after: RAISE_AFTER,
+            logged: max,
+        };
+        Self {
+            turns: Semaphore::new(max),
+            next: tokio::sync::Mutex::default(),
+            max,
+            state: Mutex::new(state),
+            counts: watch::Sender::default(),
+        }
     }
 
-    /// Waits for a turn until `deadline`; first come, first served.
-    pub(super) async fn turn(&self, deadline: Instant) -> Result<Turn<'_>, DeliveryError> {
-        match timeout_at(deadline, self.turns.acquire()).await {
+    /// Waits for a turn until `deadline`; first come, first served, but of those who are not urgent only one stands in the line:
+    /// a message whose client waits does not wait for all that the outbox has.
+    pub(super) async fn turn(&self, deadline: Instant, is_urgent: bool) -> Result<Turn<'_>, DeliveryError> {
+        // A free turn is no use to a message whose time is up.
+        if Instant::now() >= deadline {
+            return Err(DeliveryError::Busy);
+        }
+        let acquiring = async {
+            let _first = if is_urgent { None } else { Some(self.next.lock().await) };
+            self.turns.acquire().await
+        };
+        match timeout_at(deadline, acquiring).await {
             Ok(Ok(permit)) => Ok(Turn { concurrency: self, permit: Some(permit) }),
             // It is never closed.
             Ok(Err(_)) | Err(_) => Err(DeliveryError::Busy),
@@ -92,12 +123,17 @@ impl Concurrency {
         Place { concurrency: Arc::clone(self), is_open: false }
     }
 
-    /// Whether another connection is open. One that is being opened is waited for, for a moment.
+    /// Whether another connection is open, over which the server spoke not long ago. One that is being opened is waited for, for a moment.
     pub(super) async fn others_work(&self) -> bool {
         let mut counts = self.counts.subscribe();
         let news = counts.wait_for(|counts| counts.open > 0 || counts.opening == 0);
         let others = timeout(NEWS_DEADLINE, news).await;
-        matches!(others, Ok(Ok(counts)) if counts.open > 0)
+        let is_open = matches!(others, Ok(Ok(counts)) if counts.open > 0);
+        is_open && self.state().heard_at.is_some_and(|heard_at| heard_at.elapsed() < HEARD_WITHIN)
+    }
+
+    fn heard(&self) {
+        self.state().heard_at = Some(Instant::now());
     }
 
     /// A connection whose opening began at `began` was not opened while others work.
@@ -163,10 +199,16 @@ impl Place {
     /// The session is open.
     pub(super) fn opened(&mut self) {
         self.is_open = true;
+        self.heard();
         self.concurrency.counts.send_modify(|counts| {
             counts.opening -= 1;
             counts.open += 1;
         });
+    }
+
+    /// The server has said something over this connection.
+    pub(super) fn heard(&self) {
+        self.concurrency.heard();
     }
 }
 
@@ -209,13 +251,42 @@ mod tests {
         let concurrency = Arc::new(Concurrency::new(4));
         let mut turns = Vec::new();
         for _ in 0..4 {
-            turns.push(concurrency.turn(soon()).await.unwrap());
+            turns.push(concurrency.turn(soon(), true).await.unwrap());
         }
         concurrency.lower(Instant::now());
         turns.truncate(2);
-        assert!(matches!(concurrency.turn(soon()).await, Err(DeliveryError::Busy)), "two are taken, two are allowed");
+        assert!(
+            matches!(concurrency.turn(soon(), true).await, Err(DeliveryError::Busy)),
+            "two are taken, two are allowed"
+        );
         turns.truncate(1);
-        assert!(concurrency.turn(soon()).await.is_ok());
+        assert!(concurrency.turn(soon(), true).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn of_those_who_are_not_urgent_one_is_before_an_urgent_one_and_the_others_are_not() {
+        let concurrency = Arc::new(Concurrency::new(1));
+        let held = concurrency.turn(soon(), true).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = tokio::task::JoinSet::new();
+        for (name, is_urgent) in [("first", false), ("second", false), ("third", false), ("urgent", true)] {
+            let (concurrency, order) = (Arc::clone(&concurrency), Arc::clone(&order));
+            waiting.spawn(async move {
+                let _turn = concurrency.turn(Instant::now() + Duration::from_secs(60), is_urgent).await.unwrap();
+                order.lock().unwrap().push(name);
+                tokio::task::yield_now().await;
+            });
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        waiting.join_all().await;
+        assert_eq!(*order.lock().unwrap(), ["first", "urgent", "second", "third"]);
+    }
+
+    #[tokio::test]
+    async fn a_free_turn_is_no_use_when_the_time_is_up() {
+        let concurrency = Arc::new(Concurrency::new(1));
+        assert!(matches!(concurrency.turn(Instant::now(), true).await, Err(DeliveryError::Busy)));
     }
 
     #[tokio::test]
@@ -227,6 +298,17 @@ mod tests {
             assert_eq!(concurrency.state().limit, expected);
         }
         assert_eq!(concurrency.turns.available_permits(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_connection_over_which_nothing_is_heard_is_no_sign_of_work() {
+        let concurrency = Arc::new(Concurrency::new(4));
+        let place = open(&concurrency);
+        assert!(concurrency.others_work().await);
+        tokio::time::advance(HEARD_WITHIN).await;
+        assert!(!concurrency.others_work().await);
+        place.heard();
+        assert!(concurrency.others_work().await);
     }
 
     #[tokio::test]

@@ -41,7 +41,7 @@ pub(super) struct Session {
     /// The two sides may not agree where they are, or the server has announced that it closes (421).
     is_over: bool,
     resting_since: Instant,
-    _place: Place,
+    place: Place,
 }
 
 impl Session {
@@ -56,7 +56,7 @@ impl Session {
             messages: 0,
             is_over: false,
             resting_since: Instant::now(),
-            _place: place,
+            place,
         })
     }
 
@@ -131,6 +131,9 @@ impl Session {
             Err(_) => true,
         };
         self.is_over |= is_over || self.channel.trouble().is_some();
+        if matches!(result, Ok(_) | Err(DeliveryError::Refused { .. } | DeliveryError::Deferred { .. })) {
+            self.place.heard();
+        }
         result
     }
 
@@ -138,7 +141,11 @@ impl Session {
     pub(super) async fn is_alive(&mut self, allowance: Allowance) -> bool {
         let soon = allowance.ends_from_now(Stage::Session).min(Instant::now() + ALIVE_DEADLINE);
         let reset = lead(&self.channel, soon, Stage::Session, self.connection.command(Rset)).await;
-        reset.is_ok() && expect(&self.channel, Stage::Session, 2).is_ok()
+        let is_alive = reset.is_ok() && expect(&self.channel, Stage::Session, 2).is_ok();
+        if is_alive {
+            self.place.heard();
+        }
+        is_alive
     }
 
     /// Whether a message has been handed over, or refused, before.

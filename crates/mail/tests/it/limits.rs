@@ -75,6 +75,20 @@ async fn a_queue_that_waits_goes_on_when_the_place_that_another_program_held_is_
 }
 
 #[tokio::test]
+async fn a_message_whose_time_is_up_says_nothing_about_how_many_connections_the_server_takes() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, &["--queue-wait", "100ms", "--smtp-deadline", "1s"]);
+    sink.once(Step::EndOfData, Behaviour::Hold);
+    let held = mail.accepted("d@e.f").await;
+    wait_until("a message under way", SOON, || async { sink.held() == 1 }).await;
+    sink.always(Step::Greeting, Behaviour::Hang);
+    mail.send().await.assert(503, "busy");
+    assert_eq!(sink.connections_accepted(), 2, "it knocks once");
+    sink.release();
+    mail.until(&held, "delivered").await;
+}
+
+#[tokio::test]
 async fn connections_that_a_server_lets_wait_hold_nothing_up() {
     let sink = SmtpSink::start().await;
     for _ in 0..8 {
