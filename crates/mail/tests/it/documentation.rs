@@ -1,15 +1,15 @@
-//! The lines of doc/api.md about mail work when pasted, and print what it says.
+//! The lines of doc/api/mail.md about mail work when pasted, and print what it says.
 
 use std::process::Command;
 
 use testkit::{
-    transcript::{Step, section, steps},
+    transcript::{Step, steps},
     wait::{SOON, wait_until},
 };
 
 use crate::process::Program;
 
-const DOCUMENT: &str = include_str!("../../../../doc/api.md");
+const DOCUMENT: &str = include_str!("../../../../doc/api/mail.md");
 
 /// Words of letters, digits and what stands in times, and what is between them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -51,7 +51,7 @@ async fn run(command: String) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_documentation_shows_is_what_happens() {
     let mail = Program::start(&[]).await;
-    let steps = steps(section(DOCUMENT, "mail"));
+    let steps = steps(DOCUMENT);
     assert!(steps.len() >= 9, "submit, look, requeue, template, suppress, list, bounce, broadcast");
     let mut here: Vec<(String, String)> = vec![("localhost:7070".to_owned(), mail.url.replace("http://", ""))];
     for Step { command, output } in steps {

@@ -1,4 +1,4 @@
-//! The curl lines of doc/api.md work as they are.
+//! The curl lines of doc/api/registry.md work as they are.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use testkit::{
 
 use crate::support::Registry;
 
-/// The commands in the section about the registry, in their order.
+/// The commands on the registry's page, in their order.
 fn commands() -> Vec<&'static str> {
-    let section = section(include_str!("../../../../doc/api.md"), "The registry");
-    let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let page = include_str!("../../../../doc/api/registry.md");
+    let blocks = page.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
     blocks.flat_map(str::lines).filter(|line| line.starts_with("curl ")).collect()
 }
 

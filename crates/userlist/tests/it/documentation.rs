@@ -1,12 +1,12 @@
-//! The lines of doc/api.md about users work when pasted, and print what it says.
+//! The lines of doc/api/userlist.md about users work when pasted, and print what it says.
 
 use std::process::Command;
 
-use testkit::transcript::{Step, section, steps};
+use testkit::transcript::{Step, steps};
 
 use crate::service::Service;
 
-const DOCUMENT: &str = include_str!("../../../../doc/api.md");
+const DOCUMENT: &str = include_str!("../../../../doc/api/userlist.md");
 
 /// Without what is different every time: times and request ids.
 fn fold(output: &str) -> String {
@@ -24,7 +24,7 @@ fn fold(output: &str) -> String {
 async fn what_the_documentation_shows_is_what_happens() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(&format!("sqlite:{}/users.db", folder.path().display())).await;
-    let steps = steps(section(DOCUMENT, "userlist"));
+    let steps = steps(DOCUMENT);
     assert!(steps.len() >= 6, "put, patch, find, a condition, import, export");
     for Step { command, output: expected } in steps {
         let here = command.replace("localhost:6060", service.client.address("").trim_start_matches("http://"));
