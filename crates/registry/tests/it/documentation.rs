@@ -5,7 +5,7 @@ use std::process::Command;
 use testkit::{
     etcd::EtcdCluster,
     python::succeed,
-    transcript::{fold, section, steps},
+    transcript::{fold, steps},
 };
 
 use crate::support::Registry;
