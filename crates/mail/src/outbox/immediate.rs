@@ -9,6 +9,7 @@
 //! |---|---|
 //! | delivered, refused for good, of unknown outcome | is answered the same |
 //! | failed for the moment | tries it once more |
+//! | withheld, and its address is not on the list any more | tries it |
 //! | is being sent by another request | waits for that |
 //! | was being sent by an instance that died | tries it once its claim has lapsed: at least once, with the same Message-ID |
 //!
@@ -99,13 +100,15 @@ impl Outbox {
                     sqlx::query_as(AssertSqlSafe(sql)).bind(&id).fetch_optional(&mut *connection).await?;
                 let Some(row) = row else { return Ok(Standing::Forgotten) };
                 let (delivery, recipient) = (row.0, row.1.clone());
+                let was_withheld = row.3 == State::Suppressed.as_str();
                 if let Some(standing) = standing(row, now) {
                     return Ok(standing);
                 }
-                // Its address may have come onto the list since the message was taken in.
+                // Its address may have come onto the list since the message was taken in, or have been taken off it.
                 let stopped = suppression::among(connection, &[&recipient], Stream::Transactional).await?;
                 match stopped.into_values().next() {
                     None => claim_one(connection, delivery, &claim).await,
+                    Some(_) if was_withheld => Ok(Standing::Suppressed),
                     Some(reason) => {
                         suppression::settle(connection, delivery, &reason, now, kinds).await?;
                         Ok(Standing::Suppressed)
@@ -232,6 +235,7 @@ fn standing((_, _, bulk, state, outcome, reply, claimed_until): Row, now: Moment
     let is_immediate = bulk == IMMEDIATE;
     match State::parse(&state) {
         Some(State::Delivered) => Some(Standing::Delivered),
+        Some(State::Suppressed) if is_immediate => None,
         Some(State::Suppressed) => Some(Standing::Suppressed),
         Some(State::Cancelled) => Some(Standing::Cancelled),
         Some(State::Queued | State::Sending) if is_immediate && Moment(claimed_until) <= now => None,

@@ -59,6 +59,20 @@ async fn nothing_goes_to_an_address_on_the_suppression_list() {
 }
 
 #[tokio::test]
+async fn a_key_goes_on_when_its_address_is_taken_off_the_suppression_list() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, &[]);
+    assert_eq!(mail.call("PUT", "/v1/suppressions/a@b.c", &json!({})).await.status, 204);
+    for _ in 0..2 {
+        mail.post_as("k", "/", &message()).await.assert(422, "suppressed");
+    }
+    assert_eq!(mail.call("DELETE", "/v1/suppressions/a@b.c", &Value::Null).await.status, 204);
+    mail.post_as("k", "/", &message()).await.assert(200, "success");
+    mail.post_as("k", "/", &message()).await.assert(200, "success");
+    assert_eq!(sink.messages().len(), 1);
+}
+
+#[tokio::test]
 async fn the_same_key_is_one_message_and_the_same_answer() {
     let sink = SmtpSink::start().await;
     let mail = Mail::over(&sink, &[]);
@@ -182,7 +196,7 @@ async fn a_client_who_leaves_does_not_take_the_outcome_along() {
 async fn a_key_finds_the_message_of_an_instance_that_was_killed() {
     let (database, sink) = (Database::start().await, SmtpSink::start().await);
     let url = database.create("mail");
-    let times = ["--queue-wait", "100ms", "--smtp-deadline", "1s"];
+    let times = ["--queue-wait", "1s", "--smtp-deadline", "2s"];
     sink.once(Step::Data, Behaviour::Hang);
     let smtp = sink.url();
     let args = [&["--smtp-url", &smtp, "--outbox-url", &url], times.as_slice()].concat();
