@@ -161,7 +161,8 @@ fn signed(fields: &[(&str, &str)]) -> (Vec<&'static str>, String) {
 
 /// The names with colons between them, on as many lines as it takes.
 fn listed(names: &[&str]) -> String {
-    let (mut list, mut line_chars) = (String::new(), " h=".len());
+    let mut list = String::new();
+    let mut line_chars = " h=".len();
     for (index, name) in names.iter().enumerate() {
         if index > 0 {
             list.push(':');

@@ -1,4 +1,4 @@
-//! Sending while somebody waits: one place in which a message waits its turn, is handed over within the deadline, and is
+//! Sending while a client waits: one place in which a message waits its turn, is handed over within the deadline, and is
 //! counted.
 
 use std::{sync::Arc, time::Duration};

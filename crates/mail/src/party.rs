@@ -110,7 +110,8 @@ pub fn mailbox(field: &str, text: &str) -> Result<Mailbox, FieldError> {
 
 /// The display name without its quotation marks and backslashes, and what follows the first `<` outside of quotation marks.
 fn name_and_rest(text: &str) -> Result<(String, Option<&str>), &'static str> {
-    let (mut name, mut is_quoted) = (String::new(), false);
+    let mut name = String::new();
+    let mut is_quoted = false;
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {

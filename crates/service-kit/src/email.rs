@@ -3,7 +3,7 @@
 //! The forms of RFC 5321, section 4.1.2 that are in use: a dot-atom, `@`, and a domain of labels (letters, digits, inner
 //! hyphens); letters of other scripts in both (RFC 6531, RFC 5890). Quoted local parts (`"a b"@c`), comments, routes and
 //! everything that reads as an IP address (`a@[10.0.0.1]`, `a@127.1`, `a@0x7f.1`) are refused: where they turn up today,
-//! they are somebody's attempt to reach a host that has no name.
+//! they are attempts to reach a host that has no name.
 //!
 //! One address has several spellings, and each has its use:
 //!

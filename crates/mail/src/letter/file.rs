@@ -65,7 +65,7 @@ pub fn file(index: usize, request: FileRequest) -> Result<LetterFile, FieldError
     checked_name(name).map_err(|reason| wrong("filename", reason))?;
     let kind = request.content_type.as_deref().unwrap_or("application/octet-stream").trim();
     checked_kind(kind).map_err(|reason| wrong("content_type", reason))?;
-    // Nobody can guess it, so that it stands nowhere else.
+    // It cannot be guessed, so that it stands nowhere else.
     let mark = Uuid::new_v4().simple().to_string();
     let body = Body::dangerous_pre_encoded(mark.clone().into_bytes(), ContentTransferEncoding::Base64);
     let part = SinglePart::builder().header(Disposition::of(name)).header(Kind::of(kind, name)).body(body);

@@ -103,7 +103,7 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// The same word again: whoever is telling userlist the one before has not told this one.
+/// The same word again: the instance that is telling userlist the one before has not told this one.
 async fn renew(connection: &mut AnyConnection, address: &str, now: Moment) -> Result<(), OutboxError> {
     // Later than the one before also where both come in one millisecond.
     let sql =

@@ -124,7 +124,7 @@ impl Channel {
     /// any other, and everything else is unsolicited. Whether it did.
     pub(super) fn seal_if_answered(&self) -> bool {
         let mut state = self.state();
-        // What the stream has now; it is asked again, with a real waker, by whoever waits for the reply.
+        // What the stream has now; it is asked again, with a real waker, by the future that waits for the reply.
         let _nothing_yet_or_the_end = state.poll_receive(&mut Context::from_waker(Waker::noop()));
         if state.reader.is_empty() {
             return false;

@@ -295,7 +295,7 @@ async fn suppressions_and_messages_of_before_there_were_streams_keep_their_meani
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("outbox.db").display());
     let mut connection = sqlx::SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
-    for statements in [include_str!("before/sqlite.sql"), BEFORE] {
+    for statements in [include_str!("../outbox/sqlite-0.1.0.sql"), BEFORE] {
         sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
@@ -306,7 +306,7 @@ async fn suppressions_and_messages_of_before_there_were_streams_keep_their_meani
 async fn suppressions_and_messages_of_before_in_mysql_keep_their_meaning() {
     let database = Database::start().await;
     let url = database.create("mail");
-    for statements in [include_str!("before/mysql.sql"), BEFORE] {
+    for statements in [include_str!("../outbox/mysql-0.1.0.sql"), BEFORE] {
         database.sql(&format!("USE mail; {statements}"));
     }
     kept_from_before(&url).await;

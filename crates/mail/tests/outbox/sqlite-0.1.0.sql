@@ -1,4 +1,4 @@
--- The schema as it was on 2026-11-30 (aa0c0c7). Kept as it is: tests/it/migration.rs fills it, and opens it with this version.
+-- The schema of version 0.1.0, kept as it was: tests fill it, and open it with this version.
 -- The outbox in SQLite. Every statement may run again: a process brings the tables up to date whenever it opens them.
 -- Times are milliseconds since 1970.
 CREATE TABLE IF NOT EXISTS messages (

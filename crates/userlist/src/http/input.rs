@@ -173,7 +173,7 @@ pub(super) fn is_creating(query: &str) -> Result<bool, Problem> {
     if errors.is_empty() { Ok(is_creating) } else { Err(invalid(errors)) }
 }
 
-/// The user that a patch of nobody describes.
+/// The user that a patch of an absent one describes.
 pub(super) fn new_user(name: &UserName, changes: &Changes) -> Result<NewUser, Problem> {
     let Changes { name: renamed, email, status, tags, added_tags, attributes, removed_tags: _ } = changes.clone();
     if renamed.is_some_and(|renamed| renamed != *name) {

@@ -27,7 +27,7 @@ use crate::{
 /// `unreserved` of RFC 3986, section 2.3, stays as it is.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// How often somebody else may create or delete the user whom [`patch`] is about to change or create.
+/// How often another request may create or delete the user whom [`patch`] is about to change or create.
 const ATTEMPTS: usize = 3;
 
 /// Some of the users.
@@ -112,7 +112,7 @@ pub(super) async fn get_by_id(
     find(&store, &Key::Id(id), &headers).await
 }
 
-/// With `?create=true` a user whom nobody knows yet is created.
+/// With `?create=true` a user that does not exist yet is created.
 pub(super) async fn patch(
     store: State<Store>,
     PathName(name): PathName,
@@ -165,7 +165,7 @@ async fn change(store: &Store, key: &Key, headers: &HeaderMap, patch: Map<String
     Ok(one(&user).into_response())
 }
 
-/// Whoever is created or deleted in between by somebody else is changed, or created, at the next attempt.
+/// A user that another request creates or deletes in between is changed, or created, at the next attempt.
 async fn change_or_create(
     store: &Store,
     name: UserName,
@@ -176,7 +176,7 @@ async fn change_or_create(
     let key = Key::Name(name.clone());
     for _ in 0..ATTEMPTS {
         match store.patch(&key, &changes, &condition).await {
-            // If-Match is about somebody who is there.
+            // If-Match is about a user that exists.
             Err(StoreError::NoSuchUser) if condition == Condition::Always => {}
             changed => return Ok(one(&changed.map_err(|error| problem(&error))?).into_response()),
         }

@@ -52,7 +52,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or takes no changes.
     pub async fn change_all(&self, page: &Page, change: &BulkChange, is_dry_run: bool) -> Result<BulkStep, StoreError> {
-        // A page may be far apart in the table: nobody is to wait for a lock while it is looked for.
+        // A page may be far apart in the table: no other request is to wait for a lock while it is looked for.
         let users = self.list(page).await?;
         let last = users.last().filter(|_| users.len() == page.rows as usize);
         let next = last.map(|user| page.sort.position(user));

@@ -155,7 +155,7 @@ impl Store {
 enum Unnamed {
     /// It stays.
     Stays,
-    /// It is what it is for somebody new. Where that is a change, it has to be named.
+    /// It is what it is for a new user. Where that is a change, it has to be named.
     MustBeDefault,
 }
 

@@ -28,7 +28,7 @@ pub struct Import<'a> {
     scratch: Option<Scratch>,
 }
 
-/// What an import did, or in a dry run would do now, if nobody else changed anything.
+/// What an import did, or in a dry run would do now, if no other request changed anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// Nothing was stored.

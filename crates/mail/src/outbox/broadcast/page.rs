@@ -92,7 +92,8 @@ async fn take_in(
     now: Moment,
     lock: &str,
 ) -> Result<(i64, i64), OutboxError> {
-    let (mut queued, mut skipped) = (0_i64, 0_i64);
+    let mut queued = 0_i64;
+    let mut skipped = 0_i64;
     for skip in &step.skips {
         skips::insert(connection, broadcast, skip, now).await?;
         skipped += 1;
