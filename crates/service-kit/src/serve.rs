@@ -16,6 +16,7 @@
 //! - when `shutdown` is cancelled no connection is accepted any more, idle ones close, requests under way finish within
 //!   [`ServeOptions::drain_deadline`].
 
+mod client;
 mod conversation;
 mod exchange;
 mod full;
@@ -29,6 +30,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::client::ensure_client_connected;
 use self::{
     conversation::Conversation,
     exchange::{Exchange, now_ms},

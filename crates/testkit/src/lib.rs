@@ -15,6 +15,7 @@ pub mod ports;
 pub mod process;
 pub mod python;
 pub mod smtp_sink;
+pub mod sockets;
 pub mod transcript;
 pub mod upstream;
 pub mod wait;

@@ -13,12 +13,13 @@
 //!
 //! *A beginning is wanted.* A heartbeat that waits in a registry that was stopped has been given up by its
 //! sender, whose connection is closed. One of a life that has been is harmless then, but one that begins a life would
-//! bring back an instance that may have left since. So before anything begins, the request steps aside for the connection
-//! that it came over: hyper drops a request whose connection turns out to be closed, and what would follow in a task of its
-//! own never starts.
+//! bring back an instance that may have left since. So before anything begins, the connection that it came over is looked at
+//! ([`ensure_client_connected`]): a request whose connection turns out to be closed is dropped, and what would follow in a
+//! task of its own never starts.
 
 use discovery::{Address, Incarnation, InstanceKey, LeaseId, Life, Status};
 use discovery_etcd::{EtcdError, Held};
+use service_kit::serve::ensure_client_connected;
 
 use super::{Heartbeat, Registrar, Round, failed};
 use crate::{
@@ -27,20 +28,13 @@ use crate::{
     metrics::{Outcome, Refused},
 };
 
-/// How often the connection gets its turn: once, when its end is known already; the others for an end that the driver has
-/// yet to report.
-const LOOKS: usize = 3;
-
 // === impl Registrar ===
 
 impl Registrar {
     /// Before a life begins: is its sender still there? If not, this future is dropped.
     pub(super) async fn begin(heartbeat: &Heartbeat) {
         if heartbeat.begins() {
-            // Each time, the connection is looked at before this future is polled again.
-            for _ in 0..LOOKS {
-                tokio::task::yield_now().await;
-            }
+            ensure_client_connected().await;
         }
     }
 

@@ -13,6 +13,7 @@ use testkit::{
     etcd::EtcdCluster,
     ports::free_ports,
     process::Process,
+    sockets::wait_until_closed_by_client,
     wait::{SOON, wait_until},
 };
 
@@ -94,6 +95,7 @@ async fn a_beginning_that_its_sender_has_given_up_begins_nothing() {
         // As a client does whose time is over.
         drop(frozen.send("PUT", &instance_path(&format!("mail/{n}")), &body));
     }
+    wait_until_closed_by_client(frozen.address, 20, SOON);
     frozen.process.signal(Signal::SIGCONT);
     // Those before are dealt with when this one is answered and no work is under way.
     let settled = json!({ "address": "10.0.0.5:6000", "incarnation": "new" }).to_string();

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
+    client::{Check, Socket},
     exchange::{Answered, Exchange, Watched},
     linger::linger,
 };
@@ -63,21 +64,26 @@ impl Conversation {
 
     async fn converse(self, stream: TcpStream, exchange: &Exchange) {
         let client = self.client;
-        let Some(acceptor) = self.tls.clone() else { return self.serve(stream, exchange).await };
-        let handshake = timeout(self.handshake_deadline, acceptor.accept(stream));
+        let (socket, check) = Socket::new(stream);
+        let Some(acceptor) = self.tls.clone() else { return self.serve(socket, check, exchange).await };
+        let handshake = timeout(self.handshake_deadline, acceptor.accept(socket));
         // Nothing is asked before its end, so a shutdown does not wait for it.
         let Some(handshake) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
-            Ok(Ok(stream)) => self.serve(stream, exchange).await,
+            Ok(Ok(stream)) => self.serve(stream, check, exchange).await,
             Ok(Err(error)) => tracing::debug!(%client, error = %crate::chain(&error), "no TLS handshake"),
             Err(_) => tracing::debug!(%client, "the TLS handshake took too long"),
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, exchange: &Exchange) {
+    async fn serve<S>(self, stream: S, check: Check, exchange: &Exchange)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Self { http, router, client, local, shutdown, write_deadline, .. } = self;
         let io = TokioIo::new(Watched::new(stream, exchange.clone(), write_deadline));
-        let mut connection = http.serve_connection(io, Routed { router, client, local, exchange: exchange.clone() });
+        let routed = Routed { router, client, local, check, exchange: exchange.clone() };
+        let mut connection = http.serve_connection(io, routed);
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
@@ -116,6 +122,7 @@ struct Routed {
     router: Router,
     client: SocketAddr,
     local: Option<SocketAddr>,
+    check: Check,
     exchange: Exchange,
 }
 
@@ -132,12 +139,13 @@ impl Service<Request<Incoming>> for Routed {
         }
         let router = self.router.clone();
         let exchange = self.exchange.clone();
-        Box::pin(async move {
+        let check = self.check.clone();
+        Box::pin(check.during(async move {
             let mut response = router.oneshot(request).await?.map(|body| exchange.answered(body));
             if exchange.is_last() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response)
-        })
+        }))
     }
 }
