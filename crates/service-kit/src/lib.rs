@@ -5,7 +5,7 @@
 //! | module | what it settles |
 //! |---|---|
 //! | [`config`] | flags and environment from one definition, all mistakes at once, exit code 64 |
-//! | [`duration`], [`secret`] | values with a unit; values that never reach a log |
+//! | [`duration`], [`time`], [`secret`] | values with a unit; moments of the wall clock; values that never reach a log |
 //! | [`telemetry`], `log_line`, `log_queue` | structured logs, text on a terminal, JSON otherwise; a log that is not read stops no thread |
 //! | [`private_files`] | what services write to disk is their user's alone |
 //! | [`service`] | `main`: configuration → telemetry → runtime → signals → run → exit code |
@@ -56,6 +56,7 @@ pub mod shutdown;
 pub mod signature;
 pub mod telemetry;
 pub mod text;
+pub mod time;
 pub mod tls;
 pub mod token_bucket;
 pub mod tokens;
