@@ -2,15 +2,13 @@
 //!
 //! | module | what it settles |
 //! |---|---|
-//! | `writes`, `batch`, `bulk` | what changes users: one under a condition, many of a file, all of a filter |
-//! | `scratch` | what an import would do, tried on a copy of the rows that it concerns |
-//! | `filter`, `query` | which users, in which order, from where |
-//! | `sql`, `statement` | the same in SQL, once for all kinds of databases |
-//! | `session` | what a kind of database must be able to do, and how it can fail |
-//! | `mysql`, `sqlite` | the two kinds: connections, limits, migrations |
-//! | `upgrade` | what migrations cannot compute |
-//! | `fault` | from the driver's errors to ours |
-//! | `keeper` | the task that keeps the database open |
+//! | `selection` | which users, in which order, from where |
+//! | `driver` | what a kind of database must be able to do, and how it can fail |
+//! | `sql` | the statements, once for all kinds of databases |
+//! | `databases` | MySQL and SQLite: connections, limits, migrations |
+//! | `monitor` | the task that keeps the database open |
+//! | `attempts` | one query: as many attempts as are safe, within one deadline |
+//! | `writes` | what changes users: one under a condition, many of a file (or a dry run of them), all of a filter |
 //!
 //! A call takes no longer than the deadline, whatever the database does, and answers at once while it is known to be
 //! gone. In between it tries again where that is safe:
@@ -30,31 +28,19 @@
 //! logged about a query has the request's id but not the request's path, which can hold a name.
 
 mod attempts;
-mod batch;
-mod bulk;
+mod databases;
+mod driver;
 mod error;
-mod fault;
-mod filter;
-mod keeper;
 mod metrics;
-mod mysql;
-mod query;
-mod scratch;
-mod session;
+mod monitor;
+mod selection;
 mod sql;
-mod sqlite;
-mod statement;
-mod upgrade;
 mod writes;
 
-pub use batch::{BATCH_MAX, Imported};
-pub use bulk::{BulkChange, BulkStep};
 pub use error::StoreError;
-pub use filter::{AttributeFilter, Filter, Period, SearchText};
-pub use keeper::{Keeper, Outage};
-pub use query::{Page, Position, PositionKey, Sort, SortKey};
-pub use scratch::Scratch;
-pub use writes::{Condition, Key, Put};
+pub use monitor::{Keeper, Outage};
+pub use selection::{AttributeFilter, Filter, Page, Period, Position, PositionKey, SearchText, Sort, SortKey};
+pub use writes::{BATCH_MAX, BulkChange, BulkStep, Condition, Imported, Key, Put, Scratch};
 
 use std::{
     fmt,
@@ -73,12 +59,11 @@ use tracing::Instrument as _;
 
 use self::{
     attempts::{Answered, Attempts, Work},
-    keeper::State,
+    databases::{Mysql, Sqlite},
+    driver::{Access, Database, Fault},
     metrics::{Query, StoreMetrics},
-    mysql::Mysql,
-    session::{Access, Database, Fault},
+    monitor::State,
     sql::{Dialect, Emails},
-    sqlite::Sqlite,
 };
 use crate::{
     config::{DatabaseKind, Limits},

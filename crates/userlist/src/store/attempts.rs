@@ -17,8 +17,8 @@ use tokio::{
 
 use super::{
     StoreError,
-    keeper::Opened,
-    session::{Access, Connection, Fault},
+    driver::{Access, Connection, Fault},
+    monitor::Opened,
 };
 
 /// Long enough for a deadlock to dissolve, short enough not to be noticed.

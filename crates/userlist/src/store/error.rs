@@ -1,6 +1,6 @@
 use discovery::FieldError;
 
-use super::session::Fault;
+use super::driver::Fault;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

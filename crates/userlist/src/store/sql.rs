@@ -7,10 +7,8 @@ use service_kit::text::case_folded;
 use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserId, UserName};
 
 use super::{
-    filter::{Filter, Period},
-    query::{Page, Position, PositionKey, SortKey},
-    session::Fault,
-    statement::{Row, Statement, Value},
+    driver::{Fault, Row, Statement, Value},
+    selection::{Filter, Page, Period, Position, PositionKey, SortKey},
     writes::Key,
 };
 

@@ -4,16 +4,23 @@
 //! that was read: one statement, no lock that outlives it, and the answer is exactly what was stored. When somebody else
 //! was faster, everything is done again with what they left.
 
+mod batch;
+mod bulk;
+mod scratch;
+
+pub use batch::{BATCH_MAX, Imported};
+pub use bulk::{BulkChange, BulkStep};
+pub use scratch::Scratch;
+
 use discovery::FieldError;
 use service_kit::request;
 
 use super::{
     Store, StoreError,
     attempts::Answered,
+    driver::{Access, Connection, Executed, Fault, Unique},
     metrics::Query,
-    session::{Access, Connection, Fault},
     sql::{self, Emails},
-    statement::{Executed, Unique},
 };
 use crate::user::{Changes, NewUser, Status, Timestamp, User, UserId, UserName};
 
@@ -51,7 +58,7 @@ pub enum Put {
 
 /// A change that was not made, because of what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+enum Refusal {
     NoSuchUser,
     Taken(Unique),
     Condition,
@@ -241,12 +248,7 @@ async fn put(
     }
 }
 
-pub(super) async fn insert(
-    connection: &mut dyn Connection,
-    user: &NewUser,
-    now: Timestamp,
-    emails: Emails,
-) -> Outcome<User> {
+async fn insert(connection: &mut dyn Connection, user: &NewUser, now: Timestamp, emails: Emails) -> Outcome<User> {
     if emails == Emails::Unique && connection.number(sql::others_with(&user.email, 0)).await? > 0 {
         return Ok(match find(connection, &Key::Name(user.name.clone())).await? {
             Some(_) => Err(Refusal::Taken(Unique::Name)),
@@ -259,7 +261,7 @@ pub(super) async fn insert(
     })
 }
 
-pub(super) async fn change(
+async fn change(
     connection: &mut dyn Connection,
     before: &User,
     changes: &Changes,

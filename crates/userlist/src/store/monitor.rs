@@ -26,8 +26,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    driver::{Database, Fault, Session},
     metrics::StoreMetrics,
-    session::{Database, Fault, Session},
 };
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);

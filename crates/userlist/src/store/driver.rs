@@ -3,11 +3,15 @@
 //! What a request did is committed when its connection is settled, and may be seen by others before; between
 //! [`Connection::begin`] and [`Connection::commit`] it is seen all at once. What is asked is in `sql`, once for all kinds. Text is compared byte for byte.
 
+mod error;
+mod statement;
+
+pub(crate) use error::{of_connect, of_migration, of_statement, within};
+pub(crate) use statement::{Executed, Row, Statement, Unique, Value};
+
 use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
-
-use super::statement::{Executed, Row, Statement};
 
 /// What a database answers.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;

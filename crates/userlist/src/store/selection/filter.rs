@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use discovery::FieldError;
 use service_kit::text::case_folded;
 
-use super::query::Sort;
+use super::sort::Sort;
 use crate::user::{Attributes, EmailAddress, Status, Tag, Timestamp, UserName};
 
 /// Which users: those for whom everything holds that is not `None`.
@@ -149,11 +149,11 @@ impl AttributeFilter {
         Ok(Self { path, values: [text, literal] })
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    pub(super) fn values(&self) -> &[String; 2] {
+    pub(crate) fn values(&self) -> &[String; 2] {
         &self.values
     }
 }

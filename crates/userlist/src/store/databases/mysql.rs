@@ -21,14 +21,17 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 
-use super::{
-    fault::{self, within},
-    session::{Access, Answer, Connection, Database, Fault, Session},
-    sql::CHECK,
-    statement::{Executed, Row, Statement, Unique, Value},
-    upgrade,
+use super::upgrade;
+use crate::{
+    config::Limits,
+    store::{
+        driver::{
+            self, Access, Answer, Connection, Database, Executed, Fault, Row, Session, Statement, Unique, Value, within,
+        },
+        sql::CHECK,
+    },
+    user::Timestamp,
 };
-use crate::{config::Limits, user::Timestamp};
 
 /// A table that is copied to gain a column takes its time.
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(600);
@@ -97,7 +100,7 @@ impl Mysql {
                  the DNS of this machine",
                 self.options.get_host()
             )),
-            None => fault::of_connect(error, by_number),
+            None => driver::of_connect(error, by_number),
         }
     }
 
@@ -168,7 +171,7 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), Fault> {
     forget_half_done(connection).await?;
     // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
     let migrated = migrations().run_direct(None, &mut *connection, false).await;
-    migrated.map_err(|error| fault::of_migration(&error, by_number))
+    migrated.map_err(|error| driver::of_migration(&error, by_number))
 }
 
 fn migrations() -> Migrator {
@@ -329,7 +332,7 @@ fn id(id: u64) -> Result<i64, Fault> {
 }
 
 fn failed(error: &sqlx::Error) -> Fault {
-    fault::of_statement(error, by_number)
+    driver::of_statement(error, by_number)
 }
 
 fn mysql_number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {

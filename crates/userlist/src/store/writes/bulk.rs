@@ -5,17 +5,17 @@
 
 use discovery::FieldError;
 
-use super::{
-    Filter, Page, Store, StoreError,
-    batch::end,
-    metrics::Query,
-    query::Position,
-    session::{Access, Connection, Fault},
-    sql::{self, Dialect, Emails},
-    statement::Executed,
-    writes::{self, Refusal},
+use super::{Refusal, batch::end};
+use crate::{
+    store::{
+        Store, StoreError,
+        driver::{Access, Connection, Executed, Fault},
+        metrics::Query,
+        selection::{Filter, Page, Position},
+        sql::{self, Dialect, Emails},
+    },
+    user::{Changes, Timestamp, User, UserId},
 };
-use crate::user::{Changes, Timestamp, User, UserId};
 
 /// What is done to each of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +121,7 @@ async fn change(
     emails: Emails,
     step: &mut BulkStep,
 ) -> Result<(), Fault> {
-    match writes::change(connection, user, changes, now, emails).await? {
+    match super::change(connection, user, changes, now, emails).await? {
         Ok(after) if after == *user => step.unchanged += 1,
         Ok(_) => step.changed += 1,
         Err(Refusal::Invalid(error)) => step.refused.push((user.id, error)),

@@ -4,15 +4,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use discovery::FieldError;
 
-use super::{
-    Store, StoreError,
-    metrics::Query,
-    session::{Access, Connection, Fault},
-    sql::{self, Dialect, Emails},
-    statement::{Executed, Unique},
-    writes::{self, Refusal},
+use super::Refusal;
+use crate::{
+    store::{
+        Store, StoreError,
+        driver::{Access, Connection, Executed, Fault, Unique},
+        metrics::Query,
+        sql::{self, Dialect, Emails},
+    },
+    user::{Changes, NewUser, Timestamp, User, UserName},
 };
-use crate::user::{Changes, NewUser, Timestamp, User, UserName};
 
 /// The most users of one batch: a few milliseconds of work, so that other writers of a SQLite file hardly notice.
 pub const BATCH_MAX: usize = 500;
@@ -133,7 +134,7 @@ async fn change(
     now: Timestamp,
     emails: Emails,
 ) -> Result<Imported, Fault> {
-    Ok(match writes::change(connection, before, &Changes::from(user), now, emails).await? {
+    Ok(match super::change(connection, before, &Changes::from(user), now, emails).await? {
         Ok(after) if after == *before => Imported::Unchanged,
         Ok(_) => Imported::Changed,
         Err(refusal) => refused(refusal),
@@ -147,7 +148,7 @@ async fn insert(
     now: Timestamp,
     emails: Emails,
 ) -> Result<Imported, Fault> {
-    match writes::insert(connection, user, now, emails).await? {
+    match super::insert(connection, user, now, emails).await? {
         Ok(_) => Ok(Imported::Created),
         Err(Refusal::Taken(Unique::Name)) => Err(somebody_else()),
         Err(refusal) => Ok(refused(refusal)),

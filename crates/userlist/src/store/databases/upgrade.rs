@@ -10,12 +10,13 @@
 //!
 //! What an instance of an older release stores after that is found as that release found it, until it is changed again.
 
-use super::{
-    session::{Connection, Fault},
-    sql,
-    statement::Statement,
+use crate::{
+    store::{
+        driver::{Connection, Fault, Statement},
+        sql,
+    },
+    user::{EmailAddress, Timestamp},
 };
-use crate::user::{EmailAddress, Timestamp};
 
 /// Rows a transaction: enough to be quick, few enough not to hold up others for long.
 const ROWS: i64 = 2_000;

@@ -7,14 +7,16 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    Imported, Store, StoreError, batch,
-    metrics::Query,
-    session::{Access, Connection, Fault},
-    sql::{self, Dialect, Emails},
-    sqlite,
+use super::batch::{self, Imported};
+use crate::{
+    store::{
+        Store, StoreError, databases,
+        driver::{Access, Connection, Fault},
+        metrics::Query,
+        sql::{self, Dialect, Emails},
+    },
+    user::{NewUser, Timestamp, User, UserId},
 };
-use crate::user::{NewUser, Timestamp, User, UserId};
 
 /// The most users who share addresses of one batch, from before addresses had to be unique, that are copied.
 const SHARING_MAX: i64 = 10_000;
@@ -32,7 +34,7 @@ impl Store {
     /// # Errors
     /// There is no room for it.
     pub async fn scratch(&self) -> Result<Scratch, StoreError> {
-        Ok(Scratch { connection: sqlite::temporary().await? })
+        Ok(Scratch { connection: databases::temporary().await? })
     }
 
     /// What [`Store::put_batch`] would do after all that was tried on `scratch` before. Changes nothing.

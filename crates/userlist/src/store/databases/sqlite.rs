@@ -35,14 +35,17 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use self::writer::Writer;
-use super::{
-    fault::{self, within},
-    session::{Access, Answer, Connection, Database, Fault, Session},
-    sql::CHECK,
-    statement::{Executed, Row, Statement, Unique, Value},
-    upgrade,
+use super::upgrade;
+use crate::{
+    config::Limits,
+    store::{
+        driver::{
+            self, Access, Answer, Connection, Database, Executed, Fault, Row, Session, Statement, Unique, Value, within,
+        },
+        sql::CHECK,
+    },
+    user::Timestamp,
 };
-use crate::{config::Limits, user::Timestamp};
 
 /// A table that is copied to gain a column takes its time.
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(600);
@@ -184,7 +187,7 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|error| failed(&error))?;
     // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
     let migrated = migrations.run_direct(None, &mut *transaction, false).await;
-    migrated.map_err(|error| fault::of_migration(&error, by_number))?;
+    migrated.map_err(|error| driver::of_migration(&error, by_number))?;
     transaction.commit().await.map_err(|error| failed(&error))
 }
 
@@ -345,11 +348,11 @@ fn prepared(statement: Statement) -> Prepared {
 }
 
 fn failed(error: &sqlx::Error) -> Fault {
-    fault::of_statement(error, by_number)
+    driver::of_statement(error, by_number)
 }
 
 fn not_connected(error: &sqlx::Error) -> Fault {
-    fault::of_connect(error, by_number)
+    driver::of_connect(error, by_number)
 }
 
 /// "Result and Error Codes" of SQLite; the last byte of an extended code is the primary one.

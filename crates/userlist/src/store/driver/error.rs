@@ -5,13 +5,13 @@ use std::{future::Future, time::Duration};
 use sqlx::migrate::MigrateError;
 use tokio::time::timeout;
 
-use super::session::Fault;
+use super::Fault;
 
 /// What the error number of one kind of database means; `None` when it means nothing special.
-pub(super) type ByNumber = fn(&dyn sqlx::error::DatabaseError) -> Option<Fault>;
+pub(crate) type ByNumber = fn(&dyn sqlx::error::DatabaseError) -> Option<Fault>;
 
 /// The fault of a statement.
-pub(super) fn of_statement(error: &sqlx::Error, by_number: ByNumber) -> Fault {
+pub(crate) fn of_statement(error: &sqlx::Error, by_number: ByNumber) -> Fault {
     match error {
         sqlx::Error::Database(error) => {
             by_number(&**error).unwrap_or_else(|| Fault::Unexpected(format!("error {}", number(&**error))))
@@ -25,7 +25,7 @@ pub(super) fn of_statement(error: &sqlx::Error, by_number: ByNumber) -> Fault {
 }
 
 /// The fault of an attempt to connect: nothing was sent, whatever went wrong.
-pub(super) fn of_connect(error: &sqlx::Error, by_number: ByNumber) -> Fault {
+pub(crate) fn of_connect(error: &sqlx::Error, by_number: ByNumber) -> Fault {
     match of_statement(error, by_number) {
         Fault::Lost(reason) | Fault::Unexpected(reason) => Fault::NotReached(format!("cannot connect: {reason}")),
         fault => fault,
@@ -33,7 +33,7 @@ pub(super) fn of_connect(error: &sqlx::Error, by_number: ByNumber) -> Fault {
 }
 
 /// The fault of bringing the tables up to date.
-pub(super) fn of_migration(error: &MigrateError, by_number: ByNumber) -> Fault {
+pub(crate) fn of_migration(error: &MigrateError, by_number: ByNumber) -> Fault {
     match error {
         MigrateError::Execute(error) => of_statement(error, by_number),
         MigrateError::ExecuteMigration(error, version) => match of_statement(error, by_number) {
@@ -46,7 +46,7 @@ pub(super) fn of_migration(error: &MigrateError, by_number: ByNumber) -> Fault {
 }
 
 /// Waits for `work` at most `limit`.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let silent = || Fault::Lost(format!("no answer within {}", service_kit::duration::format(limit)));
     timeout(limit, work).await.unwrap_or_else(|_| Err(silent()))
 }
@@ -66,7 +66,7 @@ fn text(error: &sqlx::Error) -> String {
 }
 
 /// The number by which the database's manual knows an error.
-pub(super) fn number(error: &dyn sqlx::error::DatabaseError) -> String {
+fn number(error: &dyn sqlx::error::DatabaseError) -> String {
     match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
         Some(error) => error.number().to_string(),
         None => error.code().map_or_else(|| "unknown".to_owned(), |code| code.into_owned()),

@@ -21,7 +21,7 @@ pub(crate) enum Value {
     Null,
 }
 
-/// A row of [`sql::COLUMNS`](super::sql::COLUMNS), in their order.
+/// A row of [`sql::COLUMNS`](crate::store::sql::COLUMNS), in their order.
 pub(crate) type Row = (i64, String, String, String, Option<String>, Option<String>, i64, i64, i64);
 
 /// What a statement that changes rows did.

@@ -27,10 +27,7 @@ use tokio::{
 use super::Leased;
 use crate::{
     config::Limits,
-    store::{
-        session::{Answer, Connection, Fault},
-        statement::{Executed, Row, Statement},
-    },
+    store::driver::{Answer, Connection, Executed, Fault, Row, Statement},
 };
 
 /// The most changes of one flush.
@@ -257,8 +254,8 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        session::{Access, Database as _, Session},
-        sqlite::Sqlite,
+        databases::Sqlite,
+        driver::{Access, Database as _, Session},
     };
 
     const LIMITS: Limits = Limits { connections: 4, deadline: Duration::from_secs(20), unique_emails: false };

@@ -1,0 +1,8 @@
+//! The kinds of databases: connections, limits, migrations.
+
+mod mysql;
+mod sqlite;
+mod upgrade;
+
+pub(super) use mysql::Mysql;
+pub(super) use sqlite::{Sqlite, temporary};
