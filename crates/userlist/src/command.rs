@@ -20,8 +20,7 @@ use tokio::{io::AsyncWriteExt as _, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::DatabaseOptions,
-    store::{Filter, Store},
+    store::{DatabaseOptions, Filter, Store},
     transfer::{Cause, ColumnName, Delimiter, Export, Format, Import, ImportOptions, Records, Report, Stopped, export},
     user::{Tag, Tags},
 };

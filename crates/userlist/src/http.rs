@@ -38,29 +38,26 @@
 //! | 500 | `internal` | a bug; its cause is in the log |
 
 mod bulk;
+mod error;
 mod input;
 mod listing;
 mod plain;
+mod query;
 mod rest;
 mod transfer;
 mod unpacked;
 
-use std::time::Duration;
-
 use axum::{
     Extension, Router,
     extract::Request,
-    http::{Method, StatusCode, header},
+    http::{Method, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, get, post},
 };
-use service_kit::{
-    Problem,
-    tokens::{self, Action, Caller, Tokens},
-};
+use service_kit::tokens::{self, Action, Caller, Tokens};
 
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// What the routes are, for programs: OpenAPI 3.1, served at `/openapi.json`.
 pub const DESCRIPTION: &str = include_str!("../openapi.json");
@@ -117,44 +114,3 @@ const IMPORT_AS_BEFORE: &str = "/v1/users/import";
 
 /// The name before the colon of a token's scopes.
 const SERVICE: &str = "userlist";
-
-/// The one table from errors to answers.
-fn problem(error: &StoreError) -> Problem {
-    const SOON: Duration = Duration::from_secs(1);
-    const AFTER_SOMEBODY_LOOKED: Duration = Duration::from_secs(10);
-    let unavailable = |detail: &str, wait| Problem::unavailable(error.code(), detail, wait);
-    match error {
-        StoreError::NoSuchUser => Problem::new(StatusCode::NOT_FOUND, error.code(), "no user has that name"),
-        StoreError::EmailTaken => {
-            let detail = "another user has that address, and no two may share one here";
-            Problem::new(StatusCode::CONFLICT, error.code(), detail)
-        }
-        StoreError::ConditionFailed => {
-            let detail = "the user is another version than yours, or is not there; nothing was changed: read it again";
-            Problem::new(StatusCode::PRECONDITION_FAILED, error.code(), detail)
-        }
-        StoreError::Invalid(error) => input::invalid([error.clone()]),
-        StoreError::UserExists => {
-            let detail = "a user has that name already; PATCH /v1/users/{name} changes them";
-            Problem::new(StatusCode::CONFLICT, error.code(), detail)
-        }
-        StoreError::Unavailable { is_in_doubt: false, .. } => {
-            unavailable("the database cannot be used now; nothing was changed", SOON)
-        }
-        StoreError::Unavailable { is_in_doubt: true, .. } => unavailable(
-            "the database broke off; the change may have been made all the same, and may be sent again safely",
-            SOON,
-        ),
-        StoreError::OutcomeUnknown => unavailable(
-            "the database broke off, and nobody knows whether the change was made; GET /v1/users/{name} tells",
-            SOON,
-        ),
-        StoreError::ReadOnly { .. } => {
-            unavailable("the database takes no changes at present; nothing was changed", AFTER_SOMEBODY_LOOKED)
-        }
-        StoreError::Full { .. } => {
-            unavailable("the database has no space left; nothing was changed", AFTER_SOMEBODY_LOOKED)
-        }
-        StoreError::Failed { .. } => Problem::internal(),
-    }
-}

@@ -2,7 +2,7 @@
 //!
 //! | module | what it settles |
 //! |---|---|
-//! | [`config`] | flags and variables, which database |
+//! | [`config`] | flags and variables |
 //! | [`user`] | what a name and an address are, and what goes with them |
 //! | [`http`] | requests, answers, the table of errors |
 //! | [`store`] | what is asked of the database, and what is done when it does not answer |

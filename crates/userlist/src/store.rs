@@ -2,6 +2,7 @@
 //!
 //! | module | what it settles |
 //! |---|---|
+//! | `options` | which database, and what is asked of it |
 //! | `selection` | which users, in which order, from where |
 //! | `driver` | what a kind of database must be able to do, and how it can fail |
 //! | `sql` | the statements, once for all kinds of databases |
@@ -33,14 +34,16 @@ mod driver;
 mod error;
 mod metrics;
 mod monitor;
+mod options;
 mod selection;
 mod sql;
 mod writes;
 
 pub use error::StoreError;
 pub use monitor::{Keeper, Outage};
-pub use selection::{AttributeFilter, Filter, Page, Period, Position, PositionKey, SearchText, Sort, SortKey};
-pub use writes::{BATCH_MAX, BulkChange, BulkStep, Condition, Imported, Key, Put, Scratch};
+pub use options::{DatabaseKind, DatabaseMistake, DatabaseOptions, Limits};
+pub use selection::{AttributeFilter, Filter, Key, Page, Period, Position, PositionKey, SearchText, Sort, SortKey};
+pub use writes::{BATCH_MAX, BulkChange, BulkStep, Condition, Imported, Put, Scratch};
 
 use std::{
     fmt,
@@ -65,10 +68,7 @@ use self::{
     monitor::State,
     sql::{Dialect, Emails},
 };
-use crate::{
-    config::{DatabaseKind, Limits},
-    user::User,
-};
+use crate::user::User;
 
 /// One connection of so many may read the whole table at the same time; the others are for what takes microseconds.
 const SCANS_SHARE: usize = 4;

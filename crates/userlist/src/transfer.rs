@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `format` | which of the two |
 //! | `options` | what the columns of a file mean, and what is done to every user in it |
-//! | `records`, `table`, `bounded` | from bytes to users, line by line |
+//! | `records` | from bytes to users, line by line |
 //! | `import` | from users to the store, batch by batch, and the report |
 //! | `export` | from the store to bytes, page by page |
 //!
@@ -17,13 +17,11 @@
 //! committed in batches in the order of the lines. So an import that ended early has stored all that comes before a line,
 //! which the report names, and nothing after it; and the same file again is always right.
 
-mod bounded;
 mod export;
 mod format;
 mod import;
 mod options;
 mod records;
-mod table;
 
 pub use export::{Export, export};
 pub use format::Format;

@@ -15,10 +15,10 @@ use service_kit::{Problem, json::JsonBody};
 use tokio::time::Instant;
 
 use super::{
-    input::{BulkBody, cut, invalid},
-    listing::{Cursor, each_once, filter, not_a_cursor},
-    problem,
-    transfer::flag,
+    error::{invalid, problem},
+    input::BulkBody,
+    listing::{Cursor, filter, not_a_cursor},
+    query::{cut, each_once, flag},
 };
 use crate::{
     store::{BATCH_MAX, BulkChange, BulkStep, Filter, Page, Position, Sort, SortKey, Store, StoreError},

@@ -7,9 +7,12 @@ use axum::{
 use discovery::FieldError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use service_kit::{Problem, json::Object, problem::FieldProblem};
+use service_kit::{Problem, json::Object};
 
-use super::{listing::each_once, transfer::flag};
+use super::{
+    error::invalid,
+    query::{cut, each_once, flag},
+};
 use crate::{
     store::Condition,
     user::{self, AttributeChanges, Attributes, Changes, Draft, NewUser, Status, Tags, User, UserId, UserName},
@@ -240,20 +243,6 @@ fn versions(tags: &str) -> Vec<(UserId, i64)> {
         Some((UserId(id.parse().ok()?), version.parse().ok()?))
     };
     tags.split(',').filter_map(version).collect()
-}
-
-/// A key is whatever a client made up.
-pub(super) fn cut(key: &str) -> String {
-    key.chars().filter(|c| !c.is_control()).take(64).collect()
-}
-
-pub(super) fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Problem {
-    let errors: Vec<_> = errors.into_iter().collect();
-    let detail: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail.join("; "));
-    problem.errors =
-        errors.into_iter().map(|FieldError { field, reason }| FieldProblem { field: field.into(), reason }).collect();
-    problem
 }
 
 #[cfg(test)]

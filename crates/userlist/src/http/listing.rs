@@ -5,7 +5,10 @@ use discovery::FieldError;
 use serde::{Deserialize, Serialize};
 use service_kit::Problem;
 
-use super::input::{cut, invalid};
+use super::{
+    error::invalid,
+    query::{cut, each_once},
+};
 use crate::{
     store::{AttributeFilter, Filter, Page, Position, PositionKey, SearchText, Sort, SortKey},
     user::{self, Timestamp},
@@ -104,24 +107,6 @@ impl Listing {
 
 /// The most attributes of one filter: databases have a bound for conditions, beyond which a query fails.
 const ATTRIBUTES_MAX: usize = 16;
-
-/// Parameters that are `true` or `false`. One without a value is a mistake: `?dry_run` must not be a change that is made.
-const FLAGS: [&str; 4] = ["dry_run", "all", "spreadsheet", "create"];
-
-/// Gives each parameter of a query to `set`, and collects what is wrong. Empty ones count as absent, except for [`FLAGS`]; one
-/// that comes twice is a mistake.
-pub(super) fn each_once(query: &str, mut set: impl FnMut(&str, &str) -> Result<(), FieldError>) -> Vec<FieldError> {
-    let (mut seen, mut errors) = (Vec::new(), Vec::new());
-    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        if seen.contains(&key) {
-            errors.push(FieldError::new(cut(&key), "it is given twice"));
-        } else if !value.is_empty() || FLAGS.contains(&&*key) {
-            errors.extend(set(&key, &value).err());
-        }
-        seen.push(key);
-    }
-    errors
-}
 
 pub(super) fn not_a_cursor() -> FieldError {
     FieldError::new("cursor", "it must be the next_cursor of a page with the same filters and order; begin without one")

@@ -13,7 +13,7 @@ use service_kit::{
     tokens::{Action, Caller},
 };
 
-use super::{SERVICE, input, problem};
+use super::{SERVICE, error::problem, input};
 use crate::{
     store::{Condition, Key, Store},
     user::{EmailAddress, User, UserId, UserName},

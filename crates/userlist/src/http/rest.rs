@@ -15,9 +15,9 @@ use service_kit::{
 };
 
 use super::{
+    error::problem,
     input::{self, PathId, PathName, UserBody},
     listing::Listing,
-    problem,
 };
 use crate::{
     store::{Condition, Key, Put, Store, StoreError},

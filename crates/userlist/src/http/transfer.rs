@@ -18,9 +18,10 @@ use service_kit::{
 use tokio_util::{io::StreamReader, sync::CancellationToken};
 
 use super::{
-    input::{cut, invalid},
-    listing, problem,
-    unpacked::Unpacked,
+    error::{invalid, problem},
+    listing,
+    query::{cut, each_once, flag},
+    unpacked::{FILE_MAX_BYTES, Unpacked},
 };
 use crate::{
     store::{Filter, Store},
@@ -30,9 +31,6 @@ use crate::{
 
 /// How long a client may send nothing of its file.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// The largest file of one request: 1 GiB. Its memory is that of one batch; the limit is for who sends without an end.
-pub(super) const FILE_MAX_BYTES: u64 = 1 << 30;
 
 pub(super) async fn import(
     State(store): State<Store>,
@@ -120,11 +118,6 @@ fn add_tag(options: &mut ImportOptions, tag: &str) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// A parameter that is `true` or `false`.
-pub(super) fn flag(key: &'static str, value: &str) -> Result<bool, FieldError> {
-    value.parse().map_err(|_| FieldError::new(key, "it must be true or false"))
-}
-
 /// The body, until it is too large or too slow.
 fn bounded(body: BodyDataStream) -> impl Stream<Item = io::Result<axum::body::Bytes>> + Send {
     stream::try_unfold((body, FILE_MAX_BYTES), |(mut body, left)| async move {
@@ -207,7 +200,7 @@ pub(super) async fn download(State(store): State<Store>, RawQuery(query): RawQue
 
 fn export_options(query: &str) -> Result<(Export, Filter), Problem> {
     let (mut how, mut filter) = (Export::default(), Filter::default());
-    let mut errors = listing::each_once(query, |key, value| match key {
+    let mut errors = each_once(query, |key, value| match key {
         "format" => value.parse().map(|named| how.format = named),
         "spreadsheet" => flag("spreadsheet", value).map(|is| how.is_for_spreadsheet = is),
         key => listing::filter(&mut filter, key, value, "format and spreadsheet"),

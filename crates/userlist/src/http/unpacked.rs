@@ -13,7 +13,8 @@ use std::{
 use async_compression::tokio::bufread::GzipDecoder;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
-use super::transfer::FILE_MAX_BYTES;
+/// The largest file of one request: 1 GiB. Its memory is that of one batch; the limit is for who sends without an end.
+pub(super) const FILE_MAX_BYTES: u64 = 1 << 30;
 
 /// How many times what came may come out. Lists of users become a tenth to a thirtieth; gzip makes a thousandth of zeros.
 const RATIO_MAX: u64 = 100;

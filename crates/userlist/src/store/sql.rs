@@ -8,8 +8,7 @@ use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, Us
 
 use super::{
     driver::{Fault, Row, Statement, Value},
-    selection::{Filter, Page, Period, Position, PositionKey, SortKey},
-    writes::Key,
+    selection::{Filter, Key, Page, Period, Position, PositionKey, SortKey},
 };
 
 pub(crate) const COLUMNS: &str = "id, name, email, status, tags, attributes, version, created_at, updated_at";

@@ -20,18 +20,10 @@ use super::{
     attempts::Answered,
     driver::{Access, Connection, Executed, Fault, Unique},
     metrics::Query,
+    selection::Key,
     sql::{self, Emails},
 };
-use crate::user::{Changes, NewUser, Status, Timestamp, User, UserId, UserName};
-
-/// By what a user is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
-    /// By the name, which may change.
-    Name(UserName),
-    /// By the id, which does not.
-    Id(UserId),
-}
+use crate::user::{Changes, NewUser, Status, Timestamp, User, UserId};
 
 /// What must be so for a change to be made: `If-Match` and `If-None-Match` of RFC 9110, section 13.1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,5 +1,8 @@
 //! The users of a file, one after the other.
 
+mod bounded;
+mod table;
+
 use std::io;
 
 use discovery::FieldError;
@@ -7,11 +10,12 @@ use serde::{Deserialize, de::IgnoredAny};
 use service_kit::json::Object;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 
-use super::{Format, ImportOptions, table::Table};
+use self::table::Table;
+use super::{Format, ImportOptions};
 use crate::user::{Draft, NewUser, Tags};
 
 /// The most bytes of one user: four times what the largest has.
-pub(super) const RECORD_MAX_BYTES: usize = 64 * 1024;
+const RECORD_MAX_BYTES: usize = 64 * 1024;
 
 /// The users of a file.
 pub struct Records {
@@ -53,7 +57,7 @@ pub enum Unreadable {
     Io(#[from] io::Error),
 }
 
-pub(super) type Bytes = Box<dyn AsyncRead + Send + Unpin>;
+type Bytes = Box<dyn AsyncRead + Send + Unpin>;
 
 enum Source {
     Lines { input: BufReader<Bytes>, line: u64, added_tags: Tags },

@@ -8,6 +8,7 @@ mod durability;
 mod fake_registry;
 mod finding;
 mod imports;
+mod layout;
 mod openapi;
 mod outage;
 mod plain;

@@ -23,11 +23,11 @@ use tokio::sync::Mutex;
 
 use super::upgrade;
 use crate::{
-    config::Limits,
     store::{
         driver::{
             self, Access, Answer, Connection, Database, Executed, Fault, Row, Session, Statement, Unique, Value, within,
         },
+        options::Limits,
         sql::CHECK,
     },
     user::Timestamp,

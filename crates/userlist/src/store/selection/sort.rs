@@ -1,6 +1,5 @@
 //! In which order users are listed, and from where.
 
-use super::filter::Filter;
 use crate::user::User;
 
 /// In which order, users with the same key by id.
@@ -44,19 +43,6 @@ pub enum PositionKey {
     Text(String),
     /// A time.
     Number(i64),
-}
-
-/// A part of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// Of which users.
-    pub filter: Filter,
-    /// In which order.
-    pub sort: Sort,
-    /// From where; none from the start.
-    pub after: Option<Position>,
-    /// The most users.
-    pub rows: u32,
 }
 
 // === impl PositionKey ===

@@ -25,9 +25,9 @@ use tokio::{
 };
 
 use super::Leased;
-use crate::{
-    config::Limits,
-    store::driver::{Answer, Connection, Executed, Fault, Row, Statement},
+use crate::store::{
+    driver::{Answer, Connection, Executed, Fault, Row, Statement},
+    options::Limits,
 };
 
 /// The most changes of one flush.

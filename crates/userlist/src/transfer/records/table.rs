@@ -8,12 +8,13 @@ use serde_json::Value;
 use service_kit::json::Object;
 
 use super::{
-    ImportOptions,
+    Bytes, RECORD_MAX_BYTES, Record, Unreadable,
     bounded::{Bounded, Shared, Stop},
-    options::{Delimiter, Field},
-    records::{Bytes, RECORD_MAX_BYTES, Record, Unreadable},
 };
-use crate::user::{Draft, NewUser, Tags};
+use crate::{
+    transfer::options::{Delimiter, Field, ImportOptions},
+    user::{Draft, NewUser, Tags},
+};
 
 /// A table, at one of its rows.
 pub(super) struct Table {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::records::Bytes;
+use super::Bytes;
 
 /// What a reader may have taken ahead of the record that it is at.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
