@@ -6,7 +6,7 @@
 //!
 //! The template is filled with `data`, and for each user with `user.name`, `user.email`, `user.attributes` and
 //! `unsubscribe_url`. Only active users are asked for; who is on the suppression list, or whose attributes do not fill
-//! the template, is left out, counted, and named with the reason ([`skips`](crate::outbox::skips)). Each message carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so
+//! the template, is left out, counted, and named with the reason ([`skips`](crate::outbox::store::skips)). Each message carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so
 //! that mail programs show a button. While userlist cannot be asked the broadcast waits and says why.
 //!
 //! Links lead to `--public-url`. Without it there are no broadcasts: a link that leads nowhere keeps readers who want to leave,
@@ -28,7 +28,7 @@ use crate::{
     clock::Moment,
     outbox::{
         Outbox, OutboxError,
-        broadcast::{Claimed, Step},
+        store::broadcasts::{Claimed, Step},
     },
     submission::House,
     templates::Template,
@@ -66,7 +66,7 @@ pub struct BroadcastRequest {
     /// One of the allowed senders.
     #[serde(default)]
     pub from: Option<String>,
-    /// What the messages are found by; see [`Labels`](crate::outbox::labels::Labels).
+    /// What the messages are found by; see [`Labels`](crate::outbox::store::labels::Labels).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
     /// See `tag`.

@@ -1,5 +1,8 @@
 //! Everything that can be configured, with its default and its effect.
 
+pub mod outbox_options;
+pub mod smtp_options;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
@@ -11,7 +14,10 @@ use service_kit::{
     duration,
 };
 
-use crate::{message::Subject, outbox_options::OutboxOptions, sender::Sender, smtp_options::SmtpOptions};
+use crate::message::{Subject, sender::Sender};
+
+use outbox_options::OutboxOptions;
+use smtp_options::SmtpOptions;
 
 const OPEN_RELAY: &str = "--smtp-url (MAIL_SMTP_URL) without --tokens-file (MAIL_TOKENS_FILE): every client that can connect, also through a \
                           gateway, would send mail in your name; give tokens, or --open (MAIL_OPEN=true) if that is meant";

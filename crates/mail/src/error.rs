@@ -19,8 +19,8 @@ use axum::http::StatusCode;
 use service_kit::Problem;
 
 use crate::{
-    delivery::{DeliveryError, Verdict},
     message::MessageId,
+    transport::outcome::{DeliveryError, Verdict},
 };
 
 /// When to try again after a 4xx. Greylisting takes minutes, an overloaded server seconds.
@@ -96,7 +96,7 @@ pub fn recorded(code: &str, reply: &str, id: &MessageId) -> Problem {
 mod tests {
     use std::sync::Arc;
 
-    use crate::delivery::{Reply, Stage};
+    use crate::transport::outcome::{Reply, Stage};
 
     use super::*;
 

@@ -20,7 +20,7 @@
 //! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
 //!
 //! *Keys.* `POST /`, `/v1/messages`, `/v1/batch` and `/v1/broadcasts` honour an `Idempotency-Key`, which is looked up before
-//! anything else ([`crate::outbox::keys`]).
+//! anything else ([`crate::outbox::store::keys`]).
 //!
 //! Every answer about a message that was taken in carries its Message-ID as `x-message-id`. What else can come is in the table of
 //! [`crate::error`]; 400, 413 and 422 are about the request.
@@ -30,6 +30,7 @@ mod broadcasts;
 mod content;
 mod messages;
 mod plain;
+pub mod request_reader;
 mod segment;
 mod suppressions;
 mod templates;
@@ -54,13 +55,13 @@ use service_kit::{
 
 use crate::{
     clock::Moment,
-    delivery::is_full,
-    letter::LetterError,
+    message::composer::LetterError,
     metrics::OutboxMetrics,
-    outbox::{Outbox, OutboxError, entry::IdempotencyKey},
+    outbox::{Outbox, OutboxError, store::entry::IdempotencyKey},
     plain::Plain,
     submission::House,
     templates::FillError,
+    transport::outcome::is_full,
     userlist::Userlist,
 };
 

@@ -2,50 +2,31 @@
 //!
 //! A message's way, which is also the way to read this:
 //!
-//! | step | module |
+//! | step | room |
 //! |---|---|
-//! | the request, and the answer to it | [`http`], [`error`], [`intake`], [`submission`] |
-//! | whom it goes to and comes from, what is sent | [`recipient`], [`party`], [`userlist`], [`sender`], [`message`], [`letter`], [`dkim`] |
-//! | templates, and one message to each of many | [`templates`], [`broadcaster`] |
-//! | who left, told to userlist; what became of messages, told to others | [`messenger`], [`webhook`] |
-//! | its bytes, many or few | [`content`] |
-//! | on disk until it is delivered | [`outbox`], [`clock`] |
-//! | sent while its client waits: its turn, the deadlines, the counting | [`plain`], [`mailer`], [`allowance`], [`metrics`] |
-//! | over SMTP, or into a folder | [`mod@transport`], [`smtp`], [`folder`] |
-//! | how that can end | [`delivery`] |
-//! | whether it works at all | [`health`] |
-//! | whether other instances know its messages | `siblings` |
-//! | what can be configured | [`config`], [`smtp_options`], [`outbox_options`] |
+//! | requests in, answers out | [`http`], [`error`] |
+//! | what a request asks for, composed | [`submission`], [`message`], [`templates`] |
+//! | stored, then sent until it is delivered | [`outbox`] |
+//! | sent while its client waits | [`plain`] |
+//! | one message to each of many, with their addresses | [`broadcaster`], [`userlist`] |
+//! | over SMTP, or into a folder; how that can end; whether it works | [`mod@transport`] |
+//! | what became of messages, sent to the webhook's receiver | [`webhook`] |
+//! | whether other instances share its outbox | `siblings` |
+//! | what can be configured, what is measured | [`config`], [`metrics`] |
 //!
 //! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk;
 //! everything ends in bounded time, and every other answer says whether the message may be sent again.
 
-pub mod allowance;
 pub mod broadcaster;
 pub mod clock;
 pub mod config;
-pub mod content;
-pub mod delivery;
-pub mod dkim;
 pub mod error;
-pub mod folder;
-pub mod health;
 pub mod http;
-pub mod intake;
-pub mod letter;
-pub mod mailer;
 pub mod message;
-pub mod messenger;
 pub mod metrics;
 pub mod outbox;
-pub mod outbox_options;
-pub mod party;
 pub mod plain;
-pub mod recipient;
-pub mod sender;
 mod siblings;
-pub mod smtp;
-pub mod smtp_options;
 pub mod submission;
 pub mod templates;
 pub mod transport;
@@ -71,21 +52,24 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use broadcaster::Broadcaster;
 use config::Config;
-use folder::Folder;
-use health::Health;
 use http::Api;
-use mailer::{Limits, Mailer};
-use messenger::Messenger;
+use plain::direct_sender::{Limits, Mailer};
+use transport::folder::Folder;
+use transport::health::{self, Health};
+
 use metrics::{OutboxMetrics, SendMetrics};
 use outbox::{
     Outbox,
-    dispatcher::{Dispatcher, Pace},
-    sweeper::{self, QueueMetrics},
+    workers::{
+        dispatcher::{Dispatcher, Pace},
+        sweeper::{self, QueueMetrics},
+        userlist_sync::Messenger,
+    },
 };
 use plain::Plain;
-use smtp::SmtpTransport;
 use submission::House;
 use transport::Transport;
+use transport::smtp::{self, SmtpTransport};
 use userlist::Userlist;
 use webhook::{Webhook, WebhookMetrics};
 

@@ -4,10 +4,17 @@
 //! set, not derived from headers. No input can add a header, a recipient or a part that was not asked for, because nothing of it
 //! reaches lettre unchecked:
 //!
-//! - recipients are checked ([`crate::recipient`]); the subject is one line;
+//! - recipients are checked ([`crate::message::recipient`]); the subject is one line;
 //! - the text is always `text/plain; charset=utf-8`, whatever it looks like, in lines that end with CR LF; a lone CR or LF,
 //!   which SMTP servers disagree about, becomes a line end, and other control characters are refused;
 //! - all bytes are ASCII (quoted-printable or base64 where the text is not), so that no server has to offer 8BITMIME.
+
+pub mod composer;
+pub mod content;
+pub mod dkim;
+pub mod recipient;
+pub mod recipient_spec;
+pub mod sender;
 
 use std::fmt;
 
@@ -18,7 +25,8 @@ use lettre::{
 };
 use uuid::Uuid;
 
-use crate::{content::Content, sender::Sender};
+use content::Content;
+use sender::Sender;
 
 /// The longest subject in characters. More than any client shows.
 pub const SUBJECT_MAX_CHARS: usize = 200;

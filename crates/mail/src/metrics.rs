@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::delivery::DeliveryError;
+use crate::transport::outcome::DeliveryError;
 
 /// Upper bounds in seconds: from a file on a fast disk to a server that needs all of the deadline.
 const DURATION_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0];

@@ -3,7 +3,7 @@
 //! It keeps every promise of the others: the message is on disk before the SMTP server hears of it, with its record and its
 //! key; nothing goes to an address on the suppression list. And it keeps one of its own: the answer comes when the server has
 //! the message, or it is certain that it will not get it from us. So each message is tried once, by the instance that took it
-//! in ([`crate::outbox::immediate`]):
+//! in ([`crate::outbox::store::immediate`]):
 //!
 //! | what happens | what the client is told | the record |
 //! |---|---|---|
@@ -14,6 +14,8 @@
 //! | the same key comes meanwhile | waits, and is told the same | one |
 //! | the outcome comes after the deadline | 504 with the Message-ID | as it ends |
 //! | the instance dies | nothing; the same key finds the message | see there |
+
+pub mod direct_sender;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,19 +28,24 @@ use tracing::Instrument as _;
 
 use crate::{
     clock::Moment,
-    delivery::DeliveryError,
-    letter::{Letter, LetterError},
-    mailer::{Mailer, Place},
-    message::{Message, MessageId, Subject},
+    message::{
+        Message, MessageId, Subject,
+        composer::{Letter, LetterError},
+        recipient::Recipient,
+    },
     outbox::{
         Outbox, OutboxError,
-        entry::{Accepted, IdempotencyKey, Kind, NewMessage, OwnClaim},
-        immediate::{Mine, Standing},
-        labels::Labels,
+        store::{
+            entry::{Accepted, IdempotencyKey, Kind, NewMessage, OwnClaim},
+            immediate::{Mine, Standing},
+            labels::Labels,
+        },
     },
-    recipient::Recipient,
     submission::House,
+    transport::outcome::DeliveryError,
 };
+
+use direct_sender::{Mailer, Place};
 
 /// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
 pub const TEXT_MAX_BYTES: usize = 256 * 1024;

@@ -13,18 +13,19 @@ use serde_json::Value;
 
 use crate::{
     clock::Moment,
-    config::Config,
-    content::SpoolDir,
-    dkim,
-    letter::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
-    message::{MessageId, Subject},
-    outbox::{
+    config::{Config, outbox_options::OutboxOptions},
+    message::{
+        MessageId, Subject,
+        composer::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
+        content::SpoolDir,
+        dkim,
+        recipient_spec::{self, Party},
+        sender::Sender,
+    },
+    outbox::store::{
         entry::{IdempotencyKey, Kind, NewMessage},
         labels::Labels,
     },
-    outbox_options::OutboxOptions,
-    party::{self, Party},
-    sender::Sender,
     templates::{Filled, Filler},
 };
 
@@ -59,10 +60,10 @@ pub struct Submission {
     /// The same for readers that show html. It is sent as it is.
     #[serde(default)]
     pub html: Option<String>,
-    /// See [`letter::header`].
+    /// See [`composer::header`].
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Files. Their contents are read apart from the rest; see [`crate::intake`].
+    /// Files. Their contents are read apart from the rest; see [`crate::http::request_reader`].
     #[serde(skip)]
     pub attachments: Vec<FileRequest>,
     /// A template's name, instead of subject, text and html.
@@ -134,7 +135,7 @@ impl Submission {
     pub fn lists(&self) -> Result<Lists, FieldError> {
         let mut parties = Vec::new();
         for (kind, value) in [(Kind::To, &self.to), (Kind::Cc, &self.cc), (Kind::Bcc, &self.bcc)] {
-            parties.extend(party::list(kind.as_str(), value)?.into_iter().map(|party| (kind, party)));
+            parties.extend(recipient_spec::list(kind.as_str(), value)?.into_iter().map(|party| (kind, party)));
         }
         match parties.iter().any(|(kind, _)| *kind == Kind::To) {
             true => Ok(Lists { parties }),
@@ -184,7 +185,7 @@ impl Submission {
         let reply_to = reply_to(&self.reply_to)?;
         let (text, html) = (not_blank(self.text), not_blank(self.html));
         for (field, body) in [("text", &text), ("html", &html)] {
-            if body.as_ref().is_some_and(|body| body.len() > letter::BODY_MAX_BYTES) {
+            if body.as_ref().is_some_and(|body| body.len() > composer::BODY_MAX_BYTES) {
                 return Err(FieldError::new(field, "it is longer than 1 MiB; attach it, or send a link").into());
             }
         }
@@ -192,7 +193,7 @@ impl Submission {
             return Err(FieldError::new("attachments", "there are more than 20; send an archive").into());
         }
         let files = self.attachments.into_iter().enumerate();
-        let files = files.map(|(index, file)| letter::file(index, file)).collect::<Result<_, _>>()?;
+        let files = files.map(|(index, file)| composer::file(index, file)).collect::<Result<_, _>>()?;
         let listed = |wanted: Kind| {
             let of_kind = recipients.iter().filter(move |(kind, _)| *kind == wanted);
             of_kind.map(|(_, mailbox)| mailbox.clone()).collect::<Vec<_>>()
@@ -204,7 +205,7 @@ impl Submission {
             subject: subject.clone(),
             text,
             html,
-            headers: letter::headers(self.headers.iter())?,
+            headers: composer::headers(self.headers.iter())?,
             files,
             date: due,
             from: from.mailbox().clone(),
@@ -248,7 +249,7 @@ fn due(send_at: Option<&str>, now: Moment) -> Result<Moment, FieldError> {
 /// This service may not send as them.
 pub fn sender(from: Option<&str>, house: &House) -> Result<Sender, FieldError> {
     let Some(text) = from else { return Ok(house.from.clone()) };
-    let mailbox = party::mailbox("from", text)?;
+    let mailbox = recipient_spec::mailbox("from", text)?;
     let address = mailbox.email.to_string();
     let is_ours = address.eq_ignore_ascii_case(house.from.address().as_ref());
     if !is_ours && !house.options.may_send_as(&address) {
@@ -262,7 +263,7 @@ fn reply_to(value: &Value) -> Result<Vec<Mailbox>, FieldError> {
         Party::Mailbox(mailbox) => Ok(mailbox),
         Party::User(_) => Err(FieldError::new("reply_to", "it names a user; write an address")),
     };
-    party::list("reply_to", value)?.into_iter().map(mailbox).collect()
+    recipient_spec::list("reply_to", value)?.into_iter().map(mailbox).collect()
 }
 
 /// Nobody gets a message twice because they are on two lists; the first counts.

@@ -1,12 +1,17 @@
 //! Where messages go: one type, so that nothing above it cares.
 
-use crate::{
-    allowance::Allowance,
-    delivery::{DeliveryError, Outcome, Reply, Stage},
-    folder::Folder,
-    message::Message,
-    smtp::SmtpTransport,
-};
+pub mod deadlines;
+pub mod folder;
+pub mod health;
+pub mod outcome;
+pub mod smtp;
+
+use crate::message::Message;
+
+use deadlines::Allowance;
+use folder::Folder;
+use outcome::{DeliveryError, Outcome, Reply, Stage};
+use smtp::SmtpTransport;
 
 /// Where messages go.
 #[derive(Debug)]

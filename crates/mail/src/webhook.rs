@@ -1,4 +1,4 @@
-//! Tells the webhook's receiver what becomes of messages ([`crate::outbox::events`]).
+//! Tells the webhook's receiver what becomes of messages ([`crate::outbox::store::events`]).
 //!
 //! An event is sent with POST until the receiver answers with 2xx, at least once: a killed instance, or an answer that is lost, makes
 //! it come twice with the same `webhook-id`. Events may come in another order than they happened in; each has its time. Several
@@ -35,8 +35,8 @@ use crate::{
     clock::Moment,
     outbox::{
         Outbox,
-        events::{Event, Told},
-        schedule::Schedule,
+        store::events::{Event, Told},
+        workers::retry_schedule::Schedule,
     },
 };
 

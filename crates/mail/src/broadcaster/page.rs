@@ -12,15 +12,16 @@ use uuid::Uuid;
 use super::{Broadcast, BroadcastRequest};
 use crate::{
     clock::Moment,
-    letter::LetterError,
+    message::{composer::LetterError, recipient},
     outbox::{
         Outbox, OutboxError,
-        broadcast::{Outgoing, Step},
-        entry::{Kind, NewMessage},
-        skips::Skip,
-        suppression::{self, Verdicts},
+        store::{
+            broadcasts::{Outgoing, Step},
+            entry::{Kind, NewMessage},
+            skips::Skip,
+            suppression::{self, Verdicts},
+        },
     },
-    recipient,
     submission::{House, Submission},
     templates::FillError,
     userlist::{Page, Selection, User, Userlist, UserlistError},

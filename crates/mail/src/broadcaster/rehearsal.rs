@@ -14,8 +14,8 @@ use super::{
     Broadcast, Broadcaster, PAGE,
     page::{self, Audience, AudienceError, Unwritten},
 };
-use crate::outbox::{
-    broadcast::Step,
+use crate::outbox::store::{
+    broadcasts::Step,
     entry::{IdempotencyKey, Kind, NewMessage},
     skips::Skip,
 };

@@ -22,14 +22,14 @@ use service_kit::{
 };
 use tokio::time::Instant;
 
+use super::request_reader::{
+    self,
+    batch::{Entry, entries},
+};
 use super::{Api, idempotency_key, key_of_caller, may, messages, not_holding_up_others};
 use crate::{
-    content::IN_MEMORY_MAX_BYTES,
-    intake::{
-        self,
-        batch::{Entry, entries},
-    },
-    outbox::{Reception, entry::IdempotencyKey},
+    message::content::IN_MEMORY_MAX_BYTES,
+    outbox::{Reception, store::entry::IdempotencyKey},
 };
 
 /// The most bytes of a request: 100 messages of 40 KiB. Large files go to `/v1/messages`, one by one.
@@ -73,7 +73,7 @@ async fn one(api: &Arc<Api>, entry: Entry, key: Option<String>, until: Instant) 
     let name = own.transpose()?.or(key);
     let key = name.map(|name| IdempotencyKey::at("/v1/batch", name, &entry.message));
     let (spool, is_light) = (api.house.spool.clone(), entry.message.len() <= IN_MEMORY_MAX_BYTES);
-    let read = move || intake::read(&entry.message[..], &spool);
+    let read = move || request_reader::read(&entry.message[..], &spool);
     let intake = if is_light { read()? } else { not_holding_up_others(read).await?? };
     messages::accept(api, intake.submission, key).await
 }

@@ -21,13 +21,15 @@ use uuid::Uuid;
 use super::{Api, REPLAYED, idempotency_key, invalid, may, messages, outbox_problem, segment::Segment, spool_problem};
 use crate::{
     broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, NO_PUBLIC_URL, RehearsalError},
+    message::recipient_spec::{self, Party},
     outbox::{
         OutboxError,
-        broadcast::Created,
-        entry::{Accepted, IdempotencyKey},
-        labels::Labels,
+        store::{
+            broadcasts::Created,
+            entry::{Accepted, IdempotencyKey},
+            labels::Labels,
+        },
     },
-    party::{self, Party},
     submission,
     userlist::UserlistError,
 };
@@ -96,7 +98,7 @@ fn test_recipients(value: &Value) -> Result<Option<Vec<Mailbox>>, Problem> {
         Party::Mailbox(mailbox) => Ok(mailbox),
         Party::User(_) => Err(Problem::field("test_to", "it names a user; write an address")),
     };
-    let parties = party::list("test_to", value).map_err(invalid)?;
+    let parties = recipient_spec::list("test_to", value).map_err(invalid)?;
     if !(1..=TEST_TO_MAX).contains(&parties.len()) {
         return Err(Problem::field("test_to", "it is 1 to 10 addresses"));
     }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use service_kit::{Problem, tokens::Action};
 
 use super::{Api, may, outbox_problem, segment::Segment};
-use crate::content::{BLOCK_BYTES, Content, IN_MEMORY_MAX_BYTES};
+use crate::message::content::{BLOCK_BYTES, Content, IN_MEMORY_MAX_BYTES};
 
 /// How much of a message is read for its text, in bytes: two texts of 1 MiB in an encoding that triples them, and headers.
 /// What follows are files.

@@ -13,22 +13,22 @@ use serde::Serialize;
 use service_kit::{Problem, tokens::Action};
 use tokio::sync::SemaphorePermit;
 
+use super::request_reader::{self, Intake};
 use super::{
     Api, MESSAGE_ID, REPLAYED, fill_problem, idempotency_key, invalid, letter_problem, may, not_holding_up_others,
     outbox_problem, segment::Segment, upload::Upload,
 };
 use crate::{
     clock::Moment,
-    content::IN_MEMORY_MAX_BYTES,
-    intake::{self, Intake},
+    message::{content::IN_MEMORY_MAX_BYTES, recipient, recipient_spec::Party},
     outbox::{
         OutboxError, Reception,
-        entry::{Accepted, IdempotencyKey, Kind, State as DeliveryState},
-        labels,
-        query::{Filter, MessageView},
+        store::{
+            entry::{Accepted, IdempotencyKey, Kind, State as DeliveryState},
+            labels,
+            query::{Filter, MessageView},
+        },
     },
-    party::Party,
-    recipient,
     submission::{Lists, Submission},
     userlist::UserlistError,
 };
@@ -163,10 +163,10 @@ async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<
     let mut upload = Upload::new(request, api.house.options.message_max_bytes());
     let small = if says_large { None } else { upload.small(LARGE_BYTES).await? };
     if let Some(body) = small {
-        return intake::read(&body[..], &api.house.spool).map(|intake| (None, intake));
+        return request_reader::read(&body[..], &api.house.spool).map(|intake| (None, intake));
     }
     let (place, spool) = (api.large_body()?, api.house.spool.clone());
-    let intake = upload.read(move |body| intake::read(body, &spool)).await?;
+    let intake = upload.read(move |body| request_reader::read(body, &spool)).await?;
     Ok((Some(place), intake))
 }
 

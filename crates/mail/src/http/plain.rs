@@ -16,7 +16,7 @@ use super::{Api, MESSAGE_ID, REPLAYED, idempotency_key, letter_problem, may, not
 use crate::{
     clock::Moment,
     error,
-    outbox::entry::{Accepted, IdempotencyKey, NewMessage},
+    outbox::store::entry::{Accepted, IdempotencyKey, NewMessage},
     plain::{self, Ended, MailRequest, Outcome, TEXT_MAX_BYTES},
 };
 

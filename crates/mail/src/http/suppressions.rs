@@ -14,8 +14,8 @@ use service_kit::{Problem, json::JsonBody, tokens::Action};
 
 use super::{Api, may, outbox_problem, segment::Segment};
 use crate::{
-    outbox::suppression::{Reason, Scope},
-    recipient,
+    message::recipient,
+    outbox::store::suppression::{Reason, Scope},
 };
 
 const PAGE: u32 = 200;

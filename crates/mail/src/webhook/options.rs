@@ -8,8 +8,8 @@ use url::{Host, Url};
 
 use super::signature::Signer;
 use crate::outbox::{
-    events::{EVENT_KINDS, EventKind, Kinds},
-    schedule::Schedule,
+    store::events::{EVENT_KINDS, EventKind, Kinds},
+    workers::retry_schedule::Schedule,
 };
 
 /// The part of the configuration that is about the webhook.

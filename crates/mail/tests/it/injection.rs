@@ -4,7 +4,11 @@ use std::{ops::RangeInclusive, sync::OnceLock};
 
 use clap::Parser as _;
 use mail::{
-    clock::Moment, config::Config, content::SpoolDir, intake, letter::LetterError, party::Party, submission::House,
+    clock::Moment,
+    config::Config,
+    http::request_reader,
+    message::{composer::LetterError, content::SpoolDir, recipient_spec::Party},
+    submission::House,
 };
 use mail_parser::{HeaderName, MessageParser};
 use proptest::{collection::vec, prelude::*};
@@ -210,7 +214,7 @@ struct Wanted<'a> {
 /// What would be stored for a request: recipients and bytes; or the field that is refused.
 fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), String> {
     let spool = SpoolDir::of_the_system();
-    let submission = intake::read(request.to_string().as_bytes(), &spool).unwrap().submission;
+    let submission = request_reader::read(request.to_string().as_bytes(), &spool).unwrap().submission;
     let lists = submission.lists().map_err(|error| error.field)?;
     let mailbox = |(kind, party)| match party {
         Party::Mailbox(mailbox) => (kind, mailbox),

@@ -216,7 +216,10 @@ async fn blocks_without_a_message_are_swept_away_when_they_are_old() {
         let rows: Vec<String> = (0..70).map(|position| format!("('{message}', {position}, 'x')")).collect();
         database.sql(&format!("INSERT INTO mail.content_blocks VALUES {}", rows.join(",")));
     }
-    assert_eq!(mail.outbox.sweep_blocks(Moment::now() - mail::outbox::blocks::ORPHANED_AFTER).await.unwrap(), 250);
+    assert_eq!(
+        mail.outbox.sweep_blocks(Moment::now() - mail::outbox::store::chunks::ORPHANED_AFTER).await.unwrap(),
+        250
+    );
     assert_eq!(database.sql("SELECT DISTINCT message FROM mail.content_blocks").trim(), young);
 }
 

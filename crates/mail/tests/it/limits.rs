@@ -108,7 +108,7 @@ async fn a_check_asks_a_connection_that_waits_and_opens_no_other() {
     sink.limit_connections(Some(1));
     let mail = Mail::over(&sink, &[]);
     mail.send().await.assert(200, "success");
-    let allowance = || mail::allowance::Allowance::until(tokio::time::Instant::now() + SOON);
+    let allowance = || mail::transport::deadlines::Allowance::until(tokio::time::Instant::now() + SOON);
     mail.transport.check(allowance()).await.unwrap();
     assert_eq!((sink.connections_accepted(), sink.connections_open()), (1, 1));
     sink.once(Step::Sender, Behaviour::Hold);

@@ -161,8 +161,8 @@ async fn the_suppression_list_is_shown_page_by_page_each_entry_once() {
     let mut expected = Vec::new();
     for index in 0..150 {
         let address = format!("u{index:03}@b.c");
-        mail.outbox.suppress(&address, mail::outbox::suppression::Reason::Manual, "").await.unwrap();
-        mail.outbox.suppress(&address, mail::outbox::suppression::Reason::Unsubscribe, "").await.unwrap();
+        mail.outbox.suppress(&address, mail::outbox::store::suppression::Reason::Manual, "").await.unwrap();
+        mail.outbox.suppress(&address, mail::outbox::store::suppression::Reason::Unsubscribe, "").await.unwrap();
         expected.extend([(address.clone(), "all"), (address, "broadcast")]);
     }
     let (mut listed, mut path) = (Vec::new(), "/v1/suppressions".to_owned());

@@ -1,0 +1,115 @@
+//! The store of the outbox: one database, SQLite or MySQL, and all that is written to it and read from it.
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | [`database`], `error` | connections, transactions, deadlines; how they fail |
+//! | [`entry`] | messages, deliveries, their states |
+//! | [`accept`], `group_commit` | storing a message; many commits for the price of one |
+//! | [`keys`] | requests that are repeated |
+//! | [`chunks`] | contents that are too large for one row |
+//! | [`claim`] | which instance sends what |
+//! | `attempt_record` | how an attempt ended |
+//! | [`immediate`] | messages whose clients wait |
+//! | [`templates`], [`broadcasts`], [`skips`] | templates; one message to each of many; whom a broadcast left out |
+//! | [`query`], [`labels`] | looking up, cancelling, requeueing; what messages are found by |
+//! | [`suppression`] | addresses to which nothing is sent |
+//! | [`retention`] | how much waits; what is deleted, and when |
+//! | [`userlist_updates`], [`events`] | what is still to be sent to userlist, and to the webhook's receiver |
+
+pub mod accept;
+mod attempt_record;
+pub mod broadcasts;
+pub mod chunks;
+pub mod claim;
+pub mod database;
+pub mod entry;
+mod error;
+pub mod events;
+mod group_commit;
+pub mod immediate;
+pub mod keys;
+pub mod labels;
+pub mod query;
+pub mod retention;
+pub mod skips;
+pub mod suppression;
+pub mod templates;
+pub mod userlist_updates;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::message::content::SpoolDir;
+
+pub use accept::Reception;
+pub use database::Place;
+pub use error::OutboxError;
+
+use database::Database;
+use entry::{NewMessage, Settlement};
+use events::Kinds;
+use group_commit::{Change, Changed, Writer};
+
+/// The outbox. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    database: Arc<Database>,
+    writer: Writer,
+    woken: Arc<Notify>,
+    spool: SpoolDir,
+    kinds: Kinds,
+}
+
+impl Outbox {
+    /// Opens nothing yet. Large messages pass through `spool`; events of `kinds` are kept for the webhook's receiver.
+    #[must_use]
+    pub fn new(place: Place, spool: SpoolDir, kinds: Kinds) -> Self {
+        let database = Arc::new(Database::new(place));
+        Self { writer: Writer::start(Arc::clone(&database), kinds), database, woken: Arc::default(), spool, kinds }
+    }
+
+    /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all blocks of a large one are stored, it goes
+    /// on when the caller leaves.
+    ///
+    /// # Errors
+    /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
+    pub async fn accept(&self, message: Arc<NewMessage>) -> Result<Reception, OutboxError> {
+        let result = self.take_in(&message).await;
+        match &result {
+            Ok(reception) if !reception.replayed => {
+                if message.claim.is_none() {
+                    self.wake();
+                }
+            }
+            Ok(_) | Err(_) => self.discard_blocks(&message),
+        }
+        result
+    }
+
+    async fn take_in(&self, message: &Arc<NewMessage>) -> Result<Reception, OutboxError> {
+        self.store_blocks(message).await?;
+        match self.writer.commit(Change::Accept(Arc::clone(message))).await? {
+            Changed::Accepted(reception) => Ok(reception),
+            Changed::Settled => unreachable!("an acceptance is answered with one"),
+        }
+    }
+
+    pub(super) async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), OutboxError> {
+        self.writer.commit(Change::Settle(settlement)).await.map(|_| ())
+    }
+
+    /// Says that there is something to send.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    /// Closes the database.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}

@@ -1,0 +1,137 @@
+//! Taking a message in: everything that belongs to it, in one transaction.
+
+use std::collections::HashMap;
+
+use sqlx::AnyConnection;
+
+use super::{
+    OutboxError, chunks,
+    entry::{Accepted, NewMessage, State},
+    immediate::IMMEDIATE,
+    keys, labels,
+    suppression::{self, Stream},
+};
+
+/// What the caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reception {
+    /// The answer.
+    pub accepted: Accepted,
+    /// Whether this is the answer to the same request that came before; nothing was taken in this time.
+    pub replayed: bool,
+    /// The delivery of a message that was taken in now with a claim.
+    pub(crate) delivery: Option<i64>,
+}
+
+impl Reception {
+    /// The answer to a request that came before.
+    #[must_use]
+    pub fn before(accepted: Accepted) -> Self {
+        Self { accepted, replayed: true, delivery: None }
+    }
+}
+
+/// Takes `message` in, unless it has come before. `lock` is what [`Place::lock`](super::Place) says.
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    message: &NewMessage,
+    lock: &str,
+) -> Result<Reception, OutboxError> {
+    if let Some(key) = &message.idempotency
+        && let Some(accepted) = keys::known(connection, key, message.created).await?
+    {
+        return Ok(Reception::before(accepted));
+    }
+    let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
+    let suppressed = suppression::among(connection, &addresses, Stream::of(message.broadcast.is_some())).await?;
+    let is_stopped = |(_, address): &(_, String)| suppressed.contains_key(&suppression::key(address));
+    // A broadcast says whom it passed over, and one that is sent at once has its record.
+    let is_told = message.broadcast.is_none() && message.claim.is_none();
+    if is_told && message.recipients.iter().all(is_stopped) {
+        return Err(OutboxError::Suppressed);
+    }
+    if message.content.in_memory().is_none() {
+        chunks::attach(connection, message, lock).await?;
+    }
+    insert_message(connection, message).await?;
+    insert_deliveries(connection, message, &suppressed).await?;
+    labels::insert(connection, message.id(), &message.labels).await?;
+    let delivery = if message.claim.is_some() { Some(its_delivery(connection, message).await?) } else { None };
+    let stopped = message.recipients.iter().filter(|recipient| is_stopped(recipient)).count();
+    let accepted = Accepted {
+        id: message.id().to_owned(),
+        message_id: message.message_id.to_string(),
+        recipients: message.recipients.len() - stopped,
+        suppressed: stopped,
+    };
+    if let Some(key) = &message.idempotency {
+        keys::remember(connection, key, &accepted, message.created).await?;
+    }
+    Ok(Reception { accepted, replayed: false, delivery })
+}
+
+async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) -> Result<(), OutboxError> {
+    sqlx::query(
+        "INSERT INTO messages (id, message_id, sender, subject, content, created_ms, broadcast) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(message.id())
+    .bind(message.message_id.to_string())
+    .bind(&message.sender)
+    .bind(&message.subject)
+    .bind(message.content.in_memory().unwrap_or_default())
+    .bind(message.created.0)
+    .bind(message.broadcast.as_deref().unwrap_or_default())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_deliveries(
+    connection: &mut AnyConnection,
+    message: &NewMessage,
+    suppressed: &HashMap<String, String>,
+) -> Result<(), OutboxError> {
+    let (claim, claimed_until) = message.claim.as_ref().map_or(("", 0), |own| (own.claim.as_str(), own.until.0));
+    for (kind, address) in &message.recipients {
+        let (state, settled, reason) = match suppressed.get(&suppression::key(address)) {
+            Some(reason) => (State::Suppressed, message.created.0, reason.as_str()),
+            None => (State::Queued, 0, ""),
+        };
+        sqlx::query(
+            "INSERT INTO deliveries (message, recipient, domain, kind, bulk, state, due_ms, expires_ms, settled_ms, \
+             reply, claim, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(message.id())
+        .bind(address)
+        .bind(domain(address))
+        .bind(kind.as_str())
+        .bind(bulk(message))
+        .bind(state.as_str())
+        .bind(message.due.0)
+        .bind(message.expires.0)
+        .bind(settled)
+        .bind(reason)
+        .bind(claim)
+        .bind(claimed_until)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The one delivery of a message that was taken in with a claim.
+async fn its_delivery(connection: &mut AnyConnection, message: &NewMessage) -> Result<i64, OutboxError> {
+    let query = sqlx::query_scalar("SELECT id FROM deliveries WHERE message = ?").bind(message.id());
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// Which messages go first; see [`immediate`](super::immediate).
+fn bulk(message: &NewMessage) -> i64 {
+    if message.claim.is_some() { IMMEDIATE } else { i64::from(message.broadcast.is_some()) }
+}
+
+/// What limits are counted by.
+fn domain(address: &str) -> String {
+    address.rsplit('@').next().unwrap_or_default().to_ascii_lowercase()
+}

@@ -1,0 +1,79 @@
+//! Writing down how an attempt ended.
+
+use sqlx::AnyConnection;
+
+use super::{
+    OutboxError,
+    entry::{Next, Settlement, State},
+    events::Kinds,
+    suppression::{self, NewEntry, Reason, Scope},
+};
+use crate::{clock::Moment, outbox::workers::retry_schedule::REPEATS_MAX};
+
+/// The longest reply that is kept, in characters.
+const REPLY_MAX_CHARS: usize = 600;
+
+/// The attempt is kept whatever has become of the delivery meanwhile; the delivery changes only while it is still ours,
+/// except that what was delivered is delivered, whatever another instance believed of it: it may have been given up, or taken
+/// back, while this one could not reach the outbox. What becomes of it; `None` when it did not change.
+pub(super) async fn settle(
+    connection: &mut AnyConnection,
+    settlement: &Settlement,
+    kinds: Kinds,
+) -> Result<Option<Next>, OutboxError> {
+    let reply: String = settlement.reply.chars().take(REPLY_MAX_CHARS).collect();
+    let ended = settlement.at.0.saturating_add(settlement.took_ms);
+    let mut next = settlement.next;
+    if matches!(next, Next::Repeat(_)) && same_outcomes(connection, settlement).await? >= REPEATS_MAX {
+        next = Next::Failed;
+    }
+    let (state, due, settled) = match next {
+        Next::Delivered => (State::Delivered, None, ended),
+        Next::Failed => (State::Failed, None, ended),
+        Next::Retry(Moment(due)) | Next::Repeat(Moment(due)) => (State::Queued, Some(due), 0),
+        Next::Postponed => (State::Queued, None, 0),
+    };
+    // COALESCE does the same for both databases; NULL keeps the old moment.
+    let done = sqlx::query(
+        "UPDATE deliveries SET state = ?, attempts = attempts + 1, due_ms = COALESCE(?, due_ms), claim = '', \
+         claimed_until_ms = 0, outcome = ?, reply = ?, settled_ms = ? \
+         WHERE id = ? AND ((state = 'queued' AND claim = ?) OR (? = 'delivered' AND state <> 'delivered'))",
+    )
+    .bind(state.as_str())
+    .bind(due)
+    .bind(settlement.outcome)
+    .bind(&reply)
+    .bind(settled)
+    .bind(settlement.delivery)
+    .bind(&settlement.claim)
+    .bind(state.as_str())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("INSERT INTO attempts (delivery, at_ms, took_ms, outcome, reply) VALUES (?, ?, ?, ?, ?)")
+        .bind(settlement.delivery)
+        .bind(settlement.at.0)
+        .bind(settlement.took_ms)
+        .bind(settlement.outcome)
+        .bind(&reply)
+        .execute(&mut *connection)
+        .await?;
+    if let Some(recipient) = &settlement.bounced {
+        suppression::add(connection, &bounce(recipient, reply), Moment(ended), kinds).await?;
+    }
+    Ok(Some(next).filter(|_| done.rows_affected() > 0))
+}
+
+/// What is kept about an address that the server calls none.
+fn bounce(recipient: &str, detail: String) -> NewEntry {
+    NewEntry { address: recipient.to_owned(), reason: Reason::Bounce, scope: Scope::All, detail, broadcast: None }
+}
+
+/// How many earlier attempts ended like this one.
+async fn same_outcomes(connection: &mut AnyConnection, settlement: &Settlement) -> Result<i64, OutboxError> {
+    let count = sqlx::query_scalar("SELECT COUNT(*) FROM attempts WHERE delivery = ? AND outcome = ?")
+        .bind(settlement.delivery)
+        .bind(settlement.outcome)
+        .fetch_one(connection)
+        .await?;
+    Ok(count)
+}

@@ -1,0 +1,230 @@
+//! Claims: which instance sends what, for how long.
+//!
+//! A delivery is claimed before it is sent, for [`CLAIM`], and the claim is renewed while it is being sent. An instance that
+//! dies lets its claims expire, and another one (or the next process) takes over; one that is alive and cannot reach the
+//! database for that long may find that another one has sent the same message: a duplicate with the same Message-ID.
+//!
+//! Deliveries of one message to one domain are claimed together and count as one: they go in one transaction.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{AnyConnection, AssertSqlSafe};
+
+use super::{
+    Outbox, OutboxError,
+    chunks::Stored,
+    entry::{Claimed, State},
+    events::Kinds,
+    suppression::{self, Stream},
+};
+use crate::clock::Moment;
+
+/// How long a claim lasts unless it is renewed: what a killed instance's messages wait.
+pub const CLAIM: Duration = Duration::from_secs(20);
+/// How often claims are renewed.
+pub const RENEWAL: Duration = Duration::from_secs(6);
+
+/// How many rows are looked at for each that is wanted, because limits pass some over.
+const LOOKED_AT: usize = 4;
+/// The fewest rows that are looked at: as many recipients as every server takes in one transaction (RFC 5321, section 4.5.3.1.8).
+pub(in crate::outbox) const RECIPIENTS_MAX: usize = 100;
+/// How often it is looked again in one transaction because nothing may be sent to those that were found.
+const ROUNDS_MAX: usize = 25;
+
+/// A row that could be claimed.
+pub(in crate::outbox) struct Candidate {
+    pub(in crate::outbox) delivery: i64,
+    pub(in crate::outbox) domain: String,
+    pub(in crate::outbox) message: String,
+    pub(in crate::outbox) recipient: String,
+    pub(in crate::outbox) attempts: i64,
+    expires: Moment,
+}
+
+type Row = (i64, String, String, String, i64, i64);
+
+/// What becomes of a row that could be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::outbox) enum Choice {
+    /// Not now.
+    Pass,
+    /// It is one of those that are wanted.
+    Begin,
+    /// It goes together with one that was chosen.
+    Join,
+}
+
+/// What to look for.
+#[derive(Debug, Clone)]
+pub(in crate::outbox) struct Wanted {
+    pub(in crate::outbox) claim: String,
+    /// How many, not counted those that go together with others.
+    pub(in crate::outbox) count: usize,
+    /// Domains at their limit.
+    pub(in crate::outbox) without: Vec<String>,
+    pub(in crate::outbox) now: Moment,
+}
+
+impl Outbox {
+    /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` is told whether there is room, and
+    /// says what becomes of each. Those whose address is on the suppression list by now are settled, and `choose` does not see them.
+    pub(in crate::outbox) async fn claim(
+        &self,
+        wanted: Wanted,
+        mut choose: impl FnMut(&Candidate, bool) -> Choice + Send + 'static,
+    ) -> Result<Vec<Claimed>, OutboxError> {
+        let (lock, kinds) = (self.database.place().for_update(), self.kinds);
+        let claiming = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let (mut chosen, mut room) = (Vec::new(), wanted.count);
+                for bulk in [0, 1] {
+                    let rows = leaving(connection, &wanted, bulk, room, lock, kinds).await?;
+                    for row in rows {
+                        let choice = choose(&row, room > 0);
+                        room -= usize::from(choice == Choice::Begin);
+                        if choice != Choice::Pass {
+                            chosen.push(row);
+                        }
+                    }
+                    if room == 0 {
+                        break;
+                    }
+                }
+                mark(connection, &chosen, &wanted).await?;
+                with_contents(connection, chosen).await
+            })
+        }));
+        claiming.await
+    }
+
+    /// Keeps `deliveries` for another [`CLAIM`].
+    pub(in crate::outbox) async fn renew(
+        &self,
+        claim: &str,
+        deliveries: Vec<i64>,
+        until: Moment,
+    ) -> Result<(), OutboxError> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let claim = claim.to_owned();
+        let renewing = self.database.write(Box::new(move |connection| {
+            Box::pin(async move {
+                let sql = format!(
+                    "UPDATE deliveries SET claimed_until_ms = ? WHERE id IN ({}) AND claim = ?",
+                    marks(deliveries.len())
+                );
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
+                for delivery in &deliveries {
+                    query = query.bind(*delivery);
+                }
+                query.bind(claim).execute(connection).await?;
+                Ok(())
+            })
+        }));
+        renewing.await
+    }
+}
+
+/// Due deliveries to addresses that are not on the suppression list.
+async fn leaving(
+    connection: &mut AnyConnection,
+    wanted: &Wanted,
+    bulk: i64,
+    count: usize,
+    lock: &str,
+    kinds: Kinds,
+) -> Result<Vec<Candidate>, OutboxError> {
+    for _ in 0..ROUNDS_MAX {
+        let rows = due(connection, wanted, bulk, count, lock).await?;
+        let (rows, withheld) =
+            suppression::withhold(connection, rows, Stream::of(bulk != 0), wanted.now, kinds).await?;
+        if !rows.is_empty() || withheld == 0 {
+            return Ok(rows);
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn due(
+    connection: &mut AnyConnection,
+    wanted: &Wanted,
+    bulk: i64,
+    count: usize,
+    lock: &str,
+) -> Result<Vec<Candidate>, OutboxError> {
+    let without = match wanted.without.len() {
+        0 => String::new(),
+        count => format!(" AND domain NOT IN ({})", marks(count)),
+    };
+    let sql = format!(
+        "SELECT id, message, recipient, domain, attempts, expires_ms FROM deliveries \
+         WHERE state = 'queued' AND bulk = ? AND due_ms <= ? AND claimed_until_ms <= ?{without} \
+         ORDER BY due_ms, id LIMIT ?{lock}"
+    );
+    let mut query = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).bind(bulk).bind(wanted.now.0).bind(wanted.now.0);
+    for domain in &wanted.without {
+        query = query.bind(domain);
+    }
+    let limit = i64::try_from(count.saturating_mul(LOOKED_AT).max(RECIPIENTS_MAX)).unwrap_or(i64::MAX);
+    let rows = query.bind(limit).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(candidate).collect())
+}
+
+fn candidate((delivery, message, recipient, domain, attempts, expires): Row) -> Candidate {
+    Candidate { delivery, domain, message, recipient, attempts, expires: Moment(expires) }
+}
+
+async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wanted) -> Result<(), OutboxError> {
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("UPDATE deliveries SET claim = ?, claimed_until_ms = ? WHERE id IN ({})", marks(chosen.len()));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(&wanted.claim).bind((wanted.now + CLAIM).0);
+    for row in chosen {
+        query = query.bind(row.delivery);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// The recipients of one message share its content.
+async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> Result<Vec<Claimed>, OutboxError> {
+    let mut claimed: Vec<Claimed> = Vec::with_capacity(rows.len());
+    let mut last: Option<(String, String, String, Arc<Stored>)> = None;
+    for row in rows {
+        if last.as_ref().is_none_or(|(id, ..)| *id != row.message) {
+            let found: Option<(String, String, Vec<u8>)> =
+                sqlx::query_as("SELECT message_id, sender, content FROM messages WHERE id = ?")
+                    .bind(&row.message)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            last = found.map(|(message_id, sender, content)| {
+                let content = Arc::new(Stored::new(&row.message, content));
+                (row.message, message_id, sender, content)
+            });
+        }
+        let Some((_, message_id, sender, content)) = &last else { continue };
+        claimed.push(Claimed {
+            delivery: row.delivery,
+            recipient: row.recipient,
+            domain: row.domain,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            expires: row.expires,
+            message_id: message_id.clone(),
+            sender: sender.clone(),
+            content: Arc::clone(content),
+        });
+    }
+    Ok(claimed)
+}
+
+/// `?, ?, ?`
+pub(in crate::outbox) fn marks(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// What a list of recipients shows for a delivery that is claimed.
+pub(in crate::outbox) fn shown(state: State, claimed_until: Moment, now: Moment) -> State {
+    if state == State::Queued && claimed_until > now { State::Sending } else { state }
+}

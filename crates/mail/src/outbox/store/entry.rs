@@ -1,0 +1,237 @@
+//! What is in the outbox: a message, and for each of its recipients a delivery with a fate of its own.
+//!
+//! | state | meaning |
+//! |---|---|
+//! | `queued` | waits for its moment, for another attempt, or is being sent right now (`sending`) |
+//! | `delivered` | the SMTP server has taken it, and the responsibility |
+//! | `failed` | refused for good, or given up after `--retry-for` |
+//! | `cancelled` | by somebody, before it was sent |
+//! | `suppressed` | the address is on the suppression list, since before it was accepted or before it was to leave; nothing was sent |
+
+use std::time::Duration;
+
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{chunks::Stored, labels::Labels};
+use crate::{
+    clock::Moment,
+    message::{MessageId, content::Content},
+};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not settled yet.
+    Queued,
+    /// Being sent; shown only, never stored.
+    Sending,
+    /// Taken.
+    Delivered,
+    /// Given up.
+    Failed,
+    /// Taken back.
+    Cancelled,
+    /// Never to be sent.
+    Suppressed,
+}
+
+impl State {
+    /// The word in the database and in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Suppressed => "suppressed",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Queued, Self::Sending, Self::Delivered, Self::Failed, Self::Cancelled, Self::Suppressed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+/// Which list of the request a recipient was on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `to`.
+    To,
+    /// `cc`.
+    Cc,
+    /// `bcc`: in no header.
+    Bcc,
+}
+
+impl Kind {
+    /// The field's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::Cc => "cc",
+            Self::Bcc => "bcc",
+        }
+    }
+}
+
+/// A message on its way into the outbox, checked and written.
+pub struct NewMessage {
+    /// Its Message-ID, for ever; the unique part is the message's id here.
+    pub message_id: MessageId,
+    /// For `MAIL FROM`.
+    pub sender: String,
+    /// For lists.
+    pub subject: String,
+    /// Headers and text as they go over the wire.
+    pub content: Content,
+    /// Now.
+    pub created: Moment,
+    /// When it is to be sent.
+    pub due: Moment,
+    /// When to stop trying.
+    pub expires: Moment,
+    /// Everybody, each once.
+    pub recipients: Vec<(Kind, String)>,
+    /// The broadcast that it belongs to. Such messages let others go first.
+    pub broadcast: Option<String>,
+    /// What it is found by.
+    pub labels: Labels,
+    /// How the same request is recognised when it comes again.
+    pub idempotency: Option<IdempotencyKey>,
+    /// The claim of the instance that takes it in and sends it at once; see [`immediate`](super::immediate).
+    pub claim: Option<OwnClaim>,
+}
+
+/// A claim of a request whose client waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnClaim {
+    /// Whose it is.
+    pub claim: String,
+    /// Until when nothing else may send the message. It is not renewed: a client does not wait for ever.
+    pub until: Moment,
+}
+
+impl OwnClaim {
+    /// How long the client, or a gateway, may take to ask again when the instance has died.
+    const ASKED_AGAIN_WITHIN: Duration = Duration::from_secs(60);
+
+    /// A new one.
+    #[must_use]
+    pub fn new(until: Moment) -> Self {
+        Self { claim: Uuid::new_v4().simple().to_string(), until }
+    }
+
+    /// When a message that was left behind is given up.
+    #[must_use]
+    pub fn expires(&self) -> Moment {
+        self.until + Self::ASKED_AGAIN_WITHIN
+    }
+}
+
+impl NewMessage {
+    /// Its id: 32 hexadecimal digits that sort by time.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.message_id.unique()
+    }
+}
+
+impl std::fmt::Debug for NewMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewMessage").field("id", &self.id()).field("len", &self.content.len()).finish_non_exhaustive()
+    }
+}
+
+/// A client's name for a request (`Idempotency-Key`), and what the request was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// What the client chose; after the caller's name, so that callers cannot meet.
+    pub name: String,
+    /// SHA-256 in hexadecimal, of the body of `POST /v1/messages`, and of path and body elsewhere: a key that comes at another
+    /// path is another request.
+    pub fingerprint: String,
+}
+
+impl IdempotencyKey {
+    /// The key `name` of a request to `path`.
+    #[must_use]
+    pub fn at(path: &str, name: String, body: &[u8]) -> Self {
+        let mut hash = Context::new(&SHA256);
+        for part in [path.as_bytes(), b"\n", body] {
+            hash.update(part);
+        }
+        Self { name, fingerprint: hex::encode(hash.finish()) }
+    }
+}
+
+/// The answer to a message that was taken; kept for requests that come again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The message's id.
+    pub id: String,
+    /// Its Message-ID header.
+    pub message_id: String,
+    /// How many recipients it goes to.
+    pub recipients: usize,
+    /// How many of those on its lists are on the suppression list.
+    pub suppressed: usize,
+}
+
+/// A delivery that this instance has claimed. Those of one message to one domain go together, in one SMTP transaction.
+pub struct Claimed {
+    pub(in crate::outbox) delivery: i64,
+    pub(in crate::outbox) recipient: String,
+    pub(in crate::outbox) domain: String,
+    pub(in crate::outbox) attempts: u32,
+    pub(in crate::outbox) expires: Moment,
+    pub(in crate::outbox) message_id: String,
+    pub(in crate::outbox) sender: String,
+    pub(in crate::outbox) content: std::sync::Arc<Stored>,
+}
+
+impl std::fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claimed").field("delivery", &self.delivery).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(in crate::outbox) struct Settlement {
+    pub(in crate::outbox) delivery: i64,
+    pub(in crate::outbox) claim: String,
+    pub(in crate::outbox) at: Moment,
+    pub(in crate::outbox) took_ms: i64,
+    /// `sent`, or the code of the error.
+    pub(in crate::outbox) outcome: &'static str,
+    /// The server's words, or ours when it had none.
+    pub(in crate::outbox) reply: String,
+    /// The recipient, when the server says that there is no such address: it goes on the suppression list.
+    pub(in crate::outbox) bounced: Option<String>,
+    pub(in crate::outbox) next: Next,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Done.
+    Delivered,
+    /// Done, badly.
+    Failed,
+    /// Again, not before this moment.
+    Retry(Moment),
+    /// The same after an unknown outcome: again, unless it has been unknown too often.
+    Repeat(Moment),
+    /// Again as soon as the server can be reached: it keeps its place in the queue.
+    Postponed,
+}

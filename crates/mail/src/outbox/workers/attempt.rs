@@ -1,0 +1,138 @@
+//! One attempt: a message to its recipients at one domain, and for each of them a settlement of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use lettre::{Address, address::Envelope};
+use service_kit::backoff::Backoff;
+use tokio::time::{Instant, sleep};
+
+use super::dispatcher::Dispatcher;
+use crate::{
+    clock::Moment,
+    message::{Message, MessageId},
+    outbox::store::{
+        Outbox,
+        entry::{Claimed, Next, Settlement},
+    },
+    plain::direct_sender,
+    transport::{
+        deadlines::Allowance,
+        outcome::{DeliveryError, Outcome, Reply},
+    },
+};
+
+/// An attempt that was written down.
+pub(super) struct Finished {
+    pub(super) deliveries: Vec<i64>,
+    pub(super) domain: String,
+    /// The server could not be reached.
+    pub(super) is_unreachable: bool,
+}
+
+/// When an attempt began.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Moment,
+    started: Instant,
+}
+
+/// Hands over what was claimed of one message for one domain, and writes down how it ended for each recipient.
+pub(super) async fn attempt(dispatcher: Dispatcher, claim: String, together: Vec<Claimed>) -> Finished {
+    let began = Began { at: Moment::now(), started: Instant::now() };
+    let outcomes = hand_over(&dispatcher, &together).await;
+    // Another instance, or process, may hold the other connections: then nothing stands still but this message.
+    let is_unreachable = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).any(is_unreachable);
+    let some_were_taken = outcomes.iter().any(Result::is_ok);
+    let settling = together.iter().zip(&outcomes).map(|(claimed, outcome)| {
+        let settlement = settlement(&dispatcher, &claim, began, claimed, outcome, some_were_taken);
+        write_down(&dispatcher.outbox, Arc::new(settlement))
+    });
+    join_all(settling).await;
+    let deliveries = together.iter().map(|claimed| claimed.delivery).collect();
+    let domain = together.into_iter().next().map(|claimed| claimed.domain).unwrap_or_default();
+    Finished { deliveries, domain, is_unreachable }
+}
+
+/// Busy means that our own connections are, and says nothing about the server.
+fn is_unreachable(error: &DeliveryError) -> bool {
+    error.is_about_the_session() && !matches!(error, DeliveryError::Busy)
+}
+
+/// How it ended for each, in their order.
+async fn hand_over(dispatcher: &Dispatcher, together: &[Claimed]) -> Vec<Outcome> {
+    let mut measured: Vec<_> = together.iter().map(|_| dispatcher.metrics.start()).collect();
+    let outcomes = match message(&dispatcher.outbox, together).await {
+        Ok(message) => {
+            measured.iter_mut().for_each(|measured| measured.its_turn());
+            let pace = dispatcher.pace;
+            let allowance = Allowance::by_step(pace.step_max, pace.patience);
+            let outcomes = dispatcher.transport.deliver(&message, allowance).await;
+            for outcome in &outcomes {
+                dispatcher.health.note(outcome);
+                direct_sender::log(&message, outcome);
+            }
+            outcomes
+        }
+        Err(error) => {
+            let message_id = together.first().map(|claimed| claimed.message_id.as_str());
+            tracing::warn!(message_id, %error, "a message of the outbox cannot be sent");
+            vec![Err(error); together.len()]
+        }
+    };
+    measured.iter_mut().zip(&outcomes).for_each(|(measured, outcome)| measured.ended(outcome));
+    outcomes
+}
+
+/// The stored message, addressed to these of its recipients.
+async fn message(outbox: &Outbox, together: &[Claimed]) -> Result<Message, DeliveryError> {
+    let damaged = || DeliveryError::Unreadable { cause: "its addresses are damaged".to_owned() };
+    let address = |text: &str| text.parse::<Address>().map_err(|_| damaged());
+    let first = together.first().ok_or_else(damaged)?;
+    let recipients = together.iter().map(|claimed| address(&claimed.recipient)).collect::<Result<Vec<_>, _>>()?;
+    let envelope = Envelope::new(Some(address(&first.sender)?), recipients).map_err(|_| damaged())?;
+    let content = outbox.gather(&first.content).await;
+    let content =
+        content.map_err(|error| DeliveryError::Unreadable { cause: service_kit::chain(&error).to_string() })?;
+    Ok(Message::stored(MessageId::stored(first.message_id.clone()), envelope, content.clone()))
+}
+
+fn settlement(
+    dispatcher: &Dispatcher,
+    claim: &str,
+    began: Began,
+    claimed: &Claimed,
+    outcome: &Outcome,
+    some_were_taken: bool,
+) -> Settlement {
+    let attempts = claimed.attempts.saturating_add(1);
+    let next = match outcome {
+        Ok(_) => Next::Delivered,
+        // The others were taken, so it goes with the next transaction.
+        Err(error) if some_were_taken && error.is_too_many_recipients() => Next::Postponed,
+        Err(error) => {
+            dispatcher.pace.schedule.next(error, attempts, Moment::now(), claimed.expires, rand::random::<f64>())
+        }
+    };
+    let is_bounced = outcome.as_ref().is_err_and(DeliveryError::is_hard_bounce);
+    Settlement {
+        delivery: claimed.delivery,
+        claim: claim.to_owned(),
+        at: began.at,
+        took_ms: i64::try_from(began.started.elapsed().as_millis()).unwrap_or(i64::MAX),
+        outcome: outcome.as_ref().map_or_else(DeliveryError::code, |_| "sent"),
+        reply: outcome.as_ref().map_or_else(DeliveryError::for_caller, Reply::for_caller),
+        bounced: is_bounced.then(|| claimed.recipient.clone()),
+        next,
+    }
+}
+
+pub(in crate::outbox) async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    while let Err(error) = outbox.settle(Arc::clone(&settlement)).await {
+        if backoff.failures() == 0 {
+            tracing::warn!(error = %service_kit::chain(&error), "an attempt could not be written down; trying again");
+        }
+        sleep(backoff.next_wait()).await;
+    }
+}

@@ -1,0 +1,73 @@
+//! Deletes what is no longer kept, every ten minutes, and measures the queue, every two seconds.
+
+use std::time::Duration;
+
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Moment,
+    outbox::store::{Outbox, chunks::ORPHANED_AFTER},
+};
+
+/// How often the queue is measured.
+const MEASURED_EVERY: Duration = Duration::from_secs(2);
+/// How often old messages are looked for.
+const SWEPT_EVERY: Duration = Duration::from_secs(600);
+
+/// `mail_outbox_queued`, `mail_outbox_oldest_age_seconds`, `mail_userlist_untold`.
+#[derive(Debug, Clone, Default)]
+pub struct QueueMetrics {
+    queued: Gauge,
+    oldest_age: Gauge,
+    farewells: Gauge,
+}
+
+impl QueueMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("mail_outbox_queued", "Deliveries that are not settled yet", metrics.queued.clone());
+        registry.register(
+            "mail_outbox_oldest_age_seconds",
+            "How long the oldest unsettled delivery that is due has been waiting since it was taken in",
+            metrics.oldest_age.clone(),
+        );
+        registry.register(
+            "mail_userlist_untold",
+            "Addresses of which userlist is still to be told that they left or bounced",
+            metrics.farewells.clone(),
+        );
+        metrics
+    }
+}
+
+/// Measures and forgets, until `shutdown`.
+pub async fn run(outbox: Outbox, metrics: QueueMetrics, keep: Duration, shutdown: CancellationToken) {
+    let sweeping = async {
+        let mut rounds = 0_u64;
+        loop {
+            // Errors are those that the dispatcher reports.
+            if let Ok((queued, oldest)) = outbox.depth().await {
+                metrics.queued.set(queued);
+                let age = oldest.map_or(0, |oldest| Moment::now().since(oldest).as_secs());
+                metrics.oldest_age.set(i64::try_from(age).unwrap_or(i64::MAX));
+            }
+            if let Ok(farewells) = outbox.farewells().await {
+                metrics.farewells.set(farewells);
+            }
+            if outbox.has_left_behind(Moment::now()).await.unwrap_or(false) {
+                let _next_time = outbox.expire_immediate(Moment::now()).await;
+            }
+            if rounds.is_multiple_of(SWEPT_EVERY.as_secs() / MEASURED_EVERY.as_secs()) {
+                let _next_time = outbox.forget(Moment::now() - keep).await;
+                let _next_time = outbox.sweep_blocks(Moment::now() - ORPHANED_AFTER).await;
+            }
+            rounds += 1;
+            sleep(MEASURED_EVERY).await;
+        }
+    };
+    shutdown.run_until_cancelled(sweeping).await;
+}

@@ -1,0 +1,111 @@
+//! How long handing over a message may take, step by step.
+//!
+//! Two callers, two kinds of patience. Behind `POST /` somebody waits: all steps together have one deadline. From the outbox
+//! nobody waits, and giving up on a server that is merely slow costs an attempt, or, after the final dot, makes a duplicate;
+//! so each step has the time that RFC 5321, section 4.5.3.2, asks clients to give it:
+//!
+//! | step | the RFC's minimum | here, at most `--smtp-step-max` |
+//! |---|---|---|
+//! | an address accepts the connection | | 5 s, then the next is tried |
+//! | greeting and EHLO | 5 min for the greeting | 5 min |
+//! | STARTTLS, its handshake, EHLO again | | 5 min |
+//! | AUTH | | 5 min |
+//! | MAIL FROM; RCPT TO | 5 min each | 5 min each |
+//! | DATA | 2 min | 2 min |
+//! | each [block](crate::message::content::BLOCK_BYTES) of the text | 3 min | 3 min |
+//! | the last word, after the final dot | 10 min | `--smtp-patience`, 10 min |
+//!
+//! A large message over a slow line therefore has as much time as it needs, as long as it moves.
+
+use tokio::time::{Duration, Instant};
+
+use super::outcome::Stage;
+
+const LONG: Duration = Duration::from_secs(5 * 60);
+const DATA: Duration = Duration::from_secs(2 * 60);
+/// A block of 64 KiB is on its way within that with 365 bytes a second.
+const BLOCK: Duration = Duration::from_secs(3 * 60);
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    /// For everything together.
+    until: Option<Instant>,
+    step_max: Duration,
+    last_word: Duration,
+}
+
+impl Allowance {
+    /// All steps together until `deadline`.
+    #[must_use]
+    pub fn until(deadline: Instant) -> Self {
+        Self { until: Some(deadline), step_max: Duration::MAX, last_word: Duration::MAX }
+    }
+
+    /// Each step on its own, none longer than `step_max`; the last word within `last_word`.
+    #[must_use]
+    pub fn by_step(step_max: Duration, last_word: Duration) -> Self {
+        Self { until: None, step_max, last_word }
+    }
+
+    /// Whether a client waits for the end of it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// When a step of this stage that begins at `now` must have ended.
+    #[must_use]
+    pub fn ends(&self, stage: Stage, now: Instant) -> Instant {
+        let asked_for = match stage {
+            Stage::Session | Stage::Sender | Stage::Recipient => LONG,
+            Stage::Data => DATA,
+            Stage::Text => BLOCK,
+            Stage::EndOfData => self.last_word,
+        };
+        let longest = if stage == Stage::EndOfData { asked_for } else { asked_for.min(self.step_max) };
+        match (self.until, now.checked_add(longest)) {
+            (Some(until), Some(end)) => until.min(end),
+            (Some(until), None) => until,
+            // Some decades from now, as tokio's clock understands them.
+            (None, end) => end.unwrap_or(now + Duration::from_secs(30 * 365 * 86_400)),
+        }
+    }
+
+    /// The same for a step that begins now.
+    pub(crate) fn ends_from_now(&self, stage: Stage) -> Instant {
+        self.ends(stage, Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGES: [Stage; 6] =
+        [Stage::Session, Stage::Sender, Stage::Recipient, Stage::Data, Stage::Text, Stage::EndOfData];
+
+    #[test]
+    fn each_step_has_the_minutes_that_the_rfc_asks_for() {
+        let (allowance, now) = (Allowance::by_step(LONG, Duration::from_secs(600)), Instant::now());
+        let minutes = STAGES.map(|stage| (allowance.ends(stage, now) - now).as_secs() / 60);
+        assert_eq!(minutes, [5, 5, 5, 2, 3, 10]);
+    }
+
+    #[test]
+    fn a_shorter_longest_step_leaves_the_last_word_its_time() {
+        let second = Duration::from_secs(1);
+        let (allowance, now) = (Allowance::by_step(second, Duration::MAX), Instant::now());
+        assert!(STAGES[..5].iter().all(|stage| allowance.ends(*stage, now) == now + second));
+        assert!(allowance.ends(Stage::EndOfData, now) > now + Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn one_deadline_for_all_is_none_for_each() {
+        let now = Instant::now();
+        let allowance = Allowance::until(now + Duration::from_secs(15));
+        assert!(STAGES.iter().all(|stage| allowance.ends(*stage, now) == now + Duration::from_secs(15)));
+        let generous = Allowance::until(now + Duration::from_secs(3600));
+        assert_eq!(generous.ends(Stage::Data, now), now + DATA);
+    }
+}
