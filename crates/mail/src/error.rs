@@ -13,14 +13,17 @@
 //! | 504 | `smtp_timeout` | send it again later: nothing was delivered |
 //! | 504 | `outcome_unknown` | sending it again may make a duplicate; the Message-ID in the answer tells. With an `Idempotency-Key`, ask again with the same |
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use axum::http::StatusCode;
+use discovery::FieldError;
 use service_kit::Problem;
 
 use crate::{
-    message::MessageId,
-    transport::outcome::{DeliveryError, Verdict},
+    message::{MessageId, composer::LetterError},
+    outbox::OutboxError,
+    templates::FillError,
+    transport::outcome::{DeliveryError, Verdict, is_full},
 };
 
 /// When to try again after a 4xx. Greylisting takes minutes, an overloaded server seconds.
@@ -29,6 +32,10 @@ const DEFERRED_RETRY: Duration = Duration::from_secs(60);
 const DOWN_RETRY: Duration = Duration::from_secs(10);
 /// When to try again while others are being sent.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// When to retry while the outbox, or the folder for large messages, cannot be used.
+const OUTBOX_RETRY: Duration = Duration::from_secs(5);
+/// When to retry while templates cannot be filled.
+const FILL_RETRY: Duration = Duration::from_secs(2);
 
 /// The answer to a request whose message was not, or not for certain, handed over.
 #[must_use]
@@ -89,6 +96,71 @@ pub fn recorded(code: &str, reply: &str, id: &MessageId) -> Problem {
             let detail = format!("{reply}; if it was delivered, it carries the Message-ID {id}");
             Problem::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
         }
+    }
+}
+
+/// The answer when the outbox could not do what a request asks for.
+pub(crate) fn outbox_problem(error: &OutboxError) -> Problem {
+    let code = error.code();
+    match error {
+        OutboxError::Full => {
+            let detail = "the outbox's disk is full; this request changed nothing";
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, code, detail).retry_after(OUTBOX_RETRY)
+        }
+        OutboxError::Silent => {
+            let detail = "the outbox did not answer in time; the change may have been made all the same";
+            Problem::unavailable(code, detail, OUTBOX_RETRY)
+        }
+        OutboxError::Unavailable { .. } | OutboxError::Folder { .. } | OutboxError::Contended => {
+            tracing::warn!(error = %service_kit::chain(error), "a request failed because of the outbox");
+            Problem::unavailable(code, "the outbox cannot be used now", OUTBOX_RETRY)
+        }
+        OutboxError::KeyReused => {
+            let detail = "this Idempotency-Key came with another body before; use a new key for a new message";
+            Problem::new(StatusCode::CONFLICT, code, detail)
+        }
+        OutboxError::Suppressed => {
+            let detail =
+                "every recipient is on the suppression list, so nothing was accepted; GET /v1/suppressions says why";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+        }
+        OutboxError::NotFound => Problem::new(StatusCode::NOT_FOUND, code, "nothing has this id or name"),
+        OutboxError::Conflict { reason } => Problem::new(StatusCode::CONFLICT, code, *reason),
+    }
+}
+
+/// The folder for large messages cannot be used; the request was not accepted.
+pub(crate) fn spool_problem(error: &io::Error) -> Problem {
+    if is_full(error) {
+        let detail = "the disk for large messages is full; this request was not accepted";
+        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "spool_full", detail).retry_after(OUTBOX_RETRY);
+    }
+    tracing::warn!(%error, "the folder for large messages (--spool-dir) cannot be used");
+    let detail = "the folder for large messages cannot be used; this request was not accepted";
+    Problem::unavailable("spool_unavailable", detail, OUTBOX_RETRY)
+}
+
+/// The answer to a request whose field is invalid.
+pub(crate) fn invalid(error: FieldError) -> Problem {
+    Problem::field(error.field, error.reason)
+}
+
+/// The answer when a template could not be filled.
+pub(crate) fn fill_problem(error: FillError) -> Problem {
+    match error {
+        FillError::Field(error) => invalid(error),
+        FillError::Unavailable { .. } => {
+            Problem::unavailable("templates_unavailable", format!("{error}; nothing was changed"), FILL_RETRY)
+        }
+    }
+}
+
+/// The answer when a message could not be composed.
+pub(crate) fn letter_problem(error: LetterError) -> Problem {
+    match error {
+        LetterError::Field(error) => invalid(error),
+        LetterError::Spool(error) => spool_problem(&error),
+        LetterError::Unsigned => Problem::internal(),
     }
 }
 

@@ -36,14 +36,13 @@ mod suppressions;
 mod templates;
 mod upload;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, header},
     routing::{MethodRouter, get, post, put},
 };
-use discovery::FieldError;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -55,13 +54,11 @@ use service_kit::{
 
 use crate::{
     clock::Moment,
-    message::composer::LetterError,
+    error::outbox_problem,
     metrics::OutboxMetrics,
-    outbox::{Outbox, OutboxError, store::entry::IdempotencyKey},
+    outbox::{Outbox, store::entry::IdempotencyKey},
     plain::Plain,
     submission::House,
-    templates::FillError,
-    transport::outcome::is_full,
     userlist::Userlist,
 };
 
@@ -75,10 +72,6 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
 /// Large messages that are being taken in at the same time: what bounds the threads and the disk for them.
 const LARGE_BODIES_MAX: usize = 16;
-/// When to come again while the outbox cannot be used.
-const OUTBOX_RETRY: Duration = Duration::from_secs(5);
-/// When to come again while templates cannot be filled.
-const FILL_RETRY: Duration = Duration::from_secs(2);
 
 /// What the handlers need.
 #[derive(Debug)]
@@ -186,68 +179,6 @@ pub fn guarded(api: Arc<Api>) -> Router {
 /// Those that do not.
 pub fn public(api: Arc<Api>) -> Router {
     router(public_table(), api)
-}
-
-/// The one table from the outbox's errors to answers.
-fn outbox_problem(error: &OutboxError) -> Problem {
-    let code = error.code();
-    match error {
-        OutboxError::Full => {
-            let detail = "the outbox's disk is full; this request changed nothing";
-            Problem::new(StatusCode::INSUFFICIENT_STORAGE, code, detail).retry_after(OUTBOX_RETRY)
-        }
-        OutboxError::Silent => {
-            let detail = "the outbox did not answer in time; the change may have been made all the same";
-            Problem::unavailable(code, detail, OUTBOX_RETRY)
-        }
-        OutboxError::Unavailable { .. } | OutboxError::Folder { .. } | OutboxError::Contended => {
-            tracing::warn!(error = %service_kit::chain(error), "the outbox could not do what was asked");
-            Problem::unavailable(code, "the outbox cannot be used now", OUTBOX_RETRY)
-        }
-        OutboxError::KeyReused => {
-            let detail = "this Idempotency-Key came with another body before; use a new key for a new message";
-            Problem::new(StatusCode::CONFLICT, code, detail)
-        }
-        OutboxError::Suppressed => {
-            let detail =
-                "every recipient is on the suppression list, so nothing was accepted; GET /v1/suppressions says why";
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
-        }
-        OutboxError::NotFound => Problem::new(StatusCode::NOT_FOUND, code, "nothing has this id or name"),
-        OutboxError::Conflict { reason } => Problem::new(StatusCode::CONFLICT, code, *reason),
-    }
-}
-
-/// The folder for large messages cannot be used; the request was not accepted.
-pub(crate) fn spool_problem(error: &io::Error) -> Problem {
-    if is_full(error) {
-        let detail = "the disk for large messages is full; this request was not accepted";
-        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "spool_full", detail).retry_after(OUTBOX_RETRY);
-    }
-    tracing::warn!(%error, "the folder for large messages (--spool-dir) cannot be used");
-    let detail = "the folder for large messages cannot be used; this request was not accepted";
-    Problem::unavailable("spool_unavailable", detail, OUTBOX_RETRY)
-}
-
-fn invalid(error: FieldError) -> Problem {
-    Problem::field(error.field, error.reason)
-}
-
-fn fill_problem(error: FillError) -> Problem {
-    match error {
-        FillError::Field(error) => invalid(error),
-        FillError::Unavailable { .. } => {
-            Problem::unavailable("templates_unavailable", format!("{error}; nothing was changed"), FILL_RETRY)
-        }
-    }
-}
-
-fn letter_problem(error: LetterError) -> Problem {
-    match error {
-        LetterError::Field(error) => invalid(error),
-        LetterError::Spool(error) => spool_problem(&error),
-        LetterError::Unsigned => Problem::internal(),
-    }
 }
 
 /// The key of a request, after its caller's name: 1 to 128 visible ASCII characters.

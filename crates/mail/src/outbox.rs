@@ -13,7 +13,7 @@
 //!
 //! 1. the instance is killed after the final dot and before the attempt is written down;
 //! 2. the connection is lost after the final dot, so that the outcome is unknown (`outcome_unknown`): such an attempt is repeated twice at most;
-//! 3. the instance loses the database for longer than a [claim](store::claim::CLAIM) while it sends, and another one takes over.
+//! 3. the instance loses the database for longer than a [claim](store::entry::CLAIM) while it sends, and another one takes over.
 //!
 //! Each duplicate has the same Message-ID, by which readers and programs recognise it.
 

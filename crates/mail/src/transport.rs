@@ -1,5 +1,6 @@
 //! Where messages go: one type, so that nothing above it cares.
 
+pub mod attempt_log;
 pub mod deadlines;
 pub mod folder;
 pub mod health;

@@ -22,11 +22,13 @@ use service_kit::{
 };
 use tokio::time::Instant;
 
-use super::request_reader::{
-    self,
-    batch::{Entry, entries},
+use super::{
+    Api, idempotency_key, key_of_caller, may, messages, not_holding_up_others,
+    request_reader::{
+        self,
+        batch::{Entry, entries},
+    },
 };
-use super::{Api, idempotency_key, key_of_caller, may, messages, not_holding_up_others};
 use crate::{
     message::content::IN_MEMORY_MAX_BYTES,
     outbox::{Reception, store::entry::IdempotencyKey},

@@ -18,9 +18,10 @@ use service_kit::{
 use url::Url;
 use uuid::Uuid;
 
-use super::{Api, REPLAYED, idempotency_key, invalid, may, messages, outbox_problem, segment::Segment, spool_problem};
+use super::{Api, REPLAYED, idempotency_key, may, messages, segment::Segment};
 use crate::{
     broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, NO_PUBLIC_URL, RehearsalError},
+    error::{invalid, outbox_problem, spool_problem},
     message::recipient_spec::{self, Party},
     outbox::{
         OutboxError,

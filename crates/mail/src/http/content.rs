@@ -17,8 +17,11 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use serde::Serialize;
 use service_kit::{Problem, tokens::Action};
 
-use super::{Api, may, outbox_problem, segment::Segment};
-use crate::message::content::{BLOCK_BYTES, Content, IN_MEMORY_MAX_BYTES};
+use super::{Api, may, segment::Segment};
+use crate::{
+    error::outbox_problem,
+    message::content::{BLOCK_BYTES, Content, IN_MEMORY_MAX_BYTES},
+};
 
 /// How much of a message is read for its text, in bytes: two texts of 1 MiB in an encoding that triples them, and headers.
 /// What follows are files.

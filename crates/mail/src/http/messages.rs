@@ -13,13 +13,15 @@ use serde::Serialize;
 use service_kit::{Problem, tokens::Action};
 use tokio::sync::SemaphorePermit;
 
-use super::request_reader::{self, Intake};
 use super::{
-    Api, MESSAGE_ID, REPLAYED, fill_problem, idempotency_key, invalid, letter_problem, may, not_holding_up_others,
-    outbox_problem, segment::Segment, upload::Upload,
+    Api, MESSAGE_ID, REPLAYED, idempotency_key, may, not_holding_up_others,
+    request_reader::{self, Intake},
+    segment::Segment,
+    upload::Upload,
 };
 use crate::{
     clock::Moment,
+    error::{fill_problem, invalid, letter_problem, outbox_problem},
     message::{content::IN_MEMORY_MAX_BYTES, recipient, recipient_spec::Party},
     outbox::{
         OutboxError, Reception,

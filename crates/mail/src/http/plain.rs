@@ -12,10 +12,10 @@ use serde::Serialize;
 use service_kit::{Problem, json, problem::FieldProblem, tokens::Action};
 use tokio::time::Instant;
 
-use super::{Api, MESSAGE_ID, REPLAYED, idempotency_key, letter_problem, may, not_holding_up_others, outbox_problem};
+use super::{Api, MESSAGE_ID, REPLAYED, idempotency_key, may, not_holding_up_others};
 use crate::{
     clock::Moment,
-    error,
+    error::{self, letter_problem, outbox_problem},
     outbox::store::entry::{Accepted, IdempotencyKey, NewMessage},
     plain::{self, Ended, MailRequest, Outcome, TEXT_MAX_BYTES},
 };

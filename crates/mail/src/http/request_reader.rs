@@ -22,8 +22,8 @@ use struson::{
     serde::DeserializerError,
 };
 
-use super::spool_problem;
 use crate::{
+    error::spool_problem,
     message::{
         composer::{self, ATTACHMENTS_MAX, FileRequest},
         content::{BLOCK_BYTES, Spool, SpoolDir},

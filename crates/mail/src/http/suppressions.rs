@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 
-use super::{Api, may, outbox_problem, segment::Segment};
+use super::{Api, may, segment::Segment};
 use crate::{
+    error::outbox_problem,
     message::recipient,
     outbox::store::suppression::{Reason, Scope},
 };

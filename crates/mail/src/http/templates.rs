@@ -11,8 +11,11 @@ use axum::{
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
 
-use super::{Api, fill_problem, may, outbox_problem, segment::Segment};
-use crate::templates::Template;
+use super::{Api, may, segment::Segment};
+use crate::{
+    error::{fill_problem, outbox_problem},
+    templates::Template,
+};
 
 /// `PUT /v1/templates/{name}`
 pub(super) async fn put(

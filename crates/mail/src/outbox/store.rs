@@ -14,7 +14,7 @@
 //! | [`query`], [`labels`] | looking up, cancelling, requeueing; what messages are found by |
 //! | [`suppression`] | addresses to which nothing is sent |
 //! | [`retention`] | how much waits; what is deleted, and when |
-//! | [`userlist_updates`], [`events`] | what is still to be sent to userlist, and to the webhook's receiver |
+//! | [`suppression::userlist_updates`], [`events`] | what is still to be sent to userlist, and to the webhook's receiver |
 
 pub mod accept;
 mod attempt_record;
@@ -32,17 +32,19 @@ pub mod labels;
 pub mod query;
 pub mod retention;
 pub mod skips;
+mod sql;
 pub mod suppression;
 pub mod templates;
-pub mod userlist_updates;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
+use service_kit::backoff::Backoff;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::message::content::SpoolDir;
 
 pub use accept::Reception;
+pub use attempt_record::REPEATS_MAX;
 pub use database::Place;
 pub use error::OutboxError;
 
@@ -50,6 +52,10 @@ use database::Database;
 use entry::{NewMessage, Settlement};
 use events::Kinds;
 use group_commit::{Change, Changed, Writer};
+
+/// How long to wait before recording an attempt is retried: at first, and at most.
+const RECORD_RETRY_MIN: Duration = Duration::from_millis(100);
+const RECORD_RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The outbox. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -95,8 +101,16 @@ impl Outbox {
         }
     }
 
-    pub(super) async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), OutboxError> {
-        self.writer.commit(Change::Settle(settlement)).await.map(|_| ())
+    /// Records how an attempt ended, and retries until it is recorded: what was delivered must not be sent again because
+    /// the disk was full for a minute.
+    pub(super) async fn record_attempt(&self, record: Arc<Settlement>) {
+        let mut backoff = Backoff::new(RECORD_RETRY_MIN, RECORD_RETRY_MAX);
+        while let Err(error) = self.writer.commit(Change::Settle(Arc::clone(&record))).await {
+            if backoff.failures() == 0 {
+                tracing::warn!(error = %service_kit::chain(&error), "an attempt could not be recorded; retrying");
+            }
+            sleep(backoff.next_wait()).await;
+        }
     }
 
     /// Says that there is something to send.

@@ -13,9 +13,10 @@ use crate::{
     metrics::{Measured, SendMetrics},
     transport::{
         Transport,
+        attempt_log::log_attempt,
         deadlines::Allowance,
         health::Health,
-        outcome::{DeliveryError, Reply, Verdict},
+        outcome::{DeliveryError, Reply},
     },
 };
 
@@ -102,7 +103,7 @@ impl Mailer {
         drop(place);
         measured.ended(&result);
         self.health.note(&result);
-        log(message, &result);
+        log_attempt(message, &result);
         result
     }
 
@@ -127,21 +128,5 @@ impl Mailer {
             // It is never closed.
             Ok(Err(_)) | Err(_) => Err(DeliveryError::Busy),
         }
-    }
-}
-
-/// One line an outcome, without addresses, text, or the server's words, which repeat addresses.
-pub(crate) fn log<T>(message: &Message, result: &Result<T, DeliveryError>) {
-    let message_id = message.id();
-    let Err(error) = result else {
-        tracing::debug!(%message_id, "sent");
-        return;
-    };
-    let (outcome, verdict, error) = (error.code(), error.verdict(), service_kit::chain(error));
-    match verdict {
-        // The caller is told, and nothing is wrong with us.
-        Verdict::Permanent => tracing::debug!(%message_id, outcome, %error, "not sent"),
-        Verdict::Temporary => tracing::warn!(%message_id, outcome, %error, "not sent"),
-        Verdict::Unknown => tracing::warn!(%message_id, outcome, %error, "perhaps sent"),
     }
 }

@@ -20,6 +20,7 @@ mod injection;
 mod input;
 mod keys;
 mod large;
+mod layout;
 mod limits;
 mod lookups;
 mod messages;

@@ -8,7 +8,10 @@ use super::{
     events::Kinds,
     suppression::{self, NewEntry, Reason, Scope},
 };
-use crate::{clock::Moment, outbox::workers::retry_schedule::REPEATS_MAX};
+use crate::clock::Moment;
+
+/// How often a message is sent again after unknown outcomes.
+pub const REPEATS_MAX: i64 = 2;
 
 /// The longest reply that is kept, in characters.
 const REPLY_MAX_CHARS: usize = 600;

@@ -12,8 +12,7 @@ use sqlx::AnyConnection;
 
 use super::{
     Outbox, OutboxError,
-    claim::CLAIM,
-    entry::IdempotencyKey,
+    entry::{CLAIM, IdempotencyKey},
     events::Kinds,
     keys, skips,
     suppression::{self, NewEntry, Reason, Scope},

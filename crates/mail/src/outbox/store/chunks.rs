@@ -11,9 +11,11 @@
 use std::{io, io::Write as _, time::Duration};
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
-use tokio::sync::OnceCell;
 
-use super::{Outbox, OutboxError, entry::NewMessage};
+use super::{
+    Outbox, OutboxError,
+    entry::{NewMessage, Stored},
+};
 use crate::{
     clock::Moment,
     message::content::{Content, waiting},
@@ -29,24 +31,6 @@ pub const ORPHANED_AFTER: Duration = Duration::from_secs(3600);
 const SWEPT_TOGETHER: usize = 100;
 /// Blocks that are deleted in one transaction.
 const DELETED_TOGETHER: i64 = 64;
-
-/// The content of a message that was taken in. The deliveries of one claim share it.
-#[derive(Debug)]
-pub(in crate::outbox) enum Stored {
-    /// It came with the message's row.
-    Whole(Content),
-    /// It lies in blocks, and is gathered once, when it is needed.
-    Blocks { message: String, gathered: OnceCell<Content> },
-}
-
-impl Stored {
-    pub(in crate::outbox) fn new(message: &str, content: Vec<u8>) -> Self {
-        match content.is_empty() {
-            true => Self::Blocks { message: message.to_owned(), gathered: OnceCell::new() },
-            false => Self::Whole(content.into()),
-        }
-    }
-}
 
 /// Why a content could not be gathered.
 #[derive(Debug, thiserror::Error)]

@@ -12,15 +12,13 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
-    chunks::Stored,
-    entry::{Claimed, State},
+    entry::{CLAIM, Candidate, Claimed, State, Stored},
     events::Kinds,
+    sql::placeholders,
     suppression::{self, Stream},
 };
 use crate::clock::Moment;
 
-/// How long a claim lasts unless it is renewed: what a killed instance's messages wait.
-pub const CLAIM: Duration = Duration::from_secs(20);
 /// How often claims are renewed.
 pub const RENEWAL: Duration = Duration::from_secs(6);
 
@@ -30,16 +28,6 @@ const LOOKED_AT: usize = 4;
 pub(in crate::outbox) const RECIPIENTS_MAX: usize = 100;
 /// How often it is looked again in one transaction because nothing may be sent to those that were found.
 const ROUNDS_MAX: usize = 25;
-
-/// A row that could be claimed.
-pub(in crate::outbox) struct Candidate {
-    pub(in crate::outbox) delivery: i64,
-    pub(in crate::outbox) domain: String,
-    pub(in crate::outbox) message: String,
-    pub(in crate::outbox) recipient: String,
-    pub(in crate::outbox) attempts: i64,
-    expires: Moment,
-}
 
 type Row = (i64, String, String, String, i64, i64);
 
@@ -112,7 +100,7 @@ impl Outbox {
             Box::pin(async move {
                 let sql = format!(
                     "UPDATE deliveries SET claimed_until_ms = ? WHERE id IN ({}) AND claim = ?",
-                    marks(deliveries.len())
+                    placeholders(deliveries.len())
                 );
                 let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
                 for delivery in &deliveries {
@@ -155,7 +143,7 @@ async fn due(
 ) -> Result<Vec<Candidate>, OutboxError> {
     let without = match wanted.without.len() {
         0 => String::new(),
-        count => format!(" AND domain NOT IN ({})", marks(count)),
+        count => format!(" AND domain NOT IN ({})", placeholders(count)),
     };
     let sql = format!(
         "SELECT id, message, recipient, domain, attempts, expires_ms FROM deliveries \
@@ -179,7 +167,8 @@ async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wan
     if chosen.is_empty() {
         return Ok(());
     }
-    let sql = format!("UPDATE deliveries SET claim = ?, claimed_until_ms = ? WHERE id IN ({})", marks(chosen.len()));
+    let sql =
+        format!("UPDATE deliveries SET claim = ?, claimed_until_ms = ? WHERE id IN ({})", placeholders(chosen.len()));
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(&wanted.claim).bind((wanted.now + CLAIM).0);
     for row in chosen {
         query = query.bind(row.delivery);
@@ -217,11 +206,6 @@ async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> 
         });
     }
     Ok(claimed)
-}
-
-/// `?, ?, ?`
-pub(in crate::outbox) fn marks(count: usize) -> String {
-    vec!["?"; count].join(", ")
 }
 
 /// What a list of recipients shows for a delivery that is claimed.

@@ -12,13 +12,17 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{chunks::Stored, labels::Labels};
+use super::labels::Labels;
 use crate::{
     clock::Moment,
     message::{MessageId, content::Content},
 };
+
+/// How long a claim lasts unless it is renewed: what a killed instance's messages wait.
+pub const CLAIM: Duration = Duration::from_secs(20);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +189,34 @@ pub struct Accepted {
     pub recipients: usize,
     /// How many of those on its lists are on the suppression list.
     pub suppressed: usize,
+}
+
+/// A due delivery that could be claimed.
+pub(in crate::outbox) struct Candidate {
+    pub(in crate::outbox) delivery: i64,
+    pub(in crate::outbox) domain: String,
+    pub(in crate::outbox) message: String,
+    pub(in crate::outbox) recipient: String,
+    pub(in crate::outbox) attempts: i64,
+    pub(super) expires: Moment,
+}
+
+/// The content of a message that was taken in. The deliveries of one claim share it.
+#[derive(Debug)]
+pub(in crate::outbox) enum Stored {
+    /// It came with the message's row.
+    Whole(Content),
+    /// It lies in blocks, and is gathered once, when it is needed.
+    Blocks { message: String, gathered: OnceCell<Content> },
+}
+
+impl Stored {
+    pub(in crate::outbox) fn new(message: &str, content: Vec<u8>) -> Self {
+        match content.is_empty() {
+            true => Self::Blocks { message: message.to_owned(), gathered: OnceCell::new() },
+            false => Self::Whole(content.into()),
+        }
+    }
 }
 
 /// A delivery that this instance has claimed. Those of one message to one domain go together, in one SMTP transaction.

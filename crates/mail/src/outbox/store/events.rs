@@ -20,9 +20,9 @@ use uuid::Uuid;
 
 use super::{
     Outbox, OutboxError,
-    claim::marks,
     entry::Next,
     labels::{self, Labels},
+    sql::placeholders,
 };
 use crate::clock::Moment;
 
@@ -366,7 +366,7 @@ async fn put_off(connection: &mut AnyConnection, events: &[Event], until: Moment
     if events.is_empty() {
         return Ok(());
     }
-    let sql = format!("UPDATE webhook_events SET due_ms = ? WHERE id IN ({})", marks(events.len()));
+    let sql = format!("UPDATE webhook_events SET due_ms = ? WHERE id IN ({})", placeholders(events.len()));
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
     for event in events {
         query = query.bind(&event.id);
@@ -381,7 +381,7 @@ async fn forget(connection: &mut AnyConnection, ids: &[String]) -> Result<u64, O
         return Ok(0);
     }
     let mut query =
-        sqlx::query(AssertSqlSafe(format!("DELETE FROM webhook_events WHERE id IN ({})", marks(ids.len()))));
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM webhook_events WHERE id IN ({})", placeholders(ids.len()))));
     for id in ids {
         query = query.bind(id);
     }

@@ -22,15 +22,13 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
-    chunks::Stored,
-    entry::{Next, OwnClaim, Settlement, State},
+    entry::{Next, OwnClaim, Settlement, State, Stored},
     events::{self, EventKind, Kinds},
     suppression::{self, Stream},
 };
 use crate::{
     clock::Moment,
     message::{Message, MessageId},
-    outbox::workers::attempt::write_down,
     transport::outcome::{DeliveryError, Reply, Verdict},
 };
 
@@ -174,7 +172,7 @@ impl Outbox {
                 .map(|one| one.to_string()),
             next: if result.is_ok() { Next::Delivered } else { Next::Failed },
         };
-        write_down(self, Arc::new(settlement)).await;
+        self.record_attempt(Arc::new(settlement)).await;
     }
 
     /// Settles what instances left behind and nothing asks for any more. Says how many there were.

@@ -5,9 +5,9 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
-    chunks::{GatherError, Stored},
+    chunks::GatherError,
     claim::shown,
-    entry::State,
+    entry::{State, Stored},
     labels::{self, Labels},
     suppression,
 };

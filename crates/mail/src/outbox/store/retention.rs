@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Outbox, OutboxError, claim::marks, events, keys::KEY_KEPT_FOR, skips};
+use super::{Outbox, OutboxError, events, keys::KEY_KEPT_FOR, skips, sql::placeholders};
 use crate::clock::Moment;
 
 /// Rows of a table that are deleted in one transaction, so that other writes need not wait long.
@@ -92,7 +92,7 @@ async fn forget_some(connection: &mut AnyConnection, before: Moment) -> Result<u
         "DELETE FROM messages WHERE id IN",
     ] {
         let closing = if statement.starts_with("DELETE FROM attempts") { "))" } else { ")" };
-        let sql = format!("{statement} ({}{closing}", marks(ids.len()));
+        let sql = format!("{statement} ({}{closing}", placeholders(ids.len()));
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for id in ids.iter() {
             query = query.bind(id);

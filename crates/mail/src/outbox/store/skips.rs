@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Outbox, OutboxError, claim::marks};
+use super::{Outbox, OutboxError, sql::placeholders};
 use crate::clock::Moment;
 
 /// The longest detail that is kept, in characters.
@@ -86,7 +86,7 @@ pub(super) async fn forget_some(
         return Ok(0);
     }
     let mut query =
-        sqlx::query(AssertSqlSafe(format!("DELETE FROM broadcast_skips WHERE id IN ({})", marks(ids.len()))));
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM broadcast_skips WHERE id IN ({})", placeholders(ids.len()))));
     for id in ids {
         query = query.bind(id);
     }

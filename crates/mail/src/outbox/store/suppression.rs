@@ -20,6 +20,7 @@
 
 mod entry;
 mod stream;
+pub mod userlist_updates;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,9 +33,9 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
-    claim::{Candidate, marks},
+    entry::Candidate,
     events::{self, EventKind, Kinds},
-    userlist_updates,
+    sql::placeholders,
 };
 use crate::clock::Moment;
 
@@ -89,7 +90,7 @@ pub(super) async fn among(
     if addresses.is_empty() {
         return Ok(HashMap::new());
     }
-    let these = marks(addresses.len());
+    let these = placeholders(addresses.len());
     let of_all = match stream {
         Stream::Broadcast => "",
         Stream::Transactional => " AND reason <> 'unsubscribe'",
@@ -163,7 +164,7 @@ pub(super) async fn lift(
     let sql = format!(
         "DELETE FROM stream_suppressions WHERE stream = 'broadcast' AND reason = 'unsubscribe' AND told_ms > 0 \
          AND told_ms < ? AND address IN ({})",
-        marks(keys.len())
+        placeholders(keys.len())
     );
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind((asked - CLOCKS_APART).0);
     for key in keys {
@@ -282,7 +283,7 @@ async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: Moment
     if keys.is_empty() {
         return Ok(Verdicts::default());
     }
-    let these = marks(keys.len());
+    let these = placeholders(keys.len());
     let sql = format!(
         "SELECT address, reason, 0 FROM suppressions WHERE address IN ({these}) UNION ALL \
          SELECT address, reason, told_ms FROM stream_suppressions WHERE address IN ({these}) AND stream = 'broadcast'"

@@ -9,6 +9,9 @@
 //! An attempt counts only when it is written down. Until then the delivery stays claimed, the claim is renewed, and
 //! writing it down is tried again: what was delivered is not sent again because a disk was full for a minute.
 
+mod attempt;
+mod transactions;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,21 +27,22 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    attempt::{Finished, attempt},
     limiter::{DomainLimits, Limiter},
     retry_schedule::Schedule,
-    transactions::{Chooser, transactions},
 };
 use crate::{
     clock::Moment,
     metrics::SendMetrics,
     outbox::store::{
         Outbox,
-        claim::{CLAIM, RECIPIENTS_MAX, RENEWAL, Wanted},
-        entry::Claimed,
+        claim::{RECIPIENTS_MAX, RENEWAL, Wanted},
+        entry::{CLAIM, Claimed},
     },
     transport::{Transport, deadlines::Allowance, health::Health},
 };
+
+use attempt::{Finished, attempt};
+use transactions::{Chooser, transactions};
 
 /// How often the outbox is looked into when nobody says that there is something new.
 const POLL: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@
 //! |---|---|---|---|---|---|---|---|
 //! | then wait | 1 min | 2 min | 4 min | 8 min | 16 min | 32 min | 1 h |
 //!
-//! An *unknown* outcome (the final dot was sent, and no reply came) is repeated at most [`REPEATS_MAX`] times: the recipient may
+//! An *unknown* outcome (the final dot was sent, and no reply came) is repeated at most [`REPEATS_MAX`](crate::outbox::store::REPEATS_MAX) times: the recipient may
 //! have got each of them. A server that answers nothing after the dot, for whatever reason, would otherwise make a hundred copies.
 //!
 //! What failed before the server had heard of the message (nobody listens, the session is refused) says nothing about the
@@ -22,9 +22,6 @@ use crate::{
     outbox::store::entry::Next,
     transport::outcome::{DeliveryError, Verdict},
 };
-
-/// How often a message is sent again after unknown outcomes.
-pub const REPEATS_MAX: i64 = 2;
 
 /// The configured waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

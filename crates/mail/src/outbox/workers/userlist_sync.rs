@@ -1,6 +1,6 @@
 //! Tells userlist, through the gateway, who left and whose address is gone.
 //!
-//! What is to be told is on our disk ([`crate::outbox::store::userlist_updates`]) and stays there until userlist has taken it. Whoever has
+//! What is to be told is on our disk ([`crate::outbox::store::suppression::userlist_updates`]) and stays there until userlist has taken it. Whoever has
 //! the address gets the status, unless they have a stronger one already; a user who was changed at that very moment is read
 //! again. Telling twice is the same as telling once, so a killed instance costs nothing but another question.
 
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    outbox::{Outbox, store::userlist_updates::Farewell},
+    outbox::{Outbox, store::suppression::userlist_updates::Farewell},
     userlist::{Selection, User, Userlist, UserlistError},
 };
 

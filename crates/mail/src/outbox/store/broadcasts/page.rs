@@ -9,8 +9,7 @@ use crate::{
     clock::Moment,
     outbox::store::{
         OutboxError, accept,
-        claim::CLAIM,
-        entry::NewMessage,
+        entry::{CLAIM, NewMessage},
         skips::{self, Skip},
         suppression::{self, Stream},
     },

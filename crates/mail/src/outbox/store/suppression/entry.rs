@@ -2,13 +2,12 @@
 
 use sqlx::AnyConnection;
 
-use super::{Reason, Scope, key};
+use super::{Reason, Scope, key, userlist_updates};
 use crate::{
     clock::Moment,
     outbox::store::{
         OutboxError,
         events::{self, Kinds},
-        userlist_updates,
     },
 };
 

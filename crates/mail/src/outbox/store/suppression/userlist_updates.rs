@@ -9,12 +9,11 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{
-    Outbox, OutboxError,
-    claim::CLAIM,
-    suppression::{self, Reason},
+use super::Reason;
+use crate::{
+    clock::Moment,
+    outbox::store::{Outbox, OutboxError, entry::CLAIM},
 };
-use crate::clock::Moment;
 
 /// How long userlist is told again before it is given up: 30 days. Whoever has no userlist by then has none.
 const TOLD_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -150,7 +149,7 @@ impl Outbox {
             Box::pin(async move {
                 let is_newest = forget(connection, &farewell).await?;
                 match is_newest && farewell.status == Status::Unsubscribed {
-                    true => suppression::told(connection, &farewell.address, now).await,
+                    true => super::told(connection, &farewell.address, now).await,
                     false => Ok(()),
                 }
             })

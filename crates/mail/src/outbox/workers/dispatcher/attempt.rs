@@ -1,13 +1,12 @@
 //! One attempt: a message to its recipients at one domain, and for each of them a settlement of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use lettre::{Address, address::Envelope};
-use service_kit::backoff::Backoff;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::dispatcher::Dispatcher;
+use super::Dispatcher;
 use crate::{
     clock::Moment,
     message::{Message, MessageId},
@@ -15,8 +14,8 @@ use crate::{
         Outbox,
         entry::{Claimed, Next, Settlement},
     },
-    plain::direct_sender,
     transport::{
+        attempt_log::log_attempt,
         deadlines::Allowance,
         outcome::{DeliveryError, Outcome, Reply},
     },
@@ -46,7 +45,7 @@ pub(super) async fn attempt(dispatcher: Dispatcher, claim: String, together: Vec
     let some_were_taken = outcomes.iter().any(Result::is_ok);
     let settling = together.iter().zip(&outcomes).map(|(claimed, outcome)| {
         let settlement = settlement(&dispatcher, &claim, began, claimed, outcome, some_were_taken);
-        write_down(&dispatcher.outbox, Arc::new(settlement))
+        dispatcher.outbox.record_attempt(Arc::new(settlement))
     });
     join_all(settling).await;
     let deliveries = together.iter().map(|claimed| claimed.delivery).collect();
@@ -70,7 +69,7 @@ async fn hand_over(dispatcher: &Dispatcher, together: &[Claimed]) -> Vec<Outcome
             let outcomes = dispatcher.transport.deliver(&message, allowance).await;
             for outcome in &outcomes {
                 dispatcher.health.note(outcome);
-                direct_sender::log(&message, outcome);
+                log_attempt(&message, outcome);
             }
             outcomes
         }
@@ -124,15 +123,5 @@ fn settlement(
         reply: outcome.as_ref().map_or_else(DeliveryError::for_caller, Reply::for_caller),
         bounced: is_bounced.then(|| claimed.recipient.clone()),
         next,
-    }
-}
-
-pub(in crate::outbox) async fn write_down(outbox: &Outbox, settlement: Arc<Settlement>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    while let Err(error) = outbox.settle(Arc::clone(&settlement)).await {
-        if backoff.failures() == 0 {
-            tracing::warn!(error = %service_kit::chain(&error), "an attempt could not be written down; trying again");
-        }
-        sleep(backoff.next_wait()).await;
     }
 }

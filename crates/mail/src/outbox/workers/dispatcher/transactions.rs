@@ -13,10 +13,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{dispatcher::locked, limiter::Limiter};
-use crate::outbox::store::{
-    claim::{Candidate, Choice, RECIPIENTS_MAX},
-    entry::Claimed,
+use super::locked;
+use crate::outbox::{
+    store::{
+        claim::{Choice, RECIPIENTS_MAX},
+        entry::{Candidate, Claimed},
+    },
+    workers::limiter::Limiter,
 };
 
 /// After so many attempts a recipient goes alone.
@@ -78,7 +81,7 @@ pub(super) fn transactions(claimed: Vec<Claimed>) -> Vec<Vec<Claimed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Moment, outbox::store::chunks::Stored};
+    use crate::{clock::Moment, outbox::store::entry::Stored};
 
     fn claimed(delivery: i64, message_id: &str, domain: &str) -> Claimed {
         Claimed {
