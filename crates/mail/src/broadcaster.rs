@@ -19,18 +19,18 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use service_kit::time::UnixMillis;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    clock::Moment,
     outbox::{
         Outbox, OutboxError,
         store::broadcasts::{Claimed, Step},
     },
-    submission::House,
+    submission::ComposeConfig,
     templates::Template,
     userlist::{Selection, Userlist, UserlistError},
 };
@@ -97,7 +97,7 @@ pub struct Broadcaster {
     /// Knows the users.
     pub userlist: Userlist,
     /// What is configured about messages.
-    pub house: Arc<House>,
+    pub compose_config: Arc<ComposeConfig>,
 }
 
 impl Broadcaster {
@@ -119,13 +119,13 @@ impl Broadcaster {
     /// Page after page, until there is no more, or something is wrong.
     async fn work(&self, mut claimed: Claimed) {
         let Ok(broadcast) = serde_json::from_str::<Broadcast>(&claimed.body).map(Arc::new) else {
-            let _next_time = self.outbox.stumble(&claimed, "it cannot be read".to_owned(), None).await;
+            let _next_time = self.outbox.note_failure(&claimed, "it cannot be read".to_owned(), None).await;
             return;
         };
-        let Some(public) = self.house.options.public.clone() else {
+        let Some(public) = self.compose_config.options.public.clone() else {
             tracing::warn!(broadcast = claimed.id, "a broadcast waits: {NO_PUBLIC_URL}");
-            let until = Some(Moment::now() + UNSET_PAUSE);
-            let _next_time = self.outbox.stumble(&claimed, NO_PUBLIC_URL.to_owned(), until).await;
+            let until = Some(UnixMillis::now() + UNSET_PAUSE);
+            let _next_time = self.outbox.note_failure(&claimed, NO_PUBLIC_URL.to_owned(), until).await;
             return;
         };
         loop {
@@ -153,7 +153,7 @@ impl Broadcaster {
         let audience = match asking.await {
             Ok(audience) => audience,
             Err(AudienceError::Userlist(error)) => {
-                self.stumble(claimed, &error).await;
+                self.note_failure(claimed, &error).await;
                 return None;
             }
             Err(AudienceError::Outbox(error)) => {
@@ -162,9 +162,9 @@ impl Broadcaster {
                 return None;
             }
         };
-        let (house, id) = (Arc::clone(&self.house), claimed.id.clone());
+        let (compose_config, id) = (Arc::clone(&self.compose_config), claimed.id.clone());
         let (broadcast, public) = (Arc::clone(broadcast), public.clone());
-        let composing = spawn_blocking(move || audience.compose(&house, &public, &id, &broadcast));
+        let composing = spawn_blocking(move || audience.compose(&compose_config, &public, &id, &broadcast));
         match composing.await.map_err(io::Error::other).flatten() {
             Ok(step) => Some(step),
             // No user is passed over for that.
@@ -175,19 +175,19 @@ impl Broadcaster {
         }
     }
 
-    async fn stumble(&self, claimed: &Claimed, error: &UserlistError) {
+    async fn note_failure(&self, claimed: &Claimed, error: &UserlistError) {
         let until = match error {
-            UserlistError::Unavailable(_) | UserlistError::Changed => Some(Moment::now() + PAUSE),
+            UserlistError::Unavailable(_) | UserlistError::Changed => Some(UnixMillis::now() + PAUSE),
             UserlistError::Unknown | UserlistError::Refused(_) => None,
         };
         tracing::warn!(broadcast = claimed.id, %error, is_given_up = until.is_none(), "the broadcast stops");
-        let _next_time = self.outbox.stumble(claimed, error.to_string(), until).await;
+        let _next_time = self.outbox.note_failure(claimed, error.to_string(), until).await;
     }
 
     /// The page comes again when the pause is over, or the claim has expired.
     async fn pause(&self, claimed: &Claimed, error: &str) {
         tracing::warn!(broadcast = claimed.id, error, "a page of the broadcast could not be taken in; trying again");
-        let _next_time = self.outbox.stumble(claimed, error.to_owned(), Some(Moment::now() + PAUSE)).await;
+        let _next_time = self.outbox.note_failure(claimed, error.to_owned(), Some(UnixMillis::now() + PAUSE)).await;
         sleep(PAUSE).await;
     }
 }

@@ -20,7 +20,7 @@ use discovery::FieldError;
 use service_kit::Problem;
 
 use crate::{
-    message::{MessageId, composer::LetterError},
+    message::{MessageId, composer::ComposeError},
     outbox::OutboxError,
     templates::FillError,
     transport::outcome::{DeliveryError, Verdict, is_full},
@@ -156,11 +156,11 @@ pub(crate) fn fill_problem(error: FillError) -> Problem {
 }
 
 /// The answer when a message could not be composed.
-pub(crate) fn letter_problem(error: LetterError) -> Problem {
+pub(crate) fn compose_problem(error: ComposeError) -> Problem {
     match error {
-        LetterError::Field(error) => invalid(error),
-        LetterError::Spool(error) => spool_problem(&error),
-        LetterError::Unsigned => Problem::internal(),
+        ComposeError::Field(error) => invalid(error),
+        ComposeError::Spool(error) => spool_problem(&error),
+        ComposeError::Unsigned => Problem::internal(),
     }
 }
 

@@ -49,16 +49,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use service_kit::{
     Problem,
     json::BodyLimit,
+    time::UnixMillis,
     tokens::{Action, Caller},
 };
 
 use crate::{
-    clock::Moment,
     error::outbox_problem,
     metrics::OutboxMetrics,
     outbox::{Outbox, store::entry::IdempotencyKey},
     plain::Plain,
-    submission::House,
+    submission::ComposeConfig,
     userlist::Userlist,
 };
 
@@ -79,7 +79,7 @@ pub struct Api {
     /// Where messages are kept.
     pub outbox: Outbox,
     /// What is configured about messages.
-    pub house: Arc<House>,
+    pub compose_config: Arc<ComposeConfig>,
     /// Knows users by name.
     pub userlist: Userlist,
     /// Sends while a client waits.
@@ -92,8 +92,14 @@ pub struct Api {
 impl Api {
     /// Puts it together.
     #[must_use]
-    pub fn new(outbox: Outbox, house: Arc<House>, userlist: Userlist, plain: Plain, metrics: OutboxMetrics) -> Self {
-        Self { outbox, house, userlist, plain, metrics, large: Semaphore::new(LARGE_BODIES_MAX) }
+    pub fn new(
+        outbox: Outbox,
+        compose_config: Arc<ComposeConfig>,
+        userlist: Userlist,
+        plain: Plain,
+        metrics: OutboxMetrics,
+    ) -> Self {
+        Self { outbox, compose_config, userlist, plain, metrics, large: Semaphore::new(LARGE_BODIES_MAX) }
     }
 
     /// The answer that the same request got before, if it has a key and came before.
@@ -102,7 +108,7 @@ impl Api {
         key: Option<&IdempotencyKey>,
     ) -> Result<Option<T>, Problem> {
         match key {
-            Some(key) => self.outbox.recall(key, Moment::now()).await.map_err(|error| outbox_problem(&error)),
+            Some(key) => self.outbox.recall(key, UnixMillis::now()).await.map_err(|error| outbox_problem(&error)),
             None => Ok(None),
         }
     }
@@ -197,7 +203,7 @@ fn key_of_caller(key: &str) -> Option<String> {
 }
 
 /// Runs what reads and writes files where it may take its time.
-async fn not_holding_up_others<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     let panicked = |error| {
         tracing::error!(%error, "the message could not be written");
         Problem::internal()

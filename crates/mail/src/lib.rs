@@ -18,7 +18,6 @@
 //! everything ends in bounded time, and every other answer says whether the message may be sent again.
 
 pub mod broadcaster;
-pub mod clock;
 pub mod config;
 pub mod error;
 pub mod http;
@@ -53,7 +52,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use broadcaster::Broadcaster;
 use config::Config;
 use http::Api;
-use plain::direct_sender::{Limits, Mailer};
+use plain::direct_sender::{DirectSender, Limits};
 use transport::folder::Folder;
 use transport::health::{self, Health};
 
@@ -61,13 +60,13 @@ use metrics::{OutboxMetrics, SendMetrics};
 use outbox::{
     Outbox,
     workers::{
-        dispatcher::{Dispatcher, Pace},
+        dispatcher::{DispatchOptions, Dispatcher},
         sweeper::{self, QueueMetrics},
-        userlist_sync::Messenger,
+        userlist_sync::UserlistSync,
     },
 };
 use plain::Plain;
-use submission::House;
+use submission::ComposeConfig;
 use transport::Transport;
 use transport::smtp::{self, SmtpTransport};
 use userlist::Userlist;
@@ -92,7 +91,7 @@ pub struct Service {
     /// Turns broadcasts into messages, once it runs.
     pub broadcaster: Broadcaster,
     /// Tells userlist who left, once it runs.
-    pub messenger: Messenger,
+    pub userlist_sync: UserlistSync,
     /// Tells others what becomes of messages, where that is configured and once it runs.
     pub webhook: Option<Webhook>,
     /// The outbox.
@@ -112,16 +111,21 @@ impl Service {
         let health = Health::new(transport.name(), readiness.clone());
         let sends = SendMetrics::register(&mut metrics);
         let (queue, accepted) = (QueueMetrics::register(&mut metrics), OutboxMetrics::register(&mut metrics));
-        let mailer = Arc::new(Mailer::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone()));
+        let direct_sender =
+            Arc::new(DirectSender::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone()));
         let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?, config.outbox.webhook.kinds());
         let webhook_metrics = WebhookMetrics::register(&mut metrics);
         let webhook = Webhook::new(outbox.clone(), config.outbox.webhook.clone(), webhook_metrics)?;
-        let house = Arc::new(House::of(config)?);
-        let plain = Plain { outbox: outbox.clone(), mailer, tasks: TaskTracker::new() };
+        let compose_config = Arc::new(ComposeConfig::of(config)?);
+        let plain = Plain { outbox: outbox.clone(), direct_sender, tasks: TaskTracker::new() };
         let userlist = Userlist::new(config.outbox.gateway.clone(), config.outbox.userlist_token_file.clone());
-        let messenger = Messenger { outbox: outbox.clone(), userlist: userlist.clone() };
-        let broadcaster = Broadcaster { outbox: outbox.clone(), userlist: userlist.clone(), house: Arc::clone(&house) };
-        let api = Arc::new(Api::new(outbox.clone(), house, userlist, plain.clone(), accepted));
+        let userlist_sync = UserlistSync { outbox: outbox.clone(), userlist: userlist.clone() };
+        let broadcaster = Broadcaster {
+            outbox: outbox.clone(),
+            userlist: userlist.clone(),
+            compose_config: Arc::clone(&compose_config),
+        };
+        let api = Arc::new(Api::new(outbox.clone(), compose_config, userlist, plain.clone(), accepted));
         let tokens = Tokens::load(config.tokens_file.as_deref())?;
         tokens.register(&mut metrics);
         warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
@@ -137,7 +141,7 @@ impl Service {
             metrics: sends,
             pace: pace(config),
         };
-        Ok(Self { transport, health, router, plain, dispatcher, broadcaster, messenger, webhook, outbox, queue })
+        Ok(Self { transport, health, router, plain, dispatcher, broadcaster, userlist_sync, webhook, outbox, queue })
     }
 }
 
@@ -164,7 +168,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
         proof: proof.clone(),
         ..Details::default()
     };
-    let Service { transport, health, router, plain, dispatcher, broadcaster, messenger, webhook, outbox, queue } =
+    let Service { transport, health, router, plain, dispatcher, broadcaster, userlist_sync, webhook, outbox, queue } =
         Service::assemble(&config, metrics)?;
 
     health.await_outbox();
@@ -180,7 +184,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let watching = tokio::spawn(watching);
     let sending = tokio::spawn(dispatcher.run(finish.clone()));
     let broadcasting = tokio::spawn(broadcaster.run(finish.clone()));
-    let telling = tokio::spawn(messenger.run(finish.clone()));
+    let telling = tokio::spawn(userlist_sync.run(finish.clone()));
     let reporting = webhook.map(|webhook| tokio::spawn(webhook.run(finish.clone())));
     let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
     let router = router.merge(proof.routes());
@@ -247,8 +251,8 @@ fn limits(config: &Config) -> Limits {
     Limits { sends_max: config.sends_max.into(), queue_wait: config.queue_wait, deadline: config.deadline }
 }
 
-fn pace(config: &Config) -> Pace {
-    Pace {
+fn pace(config: &Config) -> DispatchOptions {
+    DispatchOptions {
         sends_max: config.sends_max.into(),
         step_max: config.smtp.step_max,
         patience: config.outbox.patience,

@@ -20,4 +20,4 @@
 pub mod store;
 pub mod workers;
 
-pub use store::{Outbox, OutboxError, Place, Reception};
+pub use store::{AcceptResult, DatabaseTarget, Outbox, OutboxError};

@@ -22,30 +22,30 @@ use std::{fmt, sync::Arc, time::Duration};
 use discovery::FieldError;
 use lettre::{address::Envelope, message::Mailbox};
 use serde::Deserialize;
+use service_kit::time::UnixMillis;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::{
-    clock::Moment,
     message::{
         Message, MessageId, Subject,
-        composer::{Letter, LetterError},
+        composer::{ComposeError, Composer},
         recipient::Recipient,
     },
     outbox::{
         Outbox, OutboxError,
         store::{
             entry::{Accepted, IdempotencyKey, Kind, NewMessage, OwnClaim},
-            immediate::{Mine, Standing},
+            immediate::{MessageStatus, OwnDelivery},
             labels::Labels,
         },
     },
-    submission::House,
+    submission::ComposeConfig,
     transport::outcome::DeliveryError,
 };
 
-use direct_sender::{Mailer, Place};
+use direct_sender::{DirectSender, Reservation};
 
 /// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
 pub const TEXT_MAX_BYTES: usize = 256 * 1024;
@@ -82,25 +82,25 @@ pub struct Plain {
     /// Where messages are kept.
     pub outbox: Outbox,
     /// Hands them over.
-    pub mailer: Arc<Mailer>,
+    pub direct_sender: Arc<DirectSender>,
     /// Attempts that go on when their clients leave.
     pub tasks: TaskTracker,
 }
 
 /// How it ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct SendResult {
     /// The message's.
     pub message_id: MessageId,
     /// How.
-    pub outcome: Outcome,
+    pub outcome: SendOutcome,
     /// Whether the message had been taken in before.
     pub replayed: bool,
 }
 
 /// How it ended, for the client.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// The server has it.
     Sent,
     /// It has not, or perhaps.
@@ -128,14 +128,14 @@ pub enum Outcome {
 /// Names the field that is wrong and says what to change; or the spool cannot be used.
 pub fn compose(
     request: &MailRequest,
-    house: &House,
+    compose_config: &ComposeConfig,
     idempotency: Option<IdempotencyKey>,
-    now: Moment,
-) -> Result<NewMessage, LetterError> {
+    now: UnixMillis,
+) -> Result<NewMessage, ComposeError> {
     let to = Recipient::parse(&request.address)?;
-    let subject = request.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
-    let from = &house.from;
-    let letter = Letter {
+    let subject = request.subject.as_deref().map_or_else(|| Ok(compose_config.subject.clone()), Subject::parse)?;
+    let from = &compose_config.from;
+    let letter = Composer {
         from: from.mailbox().clone(),
         to: vec![Mailbox::new(None, to.address().clone())],
         cc: Vec::new(),
@@ -148,8 +148,9 @@ pub fn compose(
         date: now,
     };
     let message_id = MessageId::new(from);
-    let content =
-        letter.write(&message_id, house.dkim.of(from.domain()), &house.spool).map_err(in_words_of_the_form)?;
+    let content = letter
+        .write(&message_id, compose_config.dkim.of(from.domain()), &compose_config.spool)
+        .map_err(in_words_of_the_form)?;
     Ok(NewMessage {
         message_id,
         sender: from.address().to_string(),
@@ -167,9 +168,9 @@ pub fn compose(
 }
 
 /// The text is called `message` here.
-fn in_words_of_the_form(error: LetterError) -> LetterError {
+fn in_words_of_the_form(error: ComposeError) -> ComposeError {
     match error {
-        LetterError::Field(error) if error.field == "text" => FieldError::new("message", error.reason).into(),
+        ComposeError::Field(error) if error.field == "text" => FieldError::new("message", error.reason).into(),
         other => other,
     }
 }
@@ -179,21 +180,33 @@ impl Plain {
     ///
     /// # Errors
     /// The outbox cannot be used, and nothing was sent.
-    pub async fn send(&self, message: NewMessage, place: Place, until: Instant) -> Result<Ended, OutboxError> {
+    pub async fn send(
+        &self,
+        message: NewMessage,
+        reservation: Reservation,
+        until: Instant,
+    ) -> Result<SendResult, OutboxError> {
         let (plain, message_id) = (self.clone(), message.message_id.clone());
         let claim = self.claim(until);
         let message = Arc::new(NewMessage { expires: claim.expires(), claim: Some(claim.clone()), ..message });
-        self.finish(message_id, until, async move { plain.take_in_and_send(message, claim, place, until).await }).await
+        self.finish(message_id, until, async move { plain.accept_and_send(message, claim, reservation, until).await })
+            .await
     }
 
-    /// Answers a request that was taken in before, and goes on where that one stopped. Without a place it neither waits nor sends.
+    /// Answers a request that was taken in before, and resumes it. Without a reservation it neither waits nor sends.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn resume(&self, accepted: Accepted, place: Option<Place>, until: Instant) -> Result<Ended, OutboxError> {
+    pub async fn resume(
+        &self,
+        accepted: Accepted,
+        reservation: Option<Reservation>,
+        until: Instant,
+    ) -> Result<SendResult, OutboxError> {
         let (plain, claim) = (self.clone(), self.claim(until));
         let message_id = MessageId::stored(accepted.message_id.clone());
-        self.finish(message_id, until, async move { plain.go_on(&accepted, claim, place, until).await }).await
+        self.finish(message_id, until, async move { plain.resume_accepted(&accepted, claim, reservation, until).await })
+            .await
     }
 
     /// The attempt is a task of its own: neither a client who leaves nor a deadline that passes loses its outcome.
@@ -201,14 +214,14 @@ impl Plain {
         &self,
         message_id: MessageId,
         until: Instant,
-        attempt: impl Future<Output = Result<Ended, OutboxError>> + Send + 'static,
-    ) -> Result<Ended, OutboxError> {
+        attempt: impl Future<Output = Result<SendResult, OutboxError>> + Send + 'static,
+    ) -> Result<SendResult, OutboxError> {
         let attempt = self.tasks.spawn(attempt.in_current_span());
         // A moment more than the attempt has.
         match tokio::time::timeout_at(until + RECORD_WAIT, attempt).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => Err(OutboxError::Unavailable { reason: format!("the attempt ended early: {error}") }),
-            Err(_) => Ok(Ended { message_id, outcome: Outcome::UnderWay, replayed: false }),
+            Err(_) => Ok(SendResult { message_id, outcome: SendOutcome::UnderWay, replayed: false }),
         }
     }
 
@@ -221,82 +234,87 @@ impl Plain {
     }
 
     fn claim(&self, until: Instant) -> OwnClaim {
-        OwnClaim::new(Moment::now() + until.saturating_duration_since(Instant::now()) + CLAIM_MARGIN)
+        OwnClaim::new(UnixMillis::now() + until.saturating_duration_since(Instant::now()) + CLAIM_MARGIN)
     }
 
-    async fn take_in_and_send(
+    async fn accept_and_send(
         &self,
         message: Arc<NewMessage>,
         claim: OwnClaim,
-        place: Place,
+        reservation: Reservation,
         until: Instant,
-    ) -> Result<Ended, OutboxError> {
-        let reception = self.outbox.accept(Arc::clone(&message)).await?;
-        if reception.replayed {
-            return self.go_on(&reception.accepted, claim, Some(place), until).await;
+    ) -> Result<SendResult, OutboxError> {
+        let result = self.outbox.accept(Arc::clone(&message)).await?;
+        if result.replayed {
+            return self.resume_accepted(&result.accepted, claim, Some(reservation), until).await;
         }
-        let outcome = match (reception.accepted.recipients, reception.delivery) {
-            (0, _) | (_, None) => Outcome::Suppressed,
+        let outcome = match (result.accepted.recipients, result.delivery) {
+            (0, _) | (_, None) => SendOutcome::Suppressed,
             (_, Some(delivery)) => {
-                self.hand_over(Mine::new(delivery, &claim), addressed(&message), Some(place), until).await
+                self.hand_over(OwnDelivery::new(delivery, &claim), addressed(&message), Some(reservation), until).await
             }
         };
-        Ok(Ended { message_id: message.message_id.clone(), outcome, replayed: false })
+        Ok(SendResult { message_id: message.message_id.clone(), outcome, replayed: false })
     }
 
-    async fn go_on(
+    async fn resume_accepted(
         &self,
         accepted: &Accepted,
         claim: OwnClaim,
-        place: Option<Place>,
+        reservation: Option<Reservation>,
         until: Instant,
-    ) -> Result<Ended, OutboxError> {
-        let waits_until = if place.is_some() { until } else { Instant::now() };
-        let (outcome, replayed) = match self.settled_or_mine(&accepted.id, &claim, waits_until).await? {
-            Standing::Mine(mine) => {
+    ) -> Result<SendResult, OutboxError> {
+        let waits_until = if reservation.is_some() { until } else { Instant::now() };
+        let (outcome, replayed) = match self.settled_or_claimed(&accepted.id, &claim, waits_until).await? {
+            MessageStatus::Claimed(own) => {
                 let message = self.outbox.stored_message(&accepted.id).await;
-                (self.hand_over(mine, message, place, until).await, false)
+                (self.hand_over(own, message, reservation, until).await, false)
             }
-            Standing::Delivered => (Outcome::Sent, true),
-            Standing::Failed { outcome, reply } => (Outcome::Recorded { outcome, reply }, true),
-            Standing::Suppressed => (Outcome::Suppressed, true),
-            Standing::Cancelled => (Outcome::Cancelled, true),
-            Standing::UnderWay => (Outcome::UnderWay, true),
-            Standing::Forgotten => (Outcome::Forgotten, true),
+            MessageStatus::Delivered => (SendOutcome::Sent, true),
+            MessageStatus::Failed { outcome, reply } => (SendOutcome::Recorded { outcome, reply }, true),
+            MessageStatus::Suppressed => (SendOutcome::Suppressed, true),
+            MessageStatus::Cancelled => (SendOutcome::Cancelled, true),
+            MessageStatus::UnderWay => (SendOutcome::UnderWay, true),
+            MessageStatus::Forgotten => (SendOutcome::Forgotten, true),
         };
-        Ok(Ended { message_id: MessageId::stored(accepted.message_id.clone()), outcome, replayed })
+        Ok(SendResult { message_id: MessageId::stored(accepted.message_id.clone()), outcome, replayed })
     }
 
     /// Waits while another request sends the message, as long as there is time.
-    async fn settled_or_mine(&self, id: &str, claim: &OwnClaim, until: Instant) -> Result<Standing, OutboxError> {
+    async fn settled_or_claimed(
+        &self,
+        id: &str,
+        claim: &OwnClaim,
+        until: Instant,
+    ) -> Result<MessageStatus, OutboxError> {
         loop {
-            match self.outbox.take_over(id, claim, Moment::now()).await? {
-                Standing::UnderWay if Instant::now() + LOOKS_EVERY < until => sleep(LOOKS_EVERY).await,
-                standing => return Ok(standing),
+            match self.outbox.take_over(id, claim, UnixMillis::now()).await? {
+                MessageStatus::UnderWay if Instant::now() + LOOKS_EVERY < until => sleep(LOOKS_EVERY).await,
+                status => return Ok(status),
             }
         }
     }
 
     async fn hand_over(
         &self,
-        mine: Mine,
+        own: OwnDelivery,
         message: Result<Message, DeliveryError>,
-        place: Option<Place>,
+        reservation: Option<Reservation>,
         until: Instant,
-    ) -> Outcome {
-        let at = Moment::now();
+    ) -> SendOutcome {
+        let at = UnixMillis::now();
         let recipient = message.as_ref().ok().and_then(|message| message.envelope().to().first()).cloned();
-        let result = match (message, place) {
-            (Ok(message), Some(place)) => self.mailer.send(&message, place, until).await,
+        let result = match (message, reservation) {
+            (Ok(message), Some(reservation)) => self.direct_sender.send(&message, reservation, until).await,
             (Ok(_), None) => Err(DeliveryError::Busy),
             (Err(error), _) => Err(error),
         };
         let (outbox, written) = (self.outbox.clone(), result.clone());
-        let writing = self.tasks.spawn(async move { outbox.conclude(mine, recipient, at, &written).await });
+        let writing = self.tasks.spawn(async move { outbox.conclude(own, recipient, at, &written).await });
         let _written_later = timeout(RECORD_WAIT, writing).await;
         match result {
-            Ok(_) => Outcome::Sent,
-            Err(error) => Outcome::Failed(error),
+            Ok(_) => SendOutcome::Sent,
+            Err(error) => SendOutcome::Failed(error),
         }
     }
 }
@@ -319,18 +337,18 @@ mod tests {
 
     fn written(message: &str, subject: Option<&str>) -> Result<String, FieldError> {
         let args = ["mail", "--from", "Muster <muster@example.com>", "--subject", "default"];
-        let house = House::of(&Config::try_parse_from(args).unwrap()).unwrap();
+        let compose_config = ComposeConfig::of(&Config::try_parse_from(args).unwrap()).unwrap();
         let request = MailRequest {
             address: "a@b.c".to_owned(),
             message: message.to_owned(),
             subject: subject.map(str::to_owned),
         };
-        match compose(&request, &house, None, Moment::now()) {
+        match compose(&request, &compose_config, None, UnixMillis::now()) {
             Ok(message) => {
-                let bytes: Vec<u8> = message.content.blocks().flat_map(|block| block.unwrap().into_owned()).collect();
+                let bytes: Vec<u8> = message.content.chunks().flat_map(|chunk| chunk.unwrap().into_owned()).collect();
                 Ok(String::from_utf8(bytes).unwrap())
             }
-            Err(LetterError::Field(error)) => Err(error),
+            Err(ComposeError::Field(error)) => Err(error),
             Err(error) => panic!("{error}"),
         }
     }

@@ -16,19 +16,19 @@ use heartbeat::{HeartbeatOptions, Neighbour, State, neighbours};
 use ring::digest::{SHA256, digest};
 use tokio::{sync::watch, time::sleep};
 
-use crate::outbox::Place;
+use crate::outbox::DatabaseTarget;
 
 /// What of an instance's announcement tells one outbox from another.
 pub(crate) const META: &str = "outbox";
 /// Between two looks. An instance that is started later looks, too, and at once.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Which outbox `place` is, in twelve hexadecimal digits: two instances have the same only if they share it. `None` when
+/// Which outbox `target` is, in twelve hexadecimal digits: two instances have the same only if they share it. `None` when
 /// that cannot be told.
-pub(crate) fn identity(place: &Place) -> Option<String> {
-    let text = match place {
-        Place::Mysql(_) => place.to_string().to_ascii_lowercase(),
-        Place::Sqlite(file) => of_file(place.folder()?, file).ok()?,
+pub(crate) fn identity(target: &DatabaseTarget) -> Option<String> {
+    let text = match target {
+        DatabaseTarget::Mysql(_) => target.to_string().to_ascii_lowercase(),
+        DatabaseTarget::Sqlite(file) => of_file(target.folder()?, file).ok()?,
     };
     Some(hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..6]))
 }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn of(url: &str) -> String {
-        identity(&Place::parse(url).unwrap()).unwrap()
+        identity(&DatabaseTarget::parse(url).unwrap()).unwrap()
     }
 
     #[test]

@@ -10,16 +10,16 @@ use discovery::FieldError;
 use lettre::message::Mailbox;
 use serde::Deserialize;
 use serde_json::Value;
+use service_kit::time::UnixMillis;
 
 use crate::{
-    clock::Moment,
     config::{Config, outbox_options::OutboxOptions},
     message::{
         MessageId, Subject,
-        composer::{self, ATTACHMENTS_MAX, FileRequest, Letter, LetterError},
+        composer::{self, ATTACHMENTS_MAX, ComposeError, Composer, FileRequest},
         content::SpoolDir,
         dkim,
-        recipient_spec::{self, Party},
+        recipient_spec::{self, RecipientSpec},
         sender::Sender,
     },
     outbox::store::{
@@ -36,7 +36,7 @@ pub const SEND_AT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
-    /// See [`party`]; at least one.
+    /// See [`spec`]; at least one.
     #[serde(default)]
     pub to: Value,
     /// The same, for those who are told.
@@ -72,7 +72,7 @@ pub struct Submission {
     /// What it is filled with.
     #[serde(default)]
     pub data: Value,
-    /// Not before this moment; see [`Moment::parse`].
+    /// Not before this moment; see [`UnixMillis`].
     #[serde(default)]
     pub send_at: Option<String>,
     /// What it is found by; see [`Labels`].
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Submission {
 
 /// What is configured about messages.
 #[derive(Debug, Clone)]
-pub struct House {
+pub struct ComposeConfig {
     /// Whom messages come from.
     pub from: Sender,
     /// For requests without a subject.
@@ -107,7 +107,7 @@ pub struct House {
     pub filler: Arc<Filler>,
 }
 
-impl House {
+impl ComposeConfig {
     /// As it is configured.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl House {
 #[derive(Debug)]
 pub struct Lists {
     /// Each with what list they are on.
-    pub parties: Vec<(Kind, Party)>,
+    pub specs: Vec<(Kind, RecipientSpec)>,
 }
 
 impl Submission {
@@ -133,12 +133,12 @@ impl Submission {
     /// # Errors
     /// Names the entry and says what to change.
     pub fn lists(&self) -> Result<Lists, FieldError> {
-        let mut parties = Vec::new();
+        let mut specs = Vec::new();
         for (kind, value) in [(Kind::To, &self.to), (Kind::Cc, &self.cc), (Kind::Bcc, &self.bcc)] {
-            parties.extend(recipient_spec::list(kind.as_str(), value)?.into_iter().map(|party| (kind, party)));
+            specs.extend(recipient_spec::list(kind.as_str(), value)?.into_iter().map(|spec| (kind, spec)));
         }
-        match parties.iter().any(|(kind, _)| *kind == Kind::To) {
-            true => Ok(Lists { parties }),
+        match specs.iter().any(|(kind, _)| *kind == Kind::To) {
+            true => Ok(Lists { specs }),
             false => Err(FieldError::new("to", "it is missing or empty; name at least one recipient")),
         }
     }
@@ -174,14 +174,14 @@ impl Submission {
     pub fn compose(
         self,
         recipients: Vec<(Kind, Mailbox)>,
-        house: &House,
+        compose_config: &ComposeConfig,
         idempotency: Option<IdempotencyKey>,
-        now: Moment,
-    ) -> Result<NewMessage, LetterError> {
+        now: UnixMillis,
+    ) -> Result<NewMessage, ComposeError> {
         let due = due(self.send_at.as_deref(), now)?;
         let labels = Labels::new(self.tag, self.metadata)?;
-        let from = sender(self.from.as_deref(), house)?;
-        let subject = self.subject.as_deref().map_or_else(|| Ok(house.subject.clone()), Subject::parse)?;
+        let from = sender(self.from.as_deref(), compose_config)?;
+        let subject = self.subject.as_deref().map_or_else(|| Ok(compose_config.subject.clone()), Subject::parse)?;
         let reply_to = reply_to(&self.reply_to)?;
         let (text, html) = (not_blank(self.text), not_blank(self.html));
         for (field, body) in [("text", &text), ("html", &html)] {
@@ -198,7 +198,7 @@ impl Submission {
             let of_kind = recipients.iter().filter(move |(kind, _)| *kind == wanted);
             of_kind.map(|(_, mailbox)| mailbox.clone()).collect::<Vec<_>>()
         };
-        let letter = Letter {
+        let letter = Composer {
             to: listed(Kind::To),
             cc: listed(Kind::Cc),
             reply_to,
@@ -211,7 +211,7 @@ impl Submission {
             from: from.mailbox().clone(),
         };
         let message_id = MessageId::new(&from);
-        let content = letter.write(&message_id, house.dkim.of(from.domain()), &house.spool)?;
+        let content = letter.write(&message_id, compose_config.dkim.of(from.domain()), &compose_config.spool)?;
         Ok(NewMessage {
             message_id,
             sender: from.address().to_string(),
@@ -219,7 +219,7 @@ impl Submission {
             content,
             created: now,
             due,
-            expires: due + house.options.retry_for,
+            expires: due + compose_config.options.retry_for,
             recipients: once_each(recipients),
             broadcast: None,
             labels,
@@ -234,9 +234,9 @@ fn not_blank(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-fn due(send_at: Option<&str>, now: Moment) -> Result<Moment, FieldError> {
+fn due(send_at: Option<&str>, now: UnixMillis) -> Result<UnixMillis, FieldError> {
     let Some(text) = send_at else { return Ok(now) };
-    let at = Moment::parse(text).map_err(|reason| FieldError::new("send_at", reason))?;
+    let at = text.parse::<UnixMillis>().map_err(|error| FieldError::new("send_at", error.to_string()))?;
     if at > now + SEND_AT_MAX {
         return Err(FieldError::new("send_at", "it is more than 30 days away; send it nearer to that day"));
     }
@@ -247,21 +247,21 @@ fn due(send_at: Option<&str>, now: Moment) -> Result<Moment, FieldError> {
 ///
 /// # Errors
 /// This service may not send as them.
-pub fn sender(from: Option<&str>, house: &House) -> Result<Sender, FieldError> {
-    let Some(text) = from else { return Ok(house.from.clone()) };
+pub fn sender(from: Option<&str>, compose_config: &ComposeConfig) -> Result<Sender, FieldError> {
+    let Some(text) = from else { return Ok(compose_config.from.clone()) };
     let mailbox = recipient_spec::mailbox("from", text)?;
     let address = mailbox.email.to_string();
-    let is_ours = address.eq_ignore_ascii_case(house.from.address().as_ref());
-    if !is_ours && !house.options.may_send_as(&address) {
+    let is_ours = address.eq_ignore_ascii_case(compose_config.from.address().as_ref());
+    if !is_ours && !compose_config.options.may_send_as(&address) {
         return Err(FieldError::new("from", "this service may not send as this address; see --senders"));
     }
     Ok(Sender::from_mailbox(mailbox))
 }
 
 fn reply_to(value: &Value) -> Result<Vec<Mailbox>, FieldError> {
-    let mailbox = |party| match party {
-        Party::Mailbox(mailbox) => Ok(mailbox),
-        Party::User(_) => Err(FieldError::new("reply_to", "it names a user; write an address")),
+    let mailbox = |spec| match spec {
+        RecipientSpec::Mailbox(mailbox) => Ok(mailbox),
+        RecipientSpec::User(_) => Err(FieldError::new("reply_to", "it names a user; write an address")),
     };
     recipient_spec::list("reply_to", value)?.into_iter().map(mailbox).collect()
 }

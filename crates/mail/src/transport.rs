@@ -9,7 +9,7 @@ pub mod smtp;
 
 use crate::message::Message;
 
-use deadlines::Allowance;
+use deadlines::StepDeadlines;
 use folder::Folder;
 use outcome::{DeliveryError, Outcome, Reply, Stage};
 use smtp::SmtpTransport;
@@ -47,12 +47,12 @@ impl Transport {
     }
 
     /// Hands `message` over to all recipients of its envelope: how it ended for each of them, in their order. `Ok` when the other
-    /// side is responsible for it, with its last word. Ends when `allowance` says at the latest.
-    pub async fn deliver(&self, message: &Message, allowance: Allowance) -> Vec<Outcome> {
+    /// side is responsible for it, with its last word. Ends when `deadlines` says at the latest.
+    pub async fn deliver(&self, message: &Message, deadlines: StepDeadlines) -> Vec<Outcome> {
         match self {
-            Self::Smtp(smtp) => smtp.deliver(message, allowance).await,
+            Self::Smtp(smtp) => smtp.deliver(message, deadlines).await,
             Self::Folder(folder) => {
-                let deadline = allowance.ends_from_now(Stage::EndOfData);
+                let deadline = deadlines.ends_from_now(Stage::EndOfData);
                 let written = folder.deliver(message, deadline).await;
                 let outcome = written.map(|()| Reply::new(250, "written to the folder"));
                 vec![outcome; message.envelope().to().len()]
@@ -63,11 +63,11 @@ impl Transport {
     /// Whether a message could be handed over now.
     ///
     /// # Errors
-    /// When `allowance` says at the latest.
-    pub async fn check(&self, allowance: Allowance) -> Result<(), DeliveryError> {
+    /// When `deadlines` says at the latest.
+    pub async fn check(&self, deadlines: StepDeadlines) -> Result<(), DeliveryError> {
         match self {
-            Self::Smtp(smtp) => smtp.check(allowance).await,
-            Self::Folder(folder) => folder.check(allowance.ends_from_now(Stage::Session)).await,
+            Self::Smtp(smtp) => smtp.check(deadlines).await,
+            Self::Folder(folder) => folder.check(deadlines.ends_from_now(Stage::Session)).await,
         }
     }
 

@@ -26,18 +26,16 @@ use prometheus_client::{
 use service_kit::{
     backoff::Backoff,
     client::{ClientTls, HttpClient},
+    time::UnixMillis,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{
-    clock::Moment,
-    outbox::{
-        Outbox,
-        store::events::{Event, Told},
-        workers::retry_schedule::Schedule,
-    },
+use crate::outbox::{
+    Outbox,
+    store::events::{Event, EventOutcome},
+    workers::retry_schedule::Schedule,
 };
 
 pub use options::WebhookOptions;
@@ -134,7 +132,7 @@ impl Webhook {
             }
             self.renew(&mut signer);
             let told = join_all(events.iter().map(|event| self.tell(event, &signer))).await;
-            let is_away = told.iter().all(|told| matches!(told, Told::Again(_)));
+            let is_away = told.iter().all(|told| matches!(told, EventOutcome::Again(_)));
             let told = events.into_iter().map(|event| event.id).zip(told).collect();
             if let Err(error) = self.outbox.settle_events(told).await {
                 tracing::warn!(error = %service_kit::chain(&error), "events that were told are told again");
@@ -158,29 +156,29 @@ impl Webhook {
         }
     }
 
-    async fn tell(&self, event: &Event, signer: &Signer) -> Told {
+    async fn tell(&self, event: &Event, signer: &Signer) -> EventOutcome {
         let (status, asked) = match self.client.send(self.request(event, signer), DEADLINE, ANSWER_MAX_BYTES).await {
             Ok(answer) if answer.status.is_success() => {
                 self.metrics.count("taken", 1);
-                return Told::Done;
+                return EventOutcome::Done;
             }
             Ok(answer) => (answer.status.to_string(), retry_after(&answer.headers)),
             Err(error) => (service_kit::chain(&error).to_string(), None),
         };
-        let now = Moment::now();
+        let now = UnixMillis::now();
         if now.since(event.created) >= self.options.retry_for {
             self.metrics.count("given_up", 1);
             tracing::warn!(event = event.id, answer = status, "an event was not taken for too long; given up");
-            return Told::Done;
+            return EventOutcome::Done;
         }
         self.metrics.count("not_taken", 1);
         tracing::debug!(event = event.id, answer = status, "an event was not taken; it is sent again");
         let attempts = event.attempts.saturating_add(1);
-        Told::Again(now + wait(self.options.schedule(), attempts, asked))
+        EventOutcome::Again(now + wait(self.options.schedule(), attempts, asked))
     }
 
     fn request(&self, event: &Event, signer: &Signer) -> Request<Bytes> {
-        let timestamp = Moment::now().0 / 1000;
+        let timestamp = UnixMillis::now().0 / 1000;
         let signature = signer.sign(&event.id, timestamp, &event.body);
         let mut request = Request::post(self.receiver.as_str())
             .header(header::CONTENT_TYPE, "application/json")

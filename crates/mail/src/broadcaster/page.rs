@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, io};
 use discovery::FieldError;
 use lettre::message::Mailbox;
 use serde_json::{Value, json};
+use service_kit::time::UnixMillis;
 use tokio::runtime::Handle;
 use url::Url;
 use uuid::Uuid;
 
 use super::{Broadcast, BroadcastRequest};
 use crate::{
-    clock::Moment,
-    message::{composer::LetterError, recipient},
+    message::{composer::ComposeError, recipient},
     outbox::{
         Outbox, OutboxError,
         store::{
@@ -22,7 +22,7 @@ use crate::{
             suppression::{self, Verdicts},
         },
     },
-    submission::{House, Submission},
+    submission::{ComposeConfig, Submission},
     templates::FillError,
     userlist::{Page, Selection, User, Userlist, UserlistError},
 };
@@ -36,7 +36,7 @@ const INVALID_TEMPLATE: &str = "invalid_template";
 #[derive(Debug)]
 pub(super) struct Audience {
     pub(super) page: Page,
-    asked: Moment,
+    asked: UnixMillis,
     verdicts: Verdicts,
 }
 
@@ -60,7 +60,7 @@ impl Audience {
         position: &str,
         limit: u32,
     ) -> Result<Self, AudienceError> {
-        let asked = Moment::now();
+        let asked = UnixMillis::now();
         let page = userlist.page(&selection(request), position, limit).await?;
         let addresses = page.users.iter().filter_map(|user| recipient::check(&user.email).ok());
         let addresses = addresses.map(|address| address.to_string()).collect();
@@ -72,11 +72,17 @@ impl Audience {
     ///
     /// # Errors
     /// The folder for large messages cannot be used.
-    pub(super) fn compose(self, house: &House, public: &Url, id: &str, broadcast: &Broadcast) -> io::Result<Step> {
+    pub(super) fn compose(
+        self,
+        compose_config: &ComposeConfig,
+        public: &Url,
+        id: &str,
+        broadcast: &Broadcast,
+    ) -> io::Result<Step> {
         let mut step = Step { total: total(&self.page), position: self.page.next(), ..Step::default() };
         for user in self.page.users {
             let token = Uuid::new_v4().simple().to_string();
-            match message(house, public, broadcast, &user, &token, &self.verdicts) {
+            match message(compose_config, public, broadcast, &user, &token, &self.verdicts) {
                 Ok(mut message) => {
                     message.broadcast = Some(id.to_owned());
                     step.messages.push(Outgoing { user: user.name, message, token });
@@ -108,7 +114,7 @@ impl Unwritten {
 
 /// The message to one user.
 pub(super) fn message(
-    house: &House,
+    compose_config: &ComposeConfig,
     public: &Url,
     broadcast: &Broadcast,
     user: &User,
@@ -122,12 +128,12 @@ pub(super) fn message(
     if let Some(reason) = verdicts.stopped.get(&suppression::key(address.as_ref())) {
         return Err(Unwritten::skipped(reason, ""));
     }
-    write(house, public, broadcast, user, token, vec![(Kind::To, Mailbox::new(None, address))])
+    write(compose_config, public, broadcast, user, token, vec![(Kind::To, Mailbox::new(None, address))])
 }
 
 /// The message for one user, addressed to `recipients`.
 pub(super) fn write(
-    house: &House,
+    compose_config: &ComposeConfig,
     public: &Url,
     broadcast: &Broadcast,
     user: &User,
@@ -135,22 +141,22 @@ pub(super) fn write(
     recipients: Vec<(Kind, Mailbox)>,
 ) -> Result<NewMessage, Unwritten> {
     let unfit = |error: FieldError| Unwritten::skipped(INVALID_TEMPLATE, error.to_string());
-    let submission = submission(house, public, broadcast, user, token).map_err(|error| match error {
+    let submission = submission(compose_config, public, broadcast, user, token).map_err(|error| match error {
         FillError::Field(error) => unfit(error),
         error @ FillError::Unavailable { .. } => Unwritten::Failed(io::Error::other(error)),
     })?;
-    submission.compose(recipients, house, None, Moment::now()).map_err(|error| match error {
-        LetterError::Field(error) => unfit(error),
-        LetterError::Spool(error) => {
+    submission.compose(recipients, compose_config, None, UnixMillis::now()).map_err(|error| match error {
+        ComposeError::Field(error) => unfit(error),
+        ComposeError::Spool(error) => {
             Unwritten::Failed(io::Error::other(format!("the folder for large messages: {error}")))
         }
-        error @ LetterError::Unsigned => Unwritten::Failed(io::Error::other(error)),
+        error @ ComposeError::Unsigned => Unwritten::Failed(io::Error::other(error)),
     })
 }
 
 /// Runs where it may wait.
 fn submission(
-    house: &House,
+    compose_config: &ComposeConfig,
     public: &Url,
     broadcast: &Broadcast,
     user: &User,
@@ -160,7 +166,7 @@ fn submission(
     let link = format!("{base}/v1/unsubscribe/{token}");
     let request = &broadcast.request;
     let data = data(request, user, &link);
-    let filled = Handle::current().block_on(house.filler.fill(&broadcast.template, &data))?;
+    let filled = Handle::current().block_on(compose_config.filler.fill(&broadcast.template, &data))?;
     Ok(Submission {
         to: Value::Null,
         cc: Value::Null,

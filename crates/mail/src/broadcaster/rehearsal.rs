@@ -69,8 +69,9 @@ impl Broadcaster {
         let (mut count, mut position) = (Count::default(), String::new());
         while started.elapsed() < COUNTING_MAX {
             let audience = Audience::ask(&self.userlist, &self.outbox, &broadcast.request, &position, PAGE).await?;
-            let (house, public, broadcast) = (Arc::clone(&self.house), public.clone(), Arc::clone(&broadcast));
-            let composing = spawn_blocking(move || audience.compose(&house, &public, "", &broadcast));
+            let (compose_config, public, broadcast) =
+                (Arc::clone(&self.compose_config), public.clone(), Arc::clone(&broadcast));
+            let composing = spawn_blocking(move || audience.compose(&compose_config, &public, "", &broadcast));
             let step = composing.await.map_err(io::Error::other).flatten().map_err(RehearsalError::Spool)?;
             let next = step.position.clone();
             count.add(step);
@@ -99,10 +100,10 @@ impl Broadcaster {
         let audience = Audience::ask(&self.userlist, &self.outbox, &broadcast.request, "", 1).await?;
         let user = audience.page.users.into_iter().next().ok_or(RehearsalError::NoUser)?;
         let recipients = recipients.into_iter().map(|mailbox| (Kind::To, mailbox)).collect();
-        let (house, public) = (Arc::clone(&self.house), public.clone());
+        let (compose_config, public) = (Arc::clone(&self.compose_config), public.clone());
         let writing = spawn_blocking(move || {
             let token = Uuid::new_v4().simple().to_string();
-            page::write(&house, &public, &broadcast, &user, &token, recipients)
+            page::write(&compose_config, &public, &broadcast, &user, &token, recipients)
         });
         let written = writing.await.map_err(|error| RehearsalError::Spool(io::Error::other(error)))?;
         let mut message = written.map_err(|unwritten| match unwritten {

@@ -15,7 +15,7 @@ use crate::{
         sender::Sender,
     },
     outbox::{
-        store::Place,
+        store::DatabaseTarget,
         workers::{limiter::DomainLimits, retry_schedule::Schedule},
     },
     webhook::WebhookOptions,
@@ -153,8 +153,8 @@ impl OutboxOptions {
     ///
     /// # Errors
     /// Says what to write, naming the option, without the URL.
-    pub fn place(&self) -> Result<Place, String> {
-        Place::parse(self.url.expose()).map_err(|reason| format!("--outbox-url (MAIL_OUTBOX_URL): {reason}"))
+    pub fn place(&self) -> Result<DatabaseTarget, String> {
+        DatabaseTarget::parse(self.url.expose()).map_err(|reason| format!("--outbox-url (MAIL_OUTBOX_URL): {reason}"))
     }
 
     /// Where large messages lie while they pass through.

@@ -23,15 +23,16 @@ use service_kit::{
 use tokio::time::Instant;
 
 use super::{
-    Api, idempotency_key, key_of_caller, may, messages, not_holding_up_others,
+    Api, idempotency_key, key_of_caller, may, messages,
     request_reader::{
         self,
         batch::{Entry, entries},
     },
+    run_blocking,
 };
 use crate::{
     message::content::IN_MEMORY_MAX_BYTES,
-    outbox::{Reception, store::entry::IdempotencyKey},
+    outbox::{AcceptResult, store::entry::IdempotencyKey},
 };
 
 /// The most bytes of a request: 100 messages of 40 KiB. Large files go to `/v1/messages`, one by one.
@@ -48,7 +49,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;
-    let body = body::read(request, BATCH_MAX_BYTES.min(api.house.options.message_max_bytes())).await?;
+    let body = body::read(request, BATCH_MAX_BYTES.min(api.compose_config.options.message_max_bytes())).await?;
     let _place = if body.len() > IN_MEMORY_MAX_BYTES { Some(api.large_body()?) } else { None };
     let entries = entries(&body)?;
     drop(body);
@@ -57,14 +58,14 @@ pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Res
         let key = key.as_ref().map(|key| format!("{key} {index}"));
         one(&api, entry, key, until)
     });
-    let answers: Vec<Result<Reception, Problem>> = stream::iter(accepting).buffered(TOGETHER).collect().await;
+    let answers: Vec<Result<AcceptResult, Problem>> = stream::iter(accepting).buffered(TOGETHER).collect().await;
     let all = answers.iter().all(Result::is_ok);
     let status = if all { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
     let answers: Vec<Value> = answers.iter().map(shown).collect();
     Ok((status, Json(json!({ "messages": answers }))).into_response())
 }
 
-async fn one(api: &Arc<Api>, entry: Entry, key: Option<String>, until: Instant) -> Result<Reception, Problem> {
+async fn one(api: &Arc<Api>, entry: Entry, key: Option<String>, until: Instant) -> Result<AcceptResult, Problem> {
     if Instant::now() >= until {
         let detail = "the request took too long before this message was begun; send it again";
         return Err(Problem::unavailable("not_begun", detail, RETRY));
@@ -74,21 +75,21 @@ async fn one(api: &Arc<Api>, entry: Entry, key: Option<String>, until: Instant) 
     });
     let name = own.transpose()?.or(key);
     let key = name.map(|name| IdempotencyKey::at("/v1/batch", name, &entry.message));
-    let (spool, is_light) = (api.house.spool.clone(), entry.message.len() <= IN_MEMORY_MAX_BYTES);
+    let (spool, is_light) = (api.compose_config.spool.clone(), entry.message.len() <= IN_MEMORY_MAX_BYTES);
     let read = move || request_reader::read(&entry.message[..], &spool);
-    let intake = if is_light { read()? } else { not_holding_up_others(read).await?? };
+    let intake = if is_light { read()? } else { run_blocking(read).await?? };
     messages::accept(api, intake.submission, key).await
 }
 
 /// The answer to one message: what it would have been alone, with its status.
-fn shown(answer: &Result<Reception, Problem>) -> Value {
+fn shown(answer: &Result<AcceptResult, Problem>) -> Value {
     let (status, mut shown) = match answer {
-        Ok(reception) => (202, json!(reception.accepted)),
+        Ok(result) => (202, json!(result.accepted)),
         Err(problem) => (problem.status.as_u16(), serde_json::from_str(&problem.to_json()).unwrap_or_default()),
     };
     if let Some(object) = shown.as_object_mut() {
         object.insert("status".to_owned(), status.into());
-        if answer.as_ref().is_ok_and(|reception| reception.replayed) {
+        if answer.as_ref().is_ok_and(|result| result.replayed) {
             object.insert("replayed".to_owned(), true.into());
         }
     }

@@ -22,7 +22,7 @@ use super::{Api, REPLAYED, idempotency_key, may, messages, segment::Segment};
 use crate::{
     broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, NO_PUBLIC_URL, RehearsalError},
     error::{invalid, outbox_problem, spool_problem},
-    message::recipient_spec::{self, Party},
+    message::recipient_spec::{self, RecipientSpec},
     outbox::{
         OutboxError,
         store::{
@@ -53,7 +53,7 @@ pub(super) async fn create(State(api): State<Arc<Api>>, request: Request) -> Res
         return Ok(before);
     }
     let broadcast = checked(&api, request).await?;
-    let public = api.house.options.public.as_ref();
+    let public = api.compose_config.options.public.as_ref();
     let public = public.ok_or_else(|| Problem::new(StatusCode::CONFLICT, "public_url_missing", NO_PUBLIC_URL))?;
     match test_to {
         _ if is_dry_run => count(&api, broadcast, public).await,
@@ -72,7 +72,7 @@ async fn known(api: &Api, is_test: bool, key: Option<&IdempotencyKey>) -> Result
 
 /// With its template, as it is now.
 async fn checked(api: &Api, request: BroadcastRequest) -> Result<Broadcast, Problem> {
-    submission::sender(request.from.as_deref(), &api.house).map_err(invalid)?;
+    submission::sender(request.from.as_deref(), &api.compose_config).map_err(invalid)?;
     Labels::new(request.tag.clone(), request.metadata.clone()).map_err(invalid)?;
     // In another order than that of ids, a user who is changed meanwhile comes twice, or never.
     for taken in ["limit", "cursor", "status", "sort"] {
@@ -85,7 +85,7 @@ async fn checked(api: &Api, request: BroadcastRequest) -> Result<Broadcast, Prob
         return Err(Problem::field(format!("filter.{name}"), "it is empty; give it a value, or leave it out"));
     }
     match api.outbox.template(&request.template).await {
-        Ok(shelved) => Ok(Broadcast { request, template: shelved.template }),
+        Ok(stored_template) => Ok(Broadcast { request, template: stored_template.template }),
         Err(OutboxError::NotFound) => Err(Problem::field("template", "there is no template of this name")),
         Err(error) => Err(outbox_problem(&error)),
     }
@@ -95,15 +95,15 @@ fn test_recipients(value: &Value) -> Result<Option<Vec<Mailbox>>, Problem> {
     if value.is_null() {
         return Ok(None);
     }
-    let mailbox = |party| match party {
-        Party::Mailbox(mailbox) => Ok(mailbox),
-        Party::User(_) => Err(Problem::field("test_to", "it names a user; write an address")),
+    let mailbox = |spec| match spec {
+        RecipientSpec::Mailbox(mailbox) => Ok(mailbox),
+        RecipientSpec::User(_) => Err(Problem::field("test_to", "it names a user; write an address")),
     };
-    let parties = recipient_spec::list("test_to", value).map_err(invalid)?;
-    if !(1..=TEST_TO_MAX).contains(&parties.len()) {
+    let specs = recipient_spec::list("test_to", value).map_err(invalid)?;
+    if !(1..=TEST_TO_MAX).contains(&specs.len()) {
         return Err(Problem::field("test_to", "it is 1 to 10 addresses"));
     }
-    parties.into_iter().map(mailbox).collect::<Result<_, _>>().map(Some)
+    specs.into_iter().map(mailbox).collect::<Result<_, _>>().map(Some)
 }
 
 async fn begin(api: &Api, broadcast: &Broadcast, key: Option<IdempotencyKey>) -> Result<Response, Problem> {
@@ -139,13 +139,17 @@ async fn test(
     let broadcaster = broadcaster(api);
     let writing = broadcaster.sample(broadcast, public, recipients, key);
     let message = writing.await.map_err(rehearsal_problem)?;
-    let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
-    api.metrics.accepted(reception.replayed);
-    Ok(messages::answer(&reception.accepted, reception.replayed))
+    let result = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
+    api.metrics.accepted(result.replayed);
+    Ok(messages::answer(&result.accepted, result.replayed))
 }
 
 fn broadcaster(api: &Api) -> Broadcaster {
-    Broadcaster { outbox: api.outbox.clone(), userlist: api.userlist.clone(), house: Arc::clone(&api.house) }
+    Broadcaster {
+        outbox: api.outbox.clone(),
+        userlist: api.userlist.clone(),
+        compose_config: Arc::clone(&api.compose_config),
+    }
 }
 
 fn rehearsal_problem(error: RehearsalError) -> Problem {

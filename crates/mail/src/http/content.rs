@@ -20,7 +20,7 @@ use service_kit::{Problem, tokens::Action};
 use super::{Api, may, segment::Segment};
 use crate::{
     error::outbox_problem,
-    message::content::{BLOCK_BYTES, Content, IN_MEMORY_MAX_BYTES},
+    message::content::{CHUNK_BYTES, Content, IN_MEMORY_MAX_BYTES},
 };
 
 /// How much of a message is read for its text, in bytes: two texts of 1 MiB in an encoding that triples them, and headers.
@@ -59,17 +59,17 @@ pub(super) async fn raw(State(api): State<Arc<Api>>, Segment(id): Segment) -> Re
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    let blocks = stream::unfold((content, 0), |(content, at)| async move {
-        match content.block(at, BLOCK_BYTES).map(|block| Bytes::copy_from_slice(&block)) {
-            Ok(block) if block.is_empty() => None,
-            Ok(block) => {
-                let next = at + u64::try_from(block.len()).unwrap_or(u64::MAX);
-                Some((Ok(block), (content, next)))
+    let chunks = stream::unfold((content, 0), |(content, at)| async move {
+        match content.chunk(at, CHUNK_BYTES).map(|chunk| Bytes::copy_from_slice(&chunk)) {
+            Ok(chunk) if chunk.is_empty() => None,
+            Ok(chunk) => {
+                let next = at + u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                Some((Ok(chunk), (content, next)))
             }
             Err(error) => Some((Err(error), (content.part(0..0), 0))),
         }
     });
-    Ok((headers, Body::from_stream(blocks)).into_response())
+    Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
 /// `GET /v1/messages/{id}/content`

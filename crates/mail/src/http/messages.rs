@@ -10,21 +10,21 @@ use axum::{
 };
 use lettre::message::Mailbox;
 use serde::Serialize;
-use service_kit::{Problem, tokens::Action};
+use service_kit::{Problem, time::UnixMillis, tokens::Action};
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    Api, MESSAGE_ID, REPLAYED, idempotency_key, may, not_holding_up_others,
-    request_reader::{self, Intake},
+    Api, MESSAGE_ID, REPLAYED, idempotency_key, may,
+    request_reader::{self, MessageRequest},
+    run_blocking,
     segment::Segment,
     upload::Upload,
 };
 use crate::{
-    clock::Moment,
-    error::{fill_problem, invalid, letter_problem, outbox_problem},
-    message::{content::IN_MEMORY_MAX_BYTES, recipient, recipient_spec::Party},
+    error::{compose_problem, fill_problem, invalid, outbox_problem},
+    message::{content::IN_MEMORY_MAX_BYTES, recipient, recipient_spec::RecipientSpec},
     outbox::{
-        OutboxError, Reception,
+        AcceptResult, OutboxError,
         store::{
             entry::{Accepted, IdempotencyKey, Kind, State as DeliveryState},
             labels,
@@ -56,8 +56,8 @@ pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Res
     let key = idempotency_key(request.headers())?;
     let (_place, intake) = receive(&api, request).await?;
     let key = key.map(|name| IdempotencyKey { name, fingerprint: intake.fingerprint.clone() });
-    let reception = accept(&api, intake.submission, key).await?;
-    Ok(answer(&reception.accepted, reception.replayed))
+    let result = accept(&api, intake.submission, key).await?;
+    Ok(answer(&result.accepted, result.replayed))
 }
 
 /// Takes one message in, unless it was taken in before.
@@ -65,23 +65,23 @@ pub(super) async fn accept(
     api: &Arc<Api>,
     mut submission: Submission,
     key: Option<IdempotencyKey>,
-) -> Result<Reception, Problem> {
+) -> Result<AcceptResult, Problem> {
     if let Some(accepted) = api.recall(key.as_ref()).await? {
         api.metrics.accepted(true);
-        return Ok(Reception::before(accepted));
+        return Ok(AcceptResult::before(accepted));
     }
     fill(api, &mut submission).await?;
     let recipients = addresses(api, submission.lists().map_err(invalid)?).await?;
     let is_light = submission.weight() <= LIGHT_BYTES;
     let compose = {
         let api = Arc::clone(api);
-        move || submission.compose(recipients, &api.house, key, Moment::now())
+        move || submission.compose(recipients, &api.compose_config, key, UnixMillis::now())
     };
-    let message = if is_light { compose() } else { not_holding_up_others(compose).await? };
-    let message = message.map_err(letter_problem)?;
-    let reception = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
-    api.metrics.accepted(reception.replayed);
-    Ok(reception)
+    let message = if is_light { compose() } else { run_blocking(compose).await? };
+    let message = message.map_err(compose_problem)?;
+    let result = api.outbox.accept(Arc::new(message)).await.map_err(|error| outbox_problem(&error))?;
+    api.metrics.accepted(result.replayed);
+    Ok(result)
 }
 
 /// The answer to a message that was taken in.
@@ -136,7 +136,7 @@ pub(super) async fn cancel(State(api): State<Arc<Api>>, Segment(id): Segment) ->
 /// `POST /v1/messages/{id}/requeue`
 pub(super) async fn requeue(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
-    let expires = Moment::now() + api.house.options.retry_for;
+    let expires = UnixMillis::now() + api.compose_config.options.retry_for;
     api.outbox.requeue(&id, expires).await.map_err(|error| outbox_problem(&error))?;
     shown(&api, &id).await
 }
@@ -150,24 +150,24 @@ async fn fill(api: &Api, submission: &mut Submission) -> Result<(), Problem> {
     };
     submission.may_be_filled().map_err(invalid)?;
     let template = match api.outbox.template(name).await {
-        Ok(shelved) => shelved.template,
+        Ok(stored_template) => stored_template.template,
         Err(OutboxError::NotFound) => return Err(Problem::field("template", "there is no template of this name")),
         Err(error) => return Err(outbox_problem(&error)),
     };
-    let filled = api.house.filler.fill(&template, &submission.data).await.map_err(fill_problem)?;
+    let filled = api.compose_config.filler.fill(&template, &submission.data).await.map_err(fill_problem)?;
     submission.take(filled);
     Ok(())
 }
 
 /// A small body as a whole, a large one as it comes in, with the place that it takes until it is accepted.
-async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<'_>>, Intake), Problem> {
+async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<'_>>, MessageRequest), Problem> {
     let says_large = length(request.headers()).is_some_and(|length| length > LARGE_BYTES);
-    let mut upload = Upload::new(request, api.house.options.message_max_bytes());
+    let mut upload = Upload::new(request, api.compose_config.options.message_max_bytes());
     let small = if says_large { None } else { upload.small(LARGE_BYTES).await? };
     if let Some(body) = small {
-        return request_reader::read(&body[..], &api.house.spool).map(|intake| (None, intake));
+        return request_reader::read(&body[..], &api.compose_config.spool).map(|intake| (None, intake));
     }
-    let (place, spool) = (api.large_body()?, api.house.spool.clone());
+    let (place, spool) = (api.large_body()?, api.compose_config.spool.clone());
     let intake = upload.read(move |body| request_reader::read(body, &spool)).await?;
     Ok((Some(place), intake))
 }
@@ -179,11 +179,11 @@ fn length(headers: &HeaderMap) -> Option<usize> {
 
 /// Everybody with an address; users are looked up.
 async fn addresses(api: &Api, lists: Lists) -> Result<Vec<(Kind, Mailbox)>, Problem> {
-    let mut recipients = Vec::with_capacity(lists.parties.len());
-    for (kind, party) in lists.parties {
-        let mailbox = match party {
-            Party::Mailbox(mailbox) => mailbox,
-            Party::User(name) => user(api, kind, &name).await?,
+    let mut recipients = Vec::with_capacity(lists.specs.len());
+    for (kind, spec) in lists.specs {
+        let mailbox = match spec {
+            RecipientSpec::Mailbox(mailbox) => mailbox,
+            RecipientSpec::User(name) => user(api, kind, &name).await?,
         };
         recipients.push((kind, mailbox));
     }

@@ -9,15 +9,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
-use service_kit::{Problem, json, problem::FieldProblem, tokens::Action};
+use service_kit::{Problem, json, problem::FieldProblem, time::UnixMillis, tokens::Action};
 use tokio::time::Instant;
 
-use super::{Api, MESSAGE_ID, REPLAYED, idempotency_key, may, not_holding_up_others};
+use super::{Api, MESSAGE_ID, REPLAYED, idempotency_key, may, run_blocking};
 use crate::{
-    clock::Moment,
-    error::{self, letter_problem, outbox_problem},
+    error::{self, compose_problem, outbox_problem},
     outbox::store::entry::{Accepted, IdempotencyKey, NewMessage},
-    plain::{self, Ended, MailRequest, Outcome, TEXT_MAX_BYTES},
+    plain::{self, MailRequest, SendOutcome, SendResult, TEXT_MAX_BYTES},
 };
 
 /// The most bytes of a request's body: a text of [`TEXT_MAX_BYTES`] in which every character is escaped as `\uXXXX`, and
@@ -38,17 +37,17 @@ pub(super) async fn send(State(api): State<Arc<Api>>, request: Request) -> Resul
     may(Action::Write)?;
     let name = idempotency_key(request.headers())?;
     let body = json::read(request, BODY_MAX_BYTES).await?;
-    let until = Instant::now() + api.plain.mailer.limits().together();
-    let place = api.plain.mailer.place();
+    let until = Instant::now() + api.plain.direct_sender.limits().together();
+    let reservation = api.plain.direct_sender.reserve();
     let key = name.map(|name| IdempotencyKey::at("/", name, &body));
     let ended = match api.recall::<Accepted>(key.as_ref()).await? {
-        // What is on record can be told without a place.
-        Some(accepted) => api.plain.resume(accepted, place.ok(), until).await,
+        // A recorded outcome is answered without a reservation.
+        Some(accepted) => api.plain.resume(accepted, reservation.ok(), until).await,
         None => {
-            let place = place.map_err(|_| error::busy())?;
+            let reservation = reservation.map_err(|_| error::busy())?;
             let message = composed(&api, json::parse(&body)?, key).await?;
             drop(body);
-            api.plain.send(message, place, until).await
+            api.plain.send(message, reservation, until).await
         }
     };
     let ended = ended.map_err(|error| outbox_problem(&error))?;
@@ -61,15 +60,15 @@ async fn composed(api: &Arc<Api>, request: MailRequest, key: Option<IdempotencyK
         return Err(too_large());
     }
     let is_light = request.message.len() <= LIGHT_BYTES;
-    let house = Arc::clone(&api.house);
-    let compose = move || plain::compose(&request, &house, key, Moment::now());
-    let message = if is_light { compose() } else { not_holding_up_others(compose).await? };
-    message.map_err(letter_problem)
+    let compose_config = Arc::clone(&api.compose_config);
+    let compose = move || plain::compose(&request, &compose_config, key, UnixMillis::now());
+    let message = if is_light { compose() } else { run_blocking(compose).await? };
+    message.map_err(compose_problem)
 }
 
-fn answer(ended: &Ended) -> Response {
+fn answer(ended: &SendResult) -> Response {
     let mut response = match &ended.outcome {
-        Outcome::Sent => Json(Sent { message: "success" }).into_response(),
+        SendOutcome::Sent => Json(Sent { message: "success" }).into_response(),
         other => problem(other, ended).into_response(),
     };
     let headers = response.headers_mut();
@@ -82,15 +81,15 @@ fn answer(ended: &Ended) -> Response {
     response
 }
 
-fn problem(outcome: &Outcome, ended: &Ended) -> Problem {
+fn problem(outcome: &SendOutcome, ended: &SendResult) -> Problem {
     let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
     match outcome {
-        Outcome::Sent => Problem::internal(),
-        Outcome::Failed(error) => error::problem(error, &ended.message_id),
-        Outcome::Recorded { outcome, reply } => error::recorded(outcome, reply, &ended.message_id),
-        Outcome::Suppressed => suppressed(),
-        Outcome::Cancelled => conflict("cancelled", "the message was taken back before it was sent; use a new key"),
-        Outcome::UnderWay => {
+        SendOutcome::Sent => Problem::internal(),
+        SendOutcome::Failed(error) => error::problem(error, &ended.message_id),
+        SendOutcome::Recorded { outcome, reply } => error::recorded(outcome, reply, &ended.message_id),
+        SendOutcome::Suppressed => suppressed(),
+        SendOutcome::Cancelled => conflict("cancelled", "the message was taken back before it was sent; use a new key"),
+        SendOutcome::UnderWay => {
             let detail = format!(
                 "the message is still being sent; ask again with the same Idempotency-Key, or for the Message-ID {} in \
                  /v1/messages/{}",
@@ -99,7 +98,7 @@ fn problem(outcome: &Outcome, ended: &Ended) -> Problem {
             );
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail).retry_after(UNDER_WAY_RETRY)
         }
-        Outcome::Forgotten => conflict(
+        SendOutcome::Forgotten => conflict(
             "forgotten",
             "this key's message is not on record any more (--keep); use a new key to send it again",
         ),

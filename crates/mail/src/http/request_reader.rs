@@ -26,7 +26,7 @@ use crate::{
     error::spool_problem,
     message::{
         composer::{self, ATTACHMENTS_MAX, FileRequest},
-        content::{BLOCK_BYTES, Spool, SpoolDir},
+        content::{CHUNK_BYTES, Spool, SpoolDir},
     },
     submission::Submission,
 };
@@ -45,7 +45,7 @@ const ATTACHMENTS: &str = "attachments";
 
 /// What a request asks for.
 #[derive(Debug)]
-pub struct Intake {
+pub struct MessageRequest {
     /// The message.
     pub submission: Submission,
     /// SHA-256 of the body, in hexadecimal: what the request is recognised by when it comes again.
@@ -57,13 +57,13 @@ pub struct Intake {
 /// # Errors
 /// 400 when it is no JSON, 413 when there is too much of it beside the files, 422 with the field that is wrong; 503 and 507
 /// when the spool cannot be used.
-pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
+pub fn read(body: impl Read, spool: &SpoolDir) -> Result<MessageRequest, Problem> {
     let meter = Meter::new(FIELD_MAX_BYTES);
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
     let mut reading = Reading {
         json: JsonStreamReader::new_custom(meter.read(body), settings),
         meter: meter.clone(),
-        spool: BufWriter::with_capacity(BLOCK_BYTES, spool.begin()),
+        spool: BufWriter::with_capacity(CHUNK_BYTES, spool.begin()),
         spooled: 0,
     };
     let (fields, files) = reading.message()?;
@@ -79,7 +79,7 @@ pub fn read(body: impl Read, spool: &SpoolDir) -> Result<Intake, Problem> {
         content: content.part(file.range),
     };
     submission.attachments = files.into_iter().map(with_content).collect();
-    Ok(Intake { submission, fingerprint: meter.fingerprint() })
+    Ok(MessageRequest { submission, fingerprint: meter.fingerprint() })
 }
 
 /// Why a body is refused.
@@ -203,15 +203,15 @@ impl<R: Read> Reading<R> {
         let text = self.json.next_string_reader()?;
         let mut bytes = DecoderReader::new(text, &BASE64_STANDARD);
         // As much as the decoder hands out at once.
-        let mut block = [0; 1024];
+        let mut chunk = [0; 1024];
         loop {
-            let count = match bytes.read(&mut block) {
+            let count = match bytes.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(unreadable(field, &error).into()),
             };
-            self.spool.write_all(&block[..count]).map_err(|error| spool_problem(&error))?;
+            self.spool.write_all(&chunk[..count]).map_err(|error| spool_problem(&error))?;
             self.spooled += u64::try_from(count).unwrap_or(u64::MAX);
         }
         self.meter.allow(Some(FIELD_MAX_BYTES));

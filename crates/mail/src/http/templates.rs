@@ -28,7 +28,7 @@ pub(super) async fn put(
     if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
         return Err(Problem::field("name", "it is 1 to 64 letters, digits, '-', '_' and '.'"));
     }
-    api.house.filler.check(&template).await.map_err(fill_problem)?;
+    api.compose_config.filler.check(&template).await.map_err(fill_problem)?;
     api.outbox.put_template(&name, &template).await.map_err(|error| outbox_problem(&error))?;
     get(State(api), Segment(name)).await
 }

@@ -17,15 +17,16 @@ use std::{
 
 use discovery::FieldError;
 use lettre::message::{Mailbox, MultiPart, SinglePart, header::HeaderValue};
+use service_kit::time::UnixMillis;
 
 use super::{
     MessageId, Subject,
     content::{Content, SpoolDir},
     dkim::{BodyHash, Dkim},
 };
-use crate::{clock::Moment, message};
+use crate::message;
 
-pub use file::{FileRequest, LetterFile, file};
+pub use file::{AttachedFile, FileRequest, file};
 pub use header::{header, headers};
 
 use file::in_base64;
@@ -37,7 +38,7 @@ pub const ATTACHMENTS_MAX: usize = 20;
 
 /// Why a letter could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum LetterError {
+pub enum ComposeError {
     /// Something of the request is wrong.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -50,7 +51,7 @@ pub enum LetterError {
 }
 
 /// Everything about a message that readers see.
-pub struct Letter {
+pub struct Composer {
     /// Whom it comes from.
     pub from: Mailbox,
     /// Whom it goes to, and who else is told.
@@ -68,23 +69,23 @@ pub struct Letter {
     /// Checked by [`header()`].
     pub headers: Vec<HeaderValue>,
     /// Checked by [`file()`].
-    pub files: Vec<LetterFile>,
+    pub files: Vec<AttachedFile>,
     /// When it is sent.
-    pub date: Moment,
+    pub date: UnixMillis,
 }
 
-impl fmt::Debug for Letter {
+impl fmt::Debug for Composer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Letter").finish_non_exhaustive()
+        f.debug_struct("Composer").finish_non_exhaustive()
     }
 }
 
-impl Letter {
-    /// Writes it: ASCII, lines ended by CR LF. Files go from their place in the spool to the letter's, block by block.
+impl Composer {
+    /// Writes it: ASCII, lines ended by CR LF. Files go from their place in the spool to the letter's, chunk by chunk.
     ///
     /// # Errors
     /// Names the field that is wrong and says what to change; or the spool cannot be used.
-    pub fn write(self, id: &MessageId, dkim: Option<&Dkim>, spool: &SpoolDir) -> Result<Content, LetterError> {
+    pub fn write(self, id: &MessageId, dkim: Option<&Dkim>, spool: &SpoolDir) -> Result<Content, ComposeError> {
         let unwritable = |_| FieldError::new("text", "it cannot be written as a mail");
         let mut builder = lettre::Message::builder().from(self.from);
         for mailbox in self.to {
@@ -163,7 +164,7 @@ impl<'f> Written<'f> {
         Self { headers, body }
     }
 
-    fn spooled(&self, dkim: Option<&Dkim>, at: Moment, spool: &SpoolDir) -> Result<Content, LetterError> {
+    fn spooled(&self, dkim: Option<&Dkim>, at: UnixMillis, spool: &SpoolDir) -> Result<Content, ComposeError> {
         let mut out = spool.begin();
         if let Some(dkim) = dkim {
             out.write_all(self.signature(dkim, at)?.as_bytes())?;
@@ -174,7 +175,7 @@ impl<'f> Written<'f> {
     }
 
     /// Goes over the body once more before it is written, because the signature comes first.
-    fn signature(&self, dkim: &Dkim, at: Moment) -> Result<String, LetterError> {
+    fn signature(&self, dkim: &Dkim, at: UnixMillis) -> Result<String, ComposeError> {
         let (mut hash, mut line_end) = (BodyHash::new(), Some(b"\r\n"));
         self.each(|bytes| {
             // The empty line after the headers is not of the body.
@@ -184,7 +185,7 @@ impl<'f> Written<'f> {
             });
             Ok(())
         })?;
-        dkim.sign(self.headers, hash, at).map_err(|_| LetterError::Unsigned)
+        dkim.sign(self.headers, hash, at).map_err(|_| ComposeError::Unsigned)
     }
 
     fn each(&self, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

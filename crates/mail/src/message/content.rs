@@ -1,7 +1,7 @@
 //! The bytes of a message or of a file: in memory while they are few, on the disk when they are many.
 //!
 //! What is large passes through a [`Spool`]: a file without a name, which is gone with the process however that ends. Reading
-//! goes block by block, so that a message takes the same memory whatever it weighs, and waits for the disk outside of the
+//! goes chunk by chunk, so that a message takes the same memory whatever it weighs, and waits for the disk outside of the
 //! threads that everybody else needs.
 
 use std::{
@@ -25,7 +25,7 @@ use tokio::{
 pub const IN_MEMORY_MAX_BYTES: usize = 512 * 1024;
 
 /// How much is read at once, in bytes.
-pub const BLOCK_BYTES: usize = 64 * 1024;
+pub const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The folder in which large contents lie while they pass through.
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ impl Content {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn block(&self, at: u64, max: usize) -> io::Result<Cow<'_, [u8]>> {
+    pub fn chunk(&self, at: u64, max: usize) -> io::Result<Cow<'_, [u8]>> {
         let len = usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX).min(max);
         let start = self.range.start.saturating_add(at);
         match &self.source {
@@ -169,16 +169,16 @@ impl Content {
                 Ok(Cow::Borrowed(bytes.get(start..start.saturating_add(len)).unwrap_or_default()))
             }
             Source::File(file) => {
-                let mut block = vec![0; len];
-                waiting(|| file.read_exact_at(&mut block, start))?;
-                Ok(Cow::Owned(block))
+                let mut chunk = vec![0; len];
+                waiting(|| file.read_exact_at(&mut chunk, start))?;
+                Ok(Cow::Owned(chunk))
             }
         }
     }
 
-    /// Block after block.
-    pub fn blocks(&self) -> impl Iterator<Item = io::Result<Cow<'_, [u8]>>> {
-        (0..self.len()).step_by(BLOCK_BYTES).map(|at| self.block(at, BLOCK_BYTES))
+    /// Chunk after chunk.
+    pub fn chunks(&self) -> impl Iterator<Item = io::Result<Cow<'_, [u8]>>> {
+        (0..self.len()).step_by(CHUNK_BYTES).map(|at| self.chunk(at, CHUNK_BYTES))
     }
 
     /// A reader of all of it.
@@ -193,7 +193,7 @@ impl Content {
     /// The file cannot be read.
     pub fn without_last_line_end(&self) -> io::Result<Self> {
         let before = self.len().saturating_sub(2);
-        let ends = *self.block(before, 2)? == *b"\r\n";
+        let ends = *self.chunk(before, 2)? == *b"\r\n";
         Ok(if ends { self.part(0..before) } else { self.clone() })
     }
 }
@@ -227,10 +227,10 @@ impl fmt::Debug for Content {
 
 impl Read for ContentReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let block = self.content.block(self.at, out.len())?;
-        out[..block.len()].copy_from_slice(&block);
-        self.at += u64::try_from(block.len()).unwrap_or(u64::MAX);
-        Ok(block.len())
+        let chunk = self.content.chunk(self.at, out.len())?;
+        out[..chunk.len()].copy_from_slice(&chunk);
+        self.at += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        Ok(chunk.len())
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
             let bytes: Vec<u8> = (0..len).map(|index| u8::try_from(index % 251).unwrap()).collect();
             let content = spooled(&bytes);
             assert_eq!(content.in_memory().is_some(), len <= IN_MEMORY_MAX_BYTES);
-            assert_eq!(content.blocks().collect::<io::Result<Vec<_>>>().unwrap().concat(), bytes);
+            assert_eq!(content.chunks().collect::<io::Result<Vec<_>>>().unwrap().concat(), bytes);
             let mut read = Vec::new();
             content.reader().read_to_end(&mut read).unwrap();
             assert!(read == bytes && content.is_empty() == bytes.is_empty());
@@ -276,9 +276,9 @@ mod tests {
     fn a_part_of_a_part_is_where_it_was() {
         for content in [Content::from(b"0123456789".to_vec()), spooled(&b"0123456789".repeat(100_000))] {
             let part = content.part(2..8).part(1..4);
-            assert_eq!((part.len(), &*part.block(0, 100).unwrap()), (3, b"345".as_slice()));
-            assert_eq!(&*part.block(2, 100).unwrap(), b"5");
-            assert!(part.block(3, 100).unwrap().is_empty() && part.part(5..9).is_empty());
+            assert_eq!((part.len(), &*part.chunk(0, 100).unwrap()), (3, b"345".as_slice()));
+            assert_eq!(&*part.chunk(2, 100).unwrap(), b"5");
+            assert!(part.chunk(3, 100).unwrap().is_empty() && part.part(5..9).is_empty());
         }
     }
 

@@ -28,9 +28,7 @@ use ring::{
     signature::{Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use rustls_pki_types::{PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
-use service_kit::Secret;
-
-use crate::clock::Moment;
+use service_kit::{Secret, time::UnixMillis};
 
 /// When a header is listed once more than it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +119,7 @@ impl Dkim {
     ///
     /// # Errors
     /// The system gives no random numbers.
-    pub fn sign(&self, headers: &str, body: BodyHash, at: Moment) -> Result<String, ring::error::Unspecified> {
+    pub fn sign(&self, headers: &str, body: BodyHash, at: UnixMillis) -> Result<String, ring::error::Unspecified> {
         let (names, mut text) = signed(&fields(headers));
         let unsigned = format!(
             "DKIM-Signature: v=1; a={}; c=relaxed/relaxed; q=dns/txt;\r\n d={}; s={}; t={};\r\n h={};\r\n bh={};\r\n b=",

@@ -27,7 +27,7 @@ const SEVERAL: &str = "it holds several addresses; write a list, [\"a@b.c\", \"d
 
 /// One entry of a list.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Party {
+pub enum RecipientSpec {
     /// An address, perhaps with a name.
     Mailbox(Mailbox),
     /// Somebody whom userlist knows.
@@ -35,9 +35,9 @@ pub enum Party {
 }
 
 /// An address must not get into a log.
-impl std::fmt::Debug for Party {
+impl std::fmt::Debug for RecipientSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Party(…)")
+        f.write_str("RecipientSpec(…)")
     }
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Party {
 ///
 /// # Errors
 /// Names the entry (`to[1]`) and says what to change.
-pub fn list(field: &str, value: &Value) -> Result<Vec<Party>, FieldError> {
+pub fn list(field: &str, value: &Value) -> Result<Vec<RecipientSpec>, FieldError> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::String(text) if text.trim().is_empty() => Ok(Vec::new()),
@@ -57,11 +57,11 @@ pub fn list(field: &str, value: &Value) -> Result<Vec<Party>, FieldError> {
             let entry = |(index, value)| one(&format!("{field}[{index}]"), value);
             entries.iter().enumerate().map(entry).collect()
         }
-        value => one(field, value).map(|party| vec![party]),
+        value => one(field, value).map(|spec| vec![spec]),
     }
 }
 
-fn one(field: &str, value: &Value) -> Result<Party, FieldError> {
+fn one(field: &str, value: &Value) -> Result<RecipientSpec, FieldError> {
     let shape = || {
         FieldError::new(
             field.to_owned(),
@@ -69,15 +69,15 @@ fn one(field: &str, value: &Value) -> Result<Party, FieldError> {
         )
     };
     match value {
-        Value::String(text) => mailbox(field, text).map(Party::Mailbox),
+        Value::String(text) => mailbox(field, text).map(RecipientSpec::Mailbox),
         Value::Object(object) => {
             let text = |key: &str| object.get(key).map(|value| value.as_str().ok_or_else(shape)).transpose();
             if object.keys().any(|key| !matches!(key.as_str(), "email" | "name" | "user")) {
                 return Err(shape());
             }
             match (text("email")?, text("name")?, text("user")?) {
-                (Some(email), name, None) => named(field, name, email).map(Party::Mailbox),
-                (None, None, Some(user)) if !user.is_empty() => Ok(Party::User(user.to_owned())),
+                (Some(email), name, None) => named(field, name, email).map(RecipientSpec::Mailbox),
+                (None, None, Some(user)) if !user.is_empty() => Ok(RecipientSpec::User(user.to_owned())),
                 _ => Err(shape()),
             }
         }
@@ -157,12 +157,12 @@ mod tests {
     use super::*;
 
     fn shown(value: &Value) -> Result<Vec<String>, String> {
-        let parties = list("to", value).map_err(|error| format!("{}: {}", error.field, error.reason))?;
-        let show = |party| match party {
-            Party::Mailbox(mailbox) => mailbox.to_string(),
-            Party::User(name) => format!("@{name}"),
+        let specs = list("to", value).map_err(|error| format!("{}: {}", error.field, error.reason))?;
+        let show = |spec| match spec {
+            RecipientSpec::Mailbox(mailbox) => mailbox.to_string(),
+            RecipientSpec::User(name) => format!("@{name}"),
         };
-        Ok(parties.into_iter().map(show).collect())
+        Ok(specs.into_iter().map(show).collect())
     }
 
     #[test]

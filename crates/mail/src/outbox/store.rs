@@ -43,13 +43,13 @@ use tokio::{sync::Notify, time::sleep};
 
 use crate::message::content::SpoolDir;
 
-pub use accept::Reception;
+pub use accept::AcceptResult;
 pub use attempt_record::REPEATS_MAX;
-pub use database::Place;
+pub use database::DatabaseTarget;
 pub use error::OutboxError;
 
 use database::Database;
-use entry::{NewMessage, Settlement};
+use entry::{AttemptRecord, NewMessage};
 use events::Kinds;
 use group_commit::{Change, Changed, Writer};
 
@@ -70,40 +70,40 @@ pub struct Outbox {
 impl Outbox {
     /// Opens nothing yet. Large messages pass through `spool`; events of `kinds` are kept for the webhook's receiver.
     #[must_use]
-    pub fn new(place: Place, spool: SpoolDir, kinds: Kinds) -> Self {
-        let database = Arc::new(Database::new(place));
+    pub fn new(target: DatabaseTarget, spool: SpoolDir, kinds: Kinds) -> Self {
+        let database = Arc::new(Database::new(target));
         Self { writer: Writer::start(Arc::clone(&database), kinds), database, woken: Arc::default(), spool, kinds }
     }
 
-    /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all blocks of a large one are stored, it goes
+    /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all chunks of a large one are stored, it goes
     /// on when the caller leaves.
     ///
     /// # Errors
     /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
-    pub async fn accept(&self, message: Arc<NewMessage>) -> Result<Reception, OutboxError> {
+    pub async fn accept(&self, message: Arc<NewMessage>) -> Result<AcceptResult, OutboxError> {
         let result = self.take_in(&message).await;
         match &result {
-            Ok(reception) if !reception.replayed => {
+            Ok(result) if !result.replayed => {
                 if message.claim.is_none() {
                     self.wake();
                 }
             }
-            Ok(_) | Err(_) => self.discard_blocks(&message),
+            Ok(_) | Err(_) => self.discard_chunks(&message),
         }
         result
     }
 
-    async fn take_in(&self, message: &Arc<NewMessage>) -> Result<Reception, OutboxError> {
-        self.store_blocks(message).await?;
+    async fn take_in(&self, message: &Arc<NewMessage>) -> Result<AcceptResult, OutboxError> {
+        self.store_chunks(message).await?;
         match self.writer.commit(Change::Accept(Arc::clone(message))).await? {
-            Changed::Accepted(reception) => Ok(reception),
+            Changed::Accepted(result) => Ok(result),
             Changed::Settled => unreachable!("an acceptance is answered with one"),
         }
     }
 
     /// Records how an attempt ended, and retries until it is recorded: what was delivered must not be sent again because
     /// the disk was full for a minute.
-    pub(super) async fn record_attempt(&self, record: Arc<Settlement>) {
+    pub(super) async fn record_attempt(&self, record: Arc<AttemptRecord>) {
         let mut backoff = Backoff::new(RECORD_RETRY_MIN, RECORD_RETRY_MAX);
         while let Err(error) = self.writer.commit(Change::Settle(Arc::clone(&record))).await {
             if backoff.failures() == 0 {

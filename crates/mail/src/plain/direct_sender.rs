@@ -1,4 +1,4 @@
-//! Sending while a client waits: one place in which a message waits its turn, is handed over within the deadline, and is
+//! Sending while a client waits: a message waits its turn, is handed over within the deadline, and is
 //! counted.
 
 use std::{sync::Arc, time::Duration};
@@ -14,7 +14,7 @@ use crate::{
     transport::{
         Transport,
         attempt_log::log_attempt,
-        deadlines::Allowance,
+        deadlines::StepDeadlines,
         health::Health,
         outcome::{DeliveryError, Reply},
     },
@@ -44,29 +44,29 @@ impl Limits {
 
 /// Hands messages over to the transport. Share it with [`Arc`].
 #[derive(Debug)]
-pub struct Mailer {
+pub struct DirectSender {
     transport: Arc<Transport>,
     limits: Limits,
     turns: Semaphore,
-    /// Places for those who wait and those whose turn it is.
-    places: Arc<Semaphore>,
+    /// For messages that wait and those whose turn it is.
+    reservations: Arc<Semaphore>,
     health: Health,
     metrics: SendMetrics,
 }
 
-/// A place among those who wait; it is free again when this is dropped.
+/// A reservation for one message that waits or is being sent; dropping it releases it.
 #[derive(Debug)]
-pub struct Place {
+pub struct Reservation {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Mailer {
+impl DirectSender {
     /// Sends nothing yet.
     #[must_use]
     pub fn new(transport: Arc<Transport>, limits: Limits, health: Health, metrics: SendMetrics) -> Self {
         let turns = Semaphore::new(limits.sends_max);
-        let places = Arc::new(Semaphore::new(limits.sends_max * (1 + WAITING_PER_SEND)));
-        Self { transport, limits, turns, places, health, metrics }
+        let reservations = Arc::new(Semaphore::new(limits.sends_max * (1 + WAITING_PER_SEND)));
+        Self { transport, limits, turns, reservations, health, metrics }
     }
 
     /// How much it does at a time, and for how long.
@@ -75,13 +75,13 @@ impl Mailer {
         self.limits
     }
 
-    /// A place for one more message, before anything is done about it.
+    /// Reserves the right to wait for one more message, before anything is done about it.
     ///
     /// # Errors
     /// [`DeliveryError::Busy`]: so many wait that this one would wait in vain.
-    pub fn place(&self) -> Result<Place, DeliveryError> {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => Ok(Place { _permit: permit }),
+    pub fn reserve(&self) -> Result<Reservation, DeliveryError> {
+        match Arc::clone(&self.reservations).try_acquire_owned() {
+            Ok(permit) => Ok(Reservation { _permit: permit }),
             Err(_) => {
                 let busy = Err(DeliveryError::Busy);
                 self.metrics.start().ended(&busy);
@@ -97,10 +97,15 @@ impl Mailer {
     ///
     /// # Errors
     /// See [`DeliveryError`]; they have been logged and counted.
-    pub async fn send(&self, message: &Message, place: Place, until: Instant) -> Result<Reply, DeliveryError> {
+    pub async fn send(
+        &self,
+        message: &Message,
+        reservation: Reservation,
+        until: Instant,
+    ) -> Result<Reply, DeliveryError> {
         let mut measured = self.metrics.start();
         let result = self.attempt(message, until, &mut measured).await;
-        drop(place);
+        drop(reservation);
         measured.ended(&result);
         self.health.note(&result);
         log_attempt(message, &result);
@@ -116,7 +121,7 @@ impl Mailer {
         let _turn = self.turn(until).await?;
         measured.its_turn();
         let deadline = (Instant::now() + self.limits.deadline).min(until);
-        let outcomes = self.transport.deliver(message, Allowance::until(deadline)).await;
+        let outcomes = self.transport.deliver(message, StepDeadlines::until(deadline)).await;
         // A message of `POST /` has one recipient.
         let none = || Err(DeliveryError::Unreadable { cause: "it has no recipient".to_owned() });
         outcomes.into_iter().next().unwrap_or_else(none)

@@ -12,7 +12,7 @@
 //! | AUTH | | 5 min |
 //! | MAIL FROM; RCPT TO | 5 min each | 5 min each |
 //! | DATA | 2 min | 2 min |
-//! | each [block](crate::message::content::BLOCK_BYTES) of the text | 3 min | 3 min |
+//! | each [chunk](crate::message::content::CHUNK_BYTES) of the text | 3 min | 3 min |
 //! | the last word, after the final dot | 10 min | `--smtp-patience`, 10 min |
 //!
 //! A large message over a slow line therefore has as much time as it needs, as long as it moves.
@@ -23,19 +23,19 @@ use super::outcome::Stage;
 
 const LONG: Duration = Duration::from_secs(5 * 60);
 const DATA: Duration = Duration::from_secs(2 * 60);
-/// A block of 64 KiB is on its way within that with 365 bytes a second.
+/// A chunk of 64 KiB is on its way within that with 365 bytes a second.
 const BLOCK: Duration = Duration::from_secs(3 * 60);
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowance {
+pub struct StepDeadlines {
     /// For everything together.
     until: Option<Instant>,
     step_max: Duration,
     last_word: Duration,
 }
 
-impl Allowance {
+impl StepDeadlines {
     /// All steps together until `deadline`.
     #[must_use]
     pub fn until(deadline: Instant) -> Self {
@@ -87,25 +87,25 @@ mod tests {
 
     #[test]
     fn each_step_has_the_minutes_that_the_rfc_asks_for() {
-        let (allowance, now) = (Allowance::by_step(LONG, Duration::from_secs(600)), Instant::now());
-        let minutes = STAGES.map(|stage| (allowance.ends(stage, now) - now).as_secs() / 60);
+        let (deadlines, now) = (StepDeadlines::by_step(LONG, Duration::from_secs(600)), Instant::now());
+        let minutes = STAGES.map(|stage| (deadlines.ends(stage, now) - now).as_secs() / 60);
         assert_eq!(minutes, [5, 5, 5, 2, 3, 10]);
     }
 
     #[test]
     fn a_shorter_longest_step_leaves_the_last_word_its_time() {
         let second = Duration::from_secs(1);
-        let (allowance, now) = (Allowance::by_step(second, Duration::MAX), Instant::now());
-        assert!(STAGES[..5].iter().all(|stage| allowance.ends(*stage, now) == now + second));
-        assert!(allowance.ends(Stage::EndOfData, now) > now + Duration::from_secs(86_400));
+        let (deadlines, now) = (StepDeadlines::by_step(second, Duration::MAX), Instant::now());
+        assert!(STAGES[..5].iter().all(|stage| deadlines.ends(*stage, now) == now + second));
+        assert!(deadlines.ends(Stage::EndOfData, now) > now + Duration::from_secs(86_400));
     }
 
     #[test]
     fn one_deadline_for_all_is_none_for_each() {
         let now = Instant::now();
-        let allowance = Allowance::until(now + Duration::from_secs(15));
-        assert!(STAGES.iter().all(|stage| allowance.ends(*stage, now) == now + Duration::from_secs(15)));
-        let generous = Allowance::until(now + Duration::from_secs(3600));
+        let deadlines = StepDeadlines::until(now + Duration::from_secs(15));
+        assert!(STAGES.iter().all(|stage| deadlines.ends(*stage, now) == now + Duration::from_secs(15)));
+        let generous = StepDeadlines::until(now + Duration::from_secs(3600));
         assert_eq!(generous.ends(Stage::Data, now), now + DATA);
     }
 }

@@ -136,8 +136,8 @@ fn create(folder: &Path) -> io::Result<()> {
 
 fn write(path: &Path, content: &Content) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    for block in content.blocks() {
-        file.write_all(&block?)?;
+    for chunk in content.chunks() {
+        file.write_all(&chunk?)?;
     }
     file.sync_all()
 }

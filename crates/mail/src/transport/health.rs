@@ -33,7 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Transport, deadlines::Allowance, outcome::DeliveryError};
+use super::{Transport, deadlines::StepDeadlines, outcome::DeliveryError};
 
 /// How long one check may take.
 const CHECK_DEADLINE: Duration = Duration::from_secs(5);
@@ -179,7 +179,7 @@ pub async fn watch(health: Health, transport: Arc<Transport>, interval: Duration
 
 /// Checks once and returns the pause before the next time.
 async fn check(health: &Health, transport: &Transport, interval: Duration, backoff: &mut Backoff) -> Duration {
-    let result = transport.check(Allowance::until(Instant::now() + CHECK_DEADLINE)).await;
+    let result = transport.check(StepDeadlines::until(Instant::now() + CHECK_DEADLINE)).await;
     health.note(&result);
     match result {
         Err(DeliveryError::SessionRefused { .. }) => backoff.next_wait(),

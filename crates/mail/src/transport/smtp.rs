@@ -33,7 +33,7 @@ use service_kit::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    deadlines::Allowance,
+    deadlines::StepDeadlines,
     outcome::{DeliveryError, Outcome, Stage},
 };
 use crate::message::Message;
@@ -86,18 +86,18 @@ impl SmtpTransport {
     /// A connection that has served before and breaks, or says 421, before the message was taken, says nothing about the message:
     /// it is handed over again at once, on a new connection.
     ///
-    /// Always ends when `allowance` says. Cancel safe in the sense that matters: when the future is dropped the connection is
+    /// Always ends when `deadlines` says. Cancel safe in the sense that matters: when the future is dropped the connection is
     /// closed, and without its final dot the message is not delivered.
-    pub async fn deliver(&self, message: &Message, allowance: Allowance) -> Vec<Outcome> {
-        let first = match self.session(allowance, true).await {
-            Ok((turn, session)) => self.over(turn, session, message, allowance).await,
+    pub async fn deliver(&self, message: &Message, deadlines: StepDeadlines) -> Vec<Outcome> {
+        let first = match self.session(deadlines, true).await {
+            Ok((turn, session)) => self.over(turn, session, message, deadlines).await,
             Err(error) => return all(message, &error),
         };
         let outcomes = match first {
             Ended { has_served: true, outcomes } if outcomes.iter().any(is_about_the_channel) => {
                 tracing::debug!("a connection to the SMTP server has ended; the message goes over a new one");
-                match self.session(allowance, false).await {
-                    Ok((turn, session)) => self.over(turn, session, message, allowance).await.outcomes,
+                match self.session(deadlines, false).await {
+                    Ok((turn, session)) => self.over(turn, session, message, deadlines).await.outcomes,
                     Err(error) => all(message, &error),
                 }
             }
@@ -109,9 +109,9 @@ impl SmtpTransport {
         outcomes
     }
 
-    async fn over(&self, _turn: Turn<'_>, mut session: Session, message: &Message, allowance: Allowance) -> Ended {
+    async fn over(&self, _turn: Turn<'_>, mut session: Session, message: &Message, deadlines: StepDeadlines) -> Ended {
         let has_served = session.has_served();
-        let outcomes = session.deliver(&self.server, message, allowance).await;
+        let outcomes = session.deliver(&self.server, message, deadlines).await;
         if session.is_in_step() && session.messages() < self.messages_max {
             self.parked.park(session);
         } else if session.is_in_step() {
@@ -124,13 +124,13 @@ impl SmtpTransport {
     /// no new one while others of ours are open works, too.
     ///
     /// # Errors
-    /// Always when `allowance` says; see [`DeliveryError`].
-    pub async fn check(&self, allowance: Allowance) -> Result<(), DeliveryError> {
-        if let Some(session) = self.waiting(allowance).await {
+    /// Always when `deadlines` says; see [`DeliveryError`].
+    pub async fn check(&self, deadlines: StepDeadlines) -> Result<(), DeliveryError> {
+        if let Some(session) = self.waiting(deadlines).await {
             self.parked.put_back(session);
             return Ok(());
         }
-        let error = match Session::open(&self.server, self.concurrency.place(), allowance).await {
+        let error = match Session::open(&self.server, self.concurrency.place(), deadlines).await {
             Ok(session) => {
                 session.quit().await;
                 return Ok(());
@@ -148,18 +148,18 @@ impl SmtpTransport {
     /// A session, and the right to use it: a waiting one that still answers, if it may be one of those, or a new one.
     ///
     /// While others work, one that is not opened means that they are as many as the server takes: then a turn is waited for.
-    async fn session(&self, allowance: Allowance, may_wait: bool) -> Result<(Turn<'_>, Session), DeliveryError> {
-        let until = allowance.ends_from_now(Stage::Session);
-        let is_urgent = allowance.is_awaited();
+    async fn session(&self, deadlines: StepDeadlines, may_wait: bool) -> Result<(Turn<'_>, Session), DeliveryError> {
+        let until = deadlines.ends_from_now(Stage::Session);
+        let is_urgent = deadlines.is_awaited();
         let mut turn = self.concurrency.turn(until, is_urgent).await?;
         let (mut may_wait, mut backoff) = (may_wait, Backoff::new(REOPEN_MIN, REOPEN_MAX));
         loop {
-            if may_wait && let Some(session) = self.waiting(allowance).await {
+            if may_wait && let Some(session) = self.waiting(deadlines).await {
                 return Ok((turn, session));
             }
             may_wait = true;
             let began = Instant::now();
-            let refused = match self.open(allowance).await {
+            let refused = match self.open(deadlines).await {
                 Some(Ok(session)) => return Ok((turn, session)),
                 Some(Err(error)) => Some(error),
                 // So slow that a parked one was there first.
@@ -182,22 +182,22 @@ impl SmtpTransport {
     }
 
     /// A new session; `None` when that takes long and one is parked meanwhile.
-    async fn open(&self, allowance: Allowance) -> Option<Result<Session, DeliveryError>> {
+    async fn open(&self, deadlines: StepDeadlines) -> Option<Result<Session, DeliveryError>> {
         let parked = async {
             sleep(OPENING_PATIENCE).await;
             self.parked.arrival().await;
         };
         tokio::select! {
-            opened = Session::open(&self.server, self.concurrency.place(), allowance) => Some(opened),
+            opened = Session::open(&self.server, self.concurrency.place(), deadlines) => Some(opened),
             () = parked => None,
         }
     }
 
     /// A waiting session that still answers. The server may have closed it, so it is asked first,
     /// while nothing of the message has been sent. Where one is dead the others are, too.
-    async fn waiting(&self, allowance: Allowance) -> Option<Session> {
+    async fn waiting(&self, deadlines: StepDeadlines) -> Option<Session> {
         let mut session = self.parked.take()?;
-        if session.is_alive(allowance).await {
+        if session.is_alive(deadlines).await {
             return Some(session);
         }
         tracing::debug!("the SMTP server has closed a waiting connection");

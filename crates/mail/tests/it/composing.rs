@@ -87,7 +87,7 @@ async fn an_empty_list_or_text_is_an_absent_one() {
 async fn send_at_may_have_an_offset_from_utc() {
     let sink = SmtpSink::start().await;
     let mail = Mail::over(&sink, &[]);
-    let utc = mail::clock::Moment::now() + std::time::Duration::from_secs(7200);
+    let utc = service_kit::time::UnixMillis::now() + std::time::Duration::from_secs(7200);
     let local = (utc + std::time::Duration::from_secs(5400)).to_string().replace('Z', "+01:30");
     let answer = mail.submit(&with("send_at", json!(local))).await;
     assert_eq!(answer.status, 202, "{answer:?}");

@@ -4,15 +4,15 @@ use std::{ops::RangeInclusive, sync::OnceLock};
 
 use clap::Parser as _;
 use mail::{
-    clock::Moment,
     config::Config,
     http::request_reader,
-    message::{composer::LetterError, content::SpoolDir, recipient_spec::Party},
-    submission::House,
+    message::{composer::ComposeError, content::SpoolDir, recipient_spec::RecipientSpec},
+    submission::ComposeConfig,
 };
 use mail_parser::{HeaderName, MessageParser};
 use proptest::{collection::vec, prelude::*};
 use serde_json::json;
+use service_kit::time::UnixMillis;
 use testkit::smtp_sink::{Received, SmtpSink};
 use tokio::runtime::Runtime;
 
@@ -216,16 +216,18 @@ fn composed(request: &serde_json::Value) -> Result<(Vec<String>, Vec<u8>), Strin
     let spool = SpoolDir::of_the_system();
     let submission = request_reader::read(request.to_string().as_bytes(), &spool).unwrap().submission;
     let lists = submission.lists().map_err(|error| error.field)?;
-    let mailbox = |(kind, party)| match party {
-        Party::Mailbox(mailbox) => (kind, mailbox),
-        Party::User(_) => unreachable!("none is asked for"),
+    let mailbox = |(kind, spec)| match spec {
+        RecipientSpec::Mailbox(mailbox) => (kind, mailbox),
+        RecipientSpec::User(_) => unreachable!("none is asked for"),
     };
-    let recipients = lists.parties.into_iter().map(mailbox).collect();
-    let house = House { spool, ..House::of(&Config::try_parse_from(["mail"]).unwrap()).unwrap() };
-    let message = submission.compose(recipients, &house, None, Moment::now()).map_err(|error| match error {
-        LetterError::Field(error) => error.field,
-        other => panic!("{other}"),
-    })?;
+    let recipients = lists.specs.into_iter().map(mailbox).collect();
+    let compose_config =
+        ComposeConfig { spool, ..ComposeConfig::of(&Config::try_parse_from(["mail"]).unwrap()).unwrap() };
+    let message =
+        submission.compose(recipients, &compose_config, None, UnixMillis::now()).map_err(|error| match error {
+            ComposeError::Field(error) => error.field,
+            other => panic!("{other}"),
+        })?;
     let content = message.content.in_memory().expect("it is small").to_vec();
     Ok((message.recipients.into_iter().map(|(_, address)| address).collect(), content))
 }

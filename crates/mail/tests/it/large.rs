@@ -8,9 +8,9 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::{StreamExt as _, stream};
-use mail::clock::Moment;
 use mail_parser::{MessageParser, MimeHeaders as _};
 use serde_json::{Value, json};
+use service_kit::time::UnixMillis;
 use testkit::{
     database::Database,
     smtp_sink::{Behaviour, Received, SmtpSink, Step},
@@ -23,7 +23,7 @@ use crate::{
     service::Mail,
 };
 
-/// Nothing that could be compressed, or that repeats at the length of a block.
+/// Nothing that could be compressed, or that repeats at the length of a chunk.
 fn bytes(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
@@ -53,7 +53,7 @@ fn check(received: &Received, files: &[Vec<u8>]) {
 
 /// What nobody would ever send, as of now.
 async fn orphans(mail: &Mail) -> usize {
-    mail.outbox.sweep_blocks(Moment::now() + Duration::from_secs(60)).await.unwrap()
+    mail.outbox.sweep_chunks(UnixMillis::now() + Duration::from_secs(60)).await.unwrap()
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn large_files_arrive_at_everybody_byte_by_byte_from_either_database() {
         assert_eq!((received.len(), sink.violations()), (2, Vec::new()));
         received.iter().for_each(|message| check(message, &files));
         assert_eq!(orphans(&mail).await, 0);
-        assert_eq!(mail.outbox.forget(Moment::now() + Duration::from_secs(60)).await.unwrap(), 1);
-        assert_eq!(orphans(&mail).await, 1, "what is forgotten leaves its blocks to be swept away");
+        assert_eq!(mail.outbox.forget(UnixMillis::now() + Duration::from_secs(60)).await.unwrap(), 1);
+        assert_eq!(orphans(&mail).await, 1, "what is forgotten leaves its chunks to be swept away");
         assert_eq!(orphans(&mail).await, 0);
     }
 }
@@ -92,7 +92,7 @@ async fn what_was_accepted_survives_a_kill() {
     let files = [bytes(2_000_000)];
     let mut body = with_files(&files);
     // What is not claimed yet need not wait until a claim expires.
-    body["send_at"] = json!(Moment::now() + Duration::from_secs(8));
+    body["send_at"] = json!(UnixMillis::now() + Duration::from_secs(8));
     let send = reqwest::Client::new().post(format!("{}/v1/messages", program.url)).json(&body).send();
     assert_eq!(send.await.unwrap().status().as_u16(), 202);
     program.process.kill();
@@ -117,7 +117,7 @@ async fn the_same_request_again_is_the_same_message_and_leaves_nothing_behind() 
     mail.submit_as("k", &with_files(&[bytes(1_000_001)])).await.assert(409, "idempotency_key_reused");
     // Cleared away by somebody for whom nobody waits.
     let left = || database.sql("SELECT COUNT(DISTINCT message) FROM mail.content_blocks").trim().to_owned();
-    wait_until("only the blocks of the one message", SOON, || async { left() == "1" }).await;
+    wait_until("only the chunks of the one message", SOON, || async { left() == "1" }).await;
     mail.until(first.body["id"].as_str().unwrap(), "delivered").await;
     assert_eq!(sink.messages_taken(), 2);
 }
@@ -217,7 +217,7 @@ async fn blocks_without_a_message_are_swept_away_when_they_are_old() {
         database.sql(&format!("INSERT INTO mail.content_blocks VALUES {}", rows.join(",")));
     }
     assert_eq!(
-        mail.outbox.sweep_blocks(Moment::now() - mail::outbox::store::chunks::ORPHANED_AFTER).await.unwrap(),
+        mail.outbox.sweep_chunks(UnixMillis::now() - mail::outbox::store::chunks::ORPHANED_AFTER).await.unwrap(),
         250
     );
     assert_eq!(database.sql("SELECT DISTINCT message FROM mail.content_blocks").trim(), young);

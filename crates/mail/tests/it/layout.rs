@@ -1,36 +1,21 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
-    ("clock", &[]),
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("templates", &[]),
     ("userlist", &[]),
-    ("message", &["clock"]),
+    ("message", &[]),
     ("transport", &["message"]),
     ("metrics", &["transport"]),
-    ("outbox", &["clock", "message", "metrics", "templates", "transport", "userlist"]),
-    ("webhook", &["clock", "outbox"]),
+    ("outbox", &["message", "metrics", "templates", "transport", "userlist"]),
+    ("webhook", &["outbox"]),
     ("siblings", &["outbox"]),
     ("config", &["message", "outbox", "transport", "webhook"]),
-    ("submission", &["clock", "config", "message", "outbox", "templates"]),
-    ("plain", &["clock", "message", "metrics", "outbox", "submission", "transport"]),
-    ("broadcaster", &["clock", "message", "outbox", "submission", "templates", "userlist"]),
+    ("submission", &["config", "message", "outbox", "templates"]),
+    ("plain", &["message", "metrics", "outbox", "submission", "transport"]),
+    ("broadcaster", &["message", "outbox", "submission", "templates", "userlist"]),
     ("error", &["message", "outbox", "templates", "transport"]),
-    (
-        "http",
-        &[
-            "broadcaster",
-            "clock",
-            "error",
-            "message",
-            "metrics",
-            "outbox",
-            "plain",
-            "submission",
-            "templates",
-            "userlist",
-        ],
-    ),
+    ("http", &["broadcaster", "error", "message", "metrics", "outbox", "plain", "submission", "templates", "userlist"]),
 ];
 
 #[test]

@@ -108,8 +108,8 @@ async fn a_check_asks_a_connection_that_waits_and_opens_no_other() {
     sink.limit_connections(Some(1));
     let mail = Mail::over(&sink, &[]);
     mail.send().await.assert(200, "success");
-    let allowance = || mail::transport::deadlines::Allowance::until(tokio::time::Instant::now() + SOON);
-    mail.transport.check(allowance()).await.unwrap();
+    let deadlines = || mail::transport::deadlines::StepDeadlines::until(tokio::time::Instant::now() + SOON);
+    mail.transport.check(deadlines()).await.unwrap();
     assert_eq!((sink.connections_accepted(), sink.connections_open()), (1, 1));
     sink.once(Step::Sender, Behaviour::Hold);
     let sending = tokio::spawn({
@@ -117,7 +117,7 @@ async fn a_check_asks_a_connection_that_waits_and_opens_no_other() {
         async move { mail.send().await }
     });
     wait_until("a message under way", SOON, || async { sink.held() == 1 }).await;
-    mail.transport.check(allowance()).await.unwrap();
+    mail.transport.check(deadlines()).await.unwrap();
     assert_eq!(sink.connections_refused(), 1, "none waits, and the one that works shows that the server does");
     sink.release();
     sending.await.unwrap().assert(200, "success");

@@ -46,7 +46,7 @@ async fn labelled(outbox: &str) {
     let shown = mail.get(&format!("/v1/messages/{without}")).await.body;
     assert_eq!((&shown["tag"], &shown["metadata"]), (&Value::Null, &Value::Null), "{shown}");
     mail.call("POST", &format!("/v1/messages/{}/cancel", welcome.as_str().unwrap()), &Value::Null).await;
-    mail.outbox.forget(mail::clock::Moment(i64::MAX)).await.unwrap();
+    mail.outbox.forget(service_kit::time::UnixMillis(i64::MAX)).await.unwrap();
     assert_eq!(ids(&mail.get("/v1/messages?metadata=order:17").await.body).len(), 1, "the settled one is forgotten");
 }
 

@@ -111,7 +111,7 @@ async fn the_same_key_and_body_is_one_message_and_another_body_is_a_conflict() {
 async fn a_message_for_later_waits_can_be_cancelled_and_can_be_sent_after_all() {
     let sink = SmtpSink::start().await;
     let mail = Mail::working(&sink, &[]);
-    let at = mail::clock::Moment::now() + std::time::Duration::from_secs(86_400);
+    let at = service_kit::time::UnixMillis::now() + std::time::Duration::from_secs(86_400);
     let answer = mail.submit(&json!({ "to": "a@b.c", "text": "hello", "send_at": at.to_string() })).await;
     let id = answer.body["id"].as_str().unwrap();
     let now = mail.accepted("now@b.c").await;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use axum::{Json, Router, routing::get};
-use mail::clock::Moment;
 use serde_json::{Value, json};
+use service_kit::time::UnixMillis;
 use sqlx::{ConnectOptions as _, Executor as _, any::AnyConnectOptions};
 use testkit::{
     database::Database,
@@ -18,7 +18,7 @@ const SQLITE: &str = include_str!("../outbox/sqlite-0.1.0.sql");
 const MYSQL: &str = include_str!("../outbox/mysql-0.1.0.sql");
 /// More than a version before kept in one row.
 const LARGE_BYTES: usize = 700_000;
-const BLOCK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A message as it was stored; `deliveries` are address, kind, bulk, state, claim and until when that holds.
 struct Stored<'a> {
@@ -37,7 +37,7 @@ fn letter(id: &str, text: &str) -> String {
 }
 
 async fn store(database: &mut sqlx::AnyConnection, message: &Stored<'_>, now: i64) {
-    let is_large = message.content.len() > BLOCK_BYTES;
+    let is_large = message.content.len() > CHUNK_BYTES;
     let content = if is_large { Vec::new() } else { message.content.clone().into_bytes() };
     let insert = "INSERT INTO messages (id, message_id, sender, subject, content, created_ms, broadcast) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let query = sqlx::query(insert).bind(message.id).bind(format!("<{}@example.com>", message.id));
@@ -54,9 +54,9 @@ async fn store(database: &mut sqlx::AnyConnection, message: &Stored<'_>, now: i6
         let insert = "INSERT INTO large_contents (message, length) VALUES (?, ?)";
         let length = i64::try_from(message.content.len()).unwrap();
         sqlx::query(insert).bind(message.id).bind(length).execute(&mut *database).await.unwrap();
-        for (position, block) in (0_i64..).zip(message.content.as_bytes().chunks(BLOCK_BYTES)) {
+        for (position, chunk) in (0_i64..).zip(message.content.as_bytes().chunks(CHUNK_BYTES)) {
             let insert = "INSERT INTO content_blocks (message, position, bytes) VALUES (?, ?, ?)";
-            sqlx::query(insert).bind(message.id).bind(position).bind(block).execute(&mut *database).await.unwrap();
+            sqlx::query(insert).bind(message.id).bind(position).bind(chunk).execute(&mut *database).await.unwrap();
         }
     }
     for (address, kind, bulk, state, claim, claimed_until) in message.deliveries {
@@ -74,7 +74,7 @@ async fn fill(url: &str, schema: &str) {
     let options = AnyConnectOptions::from_url(&url.parse().unwrap()).unwrap();
     let mut database = options.connect().await.unwrap();
     database.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(schema.to_owned()))).await.unwrap();
-    let now = Moment::now().0;
+    let now = UnixMillis::now().0;
     let queued = |id, content, broadcast, deliveries| Stored { id, content, broadcast, due: now - 1000, deliveries };
     let dead = now - 1;
     for message in [

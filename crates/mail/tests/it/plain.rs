@@ -228,8 +228,12 @@ async fn what_a_killed_instance_left_and_nobody_asks_for_is_settled_as_unknown()
     });
     wait_until("the conversation", SOON, || async { sink.commands().iter().any(|line| line == "DATA") }).await;
     // As if hours had passed since the instance died.
-    let later = mail::clock::Moment::now() + Duration::from_secs(7200);
-    assert_eq!(mail.outbox.expire_immediate(mail::clock::Moment::now()).await.unwrap(), 0, "its time has not come");
+    let later = service_kit::time::UnixMillis::now() + Duration::from_secs(7200);
+    assert_eq!(
+        mail.outbox.expire_immediate(service_kit::time::UnixMillis::now()).await.unwrap(),
+        0,
+        "its time has not come"
+    );
     assert_eq!(mail.outbox.expire_immediate(later).await.unwrap(), 1);
     let found = mail.get("/v1/messages").await.body;
     assert_eq!(found["messages"][0]["state"], "failed", "{found}");
@@ -247,7 +251,7 @@ async fn what_the_server_took_is_recorded_as_delivered_also_when_it_was_given_up
     });
     wait_until("the final dot", SOON, || async { sink.held() == 1 }).await;
     // As if the outbox had been away until now, and another instance were the first to use it again.
-    let later = mail::clock::Moment::now() + Duration::from_secs(7200);
+    let later = service_kit::time::UnixMillis::now() + Duration::from_secs(7200);
     assert_eq!(mail.outbox.expire_immediate(later).await.unwrap(), 1);
     sink.release();
     let answer = asking.await.unwrap();

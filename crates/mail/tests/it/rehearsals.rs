@@ -9,8 +9,8 @@ use testkit::{
 
 use crate::{
     broadcasts::{Gateway, upload},
-    farewells::bounce,
     service::{Answer, Mail},
+    userlist_sync::bounce,
 };
 
 fn request(more: &Value) -> Value {

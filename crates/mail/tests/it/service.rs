@@ -69,13 +69,13 @@ impl Mail {
         let matches = command.try_get_matches_from([&["mail"], args.as_slice()].concat()).unwrap();
         let config = <Config as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
         assert_eq!(config.mistakes(), Vec::<String>::new());
-        let Service { transport, router, dispatcher, broadcaster, messenger, webhook, outbox, .. } =
+        let Service { transport, router, dispatcher, broadcaster, userlist_sync, webhook, outbox, .. } =
             Service::assemble(&config, Registry::default()).unwrap();
         let working = works.then(|| {
             let stop = CancellationToken::new();
             tokio::spawn(dispatcher.run(stop.clone()));
             tokio::spawn(broadcaster.run(stop.clone()));
-            tokio::spawn(messenger.run(stop.clone()));
+            tokio::spawn(userlist_sync.run(stop.clone()));
             if let Some(webhook) = webhook {
                 tokio::spawn(webhook.run(stop.clone()));
             }

@@ -11,9 +11,9 @@ use testkit::{
 };
 
 use crate::{
-    farewells::{Users, bounce, untold},
     process::Program,
     service::Mail,
+    userlist_sync::{Users, bounce, untold},
 };
 
 fn recipients(sink: &SmtpSink) -> Vec<String> {

@@ -26,7 +26,7 @@ use testkit::{
     wait::{SOON, wait_for, wait_until},
 };
 
-use crate::{farewells::bounce, process::Program, service::Mail, streams::paused};
+use crate::{process::Program, service::Mail, streams::paused, userlist_sync::bounce};
 
 /// 24 bytes each.
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -36,7 +36,7 @@ const HANG: u16 = 0;
 
 /// What a receiver got.
 #[derive(Clone)]
-struct Told {
+struct EventOutcome {
     id: String,
     body: Value,
     secrets: Vec<&'static str>,
@@ -45,7 +45,7 @@ struct Told {
 struct Receiver {
     url: String,
     secret: PathBuf,
-    told: Mutex<Vec<Told>>,
+    told: Mutex<Vec<EventOutcome>>,
     status: AtomicU16,
     _dir: TempDir,
 }
@@ -53,7 +53,7 @@ struct Receiver {
 /// Which of the secrets signed it.
 fn secrets(headers: &HeaderMap, body: &str) -> Vec<&'static str> {
     let text = |name: &str| headers[name].to_str().unwrap();
-    let age = mail::clock::Moment::now().0 / 1000 - text("webhook-timestamp").parse::<i64>().unwrap();
+    let age = service_kit::time::UnixMillis::now().0 / 1000 - text("webhook-timestamp").parse::<i64>().unwrap();
     assert!((0..60).contains(&age), "{age}");
     let content = format!("{}.{}.{body}", text("webhook-id"), text("webhook-timestamp"));
     let signs = |secret: &str| {
@@ -65,7 +65,7 @@ fn secrets(headers: &HeaderMap, body: &str) -> Vec<&'static str> {
 }
 
 async fn take(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: String) -> StatusCode {
-    let told = Told {
+    let told = EventOutcome {
         id: headers["webhook-id"].to_str().unwrap().to_owned(),
         body: serde_json::from_str(&body).unwrap(),
         secrets: secrets(&headers, &body),
@@ -102,7 +102,7 @@ impl Receiver {
         [&own, more].concat()
     }
 
-    fn told(&self) -> Vec<Told> {
+    fn told(&self) -> Vec<EventOutcome> {
         self.told.lock().unwrap().clone()
     }
 
@@ -110,7 +110,7 @@ impl Receiver {
         self.told().into_iter().map(|told| told.id).collect()
     }
 
-    async fn first(&self, kind: &str) -> Told {
+    async fn first(&self, kind: &str) -> EventOutcome {
         let found = || self.told().into_iter().find(|told| told.body["type"] == kind);
         wait_for(kind, SOON, || async { found() }).await
     }
@@ -225,7 +225,7 @@ async fn a_message_sent_at_once_that_came_onto_the_list_or_was_left_behind_is_to
         async move { mail.post(&json!({ "address": "d@e.f", "message": "hello" })).await }
     });
     wait_until("the conversation", SOON, || async { sink.commands().iter().any(|line| line == "DATA") }).await;
-    let later = mail::clock::Moment::now() + Duration::from_secs(7200);
+    let later = service_kit::time::UnixMillis::now() + Duration::from_secs(7200);
     assert_eq!(mail.outbox.expire_immediate(later).await.unwrap(), 1);
     wait_until("the one left behind", SOON, || async { outcomes().contains(&json!("outcome_unknown")) }).await;
     asking.abort();

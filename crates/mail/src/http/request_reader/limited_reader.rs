@@ -12,7 +12,7 @@ use ring::digest::{Context, SHA256};
 #[derive(Clone)]
 pub(super) struct Meter {
     hash: Rc<RefCell<Context>>,
-    allowance: Rc<Cell<Option<usize>>>,
+    deadlines: Rc<Cell<Option<usize>>>,
 }
 
 /// Reads `body`, as far as its meter allows.
@@ -30,7 +30,7 @@ pub(super) struct TooLarge;
 
 impl Meter {
     pub(super) fn new(allowed: usize) -> Self {
-        Self { hash: Rc::new(RefCell::new(Context::new(&SHA256))), allowance: Rc::new(Cell::new(Some(allowed))) }
+        Self { hash: Rc::new(RefCell::new(Context::new(&SHA256))), deadlines: Rc::new(Cell::new(Some(allowed))) }
     }
 
     /// Measures `body`.
@@ -40,7 +40,7 @@ impl Meter {
 
     /// From now on, so many bytes may be read; `None`: any number.
     pub(super) fn allow(&self, bytes: Option<usize>) {
-        self.allowance.set(bytes);
+        self.deadlines.set(bytes);
     }
 
     /// SHA-256 of everything, in hexadecimal.
@@ -53,7 +53,7 @@ impl<R: Read> Read for Metered<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.body.read(out)?;
         self.meter.hash.borrow_mut().update(&out[..count]);
-        if let Some(left) = self.meter.allowance.get() {
+        if let Some(left) = self.meter.deadlines.get() {
             self.meter.allow(Some(left.checked_sub(count).ok_or_else(|| io::Error::other(TooLarge))?));
         }
         Ok(count)

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use super::*;
 use crate::message::content::IN_MEMORY_MAX_BYTES;
 
-fn taken(body: &str) -> Result<Intake, Problem> {
+fn taken(body: &str) -> Result<MessageRequest, Problem> {
     read(body.as_bytes(), &SpoolDir::of_the_system())
 }
 

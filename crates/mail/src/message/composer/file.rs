@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::message::{
     self,
-    content::{BLOCK_BYTES, Content},
+    content::{CHUNK_BYTES, Content},
 };
 
 /// Bytes of a file on one line: 76 characters of base64, the most that RFC 2045, section 6.8, allows.
@@ -42,16 +42,16 @@ pub struct FileRequest {
 }
 
 /// A file with a name and a type that were checked.
-pub struct LetterFile {
+pub struct AttachedFile {
     /// The part of the message, with a mark where the bytes belong.
     pub(super) part: SinglePart,
     pub(super) mark: String,
     pub(super) content: Content,
 }
 
-impl std::fmt::Debug for LetterFile {
+impl std::fmt::Debug for AttachedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LetterFile").field("content", &self.content).finish_non_exhaustive()
+        f.debug_struct("AttachedFile").field("content", &self.content).finish_non_exhaustive()
     }
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for LetterFile {
 ///
 /// # Errors
 /// Names the field and says what to change.
-pub fn file(index: usize, request: FileRequest) -> Result<LetterFile, FieldError> {
+pub fn file(index: usize, request: FileRequest) -> Result<AttachedFile, FieldError> {
     let wrong = |field: &str, reason: &str| FieldError::new(format!("attachments[{index}].{field}"), reason);
     let name = request.filename.trim();
     checked_name(name).map_err(|reason| wrong("filename", reason))?;
@@ -69,7 +69,7 @@ pub fn file(index: usize, request: FileRequest) -> Result<LetterFile, FieldError
     let mark = Uuid::new_v4().simple().to_string();
     let body = Body::dangerous_pre_encoded(mark.clone().into_bytes(), ContentTransferEncoding::Base64);
     let part = SinglePart::builder().header(Disposition::of(name)).header(Kind::of(kind, name)).body(body);
-    Ok(LetterFile { part, mark, content: request.content })
+    Ok(AttachedFile { part, mark, content: request.content })
 }
 
 fn checked_name(name: &str) -> Result<(), &'static str> {
@@ -188,7 +188,7 @@ written_header!(Kind, "Content-Type");
 
 /// Lines of base64, with CR LF between them.
 pub(super) fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    const WHOLE_LINES: usize = BLOCK_BYTES / LINE_BYTES * LINE_BYTES;
+    const WHOLE_LINES: usize = CHUNK_BYTES / LINE_BYTES * LINE_BYTES;
     let (mut bytes, mut lines) = (Vec::with_capacity(WHOLE_LINES), String::new());
     let mut reader = content.reader();
     loop {
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn lines_of_base64_are_whole_wherever_a_block_ends() {
-        for len in [0, 1, 56, 57, 58, 114, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 1] {
+        for len in [0, 1, 56, 57, 58, 114, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 1] {
             let bytes = vec![b'x'; len];
             let mut text = Vec::new();
             in_base64(&Content::from(bytes.clone()), |lines| text.write_all(lines)).unwrap();

@@ -14,7 +14,7 @@ use super::{
 
 /// What the caller is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reception {
+pub struct AcceptResult {
     /// The answer.
     pub accepted: Accepted,
     /// Whether this is the answer to the same request that came before; nothing was taken in this time.
@@ -23,7 +23,7 @@ pub struct Reception {
     pub(crate) delivery: Option<i64>,
 }
 
-impl Reception {
+impl AcceptResult {
     /// The answer to a request that came before.
     #[must_use]
     pub fn before(accepted: Accepted) -> Self {
@@ -31,16 +31,16 @@ impl Reception {
     }
 }
 
-/// Takes `message` in, unless it has come before. `lock` is what [`Place::lock`](super::Place) says.
+/// Takes `message` in, unless it has come before. `lock` is what [`DatabaseTarget::lock`](super::DatabaseTarget) says.
 pub(super) async fn insert(
     connection: &mut AnyConnection,
     message: &NewMessage,
     lock: &str,
-) -> Result<Reception, OutboxError> {
+) -> Result<AcceptResult, OutboxError> {
     if let Some(key) = &message.idempotency
         && let Some(accepted) = keys::known(connection, key, message.created).await?
     {
-        return Ok(Reception::before(accepted));
+        return Ok(AcceptResult::before(accepted));
     }
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
     let suppressed = suppression::among(connection, &addresses, Stream::of(message.broadcast.is_some())).await?;
@@ -67,7 +67,7 @@ pub(super) async fn insert(
     if let Some(key) = &message.idempotency {
         keys::remember(connection, key, &accepted, message.created).await?;
     }
-    Ok(Reception { accepted, replayed: false, delivery })
+    Ok(AcceptResult { accepted, replayed: false, delivery })
 }
 
 async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) -> Result<(), OutboxError> {

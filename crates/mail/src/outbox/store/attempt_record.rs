@@ -1,14 +1,14 @@
 //! Writing down how an attempt ended.
 
+use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
 
 use super::{
     OutboxError,
-    entry::{Next, Settlement, State},
+    entry::{AttemptRecord, Next, State},
     events::Kinds,
     suppression::{self, NewEntry, Reason, Scope},
 };
-use crate::clock::Moment;
 
 /// How often a message is sent again after unknown outcomes.
 pub const REPEATS_MAX: i64 = 2;
@@ -21,19 +21,19 @@ const REPLY_MAX_CHARS: usize = 600;
 /// back, while this one could not reach the outbox. What becomes of it; `None` when it did not change.
 pub(super) async fn settle(
     connection: &mut AnyConnection,
-    settlement: &Settlement,
+    record: &AttemptRecord,
     kinds: Kinds,
 ) -> Result<Option<Next>, OutboxError> {
-    let reply: String = settlement.reply.chars().take(REPLY_MAX_CHARS).collect();
-    let ended = settlement.at.0.saturating_add(settlement.took_ms);
-    let mut next = settlement.next;
-    if matches!(next, Next::Repeat(_)) && same_outcomes(connection, settlement).await? >= REPEATS_MAX {
+    let reply: String = record.reply.chars().take(REPLY_MAX_CHARS).collect();
+    let ended = record.at.0.saturating_add(record.took_ms);
+    let mut next = record.next;
+    if matches!(next, Next::Repeat(_)) && same_outcomes(connection, record).await? >= REPEATS_MAX {
         next = Next::Failed;
     }
     let (state, due, settled) = match next {
         Next::Delivered => (State::Delivered, None, ended),
         Next::Failed => (State::Failed, None, ended),
-        Next::Retry(Moment(due)) | Next::Repeat(Moment(due)) => (State::Queued, Some(due), 0),
+        Next::Retry(UnixMillis(due)) | Next::Repeat(UnixMillis(due)) => (State::Queued, Some(due), 0),
         Next::Postponed => (State::Queued, None, 0),
     };
     // COALESCE does the same for both databases; NULL keeps the old moment.
@@ -44,24 +44,24 @@ pub(super) async fn settle(
     )
     .bind(state.as_str())
     .bind(due)
-    .bind(settlement.outcome)
+    .bind(record.outcome)
     .bind(&reply)
     .bind(settled)
-    .bind(settlement.delivery)
-    .bind(&settlement.claim)
+    .bind(record.delivery)
+    .bind(&record.claim)
     .bind(state.as_str())
     .execute(&mut *connection)
     .await?;
     sqlx::query("INSERT INTO attempts (delivery, at_ms, took_ms, outcome, reply) VALUES (?, ?, ?, ?, ?)")
-        .bind(settlement.delivery)
-        .bind(settlement.at.0)
-        .bind(settlement.took_ms)
-        .bind(settlement.outcome)
+        .bind(record.delivery)
+        .bind(record.at.0)
+        .bind(record.took_ms)
+        .bind(record.outcome)
         .bind(&reply)
         .execute(&mut *connection)
         .await?;
-    if let Some(recipient) = &settlement.bounced {
-        suppression::add(connection, &bounce(recipient, reply), Moment(ended), kinds).await?;
+    if let Some(recipient) = &record.bounced {
+        suppression::add(connection, &bounce(recipient, reply), UnixMillis(ended), kinds).await?;
     }
     Ok(Some(next).filter(|_| done.rows_affected() > 0))
 }
@@ -72,10 +72,10 @@ fn bounce(recipient: &str, detail: String) -> NewEntry {
 }
 
 /// How many earlier attempts ended like this one.
-async fn same_outcomes(connection: &mut AnyConnection, settlement: &Settlement) -> Result<i64, OutboxError> {
+async fn same_outcomes(connection: &mut AnyConnection, record: &AttemptRecord) -> Result<i64, OutboxError> {
     let count = sqlx::query_scalar("SELECT COUNT(*) FROM attempts WHERE delivery = ? AND outcome = ?")
-        .bind(settlement.delivery)
-        .bind(settlement.outcome)
+        .bind(record.delivery)
+        .bind(record.outcome)
         .fetch_one(connection)
         .await?;
     Ok(count)

@@ -8,6 +8,7 @@ mod page;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     keys, skips,
     suppression::{self, NewEntry, Reason, Scope},
 };
-use crate::clock::Moment;
 
 pub(crate) use page::{Outgoing, Step};
 
@@ -41,9 +41,9 @@ pub struct BroadcastView {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
     /// When it was asked for.
-    pub created_at: Moment,
+    pub created_at: UnixMillis,
     /// When it last moved.
-    pub changed_at: Moment,
+    pub changed_at: UnixMillis,
     /// Its messages by state; empty in lists.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub deliveries: BTreeMap<String, i64>,
@@ -79,7 +79,7 @@ impl Outbox {
         body: String,
         key: Option<IdempotencyKey>,
     ) -> Result<Created, OutboxError> {
-        let (created, now) = (Created { id: id.to_owned() }, Moment::now());
+        let (created, now) = (Created { id: id.to_owned() }, UnixMillis::now());
         let asked = key.clone();
         let creating = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
@@ -149,7 +149,7 @@ impl Outbox {
     /// # Errors
     /// There is none; or the outbox cannot be used.
     pub async fn cancel_broadcast(&self, id: &str) -> Result<(), OutboxError> {
-        let (id, now) = (id.to_owned(), Moment::now());
+        let (id, now) = (id.to_owned(), UnixMillis::now());
         let cancelling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let found: Option<String> = sqlx::query_scalar("SELECT id FROM broadcasts WHERE id = ?")
@@ -181,7 +181,7 @@ impl Outbox {
 
     /// A running broadcast that nobody works on.
     pub(crate) async fn claim_broadcast(&self, claim: &str) -> Result<Option<Claimed>, OutboxError> {
-        let (claim, now, lock) = (claim.to_owned(), Moment::now(), self.database.place().for_update());
+        let (claim, now, lock) = (claim.to_owned(), UnixMillis::now(), self.database.target().for_update());
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -205,20 +205,20 @@ impl Outbox {
 
     /// Puts a page's messages into the outbox and moves on; a conflict when the broadcast is not ours any more.
     pub(crate) async fn advance(&self, broadcast: &Claimed, step: Step) -> Result<(), OutboxError> {
-        let (broadcast, now, step) = (broadcast.clone(), Moment::now(), Arc::new(step));
+        let (broadcast, now, step) = (broadcast.clone(), UnixMillis::now(), Arc::new(step));
         let result = self.take_page(broadcast, now, Arc::clone(&step)).await;
         match &result {
             Ok(()) => self.wake(),
-            Err(_) => step.messages.iter().for_each(|outgoing| self.discard_blocks(&outgoing.message)),
+            Err(_) => step.messages.iter().for_each(|outgoing| self.discard_chunks(&outgoing.message)),
         }
         result
     }
 
-    async fn take_page(&self, broadcast: Claimed, now: Moment, step: Arc<Step>) -> Result<(), OutboxError> {
+    async fn take_page(&self, broadcast: Claimed, now: UnixMillis, step: Arc<Step>) -> Result<(), OutboxError> {
         for outgoing in &step.messages {
-            self.store_blocks(&outgoing.message).await?;
+            self.store_chunks(&outgoing.message).await?;
         }
-        let lock = self.database.place().lock();
+        let lock = self.database.target().lock();
         let advancing = self.database.write(Box::new(move |connection| {
             Box::pin(async move { page::advance(connection, &broadcast, &step, now, lock).await })
         }));
@@ -226,11 +226,11 @@ impl Outbox {
     }
 
     /// Notes what went wrong. `until`: tried again then; `None`: given up.
-    pub(crate) async fn stumble(
+    pub(crate) async fn note_failure(
         &self,
         broadcast: &Claimed,
         error: String,
-        until: Option<Moment>,
+        until: Option<UnixMillis>,
     ) -> Result<(), OutboxError> {
         let broadcast = broadcast.clone();
         let noting = self.database.write(Box::new(move |connection| {
@@ -258,7 +258,7 @@ impl Outbox {
     /// # Errors
     /// Nobody has it; or the outbox cannot be used.
     pub async fn unsubscribe(&self, token: &str) -> Result<(), OutboxError> {
-        let (token, now, kinds) = (token.to_owned(), Moment::now(), self.kinds);
+        let (token, now, kinds) = (token.to_owned(), UnixMillis::now(), self.kinds);
         let leaving = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let select = sqlx::query_as("SELECT address, broadcast FROM unsubscribe_tokens WHERE token = ?");
@@ -275,7 +275,7 @@ async fn leave(
     connection: &mut AnyConnection,
     address: String,
     broadcast: String,
-    now: Moment,
+    now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
     let detail = format!("broadcast {broadcast}");
@@ -285,7 +285,7 @@ async fn leave(
 }
 
 fn view((id, state, total, queued, skipped, error, created, changed): Row) -> BroadcastView {
-    let (created_at, changed_at) = (Moment(created), Moment(changed));
+    let (created_at, changed_at) = (UnixMillis(created), UnixMillis(changed));
     let (skipped_by, deliveries) = (BTreeMap::new(), BTreeMap::new());
     BroadcastView { id, state, total, queued, skipped, skipped_by, error, created_at, changed_at, deliveries }
 }

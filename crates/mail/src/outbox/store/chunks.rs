@@ -1,8 +1,8 @@
-//! Contents that are too large for one row: into the database and out of it, block by block.
+//! Contents that are too large for one row: into the database and out of it, chunk by chunk.
 //!
 //! A message of 100 MB in one statement would be held in memory several times over, on both sides, and take longer than any
-//! call may. So its blocks are stored first, a few in a transaction. They are nobody's until the message is taken in, in a
-//! transaction that is as small as any other and looks whether all of them are there. Blocks that stay nobody's, because the
+//! call may. So its chunks are stored first, a few in a transaction. They are nobody's until the message is taken in, in a
+//! transaction that is as small as any other and looks whether all of them are there. Chunks that stay nobody's, because the
 //! instance was killed in between or the request had come before, are swept away after [`ORPHANED_AFTER`].
 //!
 //! On the way out they are gathered in the [spool](crate::message::content) before the SMTP server hears of the message: a database
@@ -10,26 +10,24 @@
 
 use std::{io, io::Write as _, time::Duration};
 
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::{
     Outbox, OutboxError,
     entry::{NewMessage, Stored},
 };
-use crate::{
-    clock::Moment,
-    message::content::{Content, waiting},
-};
+use crate::message::content::{Content, waiting};
 
-/// The bytes of a block: 256 KiB, far below what a MySQL server takes in a packet (`max_allowed_packet`, 16 MiB or more).
+/// The bytes of a chunk: 256 KiB, far below what a MySQL server takes in a packet (`max_allowed_packet`, 16 MiB or more).
 const STORED_BYTES: usize = 256 * 1024;
-/// Blocks of one transaction: what a slow disk flushes in a moment.
+/// Chunks of one transaction: what a slow disk flushes in a moment.
 const TOGETHER: usize = 4;
-/// When blocks without a message are taken for forgotten. Storing the largest message takes minutes.
+/// When chunks without a message are taken for forgotten. Storing the largest message takes minutes.
 pub const ORPHANED_AFTER: Duration = Duration::from_secs(3600);
 /// Forgotten contents that are looked for at once.
 const SWEPT_TOGETHER: usize = 100;
-/// Blocks that are deleted in one transaction.
+/// Chunks that are deleted in one transaction.
 const DELETED_TOGETHER: i64 = 64;
 
 /// Why a content could not be gathered.
@@ -37,15 +35,15 @@ const DELETED_TOGETHER: i64 = 64;
 pub(in crate::outbox) enum GatherError {
     #[error("the outbox cannot be read")]
     Outbox(#[from] OutboxError),
-    #[error("blocks of the message are missing")]
+    #[error("chunks of the message are missing")]
     Incomplete,
     #[error("the folder for large messages (--spool-dir) cannot be used")]
     Spool(#[from] io::Error),
 }
 
 impl Outbox {
-    /// Stores the blocks of a message that is about to be taken in, if it is that large.
-    pub(super) async fn store_blocks(&self, message: &NewMessage) -> Result<(), OutboxError> {
+    /// Stores the chunks of a message that is about to be taken in, if it is that large.
+    pub(super) async fn store_chunks(&self, message: &NewMessage) -> Result<(), OutboxError> {
         if message.content.in_memory().is_some() {
             return Ok(());
         }
@@ -54,22 +52,22 @@ impl Outbox {
         }
         let mut position = 0;
         loop {
-            let blocks = read(&message.content, position).map_err(|error| OutboxError::Unavailable {
+            let chunks = read(&message.content, position).map_err(|error| OutboxError::Unavailable {
                 reason: format!("the folder for large messages: {error}"),
             })?;
-            if blocks.is_empty() {
+            if chunks.is_empty() {
                 return Ok(());
             }
-            let count = i64::try_from(blocks.len()).unwrap_or(i64::MAX);
-            self.insert_blocks(message.id().to_owned(), position, blocks).await?;
+            let count = i64::try_from(chunks.len()).unwrap_or(i64::MAX);
+            self.insert_chunks(message.id().to_owned(), position, chunks).await?;
             position += count;
         }
     }
 
-    async fn insert_blocks(&self, message: String, first: i64, blocks: Vec<Vec<u8>>) -> Result<(), OutboxError> {
+    async fn insert_chunks(&self, message: String, first: i64, chunks: Vec<Vec<u8>>) -> Result<(), OutboxError> {
         let storing = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                for (position, bytes) in (first..).zip(blocks) {
+                for (position, bytes) in (first..).zip(chunks) {
                     sqlx::query("INSERT INTO content_blocks (message, position, bytes) VALUES (?, ?, ?)")
                         .bind(&message)
                         .bind(position)
@@ -83,12 +81,12 @@ impl Outbox {
         storing.await
     }
 
-    /// Has the blocks of a message deleted unless it was taken in; nobody waits for that. What is left is swept away later.
-    pub(super) fn discard_blocks(&self, message: &NewMessage) {
+    /// Has the chunks of a message deleted unless it was taken in; nobody waits for that. What is left is swept away later.
+    pub(super) fn discard_chunks(&self, message: &NewMessage) {
         if message.content.in_memory().is_none() {
             let (outbox, id) = (self.clone(), message.id().to_owned());
             tokio::spawn(async move {
-                if let Err(error) = outbox.delete_blocks(&id).await {
+                if let Err(error) = outbox.delete_chunks(&id).await {
                     tracing::warn!(message = id, %error, "what was stored of a message that was not accepted is left");
                 }
             });
@@ -96,8 +94,8 @@ impl Outbox {
     }
 
     /// A few in a transaction, from the end: the first one marks what is left to do.
-    async fn delete_blocks(&self, message: &str) -> Result<(), OutboxError> {
-        let lock = self.database.place().lock();
+    async fn delete_chunks(&self, message: &str) -> Result<(), OutboxError> {
+        let lock = self.database.target().lock();
         loop {
             let message = message.to_owned();
             let deleting =
@@ -112,15 +110,15 @@ impl Outbox {
     pub(in crate::outbox) async fn gather<'s>(&self, stored: &'s Stored) -> Result<&'s Content, GatherError> {
         match stored {
             Stored::Whole(content) => Ok(content),
-            Stored::Blocks { message, gathered } => gathered.get_or_try_init(|| self.gather_blocks(message)).await,
+            Stored::Chunks { message, gathered } => gathered.get_or_try_init(|| self.gather_chunks(message)).await,
         }
     }
 
-    async fn gather_blocks(&self, message: &str) -> Result<Content, GatherError> {
+    async fn gather_chunks(&self, message: &str) -> Result<Content, GatherError> {
         let length = self.length(message.to_owned()).await?.ok_or(GatherError::Incomplete)?;
         let mut spool = self.spool.begin();
         let mut position = 0;
-        while let Some(bytes) = self.block(message.to_owned(), position).await? {
+        while let Some(bytes) = self.chunk(message.to_owned(), position).await? {
             waiting(|| spool.write_all(&bytes))?;
             position += 1;
         }
@@ -141,7 +139,7 @@ impl Outbox {
         reading.await
     }
 
-    async fn block(&self, message: String, position: i64) -> Result<Option<Vec<u8>>, OutboxError> {
+    async fn chunk(&self, message: String, position: i64) -> Result<Option<Vec<u8>>, OutboxError> {
         let reading = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let query = sqlx::query("SELECT bytes FROM content_blocks WHERE message = ? AND position = ?");
@@ -152,18 +150,18 @@ impl Outbox {
         reading.await
     }
 
-    /// Deletes blocks that have had no message since before `oldest`. Says of how many messages.
+    /// Deletes chunks that have had no message since before `oldest`. Says of how many messages.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn sweep_blocks(&self, oldest: Moment) -> Result<usize, OutboxError> {
+    pub async fn sweep_chunks(&self, oldest: UnixMillis) -> Result<usize, OutboxError> {
         // An id begins with the milliseconds at which it was made (UUID version 7).
         let before = format!("{:012x}", oldest.0.max(0));
         let (mut swept, mut after) = (0, String::new());
         loop {
             let orphans = self.orphans(after, before.clone()).await?;
             for message in &orphans {
-                match self.delete_blocks(message).await {
+                match self.delete_chunks(message).await {
                     Ok(()) => swept += 1,
                     // Others may go all the same, and this one next time.
                     Err(error) => tracing::warn!(message, %error, "a forgotten content could not be deleted"),
@@ -191,16 +189,16 @@ impl Outbox {
     }
 }
 
-/// Looks whether all blocks of `message` are there and keeps them from being deleted; notes how long they are together.
+/// Looks whether all chunks of `message` are there and keeps them from being deleted; notes how long they are together.
 pub(super) async fn attach(
     connection: &mut AnyConnection,
     message: &NewMessage,
     lock: &str,
 ) -> Result<(), OutboxError> {
     let sql = format!("SELECT position FROM content_blocks WHERE message = ?{lock}");
-    let blocks: Vec<i64> =
+    let chunks: Vec<i64> =
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(message.id()).fetch_all(&mut *connection).await?;
-    let (count, length) = (u64::try_from(blocks.len()).unwrap_or(u64::MAX), message.content.len());
+    let (count, length) = (u64::try_from(chunks.len()).unwrap_or(u64::MAX), message.content.len());
     if count != length.div_ceil(u64::try_from(STORED_BYTES).unwrap_or(u64::MAX)) {
         return Err(OutboxError::Contended);
     }
@@ -212,7 +210,7 @@ pub(super) async fn attach(
     Ok(())
 }
 
-/// Deletes the last blocks of a message that was not taken in. Whether there was something to delete.
+/// Deletes the last chunks of a message that was not taken in. Whether there was something to delete.
 async fn delete_last(connection: &mut AnyConnection, message: String, lock: &str) -> Result<bool, OutboxError> {
     // Whoever is taking the message in at this moment has locked it.
     let sql = format!("SELECT position FROM content_blocks WHERE message = ? ORDER BY position DESC LIMIT 1{lock}");
@@ -233,9 +231,9 @@ async fn delete_last(connection: &mut AnyConnection, message: String, lock: &str
 
 fn read(content: &Content, first: i64) -> io::Result<Vec<Vec<u8>>> {
     let start = u64::try_from(first).unwrap_or_default();
-    let block = u64::try_from(STORED_BYTES).unwrap_or(u64::MAX);
+    let chunk = u64::try_from(STORED_BYTES).unwrap_or(u64::MAX);
     (start..start + u64::try_from(TOGETHER).unwrap_or(u64::MAX))
-        .map(|position| content.block(position * block, STORED_BYTES).map(std::borrow::Cow::into_owned))
+        .map(|position| content.chunk(position * chunk, STORED_BYTES).map(std::borrow::Cow::into_owned))
         .filter(|read| read.as_ref().map_or(true, |bytes| !bytes.is_empty()))
         .collect()
 }

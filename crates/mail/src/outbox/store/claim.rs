@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     sql::placeholders,
     suppression::{self, Stream},
 };
-use crate::clock::Moment;
 
 /// How often claims are renewed.
 pub const RENEWAL: Duration = Duration::from_secs(6);
@@ -50,7 +50,7 @@ pub(in crate::outbox) struct Wanted {
     pub(in crate::outbox) count: usize,
     /// Domains at their limit.
     pub(in crate::outbox) without: Vec<String>,
-    pub(in crate::outbox) now: Moment,
+    pub(in crate::outbox) now: UnixMillis,
 }
 
 impl Outbox {
@@ -61,7 +61,7 @@ impl Outbox {
         wanted: Wanted,
         mut choose: impl FnMut(&Candidate, bool) -> Choice + Send + 'static,
     ) -> Result<Vec<Claimed>, OutboxError> {
-        let (lock, kinds) = (self.database.place().for_update(), self.kinds);
+        let (lock, kinds) = (self.database.target().for_update(), self.kinds);
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let (mut chosen, mut room) = (Vec::new(), wanted.count);
@@ -90,7 +90,7 @@ impl Outbox {
         &self,
         claim: &str,
         deliveries: Vec<i64>,
-        until: Moment,
+        until: UnixMillis,
     ) -> Result<(), OutboxError> {
         if deliveries.is_empty() {
             return Ok(());
@@ -160,7 +160,7 @@ async fn due(
 }
 
 fn candidate((delivery, message, recipient, domain, attempts, expires): Row) -> Candidate {
-    Candidate { delivery, domain, message, recipient, attempts, expires: Moment(expires) }
+    Candidate { delivery, domain, message, recipient, attempts, expires: UnixMillis(expires) }
 }
 
 async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wanted) -> Result<(), OutboxError> {
@@ -209,6 +209,6 @@ async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> 
 }
 
 /// What a list of recipients shows for a delivery that is claimed.
-pub(in crate::outbox) fn shown(state: State, claimed_until: Moment, now: Moment) -> State {
+pub(in crate::outbox) fn shown(state: State, claimed_until: UnixMillis, now: UnixMillis) -> State {
     if state == State::Queued && claimed_until > now { State::Sending } else { state }
 }

@@ -47,7 +47,7 @@ const SQLITE_SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FU
 
 /// Which database, as `--outbox-url` says it.
 #[derive(Clone)]
-pub enum Place {
+pub enum DatabaseTarget {
     /// A file, created when it is missing.
     Sqlite(PathBuf),
     /// `mysql://USER:PASSWORD@HOST:PORT/DATABASE`.
@@ -56,7 +56,7 @@ pub enum Place {
 
 /// Connections, opened when they are needed.
 pub(super) struct Database {
-    place: Place,
+    target: DatabaseTarget,
     readers: sqlx::AnyPool,
     /// SQLite has one writer; queueing for it here is fair, SQLite's own waiting is not.
     writers: sqlx::AnyPool,
@@ -67,9 +67,9 @@ pub(super) struct Database {
 pub(super) type Work<'a, T> =
     Box<dyn for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, OutboxError>> + Send + 'a>;
 
-// === impl Place ===
+// === impl DatabaseTarget ===
 
-impl Place {
+impl DatabaseTarget {
     /// Reads the URL.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Place {
     }
 }
 
-fn sqlite(rest: &str) -> Result<Place, &'static str> {
+fn sqlite(rest: &str) -> Result<DatabaseTarget, &'static str> {
     let file = rest.strip_prefix("//").unwrap_or(rest);
     if file.contains('?') {
         return Err("sqlite takes no parameters; write sqlite:FILE, with a '?' in its name as %3F");
@@ -163,12 +163,12 @@ fn sqlite(rest: &str) -> Result<Place, &'static str> {
     match &*file {
         "" => Err("it names no file; write sqlite:FILE"),
         ":memory:" => Err("messages in memory would be lost at the end; write sqlite:FILE"),
-        file => Ok(Place::Sqlite(file.into())),
+        file => Ok(DatabaseTarget::Sqlite(file.into())),
     }
 }
 
 /// For a log: without user and password.
-impl fmt::Display for Place {
+impl fmt::Display for DatabaseTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
@@ -179,7 +179,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for DatabaseTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
@@ -189,15 +189,15 @@ impl fmt::Debug for Place {
 
 impl Database {
     /// Connects to nothing yet.
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(target: DatabaseTarget) -> Self {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
-        let writers = match place {
-            Place::Sqlite(_) => 1,
-            Place::Mysql(_) => CONNECTIONS,
+        let writers = match target {
+            DatabaseTarget::Sqlite(_) => 1,
+            DatabaseTarget::Mysql(_) => CONNECTIONS,
         };
         let pool = |connections| {
-            let session = place.session();
+            let session = target.session();
             AnyPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(BUSY_TIMEOUT)
@@ -205,19 +205,19 @@ impl Database {
                 .after_connect(move |connection, _| {
                     Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(|_| ()) })
                 })
-                .connect_lazy_with(place.options())
+                .connect_lazy_with(target.options())
         };
-        Self { readers: pool(CONNECTIONS), writers: pool(writers), tables: OnceCell::new(), place }
+        Self { readers: pool(CONNECTIONS), writers: pool(writers), tables: OnceCell::new(), target }
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn target(&self) -> &DatabaseTarget {
+        &self.target
     }
 
     /// Whether there is room for something large. SQLite writes everything twice, into its log and then into its table, and on
     /// a disk that is full it cannot even delete.
     pub(super) fn has_room(&self, len: u64) -> bool {
-        let Some(folder) = self.place.folder() else { return true };
+        let Some(folder) = self.target.folder() else { return true };
         // Where the question has no answer, the database will say it.
         statvfs(folder).map_or(true, |disk| {
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
@@ -250,7 +250,7 @@ impl Database {
     }
 
     async fn transact<T>(&self, connection: &mut AnyConnection, work: Work<'_, T>) -> Result<T, OutboxError> {
-        let mut transaction = connection.begin_with(self.place.begin()).await?;
+        let mut transaction = connection.begin_with(self.target.begin()).await?;
         let value = work(&mut transaction).await?;
         transaction.commit().await?;
         Ok(value)
@@ -261,8 +261,8 @@ impl Database {
             sqlx::Error::Io(error) => service_kit::unknown_name(error),
             _ => None,
         };
-        match (unknown, &self.place) {
-            (Some(why), Place::Mysql(url)) => OutboxError::Unavailable {
+        match (unknown, &self.target) {
+            (Some(why), DatabaseTarget::Mysql(url)) => OutboxError::Unavailable {
                 reason: format!(
                     "the host {:?} is not known ({why}); check it in --outbox-url (MAIL_OUTBOX_URL), or the DNS of this \
                      machine",
@@ -279,15 +279,15 @@ impl Database {
     }
 
     async fn create_tables(&self) -> Result<(), OutboxError> {
-        if let Some(folder) = self.place.folder() {
+        if let Some(folder) = self.target.folder() {
             tokio::fs::create_dir_all(folder).await.map_err(|source| OutboxError::Folder { source })?;
         }
-        if let Place::Sqlite(file) = &self.place {
+        if let DatabaseTarget::Sqlite(file) = &self.target {
             withdraw_sqlite(file);
         }
         let mut connection = self.writers.acquire().await.map_err(|error| self.not_connected(error))?;
-        sqlx::raw_sql(self.place.schema()).execute(&mut *connection).await?;
-        tracing::info!(outbox = %self.place, "the outbox is open");
+        sqlx::raw_sql(self.target.schema()).execute(&mut *connection).await?;
+        tracing::info!(outbox = %self.target, "the outbox is open");
         Ok(())
     }
 
@@ -302,7 +302,7 @@ impl Database {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Database").field("target", &self.target).finish_non_exhaustive()
     }
 }
 
@@ -335,7 +335,7 @@ mod tests {
     async fn a_host_that_there_is_not_is_named_with_the_option_that_names_it() {
         // A label of more than 63 bytes: no name server needs to be asked.
         let host = format!("{}.invalid", "x".repeat(64));
-        let database = Database::new(Place::parse(&format!("mysql://u:hunter2@{host}/mail")).unwrap());
+        let database = Database::new(DatabaseTarget::parse(&format!("mysql://u:hunter2@{host}/mail")).unwrap());
         let error = database.read::<()>(Box::new(|_| Box::pin(async { Ok(()) }))).await.unwrap_err().to_string();
         assert!([host.as_str(), "is not known", "MAIL_OUTBOX_URL"].iter().all(|part| error.contains(part)), "{error}");
         assert!(!error.contains("hunter2"));
@@ -349,11 +349,11 @@ mod tests {
             ("mysql://u:hunter2@db/mail", "mysql://db:3306/mail"),
             ("mariadb://u:hunter2@db:3307/mail", "mysql://db:3307/mail"),
         ] {
-            let place = Place::parse(url).unwrap();
-            assert_eq!((place.to_string().as_str(), format!("{place:?}").as_str()), (shown, shown));
+            let target = DatabaseTarget::parse(url).unwrap();
+            assert_eq!((target.to_string().as_str(), format!("{target:?}").as_str()), (shown, shown));
         }
         for bad in ["", "outbox.db", "postgres://h/d", "sqlite:", "sqlite::memory:", "sqlite:a?mode=ro", "mysql://h/"] {
-            assert!(Place::parse(bad).is_err(), "{bad}");
+            assert!(DatabaseTarget::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -12,14 +12,12 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
+use service_kit::time::UnixMillis;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::labels::Labels;
-use crate::{
-    clock::Moment,
-    message::{MessageId, content::Content},
-};
+use crate::message::{MessageId, content::Content};
 
 /// How long a claim lasts unless it is renewed: what a killed instance's messages wait.
 pub const CLAIM: Duration = Duration::from_secs(20);
@@ -99,11 +97,11 @@ pub struct NewMessage {
     /// Headers and text as they go over the wire.
     pub content: Content,
     /// Now.
-    pub created: Moment,
+    pub created: UnixMillis,
     /// When it is to be sent.
-    pub due: Moment,
+    pub due: UnixMillis,
     /// When to stop trying.
-    pub expires: Moment,
+    pub expires: UnixMillis,
     /// Everybody, each once.
     pub recipients: Vec<(Kind, String)>,
     /// The broadcast that it belongs to. Such messages let others go first.
@@ -122,7 +120,7 @@ pub struct OwnClaim {
     /// Whose it is.
     pub claim: String,
     /// Until when nothing else may send the message. It is not renewed: a client does not wait for ever.
-    pub until: Moment,
+    pub until: UnixMillis,
 }
 
 impl OwnClaim {
@@ -131,13 +129,13 @@ impl OwnClaim {
 
     /// A new one.
     #[must_use]
-    pub fn new(until: Moment) -> Self {
+    pub fn new(until: UnixMillis) -> Self {
         Self { claim: Uuid::new_v4().simple().to_string(), until }
     }
 
     /// When a message that was left behind is given up.
     #[must_use]
-    pub fn expires(&self) -> Moment {
+    pub fn expires(&self) -> UnixMillis {
         self.until + Self::ASKED_AGAIN_WITHIN
     }
 }
@@ -198,7 +196,7 @@ pub(in crate::outbox) struct Candidate {
     pub(in crate::outbox) message: String,
     pub(in crate::outbox) recipient: String,
     pub(in crate::outbox) attempts: i64,
-    pub(super) expires: Moment,
+    pub(super) expires: UnixMillis,
 }
 
 /// The content of a message that was taken in. The deliveries of one claim share it.
@@ -206,14 +204,14 @@ pub(in crate::outbox) struct Candidate {
 pub(in crate::outbox) enum Stored {
     /// It came with the message's row.
     Whole(Content),
-    /// It lies in blocks, and is gathered once, when it is needed.
-    Blocks { message: String, gathered: OnceCell<Content> },
+    /// It lies in chunks, and is gathered once, when it is needed.
+    Chunks { message: String, gathered: OnceCell<Content> },
 }
 
 impl Stored {
     pub(in crate::outbox) fn new(message: &str, content: Vec<u8>) -> Self {
         match content.is_empty() {
-            true => Self::Blocks { message: message.to_owned(), gathered: OnceCell::new() },
+            true => Self::Chunks { message: message.to_owned(), gathered: OnceCell::new() },
             false => Self::Whole(content.into()),
         }
     }
@@ -225,7 +223,7 @@ pub struct Claimed {
     pub(in crate::outbox) recipient: String,
     pub(in crate::outbox) domain: String,
     pub(in crate::outbox) attempts: u32,
-    pub(in crate::outbox) expires: Moment,
+    pub(in crate::outbox) expires: UnixMillis,
     pub(in crate::outbox) message_id: String,
     pub(in crate::outbox) sender: String,
     pub(in crate::outbox) content: std::sync::Arc<Stored>,
@@ -239,10 +237,10 @@ impl std::fmt::Debug for Claimed {
 
 /// How an attempt ended.
 #[derive(Debug)]
-pub(in crate::outbox) struct Settlement {
+pub(in crate::outbox) struct AttemptRecord {
     pub(in crate::outbox) delivery: i64,
     pub(in crate::outbox) claim: String,
-    pub(in crate::outbox) at: Moment,
+    pub(in crate::outbox) at: UnixMillis,
     pub(in crate::outbox) took_ms: i64,
     /// `sent`, or the code of the error.
     pub(in crate::outbox) outcome: &'static str,
@@ -261,9 +259,9 @@ pub enum Next {
     /// Done, badly.
     Failed,
     /// Again, not before this moment.
-    Retry(Moment),
+    Retry(UnixMillis),
     /// The same after an unknown outcome: again, unless it has been unknown too often.
-    Repeat(Moment),
+    Repeat(UnixMillis),
     /// Again as soon as the server can be reached: it keeps its place in the queue.
     Postponed,
 }

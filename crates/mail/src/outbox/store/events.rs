@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use uuid::Uuid;
 
@@ -24,7 +25,6 @@ use super::{
     labels::{self, Labels},
     sql::placeholders,
 };
-use crate::clock::Moment;
 
 /// How long a claim on an event lasts: longer than telling it takes, with writing down how that ended.
 pub(crate) const EVENT_CLAIM: Duration = Duration::from_secs(30);
@@ -104,7 +104,7 @@ pub(crate) struct Event {
     pub(crate) id: String,
     pub(crate) body: String,
     pub(crate) attempts: u32,
-    pub(crate) created: Moment,
+    pub(crate) created: UnixMillis,
 }
 
 /// An address must not get into a log.
@@ -116,11 +116,11 @@ impl std::fmt::Debug for Event {
 
 /// What becomes of an event after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum EventOutcome {
     /// The receiver has it, or never gets it: it is forgotten.
     Done,
     /// Again, not before this moment.
-    Again(Moment),
+    Again(UnixMillis),
 }
 
 /// What is told about a delivery.
@@ -145,7 +145,7 @@ async fn keep(
     connection: &mut AnyConnection,
     kind: EventKind,
     data: &impl Serialize,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let body = json!({ "type": kind.type_name(), "timestamp": now, "data": data }).to_string();
     sqlx::query("INSERT INTO webhook_events (id, body, due_ms, created_ms) VALUES (?, ?, ?, ?)")
@@ -159,7 +159,7 @@ async fn keep(
 }
 
 /// Keeps what is told about an attempt that changed its delivery; nothing while the delivery goes on waiting.
-pub(super) async fn of_settlement(
+pub(super) async fn of_attempt(
     connection: &mut AnyConnection,
     delivery: i64,
     next: Next,
@@ -170,7 +170,7 @@ pub(super) async fn of_settlement(
         Next::Failed => EventKind::Failed,
         Next::Retry(_) | Next::Repeat(_) | Next::Postponed => return Ok(()),
     };
-    of_delivery(connection, delivery, kind, Moment::now(), kinds).await
+    of_delivery(connection, delivery, kind, UnixMillis::now(), kinds).await
 }
 
 /// Keeps what is told about a delivery, as it is now.
@@ -178,7 +178,7 @@ pub(super) async fn of_delivery(
     connection: &mut AnyConnection,
     delivery: i64,
     kind: EventKind,
-    now: Moment,
+    now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
     if !kinds.has(kind) {
@@ -204,7 +204,7 @@ pub(super) async fn of_address(
     address: &str,
     detail: &str,
     broadcast: Option<&str>,
-    now: Moment,
+    now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
     if !kinds.has(kind) {
@@ -232,14 +232,14 @@ impl Outbox {
         }
         let data = json!({ "recipient": address, "detail": detail, "bounce": "soft" });
         let keeping = self.database.write(Box::new(move |connection| {
-            Box::pin(async move { keep(connection, EventKind::Bounced, &data, Moment::now()).await })
+            Box::pin(async move { keep(connection, EventKind::Bounced, &data, UnixMillis::now()).await })
         }));
         keeping.await
     }
 
     /// At most `count` events that are due, those that have waited longest first; no other instance gets them for [`EVENT_CLAIM`].
     pub(crate) async fn next_events(&self, count: usize) -> Result<Vec<Event>, OutboxError> {
-        let (now, lock) = (Moment::now(), self.database.place().for_update());
+        let (now, lock) = (UnixMillis::now(), self.database.target().for_update());
         // A look costs less than a change, and there is nothing most of the time.
         if !self.has_event_due(now).await? {
             return Ok(Vec::new());
@@ -261,7 +261,7 @@ impl Outbox {
         claiming.await
     }
 
-    async fn has_event_due(&self, now: Moment) -> Result<bool, OutboxError> {
+    async fn has_event_due(&self, now: UnixMillis) -> Result<bool, OutboxError> {
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE due_ms <= ? LIMIT 1");
@@ -273,13 +273,13 @@ impl Outbox {
     }
 
     /// Writes down how telling ended.
-    pub(crate) async fn settle_events(&self, told: Vec<(String, Told)>) -> Result<(), OutboxError> {
+    pub(crate) async fn settle_events(&self, told: Vec<(String, EventOutcome)>) -> Result<(), OutboxError> {
         let settling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 for (id, told) in &told {
                     match told {
-                        Told::Done => _ = forget(connection, std::slice::from_ref(id)).await?,
-                        Told::Again(due) => {
+                        EventOutcome::Done => _ = forget(connection, std::slice::from_ref(id)).await?,
+                        EventOutcome::Again(due) => {
                             let sql = "UPDATE webhook_events SET attempts = attempts + 1, due_ms = ? WHERE id = ?";
                             sqlx::query(sql).bind(due.0).bind(id).execute(&mut *connection).await?;
                         }
@@ -350,7 +350,7 @@ impl Outbox {
 /// configuration. Says how many.
 pub(super) async fn forget_some(
     connection: &mut AnyConnection,
-    before: Moment,
+    before: UnixMillis,
     count: i64,
 ) -> Result<u64, OutboxError> {
     let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE created_ms < ? LIMIT ?");
@@ -359,10 +359,10 @@ pub(super) async fn forget_some(
 }
 
 fn event((id, body, attempts, created): (String, String, i64, i64)) -> Event {
-    Event { id, body, attempts: u32::try_from(attempts).unwrap_or(u32::MAX), created: Moment(created) }
+    Event { id, body, attempts: u32::try_from(attempts).unwrap_or(u32::MAX), created: UnixMillis(created) }
 }
 
-async fn put_off(connection: &mut AnyConnection, events: &[Event], until: Moment) -> Result<(), OutboxError> {
+async fn put_off(connection: &mut AnyConnection, events: &[Event], until: UnixMillis) -> Result<(), OutboxError> {
     if events.is_empty() {
         return Ok(());
     }

@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     OutboxError,
-    accept::{self, Reception},
+    accept::{self, AcceptResult},
     attempt_record,
     database::Database,
-    entry::{NewMessage, Settlement},
+    entry::{AttemptRecord, NewMessage},
     events::{self, Kinds},
 };
 
@@ -30,13 +30,13 @@ const CONTENDED_MAX: u32 = 5;
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     Accept(Arc<NewMessage>),
-    Settle(Arc<Settlement>),
+    Settle(Arc<AttemptRecord>),
 }
 
 /// What it came to.
 #[derive(Debug, Clone)]
 pub(super) enum Changed {
-    Accepted(Reception),
+    Accepted(AcceptResult),
     Settled,
 }
 
@@ -126,7 +126,7 @@ fn answer(answers: impl Iterator<Item = (Job, Result<Changed, OutboxError>)>) {
 
 /// All of them, or none.
 async fn apply(database: &Database, changes: Vec<Change>, kinds: Kinds) -> Result<Vec<Changed>, OutboxError> {
-    let lock = database.place().lock();
+    let lock = database.target().lock();
     database
         .write(Box::new(move |connection| {
             Box::pin(async move {
@@ -148,9 +148,9 @@ async fn one(
 ) -> Result<Changed, OutboxError> {
     match change {
         Change::Accept(message) => accept::insert(connection, message, lock).await.map(Changed::Accepted),
-        Change::Settle(settlement) => {
-            if let Some(next) = attempt_record::settle(connection, settlement, kinds).await? {
-                events::of_settlement(connection, settlement.delivery, next, kinds).await?;
+        Change::Settle(record) => {
+            if let Some(next) = attempt_record::settle(connection, record, kinds).await? {
+                events::of_attempt(connection, record.delivery, next, kinds).await?;
             }
             Ok(Changed::Settled)
         }

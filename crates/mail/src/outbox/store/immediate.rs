@@ -18,16 +18,16 @@
 use std::sync::Arc;
 
 use lettre::{Address, address::Envelope};
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
-    entry::{Next, OwnClaim, Settlement, State, Stored},
+    entry::{AttemptRecord, Next, OwnClaim, State, Stored},
     events::{self, EventKind, Kinds},
     suppression::{self, Stream},
 };
 use crate::{
-    clock::Moment,
     message::{Message, MessageId},
     transport::outcome::{DeliveryError, Reply, Verdict},
 };
@@ -43,16 +43,16 @@ const LEFT_BEHIND: &str = "the instance that was sending it ended before the out
 
 /// A delivery that this instance has claimed for its client.
 #[derive(Debug)]
-pub struct Mine {
+pub struct OwnDelivery {
     delivery: i64,
     claim: String,
 }
 
 /// How it stands with a message that was taken in before.
 #[derive(Debug)]
-pub enum Standing {
+pub enum MessageStatus {
     /// It is ours to send now.
-    Mine(Mine),
+    Claimed(OwnDelivery),
     /// The server has it.
     Delivered,
     /// It will not be sent.
@@ -74,7 +74,7 @@ pub enum Standing {
 
 type Row = (i64, String, i64, String, String, String, i64);
 
-impl Mine {
+impl OwnDelivery {
     /// The delivery that was taken in with this claim.
     pub(crate) fn new(delivery: i64, claim: &OwnClaim) -> Self {
         Self { delivery, claim: claim.claim.clone() }
@@ -86,8 +86,8 @@ impl Outbox {
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn take_over(&self, id: &str, claim: &OwnClaim, now: Moment) -> Result<Standing, OutboxError> {
-        let (id, claim, lock, kinds) = (id.to_owned(), claim.clone(), self.database.place().lock(), self.kinds);
+    pub async fn take_over(&self, id: &str, claim: &OwnClaim, now: UnixMillis) -> Result<MessageStatus, OutboxError> {
+        let (id, claim, lock, kinds) = (id.to_owned(), claim.clone(), self.database.target().lock(), self.kinds);
         let taking = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -96,20 +96,20 @@ impl Outbox {
                 );
                 let row: Option<Row> =
                     sqlx::query_as(AssertSqlSafe(sql)).bind(&id).fetch_optional(&mut *connection).await?;
-                let Some(row) = row else { return Ok(Standing::Forgotten) };
+                let Some(row) = row else { return Ok(MessageStatus::Forgotten) };
                 let (delivery, recipient) = (row.0, row.1.clone());
                 let was_withheld = row.3 == State::Suppressed.as_str();
-                if let Some(standing) = standing(row, now) {
-                    return Ok(standing);
+                if let Some(status) = status(row, now) {
+                    return Ok(status);
                 }
                 // Its address may have come onto the list since the message was taken in, or have been taken off it.
                 let stopped = suppression::among(connection, &[&recipient], Stream::Transactional).await?;
                 match stopped.into_values().next() {
                     None => claim_one(connection, delivery, &claim).await,
-                    Some(_) if was_withheld => Ok(Standing::Suppressed),
+                    Some(_) if was_withheld => Ok(MessageStatus::Suppressed),
                     Some(reason) => {
                         suppression::settle(connection, delivery, &reason, now, kinds).await?;
-                        Ok(Standing::Suppressed)
+                        Ok(MessageStatus::Suppressed)
                     }
                 }
             })
@@ -154,15 +154,15 @@ impl Outbox {
     /// Where the server says that there is no such address, `recipient` goes on the suppression list.
     pub(crate) async fn conclude(
         &self,
-        mine: Mine,
+        own: OwnDelivery,
         recipient: Option<Address>,
-        at: Moment,
+        at: UnixMillis,
         result: &Result<Reply, DeliveryError>,
     ) {
-        let took = Moment::now().since(at).as_millis();
-        let settlement = Settlement {
-            delivery: mine.delivery,
-            claim: mine.claim,
+        let took = UnixMillis::now().since(at).as_millis();
+        let record = AttemptRecord {
+            delivery: own.delivery,
+            claim: own.claim,
             at,
             took_ms: i64::try_from(took).unwrap_or(i64::MAX),
             outcome: result.as_ref().map_or_else(DeliveryError::code, |_| "sent"),
@@ -172,15 +172,15 @@ impl Outbox {
                 .map(|one| one.to_string()),
             next: if result.is_ok() { Next::Delivered } else { Next::Failed },
         };
-        self.record_attempt(Arc::new(settlement)).await;
+        self.record_attempt(Arc::new(record)).await;
     }
 
     /// Settles what instances left behind and nothing asks for any more. Says how many there were.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn expire_immediate(&self, now: Moment) -> Result<u64, OutboxError> {
-        let (lock, kinds) = (self.database.place().for_update(), self.kinds);
+    pub async fn expire_immediate(&self, now: UnixMillis) -> Result<u64, OutboxError> {
+        let (lock, kinds) = (self.database.target().for_update(), self.kinds);
         let mut expired = 0;
         loop {
             let expiring = self.database.write(Box::new(move |connection| {
@@ -194,7 +194,7 @@ impl Outbox {
     }
 
     /// Whether there is something for [`expire_immediate`](Self::expire_immediate), which costs a write.
-    pub(in crate::outbox) async fn has_left_behind(&self, now: Moment) -> Result<bool, OutboxError> {
+    pub(in crate::outbox) async fn has_left_behind(&self, now: UnixMillis) -> Result<bool, OutboxError> {
         const SQL: &str = "SELECT COUNT(*) FROM deliveries WHERE state = 'queued' AND bulk = ? AND expires_ms <= ?";
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
@@ -208,7 +208,7 @@ impl Outbox {
 
 async fn expire_some(
     connection: &mut AnyConnection,
-    now: Moment,
+    now: UnixMillis,
     lock: &str,
     kinds: Kinds,
 ) -> Result<u64, OutboxError> {
@@ -223,23 +223,23 @@ async fn expire_some(
     for delivery in &left {
         let update = sqlx::query(UPDATE).bind(now.0).bind(UNKNOWN).bind(LEFT_BEHIND);
         update.bind(*delivery).execute(&mut *connection).await?;
-        events::of_delivery(connection, *delivery, EventKind::Failed, Moment::now(), kinds).await?;
+        events::of_delivery(connection, *delivery, EventKind::Failed, UnixMillis::now(), kinds).await?;
     }
     Ok(u64::try_from(left.len()).unwrap_or(u64::MAX))
 }
 
 /// How it stands, unless it may be claimed.
-fn standing((_, _, bulk, state, outcome, reply, claimed_until): Row, now: Moment) -> Option<Standing> {
+fn status((_, _, bulk, state, outcome, reply, claimed_until): Row, now: UnixMillis) -> Option<MessageStatus> {
     let is_immediate = bulk == IMMEDIATE;
     match State::parse(&state) {
-        Some(State::Delivered) => Some(Standing::Delivered),
+        Some(State::Delivered) => Some(MessageStatus::Delivered),
         Some(State::Suppressed) if is_immediate => None,
-        Some(State::Suppressed) => Some(Standing::Suppressed),
-        Some(State::Cancelled) => Some(Standing::Cancelled),
-        Some(State::Queued | State::Sending) if is_immediate && Moment(claimed_until) <= now => None,
-        Some(State::Queued | State::Sending) => Some(Standing::UnderWay),
+        Some(State::Suppressed) => Some(MessageStatus::Suppressed),
+        Some(State::Cancelled) => Some(MessageStatus::Cancelled),
+        Some(State::Queued | State::Sending) if is_immediate && UnixMillis(claimed_until) <= now => None,
+        Some(State::Queued | State::Sending) => Some(MessageStatus::UnderWay),
         Some(State::Failed) if is_immediate && may_be_tried_again(&outcome) => None,
-        Some(State::Failed) | None => Some(Standing::Failed { outcome, reply }),
+        Some(State::Failed) | None => Some(MessageStatus::Failed { outcome, reply }),
     }
 }
 
@@ -247,7 +247,11 @@ fn may_be_tried_again(outcome: &str) -> bool {
     DeliveryError::verdict_of(outcome) == Verdict::Temporary
 }
 
-async fn claim_one(connection: &mut AnyConnection, delivery: i64, claim: &OwnClaim) -> Result<Standing, OutboxError> {
+async fn claim_one(
+    connection: &mut AnyConnection,
+    delivery: i64,
+    claim: &OwnClaim,
+) -> Result<MessageStatus, OutboxError> {
     sqlx::query(
         "UPDATE deliveries SET state = 'queued', settled_ms = 0, claim = ?, claimed_until_ms = ?, expires_ms = ? WHERE id = ?",
     )
@@ -257,5 +261,5 @@ async fn claim_one(connection: &mut AnyConnection, delivery: i64, claim: &OwnCla
     .bind(delivery)
     .execute(connection)
     .await?;
-    Ok(Standing::Mine(Mine::new(delivery, claim)))
+    Ok(MessageStatus::Claimed(OwnDelivery::new(delivery, claim)))
 }

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
+use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
 
 use super::{Outbox, OutboxError, entry::IdempotencyKey};
-use crate::clock::Moment;
 
 /// How long an `Idempotency-Key` is remembered.
 pub const KEY_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -31,7 +31,7 @@ impl Outbox {
     pub async fn recall<T: DeserializeOwned + Send + 'static>(
         &self,
         key: &IdempotencyKey,
-        now: Moment,
+        now: UnixMillis,
     ) -> Result<Option<T>, OutboxError> {
         let key = key.clone();
         let known = self
@@ -45,7 +45,7 @@ impl Outbox {
 pub(super) async fn known<T: DeserializeOwned>(
     connection: &mut AnyConnection,
     key: &IdempotencyKey,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<Option<T>, OutboxError> {
     let known = look_up(connection, key, now).await?;
     if matches!(known, Known::Expired) {
@@ -59,7 +59,7 @@ pub(super) async fn remember<T: Serialize + Sync>(
     connection: &mut AnyConnection,
     key: &IdempotencyKey,
     answer: &T,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let answer = serde_json::to_string(answer).expect("a struct of strings and numbers becomes JSON");
     sqlx::query("INSERT INTO idempotency_keys (name, fingerprint, answer, created_ms) VALUES (?, ?, ?, ?)")
@@ -72,7 +72,7 @@ pub(super) async fn remember<T: Serialize + Sync>(
     Ok(())
 }
 
-async fn look_up(connection: &mut AnyConnection, key: &IdempotencyKey, now: Moment) -> Result<Known, OutboxError> {
+async fn look_up(connection: &mut AnyConnection, key: &IdempotencyKey, now: UnixMillis) -> Result<Known, OutboxError> {
     let found: Option<(String, String, i64)> =
         sqlx::query_as("SELECT fingerprint, answer, created_ms FROM idempotency_keys WHERE name = ?")
             .bind(&key.name)
@@ -80,7 +80,7 @@ async fn look_up(connection: &mut AnyConnection, key: &IdempotencyKey, now: Mome
             .await?;
     match found {
         None => Ok(Known::Nothing),
-        Some((.., created)) if Moment(created) < now - KEY_KEPT_FOR => Ok(Known::Expired),
+        Some((.., created)) if UnixMillis(created) < now - KEY_KEPT_FOR => Ok(Known::Expired),
         Some((fingerprint, ..)) if fingerprint != key.fingerprint => Err(OutboxError::KeyReused),
         Some((_, answer, _)) => Ok(Known::Answer(answer)),
     }

@@ -1,6 +1,7 @@
 //! Looking at what is in the outbox, and changing one's mind about it.
 
 use serde::Serialize;
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     labels::{self, Labels},
     suppression,
 };
-use crate::{clock::Moment, message::content::Content};
+use crate::message::content::Content;
 
 /// A message as its sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,7 +28,7 @@ pub struct MessageView {
     /// Its subject.
     pub subject: String,
     /// When it was taken in.
-    pub created_at: Moment,
+    pub created_at: UnixMillis,
     /// The broadcast that it belongs to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub broadcast: String,
@@ -56,13 +57,13 @@ pub struct RecipientView {
     pub attempts: i64,
     /// When it is tried next, while it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_attempt_at: Option<Moment>,
+    pub next_attempt_at: Option<UnixMillis>,
     /// When it is given up, while it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Moment>,
+    pub expires_at: Option<UnixMillis>,
     /// When its state became final.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub settled_at: Option<Moment>,
+    pub settled_at: Option<UnixMillis>,
     /// Each attempt; empty in lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<AttemptView>,
@@ -72,7 +73,7 @@ pub struct RecipientView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AttemptView {
     /// When it began.
-    pub at: Moment,
+    pub at: UnixMillis,
     /// How long it took.
     pub took_ms: i64,
     /// `sent`, or how it failed.
@@ -109,7 +110,7 @@ impl Outbox {
     /// # Errors
     /// There is none; or the outbox cannot be used.
     pub async fn get(&self, id: &str) -> Result<MessageView, OutboxError> {
-        let (id, now) = (id.to_owned(), Moment::now());
+        let (id, now) = (id.to_owned(), UnixMillis::now());
         let getting = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let row: Option<MessageRow> = sqlx::query_as(
@@ -133,7 +134,7 @@ impl Outbox {
     /// # Errors
     /// The outbox cannot be used.
     pub async fn list(&self, filter: Filter) -> Result<Vec<MessageView>, OutboxError> {
-        let now = Moment::now();
+        let now = UnixMillis::now();
         let listing = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let (sql, values) = select(&filter, now);
@@ -162,7 +163,7 @@ impl Outbox {
     pub async fn cancel(&self, id: &str) -> Result<(), OutboxError> {
         const SQL: &str = "UPDATE deliveries SET state = 'cancelled', settled_ms = ? \
                            WHERE message = ? AND state = 'queued' AND claimed_until_ms <= ?";
-        let (id, now) = (id.to_owned(), Moment::now());
+        let (id, now) = (id.to_owned(), UnixMillis::now());
         let cancelling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(SQL).bind(now.0).bind(&id).bind(now.0).execute(&mut *connection).await?;
@@ -181,11 +182,11 @@ impl Outbox {
     ///
     /// # Errors
     /// There is no such message, or all of it was delivered; or the outbox cannot be used.
-    pub async fn requeue(&self, id: &str, expires: Moment) -> Result<(), OutboxError> {
+    pub async fn requeue(&self, id: &str, expires: UnixMillis) -> Result<(), OutboxError> {
         const SQL: &str = "UPDATE deliveries SET state = 'queued', due_ms = ?, expires_ms = ?, settled_ms = 0, \
                            claim = '', claimed_until_ms = 0, bulk = CASE bulk WHEN 2 THEN 0 ELSE bulk END \
                            WHERE message = ? AND state IN ('queued', 'failed', 'cancelled') AND claimed_until_ms <= ?";
-        let (id, now) = (id.to_owned(), Moment::now());
+        let (id, now) = (id.to_owned(), UnixMillis::now());
         let requeueing = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let update = sqlx::query(SQL).bind(now.0).bind(expires.0).bind(&id).bind(now.0);
@@ -237,7 +238,7 @@ enum Value {
 }
 
 /// The statement, and the values for all of its marks but the last, which is the limit.
-fn select(filter: &Filter, now: Moment) -> (String, Vec<Value>) {
+fn select(filter: &Filter, now: UnixMillis) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     if let Some(before) = &filter.before {
         conditions.push("m.id < ?".to_owned());
@@ -282,7 +283,7 @@ fn select(filter: &Filter, now: Moment) -> (String, Vec<Value>) {
 async fn with_recipients(
     connection: &mut AnyConnection,
     (id, message_id, from, subject, created, broadcast): MessageRow,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<MessageView, OutboxError> {
     let rows: Vec<DeliveryRow> = sqlx::query_as(
         "SELECT id, recipient, kind, state, attempts, due_ms, expires_ms, settled_ms, claimed_until_ms, reply \
@@ -294,10 +295,20 @@ async fn with_recipients(
     let labels = labels::of(connection, &id).await?;
     let recipients: Vec<RecipientView> = rows.into_iter().map(|row| recipient(row, now)).collect();
     let state = summary(&recipients);
-    Ok(MessageView { id, message_id, state, from, subject, created_at: Moment(created), broadcast, labels, recipients })
+    Ok(MessageView {
+        id,
+        message_id,
+        state,
+        from,
+        subject,
+        created_at: UnixMillis(created),
+        broadcast,
+        labels,
+        recipients,
+    })
 }
 
-fn recipient(row: DeliveryRow, now: Moment) -> RecipientView {
+fn recipient(row: DeliveryRow, now: UnixMillis) -> RecipientView {
     let (delivery, address, kind, state, attempts, due, expires, settled, claimed_until, reply) = row;
     let state = State::parse(&state).unwrap_or(State::Failed);
     let is_queued = state == State::Queued;
@@ -305,12 +316,12 @@ fn recipient(row: DeliveryRow, now: Moment) -> RecipientView {
         delivery,
         address,
         kind,
-        state: shown(state, Moment(claimed_until), now),
+        state: shown(state, UnixMillis(claimed_until), now),
         reason: if state == State::Suppressed { reply } else { String::new() },
         attempts,
-        next_attempt_at: is_queued.then_some(Moment(due)),
-        expires_at: is_queued.then_some(Moment(expires)),
-        settled_at: (!is_queued).then_some(Moment(settled)),
+        next_attempt_at: is_queued.then_some(UnixMillis(due)),
+        expires_at: is_queued.then_some(UnixMillis(expires)),
+        settled_at: (!is_queued).then_some(UnixMillis(settled)),
         log: Vec::new(),
     }
 }
@@ -331,6 +342,6 @@ async fn log(connection: &mut AnyConnection, delivery: i64) -> Result<Vec<Attemp
     .bind(delivery)
     .fetch_all(connection)
     .await?;
-    let attempt = |(at, took_ms, outcome, reply)| AttemptView { at: Moment(at), took_ms, outcome, reply };
+    let attempt = |(at, took_ms, outcome, reply)| AttemptView { at: UnixMillis(at), took_ms, outcome, reply };
     Ok(rows.into_iter().rev().map(attempt).collect())
 }

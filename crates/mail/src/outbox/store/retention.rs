@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{Outbox, OutboxError, events, keys::KEY_KEPT_FOR, skips, sql::placeholders};
-use crate::clock::Moment;
 
 /// Rows of a table that are deleted in one transaction, so that other writes need not wait long.
 const TOGETHER: i64 = 200;
@@ -15,8 +15,8 @@ impl Outbox {
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn depth(&self) -> Result<(i64, Option<Moment>), OutboxError> {
-        let now = Moment::now();
+    pub async fn depth(&self) -> Result<(i64, Option<UnixMillis>), OutboxError> {
+        let now = UnixMillis::now();
         let counting = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let queued: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE state = 'queued'")
@@ -34,7 +34,7 @@ impl Outbox {
                     .await?;
                     oldest = oldest.into_iter().chain(first).min();
                 }
-                Ok((queued, oldest.map(Moment)))
+                Ok((queued, oldest.map(UnixMillis)))
             })
         }));
         counting.await
@@ -45,8 +45,8 @@ impl Outbox {
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn forget(&self, before: Moment) -> Result<u64, OutboxError> {
-        let oldest_key = Moment::now() - KEY_KEPT_FOR;
+    pub async fn forget(&self, before: UnixMillis) -> Result<u64, OutboxError> {
+        let oldest_key = UnixMillis::now() - KEY_KEPT_FOR;
         let mut deleted = 0;
         loop {
             let batch = self.database.write(Box::new(move |connection| {
@@ -69,7 +69,7 @@ impl Outbox {
     }
 }
 
-async fn forget_some(connection: &mut AnyConnection, before: Moment) -> Result<u64, OutboxError> {
+async fn forget_some(connection: &mut AnyConnection, before: UnixMillis) -> Result<u64, OutboxError> {
     let ids: Vec<String> = sqlx::query_scalar(
         "SELECT m.id FROM messages m WHERE m.created_ms < ? AND NOT EXISTS \
          (SELECT 1 FROM deliveries d WHERE d.message = m.id AND (d.state = 'queued' OR d.settled_ms >= ?)) LIMIT ?",

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{Outbox, OutboxError, sql::placeholders};
-use crate::clock::Moment;
 
 /// The longest detail that is kept, in characters.
 const DETAIL_MAX_CHARS: usize = 500;
@@ -47,7 +47,7 @@ pub(super) async fn insert(
     connection: &mut AnyConnection,
     broadcast: &str,
     skip: &Skip,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let detail: String = skip.detail.chars().take(DETAIL_MAX_CHARS).collect();
     sqlx::query(
@@ -77,7 +77,7 @@ pub(super) async fn counts(
 /// Deletes at most `count` of those noted before `before`. Says how many.
 pub(super) async fn forget_some(
     connection: &mut AnyConnection,
-    before: Moment,
+    before: UnixMillis,
     count: i64,
 ) -> Result<u64, OutboxError> {
     let select = sqlx::query_scalar("SELECT id FROM broadcast_skips WHERE created_ms < ? LIMIT ?");

@@ -28,7 +28,7 @@ use std::{
 };
 
 use serde::Serialize;
-use service_kit::email::EmailAddress;
+use service_kit::{email::EmailAddress, time::UnixMillis};
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
@@ -37,7 +37,6 @@ use super::{
     events::{self, EventKind, Kinds},
     sql::placeholders,
 };
-use crate::clock::Moment;
 
 pub(crate) use entry::NewEntry;
 pub(super) use entry::add;
@@ -58,7 +57,7 @@ pub struct Suppression {
     /// In whose words.
     pub detail: String,
     /// Since when.
-    pub created_at: Moment,
+    pub created_at: UnixMillis,
 }
 
 /// What the list says about the addresses of a broadcast's page.
@@ -111,7 +110,7 @@ pub(super) async fn withhold(
     connection: &mut AnyConnection,
     rows: Vec<Candidate>,
     stream: Stream,
-    now: Moment,
+    now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(Vec<Candidate>, usize), OutboxError> {
     let addresses: Vec<&str> = rows.iter().map(|row| row.recipient.as_str()).collect();
@@ -130,7 +129,7 @@ pub(super) async fn settle(
     connection: &mut AnyConnection,
     delivery: i64,
     reason: &str,
-    now: Moment,
+    now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
     sqlx::query(
@@ -146,7 +145,7 @@ pub(super) async fn settle(
 }
 
 /// Notes that userlist knows of the unsubscription.
-pub(super) async fn told(connection: &mut AnyConnection, key: &str, now: Moment) -> Result<(), OutboxError> {
+pub(super) async fn told(connection: &mut AnyConnection, key: &str, now: UnixMillis) -> Result<(), OutboxError> {
     let sql = "UPDATE stream_suppressions SET told_ms = ? WHERE address = ? AND reason = 'unsubscribe'";
     sqlx::query(sql).bind(now.0).bind(key).execute(connection).await?;
     Ok(())
@@ -156,7 +155,7 @@ pub(super) async fn told(connection: &mut AnyConnection, key: &str, now: Moment)
 pub(super) async fn lift(
     connection: &mut AnyConnection,
     keys: &HashSet<String>,
-    asked: Moment,
+    asked: UnixMillis,
 ) -> Result<(), OutboxError> {
     if keys.is_empty() {
         return Ok(());
@@ -194,7 +193,7 @@ impl Outbox {
         scope: Scope,
         detail: &str,
     ) -> Result<(), OutboxError> {
-        let (address, detail, now, kinds) = (address.to_owned(), detail.to_owned(), Moment::now(), self.kinds);
+        let (address, detail, now, kinds) = (address.to_owned(), detail.to_owned(), UnixMillis::now(), self.kinds);
         let entry = NewEntry { address, reason, scope, detail, broadcast: None };
         let adding = self
             .database
@@ -228,7 +227,7 @@ impl Outbox {
     pub(crate) async fn broadcast_verdicts(
         &self,
         addresses: Vec<String>,
-        asked: Moment,
+        asked: UnixMillis,
     ) -> Result<Verdicts, OutboxError> {
         let asking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
@@ -273,13 +272,13 @@ impl Outbox {
             stream,
             reason,
             detail,
-            created_at: Moment(created),
+            created_at: UnixMillis(created),
         };
         Ok(rows.into_iter().map(entry).collect())
     }
 }
 
-async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: Moment) -> Result<Verdicts, OutboxError> {
+async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: UnixMillis) -> Result<Verdicts, OutboxError> {
     if keys.is_empty() {
         return Ok(Verdicts::default());
     }
@@ -294,7 +293,7 @@ async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: Moment
     }
     let mut verdicts = Verdicts::default();
     for (address, reason, told) in query.fetch_all(connection).await? {
-        let is_lifted = reason == Reason::Unsubscribe.as_str() && told > 0 && Moment(told) < asked - CLOCKS_APART;
+        let is_lifted = reason == Reason::Unsubscribe.as_str() && told > 0 && UnixMillis(told) < asked - CLOCKS_APART;
         match is_lifted {
             true => _ = verdicts.lifted.insert(address),
             false => _ = verdicts.stopped.insert(address, reason),

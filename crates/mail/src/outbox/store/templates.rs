@@ -1,17 +1,18 @@
 //! Templates, as they are kept.
 
 use serde::Serialize;
+use service_kit::time::UnixMillis;
 
 use super::{Outbox, OutboxError};
-use crate::{clock::Moment, templates::Template};
+use crate::templates::Template;
 
 /// A template with its name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Shelved {
+pub struct StoredTemplate {
     /// What requests call it.
     pub name: String,
     /// When it was last uploaded.
-    pub changed_at: Moment,
+    pub changed_at: UnixMillis,
     /// What it is.
     #[serde(flatten)]
     pub template: Template,
@@ -26,7 +27,7 @@ impl Outbox {
     /// The outbox cannot be used.
     pub async fn put_template(&self, name: &str, template: &Template) -> Result<(), OutboxError> {
         let body = serde_json::to_string(template).expect("a struct of strings and JSON becomes JSON");
-        let (name, now) = (name.to_owned(), Moment::now());
+        let (name, now) = (name.to_owned(), UnixMillis::now());
         let putting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 sqlx::query("DELETE FROM templates WHERE name = ?").bind(&name).execute(&mut *connection).await?;
@@ -42,7 +43,7 @@ impl Outbox {
     ///
     /// # Errors
     /// There is none; or the outbox cannot be used.
-    pub async fn template(&self, name: &str) -> Result<Shelved, OutboxError> {
+    pub async fn template(&self, name: &str) -> Result<StoredTemplate, OutboxError> {
         let name = name.to_owned();
         let row: Option<Row> = self
             .database
@@ -53,14 +54,14 @@ impl Outbox {
                 })
             }))
             .await?;
-        row.and_then(shelved).ok_or(OutboxError::NotFound)
+        row.and_then(stored_template).ok_or(OutboxError::NotFound)
     }
 
     /// All of them, by name.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn templates(&self) -> Result<Vec<Shelved>, OutboxError> {
+    pub async fn templates(&self) -> Result<Vec<StoredTemplate>, OutboxError> {
         let rows: Vec<Row> = self
             .database
             .read(Box::new(move |connection| {
@@ -70,7 +71,7 @@ impl Outbox {
                 })
             }))
             .await?;
-        Ok(rows.into_iter().filter_map(shelved).collect())
+        Ok(rows.into_iter().filter_map(stored_template).collect())
     }
 
     /// Takes a template away. Messages that were accepted with it stay as they are.
@@ -92,6 +93,6 @@ impl Outbox {
     }
 }
 
-fn shelved((name, body, changed): Row) -> Option<Shelved> {
-    Some(Shelved { name, changed_at: Moment(changed), template: serde_json::from_str(&body).ok()? })
+fn stored_template((name, body, changed): Row) -> Option<StoredTemplate> {
+    Some(StoredTemplate { name, changed_at: UnixMillis(changed), template: serde_json::from_str(&body).ok()? })
 }

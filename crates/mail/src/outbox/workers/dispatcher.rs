@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use service_kit::backoff::Backoff;
+use service_kit::{backoff::Backoff, time::UnixMillis};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -31,14 +31,13 @@ use super::{
     retry_schedule::Schedule,
 };
 use crate::{
-    clock::Moment,
     metrics::SendMetrics,
     outbox::store::{
         Outbox,
         claim::{RECIPIENTS_MAX, RENEWAL, Wanted},
         entry::{CLAIM, Claimed},
     },
-    transport::{Transport, deadlines::Allowance, health::Health},
+    transport::{Transport, deadlines::StepDeadlines, health::Health},
 };
 
 use attempt::{Finished, attempt};
@@ -55,10 +54,10 @@ const CHECK_STEP: Duration = Duration::from_secs(5);
 
 /// How much is sent, and how long it may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct DispatchOptions {
     /// Messages under way at the same time; one to several recipients of one domain counts as one.
     pub sends_max: usize,
-    /// The longest that one step up to the final dot takes; see [`Allowance`].
+    /// The longest that one step up to the final dot takes; see [`StepDeadlines`].
     pub step_max: Duration,
     /// From the dot to the server's last word.
     pub patience: Duration,
@@ -82,7 +81,7 @@ pub struct Dispatcher {
     /// Counts every attempt.
     pub metrics: SendMetrics,
     /// How fast.
-    pub pace: Pace,
+    pub pace: DispatchOptions,
 }
 
 /// Deliveries that this instance is sending; their claims are renewed.
@@ -102,7 +101,7 @@ struct Work {
 }
 
 impl Dispatcher {
-    /// Works until `shutdown`; then what is under way may finish, for [`Pace::grace`].
+    /// Works until `shutdown`; then what is under way may finish, for [`DispatchOptions::grace`].
     pub async fn run(self, shutdown: CancellationToken) {
         let mut work = Work::new(self.pace.domain);
         let renewing = tokio::spawn(renew(self.outbox.clone(), work.claim.clone(), work.under_way.clone()));
@@ -146,7 +145,7 @@ impl Dispatcher {
         }
         work.claimed_at = now;
         let without = locked(&work.limiter).full(now);
-        let wanted = Wanted { claim: work.claim.clone(), count: room, without, now: Moment::now() };
+        let wanted = Wanted { claim: work.claim.clone(), count: room, without, now: UnixMillis::now() };
         let begun: Arc<Mutex<Vec<String>>> = Arc::default();
         let mut chooser = Chooser {
             under_way: Arc::clone(&work.under_way),
@@ -194,7 +193,7 @@ impl Dispatcher {
             return;
         }
         let step = CHECK_STEP.saturating_mul(1 << work.backoff.failures().min(10)).min(self.pace.step_max);
-        let result = self.transport.check(Allowance::by_step(step, step)).await;
+        let result = self.transport.check(StepDeadlines::by_step(step, step)).await;
         self.health.note(&result);
         match result {
             Ok(()) => {
@@ -254,7 +253,7 @@ async fn renew(outbox: Outbox, claim: String, under_way: UnderWay) {
     loop {
         sleep(RENEWAL).await;
         let deliveries: Vec<i64> = locked(&under_way).iter().copied().collect();
-        if let Err(error) = outbox.renew(&claim, deliveries, Moment::now() + CLAIM).await {
+        if let Err(error) = outbox.renew(&claim, deliveries, UnixMillis::now() + CLAIM).await {
             tracing::warn!(error = %service_kit::chain(&error), "claims could not be renewed");
         }
     }

@@ -17,8 +17,9 @@
 
 use std::time::Duration;
 
+use service_kit::time::UnixMillis;
+
 use crate::{
-    clock::Moment,
     outbox::store::entry::Next,
     transport::outcome::{DeliveryError, Verdict},
 };
@@ -43,7 +44,7 @@ impl Schedule {
 
     /// What becomes of a delivery that has now been tried `attempts` times.
     #[must_use]
-    pub fn next(&self, error: &DeliveryError, attempts: u32, now: Moment, expires: Moment, draw: f64) -> Next {
+    pub fn next(&self, error: &DeliveryError, attempts: u32, now: UnixMillis, expires: UnixMillis, draw: f64) -> Next {
         let again = now + self.wait(attempts, draw);
         match error.verdict() {
             Verdict::Temporary if error.is_about_the_session() && now < expires => Next::Postponed,
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_message_is_tried_for_four_days_and_a_hundred_times_at_most() {
-        let (start, mut attempts) = (Moment(0), 0);
+        let (start, mut attempts) = (UnixMillis(0), 0);
         let (mut now, expires) = (start, start + 4 * DAY);
         while attempts < 1000 {
             attempts += 1;
@@ -99,22 +100,22 @@ mod tests {
     #[test]
     fn a_permanent_refusal_is_never_tried_again() {
         let refused = DeliveryError::Refused { stage: Stage::Recipient, reply: Reply::new(550, "no") };
-        assert_eq!(SCHEDULE.next(&refused, 1, Moment(0), Moment(0) + DAY, 0.5), Next::Failed);
+        assert_eq!(SCHEDULE.next(&refused, 1, UnixMillis(0), UnixMillis(0) + DAY, 0.5), Next::Failed);
     }
 
     #[test]
     fn an_unknown_outcome_is_repeated_because_a_duplicate_is_better_than_a_loss() {
         let unknown = DeliveryError::Unknown { cause: String::new() };
-        let next = SCHEDULE.next(&unknown, 1, Moment(0), Moment(0) + DAY, 0.5);
-        assert_eq!(next, Next::Repeat(Moment(0) + SCHEDULE.first));
+        let next = SCHEDULE.next(&unknown, 1, UnixMillis(0), UnixMillis(0) + DAY, 0.5);
+        assert_eq!(next, Next::Repeat(UnixMillis(0) + SCHEDULE.first));
     }
 
     #[test]
     fn a_server_that_cannot_be_reached_costs_no_message_its_place_but_does_not_keep_it_for_ever() {
         let unreachable = DeliveryError::Unreachable { cause: String::new() };
-        let expires = Moment(0) + DAY;
+        let expires = UnixMillis(0) + DAY;
         for error in [&unreachable, &deferred(Stage::Session)] {
-            assert_eq!(SCHEDULE.next(error, 50, Moment(0), expires, 0.5), Next::Postponed);
+            assert_eq!(SCHEDULE.next(error, 50, UnixMillis(0), expires, 0.5), Next::Postponed);
             assert_eq!(SCHEDULE.next(error, 50, expires, expires, 0.5), Next::Failed);
         }
     }

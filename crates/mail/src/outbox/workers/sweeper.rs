@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use service_kit::time::UnixMillis;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    clock::Moment,
-    outbox::store::{Outbox, chunks::ORPHANED_AFTER},
-};
+use crate::outbox::store::{Outbox, chunks::ORPHANED_AFTER};
 
 /// How often the queue is measured.
 const MEASURED_EVERY: Duration = Duration::from_secs(2);
@@ -52,18 +50,18 @@ pub async fn run(outbox: Outbox, metrics: QueueMetrics, keep: Duration, shutdown
             // Errors are those that the dispatcher reports.
             if let Ok((queued, oldest)) = outbox.depth().await {
                 metrics.queued.set(queued);
-                let age = oldest.map_or(0, |oldest| Moment::now().since(oldest).as_secs());
+                let age = oldest.map_or(0, |oldest| UnixMillis::now().since(oldest).as_secs());
                 metrics.oldest_age.set(i64::try_from(age).unwrap_or(i64::MAX));
             }
             if let Ok(farewells) = outbox.farewells().await {
                 metrics.farewells.set(farewells);
             }
-            if outbox.has_left_behind(Moment::now()).await.unwrap_or(false) {
-                let _next_time = outbox.expire_immediate(Moment::now()).await;
+            if outbox.has_left_behind(UnixMillis::now()).await.unwrap_or(false) {
+                let _next_time = outbox.expire_immediate(UnixMillis::now()).await;
             }
             if rounds.is_multiple_of(SWEPT_EVERY.as_secs() / MEASURED_EVERY.as_secs()) {
-                let _next_time = outbox.forget(Moment::now() - keep).await;
-                let _next_time = outbox.sweep_blocks(Moment::now() - ORPHANED_AFTER).await;
+                let _next_time = outbox.forget(UnixMillis::now() - keep).await;
+                let _next_time = outbox.sweep_chunks(UnixMillis::now() - ORPHANED_AFTER).await;
             }
             rounds += 1;
             sleep(MEASURED_EVERY).await;

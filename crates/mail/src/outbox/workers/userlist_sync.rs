@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    outbox::{Outbox, store::suppression::userlist_updates::Farewell},
+    outbox::{Outbox, store::suppression::userlist_updates::UserlistUpdate},
     userlist::{Selection, User, Userlist, UserlistError},
 };
 
@@ -26,19 +26,19 @@ const PAGE: u32 = 100;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Messenger {
+pub struct UserlistSync {
     /// Where it is kept.
     pub outbox: Outbox,
     /// Who is told.
     pub userlist: Userlist,
 }
 
-impl Messenger {
+impl UserlistSync {
     /// Works until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let working = async {
             loop {
-                match self.outbox.next_farewell().await {
+                match self.outbox.next_userlist_update().await {
                     Ok(Some(farewell)) => self.work(&farewell).await,
                     // What is wrong with the outbox, the dispatcher says.
                     Ok(None) | Err(_) => sleep(POLL).await,
@@ -48,7 +48,7 @@ impl Messenger {
         shutdown.run_until_cancelled(working).await;
     }
 
-    async fn work(&self, farewell: &Farewell) {
+    async fn work(&self, farewell: &UserlistUpdate) {
         let Err(error) = self.tell(farewell).await else {
             // If this fails, it is told once more.
             let _again = self.outbox.told(farewell).await;
@@ -71,7 +71,7 @@ impl Messenger {
     }
 
     /// All who have the address.
-    async fn tell(&self, farewell: &Farewell) -> Result<(), UserlistError> {
+    async fn tell(&self, farewell: &UserlistUpdate) -> Result<(), UserlistError> {
         let selection = Selection::from([("email".to_owned(), farewell.address.clone())]);
         let mut position = String::new();
         loop {
@@ -86,7 +86,7 @@ impl Messenger {
         }
     }
 
-    async fn tell_about(&self, user: &User, farewell: &Farewell) -> Result<(), UserlistError> {
+    async fn tell_about(&self, user: &User, farewell: &UserlistUpdate) -> Result<(), UserlistError> {
         if !farewell.status.replaces(&user.status) {
             return Ok(());
         }

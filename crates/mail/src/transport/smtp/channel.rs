@@ -8,7 +8,7 @@
 //! [`Channel::begin`], which also notices unsolicited replies; its first refusal ends it: nothing more is written,
 //! so that lettre's QUIT after a refusal, and its wait for the reply, never take place.
 //!
-//! *TLS is below.* After STARTTLS everything that came in clear must be forgotten (RFC 3207, section 4.2), or a third party in between can put
+//! *TLS is below.* After STARTTLS everything that came in clear must be forgotten (RFC 3207, section 4.2), or a third spec in between can put
 //! replies behind the server's 220 that are taken for encrypted ones later ("NO STARTTLS", USENIX Security 2021). So the
 //! stream is taken out for the handshake only while nothing waits in it, and goes into a new channel.
 

@@ -70,7 +70,7 @@ pub(super) struct Turn<'a> {
 }
 
 /// A connection, from before it is opened until it is closed.
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     concurrency: Arc<Concurrency>,
     is_open: bool,
 }
@@ -118,9 +118,9 @@ impl Concurrency {
     }
 
     /// A connection that is about to be opened.
-    pub(super) fn place(self: &Arc<Self>) -> Place {
+    pub(super) fn place(self: &Arc<Self>) -> ConnectionPermit {
         self.counts.send_modify(|counts| counts.opening += 1);
-        Place { concurrency: Arc::clone(self), is_open: false }
+        ConnectionPermit { concurrency: Arc::clone(self), is_open: false }
     }
 
     /// Whether another connection is open, over which the server spoke not long ago. One that is being opened is waited for, for a moment.
@@ -193,9 +193,9 @@ impl Drop for Turn<'_> {
     }
 }
 
-// === impl Place ===
+// === impl ConnectionPermit ===
 
-impl Place {
+impl ConnectionPermit {
     /// The session is open.
     pub(super) fn opened(&mut self) {
         self.is_open = true;
@@ -212,7 +212,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.concurrency.counts.send_modify(|counts| match self.is_open {
             true => counts.open -= 1,
@@ -229,7 +229,7 @@ mod tests {
         Instant::now() + Duration::from_millis(50)
     }
 
-    fn open(concurrency: &Arc<Concurrency>) -> Place {
+    fn open(concurrency: &Arc<Concurrency>) -> ConnectionPermit {
         let mut place = concurrency.place();
         place.opened();
         place

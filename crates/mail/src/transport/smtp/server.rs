@@ -24,7 +24,7 @@ use super::{
     tls::Tls,
 };
 use crate::transport::{
-    deadlines::Allowance,
+    deadlines::StepDeadlines,
     outcome::{DeliveryError, Stage},
 };
 
@@ -104,8 +104,8 @@ impl Server {
     }
 
     /// Connects, greets, encrypts, logs in.
-    pub(super) async fn connect(&self, allowance: Allowance) -> Result<Greeted, DeliveryError> {
-        let session = || allowance.ends_from_now(Stage::Session);
+    pub(super) async fn connect(&self, deadlines: StepDeadlines) -> Result<Greeted, DeliveryError> {
+        let session = || deadlines.ends_from_now(Stage::Session);
         let (stream, peer) = self.connect_tcp(session()).await?;
         let mut greeted = match (self.tls_mode, &self.tls) {
             (TlsMode::Tls, Some(tls)) => {

@@ -1,6 +1,6 @@
 //! One connection to the server, and one conversation at a time over it.
 //!
-//! Every step has a deadline of its own ([`Allowance`]) and the same end: the reply that belongs there, or a [`DeliveryError`] that says where
+//! Every step has a deadline of its own ([`StepDeadlines`]) and the same end: the reply that belongs there, or a [`DeliveryError`] that says where
 //! and why. What a step expects is checked exactly (2xx, and 354 after DATA): a server whose replies are off by one, for
 //! whatever reason, can then never make a message look accepted.
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Server,
     channel::Channel,
-    concurrency::Place,
+    concurrency::ConnectionPermit,
     extensions::{Extensions, SizeLimit},
     step::{begin, expect, lead},
     text,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     message::Message,
     transport::{
-        deadlines::Allowance,
+        deadlines::StepDeadlines,
         outcome::{DeliveryError, Outcome, Stage},
     },
 };
@@ -43,13 +43,17 @@ pub(super) struct Session {
     /// The two sides may not agree where they are, or the server has announced that it closes (421).
     is_over: bool,
     resting_since: Instant,
-    place: Place,
+    place: ConnectionPermit,
 }
 
 impl Session {
     /// Connects, greets, encrypts, logs in.
-    pub(super) async fn open(server: &Server, mut place: Place, allowance: Allowance) -> Result<Self, DeliveryError> {
-        let greeted = server.connect(allowance).await?;
+    pub(super) async fn open(
+        server: &Server,
+        mut place: ConnectionPermit,
+        deadlines: StepDeadlines,
+    ) -> Result<Self, DeliveryError> {
+        let greeted = server.connect(deadlines).await?;
         place.opened();
         Ok(Self {
             connection: greeted.connection,
@@ -63,9 +67,14 @@ impl Session {
     }
 
     /// Sends one message to all recipients of its envelope in one transaction: how it ended for each, in their order.
-    pub(super) async fn deliver(&mut self, server: &Server, message: &Message, allowance: Allowance) -> Vec<Outcome> {
+    pub(super) async fn deliver(
+        &mut self,
+        server: &Server,
+        message: &Message,
+        deadlines: StepDeadlines,
+    ) -> Vec<Outcome> {
         self.messages += 1;
-        match self.transaction(server, message, allowance).await {
+        match self.transaction(server, message, deadlines).await {
             Ok(outcomes) => outcomes,
             Err(error) => message.envelope().to().iter().map(|_| Err(error.clone())).collect(),
         }
@@ -76,19 +85,19 @@ impl Session {
         &mut self,
         server: &Server,
         message: &Message,
-        allowance: Allowance,
+        deadlines: StepDeadlines,
     ) -> Result<Vec<Outcome>, DeliveryError> {
         let sender = self.sender(server, message)?;
-        self.command(Stage::Sender, sender, allowance).await?;
+        self.command(Stage::Sender, sender, deadlines).await?;
         let mut outcomes = Vec::new();
         for recipient in message.envelope().to() {
-            match self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), allowance).await {
+            match self.command(Stage::Recipient, Rcpt::new(recipient.clone(), Vec::new()), deadlines).await {
                 Err(error) if self.is_over => return Err(error),
                 outcome => outcomes.push(outcome),
             }
         }
         if outcomes.iter().any(Result::is_ok) {
-            let last_word = self.content(message, allowance).await;
+            let last_word = self.content(message, deadlines).await;
             outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = last_word.clone());
         }
         Ok(outcomes)
@@ -111,16 +120,16 @@ impl Session {
         Ok(Mail::new(sender, parameters))
     }
 
-    async fn content(&mut self, message: &Message, allowance: Allowance) -> Outcome {
-        self.command(Stage::Data, Data, allowance).await?;
-        let result = text::send(&mut self.connection, &self.channel, message, allowance).await;
+    async fn content(&mut self, message: &Message, deadlines: StepDeadlines) -> Outcome {
+        self.command(Stage::Data, Data, deadlines).await?;
+        let result = text::send(&mut self.connection, &self.channel, message, deadlines).await;
         self.noting(result)
     }
 
-    async fn command<C: Display>(&mut self, stage: Stage, command: C, allowance: Allowance) -> Outcome {
+    async fn command<C: Display>(&mut self, stage: Stage, command: C, deadlines: StepDeadlines) -> Outcome {
         let class = if stage == Stage::Data { 3 } else { 2 };
         let saying = self.connection.command(command);
-        let result = lead(&self.channel, allowance.ends_from_now(stage), stage, saying).await;
+        let result = lead(&self.channel, deadlines.ends_from_now(stage), stage, saying).await;
         let result = result.and_then(|_| expect(&self.channel, stage, class));
         self.noting(result)
     }
@@ -140,8 +149,8 @@ impl Session {
     }
 
     /// Whether the server still answers; forgets whatever the conversation before left.
-    pub(super) async fn is_alive(&mut self, allowance: Allowance) -> bool {
-        let soon = allowance.ends_from_now(Stage::Session).min(Instant::now() + ALIVE_DEADLINE);
+    pub(super) async fn is_alive(&mut self, deadlines: StepDeadlines) -> bool {
+        let soon = deadlines.ends_from_now(Stage::Session).min(Instant::now() + ALIVE_DEADLINE);
         let reset = lead(&self.channel, soon, Stage::Session, self.connection.command(Rset)).await;
         let is_alive = reset.is_ok() && expect(&self.channel, Stage::Session, 2).is_ok();
         if is_alive {

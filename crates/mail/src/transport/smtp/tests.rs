@@ -25,13 +25,13 @@ fn transport(sink: &SmtpSink) -> SmtpTransport {
 async fn a_message_that_cannot_be_read_to_its_end_is_broken_off_before_the_final_dot() {
     let sink = SmtpSink::start().await;
     let transport = transport(&sink);
-    let allowance = Allowance::by_step(Duration::from_secs(20), Duration::from_secs(20));
+    let deadlines = StepDeadlines::by_step(Duration::from_secs(20), Duration::from_secs(20));
     for len in [1_000, 1_000_000] {
-        let outcomes = transport.deliver(&message(Content::broken(len)), allowance).await;
+        let outcomes = transport.deliver(&message(Content::broken(len)), deadlines).await;
         assert!(matches!(outcomes.as_slice(), [Err(DeliveryError::Unreadable { .. })]), "{outcomes:?}");
     }
     let whole = message(b"Subject: whole\r\n\r\nx\r\n".to_vec().into());
-    assert!(transport.deliver(&whole, allowance).await[0].is_ok());
+    assert!(transport.deliver(&whole, deadlines).await[0].is_ok());
     let subjects: Vec<_> = sink.messages().iter().map(|message| message.header("Subject")).collect();
     assert_eq!(subjects, [Some("whole".to_owned())], "nothing else has arrived");
 }

@@ -1,7 +1,7 @@
 //! The message itself, its final dot, and the reply that decides.
 //!
 //! From the dot on, everything but a reply leaves the outcome unknown. A message that cannot be read to its end must not get
-//! its dot: lettre takes the end of the blocks for the end of the message, so the channel is sealed before they end.
+//! its dot: lettre takes the end of the chunks for the end of the message, so the channel is sealed before they end.
 
 use std::{
     io, iter,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     message::Message,
     transport::{
-        deadlines::Allowance,
+        deadlines::StepDeadlines,
         outcome::{DeliveryError, Outcome, Stage},
     },
 };
@@ -28,16 +28,16 @@ use crate::{
 /// How long a server whose connection broke in the middle of a message is listened to: its reason may have come already.
 const PARTING_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How far the message has got. lettre asks for a block when the one before it has been written.
+/// How far the message has got. lettre asks for a chunk when the one before it has been written.
 struct Progress {
-    allowance: Allowance,
+    deadlines: StepDeadlines,
     state: Mutex<State>,
 }
 
 struct State {
     stage: Stage,
     ends: Instant,
-    /// Why a block could not be read.
+    /// Why a chunk could not be read.
     unreadable: Option<io::Error>,
 }
 
@@ -46,13 +46,13 @@ pub(super) async fn send(
     connection: &mut AsyncSmtpConnection,
     channel: &Channel,
     message: &Message,
-    allowance: Allowance,
+    deadlines: StepDeadlines,
 ) -> Outcome {
     begin(channel, Stage::Text)?;
-    // lettre ends the message with CR LF dot CR LF of its own, right after the blocks have ended.
+    // lettre ends the message with CR LF dot CR LF of its own, right after the chunks have ended.
     let content = message.content().without_last_line_end().map_err(|error| unreadable(&error))?;
-    let progress = Progress::new(allowance);
-    let result = write(connection, channel, &progress, content.blocks()).await;
+    let progress = Progress::new(deadlines);
+    let result = write(connection, channel, &progress, content.chunks()).await;
     let State { stage, unreadable: broken_off, .. } = progress.into_state();
     if let Some(error) = broken_off {
         return Err(unreadable(&error));
@@ -73,12 +73,12 @@ async fn write<B: AsRef<[u8]>>(
     connection: &mut AsyncSmtpConnection,
     channel: &Channel,
     progress: &Progress,
-    mut blocks: impl Iterator<Item = io::Result<B>>,
+    mut chunks: impl Iterator<Item = io::Result<B>>,
 ) -> Result<(), DeliveryError> {
-    let blocks = iter::from_fn(|| match blocks.next() {
-        Some(Ok(block)) => {
+    let chunks = iter::from_fn(|| match chunks.next() {
+        Some(Ok(chunk)) => {
             progress.begins(Stage::Text);
-            Some(block)
+            Some(chunk)
         }
         Some(Err(error)) => {
             channel.seal();
@@ -92,7 +92,7 @@ async fn write<B: AsRef<[u8]>>(
             None
         }
     });
-    let mut sending = pin!(connection.message_iter(blocks));
+    let mut sending = pin!(connection.message_iter(chunks));
     loop {
         let ends = progress.now().1;
         let result = timeout_at(ends, sending.as_mut()).await;
@@ -128,13 +128,13 @@ fn unreadable(error: &io::Error) -> DeliveryError {
 // === impl Progress ===
 
 impl Progress {
-    fn new(allowance: Allowance) -> Self {
-        let state = State { stage: Stage::Text, ends: allowance.ends_from_now(Stage::Text), unreadable: None };
-        Self { allowance, state: Mutex::new(state) }
+    fn new(deadlines: StepDeadlines) -> Self {
+        let state = State { stage: Stage::Text, ends: deadlines.ends_from_now(Stage::Text), unreadable: None };
+        Self { deadlines, state: Mutex::new(state) }
     }
 
     fn begins(&self, stage: Stage) {
-        let ends = self.allowance.ends_from_now(stage);
+        let ends = self.deadlines.ends_from_now(stage);
         let mut state = self.state();
         (state.stage, state.ends) = (stage, ends);
     }

@@ -2,17 +2,15 @@
 
 use std::collections::HashSet;
 
+use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
 
 use super::Claimed;
-use crate::{
-    clock::Moment,
-    outbox::store::{
-        OutboxError, accept,
-        entry::{CLAIM, NewMessage},
-        skips::{self, Skip},
-        suppression::{self, Stream},
-    },
+use crate::outbox::store::{
+    OutboxError, accept,
+    entry::{CLAIM, NewMessage},
+    skips::{self, Skip},
+    suppression::{self, Stream},
 };
 
 /// The message to one user.
@@ -37,7 +35,7 @@ pub(crate) struct Step {
     pub(crate) messages: Vec<Outgoing>,
     pub(crate) skips: Vec<Skip>,
     /// When userlist was asked, and whose unsubscriptions its answer lifts.
-    pub(crate) asked: Option<Moment>,
+    pub(crate) asked: Option<UnixMillis>,
     pub(crate) lifted: HashSet<String>,
     pub(crate) total: i64,
     /// Where the next page begins; `None` after the last.
@@ -49,7 +47,7 @@ pub(super) async fn advance(
     connection: &mut AnyConnection,
     broadcast: &Claimed,
     step: &Step,
-    now: Moment,
+    now: UnixMillis,
     lock: &str,
 ) -> Result<(), OutboxError> {
     if let Some(asked) = step.asked {
@@ -88,7 +86,7 @@ async fn take_in(
     connection: &mut AnyConnection,
     broadcast: &str,
     step: &Step,
-    now: Moment,
+    now: UnixMillis,
     lock: &str,
 ) -> Result<(i64, i64), OutboxError> {
     let mut queued = 0_i64;

@@ -1,14 +1,12 @@
 //! Putting an address on the list, in the transaction of whatever told us.
 
+use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
 
 use super::{Reason, Scope, key, userlist_updates};
-use crate::{
-    clock::Moment,
-    outbox::store::{
-        OutboxError,
-        events::{self, Kinds},
-    },
+use crate::outbox::store::{
+    OutboxError,
+    events::{self, Kinds},
 };
 
 /// An entry to be added.
@@ -35,7 +33,7 @@ impl std::fmt::Debug for NewEntry {
 pub(in crate::outbox) async fn add(
     connection: &mut AnyConnection,
     entry: &NewEntry,
-    now: Moment,
+    now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
     let key = key(&entry.address);
@@ -57,7 +55,7 @@ async fn add_for_all(
     connection: &mut AnyConnection,
     key: &str,
     entry: &NewEntry,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<bool, OutboxError> {
     let present = reason_for_all(connection, key).await?;
     if present.as_deref() == Some(Reason::Unsubscribe.as_str()) {
@@ -79,7 +77,7 @@ async fn add_for_stream(
     connection: &mut AnyConnection,
     key: &str,
     entry: &NewEntry,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<bool, OutboxError> {
     if reason_for_all(connection, key).await?.as_deref() == Some(Reason::Unsubscribe.as_str()) {
         move_unsubscription(connection, key).await?;
@@ -112,7 +110,7 @@ async fn insert_for_stream(
     connection: &mut AnyConnection,
     key: &str,
     entry: &NewEntry,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<(), OutboxError> {
     sqlx::query("INSERT INTO stream_suppressions (address, stream, reason, detail, created_ms) VALUES (?, ?, ?, ?, ?)")
         .bind(key)

@@ -7,13 +7,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::Reason;
-use crate::{
-    clock::Moment,
-    outbox::store::{Outbox, OutboxError, entry::CLAIM},
-};
+use crate::outbox::store::{Outbox, OutboxError, entry::CLAIM};
 
 /// How long userlist is told again before it is given up: 30 days. Whoever has no userlist by then has none.
 const TOLD_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -59,7 +57,7 @@ impl Status {
 
 /// An entry that this instance is telling.
 #[derive(Clone)]
-pub(crate) struct Farewell {
+pub(crate) struct UserlistUpdate {
     pub(crate) address: String,
     pub(crate) status: Status,
     pub(crate) attempts: u32,
@@ -67,9 +65,9 @@ pub(crate) struct Farewell {
 }
 
 /// An address must not get into a log.
-impl std::fmt::Debug for Farewell {
+impl std::fmt::Debug for UserlistUpdate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Farewell")
+        f.debug_struct("UserlistUpdate")
             .field("status", &self.status)
             .field("attempts", &self.attempts)
             .finish_non_exhaustive()
@@ -83,7 +81,7 @@ pub(super) async fn keep(
     connection: &mut AnyConnection,
     address: &str,
     reason: Reason,
-    now: Moment,
+    now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let Some(status) = Status::of(reason) else { return Ok(()) };
     let present: Option<String> = sqlx::query_scalar("SELECT status FROM farewells WHERE address = ?")
@@ -103,7 +101,7 @@ pub(super) async fn keep(
 }
 
 /// The same word again: the instance that is telling userlist the one before has not told this one.
-async fn renew(connection: &mut AnyConnection, address: &str, now: Moment) -> Result<(), OutboxError> {
+async fn renew(connection: &mut AnyConnection, address: &str, now: UnixMillis) -> Result<(), OutboxError> {
     // Later than the one before also where both come in one millisecond.
     let sql =
         "UPDATE farewells SET created_ms = CASE WHEN created_ms < ? THEN ? ELSE created_ms + 1 END WHERE address = ?";
@@ -119,8 +117,8 @@ pub(super) async fn drop_entry(connection: &mut AnyConnection, address: &str) ->
 
 impl Outbox {
     /// The oldest entry that is due; nobody else gets it for [`CLAIM`].
-    pub(crate) async fn next_farewell(&self) -> Result<Option<Farewell>, OutboxError> {
-        let (now, lock) = (Moment::now(), self.database.place().for_update());
+    pub(crate) async fn next_userlist_update(&self) -> Result<Option<UserlistUpdate>, OutboxError> {
+        let (now, lock) = (UnixMillis::now(), self.database.target().for_update());
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -135,7 +133,7 @@ impl Outbox {
                 let left = status == Status::Unsubscribed.as_str();
                 let status = if left { Status::Unsubscribed } else { Status::Bounced };
                 let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-                Ok(Some(Farewell { address, status, attempts, created }))
+                Ok(Some(UserlistUpdate { address, status, attempts, created }))
             })
         }));
         claiming.await
@@ -143,8 +141,8 @@ impl Outbox {
 
     /// Userlist knows, unless there is something newer to tell. From now on a user with this address who is active was made so
     /// after they had left.
-    pub(crate) async fn told(&self, farewell: &Farewell) -> Result<(), OutboxError> {
-        let (farewell, now) = (farewell.clone(), Moment::now());
+    pub(crate) async fn told(&self, farewell: &UserlistUpdate) -> Result<(), OutboxError> {
+        let (farewell, now) = (farewell.clone(), UnixMillis::now());
         let forgetting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let is_newest = forget(connection, &farewell).await?;
@@ -157,7 +155,7 @@ impl Outbox {
         forgetting.await
     }
 
-    async fn give_up(&self, farewell: &Farewell) -> Result<(), OutboxError> {
+    async fn give_up(&self, farewell: &UserlistUpdate) -> Result<(), OutboxError> {
         let farewell = farewell.clone();
         let forgetting = self.database.write(Box::new(move |connection| {
             Box::pin(async move { forget(connection, &farewell).await.map(|_| ()) })
@@ -166,9 +164,9 @@ impl Outbox {
     }
 
     /// Userlist does not know yet, and is told again after `wait`; `false` when that has lasted too long.
-    pub(crate) async fn not_told(&self, farewell: &Farewell, wait: Duration) -> Result<bool, OutboxError> {
-        let now = Moment::now();
-        if now.since(Moment(farewell.created)) > TOLD_FOR {
+    pub(crate) async fn not_told(&self, farewell: &UserlistUpdate, wait: Duration) -> Result<bool, OutboxError> {
+        let now = UnixMillis::now();
+        if now.since(UnixMillis(farewell.created)) > TOLD_FOR {
             return self.give_up(farewell).await.map(|()| false);
         }
         let farewell = farewell.clone();
@@ -199,7 +197,7 @@ impl Outbox {
 }
 
 /// Whether it was still the newest word about its address.
-async fn forget(connection: &mut AnyConnection, farewell: &Farewell) -> Result<bool, OutboxError> {
+async fn forget(connection: &mut AnyConnection, farewell: &UserlistUpdate) -> Result<bool, OutboxError> {
     let delete = sqlx::query("DELETE FROM farewells WHERE address = ? AND status = ? AND created_ms = ?");
     let delete = delete.bind(&farewell.address).bind(farewell.status.as_str()).bind(farewell.created);
     Ok(delete.execute(connection).await?.rows_affected() > 0)
@@ -210,16 +208,16 @@ mod tests {
     use super::*;
     use crate::{
         message::content::SpoolDir,
-        outbox::store::{Place, events::Kinds},
+        outbox::store::{DatabaseTarget, events::Kinds},
     };
 
     #[tokio::test]
     async fn who_leaves_again_while_userlist_is_told_is_told_again() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::Sqlite(dir.path().join("outbox.db"));
+        let place = DatabaseTarget::Sqlite(dir.path().join("outbox.db"));
         let outbox = Outbox::new(place, SpoolDir::new(dir.path().to_owned()), Kinds::default());
         outbox.suppress("a@b.c", Reason::Unsubscribe, "").await.unwrap();
-        let first = outbox.next_farewell().await.unwrap().unwrap();
+        let first = outbox.next_userlist_update().await.unwrap().unwrap();
         outbox.suppress("A@b.c", Reason::Unsubscribe, "").await.unwrap();
         outbox.told(&first).await.unwrap();
         assert_eq!(outbox.farewells().await.unwrap(), 1, "userlist may have called the user active in between");

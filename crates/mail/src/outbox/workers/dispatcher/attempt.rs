@@ -1,22 +1,22 @@
-//! One attempt: a message to its recipients at one domain, and for each of them a settlement of its own.
+//! One attempt: a message to its recipients at one domain, and for each of them a record of its own.
 
 use std::sync::Arc;
 
 use futures::future::join_all;
 use lettre::{Address, address::Envelope};
+use service_kit::time::UnixMillis;
 use tokio::time::Instant;
 
 use super::Dispatcher;
 use crate::{
-    clock::Moment,
     message::{Message, MessageId},
     outbox::store::{
         Outbox,
-        entry::{Claimed, Next, Settlement},
+        entry::{AttemptRecord, Claimed, Next},
     },
     transport::{
         attempt_log::log_attempt,
-        deadlines::Allowance,
+        deadlines::StepDeadlines,
         outcome::{DeliveryError, Outcome, Reply},
     },
 };
@@ -32,20 +32,20 @@ pub(super) struct Finished {
 /// When an attempt began.
 #[derive(Clone, Copy)]
 struct Began {
-    at: Moment,
+    at: UnixMillis,
     started: Instant,
 }
 
 /// Hands over what was claimed of one message for one domain, and writes down how it ended for each recipient.
 pub(super) async fn attempt(dispatcher: Dispatcher, claim: String, together: Vec<Claimed>) -> Finished {
-    let began = Began { at: Moment::now(), started: Instant::now() };
+    let began = Began { at: UnixMillis::now(), started: Instant::now() };
     let outcomes = hand_over(&dispatcher, &together).await;
     // Another instance, or process, may hold the other connections: then nothing stands still but this message.
     let is_unreachable = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).any(is_unreachable);
     let some_were_taken = outcomes.iter().any(Result::is_ok);
     let settling = together.iter().zip(&outcomes).map(|(claimed, outcome)| {
-        let settlement = settlement(&dispatcher, &claim, began, claimed, outcome, some_were_taken);
-        dispatcher.outbox.record_attempt(Arc::new(settlement))
+        let record = record(&dispatcher, &claim, began, claimed, outcome, some_were_taken);
+        dispatcher.outbox.record_attempt(Arc::new(record))
     });
     join_all(settling).await;
     let deliveries = together.iter().map(|claimed| claimed.delivery).collect();
@@ -65,8 +65,8 @@ async fn hand_over(dispatcher: &Dispatcher, together: &[Claimed]) -> Vec<Outcome
         Ok(message) => {
             measured.iter_mut().for_each(|measured| measured.its_turn());
             let pace = dispatcher.pace;
-            let allowance = Allowance::by_step(pace.step_max, pace.patience);
-            let outcomes = dispatcher.transport.deliver(&message, allowance).await;
+            let deadlines = StepDeadlines::by_step(pace.step_max, pace.patience);
+            let outcomes = dispatcher.transport.deliver(&message, deadlines).await;
             for outcome in &outcomes {
                 dispatcher.health.note(outcome);
                 log_attempt(&message, outcome);
@@ -96,25 +96,25 @@ async fn message(outbox: &Outbox, together: &[Claimed]) -> Result<Message, Deliv
     Ok(Message::stored(MessageId::stored(first.message_id.clone()), envelope, content.clone()))
 }
 
-fn settlement(
+fn record(
     dispatcher: &Dispatcher,
     claim: &str,
     began: Began,
     claimed: &Claimed,
     outcome: &Outcome,
     some_were_taken: bool,
-) -> Settlement {
+) -> AttemptRecord {
     let attempts = claimed.attempts.saturating_add(1);
     let next = match outcome {
         Ok(_) => Next::Delivered,
         // The others were taken, so it goes with the next transaction.
         Err(error) if some_were_taken && error.is_too_many_recipients() => Next::Postponed,
         Err(error) => {
-            dispatcher.pace.schedule.next(error, attempts, Moment::now(), claimed.expires, rand::random::<f64>())
+            dispatcher.pace.schedule.next(error, attempts, UnixMillis::now(), claimed.expires, rand::random::<f64>())
         }
     };
     let is_bounced = outcome.as_ref().is_err_and(DeliveryError::is_hard_bounce);
-    Settlement {
+    AttemptRecord {
         delivery: claimed.delivery,
         claim: claim.to_owned(),
         at: began.at,

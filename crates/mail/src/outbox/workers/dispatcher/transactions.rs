@@ -80,8 +80,10 @@ pub(super) fn transactions(claimed: Vec<Claimed>) -> Vec<Vec<Claimed>> {
 
 #[cfg(test)]
 mod tests {
+    use service_kit::time::UnixMillis;
+
     use super::*;
-    use crate::{clock::Moment, outbox::store::entry::Stored};
+    use crate::outbox::store::entry::Stored;
 
     fn claimed(delivery: i64, message_id: &str, domain: &str) -> Claimed {
         Claimed {
@@ -89,7 +91,7 @@ mod tests {
             recipient: format!("a{delivery}@{domain}"),
             domain: domain.to_owned(),
             attempts: 0,
-            expires: Moment(0),
+            expires: UnixMillis(0),
             message_id: message_id.to_owned(),
             sender: "us@example.com".to_owned(),
             content: Arc::new(Stored::new(message_id, b"x".to_vec())),
