@@ -144,7 +144,7 @@ impl Dispatcher {
             return;
         }
         work.claimed_at = now;
-        let without = locked(&work.limiter).full(now);
+        let without = locked(&work.limiter).at_limit(now);
         let wanted = Wanted { claim: work.claim.clone(), count: room, without, now: UnixMillis::now() };
         let begun: Arc<Mutex<Vec<String>>> = Arc::default();
         let mut chooser = Chooser {
@@ -160,7 +160,7 @@ impl Dispatcher {
                 self.start(work, claimed, room);
             }
             Err(error) => {
-                locked(&begun).iter().for_each(|domain| locked(&work.limiter).give_back(domain));
+                locked(&begun).iter().for_each(|domain| locked(&work.limiter).release(domain));
                 self.report(Err(service_kit::chain(&error).to_string()));
                 work.maybe_more = false;
             }
@@ -227,14 +227,14 @@ impl Work {
 
     fn wait(&self) -> Duration {
         let pause = self.pause.map_or(POLL, |until| until.saturating_duration_since(Instant::now()));
-        let token = locked(&self.limiter).next_token().unwrap_or(POLL).max(Duration::from_millis(1));
+        let token = locked(&self.limiter).next_token(Instant::now()).unwrap_or(POLL).max(Duration::from_millis(1));
         if self.pause.is_some() { pause } else { POLL.min(token) }
     }
 
     fn finished(&mut self, finished: Option<Finished>) {
         let Some(Finished { deliveries, domain, is_unreachable }) = finished else { return };
         locked(&self.under_way).retain(|delivery| !deliveries.contains(delivery));
-        locked(&self.limiter).give_back(&domain);
+        locked(&self.limiter).release(&domain);
         // A place is free.
         self.maybe_more = true;
         if is_unreachable && self.pause.is_none() {

@@ -48,7 +48,7 @@ impl Chooser {
             *size += 1;
             return Choice::Join;
         }
-        if !has_room || !locked(&self.limiter).take(&candidate.domain, self.now) {
+        if !has_room || !locked(&self.limiter).acquire(&candidate.domain, self.now) {
             return Choice::Pass;
         }
         *size += usize::from(!goes_alone);
