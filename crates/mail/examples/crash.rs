@@ -54,7 +54,8 @@ impl Crash {
     /// Accepts until there are `wanted` messages in all; then kills at a random moment, or waits for the rest.
     async fn round(&mut self, wanted: usize, kills: bool) {
         let (mut process, url) = self.start().await;
-        let (client, mut requests) = (reqwest::Client::new(), JoinSet::new());
+        let client = reqwest::Client::new();
+        let mut requests = JoinSet::new();
         while self.accepted.len() < wanted {
             while requests.len() < CLIENTS {
                 requests.spawn(submit(client.clone(), url.clone()));
@@ -105,7 +106,8 @@ impl Crash {
         let duplicates: usize = counts.values().map(|count| count - 1).sum();
         println!("| kills | accepted | arrived | lost | duplicates | seconds |");
         println!("|---|---|---|---|---|---|");
-        let (accepted, arrived) = (self.accepted.len(), counts.len());
+        let accepted = self.accepted.len();
+        let arrived = counts.len();
         println!("| {kills} | {accepted} | {arrived} | {lost} | {duplicates} | {} |", took.as_secs());
         if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -28,7 +28,8 @@ async fn main() -> Result<(), Failure> {
     let program = std::path::absolute(args.first().map_or("target/release/mail", String::as_str))?;
     let messages: usize = args.get(1).map_or(Ok(10), |text| text.parse())?;
     let megabytes: usize = args.get(2).map_or(Ok(20), |text| text.parse())?;
-    let (dir, sink) = (TempDir::new_in(".")?, SmtpSink::start().await);
+    let dir = TempDir::new_in(".")?;
+    let sink = SmtpSink::start().await;
     let mut command = Command::new(program);
     command.env_clear().env("MAIL_LISTEN", "127.0.0.1:0").env("LOG_FORMAT", "json").env("RUST_LOG", "info");
     command.env("REGISTRY_URLS", "http://127.0.0.1:1").env("MAIL_SMTP_URL", sink.url());
@@ -39,7 +40,8 @@ async fn main() -> Result<(), Failure> {
     let content = "A".repeat(megabytes * 1_000_000 / 3 * 4);
     let body = json!({ "to": "a@b.c", "text": "x", "attachments": [{ "filename": "a", "content": content }] });
     let body = axum::body::Bytes::from(body.to_string());
-    let (rest, started) = (peak(process.id())?, Instant::now());
+    let rest = peak(process.id())?;
+    let started = Instant::now();
     let mut clients = JoinSet::new();
     for _ in 0..messages {
         clients.spawn(submit(url.clone(), body.clone()));
@@ -61,7 +63,9 @@ async fn main() -> Result<(), Failure> {
 
 /// Until it is accepted; how many times it was turned away before.
 async fn submit(url: String, body: axum::body::Bytes) -> Result<usize, Failure> {
-    let (client, started, mut turned_away) = (reqwest::Client::new(), Instant::now(), 0);
+    let client = reqwest::Client::new();
+    let started = Instant::now();
+    let mut turned_away = 0;
     loop {
         // Whoever is refused while they still send may see the connection end instead of the answer.
         match client.post(&url).body(body.clone()).send().await {

@@ -145,11 +145,14 @@ async fn through_mail(
     // The first message creates the tables.
     submit(&client, &url).await?;
     arrived(sink, 1).await;
-    let (before, started) = (cpu(process.id())?, Instant::now());
+    let before = cpu(process.id())?;
+    let started = Instant::now();
     let left = Arc::new(AtomicUsize::new(messages));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        let (client, url, left) = (client.clone(), url.clone(), Arc::clone(&left));
+        let client = client.clone();
+        let url = url.clone();
+        let left = Arc::clone(&left);
         clients.spawn(async move {
             while left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
                 submit(&client, &url).await?;
@@ -211,7 +214,8 @@ fn in_a_process(kind: &str, place: &str, messages: usize, dir: &TempDir) -> Resu
 
 async fn alone(kind: &str, place: &str, messages: usize) -> Result<(), Failure> {
     let mail = mail();
-    let (before, started) = (cpu(std::process::id())?, Instant::now());
+    let before = cpu(std::process::id())?;
+    let started = Instant::now();
     match kind {
         "sqlite" => rows(Path::new(place), &mail, messages).await?,
         "flush" => {

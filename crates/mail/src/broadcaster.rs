@@ -162,8 +162,10 @@ impl Broadcaster {
                 return None;
             }
         };
-        let (compose_config, id) = (Arc::clone(&self.compose_config), claimed.id.clone());
-        let (broadcast, public) = (Arc::clone(broadcast), public.clone());
+        let compose_config = Arc::clone(&self.compose_config);
+        let id = claimed.id.clone();
+        let broadcast = Arc::clone(broadcast);
+        let public = public.clone();
         let composing = spawn_blocking(move || audience.compose(&compose_config, &public, &id, &broadcast));
         match composing.await.map_err(io::Error::other).flatten() {
             Ok(step) => Some(step),

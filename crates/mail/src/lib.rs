@@ -110,7 +110,8 @@ impl Service {
         let transport = Arc::new(transport(config)?);
         let health = Health::new(transport.name(), readiness.clone());
         let sends = SendMetrics::register(&mut metrics);
-        let (queue, accepted) = (QueueMetrics::register(&mut metrics), OutboxMetrics::register(&mut metrics));
+        let queue = QueueMetrics::register(&mut metrics);
+        let accepted = OutboxMetrics::register(&mut metrics);
         let direct_sender =
             Arc::new(DirectSender::new(Arc::clone(&transport), limits(config), health.clone(), sends.clone()));
         let outbox = Outbox::new(config.outbox.place()?, config.outbox.spool()?, config.outbox.webhook.kinds());

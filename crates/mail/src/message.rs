@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_message_id_is_new_each_time_and_of_our_domain() {
         let from: Sender = "muster@example.com".parse().unwrap();
-        let (first, second) = (MessageId::new(&from), MessageId::new(&from));
+        let first = MessageId::new(&from);
+        let second = MessageId::new(&from);
         assert_ne!(first, second);
         assert!(first.to_string().ends_with("@example.com>") && first.unique().len() == 32, "{first}");
     }

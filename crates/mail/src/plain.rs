@@ -186,7 +186,8 @@ impl Plain {
         reservation: Reservation,
         until: Instant,
     ) -> Result<SendResult, OutboxError> {
-        let (plain, message_id) = (self.clone(), message.message_id.clone());
+        let plain = self.clone();
+        let message_id = message.message_id.clone();
         let claim = self.claim(until);
         let message = Arc::new(NewMessage { expires: claim.expires(), claim: Some(claim.clone()), ..message });
         self.finish(message_id, until, async move { plain.accept_and_send(message, claim, reservation, until).await })
@@ -203,7 +204,8 @@ impl Plain {
         reservation: Option<Reservation>,
         until: Instant,
     ) -> Result<SendResult, OutboxError> {
-        let (plain, claim) = (self.clone(), self.claim(until));
+        let plain = self.clone();
+        let claim = self.claim(until);
         let message_id = MessageId::stored(accepted.message_id.clone());
         self.finish(message_id, until, async move { plain.resume_accepted(&accepted, claim, reservation, until).await })
             .await
@@ -309,7 +311,8 @@ impl Plain {
             (Ok(_), None) => Err(DeliveryError::Busy),
             (Err(error), _) => Err(error),
         };
-        let (outbox, written) = (self.outbox.clone(), result.clone());
+        let outbox = self.outbox.clone();
+        let written = result.clone();
         let writing = self.tasks.spawn(async move { outbox.conclude(own, recipient, at, &written).await });
         let _written_later = timeout(RECORD_WAIT, writing).await;
         match result {

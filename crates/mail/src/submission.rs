@@ -113,7 +113,9 @@ impl ComposeConfig {
     /// # Errors
     /// What [`Config`]'s check for mistakes would have said.
     pub fn of(config: &Config) -> Result<Self, String> {
-        let (from, subject, options) = (config.from.clone(), config.subject.clone(), config.outbox.clone());
+        let from = config.from.clone();
+        let subject = config.subject.clone();
+        let options = config.outbox.clone();
         let dkim = options.dkim(&from).map_err(|mistakes| mistakes.join("; "))?;
         let filler = Arc::new(Filler::new(config.template_program.clone()));
         Ok(Self { from, subject, spool: options.spool()?, options, dkim: Arc::new(dkim), filler })
@@ -183,7 +185,8 @@ impl Submission {
         let from = sender(self.from.as_deref(), compose_config)?;
         let subject = self.subject.as_deref().map_or_else(|| Ok(compose_config.subject.clone()), Subject::parse)?;
         let reply_to = reply_to(&self.reply_to)?;
-        let (text, html) = (not_blank(self.text), not_blank(self.html));
+        let text = not_blank(self.text);
+        let html = not_blank(self.html);
         for (field, body) in [("text", &text), ("html", &html)] {
             if body.as_ref().is_some_and(|body| body.len() > composer::BODY_MAX_BYTES) {
                 return Err(FieldError::new(field, "it is longer than 1 MiB; attach it, or send a link").into());

@@ -87,7 +87,8 @@ impl Template {
         let part = |name: &'static str, source: &Option<String>| {
             source.as_ref().map(|source| fill(name, source, data)).transpose()
         };
-        let (text, html) = (part("text", &self.text)?, part("html", &self.html)?);
+        let text = part("text", &self.text)?;
+        let html = part("html", &self.html)?;
         Ok(Filled { subject: fill("subject", &self.subject, data)?, text, html })
     }
 

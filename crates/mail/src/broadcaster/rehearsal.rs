@@ -65,12 +65,15 @@ impl Broadcaster {
     /// # Errors
     /// See [`RehearsalError`].
     pub async fn count(&self, broadcast: Broadcast, public: &Url) -> Result<Count, RehearsalError> {
-        let (broadcast, started) = (Arc::new(broadcast), Instant::now());
-        let (mut count, mut position) = (Count::default(), String::new());
+        let broadcast = Arc::new(broadcast);
+        let started = Instant::now();
+        let mut count = Count::default();
+        let mut position = String::new();
         while started.elapsed() < COUNTING_MAX {
             let audience = Audience::ask(&self.userlist, &self.outbox, &broadcast.request, &position, PAGE).await?;
-            let (compose_config, public, broadcast) =
-                (Arc::clone(&self.compose_config), public.clone(), Arc::clone(&broadcast));
+            let compose_config = Arc::clone(&self.compose_config);
+            let public = public.clone();
+            let broadcast = Arc::clone(&broadcast);
             let composing = spawn_blocking(move || audience.compose(&compose_config, &public, "", &broadcast));
             let step = composing.await.map_err(io::Error::other).flatten().map_err(RehearsalError::Spool)?;
             let next = step.position.clone();
@@ -100,7 +103,8 @@ impl Broadcaster {
         let audience = Audience::ask(&self.userlist, &self.outbox, &broadcast.request, "", 1).await?;
         let user = audience.page.users.into_iter().next().ok_or(RehearsalError::NoUser)?;
         let recipients = recipients.into_iter().map(|mailbox| (Kind::To, mailbox)).collect();
-        let (compose_config, public) = (Arc::clone(&self.compose_config), public.clone());
+        let compose_config = Arc::clone(&self.compose_config);
+        let public = public.clone();
         let writing = spawn_blocking(move || {
             let token = Uuid::new_v4().simple().to_string();
             page::write(&compose_config, &public, &broadcast, &user, &token, recipients)

@@ -128,7 +128,8 @@ impl SmtpOptions {
             TlsMode::Opportunistic | TlsMode::Starttls => 587,
             TlsMode::Tls => 465,
         });
-        let (hello, return_path) = (hello.or(parsed.hello), self.return_path.clone());
+        let hello = hello.or(parsed.hello);
+        let return_path = self.return_path.clone();
         Ok(Some(Server { host: parsed.host, port, tls_mode, tls, login, hello, return_path }))
     }
 
@@ -220,7 +221,8 @@ fn parse(text: &str) -> Result<Parsed, String> {
         let text = percent_decode_str(part).decode_utf8().map_err(|_| "user or password is not UTF-8".to_owned())?;
         Ok::<_, String>(Some(text.into_owned()).filter(|text| !text.is_empty()))
     };
-    let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);
+    let user = decoded(url.username())?;
+    let password = decoded(url.password().unwrap_or_default())?;
     let hello = hello(url.path().trim_matches('/'))?;
     Ok(Parsed { host, port: url.port(), tls_mode, user, password, hello })
 }

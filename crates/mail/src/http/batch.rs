@@ -75,7 +75,8 @@ async fn one(api: &Arc<Api>, entry: Entry, key: Option<String>, until: Instant) 
     });
     let name = own.transpose()?.or(key);
     let key = name.map(|name| IdempotencyKey::at("/v1/batch", name, &entry.message));
-    let (spool, is_light) = (api.compose_config.spool.clone(), entry.message.len() <= IN_MEMORY_MAX_BYTES);
+    let spool = api.compose_config.spool.clone();
+    let is_light = entry.message.len() <= IN_MEMORY_MAX_BYTES;
     let read = move || request_reader::read(&entry.message[..], &spool);
     let intake = if is_light { read()? } else { run_blocking(read).await?? };
     messages::accept(api, intake.submission, key).await

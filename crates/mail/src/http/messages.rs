@@ -167,7 +167,8 @@ async fn receive(api: &Api, request: Request) -> Result<(Option<SemaphorePermit<
     if let Some(body) = small {
         return request_reader::read(&body[..], &api.compose_config.spool).map(|intake| (None, intake));
     }
-    let (place, spool) = (api.large_body()?, api.compose_config.spool.clone());
+    let place = api.large_body()?;
+    let spool = api.compose_config.spool.clone();
     let intake = upload.read(move |body| request_reader::read(body, &spool)).await?;
     Ok((Some(place), intake))
 }

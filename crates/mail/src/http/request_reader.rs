@@ -126,7 +126,8 @@ impl<R: Read> Reading<R> {
             }
             _ => return Err(Refused::field("body", "it is no JSON object; send {\"name\": value, …}")),
         }
-        let (mut fields, mut files) = (Map::new(), None);
+        let mut fields = Map::new();
+        let mut files = None;
         self.json.begin_object()?;
         while self.json.has_next()? {
             let name = self.json.next_name_owned()?;
@@ -166,7 +167,8 @@ impl<R: Read> Reading<R> {
     fn file(&mut self, path: &str) -> Result<FileFields, Refused> {
         self.expect(ValueType::Object, path, "it is an object, {\"filename\", \"content_type\", \"content\"}")?;
         self.json.begin_object()?;
-        let (mut texts, mut range) = (BTreeMap::new(), None);
+        let mut texts = BTreeMap::new();
+        let mut range = None;
         while self.json.has_next()? {
             let name = self.json.next_name_owned()?;
             let field = format!("{path}.{name}");

@@ -92,7 +92,8 @@ impl Upload {
                     piece = self.next() => piece?,
                 },
             };
-            let (is_last, waiting) = (piece.is_none(), Instant::now());
+            let is_last = piece.is_none();
+            let waiting = Instant::now();
             if pieces.send(piece).await.is_err() || is_last {
                 return Ok(());
             }

@@ -109,7 +109,8 @@ impl Composer {
             (Some(one), None) | (None, Some(one)) => Bodies::One(one),
             (None, None) => return Err(FieldError::new("text", "it is missing; write text, html or both").into()),
         };
-        let (mut parts, mut places) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
+        let mut places = Vec::new();
         for file in self.files {
             parts.push(file.part);
             places.push((file.mark, file.content));
@@ -176,7 +177,8 @@ impl<'f> Written<'f> {
 
     /// Goes over the body once more before it is written, because the signature comes first.
     fn signature(&self, dkim: &Dkim, at: UnixMillis) -> Result<String, ComposeError> {
-        let (mut hash, mut line_end) = (BodyHash::new(), Some(b"\r\n"));
+        let mut hash = BodyHash::new();
+        let mut line_end = Some(b"\r\n");
         self.each(|bytes| {
             // The empty line after the headers is not of the body.
             hash.update(match line_end.take() {

@@ -152,7 +152,8 @@ impl Content {
     #[must_use]
     pub fn part(&self, range: Range<u64>) -> Self {
         let place = |offset: u64| self.range.start.saturating_add(offset).min(self.range.end);
-        let (start, end) = (place(range.start), place(range.end));
+        let start = place(range.start);
+        let end = place(range.end);
         Self { source: self.source.clone(), range: start..end.max(start) }
     }
 

@@ -143,7 +143,8 @@ impl Dkim {
 /// The names for `h=`, and what of the headers is signed. Of several with one name the last comes first (section 5.4.2); what is
 /// listed and not there adds nothing.
 fn signed(fields: &[(&str, &str)]) -> (Vec<&'static str>, String) {
-    let (mut names, mut text) = (Vec::new(), String::new());
+    let mut names = Vec::new();
+    let mut text = String::new();
     for (name, oversigned) in SIGNED {
         let before = names.len();
         for (found, value) in fields.iter().rev().filter(|(found, _)| found.trim_end().eq_ignore_ascii_case(name)) {

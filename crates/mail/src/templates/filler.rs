@@ -225,7 +225,8 @@ impl Worker {
     async fn ended(mut self) -> Ended {
         drop((self.input, self.output));
         let status = timeout(LAST_WORDS_WAIT, self.child.wait()).await.ok().and_then(Result::ok);
-        let (mut words, mut errors) = (Vec::new(), self.errors.take(LAST_WORDS_BYTES));
+        let mut words = Vec::new();
+        let mut errors = self.errors.take(LAST_WORDS_BYTES);
         let _as_far_as_it_goes = timeout(LAST_WORDS_WAIT, errors.read_to_end(&mut words)).await;
         Ended { status, last_words: String::from_utf8_lossy(&words).into_owned() }
     }

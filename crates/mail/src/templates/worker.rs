@@ -45,7 +45,8 @@ pub fn main() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     limit_memory()?;
-    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let mut input = io::stdin().lock();
+    let mut output = io::stdout().lock();
     while let Some(question) = frame::read(&mut input)? {
         limit_time()?;
         let answer = panic::catch_unwind(|| answer(question)).unwrap_or_else(|_| broken());

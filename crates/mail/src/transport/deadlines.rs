@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn each_step_has_the_minutes_that_the_rfc_asks_for() {
-        let (deadlines, now) = (StepDeadlines::by_step(LONG, Duration::from_secs(600)), Instant::now());
+        let deadlines = StepDeadlines::by_step(LONG, Duration::from_secs(600));
+        let now = Instant::now();
         let minutes = STAGES.map(|stage| (deadlines.ends(stage, now) - now).as_secs() / 60);
         assert_eq!(minutes, [5, 5, 5, 2, 3, 10]);
     }
@@ -95,7 +96,8 @@ mod tests {
     #[test]
     fn a_shorter_longest_step_leaves_the_last_word_its_time() {
         let second = Duration::from_secs(1);
-        let (deadlines, now) = (StepDeadlines::by_step(second, Duration::MAX), Instant::now());
+        let deadlines = StepDeadlines::by_step(second, Duration::MAX);
+        let now = Instant::now();
         assert!(STAGES[..5].iter().all(|stage| deadlines.ends(*stage, now) == now + second));
         assert!(deadlines.ends(Stage::EndOfData, now) > now + Duration::from_secs(86_400));
     }

@@ -61,7 +61,8 @@ impl Folder {
     /// [`DeliveryError::Store`] when nothing is left of it, [`DeliveryError::Unknown`] when the disk has not answered by
     /// `deadline`: it may still do what it was asked.
     pub async fn deliver(&self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
-        let (folder, name) = (self.path.clone(), format!("{}.eml", message.id().unique()));
+        let folder = self.path.clone();
+        let name = format!("{}.eml", message.id().unique());
         let content = message.content().clone();
         blocking(deadline, move || store(&folder, &name, &content)).await
     }
@@ -100,7 +101,8 @@ fn store(folder: &Path, name: &str, content: &Content) -> io::Result<()> {
     create(folder)?;
     // A message to two people is one file, written twice at the same time.
     let unique = format!("{name}.{}", uuid::Uuid::new_v4().simple());
-    let (unfinished, finished) = (hidden(folder, &unique), folder.join(name));
+    let unfinished = hidden(folder, &unique);
+    let finished = folder.join(name);
     write(&unfinished, content).inspect_err(|_| remove(&unfinished))?;
     fs::rename(&unfinished, &finished).inspect_err(|_| remove(&unfinished))?;
     sync_folder(folder).inspect_err(|_| remove(&finished))

@@ -152,7 +152,8 @@ impl SmtpTransport {
         let until = deadlines.ends_from_now(Stage::Session);
         let is_urgent = deadlines.is_awaited();
         let mut turn = self.concurrency.turn(until, is_urgent).await?;
-        let (mut may_wait, mut backoff) = (may_wait, Backoff::new(REOPEN_MIN, REOPEN_MAX));
+        let mut may_wait = may_wait;
+        let mut backoff = Backoff::new(REOPEN_MIN, REOPEN_MAX);
         loop {
             if may_wait && let Some(session) = self.waiting(deadlines).await {
                 return Ok((turn, session));

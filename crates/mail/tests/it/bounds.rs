@@ -49,7 +49,8 @@ async fn a_template_that_takes_all_memory_time_or_stack_is_refused_and_the_servi
         let url = format!("{}/v1/templates/bomb", mail.url);
         let putting = client.put(url).json(&template(&text, &json!({ "name": "x" }))).timeout(Duration::from_secs(40));
         let answer = putting.send().await.unwrap_or_else(|error| panic!("{what}: the service is gone: {error}"));
-        let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
+        let status = answer.status().as_u16();
+        let body = answer.text().await.unwrap();
         assert_eq!(status, 422, "{what}: {body}");
         assert!(body.contains("invalid_field"), "{what}: {body}");
         assert_eq!(mail.get("/healthz").await.0, 200, "{what}");

@@ -92,7 +92,8 @@ fn link(text: &str) -> String {
 
 #[tokio::test]
 async fn a_user_is_written_to_by_name_through_the_gateway() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::start().await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     let answer = mail.submit(&json!({ "to": { "user": "dong" }, "text": "hello" })).await;
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -117,7 +118,8 @@ async fn userlist_is_asked_with_a_token_that_may_be_renewed_and_a_wrong_one_cond
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
+    let sink = SmtpSink::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let mail = Mail::working(&sink, &["--gateway-url", &url, "--userlist-token-file", file.to_str().unwrap()]);
     let message = json!({ "to": { "user": "user1" }, "text": "hello" });
@@ -174,7 +176,8 @@ async fn nothing_is_sent_to_whom_bounced_until_somebody_takes_them_off_the_list(
 
 #[tokio::test]
 async fn a_broadcast_reaches_everybody_once_except_those_who_left() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::start().await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     mail.call("PUT", "/v1/suppressions/u7@b.c", &json!({})).await;
@@ -228,7 +231,9 @@ async fn a_broadcast_reaches_everybody_once_except_those_who_left() {
 
 #[tokio::test]
 async fn a_broadcast_of_large_letters_waits_for_their_folder_and_reaches_everybody() {
-    let (sink, gateway, dir) = (SmtpSink::start().await, Gateway::of(10).await, tempfile::tempdir().unwrap());
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(10).await;
+    let dir = tempfile::tempdir().unwrap();
     let spool = dir.path().join("spool");
     // Something is in the way of the folder.
     std::fs::write(&spool, "").unwrap();
@@ -252,10 +257,12 @@ async fn a_broadcast_of_large_letters_waits_for_their_folder_and_reaches_everybo
 
 #[tokio::test]
 async fn a_broadcast_goes_on_where_a_killed_instance_stopped() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::start().await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::start().await;
     let dir = tempfile::tempdir().unwrap();
     let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
-    let (smtp, public) = (sink.url(), "https://mail.example/mail");
+    let smtp = sink.url();
+    let public = "https://mail.example/mail";
     let args = ["--smtp-url", &smtp, "--outbox-url", &outbox, "--gateway-url", &gateway.url, "--public-url", public];
     let mut first = Program::start(&args).await;
     let client = reqwest::Client::new();

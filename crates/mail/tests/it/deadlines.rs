@@ -98,7 +98,9 @@ async fn converse(stream: TcpStream, rest: Duration) -> usize {
             break;
         }
     }
-    let (mut bytes, mut length, mut end) = (vec![0; 512 * 1024], 0, Vec::new());
+    let mut bytes = vec![0; 512 * 1024];
+    let mut length = 0;
+    let mut end = Vec::new();
     while !end.ends_with(b"\r\n.\r\n") {
         tokio::time::sleep(rest).await;
         let mut block = 0;

@@ -22,7 +22,8 @@ async fn every_accepted_message_arrives_though_the_instance_is_killed_again_and_
     let mut accepted = HashSet::new();
     for round in 0..=KILLS {
         let mut program = Program::start(&args).await;
-        let (client, url) = (reqwest::Client::new(), format!("{}/v1/messages", program.url));
+        let client = reqwest::Client::new();
+        let url = format!("{}/v1/messages", program.url);
         let wanted = MESSAGES * (round + 1) / (KILLS + 1);
         let mut requests = tokio::task::JoinSet::new();
         while accepted.len() < wanted {

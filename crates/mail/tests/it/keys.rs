@@ -80,9 +80,11 @@ async fn two_broadcasts_with_one_key_are_one() {
 
 #[tokio::test]
 async fn two_broadcasts_at_two_instances_with_one_key_are_one() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
-    let (one, other) = (Mail::over(&sink, &["--outbox-url", &url]), Mail::over(&sink, &["--outbox-url", &url]));
+    let one = Mail::over(&sink, &["--outbox-url", &url]);
+    let other = Mail::over(&sink, &["--outbox-url", &url]);
     one.call("PUT", "/v1/templates/t", &json!({ "subject": "x", "text": "x" })).await;
     let body = json!({ "template": "t" });
     let asking = (0..10).map(|index| if index % 2 == 0 { &one } else { &other });

@@ -58,7 +58,8 @@ async fn orphans(mail: &Mail) -> usize {
 
 #[tokio::test]
 async fn large_files_arrive_at_everybody_byte_by_byte_from_either_database() {
-    let (database, dir) = (Database::start().await, tempfile::tempdir().unwrap());
+    let database = Database::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let mysql = database.create("mail");
     let spool = dir.path().join("spool").display().to_string();
     let files = [bytes(3_000_000), Vec::new(), bytes(10), bytes(700_001)];
@@ -84,7 +85,8 @@ async fn large_files_arrive_at_everybody_byte_by_byte_from_either_database() {
 
 #[tokio::test]
 async fn what_was_accepted_survives_a_kill() {
-    let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
+    let sink = SmtpSink::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
     let url = sink.url();
     let args = ["--smtp-url", &url, "--outbox-url", &outbox, "--retry-first", "50ms"];
@@ -106,7 +108,8 @@ async fn what_was_accepted_survives_a_kill() {
 
 #[tokio::test]
 async fn the_same_request_again_is_the_same_message_and_leaves_nothing_behind() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let mail = Mail::working(&sink, &["--outbox-url", &url]);
     let body = with_files(&[bytes(1_000_000)]);
@@ -167,7 +170,8 @@ async fn more_at_once_than_there_are_places_are_told_so() {
     let mail = Mail::working(&sink, &[]);
     let mut waiting = JoinSet::new();
     for _ in 0..24 {
-        let (mail, start) = (mail.clone(), large_start());
+        let mail = mail.clone();
+        let start = large_start();
         waiting.spawn(async move { mail.request(streamed(vec![Ok(start)], true)).await });
     }
     for _ in 0..8 {
@@ -182,7 +186,8 @@ async fn more_at_once_than_there_are_places_are_told_so() {
 
 #[tokio::test]
 async fn a_message_with_a_block_missing_is_never_sent_and_holds_nobody_up() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let mail = Mail::working(&sink, &["--outbox-url", &url]);
     sink.always(Step::Recipient, Behaviour::reply("450 later"));
@@ -205,7 +210,8 @@ async fn a_message_with_a_block_missing_is_never_sent_and_holds_nobody_up() {
 
 #[tokio::test]
 async fn blocks_without_a_message_are_swept_away_when_they_are_old() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let mail = Mail::working(&sink, &["--outbox-url", &url]);
     let id = mail.accepted("a@b.c").await;
@@ -240,7 +246,8 @@ async fn a_full_disk_is_507_and_the_next_one_is_taken_when_there_is_room() {
     if !may_mount("a_full_disk_is_507") {
         return;
     }
-    let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
+    let sink = SmtpSink::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let script = r#"mount -t tmpfs -o size=1m none "$1"; exec "$2" --spool-dir "$1" --smtp-url "$3""#;
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", script, "sh"]).arg(dir.path()).args([env!("CARGO_BIN_EXE_mail"), &sink.url()]);
@@ -266,7 +273,8 @@ async fn a_message_that_the_outbox_has_no_room_for_leaves_room_for_others() {
     if !may_mount("a_message_that_the_outbox_has_no_room_for") {
         return;
     }
-    let (sink, dir) = (SmtpSink::start().await, tempfile::tempdir().unwrap());
+    let sink = SmtpSink::start().await;
+    let dir = tempfile::tempdir().unwrap();
     let script = r#"mount -t tmpfs -o size=8m none "$1"; exec "$2" --outbox-url "sqlite:$1/outbox.db" --spool-dir "$4" --smtp-url "$3""#;
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", script, "sh"]).arg(dir.path()).args([
@@ -324,7 +332,8 @@ async fn a_message_ten_times_as_large_takes_no_more_memory() {
     for _ in 0..3 {
         send(1).await;
     }
-    let (small, large) = (send(1).await, send(10).await);
+    let small = send(1).await;
+    let large = send(10).await;
     // Kept in memory, it would be at least the 36 MB that it has more.
     assert!(large < small + 24 * 1024, "{small} KiB for a message of 4 MB, {large} KiB for one of 40 MB");
 }

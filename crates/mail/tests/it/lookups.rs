@@ -171,7 +171,8 @@ async fn only_who_may_read_reads_what_a_message_says() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tokens");
     let token = |name, scope: &str| NewToken::random(name, &[scope.parse().unwrap()], false).unwrap();
-    let (reader, writer) = (token("reader", "mail:read"), token("writer", "mail:write"));
+    let reader = token("reader", "mail:read");
+    let writer = token("writer", "mail:write");
     std::fs::write(&file, format!("{}\n{}\n", reader.line, writer.line)).unwrap();
     let sink = SmtpSink::start().await;
     let mail = Mail::over(&sink, &["--tokens-file", file.to_str().unwrap()]);

@@ -135,7 +135,8 @@ async fn gateway() -> String {
 }
 
 async fn everything_arrives(url: &str) {
-    let (sink, gateway) = (SmtpSink::start().await, gateway().await);
+    let sink = SmtpSink::start().await;
+    let gateway = gateway().await;
     let mail = Mail::working(&sink, &["--outbox-url", url, "--gateway-url", &gateway]);
     let arrived =
         || -> BTreeSet<String> { sink.messages().iter().flat_map(|message| message.recipients.clone()).collect() };

@@ -37,7 +37,8 @@ async fn an_hour(down: Down) {
         Down::AcceptsAndIsSilent => sink.always(Step::Greeting, Behaviour::Hang),
     }
     let mail = Mail::working(&sink, &["--sends-max", "1"]);
-    let (mut passed, mut expected) = (Duration::ZERO, Vec::new());
+    let mut passed = Duration::ZERO;
+    let mut expected = Vec::new();
     while passed < HOUR {
         let to = format!("a{}@b.c", expected.len());
         mail.accepted(&to).await;

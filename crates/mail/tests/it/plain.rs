@@ -108,7 +108,8 @@ async fn a_repeated_request_waits_for_the_first_one_and_is_told_the_same() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!first.is_finished() && !second.is_finished());
     sink.release();
-    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    let first = first.await.unwrap();
+    let second = second.await.unwrap();
     first.assert(200, "success");
     second.assert(200, "success");
     assert_eq!(first.header("x-message-id"), second.header("x-message-id"));
@@ -194,7 +195,8 @@ async fn a_client_who_leaves_does_not_take_the_outcome_along() {
 
 #[tokio::test]
 async fn a_key_finds_the_message_of_an_instance_that_was_killed() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let times = ["--queue-wait", "1s", "--smtp-deadline", "2s"];
     sink.once(Step::Data, Behaviour::Hang);

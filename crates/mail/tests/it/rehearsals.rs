@@ -28,7 +28,8 @@ async fn keyed(mail: &Mail, key: &str, body: &Value) -> Answer {
 
 #[tokio::test]
 async fn a_dry_run_says_what_the_broadcast_does_and_does_nothing() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(120).await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(120).await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     bounce(&mail, "U7@b.c", "hard").await;
@@ -59,7 +60,8 @@ async fn a_dry_run_says_what_the_broadcast_does_and_does_nothing() {
 
 #[tokio::test]
 async fn a_test_send_goes_to_those_it_names_and_to_no_user() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(10).await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(10).await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     let body = request(&json!({ "test_to": ["me@example.com", "Boss <boss@example.com>"], "tag": "autumn" }));
@@ -81,7 +83,8 @@ async fn a_test_send_goes_to_those_it_names_and_to_no_user() {
 
 #[tokio::test]
 async fn a_test_send_that_comes_again_answers_the_same_also_when_its_template_is_gone() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(10).await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(10).await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     let body = request(&json!({ "test_to": "me@example.com" }));
@@ -95,7 +98,8 @@ async fn a_test_send_that_comes_again_answers_the_same_also_when_its_template_is
 
 #[tokio::test]
 async fn a_broadcast_whose_filter_has_no_value_is_refused_and_not_sent_to_all() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(3).await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(3).await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     for value in ["", " "] {
@@ -115,7 +119,8 @@ async fn a_broadcast_whose_filter_has_no_value_is_refused_and_not_sent_to_all() 
 
 #[tokio::test]
 async fn a_broadcast_that_is_asked_for_twice_with_one_key_is_one() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(3).await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(3).await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     let body = request(&json!({}));
@@ -130,7 +135,8 @@ async fn a_broadcast_that_is_asked_for_twice_with_one_key_is_one() {
 
 #[tokio::test]
 async fn a_broadcast_s_messages_carry_its_tag_and_metadata() {
-    let (sink, gateway) = (SmtpSink::start().await, Gateway::of(3).await);
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::of(3).await;
     let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
     upload(&mail).await;
     let body = request(&json!({ "tag": "autumn", "metadata": { "team": "blue" } }));

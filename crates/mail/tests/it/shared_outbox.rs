@@ -13,10 +13,12 @@ use crate::{process::Program, service::Mail};
 
 #[tokio::test]
 async fn instances_that_share_an_outbox_send_each_message_once() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let args = ["--outbox-url", &url];
-    let (one, other) = (Mail::working(&sink, &args), Mail::working(&sink, &args));
+    let one = Mail::working(&sink, &args);
+    let other = Mail::working(&sink, &args);
     let mut ids = Vec::new();
     for index in 0..60 {
         let mail = if index % 2 == 0 { &one } else { &other };
@@ -34,10 +36,12 @@ async fn instances_that_share_an_outbox_send_each_message_once() {
 
 #[tokio::test]
 async fn the_same_key_at_two_instances_is_one_message() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let args = ["--outbox-url", &url];
-    let (one, other) = (Mail::working(&sink, &args), Mail::working(&sink, &args));
+    let one = Mail::working(&sink, &args);
+    let other = Mail::working(&sink, &args);
     let body = json!({ "to": "a@b.c", "text": "hello" });
     let asking =
         (0..20).map(|index| if index % 2 == 0 { one.submit_as("k", &body) } else { other.submit_as("k", &body) });
@@ -51,7 +55,8 @@ async fn the_same_key_at_two_instances_is_one_message() {
 
 #[tokio::test]
 async fn what_a_killed_instance_had_claimed_is_sent_by_another() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     sink.once(Step::Data, Behaviour::Hang);
     let mut dying = Program::start(&["--smtp-url", &sink.url(), "--outbox-url", &url]).await;
@@ -70,7 +75,8 @@ async fn what_a_killed_instance_had_claimed_is_sent_by_another() {
 
 #[tokio::test]
 async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_accepted() {
-    let (mut database, sink) = (Database::stopped(), SmtpSink::start().await);
+    let mut database = Database::stopped();
+    let sink = SmtpSink::start().await;
     let url = database.url("mail");
     let mail = Mail::working(&sink, &["--outbox-url", &url]);
     let body = json!({ "to": "a@b.c", "text": "hello" });
@@ -90,7 +96,8 @@ async fn a_database_that_is_killed_and_comes_back_loses_nothing_that_was_accepte
 
 #[tokio::test]
 async fn unknown_outcomes_and_bounces_are_settled_in_mysql_as_in_sqlite() {
-    let (database, sink) = (Database::start().await, SmtpSink::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
     let url = database.create("mail");
     let mail = Mail::working(&sink, &["--outbox-url", &url]);
     sink.once(Step::Recipient, Behaviour::reply("550 5.1.1 no such user"));

@@ -165,7 +165,8 @@ async fn the_suppression_list_is_shown_page_by_page_each_entry_once() {
         mail.outbox.suppress(&address, mail::outbox::store::suppression::Reason::Unsubscribe, "").await.unwrap();
         expected.extend([(address.clone(), "all"), (address, "broadcast")]);
     }
-    let (mut listed, mut path) = (Vec::new(), "/v1/suppressions".to_owned());
+    let mut listed = Vec::new();
+    let mut path = "/v1/suppressions".to_owned();
     loop {
         let page = mail.get(&path).await.body;
         let entries = page["suppressions"].as_array().unwrap().clone();
@@ -252,7 +253,8 @@ async fn without_a_public_url_there_are_no_broadcasts_and_no_links_to_localhost(
     client.put(format!("{}/v1/templates/news", mail.url)).json(&template).send().await.unwrap();
     let asking = client.post(format!("{}/v1/broadcasts", mail.url)).json(&json!({ "template": "news" }));
     let answer = asking.send().await.unwrap();
-    let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
+    let status = answer.status().as_u16();
+    let body = answer.text().await.unwrap();
     assert_eq!(status, 409, "{body}");
     assert!(body.contains("public_url_missing") && body.contains("MAIL_PUBLIC_URL"), "{body}");
 }

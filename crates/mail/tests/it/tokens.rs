@@ -11,9 +11,11 @@ async fn with_a_tokens_file_only_those_may_send_who_may() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tokens");
     let token = |name, scope: &str| NewToken::random(name, &[scope.parse().unwrap()], false).unwrap();
-    let (reader, writer) = (token("reader", "mail:read"), token("writer", "mail:write"));
+    let reader = token("reader", "mail:read");
+    let writer = token("writer", "mail:write");
     std::fs::write(&file, format!("{}\n{}\n", reader.line, writer.line)).unwrap();
-    let (reader, writer) = (reader.secret, writer.secret);
+    let reader = reader.secret;
+    let writer = writer.secret;
     let sink = SmtpSink::start().await;
     let mail = Mail::over(&sink, &["--tokens-file", file.to_str().unwrap()]);
     let status = async |method: &str, path: &str, token: Option<&str>, body: &str| {
@@ -23,7 +25,8 @@ async fn with_a_tokens_file_only_those_may_send_who_may() {
         }
         mail.request(request.body(Body::from(body.to_owned())).unwrap()).await.status
     };
-    let (plain, full) = (r#"{"address":"a@b.c","message":"hello"}"#, r#"{"to":"a@b.c","text":"hello"}"#);
+    let plain = r#"{"address":"a@b.c","message":"hello"}"#;
+    let full = r#"{"to":"a@b.c","text":"hello"}"#;
     assert_eq!(status("POST", "/", None, plain).await, 401);
     assert_eq!(status("POST", "/", Some(&reader), plain).await, 403);
     assert_eq!(status("POST", "/", Some(&writer), plain).await, 200);

@@ -85,7 +85,8 @@ impl Receiver {
         std::fs::write(&secret, format!("whsec_{SECRET}\n")).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook?from=mail", listener.local_addr().unwrap());
-        let (told, status) = (Mutex::default(), AtomicU16::new(204));
+        let told = Mutex::default();
+        let status = AtomicU16::new(204);
         let receiver = Arc::new(Self { url, secret, told, status, _dir: dir });
         let router = Router::new().route("/hook", post(take)).with_state(Arc::clone(&receiver));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -97,7 +98,8 @@ impl Receiver {
     }
 
     fn args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let (url, secret) = (self.url.as_str(), self.secret.to_str().unwrap());
+        let url = self.url.as_str();
+        let secret = self.secret.to_str().unwrap();
         let own = ["--webhook-url", url, "--webhook-secret-file", secret, "--webhook-retry-first", "50ms"];
         [&own, more].concat()
     }
@@ -121,7 +123,8 @@ async fn waiting(mail: &Mail, count: i64) {
 }
 
 async fn everything_is_told(outbox: &str) {
-    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     let mail = Mail::working(&sink, &receiver.args(&["--outbox-url", outbox]));
     let labels = json!({ "to": "a@b.c", "text": "hello", "tag": "welcome", "metadata": { "order": "17" } });
     let id = mail.submit(&labels).await.body["id"].clone();
@@ -175,7 +178,8 @@ async fn what_becomes_of_messages_and_addresses_is_told_from_an_outbox_in_mysql(
 #[tokio::test]
 async fn a_receiver_that_is_away_or_hangs_holds_up_no_mail_and_gets_everything_when_it_is_back() {
     for status in [503, HANG] {
-        let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+        let sink = SmtpSink::start().await;
+        let receiver = Receiver::start().await;
         receiver.answers(status);
         let mail = Mail::working(&sink, &receiver.args(&[]));
         for index in 0..20 {
@@ -195,7 +199,8 @@ async fn a_receiver_that_is_away_or_hangs_holds_up_no_mail_and_gets_everything_w
 
 #[tokio::test]
 async fn who_is_withheld_when_a_message_leaves_is_told_as_a_failure() {
-    let (mut sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let mut sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     sink.down().await;
     let mail = Mail::working(&sink, &receiver.args(&["--webhook-events", "failed,delivered"]));
     let id = mail.accepted("a@b.c").await;
@@ -210,7 +215,8 @@ async fn who_is_withheld_when_a_message_leaves_is_told_as_a_failure() {
 
 #[tokio::test]
 async fn a_message_sent_at_once_that_came_onto_the_list_or_was_left_behind_is_told() {
-    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     let mail = Mail::working(&sink, &receiver.args(&[]));
     let message = json!({ "address": "a@b.c", "message": "hello" });
     sink.once(Step::Recipient, Behaviour::reply("450 4.2.0 greylisted"));
@@ -233,10 +239,13 @@ async fn a_message_sent_at_once_that_came_onto_the_list_or_was_left_behind_is_to
 
 #[tokio::test]
 async fn instances_that_share_an_outbox_tell_each_event_once() {
-    let (database, sink, receiver) = (Database::start().await, SmtpSink::start().await, Receiver::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     let url = database.create("mail");
     let args = receiver.args(&["--outbox-url", &url]);
-    let (one, other) = (Mail::working(&sink, &args), Mail::working(&sink, &args));
+    let one = Mail::working(&sink, &args);
+    let other = Mail::working(&sink, &args);
     for index in 0..60 {
         let mail = if index % 2 == 0 { &one } else { &other };
         mail.accepted(&format!("a{index}@b.c")).await;
@@ -248,7 +257,8 @@ async fn instances_that_share_an_outbox_tell_each_event_once() {
 
 #[tokio::test]
 async fn what_a_killed_instance_was_telling_is_told_by_another_with_the_same_id() {
-    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     let dir = tempfile::tempdir().unwrap();
     let outbox = format!("sqlite:{}", dir.path().join("outbox.db").display());
     let smtp = sink.url();
@@ -273,7 +283,8 @@ async fn metric(mail: &Mail, line: &str) -> Option<u64> {
 
 #[tokio::test]
 async fn an_event_that_is_never_taken_is_given_up_and_counted() {
-    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     receiver.answers(400);
     let mail = Mail::working(&sink, &receiver.args(&["--webhook-retry-for", "1s"]));
     mail.accepted("a@b.c").await;
@@ -285,7 +296,8 @@ async fn an_event_that_is_never_taken_is_given_up_and_counted() {
 
 #[tokio::test]
 async fn a_receiver_that_is_away_for_long_does_not_fill_the_disk() {
-    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     receiver.answers(503);
     let mail = Mail::working(&sink, &receiver.args(&["--webhook-waiting-max", "5"]));
     for index in 0..20 {
@@ -300,10 +312,13 @@ async fn a_receiver_that_is_away_for_long_does_not_fill_the_disk() {
 
 #[tokio::test]
 async fn instances_that_share_an_outbox_drop_no_more_events_than_one() {
-    let (database, sink, receiver) = (Database::start().await, SmtpSink::start().await, Receiver::start().await);
+    let database = Database::start().await;
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     let url = database.create("mail");
     let args = receiver.args(&["--outbox-url", &url]);
-    let (one, other) = (Mail::over(&sink, &args), Mail::over(&sink, &args));
+    let one = Mail::over(&sink, &args);
+    let other = Mail::over(&sink, &args);
     for index in 0..1200 {
         one.outbox.note_soft_bounce(&format!("a{index}@b.c"), "").await.unwrap();
     }
@@ -319,7 +334,8 @@ async fn instances_that_share_an_outbox_drop_no_more_events_than_one() {
 
 #[tokio::test]
 async fn while_secrets_are_exchanged_both_sign_and_a_useless_file_changes_nothing() {
-    let (sink, receiver) = (SmtpSink::start().await, Receiver::start().await);
+    let sink = SmtpSink::start().await;
+    let receiver = Receiver::start().await;
     let mail = Mail::working(&sink, &receiver.args(&[]));
     let signed = async |secrets: &str, to: &str| -> Vec<&'static str> {
         std::fs::write(&receiver.secret, secrets).unwrap();

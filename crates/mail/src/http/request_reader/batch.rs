@@ -78,7 +78,8 @@ fn list(reader: &mut Reader<'_>) -> Result<Vec<Entry>, Refused> {
 }
 
 fn entry(reader: &mut Reader<'_>, index: usize) -> Result<Entry, Refused> {
-    let (mut key, mut message) = (None, Vec::new());
+    let mut key = None;
+    let mut message = Vec::new();
     let mut writer = JsonStreamWriter::new(&mut message);
     if reader.peek()? == ValueType::Object {
         reader.begin_object()?;

@@ -189,7 +189,8 @@ written_header!(Kind, "Content-Type");
 /// Lines of base64, with CR LF between them.
 pub(super) fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     const WHOLE_LINES: usize = CHUNK_BYTES / LINE_BYTES * LINE_BYTES;
-    let (mut bytes, mut lines) = (Vec::with_capacity(WHOLE_LINES), String::new());
+    let mut bytes = Vec::with_capacity(WHOLE_LINES);
+    let mut lines = String::new();
     let mut reader = content.reader();
     loop {
         bytes.clear();

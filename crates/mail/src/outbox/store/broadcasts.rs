@@ -79,7 +79,8 @@ impl Outbox {
         body: String,
         key: Option<IdempotencyKey>,
     ) -> Result<Created, OutboxError> {
-        let (created, now) = (Created { id: id.to_owned() }, UnixMillis::now());
+        let created = Created { id: id.to_owned() };
+        let now = UnixMillis::now();
         let asked = key.clone();
         let creating = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
@@ -149,7 +150,8 @@ impl Outbox {
     /// # Errors
     /// There is none; or the outbox cannot be used.
     pub async fn cancel_broadcast(&self, id: &str) -> Result<(), OutboxError> {
-        let (id, now) = (id.to_owned(), UnixMillis::now());
+        let id = id.to_owned();
+        let now = UnixMillis::now();
         let cancelling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let found: Option<String> = sqlx::query_scalar("SELECT id FROM broadcasts WHERE id = ?")
@@ -181,7 +183,9 @@ impl Outbox {
 
     /// A running broadcast that nobody works on.
     pub(crate) async fn claim_broadcast(&self, claim: &str) -> Result<Option<Claimed>, OutboxError> {
-        let (claim, now, lock) = (claim.to_owned(), UnixMillis::now(), self.database.target().for_update());
+        let claim = claim.to_owned();
+        let now = UnixMillis::now();
+        let lock = self.database.target().for_update();
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -205,7 +209,9 @@ impl Outbox {
 
     /// Puts a page's messages into the outbox and moves on; a conflict when the broadcast is not ours any more.
     pub(crate) async fn advance(&self, broadcast: &Claimed, step: Step) -> Result<(), OutboxError> {
-        let (broadcast, now, step) = (broadcast.clone(), UnixMillis::now(), Arc::new(step));
+        let broadcast = broadcast.clone();
+        let now = UnixMillis::now();
+        let step = Arc::new(step);
         let result = self.take_page(broadcast, now, Arc::clone(&step)).await;
         match &result {
             Ok(()) => self.wake(),
@@ -258,7 +264,9 @@ impl Outbox {
     /// # Errors
     /// Nobody has it; or the outbox cannot be used.
     pub async fn unsubscribe(&self, token: &str) -> Result<(), OutboxError> {
-        let (token, now, kinds) = (token.to_owned(), UnixMillis::now(), self.kinds);
+        let token = token.to_owned();
+        let now = UnixMillis::now();
+        let kinds = self.kinds;
         let leaving = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let select = sqlx::query_as("SELECT address, broadcast FROM unsubscribe_tokens WHERE token = ?");
@@ -279,13 +287,16 @@ async fn leave(
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
     let detail = format!("broadcast {broadcast}");
-    let (reason, scope) = (Reason::Unsubscribe, Scope::Broadcast);
+    let reason = Reason::Unsubscribe;
+    let scope = Scope::Broadcast;
     let entry = NewEntry { address, reason, scope, detail, broadcast: Some(broadcast) };
     suppression::add(connection, &entry, now, kinds).await
 }
 
 fn view((id, state, total, queued, skipped, error, created, changed): Row) -> BroadcastView {
-    let (created_at, changed_at) = (UnixMillis(created), UnixMillis(changed));
-    let (skipped_by, deliveries) = (BTreeMap::new(), BTreeMap::new());
+    let created_at = UnixMillis(created);
+    let changed_at = UnixMillis(changed);
+    let skipped_by = BTreeMap::new();
+    let deliveries = BTreeMap::new();
     BroadcastView { id, state, total, queued, skipped, skipped_by, error, created_at, changed_at, deliveries }
 }

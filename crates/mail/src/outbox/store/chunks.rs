@@ -84,7 +84,8 @@ impl Outbox {
     /// Has the chunks of a message deleted unless it was taken in; nobody waits for that. What is left is swept away later.
     pub(super) fn discard_chunks(&self, message: &NewMessage) {
         if message.content.in_memory().is_none() {
-            let (outbox, id) = (self.clone(), message.id().to_owned());
+            let outbox = self.clone();
+            let id = message.id().to_owned();
             tokio::spawn(async move {
                 if let Err(error) = outbox.delete_chunks(&id).await {
                     tracing::warn!(message = id, %error, "what was stored of a message that was not accepted is left");
@@ -157,7 +158,8 @@ impl Outbox {
     pub async fn sweep_chunks(&self, oldest: UnixMillis) -> Result<usize, OutboxError> {
         // An id begins with the milliseconds at which it was made (UUID version 7).
         let before = format!("{:012x}", oldest.0.max(0));
-        let (mut swept, mut after) = (0, String::new());
+        let mut swept = 0;
+        let mut after = String::new();
         loop {
             let orphans = self.orphans(after, before.clone()).await?;
             for message in &orphans {
@@ -198,7 +200,8 @@ pub(super) async fn attach(
     let sql = format!("SELECT position FROM content_blocks WHERE message = ?{lock}");
     let chunks: Vec<i64> =
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(message.id()).fetch_all(&mut *connection).await?;
-    let (count, length) = (u64::try_from(chunks.len()).unwrap_or(u64::MAX), message.content.len());
+    let count = u64::try_from(chunks.len()).unwrap_or(u64::MAX);
+    let length = message.content.len();
     if count != length.div_ceil(u64::try_from(STORED_BYTES).unwrap_or(u64::MAX)) {
         return Err(OutboxError::Contended);
     }

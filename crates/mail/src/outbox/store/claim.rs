@@ -61,10 +61,12 @@ impl Outbox {
         wanted: Wanted,
         mut choose: impl FnMut(&Candidate, bool) -> Choice + Send + 'static,
     ) -> Result<Vec<Claimed>, OutboxError> {
-        let (lock, kinds) = (self.database.target().for_update(), self.kinds);
+        let lock = self.database.target().for_update();
+        let kinds = self.kinds;
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let (mut chosen, mut room) = (Vec::new(), wanted.count);
+                let mut chosen = Vec::new();
+                let mut room = wanted.count;
                 for bulk in [0, 1] {
                     let rows = leaving(connection, &wanted, bulk, room, lock, kinds).await?;
                     for row in rows {

@@ -239,7 +239,8 @@ impl Outbox {
 
     /// At most `count` events that are due, those that have waited longest first; no other instance gets them for [`EVENT_CLAIM`].
     pub(crate) async fn next_events(&self, count: usize) -> Result<Vec<Event>, OutboxError> {
-        let (now, lock) = (UnixMillis::now(), self.database.target().for_update());
+        let now = UnixMillis::now();
+        let lock = self.database.target().for_update();
         // A look costs less than a change, and there is nothing most of the time.
         if !self.has_event_due(now).await? {
             return Ok(Vec::new());

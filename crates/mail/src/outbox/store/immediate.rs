@@ -87,7 +87,10 @@ impl Outbox {
     /// # Errors
     /// The outbox cannot be used.
     pub async fn take_over(&self, id: &str, claim: &OwnClaim, now: UnixMillis) -> Result<MessageStatus, OutboxError> {
-        let (id, claim, lock, kinds) = (id.to_owned(), claim.clone(), self.database.target().lock(), self.kinds);
+        let id = id.to_owned();
+        let claim = claim.clone();
+        let lock = self.database.target().lock();
+        let kinds = self.kinds;
         let taking = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -97,7 +100,8 @@ impl Outbox {
                 let row: Option<Row> =
                     sqlx::query_as(AssertSqlSafe(sql)).bind(&id).fetch_optional(&mut *connection).await?;
                 let Some(row) = row else { return Ok(MessageStatus::Forgotten) };
-                let (delivery, recipient) = (row.0, row.1.clone());
+                let delivery = row.0;
+                let recipient = row.1.clone();
                 let was_withheld = row.3 == State::Suppressed.as_str();
                 if let Some(status) = status(row, now) {
                     return Ok(status);
@@ -180,7 +184,8 @@ impl Outbox {
     /// # Errors
     /// The outbox cannot be used.
     pub async fn expire_immediate(&self, now: UnixMillis) -> Result<u64, OutboxError> {
-        let (lock, kinds) = (self.database.target().for_update(), self.kinds);
+        let lock = self.database.target().for_update();
+        let kinds = self.kinds;
         let mut expired = 0;
         loop {
             let expiring = self.database.write(Box::new(move |connection| {

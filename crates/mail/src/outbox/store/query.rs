@@ -110,7 +110,8 @@ impl Outbox {
     /// # Errors
     /// There is none; or the outbox cannot be used.
     pub async fn get(&self, id: &str) -> Result<MessageView, OutboxError> {
-        let (id, now) = (id.to_owned(), UnixMillis::now());
+        let id = id.to_owned();
+        let now = UnixMillis::now();
         let getting = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let row: Option<MessageRow> = sqlx::query_as(
@@ -163,7 +164,8 @@ impl Outbox {
     pub async fn cancel(&self, id: &str) -> Result<(), OutboxError> {
         const SQL: &str = "UPDATE deliveries SET state = 'cancelled', settled_ms = ? \
                            WHERE message = ? AND state = 'queued' AND claimed_until_ms <= ?";
-        let (id, now) = (id.to_owned(), UnixMillis::now());
+        let id = id.to_owned();
+        let now = UnixMillis::now();
         let cancelling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(SQL).bind(now.0).bind(&id).bind(now.0).execute(&mut *connection).await?;
@@ -186,7 +188,8 @@ impl Outbox {
         const SQL: &str = "UPDATE deliveries SET state = 'queued', due_ms = ?, expires_ms = ?, settled_ms = 0, \
                            claim = '', claimed_until_ms = 0, bulk = CASE bulk WHEN 2 THEN 0 ELSE bulk END \
                            WHERE message = ? AND state IN ('queued', 'failed', 'cancelled') AND claimed_until_ms <= ?";
-        let (id, now) = (id.to_owned(), UnixMillis::now());
+        let id = id.to_owned();
+        let now = UnixMillis::now();
         let requeueing = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let update = sqlx::query(SQL).bind(now.0).bind(expires.0).bind(&id).bind(now.0);
@@ -239,7 +242,8 @@ enum Value {
 
 /// The statement, and the values for all of its marks but the last, which is the limit.
 fn select(filter: &Filter, now: UnixMillis) -> (String, Vec<Value>) {
-    let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    let mut conditions = Vec::new();
+    let mut values = Vec::new();
     if let Some(before) = &filter.before {
         conditions.push("m.id < ?".to_owned());
         values.push(Value::Text(before.clone()));

@@ -193,7 +193,10 @@ impl Outbox {
         scope: Scope,
         detail: &str,
     ) -> Result<(), OutboxError> {
-        let (address, detail, now, kinds) = (address.to_owned(), detail.to_owned(), UnixMillis::now(), self.kinds);
+        let address = address.to_owned();
+        let detail = detail.to_owned();
+        let now = UnixMillis::now();
+        let kinds = self.kinds;
         let entry = NewEntry { address, reason, scope, detail, broadcast: None };
         let adding = self
             .database

@@ -27,7 +27,8 @@ impl Outbox {
     /// The outbox cannot be used.
     pub async fn put_template(&self, name: &str, template: &Template) -> Result<(), OutboxError> {
         let body = serde_json::to_string(template).expect("a struct of strings and JSON becomes JSON");
-        let (name, now) = (name.to_owned(), UnixMillis::now());
+        let name = name.to_owned();
+        let now = UnixMillis::now();
         let putting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 sqlx::query("DELETE FROM templates WHERE name = ?").bind(&name).execute(&mut *connection).await?;

@@ -77,8 +77,10 @@ mod tests {
 
     #[test]
     fn a_message_is_tried_for_four_days_and_a_hundred_times_at_most() {
-        let (start, mut attempts) = (UnixMillis(0), 0);
-        let (mut now, expires) = (start, start + 4 * DAY);
+        let start = UnixMillis(0);
+        let mut attempts = 0;
+        let mut now = start;
+        let expires = start + 4 * DAY;
         while attempts < 1000 {
             attempts += 1;
             match SCHEDULE.next(&deferred(Stage::Recipient), attempts, now, expires, 0.5) {

@@ -270,7 +270,8 @@ mod tests {
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = tokio::task::JoinSet::new();
         for (name, is_urgent) in [("first", false), ("second", false), ("third", false), ("urgent", true)] {
-            let (concurrency, order) = (Arc::clone(&concurrency), Arc::clone(&order));
+            let concurrency = Arc::clone(&concurrency);
+            let order = Arc::clone(&order);
             waiting.spawn(async move {
                 let _turn = concurrency.turn(Instant::now() + Duration::from_secs(60), is_urgent).await.unwrap();
                 order.lock().unwrap().push(name);

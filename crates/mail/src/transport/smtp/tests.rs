@@ -15,7 +15,8 @@ fn message(content: Content) -> Message {
 }
 
 fn transport(sink: &SmtpSink) -> SmtpTransport {
-    let (host, port) = (sink.address().ip().to_string(), sink.address().port());
+    let host = sink.address().ip().to_string();
+    let port = sink.address().port();
     let server = Server { host, port, tls_mode: TlsMode::None, tls: None, login: None, hello: None, return_path: None };
     let connections = Connections { idle_max: Duration::from_secs(60), messages_max: 100, open_max: 10 };
     SmtpTransport::new(server, connections)

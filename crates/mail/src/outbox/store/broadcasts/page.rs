@@ -101,7 +101,9 @@ async fn take_in(
     for outgoing in &step.messages {
         let address = outgoing.address();
         if let Some(reason) = stopped.get(&suppression::key(address)) {
-            let (user, address, reason) = (outgoing.user.clone(), address.to_owned(), reason.clone());
+            let user = outgoing.user.clone();
+            let address = address.to_owned();
+            let reason = reason.clone();
             let skip = Skip { user, address, reason, detail: String::new() };
             skips::insert(connection, broadcast, &skip, now).await?;
             skipped += 1;

@@ -118,7 +118,8 @@ pub(super) async fn drop_entry(connection: &mut AnyConnection, address: &str) ->
 impl Outbox {
     /// The oldest entry that is due; nobody else gets it for [`CLAIM`].
     pub(crate) async fn next_userlist_update(&self) -> Result<Option<UserlistUpdate>, OutboxError> {
-        let (now, lock) = (UnixMillis::now(), self.database.target().for_update());
+        let now = UnixMillis::now();
+        let lock = self.database.target().for_update();
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!(
@@ -142,7 +143,8 @@ impl Outbox {
     /// Userlist knows, unless there is something newer to tell. From now on a user with this address who is active was made so
     /// after they had left.
     pub(crate) async fn told(&self, farewell: &UserlistUpdate) -> Result<(), OutboxError> {
-        let (farewell, now) = (farewell.clone(), UnixMillis::now());
+        let farewell = farewell.clone();
+        let now = UnixMillis::now();
         let forgetting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let is_newest = forget(connection, &farewell).await?;
