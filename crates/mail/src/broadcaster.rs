@@ -41,7 +41,7 @@ pub use rehearsal::{Count, RehearsalError};
 
 /// Users of one page, and messages of one transaction.
 const PAGE: u32 = 100;
-/// How often somebody looks for a broadcast to work on.
+/// How often the outbox is polled for a broadcast.
 const POLL: Duration = Duration::from_secs(1);
 /// How long userlist is left alone after it could not be asked.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -123,7 +123,7 @@ impl Broadcaster {
             return;
         };
         let Some(public) = self.compose_config.options.public.clone() else {
-            tracing::warn!(broadcast = claimed.id, "a broadcast waits: {NO_PUBLIC_URL}");
+            tracing::warn!(broadcast = claimed.id, reason = NO_PUBLIC_URL, "a broadcast waits");
             let until = Some(UnixMillis::now() + UNSET_PAUSE);
             let _next_time = self.outbox.note_failure(&claimed, NO_PUBLIC_URL.to_owned(), until).await;
             return;
@@ -182,13 +182,13 @@ impl Broadcaster {
             UserlistError::Unavailable(_) | UserlistError::Changed => Some(UnixMillis::now() + PAUSE),
             UserlistError::Unknown | UserlistError::Refused(_) => None,
         };
-        tracing::warn!(broadcast = claimed.id, %error, is_given_up = until.is_none(), "the broadcast stops");
+        tracing::warn!(broadcast = claimed.id, %error, is_given_up = until.is_none(), "broadcast stopped");
         let _next_time = self.outbox.note_failure(claimed, error.to_string(), until).await;
     }
 
     /// The page comes again when the pause is over, or the claim has expired.
     async fn pause(&self, claimed: &Claimed, error: &str) {
-        tracing::warn!(broadcast = claimed.id, error, "a page of the broadcast could not be taken in; trying again");
+        tracing::warn!(broadcast = claimed.id, error, "a page of the broadcast could not be stored; retrying");
         let _next_time = self.outbox.note_failure(claimed, error.to_owned(), Some(UnixMillis::now() + PAUSE)).await;
         sleep(PAUSE).await;
     }

@@ -90,9 +90,9 @@ pub struct Service {
     pub dispatcher: Dispatcher,
     /// Turns broadcasts into messages, once it runs.
     pub broadcaster: Broadcaster,
-    /// Tells userlist who left, once it runs.
+    /// Sends status changes to userlist, once it runs.
     pub userlist_sync: UserlistSync,
-    /// Tells others what becomes of messages, where that is configured and once it runs.
+    /// Sends events to the webhook's receiver, where one is configured and once it runs.
     pub webhook: Option<Webhook>,
     /// The outbox.
     pub outbox: Outbox,
@@ -101,7 +101,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Puts the parts together; `metrics` holds what the surroundings count. Connects to nobody.
+    /// Puts the parts together; `metrics` holds what the surroundings count. Opens no connection.
     ///
     /// # Errors
     /// What [`Config`]'s check for mistakes would have said.
@@ -140,7 +140,7 @@ impl Service {
             transport: Arc::clone(&transport),
             health: health.clone(),
             metrics: sends,
-            pace: pace(config),
+            options: dispatch_options(config),
         };
         Ok(Self { transport, health, router, plain, dispatcher, broadcaster, userlist_sync, webhook, outbox, queue })
     }
@@ -174,7 +174,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
 
     health.await_outbox();
     if let Err(error) = config.outbox.spool()?.check() {
-        tracing::warn!(%error, "large messages cannot be taken in: the folder for them (--spool-dir) cannot be used");
+        tracing::warn!(%error, "large messages cannot be accepted: the folder for them (--spool-dir) cannot be used");
     }
     let listener = bind(config.listen).await?;
     let address = listener.local_addr()?;
@@ -185,8 +185,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let watching = tokio::spawn(watching);
     let sending = tokio::spawn(dispatcher.run(finish.clone()));
     let broadcasting = tokio::spawn(broadcaster.run(finish.clone()));
-    let telling = tokio::spawn(userlist_sync.run(finish.clone()));
-    let reporting = webhook.map(|webhook| tokio::spawn(webhook.run(finish.clone())));
+    let syncing_userlist = tokio::spawn(userlist_sync.run(finish.clone()));
+    let sending_events = webhook.map(|webhook| tokio::spawn(webhook.run(finish.clone())));
     let sweeping = tokio::spawn(sweeper::run(outbox.clone(), queue, config.outbox.keep, finish.clone()));
     let router = router.merge(proof.routes());
     let serving = tokio::spawn(serve(listener, router, serve_options(&config, connections), finish.clone()));
@@ -206,9 +206,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     watching.await?;
     sweeping.await?;
     broadcasting.await?;
-    telling.await?;
-    if let Some(reporting) = reporting {
-        reporting.await?;
+    syncing_userlist.await?;
+    if let Some(sending_events) = sending_events {
+        sending_events.await?;
     }
     sending.await?;
     plain.finish_within(config.request_max()).await;
@@ -252,7 +252,7 @@ fn limits(config: &Config) -> Limits {
     Limits { sends_max: config.sends_max.into(), queue_wait: config.queue_wait, deadline: config.deadline }
 }
 
-fn pace(config: &Config) -> DispatchOptions {
+fn dispatch_options(config: &Config) -> DispatchOptions {
     DispatchOptions {
         sends_max: config.sends_max.into(),
         step_max: config.smtp.step_max,

@@ -231,7 +231,10 @@ impl Plain {
     pub async fn finish_within(&self, grace: Duration) {
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!(broken_off = self.tasks.len(), "messages under way are of unknown outcome");
+            tracing::warn!(
+                under_way = self.tasks.len(),
+                "stopped with messages under way; their delivery outcome is unknown"
+            );
         }
     }
 

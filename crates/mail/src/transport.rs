@@ -40,7 +40,7 @@ impl Transport {
             Self::Folder(folder) => {
                 let removed = folder.tidy().await;
                 if removed > 0 {
-                    tracing::info!(removed, "removed unfinished files of a process that died");
+                    tracing::info!(removed, "removed unfinished files of a process that was killed");
                 }
             }
         }

@@ -185,7 +185,7 @@ impl Userlist {
             // Our own mistake, which says nothing about the user, and which somebody will mend.
             status @ (401 | 403) => {
                 let wanted = "--userlist-token-file (MAIL_USERLIST_TOKEN_FILE) must name a token with userlist:read and userlist:write";
-                tracing::error!(status, "userlist refuses us: {wanted}");
+                tracing::error!(status, wanted, "userlist refuses the requests of mail");
                 Err(UserlistError::Unavailable(format!("it answers {status}")))
             }
             status @ (400 | 422) => Err(UserlistError::Refused(format!("it answers {status}"))),

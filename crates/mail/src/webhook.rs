@@ -1,4 +1,4 @@
-//! Tells the webhook's receiver what becomes of messages ([`crate::outbox::store::events`]).
+//! Sends the webhook's receiver what becomes of messages ([`crate::outbox::store::events`]).
 //!
 //! An event is sent with POST until the receiver answers with 2xx, at least once: a killed instance, or an answer that is lost, makes
 //! it come twice with the same `webhook-id`. Events may come in another order than they happened in; each has its time. Several
@@ -41,9 +41,9 @@ use crate::outbox::{
 pub use options::WebhookOptions;
 use signature::Signer;
 
-/// How often the outbox is asked for an event to tell.
+/// How often the outbox is polled for events.
 const POLL: Duration = Duration::from_millis(500);
-/// Events that are told at the same time.
+/// Events that are sent concurrently.
 const TOGETHER: usize = 16;
 /// How long the receiver may take for an event. With writing down how that ended it is shorter than a claim.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -69,7 +69,7 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// Tells the receiver.
+/// Sends events to the receiver.
 #[derive(Debug)]
 pub struct Webhook {
     outbox: Outbox,
@@ -87,8 +87,12 @@ impl WebhookMetrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("mail_webhook_events", "Events by what became of telling them", metrics.events.clone());
-        registry.register("mail_webhook_events_waiting", "Events still to be told", metrics.waiting.clone());
+        registry.register("mail_webhook_events", "Webhook events by how sending them ended", metrics.events.clone());
+        registry.register(
+            "mail_webhook_events_waiting",
+            "Webhook events that wait to be sent",
+            metrics.waiting.clone(),
+        );
         metrics
     }
 
@@ -113,13 +117,13 @@ impl Webhook {
         Ok(Some(Self { outbox, receiver, options, signer, client, metrics }))
     }
 
-    /// Works until `shutdown`. What is under way then is told again.
+    /// Works until `shutdown`. Events under way are sent again by the next process.
     pub async fn run(self, shutdown: CancellationToken) {
-        let working = async { tokio::join!(self.tell_all(), self.bound()) };
+        let working = async { tokio::join!(self.send_all(), self.bound()) };
         shutdown.run_until_cancelled(working).await;
     }
 
-    async fn tell_all(&self) {
+    async fn send_all(&self) {
         let mut signer = self.signer.clone();
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
@@ -131,18 +135,18 @@ impl Webhook {
                 continue;
             }
             self.renew(&mut signer);
-            let told = join_all(events.iter().map(|event| self.tell(event, &signer))).await;
-            let is_away = told.iter().all(|told| matches!(told, EventOutcome::Again(_)));
-            let told = events.into_iter().map(|event| event.id).zip(told).collect();
-            if let Err(error) = self.outbox.settle_events(told).await {
-                tracing::warn!(error = %service_kit::chain(&error), "events that were told are told again");
+            let outcomes = join_all(events.iter().map(|event| self.send(event, &signer))).await;
+            let is_away = outcomes.iter().all(|outcome| matches!(outcome, EventOutcome::Retry(_)));
+            let outcomes = events.into_iter().map(|event| event.id).zip(outcomes).collect();
+            if let Err(error) = self.outbox.settle_events(outcomes).await {
+                tracing::warn!(error = %service_kit::chain(&error), "outcomes of webhook events could not be recorded; the events are sent again");
             }
             if !is_away {
                 backoff.reset();
                 continue;
             }
             if backoff.failures() == 0 {
-                tracing::warn!("the webhook's receiver takes nothing; events wait for it");
+                tracing::warn!("the webhook's receiver takes no events; retrying");
             }
             sleep(backoff.next_wait()).await;
         }
@@ -152,11 +156,13 @@ impl Webhook {
     fn renew(&self, signer: &mut Signer) {
         match self.options.signer() {
             Ok(renewed) => *signer = renewed,
-            Err(error) => tracing::warn!(error, "events are signed with the secret of before"),
+            Err(error) => {
+                tracing::warn!(error, "the webhook's secret cannot be read; events are signed with the previous one")
+            }
         }
     }
 
-    async fn tell(&self, event: &Event, signer: &Signer) -> EventOutcome {
+    async fn send(&self, event: &Event, signer: &Signer) -> EventOutcome {
         let (status, asked) = match self.client.send(self.request(event, signer), DEADLINE, ANSWER_MAX_BYTES).await {
             Ok(answer) if answer.status.is_success() => {
                 self.metrics.count("taken", 1);
@@ -168,13 +174,17 @@ impl Webhook {
         let now = UnixMillis::now();
         if now.since(event.created) >= self.options.retry_for {
             self.metrics.count("given_up", 1);
-            tracing::warn!(event = event.id, answer = status, "an event was not taken for too long; given up");
+            tracing::warn!(
+                event = event.id,
+                answer = status,
+                "dropped a webhook event that was not taken for too long"
+            );
             return EventOutcome::Done;
         }
         self.metrics.count("not_taken", 1);
-        tracing::debug!(event = event.id, answer = status, "an event was not taken; it is sent again");
+        tracing::debug!(event = event.id, answer = status, "a webhook event was not taken; retrying");
         let attempts = event.attempts.saturating_add(1);
-        EventOutcome::Again(now + wait(self.options.schedule(), attempts, asked))
+        EventOutcome::Retry(now + wait(self.options.schedule(), attempts, asked))
     }
 
     fn request(&self, event: &Event, signer: &Signer) -> Request<Bytes> {
@@ -200,11 +210,7 @@ impl Webhook {
             let dropped = self.outbox.drop_events(max).await.unwrap_or(0);
             if dropped > 0 {
                 self.metrics.count("dropped", u64::try_from(dropped).unwrap_or(0));
-                tracing::warn!(
-                    dropped,
-                    max,
-                    "more events wait for the webhook's receiver than may; the oldest are dropped"
-                );
+                tracing::warn!(dropped, max, "too many webhook events wait; the oldest are dropped");
             }
             if let Ok(waiting) = self.outbox.events_waiting().await {
                 self.metrics.waiting.set(waiting);

@@ -97,7 +97,7 @@ impl Outbox {
         self.store_chunks(message).await?;
         match self.writer.commit(Change::Accept(Arc::clone(message))).await? {
             Changed::Accepted(result) => Ok(result),
-            Changed::Settled => unreachable!("an acceptance is answered with one"),
+            Changed::Recorded => unreachable!("an acceptance is answered with one"),
         }
     }
 
@@ -105,7 +105,7 @@ impl Outbox {
     /// the disk was full for a minute.
     pub(super) async fn record_attempt(&self, record: Arc<AttemptRecord>) {
         let mut backoff = Backoff::new(RECORD_RETRY_MIN, RECORD_RETRY_MAX);
-        while let Err(error) = self.writer.commit(Change::Settle(Arc::clone(&record))).await {
+        while let Err(error) = self.writer.commit(Change::RecordAttempt(Arc::clone(&record))).await {
             if backoff.failures() == 0 {
                 tracing::warn!(error = %service_kit::chain(&error), "an attempt could not be recorded; retrying");
             }

@@ -121,7 +121,7 @@ impl Filler {
             Err(Broken::TooSlow) => Err(bound("takes longer than a few seconds to fill")),
             Err(Broken::Starved) => {
                 tracing::error!(
-                    "the program that fills templates does not answer and does not work; it is stopped or starved"
+                    "the program that fills templates does not answer and uses no processor time; it is stopped or starved"
                 );
                 Err(unavailable("the program that does it gets no processor time"))
             }

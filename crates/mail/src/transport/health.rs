@@ -84,7 +84,7 @@ impl Health {
     fn worked(&self) {
         let before = std::mem::replace(&mut *self.state(), State::Working { since_last: Instant::now() });
         if !matches!(before, State::Working { .. }) {
-            tracing::info!(transport = self.name, "messages can be handed over");
+            tracing::info!(target: "mail::health", transport = self.name, "messages can be handed over");
             self.readiness.report(self.name, Ok(()));
             self.change(|troubles| troubles.transport = None);
         }
@@ -93,7 +93,7 @@ impl Health {
     fn failed(&self, error: &DeliveryError) {
         let before = std::mem::replace(&mut *self.state(), State::Failing);
         if !matches!(before, State::Failing) {
-            tracing::warn!(transport = self.name, error = %service_kit::chain(error), "messages cannot be handed over");
+            tracing::warn!(target: "mail::health", transport = self.name, error = %service_kit::chain(error), "messages cannot be handed over");
         }
         let reason = service_kit::chain(error).to_string();
         self.readiness.report(self.name, Err(reason.clone()));

@@ -95,7 +95,7 @@ impl SmtpTransport {
         };
         let outcomes = match first {
             Ended { has_served: true, outcomes } if outcomes.iter().any(is_about_the_channel) => {
-                tracing::debug!("a connection to the SMTP server has ended; the message goes over a new one");
+                tracing::debug!("an SMTP connection was closed; retrying over a new one");
                 match self.session(deadlines, false).await {
                     Ok((turn, session)) => self.over(turn, session, message, deadlines).await.outcomes,
                     Err(error) => all(message, &error),
@@ -201,7 +201,7 @@ impl SmtpTransport {
         if session.is_alive(deadlines).await {
             return Some(session);
         }
-        tracing::debug!("the SMTP server has closed a waiting connection");
+        tracing::debug!("the SMTP server closed an idle connection");
         drop(self.parked.clear());
         None
     }

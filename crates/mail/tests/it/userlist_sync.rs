@@ -107,7 +107,7 @@ pub(crate) async fn bounce(mail: &Mail, address: &str, kind: &str) {
 }
 
 pub(crate) async fn untold(mail: &Mail, count: i64) {
-    wait_until("what is to be told", SOON, || async { mail.outbox.farewells().await.unwrap() == count })
+    wait_until("what is to be told", SOON, || async { mail.outbox.userlist_updates_waiting().await.unwrap() == count })
         .await;
 }
 

@@ -1,4 +1,4 @@
-//! Writing down how an attempt ended.
+//! Recording how an attempt ended.
 
 use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
@@ -16,10 +16,10 @@ pub const REPEATS_MAX: i64 = 2;
 /// The longest reply that is kept, in characters.
 const REPLY_MAX_CHARS: usize = 600;
 
-/// The attempt is kept whatever has become of the delivery meanwhile; the delivery changes only while it is still ours,
-/// except that what was delivered is delivered, whatever another instance believed of it: it may have been given up, or taken
-/// back, while this one could not reach the outbox. What becomes of it; `None` when it did not change.
-pub(super) async fn settle(
+/// The attempt is recorded in any case. The delivery changes only while this instance has its claim, except that a
+/// delivered one becomes delivered in any case: it may have been given up or cancelled while this instance could not
+/// reach the outbox. Returns what becomes of the delivery; `None` when it did not change.
+pub(super) async fn record_attempt(
     connection: &mut AnyConnection,
     record: &AttemptRecord,
     kinds: Kinds,

@@ -88,7 +88,7 @@ impl Outbox {
             let id = message.id().to_owned();
             tokio::spawn(async move {
                 if let Err(error) = outbox.delete_chunks(&id).await {
-                    tracing::warn!(message = id, %error, "what was stored of a message that was not accepted is left");
+                    tracing::warn!(message = id, %error, "chunks of a message that was not accepted could not be deleted");
                 }
             });
         }
@@ -166,7 +166,7 @@ impl Outbox {
                 match self.delete_chunks(message).await {
                     Ok(()) => swept += 1,
                     // Others may go all the same, and this one next time.
-                    Err(error) => tracing::warn!(message, %error, "a forgotten content could not be deleted"),
+                    Err(error) => tracing::warn!(message, %error, "orphaned chunks could not be deleted"),
                 }
             }
             match orphans.last() {

@@ -1,7 +1,7 @@
-//! What the webhook's receiver is to be told: written in the transaction in which it happened, kept until the receiver has it.
+//! Events for the webhook's receiver: stored in the transaction in which they happen, kept until the receiver has them.
 //!
-//! So nothing that happened is left untold, whatever dies in between, and a receiver that is away costs a row an event and
-//! nothing else: mail never waits for it. How many rows there may be is bounded; see [`Outbox::drop_events`].
+//! So no event is lost when a process is killed, and a receiver that is away costs a row for each event and nothing else:
+//! mail never waits for it. How many rows there may be is bounded; see [`Outbox::drop_events`].
 //!
 //! | type | when |
 //! |---|---|
@@ -26,7 +26,7 @@ use super::{
     sql::placeholders,
 };
 
-/// How long a claim on an event lasts: longer than telling it takes, with writing down how that ended.
+/// How long a claim on an event lasts: longer than sending it takes, with recording how that ended.
 pub(crate) const EVENT_CLAIM: Duration = Duration::from_secs(30);
 /// Events that are deleted in one transaction.
 const DROPPED_TOGETHER: i64 = 500;
@@ -98,7 +98,7 @@ impl FromIterator<EventKind> for Kinds {
     }
 }
 
-/// An event that this instance is telling.
+/// An event that this instance is sending.
 #[derive(Clone)]
 pub(crate) struct Event {
     pub(crate) id: String,
@@ -120,10 +120,10 @@ pub(crate) enum EventOutcome {
     /// The receiver has it, or never gets it: it is forgotten.
     Done,
     /// Again, not before this moment.
-    Again(UnixMillis),
+    Retry(UnixMillis),
 }
 
-/// What is told about a delivery.
+/// What an event says about a delivery.
 #[derive(Serialize)]
 struct OfDelivery {
     message: String,
@@ -158,7 +158,7 @@ async fn keep(
     Ok(())
 }
 
-/// Keeps what is told about an attempt that changed its delivery; nothing while the delivery goes on waiting.
+/// Stores the event of an attempt that settled its delivery; none while the delivery waits.
 pub(super) async fn of_attempt(
     connection: &mut AnyConnection,
     delivery: i64,
@@ -173,7 +173,7 @@ pub(super) async fn of_attempt(
     of_delivery(connection, delivery, kind, UnixMillis::now(), kinds).await
 }
 
-/// Keeps what is told about a delivery, as it is now.
+/// Stores an event about a delivery as it is now.
 pub(super) async fn of_delivery(
     connection: &mut AnyConnection,
     delivery: i64,
@@ -197,7 +197,7 @@ pub(super) async fn of_delivery(
     keep(connection, kind, &data, now).await
 }
 
-/// Keeps what is told about an address.
+/// Stores an event about an address.
 pub(super) async fn of_address(
     connection: &mut AnyConnection,
     kind: EventKind,
@@ -273,14 +273,14 @@ impl Outbox {
         looking.await
     }
 
-    /// Writes down how telling ended.
-    pub(crate) async fn settle_events(&self, told: Vec<(String, EventOutcome)>) -> Result<(), OutboxError> {
+    /// Records how sending events ended.
+    pub(crate) async fn settle_events(&self, outcomes: Vec<(String, EventOutcome)>) -> Result<(), OutboxError> {
         let settling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                for (id, told) in &told {
-                    match told {
+                for (id, outcome) in &outcomes {
+                    match outcome {
                         EventOutcome::Done => _ = forget(connection, std::slice::from_ref(id)).await?,
-                        EventOutcome::Again(due) => {
+                        EventOutcome::Retry(due) => {
                             let sql = "UPDATE webhook_events SET attempts = attempts + 1, due_ms = ? WHERE id = ?";
                             sqlx::query(sql).bind(due.0).bind(id).execute(&mut *connection).await?;
                         }
@@ -292,7 +292,7 @@ impl Outbox {
         settling.await
     }
 
-    /// How many events the receiver is still to be told.
+    /// How many events wait.
     ///
     /// # Errors
     /// The outbox cannot be used.

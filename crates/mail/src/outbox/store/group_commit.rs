@@ -1,8 +1,8 @@
 //! One task that commits: what arrives while it flushes the disk goes into the next transaction together.
 //!
-//! A flush costs the same for one message as for a hundred, so under load the price of a message falls, and at rest
-//! nobody waits for company. `Ok` is said only after the commit. A transaction that fails is tried again change by change,
-//! so that one caller's mistake is not another's.
+//! A flush costs the same for one message as for a hundred, so under load the price of a message falls, and at rest no
+//! change waits for others. A caller gets `Ok` only after the commit. A transaction that fails is retried change by change,
+//! so that one caller's mistake does not fail another.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{
 
 /// The most changes of one transaction.
 const TOGETHER_MAX: usize = 128;
-/// Changes that wait for the task; then whoever has another one waits, too.
+/// Changes that wait for the task; further callers wait until there is room.
 const WAITING_MAX: usize = 512;
 
 /// Attempts at a change that others contend for.
@@ -30,14 +30,14 @@ const CONTENDED_MAX: u32 = 5;
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     Accept(Arc<NewMessage>),
-    Settle(Arc<AttemptRecord>),
+    RecordAttempt(Arc<AttemptRecord>),
 }
 
 /// What it came to.
 #[derive(Debug, Clone)]
 pub(super) enum Changed {
     Accepted(AcceptResult),
-    Settled,
+    Recorded,
 }
 
 #[derive(Debug)]
@@ -148,11 +148,11 @@ async fn one(
 ) -> Result<Changed, OutboxError> {
     match change {
         Change::Accept(message) => accept::insert(connection, message, lock).await.map(Changed::Accepted),
-        Change::Settle(record) => {
-            if let Some(next) = attempt_record::settle(connection, record, kinds).await? {
+        Change::RecordAttempt(record) => {
+            if let Some(next) = attempt_record::record_attempt(connection, record, kinds).await? {
                 events::of_attempt(connection, record.delivery, next, kinds).await?;
             }
-            Ok(Changed::Settled)
+            Ok(Changed::Recorded)
         }
     }
 }

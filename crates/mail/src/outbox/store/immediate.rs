@@ -112,7 +112,7 @@ impl Outbox {
                     None => claim_one(connection, delivery, &claim).await,
                     Some(_) if was_withheld => Ok(MessageStatus::Suppressed),
                     Some(reason) => {
-                        suppression::settle(connection, delivery, &reason, now, kinds).await?;
+                        suppression::mark_suppressed(connection, delivery, &reason, now, kinds).await?;
                         Ok(MessageStatus::Suppressed)
                     }
                 }

@@ -14,8 +14,8 @@
 //!
 //! The list is asked twice: when a message is taken in, and when it is about to leave, which can be days later.
 //!
-//! *Lifting.* An unsubscription ends when userlist says that the user is active again. It must have been told of the
-//! unsubscription before it was asked: until then "active" is only what it does not know yet. Bounces, complaints and what an
+//! *Lifting.* An unsubscription ends when userlist says that the user is active again. It must have had the
+//! unsubscription before it was asked: until then "active" may be out of date. Bounces, complaints and what an
 //! operator entered stay until an operator removes them.
 
 mod entry;
@@ -42,7 +42,7 @@ pub(crate) use entry::NewEntry;
 pub(super) use entry::add;
 pub use stream::{Reason, Scope, Stream};
 
-/// How far the clocks of two instances may be apart: userlist must have been told so long before it was asked.
+/// How far the clocks of two instances may be apart: userlist must have had the unsubscription so long before it was asked.
 const CLOCKS_APART: Duration = Duration::from_secs(2);
 
 /// An address on the list.
@@ -119,13 +119,13 @@ pub(super) async fn withhold(
         rows.into_iter().partition(|row| stopped.contains_key(&key(&row.recipient)));
     for row in &withheld {
         let reason = stopped.get(&key(&row.recipient)).map(String::as_str).unwrap_or_default();
-        settle(connection, row.delivery, reason, now, kinds).await?;
+        mark_suppressed(connection, row.delivery, reason, now, kinds).await?;
     }
     Ok((leaving, withheld.len()))
 }
 
 /// Settles a delivery that this transaction has locked and whose address gets nothing any more.
-pub(super) async fn settle(
+pub(super) async fn mark_suppressed(
     connection: &mut AnyConnection,
     delivery: i64,
     reason: &str,
@@ -144,8 +144,12 @@ pub(super) async fn settle(
     events::of_delivery(connection, delivery, EventKind::Failed, now, kinds).await
 }
 
-/// Notes that userlist knows of the unsubscription.
-pub(super) async fn told(connection: &mut AnyConnection, key: &str, now: UnixMillis) -> Result<(), OutboxError> {
+/// Notes that userlist has the unsubscription.
+pub(super) async fn note_unsubscription_sent(
+    connection: &mut AnyConnection,
+    key: &str,
+    now: UnixMillis,
+) -> Result<(), OutboxError> {
     let sql = "UPDATE stream_suppressions SET told_ms = ? WHERE address = ? AND reason = 'unsubscribe'";
     sqlx::query(sql).bind(now.0).bind(key).execute(connection).await?;
     Ok(())
@@ -204,7 +208,7 @@ impl Outbox {
         adding.await
     }
 
-    /// Takes an address off the list, for all mail. Userlist is not told any more what it has not been told.
+    /// Takes an address off the list, for all mail. An update for userlist that has not been sent is dropped.
     ///
     /// # Errors
     /// It is not on it; or the outbox cannot be used.

@@ -1,13 +1,13 @@
-//! The workers: claim what is due, hand it over, write down how it ended.
+//! The workers: claim what is due, send it, record how it ended.
 //!
 //! At most `sends_max` transactions (see `batch`) are under way. They are claimed in batches, the oldest first, within what each domain may
-//! get. When the SMTP server cannot be reached the queue stops: nothing is claimed, the server is asked now and then, and
-//! as soon as it answers the queue goes on where it stopped. A server that only takes fewer connections than we try to open is no such
-//! server: how many it takes is settled below, where they are opened, and here nothing stops. So an hour's outage costs a handful of attempts, and no
-//! message its place.
+//! get. When the SMTP server cannot be reached the queue pauses: nothing is claimed, the server is checked now and then, and
+//! as soon as it answers the queue resumes where it stopped. A server that only takes fewer connections than the transport
+//! tries to open is not such a server: the transport finds out how many it takes, and the queue continues. So an outage of
+//! an hour costs a handful of attempts, and no message loses its place.
 //!
-//! An attempt counts only when it is written down. Until then the delivery stays claimed, the claim is renewed, and
-//! writing it down is tried again: what was delivered is not sent again because a disk was full for a minute.
+//! An attempt counts only when it is recorded. Until then the delivery stays claimed, the claim is renewed, and recording is
+//! retried: what was delivered is not sent again because a disk was full for a minute.
 
 mod attempt;
 mod transactions;
@@ -43,13 +43,13 @@ use crate::{
 use attempt::{Finished, attempt};
 use transactions::{Chooser, transactions};
 
-/// How often the outbox is looked into when nobody says that there is something new.
+/// How often the outbox is polled without a notification of something new.
 const POLL: Duration = Duration::from_millis(500);
-/// How long the server is left alone after it could not be reached: at first, and at most.
+/// How long to wait before a server that could not be reached is checked: at first, and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long a step of asking it may take at first. It doubles with each failure up to that of a message: a server that is
-/// back is noticed soon, and one that keeps everybody waiting at the door is not taken for one that is down for ever.
+/// back is noticed soon, and a slow server is not treated as down.
 const CHECK_STEP: Duration = Duration::from_secs(5);
 
 /// How much is sent, and how long it may take.
@@ -59,7 +59,7 @@ pub struct DispatchOptions {
     pub sends_max: usize,
     /// The longest that one step up to the final dot takes; see [`StepDeadlines`].
     pub step_max: Duration,
-    /// From the dot to the server's last word.
+    /// From the final dot to the server's final reply.
     pub patience: Duration,
     /// How long what is under way at the end may go on.
     pub grace: Duration,
@@ -80,8 +80,8 @@ pub struct Dispatcher {
     pub health: Health,
     /// Counts every attempt.
     pub metrics: SendMetrics,
-    /// How fast.
-    pub pace: DispatchOptions,
+    /// How much, and for how long.
+    pub options: DispatchOptions,
 }
 
 /// Deliveries that this instance is sending; their claims are renewed.
@@ -103,14 +103,14 @@ struct Work {
 impl Dispatcher {
     /// Works until `shutdown`; then what is under way may finish, for [`DispatchOptions::grace`].
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut work = Work::new(self.pace.domain);
+        let mut work = Work::new(self.options.domain);
         let renewing = tokio::spawn(renew(self.outbox.clone(), work.claim.clone(), work.under_way.clone()));
         shutdown.run_until_cancelled(self.work(&mut work)).await;
         let finishing = async { while work.attempts.join_next().await.is_some() {} };
-        if timeout(self.pace.grace, finishing).await.is_err() {
+        if timeout(self.options.grace, finishing).await.is_err() {
             tracing::warn!(
-                broken_off = work.attempts.len(),
-                "messages under way are sent again after their claims expire"
+                under_way = work.attempts.len(),
+                "stopped with messages under way; they are sent again after their claims expire"
             );
         }
         renewing.abort();
@@ -125,7 +125,7 @@ impl Dispatcher {
             let wait = work.wait();
             tokio::select! {
                 Some(finished) = work.attempts.join_next() => work.finished(finished.ok()),
-                () = self.outbox.woken(), if work.has_room(self.pace.sends_max) => work.maybe_more = true,
+                () = self.outbox.woken(), if work.has_room(self.options.sends_max) => work.maybe_more = true,
                 () = sleep(wait) => work.maybe_more = true,
             }
             while let Some(finished) = work.attempts.try_join_next() {
@@ -137,10 +137,10 @@ impl Dispatcher {
     /// Claims once half of the places are free, because fewer and larger claims cost less; or for those that are free when that takes long,
     /// because the others may hang.
     async fn claim(&self, work: &mut Work) {
-        let room = self.pace.sends_max.saturating_sub(work.attempts.len());
+        let room = self.options.sends_max.saturating_sub(work.attempts.len());
         let now = Instant::now();
         let is_soon = now.saturating_duration_since(work.claimed_at) < POLL;
-        if !work.maybe_more || room == 0 || (is_soon && room * 2 < self.pace.sends_max) {
+        if !work.maybe_more || room == 0 || (is_soon && room * 2 < self.options.sends_max) {
             return;
         }
         work.claimed_at = now;
@@ -192,12 +192,12 @@ impl Dispatcher {
         if work.pause.is_none_or(|until| Instant::now() < until) {
             return;
         }
-        let step = CHECK_STEP.saturating_mul(1 << work.backoff.failures().min(10)).min(self.pace.step_max);
+        let step = CHECK_STEP.saturating_mul(1 << work.backoff.failures().min(10)).min(self.options.step_max);
         let result = self.transport.check(StepDeadlines::by_step(step, step)).await;
         self.health.note(&result);
         match result {
             Ok(()) => {
-                tracing::info!("the queue goes on");
+                tracing::info!("queue resumed");
                 work.pause = None;
                 work.backoff.reset();
                 work.maybe_more = true;
@@ -238,7 +238,7 @@ impl Work {
         // A place is free.
         self.maybe_more = true;
         if is_unreachable && self.pause.is_none() {
-            tracing::warn!("the queue waits until the SMTP server can be reached");
+            tracing::warn!("queue paused until the SMTP server can be reached");
             self.pause = Some(Instant::now() + self.backoff.next_wait());
         }
     }
@@ -254,7 +254,7 @@ async fn renew(outbox: Outbox, claim: String, under_way: UnderWay) {
         sleep(RENEWAL).await;
         let deliveries: Vec<i64> = locked(&under_way).iter().copied().collect();
         if let Err(error) = outbox.renew(&claim, deliveries, UnixMillis::now() + CLAIM).await {
-            tracing::warn!(error = %service_kit::chain(&error), "claims could not be renewed");
+            tracing::warn!(error = %service_kit::chain(&error), "claims could not be renewed; retrying");
         }
     }
 }

@@ -19,7 +19,7 @@ const SWEPT_EVERY: Duration = Duration::from_secs(600);
 pub struct QueueMetrics {
     queued: Gauge,
     oldest_age: Gauge,
-    farewells: Gauge,
+    userlist_updates: Gauge,
 }
 
 impl QueueMetrics {
@@ -30,13 +30,13 @@ impl QueueMetrics {
         registry.register("mail_outbox_queued", "Deliveries that are not settled yet", metrics.queued.clone());
         registry.register(
             "mail_outbox_oldest_age_seconds",
-            "How long the oldest unsettled delivery that is due has been waiting since it was taken in",
+            "How long the oldest unsettled delivery that is due has been waiting since it was accepted",
             metrics.oldest_age.clone(),
         );
         registry.register(
             "mail_userlist_untold",
-            "Addresses of which userlist is still to be told that they left or bounced",
-            metrics.farewells.clone(),
+            "Status changes (unsubscribed, bounced) that wait to be sent to userlist",
+            metrics.userlist_updates.clone(),
         );
         metrics
     }
@@ -53,8 +53,8 @@ pub async fn run(outbox: Outbox, metrics: QueueMetrics, keep: Duration, shutdown
                 let age = oldest.map_or(0, |oldest| UnixMillis::now().since(oldest).as_secs());
                 metrics.oldest_age.set(i64::try_from(age).unwrap_or(i64::MAX));
             }
-            if let Ok(farewells) = outbox.farewells().await {
-                metrics.farewells.set(farewells);
+            if let Ok(waiting) = outbox.userlist_updates_waiting().await {
+                metrics.userlist_updates.set(waiting);
             }
             if outbox.has_left_behind(UnixMillis::now()).await.unwrap_or(false) {
                 let _next_time = outbox.expire_immediate(UnixMillis::now()).await;

@@ -1,8 +1,9 @@
-//! Tells userlist, through the gateway, who left and whose address is gone.
+//! Sends status changes (unsubscribed, bounced) to userlist, through the gateway.
 //!
-//! What is to be told is on our disk ([`crate::outbox::store::suppression::userlist_updates`]) and stays there until userlist has taken it. Whoever has
-//! the address gets the status, unless they have a stronger one already; a user who was changed at that very moment is read
-//! again. Telling twice is the same as telling once, so a killed instance costs nothing but another question.
+//! They are stored in the outbox ([`userlist_updates`](crate::outbox::store::suppression::userlist_updates)) until userlist
+//! has taken them. Each user with the address gets the status, unless the user has a stronger one already; a user that is
+//! changed concurrently is read again. Sending twice has the same effect as sending once, so a killed instance costs one
+//! more request.
 
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use crate::{
     userlist::{Selection, User, Userlist, UserlistError},
 };
 
-/// How often somebody looks for something to tell.
+/// How often the outbox is polled for an update.
 const POLL: Duration = Duration::from_secs(1);
-/// How long userlist is left alone when it cannot be asked: at first, doubling, and at most.
+/// How long to wait when userlist cannot be reached: at first, doubling, and at most.
 const WAIT_MIN: Duration = Duration::from_secs(2);
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// The same when it refuses: only an operator can change that.
+/// How long to wait when userlist refuses: only an operator can change that.
 const REFUSED_WAIT: Duration = Duration::from_secs(600);
 /// Users of one address, a page at a time.
 const PAGE: u32 = 100;
@@ -27,9 +28,9 @@ const PAGE: u32 = 100;
 /// See the module.
 #[derive(Debug)]
 pub struct UserlistSync {
-    /// Where it is kept.
+    /// Where updates are stored.
     pub outbox: Outbox,
-    /// Who is told.
+    /// Where they are sent.
     pub userlist: Userlist,
 }
 
@@ -39,8 +40,8 @@ impl UserlistSync {
         let working = async {
             loop {
                 match self.outbox.next_userlist_update().await {
-                    Ok(Some(farewell)) => self.work(&farewell).await,
-                    // What is wrong with the outbox, the dispatcher says.
+                    Ok(Some(update)) => self.work(&update).await,
+                    // The dispatcher reports errors of the outbox.
                     Ok(None) | Err(_) => sleep(POLL).await,
                 }
             }
@@ -48,36 +49,36 @@ impl UserlistSync {
         shutdown.run_until_cancelled(working).await;
     }
 
-    async fn work(&self, farewell: &UserlistUpdate) {
-        let Err(error) = self.tell(farewell).await else {
-            // If this fails, it is told once more.
-            let _again = self.outbox.told(farewell).await;
+    async fn work(&self, update: &UserlistUpdate) {
+        let Err(error) = self.send(update).await else {
+            // If this fails, the update is sent once more.
+            let _again = self.outbox.confirm(update).await;
             return;
         };
         let wait = match &error {
             UserlistError::Unavailable(_) | UserlistError::Changed => {
-                WAIT_MIN.saturating_mul(1 << farewell.attempts.min(10)).min(WAIT_MAX)
+                WAIT_MIN.saturating_mul(1 << update.attempts.min(10)).min(WAIT_MAX)
             }
             UserlistError::Refused(_) | UserlistError::Unknown => REFUSED_WAIT,
         };
-        if farewell.attempts == 0 {
-            tracing::warn!(%error, "userlist could not be told that an address gets no mail; it is told again");
+        if update.attempts == 0 {
+            tracing::warn!(%error, "could not send a status change to userlist; retrying");
         }
-        match self.outbox.not_told(farewell, wait).await {
-            Ok(false) => tracing::warn!(%error, "userlist was not told for a month; given up"),
-            // The next one would meet the same.
+        match self.outbox.postpone(update, wait).await {
+            Ok(false) => tracing::warn!(%error, "dropped a status change that userlist did not take for 30 days"),
+            // The next one would fail the same way.
             Ok(true) | Err(_) => sleep(POLL).await,
         }
     }
 
-    /// All who have the address.
-    async fn tell(&self, farewell: &UserlistUpdate) -> Result<(), UserlistError> {
-        let selection = Selection::from([("email".to_owned(), farewell.address.clone())]);
+    /// Sets the status of all users with the address.
+    async fn send(&self, update: &UserlistUpdate) -> Result<(), UserlistError> {
+        let selection = Selection::from([("email".to_owned(), update.address.clone())]);
         let mut position = String::new();
         loop {
             let page = self.userlist.page(&selection, &position, PAGE).await?;
             for user in &page.users {
-                self.tell_about(user, farewell).await?;
+                self.update_user(user, update).await?;
             }
             match page.next() {
                 Some(next) => position = next,
@@ -86,12 +87,12 @@ impl UserlistSync {
         }
     }
 
-    async fn tell_about(&self, user: &User, farewell: &UserlistUpdate) -> Result<(), UserlistError> {
-        if !farewell.status.replaces(&user.status) {
+    async fn update_user(&self, user: &User, update: &UserlistUpdate) -> Result<(), UserlistError> {
+        if !update.status.replaces(&user.status) {
             return Ok(());
         }
-        match self.userlist.set_status(user, farewell.status.as_str()).await {
-            // They are gone altogether.
+        match self.userlist.set_status(user, update.status.as_str()).await {
+            // The user was deleted.
             Err(UserlistError::Unknown) => Ok(()),
             result => result,
         }

@@ -153,7 +153,7 @@ impl Concurrency {
         }
         if limit < state.logged {
             state.logged = limit;
-            tracing::info!(limit, "the SMTP server takes fewer connections at the same time");
+            tracing::info!(limit, "the SMTP server takes fewer concurrent connections; limit lowered");
         }
     }
 

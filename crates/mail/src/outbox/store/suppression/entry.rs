@@ -1,4 +1,4 @@
-//! Putting an address on the list, in the transaction of whatever told us.
+//! Putting an address on the list, in the transaction of what reported it.
 
 use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
@@ -27,9 +27,8 @@ impl std::fmt::Debug for NewEntry {
     }
 }
 
-/// Puts an address on the list; the first reason for a stream stays, but that an operator's is stronger than an
-/// unsubscription. Userlist is told of what the address's owner, or its
-/// server, said.
+/// Puts an address on the list; the first reason for a stream stays, except that an operator's replaces an
+/// unsubscription. What the address's owner or its server said becomes an update for userlist.
 pub(in crate::outbox) async fn add(
     connection: &mut AnyConnection,
     entry: &NewEntry,
@@ -97,7 +96,7 @@ async fn add_for_stream(
         replace_for_stream(connection, key, entry).await?;
         return Ok(false);
     }
-    // Who leaves once more may have been active in between: userlist is to be told again before that can lift anything.
+    // The user may have been active in between: userlist must have this unsubscription before an active user lifts it.
     sqlx::query("UPDATE stream_suppressions SET told_ms = 0 WHERE address = ? AND stream = ?")
         .bind(key)
         .bind(entry.scope.as_str())

@@ -1,8 +1,8 @@
-//! What userlist is still to be told: who left, and whose address is gone. Kept here until it knows.
+//! Status changes for userlist (unsubscribed, bounced), kept until userlist has them.
 //!
-//! An address goes on the suppression list and into this table in one transaction. The list works at once; userlist learns of
-//! it when it can be reached, be that days later. One entry an address: the last word counts, except that a bounce does not
-//! undo that somebody left.
+//! An address goes on the suppression list and into this table in one transaction. The list works at once; userlist gets
+//! the change when it can be reached, which can be days later. There is one entry for each address: the newest change
+//! counts, except that a bounce does not replace an unsubscription. The table is called `farewells`.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use super::Reason;
 use crate::outbox::store::{Outbox, OutboxError, entry::CLAIM};
 
-/// How long userlist is told again before it is given up: 30 days. Whoever has no userlist by then has none.
-const TOLD_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long an update is retried before it is dropped: 30 days. An operator without userlist has none.
+const RETRIED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A user's status, as userlist knows it.
+/// A user's status in userlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// They want no mail.
+    /// The user wants no mail.
     Unsubscribed,
-    /// Mail to them comes back.
+    /// Mail to the user's address comes back.
     Bounced,
 }
 
@@ -36,7 +36,7 @@ impl Status {
         }
     }
 
-    /// What userlist is told for an address on the list; nothing of what an operator decides here.
+    /// The status for an address on the list; `None` for what an operator decides here.
     fn of(reason: Reason) -> Option<Self> {
         match reason {
             Reason::Bounce => Some(Self::Bounced),
@@ -45,7 +45,7 @@ impl Status {
         }
     }
 
-    /// Whether it may take the place of `present`: a person's word is stronger than a server's.
+    /// Whether it may replace `present`: a person's decision is stronger than a server's reply.
     #[must_use]
     pub fn replaces(self, present: &str) -> bool {
         match self {
@@ -55,7 +55,7 @@ impl Status {
     }
 }
 
-/// An entry that this instance is telling.
+/// An update that this instance is sending.
 #[derive(Clone)]
 pub(crate) struct UserlistUpdate {
     pub(crate) address: String,
@@ -76,7 +76,7 @@ impl std::fmt::Debug for UserlistUpdate {
 
 type Row = (String, String, i64, i64);
 
-/// Keeps what userlist is to be told for this reason.
+/// Stores the update for this reason, if there is one.
 pub(super) async fn keep(
     connection: &mut AnyConnection,
     address: &str,
@@ -100,7 +100,7 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// The same word again: the instance that is telling userlist the one before has not told this one.
+/// The same status again: an instance that is sending the earlier one has not sent this one.
 async fn renew(connection: &mut AnyConnection, address: &str, now: UnixMillis) -> Result<(), OutboxError> {
     // Later than the one before also where both come in one millisecond.
     let sql =
@@ -109,14 +109,14 @@ async fn renew(connection: &mut AnyConnection, address: &str, now: UnixMillis) -
     Ok(())
 }
 
-/// Forgets what userlist was to be told.
+/// Deletes the update for an address.
 pub(super) async fn drop_entry(connection: &mut AnyConnection, address: &str) -> Result<(), OutboxError> {
     sqlx::query("DELETE FROM farewells WHERE address = ?").bind(address).execute(connection).await?;
     Ok(())
 }
 
 impl Outbox {
-    /// The oldest entry that is due; nobody else gets it for [`CLAIM`].
+    /// The oldest update that is due; no other instance gets it for [`CLAIM`].
     pub(crate) async fn next_userlist_update(&self) -> Result<Option<UserlistUpdate>, OutboxError> {
         let now = UnixMillis::now();
         let lock = self.database.target().for_update();
@@ -129,8 +129,8 @@ impl Outbox {
                 let row: Option<Row> =
                     sqlx::query_as(AssertSqlSafe(sql)).bind(now.0).fetch_optional(&mut *connection).await?;
                 let Some((address, status, attempts, created)) = row else { return Ok(None) };
-                let update = sqlx::query("UPDATE farewells SET due_ms = ? WHERE address = ?");
-                update.bind((now + CLAIM).0).bind(&address).execute(connection).await?;
+                let query = sqlx::query("UPDATE farewells SET due_ms = ? WHERE address = ?");
+                query.bind((now + CLAIM).0).bind(&address).execute(connection).await?;
                 let left = status == Status::Unsubscribed.as_str();
                 let status = if left { Status::Unsubscribed } else { Status::Bounced };
                 let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
@@ -140,16 +140,16 @@ impl Outbox {
         claiming.await
     }
 
-    /// Userlist knows, unless there is something newer to tell. From now on a user with this address who is active was made so
-    /// after they had left.
-    pub(crate) async fn told(&self, farewell: &UserlistUpdate) -> Result<(), OutboxError> {
-        let farewell = farewell.clone();
+    /// Userlist has the update: deletes it, unless there is a newer one. From now on a user with this address who is active
+    /// became active after unsubscribing.
+    pub(crate) async fn confirm(&self, update: &UserlistUpdate) -> Result<(), OutboxError> {
+        let update = update.clone();
         let now = UnixMillis::now();
         let forgetting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let is_newest = forget(connection, &farewell).await?;
-                match is_newest && farewell.status == Status::Unsubscribed {
-                    true => super::told(connection, &farewell.address, now).await,
+                let is_newest = forget(connection, &update).await?;
+                match is_newest && update.status == Status::Unsubscribed {
+                    true => super::note_unsubscription_sent(connection, &update.address, now).await,
                     false => Ok(()),
                 }
             })
@@ -157,38 +157,38 @@ impl Outbox {
         forgetting.await
     }
 
-    async fn give_up(&self, farewell: &UserlistUpdate) -> Result<(), OutboxError> {
-        let farewell = farewell.clone();
-        let forgetting = self.database.write(Box::new(move |connection| {
-            Box::pin(async move { forget(connection, &farewell).await.map(|_| ()) })
-        }));
+    async fn give_up(&self, update: &UserlistUpdate) -> Result<(), OutboxError> {
+        let update = update.clone();
+        let forgetting = self
+            .database
+            .write(Box::new(move |connection| Box::pin(async move { forget(connection, &update).await.map(|_| ()) })));
         forgetting.await
     }
 
-    /// Userlist does not know yet, and is told again after `wait`; `false` when that has lasted too long.
-    pub(crate) async fn not_told(&self, farewell: &UserlistUpdate, wait: Duration) -> Result<bool, OutboxError> {
+    /// Userlist could not take the update: it is due again after `wait`; `false` when it was retried for too long.
+    pub(crate) async fn postpone(&self, update: &UserlistUpdate, wait: Duration) -> Result<bool, OutboxError> {
         let now = UnixMillis::now();
-        if now.since(UnixMillis(farewell.created)) > TOLD_FOR {
-            return self.give_up(farewell).await.map(|()| false);
+        if now.since(UnixMillis(update.created)) > RETRIED_FOR {
+            return self.give_up(update).await.map(|()| false);
         }
-        let farewell = farewell.clone();
+        let update = update.clone();
         let putting_off = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let sql =
                     "UPDATE farewells SET attempts = attempts + 1, due_ms = ? WHERE address = ? AND created_ms = ?";
-                let update = sqlx::query(sql).bind((now + wait).0).bind(farewell.address).bind(farewell.created);
-                update.execute(connection).await?;
+                let query = sqlx::query(sql).bind((now + wait).0).bind(update.address).bind(update.created);
+                query.execute(connection).await?;
                 Ok(true)
             })
         }));
         putting_off.await
     }
 
-    /// How many addresses userlist is still to be told about.
+    /// How many updates wait.
     ///
     /// # Errors
     /// The outbox cannot be used.
-    pub async fn farewells(&self) -> Result<i64, OutboxError> {
+    pub async fn userlist_updates_waiting(&self) -> Result<i64, OutboxError> {
         let counting = self.database.read(Box::new(move |connection| {
             Box::pin(
                 async move { Ok(sqlx::query_scalar("SELECT COUNT(*) FROM farewells").fetch_one(connection).await?) },
@@ -198,10 +198,10 @@ impl Outbox {
     }
 }
 
-/// Whether it was still the newest word about its address.
-async fn forget(connection: &mut AnyConnection, farewell: &UserlistUpdate) -> Result<bool, OutboxError> {
+/// Whether it was still the newest update of its address.
+async fn forget(connection: &mut AnyConnection, update: &UserlistUpdate) -> Result<bool, OutboxError> {
     let delete = sqlx::query("DELETE FROM farewells WHERE address = ? AND status = ? AND created_ms = ?");
-    let delete = delete.bind(&farewell.address).bind(farewell.status.as_str()).bind(farewell.created);
+    let delete = delete.bind(&update.address).bind(update.status.as_str()).bind(update.created);
     Ok(delete.execute(connection).await?.rows_affected() > 0)
 }
 
@@ -214,19 +214,23 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn who_leaves_again_while_userlist_is_told_is_told_again() {
+    async fn an_unsubscription_during_an_update_is_sent_again() {
         let dir = tempfile::tempdir().unwrap();
         let place = DatabaseTarget::Sqlite(dir.path().join("outbox.db"));
         let outbox = Outbox::new(place, SpoolDir::new(dir.path().to_owned()), Kinds::default());
         outbox.suppress("a@b.c", Reason::Unsubscribe, "").await.unwrap();
         let first = outbox.next_userlist_update().await.unwrap().unwrap();
         outbox.suppress("A@b.c", Reason::Unsubscribe, "").await.unwrap();
-        outbox.told(&first).await.unwrap();
-        assert_eq!(outbox.farewells().await.unwrap(), 1, "userlist may have called the user active in between");
+        outbox.confirm(&first).await.unwrap();
+        assert_eq!(
+            outbox.userlist_updates_waiting().await.unwrap(),
+            1,
+            "userlist may have called the user active in between"
+        );
     }
 
     #[test]
-    fn a_bounce_never_undoes_that_somebody_left() {
+    fn a_bounce_never_replaces_an_unsubscription() {
         assert!(Status::Unsubscribed.replaces("active") && Status::Unsubscribed.replaces("bounced"));
         assert!(Status::Bounced.replaces("active") && !Status::Bounced.replaces("unsubscribed"));
         assert!(!Status::Bounced.replaces("bounced") && !Status::Unsubscribed.replaces("unsubscribed"));

@@ -64,8 +64,8 @@ async fn hand_over(dispatcher: &Dispatcher, together: &[Claimed]) -> Vec<Outcome
     let outcomes = match message(&dispatcher.outbox, together).await {
         Ok(message) => {
             measured.iter_mut().for_each(|measured| measured.its_turn());
-            let pace = dispatcher.pace;
-            let deadlines = StepDeadlines::by_step(pace.step_max, pace.patience);
+            let options = dispatcher.options;
+            let deadlines = StepDeadlines::by_step(options.step_max, options.patience);
             let outcomes = dispatcher.transport.deliver(&message, deadlines).await;
             for outcome in &outcomes {
                 dispatcher.health.note(outcome);
@@ -75,7 +75,7 @@ async fn hand_over(dispatcher: &Dispatcher, together: &[Claimed]) -> Vec<Outcome
         }
         Err(error) => {
             let message_id = together.first().map(|claimed| claimed.message_id.as_str());
-            tracing::warn!(message_id, %error, "a message of the outbox cannot be sent");
+            tracing::warn!(message_id, %error, "a message of the outbox cannot be read");
             vec![Err(error); together.len()]
         }
     };
@@ -110,7 +110,7 @@ fn record(
         // The others were taken, so it goes with the next transaction.
         Err(error) if some_were_taken && error.is_too_many_recipients() => Next::Postponed,
         Err(error) => {
-            dispatcher.pace.schedule.next(error, attempts, UnixMillis::now(), claimed.expires, rand::random::<f64>())
+            dispatcher.options.schedule.next(error, attempts, UnixMillis::now(), claimed.expires, rand::random::<f64>())
         }
     };
     let is_bounced = outcome.as_ref().is_err_and(DeliveryError::is_hard_bounce);
