@@ -4,8 +4,8 @@
 //! $ cargo build --release -p mail --bins --examples && target/release/examples/large target/release/mail 10 20
 //! ```
 //!
-//! The arguments are the program, the messages at the same time, and their attachments' size in MB. Everything is on loopback
-//! and in a temporary folder under the working directory.
+//! The arguments are the program, the messages at the same time, and their attachments' size in MB. Everything is on
+//! loopback and in a temporary folder under the working directory.
 #![expect(clippy::print_stdout, reason = "the line is what it is for")]
 
 use std::{
@@ -46,9 +46,9 @@ async fn main() -> Result<(), Failure> {
     for _ in 0..messages {
         clients.spawn(submit(url.clone(), body.clone()));
     }
-    let mut turned_away = 0;
+    let mut rejected = 0;
     while let Some(ended) = clients.join_next().await {
-        turned_away += ended??;
+        rejected += ended??;
     }
     let accepted = peak(process.id())?;
     wait_for("all messages", LIMIT, || async { (sink.messages_taken() >= messages).then_some(()) }).await;
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Failure> {
     let took = started.elapsed().as_secs_f64();
     println!(
         "{messages} messages of {megabytes} MB at once: at rest {rest} MB, until all were accepted {accepted} MB, until \
-         all were delivered {delivered} MB; turned away {turned_away} times, {took:.1} s"
+         all were delivered {delivered} MB; rejected {rejected} times, {took:.1} s"
     );
     Ok(())
 }
@@ -65,17 +65,17 @@ async fn main() -> Result<(), Failure> {
 async fn submit(url: String, body: axum::body::Bytes) -> Result<usize, Failure> {
     let client = reqwest::Client::new();
     let started = Instant::now();
-    let mut turned_away = 0;
+    let mut rejected = 0;
     loop {
-        // Whoever is refused while they still send may see the connection end instead of the answer.
+        // A client that is rejected while it still sends may see the connection end instead of the answer.
         match client.post(&url).body(body.clone()).send().await {
-            Ok(response) if response.status().as_u16() == 202 => return Ok(turned_away),
+            Ok(response) if response.status().as_u16() == 202 => return Ok(rejected),
             // Too many at the same time, or too slow because of the others.
             Ok(response) if matches!(response.status().as_u16(), 503 | 408) => {}
             Ok(response) => return Err(response.text().await?.into()),
             Err(_) => {}
         }
-        turned_away += 1;
+        rejected += 1;
         if started.elapsed() > LIMIT {
             return Err("it was not taken in time".into());
         }

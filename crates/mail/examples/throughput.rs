@@ -4,8 +4,9 @@
 //! $ cargo build --release -p mail --bins --examples && target/release/examples/throughput target/release/mail 2000 5
 //! ```
 //!
-//! The arguments are the program, the messages of a round, and the rounds. The ways take turns; the table shows medians.
-//! Everything is on loopback and in temporary folders under the working directory, so that the disk is a real one.
+//! The arguments are the program, the messages of a round, and the rounds. The ways take turns; the table shows
+//! medians. Everything is on loopback and in temporary folders under the working directory, so that the disk is a real
+//! one.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
 use std::{

@@ -6,11 +6,12 @@
 //!
 //! The template is filled with `data`, and for each user with `user.name`, `user.email`, `user.attributes` and
 //! `unsubscribe_url`. Only active users are asked for; who is on the suppression list, or whose attributes do not fill
-//! the template, is left out, counted, and named with the reason ([`skips`](crate::outbox::store::skips)). Each message carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so
-//! that mail programs show a button. While userlist cannot be asked the broadcast waits and says why.
+//! the template, is left out, counted, and named with the reason ([`skips`](crate::outbox::store::skips)). Each message
+//! carries List-Unsubscribe and List-Unsubscribe-Post (RFC 8058), so that mail programs show a button. While userlist
+//! cannot be asked the broadcast waits and says why.
 //!
-//! Links lead to `--public-url`. Without it there are no broadcasts: a link that leads nowhere keeps readers who want to leave,
-//! and makes them complain instead.
+//! Links lead to `--public-url`. Without it there are no broadcasts: a link that leads nowhere keeps readers who want
+//! to leave, and makes them complain instead.
 
 mod page;
 mod rehearsal;

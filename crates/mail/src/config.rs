@@ -42,8 +42,8 @@ pub struct Config {
     /// Which SMTP server.
     #[command(flatten)]
     pub smtp: SmtpOptions,
-    /// The longest that handing over a message of POST / may take, from the connection to the server's last word. Then the
-    /// connection is closed.
+    /// The longest that handing over a message of POST / may take, from the connection to the server's final reply.
+    /// Then the connection is closed.
     #[arg(
         long = "smtp-deadline",
         env = "MAIL_SMTP_DEADLINE",
@@ -61,7 +61,7 @@ pub struct Config {
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub sends_max: u16,
-    /// How long a message waits for its turn before it is turned away with 503.
+    /// How long a message waits for its turn before it is rejected with 503.
     #[arg(
         long,
         env = "MAIL_QUEUE_WAIT",
@@ -79,8 +79,8 @@ pub struct Config {
     /// A file of API tokens. Default: every client that can connect may send.
     #[arg(long = "tokens-file", env = "MAIL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
-    /// Serve without tokens although messages go to an SMTP server: every client that can connect, also through a gateway, sends mail in
-    /// your name. Not needed where messages become files.
+    /// Serve without tokens although messages go to an SMTP server: every client that can connect, also through a
+    /// gateway, sends mail in your name. Not needed where messages become files.
     #[arg(long, env = "MAIL_OPEN")]
     pub open: bool,
     /// How this instance is announced.

@@ -11,7 +11,7 @@
 //! | 503 | `storage_full`, `storage_failed` | the same, when there is room in the folder |
 //! | 503 | `busy` | the same, soon |
 //! | 504 | `smtp_timeout` | send it again later: nothing was delivered |
-//! | 504 | `outcome_unknown` | sending it again may make a duplicate; the Message-ID in the answer tells. With an `Idempotency-Key`, ask again with the same |
+//! | 504 | `outcome_unknown` | send it again with the same `Idempotency-Key`; without one, that may make a duplicate |
 
 use std::{io, time::Duration};
 
@@ -74,15 +74,15 @@ pub fn problem(error: &DeliveryError, id: &MessageId) -> Problem {
     }
 }
 
-/// The answer to a request that would wait in vain.
+/// The answer to a request that would wait too long.
 #[must_use]
 pub fn busy() -> Problem {
     let error = DeliveryError::Busy;
     Problem::unavailable(error.code(), format!("{error}; nothing was sent"), BUSY_RETRY)
 }
 
-/// The answer to a request that comes again, by the record of the attempt: its [`code`](DeliveryError::code), and the server's
-/// words, or ours.
+/// The answer to a request that comes again, by the record of the attempt: its [`code`](DeliveryError::code), and the
+/// server's words, or ours.
 #[must_use]
 pub fn recorded(code: &str, reply: &str, id: &MessageId) -> Problem {
     let code = code.to_owned();

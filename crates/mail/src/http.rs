@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `POST /` `{"address","message"}` | 200 `{"message":"success"}`: the SMTP server has it; see [`crate::plain`] |
 //! | `POST /v1/messages` | 202 `{"id","message_id","recipients","suppressed"}`: it is on our disk |
-//! | `POST /v1/batch` `{"messages":[…]}` | 202, or 207 when not all were accepted, `{"messages":[…]}`: an answer to each |
-//! | `GET /v1/messages?state=&to=&broadcast=&tag=&metadata=&limit=&cursor=` | 200 `{"messages":[…],"next_cursor"}`, the newest first |
+//! | `POST /v1/batch` `{"messages":[…]}` | 202, or 207 when not all were accepted: an answer to each |
+//! | `GET /v1/messages?state=&to=&broadcast=&tag=&metadata=&limit=&cursor=` | 200, the newest first |
 //! | `GET /v1/messages/{id}` | 200 the message, each recipient, each attempt |
 //! | `GET /v1/messages/{id}/content`, `…/raw` | 200 its text as JSON; all of it as `message/rfc822` |
 //! | `POST /v1/messages/{id}/cancel`, `…/requeue` | 200 the message; 409 when there is nothing left to do |
@@ -19,11 +19,11 @@
 //!
 //! With `--tokens-file` a token needs the scope `mail:read` to look, `mail:write` to send, `mail:operate` to interfere.
 //!
-//! *Keys.* `POST /`, `/v1/messages`, `/v1/batch` and `/v1/broadcasts` honour an `Idempotency-Key`, which is looked up before
-//! anything else ([`crate::outbox::store::keys`]).
+//! *Keys.* `POST /`, `/v1/messages`, `/v1/batch` and `/v1/broadcasts` honour an `Idempotency-Key`, which is looked up
+//! before anything else ([`crate::outbox::store::keys`]).
 //!
-//! Every answer about a message that was taken in carries its Message-ID as `x-message-id`. What else can come is in the table of
-//! [`crate::error`]; 400, 413 and 422 are about the request.
+//! Every answer about a message that was accepted carries its Message-ID as `x-message-id`. What else can come is in
+//! the table of [`crate::error`]; 400, 413 and 422 are about the request.
 
 mod batch;
 mod broadcasts;
@@ -70,7 +70,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// A template with its sample.
 const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
-/// Large messages that are being taken in at the same time: what bounds the threads and the disk for them.
+/// Large messages that are being accepted at the same time: what bounds the threads and the disk for them.
 const LARGE_BODIES_MAX: usize = 16;
 
 /// What the handlers need.
@@ -116,7 +116,7 @@ impl Api {
     /// A place for a large body.
     fn large_body(&self) -> Result<SemaphorePermit<'_>, Problem> {
         let busy = |_| {
-            let detail = "too many large messages are being taken in at the same time; this request was not accepted";
+            let detail = "too many large messages are being accepted at the same time; this request was not accepted";
             Problem::unavailable("busy", detail, Duration::from_secs(1))
         };
         self.large.try_acquire().map_err(busy)

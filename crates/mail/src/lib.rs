@@ -14,8 +14,8 @@
 //! | whether other instances share its outbox | `siblings` |
 //! | what can be configured, what is measured | [`config`], [`metrics`] |
 //!
-//! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our disk;
-//! everything ends in bounded time, and every other answer says whether the message may be sent again.
+//! The promise: 200 is answered only once the other side is responsible for the message, 202 only once it is on our
+//! disk; everything ends in bounded time, and every other answer says whether the message may be sent again.
 
 pub mod broadcaster;
 pub mod config;
@@ -263,7 +263,7 @@ fn dispatch_options(config: &Config) -> DispatchOptions {
     }
 }
 
-/// Whatever is under way at the end may finish.
+/// Requests under way at the end may finish.
 fn serve_options(config: &Config, connections: Connections) -> ServeOptions {
     ServeOptions { connections, drain_deadline: config.request_max(), ..ServeOptions::default() }
 }

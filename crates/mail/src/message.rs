@@ -1,12 +1,12 @@
 //! A message: its parts, checked, and the bytes that go over the wire.
 //!
-//! A request decides recipients, subject and text. The rest is ours: the date, the Message-ID, the MIME headers; the envelope is
-//! set, not derived from headers. No input can add a header, a recipient or a part that was not asked for, because nothing of it
-//! reaches lettre unchecked:
+//! A request decides recipients, subject and text. The rest is ours: the date, the Message-ID, the MIME headers; the
+//! envelope is set, not derived from headers. No input can add a header, a recipient or a part that was not asked for,
+//! because nothing of it reaches lettre unchecked:
 //!
 //! - recipients are checked ([`crate::message::recipient`]); the subject is one line;
-//! - the text is always `text/plain; charset=utf-8`, whatever it looks like, in lines that end with CR LF; a lone CR or LF,
-//!   which SMTP servers disagree about, becomes a line end, and other control characters are refused;
+//! - the text is always `text/plain; charset=utf-8`, whatever it looks like, in lines that end with CR LF; a lone CR or
+//!   LF, which SMTP servers disagree about, becomes a line end, and other control characters are refused;
 //! - all bytes are ASCII (quoted-printable or base64 where the text is not), so that no server has to offer 8BITMIME.
 
 pub mod composer;
@@ -55,9 +55,9 @@ impl Subject {
 
     /// The `Subject` header.
     ///
-    /// lettre writes plain text. What is outside ASCII, or looks encoded although it is not, is encoded here, all of it:
-    /// lettre passes on what looks encoded, so that `=?utf-8?q?=0d=0a…?=` becomes a line break at the reader's, and loses
-    /// spaces between encoded words.
+    /// lettre writes plain text. What is outside ASCII, or looks encoded although it is not, is encoded here, all of
+    /// it: lettre passes on what looks encoded, so that `=?utf-8?q?=0d=0a…?=` becomes a line break at the reader's, and
+    /// loses spaces between encoded words.
     pub(crate) fn header(&self) -> HeaderValue {
         header_value(HeaderName::new_from_ascii_str("Subject"), &self.0)
     }
@@ -77,8 +77,8 @@ pub(crate) fn header_value(name: HeaderName, value: &str) -> HeaderValue {
     HeaderValue::dangerous_new_pre_encoded(name, value.to_owned(), encoded_words(value))
 }
 
-/// `text` in the Q encoding of RFC 2047, as many words as it takes, one a line. A line of words has at most 76 characters
-/// (section 2), the header's name included, and a word holds whole characters (section 5).
+/// `text` in the Q encoding of RFC 2047, as many words as it takes, one a line. A line of words has at most 76
+/// characters (section 2), the header's name included, and a word holds whole characters (section 5).
 pub(crate) fn encoded_words(text: &str) -> String {
     const WORD_MAX_CHARS: usize = 52;
     let mut words = vec![String::new()];
@@ -108,7 +108,8 @@ impl std::str::FromStr for Subject {
 
 /// Names a message for ever, in its `Message-ID` header, in our answers and in the log: `<0193…@example.com>`.
 ///
-/// It is made here, not by the SMTP server, so that somebody who does not know whether a message was sent can recognise it.
+/// It is made here, not by the SMTP server, so that a client that does not know whether a message was sent can
+/// recognise it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageId(String);
 

@@ -37,7 +37,7 @@ impl SendMetrics {
         registry.register("mail_sends", "Messages by how handing them over ended", metrics.sends.clone());
         registry.register(
             "mail_send_duration_seconds",
-            "Time from a message's turn to the other side's last word",
+            "Time from a message's turn to the other side's final reply",
             metrics.durations.clone(),
         );
         registry.register("mail_sends_under_way", "Messages waiting or being handed over", metrics.under_way.clone());

@@ -5,15 +5,17 @@
 //! | [`store`] | keeps messages, deliveries and what belongs to them in a database |
 //! | [`workers`] | send what is due, tell userlist, forget what is old |
 //!
-//! *Accepted means committed.* The answer 202 is given after the commit has reached the disk (SQLite: write-ahead log with
-//! full synchronisation; MySQL: its default). From then on SIGKILL and a power failure lose nothing.
+//! *Accepted means committed.* The answer 202 is given after the commit has reached the disk (SQLite: write-ahead log
+//! with full synchronisation; MySQL: its default). From then on SIGKILL and a power failure lose nothing.
 //!
-//! *At least once.* SMTP cannot do better: between the server's last word and our writing it down there is a moment in which
-//! we may die. A message can arrive twice when
+//! *At least once.* SMTP cannot do better: between the server's final reply and our recording it there is a moment in
+//! which the process may be killed. A message can arrive twice when
 //!
 //! 1. the instance is killed after the final dot and before the attempt is written down;
-//! 2. the connection is lost after the final dot, so that the outcome is unknown (`outcome_unknown`): such an attempt is repeated twice at most;
-//! 3. the instance loses the database for longer than a [claim](store::entry::CLAIM) while it sends, and another one takes over.
+//! 2. the connection is lost after the final dot, so that the outcome is unknown (`outcome_unknown`): such an attempt
+//!    is repeated twice at most;
+//! 3. the instance loses the database for longer than a [claim](store::entry::CLAIM) while it sends, and another one
+//!    takes over.
 //!
 //! Each duplicate has the same Message-ID, by which readers and programs recognise it.
 

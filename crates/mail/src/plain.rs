@@ -1,80 +1,53 @@
 //! The plain form: one message, sent while its client waits.
 //!
-//! It keeps every promise of the others: the message is on disk before the SMTP server hears of it, with its record and its
-//! key; nothing goes to an address on the suppression list. And it keeps one of its own: the answer comes when the server has
-//! the message, or it is certain that it will not get it from us. So each message is tried once, by the instance that took it
-//! in ([`crate::outbox::store::immediate`]):
+//! It keeps every promise of the others: the message is on disk before the SMTP server hears of it, with its record and
+//! its key; nothing goes to an address on the suppression list. And it keeps one of its own: the answer comes when the
+//! server has the message, or it is certain that it will not get it from us. So each message is tried once, by the
+//! instance that accepted it ([`crate::outbox::store::immediate`]):
 //!
-//! | what happens | what the client is told | the record |
+//! | what happens | the client gets | the record |
 //! |---|---|---|
 //! | the server takes it | 200 | delivered |
 //! | the server refuses it, or cannot be reached | that, see [`crate::error`]; nothing is sent later | failed |
 //! | the outbox cannot be used | 503: nothing was sent | none |
 //! | the client leaves | nothing; the attempt goes on | as it ends |
-//! | the same key comes meanwhile | waits, and is told the same | one |
+//! | the same key comes meanwhile | waits, and gets the same | one |
 //! | the outcome comes after the deadline | 504 with the Message-ID | as it ends |
-//! | the instance dies | nothing; the same key finds the message | see there |
+//! | the instance is killed | nothing; the same key finds the message | see there |
 
 pub mod direct_sender;
+mod mail_request;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use discovery::FieldError;
-use lettre::{address::Envelope, message::Mailbox};
-use serde::Deserialize;
+use lettre::address::Envelope;
 use service_kit::time::UnixMillis;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::{
-    message::{
-        Message, MessageId, Subject,
-        composer::{ComposeError, Composer},
-        recipient::Recipient,
-    },
+    message::{Message, MessageId},
     outbox::{
         Outbox, OutboxError,
         store::{
-            entry::{Accepted, IdempotencyKey, Kind, NewMessage, OwnClaim},
+            entry::{Accepted, NewMessage, OwnClaim},
             immediate::{MessageStatus, OwnDelivery},
-            labels::Labels,
         },
     },
-    submission::ComposeConfig,
     transport::outcome::DeliveryError,
 };
 
+pub use mail_request::{MailRequest, TEXT_MAX_BYTES, compose};
+
 use direct_sender::{DirectSender, Reservation};
 
-/// The longest text in bytes: 256 KiB, some fifty pages. A larger one is better sent as a link.
-pub const TEXT_MAX_BYTES: usize = 256 * 1024;
 /// How long a claim outlives the longest attempt, so that an outcome can still be written down.
 const CLAIM_MARGIN: Duration = Duration::from_secs(5);
 /// How long an answer waits for its outcome to be on disk, which the answer does not depend on.
 const RECORD_WAIT: Duration = Duration::from_millis(500);
 /// How often a request looks whether the one with the same key has ended.
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
-
-/// The body of `POST /`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MailRequest {
-    /// One mail address; see [`Recipient`].
-    pub address: String,
-    /// The text; see [`TEXT_MAX_BYTES`].
-    pub message: String,
-    /// One line; left out, the configured one.
-    #[serde(default)]
-    pub subject: Option<String>,
-}
-
-/// Neither addresses nor text may get into a log through `{:?}`.
-impl fmt::Debug for MailRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MailRequest").finish_non_exhaustive()
-    }
-}
 
 /// Sends; cheap to clone.
 #[derive(Debug, Clone)]
@@ -94,7 +67,7 @@ pub struct SendResult {
     pub message_id: MessageId,
     /// How.
     pub outcome: SendOutcome,
-    /// Whether the message had been taken in before.
+    /// Whether the message had been accepted before.
     pub replayed: bool,
 }
 
@@ -114,65 +87,12 @@ pub enum SendOutcome {
     },
     /// Its address is on the suppression list; nothing was sent.
     Suppressed,
-    /// It was taken back before it was sent.
+    /// It was cancelled before it was sent.
     Cancelled,
     /// It is being sent, and the deadline has passed.
     UnderWay,
-    /// It was taken in, and its record is not kept any more.
+    /// It was accepted, and its record is not kept any more.
     Forgotten,
-}
-
-/// Checks a request and writes the message.
-///
-/// # Errors
-/// Names the field that is wrong and says what to change; or the spool cannot be used.
-pub fn compose(
-    request: &MailRequest,
-    compose_config: &ComposeConfig,
-    idempotency: Option<IdempotencyKey>,
-    now: UnixMillis,
-) -> Result<NewMessage, ComposeError> {
-    let to = Recipient::parse(&request.address)?;
-    let subject = request.subject.as_deref().map_or_else(|| Ok(compose_config.subject.clone()), Subject::parse)?;
-    let from = &compose_config.from;
-    let letter = Composer {
-        from: from.mailbox().clone(),
-        to: vec![Mailbox::new(None, to.address().clone())],
-        cc: Vec::new(),
-        reply_to: Vec::new(),
-        subject: subject.clone(),
-        text: Some(request.message.clone()),
-        html: None,
-        headers: Vec::new(),
-        files: Vec::new(),
-        date: now,
-    };
-    let message_id = MessageId::new(from);
-    let content = letter
-        .write(&message_id, compose_config.dkim.of(from.domain()), &compose_config.spool)
-        .map_err(in_words_of_the_form)?;
-    Ok(NewMessage {
-        message_id,
-        sender: from.address().to_string(),
-        subject: subject.as_str().to_owned(),
-        content,
-        created: now,
-        due: now,
-        expires: now,
-        recipients: vec![(Kind::To, to.address().to_string())],
-        broadcast: None,
-        labels: Labels::default(),
-        idempotency,
-        claim: None,
-    })
-}
-
-/// The text is called `message` here.
-fn in_words_of_the_form(error: ComposeError) -> ComposeError {
-    match error {
-        ComposeError::Field(error) if error.field == "text" => FieldError::new("message", error.reason).into(),
-        other => other,
-    }
 }
 
 impl Plain {
@@ -194,7 +114,7 @@ impl Plain {
             .await
     }
 
-    /// Answers a request that was taken in before, and resumes it. Without a reservation it neither waits nor sends.
+    /// Answers a request that was accepted before, and resumes it. Without a reservation it neither waits nor sends.
     ///
     /// # Errors
     /// The outbox cannot be used.
@@ -332,76 +252,4 @@ fn addressed(message: &NewMessage) -> Result<Message, DeliveryError> {
     let recipients = message.recipients.iter().map(|(_, recipient)| address(recipient)).collect::<Result<_, _>>()?;
     let envelope = Envelope::new(Some(address(&message.sender)?), recipients).map_err(|_| damaged())?;
     Ok(Message::stored(message.message_id.clone(), envelope, message.content.clone()))
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-    use crate::config::Config;
-
-    fn written(message: &str, subject: Option<&str>) -> Result<String, FieldError> {
-        let args = ["mail", "--from", "Muster <muster@example.com>", "--subject", "default"];
-        let compose_config = ComposeConfig::of(&Config::try_parse_from(args).unwrap()).unwrap();
-        let request = MailRequest {
-            address: "a@b.c".to_owned(),
-            message: message.to_owned(),
-            subject: subject.map(str::to_owned),
-        };
-        match compose(&request, &compose_config, None, UnixMillis::now()) {
-            Ok(message) => {
-                let bytes: Vec<u8> = message.content.chunks().flat_map(|chunk| chunk.unwrap().into_owned()).collect();
-                Ok(String::from_utf8(bytes).unwrap())
-            }
-            Err(ComposeError::Field(error)) => Err(error),
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    #[test]
-    fn a_message_has_these_headers_and_no_others() {
-        let text = written("hello", None).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut names: Vec<&str> = head.split("\r\n").map(|line| line.split(':').next().unwrap()).collect();
-        names.sort_unstable();
-        let expected = [
-            "Content-Transfer-Encoding",
-            "Content-Type",
-            "Date",
-            "From",
-            "MIME-Version",
-            "Message-ID",
-            "Subject",
-            "To",
-        ];
-        assert_eq!(names, expected);
-        assert!(head.contains("Content-Type: text/plain; charset=utf-8"), "{head}");
-        assert!(head.contains("From: Muster <muster@example.com>"), "{head}");
-        assert!(head.contains("Subject: default"), "{head}");
-        assert_eq!(body, "hello\r\n");
-    }
-
-    #[test]
-    fn html_stays_text() {
-        let text = written("<script>alert(1)</script>", Some("<b>")).unwrap();
-        assert!(text.contains("text/plain") && !text.contains("text/html"), "{text}");
-    }
-
-    #[test]
-    fn a_subject_is_one_line_and_the_text_is_called_message() {
-        for bad in ["", " ", "a\r\nBcc: b@c.d", "a\nb", "a\0", "a\tb", &"x".repeat(201)] {
-            assert_eq!(written("hello", Some(bad)).unwrap_err().field, "subject", "{bad:?}");
-        }
-        assert_eq!(written("", None).unwrap_err().field, "message");
-        assert!(written("hello", Some(&"ä".repeat(200))).unwrap().is_ascii());
-        let text = written("hello", Some("=?utf-8?q?=0D=0ABcc:_b@c.d?=")).unwrap();
-        assert!(text.contains("Subject: =?utf-8?q?=3D=3Futf=2D8=3Fq=3F=3D0D=3D0ABcc=3A=5F"), "{text}");
-    }
-
-    #[test]
-    fn the_longest_text_of_line_ends_is_written() {
-        let text = format!("x{}", "\n".repeat(TEXT_MAX_BYTES - 1));
-        assert!(written(&text, None).unwrap().len() > TEXT_MAX_BYTES);
-    }
 }

@@ -1,8 +1,9 @@
 //! Whether the instances of mail know each other's messages: whether they share one outbox.
 //!
-//! With SQLite they do when they have one file on one host. Otherwise each knows only what it took in itself: behind the
-//! gateway, a message is found at every other request, and a repeated `Idempotency-Key` sends a message twice. Nobody would
-//! see that in a log, so each instance announces which outbox it has, and one with a file looks whether another has another.
+//! With SQLite they do when they have one file on one host. Otherwise each knows only what it took in itself: behind
+//! the gateway, a message is found at every other request, and a repeated `Idempotency-Key` sends a message twice. No
+//! operator would see that in a log, so each instance announces which outbox it has, and one with a file looks whether
+//! another has another.
 
 use std::{
     fs::{self, DirBuilder},
@@ -23,8 +24,8 @@ pub(crate) const META: &str = "outbox";
 /// Between two looks. An instance that is started later looks, too, and at once.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Which outbox `target` is, in twelve hexadecimal digits: two instances have the same only if they share it. `None` when
-/// that cannot be told.
+/// Which outbox `target` is, in twelve hexadecimal digits: two instances have the same only if they share it. `None`
+/// when that cannot be told.
 pub(crate) fn identity(target: &DatabaseTarget) -> Option<String> {
     let text = match target {
         DatabaseTarget::Mysql(_) => target.to_string().to_ascii_lowercase(),
@@ -33,7 +34,8 @@ pub(crate) fn identity(target: &DatabaseTarget) -> Option<String> {
     Some(hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..6]))
 }
 
-/// This start of this kernel, the folder as that kernel knows it (whatever it is called in a container), and the file's name.
+/// This start of this kernel, the folder as that kernel knows it (whatever it is called in a container), and the file's
+/// name.
 fn of_file(folder: &Path, file: &Path) -> std::io::Result<String> {
     // Only an existing folder has a number; the outbox would create it a moment later.
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -43,7 +45,8 @@ fn of_file(folder: &Path, file: &Path) -> std::io::Result<String> {
     Ok(format!("{} {} {} {}", kernel.trim(), folder.dev(), folder.ino(), name.display()))
 }
 
-/// Looks, once this instance is registered, whether another one has another outbox than `own`, until one does; says so once.
+/// Looks, once this instance is registered, whether another one has another outbox than `own`, until one does; says so
+/// once.
 pub(crate) async fn watch(
     options: HeartbeatOptions,
     service: ServiceName,

@@ -36,13 +36,13 @@ pub const SEND_AT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
-    /// See [`spec`]; at least one.
+    /// See [`recipient_spec`]; at least one.
     #[serde(default)]
     pub to: Value,
-    /// The same, for those who are told.
+    /// Cc recipients, in the same form.
     #[serde(default)]
     pub cc: Value,
-    /// The same, for those of whom nobody knows.
+    /// Bcc recipients, in the same form.
     #[serde(default)]
     pub bcc: Value,
     /// Where answers go.
@@ -269,7 +269,7 @@ fn reply_to(value: &Value) -> Result<Vec<Mailbox>, FieldError> {
     recipient_spec::list("reply_to", value)?.into_iter().map(mailbox).collect()
 }
 
-/// Nobody gets a message twice because they are on two lists; the first counts.
+/// A recipient on two lists gets the message once; the first list counts.
 fn once_each(recipients: Vec<(Kind, Mailbox)>) -> Vec<(Kind, String)> {
     let mut seen = HashSet::new();
     let all = recipients.into_iter().map(|(kind, mailbox)| (kind, mailbox.email.to_string()));

@@ -1,13 +1,13 @@
 //! Templates: a subject, a text and an html with holes in them, kept in the outbox's database.
 //!
-//! They are written in Jinja's language (minijinja). What is filled into html is escaped, what is filled into text is not;
-//! a subject that becomes two lines is refused like any other. A hole without a value is an error, never an empty place:
-//! at upload every variable that the template mentions must be in its `sample`, and the template must fill with it; at
-//! sending the data of the request must fill it, or nothing is accepted.
+//! They are written in Jinja's language (minijinja). What is filled into html is escaped, what is filled into text is
+//! not; a subject that becomes two lines is refused like any other. A hole without a value is an error, never an empty
+//! place: at upload every variable that the template mentions must be in its `sample`, and the template must fill with
+//! it; at sending the data of the request must fill it, or nothing is accepted.
 //!
-//! A template is a program, and its author may be wrong, or hostile. The language has no macros and no includes, loops have
-//! fuel, and parts have a length; what else it could do is bounded by the [process](worker) in which all of this runs:
-//! call [`Filler`], not these functions, for what came from outside.
+//! A template is a program, and its author may be wrong, or hostile. The language has no macros and no includes, loops
+//! have fuel, and parts have a length; what else it could do is bounded by the [process](worker) in which all of this
+//! runs: call [`Filler`], not these functions, for what came from outside.
 
 mod filler;
 mod frame;

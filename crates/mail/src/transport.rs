@@ -46,8 +46,8 @@ impl Transport {
         }
     }
 
-    /// Hands `message` over to all recipients of its envelope: how it ended for each of them, in their order. `Ok` when the other
-    /// side is responsible for it, with its last word. Ends when `deadlines` says at the latest.
+    /// Hands `message` over to all recipients of its envelope: how it ended for each of them, in their order. `Ok` when
+    /// the other side is responsible for it, with its final reply. Ends when `deadlines` says at the latest.
     pub async fn deliver(&self, message: &Message, deadlines: StepDeadlines) -> Vec<Outcome> {
         match self {
             Self::Smtp(smtp) => smtp.deliver(message, deadlines).await,

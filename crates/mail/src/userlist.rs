@@ -22,7 +22,7 @@ pub struct Userlist {
     token_file: Option<PathBuf>,
 }
 
-/// Somebody whom userlist knows, as far as mail is concerned.
+/// A user of userlist, as far as mail is concerned.
 #[derive(Clone, PartialEq, Deserialize)]
 pub struct User {
     /// Their number, where userlist says it, and the version of what it knows.
@@ -85,7 +85,7 @@ pub type Selection = BTreeMap<String, String>;
 /// Why userlist could not tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 pub enum UserlistError {
-    /// Nobody has that name.
+    /// No user has that name.
     #[error("userlist knows nobody of that name")]
     Unknown,
     /// The user is another version than the one that was read.
@@ -100,8 +100,8 @@ pub enum UserlistError {
 }
 
 impl Userlist {
-    /// Connects to nobody yet. `token_file` has the API token that userlist asks for, and is read for every question, so
-    /// that a renewed one counts at once.
+    /// Opens no connection yet. `token_file` has the API token that userlist asks for, and is read for every question,
+    /// so that a renewed one counts at once.
     #[must_use]
     pub fn new(gateway: Url, token_file: Option<PathBuf>) -> Self {
         let client = reqwest::Client::builder().timeout(DEADLINE).connect_timeout(DEADLINE / 4).no_proxy().build();
@@ -182,7 +182,7 @@ impl Userlist {
             200 => Ok(response),
             404 => Err(UserlistError::Unknown),
             412 => Err(UserlistError::Changed),
-            // Our own mistake, which says nothing about the user, and which somebody will mend.
+            // A mistake of the configuration: it says nothing about the user, and an operator will mend it.
             status @ (401 | 403) => {
                 let wanted = "--userlist-token-file (MAIL_USERLIST_TOKEN_FILE) must name a token with userlist:read and userlist:write";
                 tracing::error!(status, wanted, "userlist refuses the requests of mail");

@@ -1,12 +1,12 @@
 //! Sends the webhook's receiver what becomes of messages ([`crate::outbox::store::events`]).
 //!
-//! An event is sent with POST until the receiver answers with 2xx, at least once: a killed instance, or an answer that is lost, makes
-//! it come twice with the same `webhook-id`. Events may come in another order than they happened in; each has its time. Several
-//! instances share the work, because each claims what it sends.
+//! An event is sent with POST until the receiver answers with 2xx, at least once: a killed instance, or an answer that
+//! is lost, makes it come twice with the same `webhook-id`. Events may come in another order than they happened in;
+//! each has its time. Several instances share the work, because each claims what it sends.
 //!
-//! *A receiver that is away* gets one event at a time, after a pause that doubles to a minute, until it takes one. Each event has a
-//! schedule of its own beside that ([`WebhookOptions`]), and is given up after `--webhook-retry-for`. Mail does not wait for any of
-//! this.
+//! *A receiver that is away* gets one event at a time, after a pause that doubles to a minute, until it takes one. Each
+//! event has a schedule of its own beside that ([`WebhookOptions`]), and is given up after `--webhook-retry-for`. Mail
+//! does not wait for any of this.
 
 pub mod options;
 pub mod signature;

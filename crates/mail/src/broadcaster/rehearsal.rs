@@ -54,7 +54,8 @@ pub enum RehearsalError {
     /// The first user's message cannot be written.
     #[error("{0}")]
     Unwritable(String),
-    /// It cannot be written for now: the folder for large messages, or the process that fills templates, cannot be used.
+    /// It cannot be written for now: the folder for large messages, or the process that fills templates, cannot be
+    /// used.
     #[error("the message cannot be written for now")]
     Spool(#[source] io::Error),
 }
@@ -89,7 +90,8 @@ impl Broadcaster {
         Ok(count)
     }
 
-    /// The message that the first user of the selection would get, addressed to `recipients`. Its link to leave leads nowhere.
+    /// The message that the first user of the selection would get, addressed to `recipients`. Its link to leave leads
+    /// nowhere.
     ///
     /// # Errors
     /// See [`RehearsalError`].

@@ -27,8 +27,8 @@ const HONOURED_AT: &str = "/ /v1/messages /v1/batch /v1/broadcasts";
 /// The part of the configuration that is about the outbox.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OutboxOptions {
-    /// Where accepted messages are kept until they are delivered: sqlite:FILE for one instance (or several on one host),
-    /// or mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL 8, MariaDB 10.6) for any number.
+    /// Where accepted messages are kept until they are delivered: sqlite:FILE for one instance (or several on one
+    /// host), or mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL 8, MariaDB 10.6) for any number.
     #[arg(
         id = "outbox-url",
         long = "outbox-url",
@@ -38,8 +38,8 @@ pub struct OutboxOptions {
         hide_env_values = true
     )]
     pub url: Secret,
-    /// The most bytes of a request to `POST /v1/messages`; base64 makes attachments larger by a third. The gateway lets 10 MiB
-    /// through by default (--body-max-bytes).
+    /// The most bytes of a request to `POST /v1/messages`; base64 makes attachments larger by a third. The gateway lets
+    /// 10 MiB through by default (--body-max-bytes).
     #[arg(
         long = "message-max-bytes",
         env = "MAIL_MESSAGE_MAX_BYTES",
@@ -48,9 +48,9 @@ pub struct OutboxOptions {
         value_parser = clap::value_parser!(u32).range(65_536..=104_857_600)
     )]
     pub message_max_bytes: u32,
-    /// A folder on a disk, in which messages of more than 512 KiB lie while they are taken in and handed over. It needs room for
-    /// twice each of up to 16 that are taken in, and once each of --sends-max that are handed over. Default: the folder of a
-    /// SQLite outbox; with MySQL, TMPDIR or /var/tmp.
+    /// A folder on a disk, in which messages of more than 512 KiB lie while they are accepted and handed over. It needs
+    /// room for twice each of up to 16 that are accepted, and once each of --sends-max that are handed over. Default:
+    /// the folder of a SQLite outbox; with MySQL, TMPDIR or /var/tmp.
     #[arg(long = "spool-dir", env = "MAIL_SPOOL_DIR", value_name = "FOLDER")]
     pub spool_dir: Option<PathBuf>,
     /// Who else messages of `POST /v1/messages` may come from: addresses, or @DOMAIN for all of a domain, separated by
@@ -84,7 +84,7 @@ pub struct OutboxOptions {
         value_parser = duration::parse_positive
     )]
     pub retry_for: Duration,
-    /// How long the SMTP server may take for its last word about a message of the outbox, after the final dot. Giving up
+    /// How long the SMTP server may take for its final reply to a message of the outbox, after the final dot. Giving up
     /// early makes duplicates; RFC 5321 asks for ten minutes.
     #[arg(
         long = "smtp-patience",
@@ -103,7 +103,8 @@ pub struct OutboxOptions {
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub domain_sends_max: u16,
-    /// Messages of the outbox to one domain in a second, from this instance; 0.1 is one in ten seconds. Default: no limit.
+    /// Messages of the outbox to one domain in a second, from this instance; 0.1 is one in ten seconds. Default: no
+    /// limit.
     #[arg(long = "domain-rate", env = "MAIL_DOMAIN_RATE", value_name = "NUMBER", value_parser = parse_rate)]
     pub domain_rate: Option<f64>,
     /// How long settled messages are kept for looking at.
@@ -118,32 +119,33 @@ pub struct OutboxOptions {
     /// The gateway, through which userlist is asked for recipients by name.
     #[arg(long = "gateway-url", env = "MAIL_GATEWAY_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub gateway: Url,
-    /// A file with the API token for userlist, of the scopes userlist:read and userlist:write. Default: userlist asks for none.
+    /// A file with the API token for userlist, of the scopes userlist:read and userlist:write. Default: userlist asks
+    /// for none.
     #[arg(long = "userlist-token-file", env = "MAIL_USERLIST_TOKEN_FILE", value_name = "FILE")]
     pub userlist_token_file: Option<PathBuf>,
-    /// Where readers reach this service, for links to leave a list: the gateway's public address and /mail. Default: there are no
-    /// broadcasts.
+    /// Where readers reach this service, for links to leave a list: the gateway's public address and /mail. Default:
+    /// there are no broadcasts.
     #[arg(long = "public-url", env = "MAIL_PUBLIC_URL", value_name = "URL")]
     pub public: Option<Url>,
-    /// Who is told what becomes of messages.
+    /// Where events about messages are sent.
     #[command(flatten)]
     pub webhook: WebhookOptions,
-    /// A private key to sign messages of the domain of --from with (DKIM): RSA or Ed25519 in PEM (PKCS #8, or PKCS #1 for RSA),
-    /// or the 32 bytes of Ed25519 in base64. Default: the SMTP server signs, or nothing does.
+    /// A private key to sign messages of the domain of --from with (DKIM): RSA or Ed25519 in PEM (PKCS #8, or PKCS #1
+    /// for RSA), or the 32 bytes of Ed25519 in base64. Default: the SMTP server signs, or nothing does.
     #[arg(long = "dkim-key-file", env = "MAIL_DKIM_KEY_FILE", value_name = "FILE")]
     pub dkim_key_file: Option<PathBuf>,
     /// The name of the key in the DNS, SELECTOR._domainkey.DOMAIN.
     #[arg(long = "dkim-selector", env = "MAIL_DKIM_SELECTOR", value_name = "NAME", default_value = "muster")]
     pub dkim_selector: String,
-    /// A key for each further domain that messages come from: DOMAIN=FILE, or SELECTOR._domainkey.DOMAIN=FILE where the key has
-    /// another name in the DNS than --dkim-selector; separated by commas.
+    /// A key for each further domain that messages come from: DOMAIN=FILE, or SELECTOR._domainkey.DOMAIN=FILE where the
+    /// key has another name in the DNS than --dkim-selector; separated by commas.
     #[arg(long = "dkim-keys", env = "MAIL_DKIM_KEYS", value_name = "LIST", value_delimiter = ',')]
     pub dkim_keys: Vec<String>,
 }
 
 impl OutboxOptions {
-    /// The paths at which every instance of this outbox honours an `Idempotency-Key`, as they are announced; `None` when the
-    /// outbox may be this instance's own, so that another one would not know the key.
+    /// The paths at which every instance of this outbox honours an `Idempotency-Key`, as they are announced; `None`
+    /// when the outbox may be this instance's own, so that another one would not know the key.
     #[must_use]
     pub fn honoured_keys(&self) -> Option<&'static str> {
         self.place().is_ok_and(|place| place.is_shared()).then_some(HONOURED_AT)

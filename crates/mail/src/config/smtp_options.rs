@@ -7,8 +7,9 @@
 //! | `smtp://host?tls=required` | STARTTLS, or nothing is sent | 587 |
 //! | `smtps://host` | TLS from the first byte | 465 |
 //!
-//! `user:password@` before the host and `/name` after it (what to say in EHLO) work as in lettre's URLs; characters with a
-//! meaning are percent-encoded. The URL can hold a password, so it is a [`Secret`], and no mistake in it repeats it.
+//! `user:password@` before the host and `/name` after it (what to say in EHLO) work as in lettre's URLs; characters
+//! with a meaning are percent-encoded. The URL can hold a password, so it is a [`Secret`], and no mistake in it repeats
+//! it.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -46,7 +47,8 @@ pub struct SmtpOptions {
     /// Trust the authorities in this PEM file, and only them. Default: those of the system.
     #[arg(long = "smtp-ca-file", env = "MAIL_SMTP_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// The name for EHLO; instead of the one in the URL. Default: this host's name. Some servers want one that the DNS knows.
+    /// The name for EHLO; instead of the one in the URL. Default: this host's name. Some servers want one that the DNS
+    /// knows.
     #[arg(long = "smtp-hello", env = "MAIL_SMTP_HELLO", value_name = "NAME")]
     pub hello: Option<String>,
     /// What MAIL FROM says, where bounces go; <> for no bounces. Default: the sender of each message.
@@ -61,7 +63,8 @@ pub struct SmtpOptions {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub messages_max: u32,
-    /// How long a connection waits for the next message before it is closed. Servers close idle ones after some minutes.
+    /// How long a connection waits for the next message before it is closed. Servers close idle ones after some
+    /// minutes.
     #[arg(
         long = "smtp-idle",
         env = "MAIL_SMTP_IDLE",
@@ -70,8 +73,8 @@ pub struct SmtpOptions {
         value_parser = duration::parse
     )]
     pub idle: Duration,
-    /// The longest that the server may take for one step of a message of the outbox: a reply, or 64 KiB of the text. RFC
-    /// 5321 asks for five minutes, for two after DATA, for three for the text.
+    /// The longest that the server may take for one step of a message of the outbox: a reply, or 64 KiB of the text.
+    /// RFC 5321 asks for five minutes, for two after DATA, for three for the text.
     #[arg(
         long = "smtp-step-max",
         env = "MAIL_SMTP_STEP_MAX",

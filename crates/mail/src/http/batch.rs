@@ -1,9 +1,10 @@
 //! `POST /v1/batch`: many messages in one request, each accepted or not on its own.
 //!
-//! Each gets the answer that `POST /v1/messages` would have given it, in the order of the request. What is wrong with one
-//! message concerns that one; only a body that cannot be read at all is refused as a whole, and then nothing was accepted. An
-//! `Idempotency-Key` of the request is a key for each of its messages, by their place in it; a message may have one of its own
-//! (`idempotency_key`). So when the answer is lost, the same request again accepts what was not accepted before.
+//! Each gets the answer that `POST /v1/messages` would have given it, in the order of the request. What is wrong with
+//! one message concerns that one; only a body that cannot be read at all is refused as a whole, and then nothing was
+//! accepted. An `Idempotency-Key` of the request is a key for each of its messages, by their place in it; a message may
+//! have one of its own (`idempotency_key`). So when the answer is lost, the same request again accepts what was not
+//! accepted before.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,8 +40,8 @@ use crate::{
 pub(crate) const BATCH_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that are being accepted at the same time; they share commits.
 const TOGETHER: usize = 8;
-/// When no further message of a request is begun. It is half of what the gateway waits for an answer: one that waits for
-/// userlist can take the other half.
+/// When no further message of a request is begun. It is half of what the gateway waits for an answer: one that waits
+/// for userlist can take the other half.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// When to send again what was not begun.
 const RETRY: Duration = Duration::from_secs(5);

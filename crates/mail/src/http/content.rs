@@ -1,7 +1,7 @@
 //! What a message says, for those who have to look: support, and the tests of those who send.
 //!
-//! A text can hold what only its reader is to know, a link that resets a password among it. The scope is `mail:read`, as for
-//! everything else that is looked at; doc/security.md says what follows from that.
+//! A text can hold what only its reader is to know, a link that resets a password among it. The scope is `mail:read`,
+//! as for everything else that is looked at; doc/security.md says what follows from that.
 
 use std::{io::Read as _, sync::Arc};
 
@@ -23,8 +23,8 @@ use crate::{
     message::content::{CHUNK_BYTES, Content, IN_MEMORY_MAX_BYTES},
 };
 
-/// How much of a message is read for its text, in bytes: two texts of 1 MiB in an encoding that triples them, and headers.
-/// What follows are files.
+/// How much of a message is read for its text, in bytes: two texts of 1 MiB in an encoding that triples them, and
+/// headers. What follows are files.
 const READ_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A message's text.

@@ -1,4 +1,4 @@
-//! `/v1/messages`: taken in, looked at, taken back.
+//! `/v1/messages`: accepting, looking up, cancelling.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,8 +35,8 @@ use crate::{
     userlist::UserlistError,
 };
 
-/// Bodies larger than this are taken in a few at a time, from the first byte of the request to the commit, and pass over
-/// the disk. Smaller ones are read at once.
+/// Bodies larger than this are accepted a few at a time, from the first byte of the request to the commit, and pass
+/// over the disk. Smaller ones are read at once.
 const LARGE_BYTES: usize = IN_MEMORY_MAX_BYTES;
 /// What a message up to this weight costs to write is less than a change of threads.
 const LIGHT_BYTES: u64 = 64 * 1024;
@@ -60,7 +60,7 @@ pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Res
     Ok(answer(&result.accepted, result.replayed))
 }
 
-/// Takes one message in, unless it was taken in before.
+/// Takes one message in, unless it was accepted before.
 pub(super) async fn accept(
     api: &Arc<Api>,
     mut submission: Submission,
@@ -84,7 +84,7 @@ pub(super) async fn accept(
     Ok(result)
 }
 
-/// The answer to a message that was taken in.
+/// The answer to a message that was accepted.
 pub(super) fn answer(accepted: &Accepted, replayed: bool) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
     let headers = response.headers_mut();

@@ -19,8 +19,8 @@ use crate::{
     plain::{self, MailRequest, SendOutcome, SendResult, TEXT_MAX_BYTES},
 };
 
-/// The most bytes of a request's body: a text of [`TEXT_MAX_BYTES`] in which every character is escaped as `\uXXXX`, and
-/// room for the rest.
+/// The most bytes of a request's body: a text of [`TEXT_MAX_BYTES`] in which every character is escaped as `\uXXXX`,
+/// and room for the rest.
 const BODY_MAX_BYTES: usize = 3 * TEXT_MAX_BYTES + 64 * 1024;
 /// What a message up to this weight costs to write is less than a change of threads.
 const LIGHT_BYTES: usize = 64 * 1024;

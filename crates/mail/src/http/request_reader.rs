@@ -1,8 +1,8 @@
 //! The body of `POST /v1/messages`, read as it comes in.
 //!
 //! What a message says is small and kept as JSON; what it carries can be large and goes past: the base64 of a file is
-//! decoded into the [spool](crate::message::content) while it is being read, whichever field comes first. So a request takes the same
-//! memory whatever is attached to it.
+//! decoded into the [spool](crate::message::content) while it is being read, whichever field comes first. So a request
+//! takes the same memory whatever is attached to it.
 
 pub(crate) mod batch;
 mod limited_reader;
@@ -55,8 +55,8 @@ pub struct MessageRequest {
 /// Reads a whole body. It may take its time, and writes to a disk what is large.
 ///
 /// # Errors
-/// 400 when it is no JSON, 413 when there is too much of it beside the files, 422 with the field that is wrong; 503 and 507
-/// when the spool cannot be used.
+/// 400 when it is no JSON, 413 when there is too much of it beside the files, 422 with the field that is wrong; 503 and
+/// 507 when the spool cannot be used.
 pub fn read(body: impl Read, spool: &SpoolDir) -> Result<MessageRequest, Problem> {
     let meter = Meter::new(FIELD_MAX_BYTES);
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };

@@ -1,6 +1,6 @@
 //! A large body on its way from the network to a thread that reads it.
 //!
-//! Reading means decoding, hashing and writing to a disk, which would hold up everybody else on the runtime. The pieces go
+//! Reading means decoding, hashing and writing to a disk, which would block the runtime's other tasks. The pieces go
 //! through a short queue: when the disk is slower than the network, the sender is asked to wait.
 
 use std::{
@@ -87,7 +87,7 @@ impl Upload {
             let piece = match kept.next() {
                 Some(piece) => Some(piece),
                 None => tokio::select! {
-                    // Nobody reads on when something is wrong with what was read.
+                    // After an error the rest is not read.
                     () = pieces.closed() => return Ok(()),
                     piece = self.next() => piece?,
                 },

@@ -1,6 +1,7 @@
 //! A full message: several recipients, two kinds of text, headers, attachments; checked, and written once.
 //!
-//! What [`crate::message`] says holds here, too: no input adds a header, a recipient or a part that it was not asked for.
+//! What [`crate::message`] says holds here, too: no input adds a header, a recipient or a part that it was not asked
+//! for.
 //!
 //! | module | what it settles |
 //! |---|---|
@@ -54,7 +55,7 @@ pub enum ComposeError {
 pub struct Composer {
     /// Whom it comes from.
     pub from: Mailbox,
-    /// Whom it goes to, and who else is told.
+    /// Recipients: `To` and `Cc`.
     pub to: Vec<Mailbox>,
     /// See `to`.
     pub cc: Vec<Mailbox>,

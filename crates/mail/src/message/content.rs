@@ -1,8 +1,8 @@
 //! The bytes of a message or of a file: in memory while they are few, on the disk when they are many.
 //!
-//! What is large passes through a [`Spool`]: a file without a name, which is gone with the process however that ends. Reading
-//! goes chunk by chunk, so that a message takes the same memory whatever it weighs, and waits for the disk outside of the
-//! threads that everybody else needs.
+//! What is large passes through a [`Spool`]: a file without a name, which is gone with the process however that ends.
+//! Reading goes chunk by chunk, so that a message takes the same memory whatever it weighs, and waits for the disk
+//! outside of the threads that everybody else needs.
 
 use std::{
     borrow::Cow,

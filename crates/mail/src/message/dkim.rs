@@ -1,18 +1,18 @@
 //! DKIM (RFC 6376): a signature by which a receiver sees that a message is ours and was not changed.
 //!
 //! A relay usually signs; this is for those that do not. A key belongs to one domain, that of `From`, as DMARC wants it
-//! (RFC 7489, section 3.1.1), and its public half is in the DNS at `SELECTOR._domainkey.DOMAIN`. Relaxed canonicalisation
-//! survives relays that fold lines differently.
+//! (RFC 7489, section 3.1.1), and its public half is in the DNS at `SELECTOR._domainkey.DOMAIN`. Relaxed
+//! canonicalisation survives relays that fold lines differently.
 //!
-//! *What is signed:* the body, and every header that readers or their programs act on ([`SIGNED`]); for List-Unsubscribe and
-//! List-Unsubscribe-Post, RFC 8058, section 4, demands it. A header is *oversigned* when its name is in `h=` once more than in
-//! the message: one that is added on the way then breaks the signature (RFC 6376, section 8.15). Which ones, and how, is what
-//! rspamd does by default: those that readers see, always; the others when they are there, because mailing lists may add them
-//! to what never had them.
+//! *What is signed:* the body, and every header that readers or their programs act on ([`SIGNED`]); for
+//! List-Unsubscribe and List-Unsubscribe-Post, RFC 8058, section 4, demands it. A header is *oversigned* when its name
+//! is in `h=` once more than in the message: one that is added on the way then breaks the signature (RFC 6376, section
+//! 8.15). Which ones, and how, is what rspamd does by default: those that readers see, always; the others when they are
+//! there, because mailing lists may add them to what never had them.
 //!
 //! | key file | made by |
 //! |---|---|
-//! | PEM, `BEGIN PRIVATE KEY` (PKCS #8): RSA or Ed25519 | `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`, or `-algorithm ed25519` |
+//! | PEM, `BEGIN PRIVATE KEY` (PKCS #8): RSA or Ed25519 | `openssl genpkey -algorithm ed25519`, or `RSA` |
 //! | PEM, `BEGIN RSA PRIVATE KEY` (PKCS #1) | `openssl genrsa -traditional 2048` |
 //! | the 32 bytes of an Ed25519 key in base64 (RFC 8463) | others |
 //!
@@ -140,8 +140,8 @@ impl Dkim {
     }
 }
 
-/// The names for `h=`, and what of the headers is signed. Of several with one name the last comes first (section 5.4.2); what is
-/// listed and not there adds nothing.
+/// The names for `h=`, and what of the headers is signed. Of several with one name the last comes first (section
+/// 5.4.2); what is listed and not there adds nothing.
 fn signed(fields: &[(&str, &str)]) -> (Vec<&'static str>, String) {
     let mut names = Vec::new();
     let mut text = String::new();

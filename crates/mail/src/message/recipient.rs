@@ -1,9 +1,9 @@
 //! Whom a message goes to: exactly one mailbox, `local@domain`, that cannot be read as anything else.
 //!
-//! What an address is, [`service_kit::email`] says, for all services: no address literals and nothing else that reads as an IP
-//! address, no quoted local parts. Of these, any SMTP server must be able to take it: an internationalised domain is sent in its
-//! ASCII form, `bücher.example` as `xn--bcher-kva.example`; a local part outside ASCII needs SMTPUTF8 (RFC 6531) at every hop, and
-//! much of the world lacks it.
+//! What an address is, [`service_kit::email`] says, for all services: no address literals and nothing else that reads
+//! as an IP address, no quoted local parts. Of these, any SMTP server must be able to take it: an internationalised
+//! domain is sent in its ASCII form, `bücher.example` as `xn--bcher-kva.example`; a local part outside ASCII needs
+//! SMTPUTF8 (RFC 6531) at every hop, and much of the world lacks it.
 
 use discovery::FieldError;
 use lettre::Address;

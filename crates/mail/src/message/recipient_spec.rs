@@ -4,13 +4,13 @@
 //! |---|---|
 //! | an address | `"dong@example.com"` |
 //! | with a display name | `"Dong <dong@example.com>"`, or `{"email":"dong@example.com","name":"Dong"}` |
-//! | with one that holds `<`, `"` or a comma | `"\"A <b> C\" <dong@example.com>"`, quoted as in a mail (RFC 5322, section 3.2.4) |
+//! | with one that holds `<`, `"` or a comma | `"\"A <b> C\" <dong@example.com>"`, quoted as in RFC 5322, 3.2.4 |
 //! | a user of userlist, by name | `{"user":"dong"}` |
 //! | several | `["dong@example.com", {"user":"ann"}]` |
 //!
-//! Addresses pass the same checks as those of the plain form ([`crate::message::recipient`]). A display name is one line of at most
-//! 200 characters; what looks like an encoded word (`=?…?=`) is refused, because readers would decode it, line breaks
-//! included; and so is anything that lettre could not write.
+//! Addresses pass the same checks as those of the plain form ([`crate::message::recipient`]). A display name is one
+//! line of at most 200 characters; what looks like an encoded word (`=?…?=`) is refused, because readers would decode
+//! it, line breaks included; and so is anything that lettre could not write.
 
 use discovery::FieldError;
 use lettre::message::Mailbox;
@@ -30,7 +30,7 @@ const SEVERAL: &str = "it holds several addresses; write a list, [\"a@b.c\", \"d
 pub enum RecipientSpec {
     /// An address, perhaps with a name.
     Mailbox(Mailbox),
-    /// Somebody whom userlist knows.
+    /// A user of userlist, by name.
     User(String),
 }
 
@@ -108,7 +108,8 @@ pub fn mailbox(field: &str, text: &str) -> Result<Mailbox, FieldError> {
     }
 }
 
-/// The display name without its quotation marks and backslashes, and what follows the first `<` outside of quotation marks.
+/// The display name without its quotation marks and backslashes, and what follows the first `<` outside of quotation
+/// marks.
 fn name_and_rest(text: &str) -> Result<(String, Option<&str>), &'static str> {
     let mut name = String::new();
     let mut is_quoted = false;

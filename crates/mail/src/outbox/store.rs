@@ -14,7 +14,7 @@
 //! | [`query`], [`labels`] | looking up, cancelling, requeueing; what messages are found by |
 //! | [`suppression`] | addresses to which nothing is sent |
 //! | [`retention`] | how much waits; what is deleted, and when |
-//! | [`suppression::userlist_updates`], [`events`] | what is still to be sent to userlist, and to the webhook's receiver |
+//! | [`suppression::userlist_updates`], [`events`] | what waits for userlist and for the webhook |
 
 pub mod accept;
 mod attempt_record;
@@ -75,8 +75,8 @@ impl Outbox {
         Self { writer: Writer::start(Arc::clone(&database), kinds), database, woken: Arc::default(), spool, kinds }
     }
 
-    /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all chunks of a large one are stored, it goes
-    /// on when the caller leaves.
+    /// Takes a message in; `Ok` when it is on the disk. From the moment on at which all chunks of a large one are
+    /// stored, it goes on when the caller leaves.
     ///
     /// # Errors
     /// [`OutboxError::KeyReused`]; or the outbox cannot be used.
@@ -101,8 +101,8 @@ impl Outbox {
         }
     }
 
-    /// Records how an attempt ended, and retries until it is recorded: what was delivered must not be sent again because
-    /// the disk was full for a minute.
+    /// Records how an attempt ended, and retries until it is recorded: what was delivered must not be sent again
+    /// because the disk was full for a minute.
     pub(super) async fn record_attempt(&self, record: Arc<AttemptRecord>) {
         let mut backoff = Backoff::new(RECORD_RETRY_MIN, RECORD_RETRY_MAX);
         while let Err(error) = self.writer.commit(Change::RecordAttempt(Arc::clone(&record))).await {

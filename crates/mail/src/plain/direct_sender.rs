@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How many messages may wait for each one that is being handed over. More would wait in vain.
+/// How many messages may wait for each one that is being handed over. More would wait too long.
 const WAITING_PER_SEND: usize = 16;
 
 /// How much is done at a time, and for how long.
@@ -78,7 +78,7 @@ impl DirectSender {
     /// Reserves the right to wait for one more message, before anything is done about it.
     ///
     /// # Errors
-    /// [`DeliveryError::Busy`]: so many wait that this one would wait in vain.
+    /// [`DeliveryError::Busy`]: so many wait that this one would wait too long.
     pub fn reserve(&self) -> Result<Reservation, DeliveryError> {
         match Arc::clone(&self.reservations).try_acquire_owned() {
             Ok(permit) => Ok(Reservation { _permit: permit }),
@@ -90,10 +90,10 @@ impl DirectSender {
         }
     }
 
-    /// Hands `message` over; `Ok`, with its last word, when the other side is responsible for it.
+    /// Delivers `message`; `Ok`, with the final reply, when the other side is responsible for it.
     ///
-    /// Takes at most [`Limits::queue_wait`] and [`Limits::deadline`], and ends by `until`. When the future is dropped, a
-    /// conversation with an SMTP server is broken off.
+    /// Takes at most [`Limits::queue_wait`] and [`Limits::deadline`], and ends by `until`. When the future is dropped,
+    /// a conversation with an SMTP server is broken off.
     ///
     /// # Errors
     /// See [`DeliveryError`]; they have been logged and counted.

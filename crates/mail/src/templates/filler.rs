@@ -1,7 +1,7 @@
 //! Has templates filled by a [process](super::worker) that may break.
 //!
 //! A few processes are kept, started when they are needed. One that does not answer in time, or ends instead, took its
-//! template's fault with it: the caller is told which bound was broken, and the next template gets a new one. They share
+//! template's fault with it: the caller learns which bound was broken, and the next template gets a new one. They share
 //! nothing with the service but a pipe, and their work is not done by the threads that heartbeat and serve.
 
 use std::{
@@ -33,13 +33,14 @@ use super::{
 const WORKERS_MAX: usize = 2;
 /// How long one template may take: longer than its processor time, because others want the processor, too.
 const DEADLINE: Duration = Duration::from_secs(CPU_S + 4);
-/// A process that got less of the processor than this in all that time was stopped, or starved: that is no fault of its template.
+/// A process that got less of the processor than this in all that time was stopped, or starved: that is no fault of its
+/// template.
 const WORKED: Duration = Duration::from_millis(CPU_S * 1000 / 4);
 /// Clock ticks a second in `proc_pid_stat(5)`: Linux's `USER_HZ`.
 const TICKS_PER_S: u64 = 100;
 /// How long a template waits for a process.
 const WAIT: Duration = Duration::from_secs(5);
-/// How much is read of a process's last words, and for how long.
+/// How much of a process's output is read after it ended, and for how long.
 const LAST_WORDS_BYTES: u64 = 2048;
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 
@@ -186,7 +187,7 @@ enum Broken {
 #[derive(Debug)]
 struct Ended {
     status: Option<ExitStatus>,
-    last_words: String,
+    final_replys: String,
 }
 
 impl Worker {
@@ -228,7 +229,7 @@ impl Worker {
         let mut words = Vec::new();
         let mut errors = self.errors.take(LAST_WORDS_BYTES);
         let _as_far_as_it_goes = timeout(LAST_WORDS_WAIT, errors.read_to_end(&mut words)).await;
-        Ended { status, last_words: String::from_utf8_lossy(&words).into_owned() }
+        Ended { status, final_replys: String::from_utf8_lossy(&words).into_owned() }
     }
 }
 
@@ -236,8 +237,10 @@ impl Worker {
 fn cause(ended: &Ended) -> FillError {
     let signal = ended.status.and_then(|status| status.signal()).and_then(|signal| Signal::try_from(signal).ok());
     match signal {
-        _ if ended.last_words.contains("overflowed its stack") => bound("is nested too deeply"),
-        _ if ended.last_words.contains("memory allocation") => bound("needs more than 128 MiB of memory to be filled"),
+        _ if ended.final_replys.contains("overflowed its stack") => bound("is nested too deeply"),
+        _ if ended.final_replys.contains("memory allocation") => {
+            bound("needs more than 128 MiB of memory to be filled")
+        }
         Some(Signal::SIGXCPU) => bound("takes longer than a few seconds to fill"),
         Some(Signal::SIGSEGV | Signal::SIGABRT | Signal::SIGBUS) => {
             bound("is nested too deeply, or needs more than 128 MiB of memory to be filled")
@@ -266,7 +269,7 @@ mod tests {
     use super::*;
 
     fn ended(signal: i32, words: &str) -> Ended {
-        Ended { status: Some(ExitStatus::from_raw(signal)), last_words: words.to_owned() }
+        Ended { status: Some(ExitStatus::from_raw(signal)), final_replys: words.to_owned() }
     }
 
     #[test]
@@ -280,7 +283,7 @@ mod tests {
             let FillError::Field(error) = cause(&ended) else { panic!("{ended:?}") };
             assert!(error.field == "template" && error.reason.contains(reason), "{ended:?}: {error}");
         }
-        assert!(matches!(cause(&ended(9, "")), FillError::Unavailable { .. }), "somebody killed it");
+        assert!(matches!(cause(&ended(9, "")), FillError::Unavailable { .. }), "it was killed");
     }
 
     #[tokio::test]

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{Filled, Template};
 
-/// The most bytes of one question or answer. A filled template has three parts of 1 MiB, of which every character may be escaped.
+/// The most bytes of one question or answer. A filled template has three parts of 1 MiB, of which every character may
+/// be escaped.
 pub(super) const FRAME_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// A question.

@@ -1,9 +1,9 @@
 //! The program that fills templates: this one, started with [`COMMAND`], in limits that it sets itself.
 //!
-//! What a template does cannot be bounded from within: one filter can make a string of any length in one step, a constant is
-//! folded while it is compiled, a value that refers to itself twice, forty times over, takes for ever to be counted, and what
-//! is nested deeply enough overflows the stack, which no program survives. So the limits are those of the operating system for
-//! a process of its own, and what breaks them ends that process and nothing else.
+//! What a template does cannot be bounded from within: one filter can make a string of any length in one step, a
+//! constant is folded while it is compiled, a value that refers to itself twice, forty times over, takes for ever to be
+//! counted, and what is nested deeply enough overflows the stack, which no program survives. So the limits are those of
+//! the operating system for a process of its own, and what breaks them ends that process and nothing else.
 //!
 //! | bound | limit |
 //! |---|---|

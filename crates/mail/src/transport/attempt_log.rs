@@ -1,4 +1,5 @@
-//! How attempts end, for operators: one line each, without addresses, text, or the server's words, which repeat addresses.
+//! How attempts end, for operators: one line each, without addresses, text, or the server's words, which repeat
+//! addresses.
 
 use super::outcome::{DeliveryError, Verdict};
 use crate::message::Message;

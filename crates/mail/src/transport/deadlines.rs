@@ -1,8 +1,8 @@
 //! How long handing over a message may take, step by step.
 //!
-//! Two callers, two kinds of patience. Behind `POST /` somebody waits: all steps together have one deadline. From the outbox
-//! nobody waits, and giving up on a server that is merely slow costs an attempt, or, after the final dot, makes a duplicate;
-//! so each step has the time that RFC 5321, section 4.5.3.2, asks clients to give it:
+//! Two callers, two kinds of deadline. `POST /` has a client that waits: all steps together have one deadline. The
+//! outbox has none, and giving up on a server that is merely slow costs an attempt, or, after the final dot, makes a
+//! duplicate; so each step has the time that RFC 5321, section 4.5.3.2, asks clients to give it:
 //!
 //! | step | the RFC's minimum | here, at most `--smtp-step-max` |
 //! |---|---|---|
@@ -13,7 +13,7 @@
 //! | MAIL FROM; RCPT TO | 5 min each | 5 min each |
 //! | DATA | 2 min | 2 min |
 //! | each [chunk](crate::message::content::CHUNK_BYTES) of the text | 3 min | 3 min |
-//! | the last word, after the final dot | 10 min | `--smtp-patience`, 10 min |
+//! | the final reply, after the final dot | 10 min | `--smtp-patience`, 10 min |
 //!
 //! A large message over a slow line therefore has as much time as it needs, as long as it moves.
 
@@ -32,20 +32,20 @@ pub struct StepDeadlines {
     /// For everything together.
     until: Option<Instant>,
     step_max: Duration,
-    last_word: Duration,
+    final_reply: Duration,
 }
 
 impl StepDeadlines {
     /// All steps together until `deadline`.
     #[must_use]
     pub fn until(deadline: Instant) -> Self {
-        Self { until: Some(deadline), step_max: Duration::MAX, last_word: Duration::MAX }
+        Self { until: Some(deadline), step_max: Duration::MAX, final_reply: Duration::MAX }
     }
 
-    /// Each step on its own, none longer than `step_max`; the last word within `last_word`.
+    /// Each step on its own, none longer than `step_max`; the final reply within `final_reply`.
     #[must_use]
-    pub fn by_step(step_max: Duration, last_word: Duration) -> Self {
-        Self { until: None, step_max, last_word }
+    pub fn by_step(step_max: Duration, final_reply: Duration) -> Self {
+        Self { until: None, step_max, final_reply }
     }
 
     /// Whether a client waits for the end of it.
@@ -61,7 +61,7 @@ impl StepDeadlines {
             Stage::Session | Stage::Sender | Stage::Recipient => LONG,
             Stage::Data => DATA,
             Stage::Text => BLOCK,
-            Stage::EndOfData => self.last_word,
+            Stage::EndOfData => self.final_reply,
         };
         let longest = if stage == Stage::EndOfData { asked_for } else { asked_for.min(self.step_max) };
         match (self.until, now.checked_add(longest)) {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_longest_step_leaves_the_last_word_its_time() {
+    fn a_shorter_longest_step_leaves_the_final_reply_its_time() {
         let second = Duration::from_secs(1);
         let deadlines = StepDeadlines::by_step(second, Duration::MAX);
         let now = Instant::now();

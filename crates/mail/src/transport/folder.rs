@@ -1,10 +1,11 @@
 //! The transport without a server: every message becomes an `.eml` file in a folder, which mail programs open.
 //!
-//! As in a maildir, a message is written under a name that readers pass over, brought to the disk, and then renamed; the
-//! folder is brought to the disk, too. Accepted therefore means: there after a power failure. Whatever goes wrong on the
-//! way takes the file with it, so that the folder never holds half a message or one that was refused.
+//! As in a maildir, a message is written under a name that readers pass over, brought to the disk, and then renamed;
+//! the folder is brought to the disk, too. Accepted therefore means: there after a power failure. Whatever goes wrong
+//! on the way takes the file with it, so that the folder never holds half a message or one that was refused.
 //!
-//! Files are named after the unique part of their Message-ID, which sorts by time, and are readable by their owner only.
+//! Files are named after the unique part of their Message-ID, which sorts by time, and are readable by their owner
+//! only.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,10 +27,10 @@ use crate::message::{Message, content::Content};
 /// What a check writes and takes away again: as much as a small message.
 const CHECK_BYTES: usize = 4096;
 
-/// How old an unfinished file must be to be nobody's: no delivery takes as long.
+/// How old an unfinished file must be to be removed: no delivery takes as long.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
-/// The folder. It is created with the first message, or again when somebody has removed it.
+/// The folder. It is created with the first message, and again when it was removed.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
@@ -58,8 +59,8 @@ impl Folder {
     /// Writes `message`; `Ok` when it is on the disk.
     ///
     /// # Errors
-    /// [`DeliveryError::Store`] when nothing is left of it, [`DeliveryError::Unknown`] when the disk has not answered by
-    /// `deadline`: it may still do what it was asked.
+    /// [`DeliveryError::Store`] when nothing is left of it, [`DeliveryError::Unknown`] when the disk has not answered
+    /// by `deadline`: it may still do what it was asked.
     pub async fn deliver(&self, message: &Message, deadline: Instant) -> Result<(), DeliveryError> {
         let folder = self.path.clone();
         let name = format!("{}.eml", message.id().unique());

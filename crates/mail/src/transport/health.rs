@@ -12,12 +12,12 @@
 //! |---|---|---|---|
 //! | works | works | passing | |
 //! | fails | works | degraded | `/v1` still accepts messages, which wait in the outbox; `POST /` is answered with 503 |
-//! | works, or fails | fails | critical | no message can be taken in any way: `POST /`, too, keeps a record, and must know whom to leave alone |
+//! | works, or fails | fails | critical | no message can be accepted: `POST /` needs the outbox, too |
 //!
-//! A transport that fails alone does *not* make the status `critical`. That would take every instance out of rotation at
-//! the same time, since all use the same server; nothing would be accepted any more, and callers of `POST /` would get the
-//! gateway's "no instance is there" instead of our answer, which says what the server said, and whether the message may be sent
-//! again.
+//! A transport that fails alone does *not* make the status `critical`. That would take every instance out of rotation
+//! at the same time, since all use the same server; nothing would be accepted any more, and callers of `POST /` would
+//! get the gateway's "no instance is there" instead of our answer, which says what the server said, and whether the
+//! message may be sent again.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -126,7 +126,7 @@ impl Health {
         }
     }
 
-    /// Tells every [condition](Health::condition) that differs from the one before, for ever.
+    /// Passes on every [condition](Health::condition) that differs from the one before, and never ends.
     pub async fn report(&self, tell: impl Fn(Condition)) {
         let mut changes = self.troubles.subscribe();
         loop {

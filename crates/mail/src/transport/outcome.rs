@@ -1,7 +1,7 @@
 //! How handing over a message can end.
 //!
 //! A server that takes the message takes the responsibility for it (RFC 5321, section 4.2.5). Everything else is one of
-//! three [verdicts](Verdict), and the difference matters to whoever decides about another attempt:
+//! three [verdicts](Verdict), and the difference decides about another attempt:
 //!
 //! | verdict | meaning | another attempt |
 //! |---|---|---|
@@ -9,9 +9,9 @@
 //! | temporary | nothing was delivered, and the cause is not the message | is right, later |
 //! | unknown | the final dot was sent and no reply came: it may or may not have been delivered | may be a duplicate |
 //!
-//! Nothing counts as delivered before the reply to the final dot, so whatever fails before it leaves no doubt. A 5xx while
-//! the session is being opened (greeting, STARTTLS, AUTH) is temporary for the message, as Postfix treats it
-//! (`smtp_skip_5xx_greeting`, `smtp_sasl_auth_soft_bounce`): it is about us, and goes away when somebody repairs the
+//! Nothing counts as delivered before the reply to the final dot, so whatever fails before it leaves no doubt. A 5xx
+//! while the session is being opened (greeting, STARTTLS, AUTH) is temporary for the message, as Postfix treats it
+//! (`smtp_skip_5xx_greeting`, `smtp_sasl_auth_soft_bounce`): it is about us, and goes away when an operator repairs the
 //! configuration.
 
 use std::{fmt, io, sync::Arc};
@@ -48,8 +48,8 @@ impl fmt::Display for Stage {
 
 /// What an SMTP server answered.
 ///
-/// `Display` is the code alone, because the text often repeats the recipient's address: it goes to the caller, who knows
-/// the address, and never into a log.
+/// `Display` is the code alone, because the text often repeats the recipient's address: it goes to the caller, who
+/// knows the address, and never into a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// Three digits, for example 550.
@@ -69,8 +69,8 @@ impl Reply {
         Self { code, text: readable.take(Self::TEXT_MAX_CHARS).collect() }
     }
 
-    /// The status code of RFC 3463 at the beginning of the text, as `(5, 1, 1)`, where the server gives one (RFC 2034). It belongs to the reply's
-    /// codes, not to its text.
+    /// The status code of RFC 3463 at the beginning of the text, as `(5, 1, 1)`, where the server gives one (RFC 2034).
+    /// It belongs to the reply's codes, not to its text.
     #[must_use]
     pub fn status(&self) -> Option<(u8, u16, u16)> {
         let mut numbers = self.text.split(' ').next()?.split('.');
@@ -94,7 +94,8 @@ impl fmt::Display for Reply {
 /// How handing a message over ended for one of its recipients.
 pub type Outcome = Result<Reply, DeliveryError>;
 
-/// A message that was not handed over, or not for certain. No variant's `Display` holds an address or text of a message.
+/// A message that was not handed over, or not for certain. No variant's `Display` holds an address or text of a
+/// message.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DeliveryError {
     /// The server will never take this message.
@@ -255,12 +256,12 @@ impl DeliveryError {
         }
     }
 
-    /// Whether the server says that the recipient's address is none, so that no message will ever arrive there: a permanent
-    /// refusal at RCPT TO with a status code of RFC 3463 about the address (5.1.1 no such mailbox, 5.1.2 no such system, 5.1.3 bad
-    /// syntax, 5.1.6 moved, 5.1.10 a domain that takes no mail (RFC 7505), 5.2.1 disabled).
+    /// Whether the server says that the recipient's address is none, so that no message will ever arrive there: a
+    /// permanent refusal at RCPT TO with a status code of RFC 3463 about the address (5.1.1 no such mailbox, 5.1.2 no
+    /// such system, 5.1.3 bad syntax, 5.1.6 moved, 5.1.10 a domain that takes no mail (RFC 7505), 5.2.1 disabled).
     ///
-    /// A bare 550 is not enough: servers also say it to a client that they do not let send at all ("relay not permitted", a
-    /// block list), and then it would take *every* address away.
+    /// A bare 550 is not enough: servers also say it to a client that they do not let send at all ("relay not
+    /// permitted", a block list), and then it would take *every* address away.
     #[must_use]
     pub fn is_hard_bounce(&self) -> bool {
         match self {
@@ -271,8 +272,8 @@ impl DeliveryError {
         }
     }
 
-    /// Whether the server takes no more recipients in this transaction (RFC 5321, section 4.5.3.1.10: 452, and 552 from servers
-    /// of before).
+    /// Whether the server takes no more recipients in this transaction (RFC 5321, section 4.5.3.1.10: 452, and 552 from
+    /// servers of before).
     #[must_use]
     pub fn is_too_many_recipients(&self) -> bool {
         match self {
@@ -282,7 +283,7 @@ impl DeliveryError {
         }
     }
 
-    /// What the other side said, or ours where it said nothing: for whoever sent the message, never for a log.
+    /// What the other side said, or ours where it said nothing: for the client that sent the message, never for a log.
     #[must_use]
     pub fn for_caller(&self) -> String {
         match self {

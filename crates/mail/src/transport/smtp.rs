@@ -7,11 +7,12 @@
 //! | `session`, `text` | one message over one connection |
 //! | `parked`, `concurrency` | connections that wait; how many the server takes |
 //!
-//! Why not lettre's own transport and pool: its timeout covers the connect only, so each conversation has to be broken off
-//! from outside, and then its pool parks the connection as it is; the next message reads the late reply to the one before
-//! as its own, and can be called accepted when it was refused. It also waits without bound for the reply to QUIT before
-//! it reports a refusal, and cannot say whether the final dot was sent. So lettre's connection and commands are used over a stream of ours, and
-//! the conversation is led in `session`, step by step, each with a deadline of its own ([`crate::transport::deadlines`]).
+//! Why not lettre's own transport and pool: its timeout covers the connect only, so each conversation has to be broken
+//! off from outside, and then its pool parks the connection as it is; the next message reads the late reply to the one
+//! before as its own, and can be called accepted when it was refused. It also waits without bound for the reply to QUIT
+//! before it reports a refusal, and cannot say whether the final dot was sent. So lettre's connection and commands are
+//! used over a stream of ours, and the conversation is led in `session`, step by step, each with a deadline of its own
+//! ([`crate::transport::deadlines`]).
 //!
 //! A connection is parked only after a conversation that came to its end. Dropping a future anywhere closes it.
 
@@ -80,14 +81,14 @@ impl SmtpTransport {
         Self { server, messages_max, parked: Parked::new(idle_max), concurrency }
     }
 
-    /// Hands `message` over to all recipients of its envelope in one transaction, over a waiting connection or a new one: how it
-    /// ended for each of them, in their order, with the server's last word.
+    /// Hands `message` over to all recipients of its envelope in one transaction, over a waiting connection or a new
+    /// one: how it ended for each of them, in their order, with the server's final reply.
     ///
-    /// A connection that has served before and breaks, or says 421, before the message was taken, says nothing about the message:
-    /// it is handed over again at once, on a new connection.
+    /// A connection that has served before and breaks, or says 421, before the message was taken, says nothing about
+    /// the message: it is handed over again at once, on a new connection.
     ///
-    /// Always ends when `deadlines` says. Cancel safe in the sense that matters: when the future is dropped the connection is
-    /// closed, and without its final dot the message is not delivered.
+    /// Always ends when `deadlines` says. Cancel safe in the sense that matters: when the future is dropped the
+    /// connection is closed, and without its final dot the message is not delivered.
     pub async fn deliver(&self, message: &Message, deadlines: StepDeadlines) -> Vec<Outcome> {
         let first = match self.session(deadlines, true).await {
             Ok((turn, session)) => self.over(turn, session, message, deadlines).await,
@@ -120,8 +121,8 @@ impl SmtpTransport {
         Ended { has_served, outcomes }
     }
 
-    /// Whether mail could be sent now: a waiting session answers, or a new one is opened, logs in and leaves. A server that opens
-    /// no new one while others of ours are open works, too.
+    /// Whether mail could be sent now: a waiting session answers, or a new one is opened, logs in and leaves. A server
+    /// that opens no new one while others of ours are open works, too.
     ///
     /// # Errors
     /// Always when `deadlines` says; see [`DeliveryError`].
@@ -147,7 +148,8 @@ impl SmtpTransport {
 
     /// A session, and the right to use it: a waiting one that still answers, if it may be one of those, or a new one.
     ///
-    /// While others work, one that is not opened means that they are as many as the server takes: then a turn is waited for.
+    /// While others work, one that is not opened means that they are as many as the server takes: then a turn is waited
+    /// for.
     async fn session(&self, deadlines: StepDeadlines, may_wait: bool) -> Result<(Turn<'_>, Session), DeliveryError> {
         let until = deadlines.ends_from_now(Stage::Session);
         let is_urgent = deadlines.is_awaited();

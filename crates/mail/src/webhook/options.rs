@@ -15,8 +15,8 @@ use crate::outbox::{
 /// The part of the configuration that is about the webhook.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WebhookOptions {
-    /// Who is told what becomes of messages: each event is sent there with POST, signed, until it is answered with 2xx. http or https; addresses of
-    /// this host and of private networks are fine. Default: no receiver.
+    /// Where events about messages are sent: each is sent with POST, signed, until it is answered with 2xx. http or
+    /// https; addresses of this host and of private networks are fine. Default: no receiver.
     #[arg(
         id = "webhook-url",
         long = "webhook-url",
@@ -25,8 +25,8 @@ pub struct WebhookOptions {
         hide_env_values = true
     )]
     pub url: Option<Secret>,
-    /// A file with the secret that events are signed with (Standard Webhooks): whsec_ and the base64 of 24 to 64 bytes. Several, one on a
-    /// line, all sign. Read again for each round of events.
+    /// A file with the secret that events are signed with (Standard Webhooks): whsec_ and the base64 of 24 to 64 bytes.
+    /// Several, one on a line, all sign. Read again for each round of events.
     #[arg(
         id = "webhook-secret-file",
         long = "webhook-secret-file",
@@ -46,7 +46,7 @@ pub struct WebhookOptions {
         value_parser = parse_kind
     )]
     pub events: Vec<EventKind>,
-    /// The wait after an event was not taken for the first time. It doubles with each one, up to an hour.
+    /// The wait after an event was first not taken. It doubles with each one, up to an hour.
     #[arg(
         id = "webhook-retry-first", long = "webhook-retry-first",
         env = "MAIL_WEBHOOK_RETRY_FIRST",
@@ -64,7 +64,8 @@ pub struct WebhookOptions {
         value_parser = duration::parse_positive
     )]
     pub retry_for: Duration,
-    /// The most events that wait for the receiver. Beyond that the oldest are dropped: they take about 1 KB each in the outbox.
+    /// The most events that wait for the receiver. Beyond that the oldest are dropped: they take about 1 KB each in the
+    /// outbox.
     #[arg(
         id = "webhook-waiting-max", long = "webhook-waiting-max",
         env = "MAIL_WEBHOOK_WAITING_MAX",

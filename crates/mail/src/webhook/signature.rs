@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `webhook-id` | the event's id, the same at every attempt: what receivers drop duplicates by |
 //! | `webhook-timestamp` | seconds since 1970, of this attempt: what receivers refuse old copies by |
-//! | `webhook-signature` | `v1,` and the base64 of HMAC-SHA256 over `ID.TIMESTAMP.BODY`; one for each secret, with spaces between |
+//! | `webhook-signature` | `v1,` and the base64 of HMAC-SHA256 over `ID.TIMESTAMP.BODY`, for each secret |
 //!
-//! Source: the Standard Webhooks specification, "Signature scheme". A secret is `whsec_` and the base64 of 24 to 64 bytes. While
-//! secrets are exchanged the file holds both, one on a line, and receivers of either find a signature of theirs.
+//! Source: the Standard Webhooks specification, "Signature scheme". A secret is `whsec_` and the base64 of 24 to 64
+//! bytes. While secrets are exchanged the file holds both, one on a line, and receivers of either find a signature of
+//! theirs.
 
 use std::path::Path;
 

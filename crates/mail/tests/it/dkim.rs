@@ -37,7 +37,7 @@ async fn verified(message: Vec<u8>, record: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// What a relay or a reader could note_failure over: folded headers, encoded words, dots, blank lines, parts.
+/// What a relay or a reader could stumble over: folded headers, encoded words, dots, blank lines, parts.
 fn messages() -> Vec<Value> {
     let many: Vec<String> = (0..20).map(|index| format!("Nobody Number {index} <nobody{index}@example.org>")).collect();
     vec![

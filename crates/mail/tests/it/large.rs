@@ -118,7 +118,7 @@ async fn the_same_request_again_is_the_same_message_and_leaves_nothing_behind() 
     assert_eq!((first.status, again.status, &again.body), (202, 202, &first.body));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     mail.submit_as("k", &with_files(&[bytes(1_000_001)])).await.assert(409, "idempotency_key_reused");
-    // Cleared away by somebody for whom nobody waits.
+    // Deleted in the background.
     let left = || database.sql("SELECT COUNT(DISTINCT message) FROM mail.content_blocks").trim().to_owned();
     wait_until("only the chunks of the one message", SOON, || async { left() == "1" }).await;
     mail.until(first.body["id"].as_str().unwrap(), "delivered").await;
@@ -146,7 +146,7 @@ async fn a_client_that_breaks_off_leaves_nothing_behind_and_takes_nobodys_place(
     mail.request(streamed(vec![half(), half(), half()], true)).await.assert(413, "body_too_large");
     let nonsense = Bytes::from(format!("{{\"to\":\"a@b.c\",}}{}", " ".repeat(600_000)));
     mail.request(streamed(vec![Ok(nonsense)], true)).await.assert(400, "malformed_json");
-    // Somebody whose connection is gone is not waited for.
+    // A client whose connection is gone is not waited for.
     for _ in 0..50 {
         let asked = mail.request(streamed(vec![half()], true));
         assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err());
@@ -199,7 +199,7 @@ async fn a_message_with_a_block_missing_is_never_sent_and_holds_nobody_up() {
         let logs = message["recipients"].as_array().unwrap().iter().map(|recipient| recipient["log"].clone());
         logs.filter(|log| log.to_string().contains("content_unreadable")).count() == 2
     };
-    // Whoever had read it before it was damaged has sent what there was by then.
+    // An attempt that had read it before it was damaged has sent what there was by then.
     wait_until("an attempt for each", SOON, unreadable).await;
     sink.behave();
     let other = mail.accepted("x@y.z").await;

@@ -68,7 +68,8 @@ async fn store(database: &mut sqlx::AnyConnection, message: &Stored<'_>, now: i6
     }
 }
 
-/// One of each kind: to several, large, of a broadcast, claimed by an instance that is gone, for later, suppressed, done.
+/// One of each kind: to several, large, of a broadcast, claimed by an instance that is gone, for later, suppressed,
+/// done.
 async fn fill(url: &str, schema: &str) {
     sqlx::any::install_default_drivers();
     let options = AnyConnectOptions::from_url(&url.parse().unwrap()).unwrap();

@@ -53,8 +53,8 @@ async fn an_hour(down: Down) {
     if matches!(down, Down::NobodyListens) {
         sink.up();
     }
-    // The longest pause between two looks, and the deadline of the one that hangs. Once the queue moves the clock is left
-    // alone: a database cannot do in no time what it has five seconds for.
+    // The longest pause between two looks, and the deadline of the one that hangs. Once the queue moves the clock is
+    // left alone: a database cannot do in no time what it has five seconds for.
     for _ in 0..12 {
         if !sink.messages().is_empty() {
             break;

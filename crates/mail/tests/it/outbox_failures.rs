@@ -80,7 +80,7 @@ async fn a_server_that_hangs_at_any_step_holds_nothing_up_for_ever() {
 }
 
 #[tokio::test]
-async fn a_last_word_that_comes_late_is_waited_for_and_makes_no_duplicate() {
+async fn a_final_reply_that_comes_late_is_waited_for_and_makes_no_duplicate() {
     let sink = SmtpSink::start().await;
     let mail = Mail::working(&sink, &["--smtp-step-max", "4s", "--smtp-patience", "1m"]);
     sink.once(Step::EndOfData, Behaviour::Hold);

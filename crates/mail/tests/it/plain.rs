@@ -1,4 +1,5 @@
-//! `POST /` keeps every promise of the others: record, key, suppression; and its own, that 200 means that the server has it.
+//! `POST /` keeps every promise of the others: record, key, suppression; and its own, that 200 means that the server
+//! has it.
 
 use std::time::Duration;
 

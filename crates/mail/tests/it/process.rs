@@ -10,8 +10,8 @@ use testkit::{
     wait::{SOON, wait_for},
 };
 
-/// Whether a file system of its own can be made for a test, a tmpfs in a mount namespace. The kernel grants that to root and
-/// usually to anybody; where it does not, the test says that it is skipped.
+/// Whether a file system of its own can be made for a test, a tmpfs in a mount namespace. The kernel grants that to
+/// root and usually to anybody; where it does not, the test says that it is skipped.
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(crate) fn may_mount(test: &str) -> bool {
     let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/tmp"]).output();

@@ -194,7 +194,8 @@ async fn help_does_not_show_the_values_of_secrets() {
     assert!(help.contains("MAIL_SMTP_PASSWORD") && !help.contains("hunter2"), "{help}");
 }
 
-/// Needs a file system of its own: a tmpfs in a mount namespace, which the kernel grants to root and usually to anybody.
+/// Needs a file system of its own: a tmpfs in a mount namespace, which the kernel grants to root and usually to
+/// anybody.
 #[tokio::test]
 async fn a_full_disk_is_503_and_leaves_no_file() {
     if !may_mount("a_full_disk_is_503_and_leaves_no_file") {

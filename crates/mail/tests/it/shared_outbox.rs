@@ -25,7 +25,7 @@ async fn instances_that_share_an_outbox_send_each_message_once() {
         ids.push(mail.accepted(&format!("a{index}@b.c")).await);
     }
     for id in &ids {
-        // Whoever is asked knows.
+        // Each instance has it.
         one.until(id, "delivered").await;
     }
     let recipients: HashSet<String> = sink.messages().into_iter().flat_map(|message| message.recipients).collect();

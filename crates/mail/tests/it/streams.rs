@@ -1,4 +1,5 @@
-//! Two streams: leaving a newsletter stops no password reset. And the suppression list is asked again when a message leaves.
+//! Two streams: leaving a newsletter stops no password reset. And the suppression list is asked again when a message
+//! leaves.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ use testkit::{
 use crate::{
     process::Program,
     service::Mail,
-    userlist_sync::{Users, bounce, untold},
+    userlist_sync::{Users, bounce, updates_waiting},
 };
 
 fn recipients(sink: &SmtpSink) -> Vec<String> {
@@ -191,7 +192,7 @@ async fn lifted(outbox: &str) {
     assert_eq!((&first["queued"], &first["skipped_by"]), (&json!(3), &json!({ "unsubscribe": 1 })), "{first}");
     users.contended.store(0, Ordering::SeqCst);
     users.until(["active", "active", "unsubscribed", "active"]).await;
-    untold(&mail, 0).await;
+    updates_waiting(&mail, 0).await;
     assert_eq!(broadcast(&mail).await["queued"], 3);
     users.set_status(3, "active");
     wait_until("the newsletter again", SOON, || async { broadcast(&mail).await["queued"] == 4 }).await;
@@ -223,7 +224,7 @@ async fn what_an_operator_entered_is_not_lifted_also_when_the_user_had_left_befo
     let entry = mail.get("/v1/suppressions").await.body["suppressions"][0].clone();
     assert_eq!((&entry["reason"], &entry["detail"]), (&json!("manual"), &json!("asked by phone")), "{entry}");
     users.until(["active", "active", "unsubscribed", "active"]).await;
-    untold(&mail, 0).await;
+    updates_waiting(&mail, 0).await;
     users.set_status(3, "active");
     // Longer than clocks may be apart.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;

@@ -1,5 +1,5 @@
-//! A conversation with a server that is not ours, where one is installed: Python's `smtpd` or `aiosmtpd`. Both print what
-//! they receive.
+//! A conversation with a server that is not ours, where one is installed: Python's `smtpd` or `aiosmtpd`. Both print
+//! what they receive.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Who left and whose address is gone: the list works at once, and userlist is told when it can be.
+//! Unsubscribed and bounced users: the suppression list works at once, and userlist gets the change when it is reachable.
 
 use std::{
     collections::BTreeMap,
@@ -106,7 +106,7 @@ pub(crate) async fn bounce(mail: &Mail, address: &str, kind: &str) {
     assert_eq!(answer.status, 204, "{answer:?}");
 }
 
-pub(crate) async fn untold(mail: &Mail, count: i64) {
+pub(crate) async fn updates_waiting(mail: &Mail, count: i64) {
     wait_until("what is to be told", SOON, || async { mail.outbox.userlist_updates_waiting().await.unwrap() == count })
         .await;
 }
@@ -120,9 +120,9 @@ async fn everybody_with_a_bounced_address_is_bounced_in_userlist_and_a_complaint
     bounce(&mail, "g@h.i", "soft").await;
     mail.call("PUT", "/v1/suppressions/g@h.i", &json!({})).await;
     users.until(["bounced", "bounced", "unsubscribed", "active"]).await;
-    untold(&mail, 0).await;
+    updates_waiting(&mail, 0).await;
     bounce(&mail, "d@e.f", "hard").await;
-    untold(&mail, 0).await;
+    updates_waiting(&mail, 0).await;
     assert_eq!(users.statuses()[2], "unsubscribed", "a bounce does not undo that somebody left");
 }
 
@@ -134,13 +134,13 @@ async fn told_later(outbox: &str) {
     bounce(&first, "a@b.c", "hard").await;
     let answer = first.submit(&json!({ "to": ["a@b.c", "d@e.f"], "text": "hello" })).await;
     assert_eq!(answer.body["suppressed"], 1, "the list works at once: {answer:?}");
-    untold(&first, 1).await;
+    updates_waiting(&first, 1).await;
     drop(first);
     users.is_down.store(false, Ordering::SeqCst);
     users.contended.store(1, Ordering::SeqCst);
     let second = Mail::working(&sink, &args);
     wait_until("the status", SOON * 2, || async { users.statuses()[..2] == ["bounced", "bounced"] }).await;
-    untold(&second, 0).await;
+    updates_waiting(&second, 0).await;
 }
 
 #[tokio::test]
@@ -161,9 +161,9 @@ async fn who_is_taken_off_the_list_before_userlist_knew_is_never_told_of() {
     users.is_down.store(true, Ordering::SeqCst);
     let mail = Mail::working(&sink, &["--gateway-url", &gateway]);
     bounce(&mail, "a@b.c", "hard").await;
-    untold(&mail, 1).await;
+    updates_waiting(&mail, 1).await;
     assert_eq!(mail.call("DELETE", "/v1/suppressions/a@b.c", &Value::Null).await.status, 204);
     users.is_down.store(false, Ordering::SeqCst);
-    untold(&mail, 0).await;
+    updates_waiting(&mail, 0).await;
     assert_eq!(users.statuses(), ["active"; 4]);
 }

@@ -3,7 +3,7 @@
 //! | form | who reads it |
 //! |---|---|
 //! | `filename*=utf-8''b%C3%BCro.txt` (RFC 2231) | whatever was written after 1997 |
-//! | `filename="=?utf-8?q?b=C3=BCro.txt?="` in Content-Disposition | older ones, which RFC 2047 forbids and all of them decode |
+//! | `filename="=?utf-8?q?b=C3=BCro.txt?="` there | older ones: forbidden by RFC 2047, decoded by all |
 //! | `name="…"` in Content-Type, the same | those that look only there |
 //!
 //! A name in ASCII is the same in all of them, so it is written plain, twice.
@@ -198,7 +198,7 @@ pub(super) fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Re
         if bytes.is_empty() {
             return Ok(());
         }
-        // Between what was told before and this.
+        // The range between the event before and this one.
         let goes_on = !lines.is_empty();
         lines.clear();
         for (index, line) in bytes.chunks(LINE_BYTES).enumerate() {

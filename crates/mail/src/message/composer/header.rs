@@ -1,11 +1,12 @@
 //! Headers that a request sets: which ones, and how they are written.
 //!
-//! A request may set a safe set: `X-…`, and a few that mean something to readers and nothing to servers. There are two kinds
-//! (RFC 5322, section 2.2):
+//! A request may set a safe set: `X-…`, and a few that mean something to readers and nothing to servers. There are two
+//! kinds (RFC 5322, section 2.2):
 //!
 //! - *Unstructured* ones (`X-…`) are text for people. What is outside ASCII becomes encoded words (RFC 2047).
-//! - *Structured* ones (`References`, `List-Unsubscribe` and the others) are read by programs, which know no encoded words
-//!   there (RFC 2047, section 5). They are written as they came, folded at white space (RFC 5322, section 2.2.3), or refused.
+//! - *Structured* ones (`References`, `List-Unsubscribe` and the others) are read by programs, which know no encoded
+//!   words there (RFC 2047, section 5). They are written as they came, folded at white space (RFC 5322, section 2.2.3),
+//!   or refused.
 
 use discovery::FieldError;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -18,8 +19,8 @@ const HEADERS_MAX: usize = 20;
 const NAME_MAX_BYTES: usize = 60;
 /// The longest text in an unstructured header, in characters.
 const TEXT_MAX_CHARS: usize = 500;
-/// The longest word of a structured header, in bytes: with the header's name before it, it must fit into one line of at most 998
-/// (RFC 5322, section 2.1.1), because nothing can be folded within it.
+/// The longest word of a structured header, in bytes: with the header's name before it, it must fit into one line of at
+/// most 998 (RFC 5322, section 2.1.1), because nothing can be folded within it.
 const WORD_MAX_BYTES: usize = 900;
 /// Where lines are folded, in characters (RFC 5322, section 2.1.1).
 const LINE_CHARS: usize = 78;

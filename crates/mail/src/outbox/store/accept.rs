@@ -12,14 +12,14 @@ use super::{
     suppression::{self, Stream},
 };
 
-/// What the caller is told.
+/// How accepting a message ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptResult {
     /// The answer.
     pub accepted: Accepted,
-    /// Whether this is the answer to the same request that came before; nothing was taken in this time.
+    /// Whether this is the answer to the same request that came before; nothing was accepted this time.
     pub replayed: bool,
-    /// The delivery of a message that was taken in now with a claim.
+    /// The delivery of a message that was accepted now with a claim.
     pub(crate) delivery: Option<i64>,
 }
 
@@ -46,8 +46,8 @@ pub(super) async fn insert(
     let suppressed = suppression::among(connection, &addresses, Stream::of(message.broadcast.is_some())).await?;
     let is_stopped = |(_, address): &(_, String)| suppressed.contains_key(&suppression::key(address));
     // A broadcast says whom it passed over, and one that is sent at once has its record.
-    let is_told = message.broadcast.is_none() && message.claim.is_none();
-    if is_told && message.recipients.iter().all(is_stopped) {
+    let is_reported = message.broadcast.is_none() && message.claim.is_none();
+    if is_reported && message.recipients.iter().all(is_stopped) {
         return Err(OutboxError::Suppressed);
     }
     if message.content.in_memory().is_none() {
@@ -120,7 +120,7 @@ async fn insert_deliveries(
     Ok(())
 }
 
-/// The one delivery of a message that was taken in with a claim.
+/// The one delivery of a message that was accepted with a claim.
 async fn its_delivery(connection: &mut AnyConnection, message: &NewMessage) -> Result<i64, OutboxError> {
     let query = sqlx::query_scalar("SELECT id FROM deliveries WHERE message = ?").bind(message.id());
     Ok(query.fetch_one(connection).await?)

@@ -1,7 +1,7 @@
 //! Broadcasts, as they are kept: what was asked for, how far it is.
 //!
-//! A page of users becomes messages in the same transaction in which the broadcast's position moves behind that page. So
-//! after SIGKILL it goes on where it stopped: nobody is left out, and nobody is written to twice.
+//! A page of users becomes messages in the same transaction in which the broadcast's position moves behind that page.
+//! So after SIGKILL it goes on where it stopped: no user is left out, and none gets it twice.
 
 mod page;
 
@@ -49,7 +49,7 @@ pub struct BroadcastView {
     pub deliveries: BTreeMap<String, i64>,
 }
 
-/// The answer to a broadcast that was taken in; kept for requests that come again.
+/// The answer to a broadcast that was accepted; kept for requests that come again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
     /// The broadcast's id.
@@ -181,7 +181,7 @@ impl Outbox {
         cancelling.await
     }
 
-    /// A running broadcast that nobody works on.
+    /// A running broadcast that no instance works on.
     pub(crate) async fn claim_broadcast(&self, claim: &str) -> Result<Option<Claimed>, OutboxError> {
         let claim = claim.to_owned();
         let now = UnixMillis::now();
@@ -262,7 +262,7 @@ impl Outbox {
     /// Takes the reader with this token off.
     ///
     /// # Errors
-    /// Nobody has it; or the outbox cannot be used.
+    /// No reader has it; or the outbox cannot be used.
     pub async fn unsubscribe(&self, token: &str) -> Result<(), OutboxError> {
         let token = token.to_owned();
         let now = UnixMillis::now();

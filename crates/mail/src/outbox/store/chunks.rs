@@ -1,12 +1,13 @@
 //! Contents that are too large for one row: into the database and out of it, chunk by chunk.
 //!
-//! A message of 100 MB in one statement would be held in memory several times over, on both sides, and take longer than any
-//! call may. So its chunks are stored first, a few in a transaction. They are nobody's until the message is taken in, in a
-//! transaction that is as small as any other and looks whether all of them are there. Chunks that stay nobody's, because the
-//! instance was killed in between or the request had come before, are swept away after [`ORPHANED_AFTER`].
+//! A message of 100 MB in one statement would be held in memory several times over, on both sides, and take longer than
+//! any call may. So its chunks are stored first, a few in a transaction. They belong to no message until it is
+//! accepted, in a transaction that is as small as any other and checks that all of them are there. Chunks that stay
+//! orphaned, because the instance was killed in between or the request was a repetition, are deleted after
+//! [`ORPHANED_AFTER`].
 //!
-//! On the way out they are gathered in the [spool](crate::message::content) before the SMTP server hears of the message: a database
-//! that fails in the middle costs an attempt, and no server gets half a message.
+//! On the way out they are gathered in the [spool](crate::message::content) before the SMTP server hears of the
+//! message: a database that fails in the middle costs an attempt, and no server gets half a message.
 
 use std::{io, io::Write as _, time::Duration};
 
@@ -19,7 +20,8 @@ use super::{
 };
 use crate::message::content::{Content, waiting};
 
-/// The bytes of a chunk: 256 KiB, far below what a MySQL server takes in a packet (`max_allowed_packet`, 16 MiB or more).
+/// The bytes of a chunk: 256 KiB, far below what a MySQL server takes in a packet (`max_allowed_packet`, 16 MiB or
+/// more).
 const STORED_BYTES: usize = 256 * 1024;
 /// Chunks of one transaction: what a slow disk flushes in a moment.
 const TOGETHER: usize = 4;
@@ -42,7 +44,7 @@ pub(in crate::outbox) enum GatherError {
 }
 
 impl Outbox {
-    /// Stores the chunks of a message that is about to be taken in, if it is that large.
+    /// Stores the chunks of a message that is about to be accepted, if it is that large.
     pub(super) async fn store_chunks(&self, message: &NewMessage) -> Result<(), OutboxError> {
         if message.content.in_memory().is_some() {
             return Ok(());
@@ -81,7 +83,8 @@ impl Outbox {
         storing.await
     }
 
-    /// Has the chunks of a message deleted unless it was taken in; nobody waits for that. What is left is swept away later.
+    /// Deletes the chunks of a message in the background unless it was accepted. What is left is deleted by the
+    /// sweeper.
     pub(super) fn discard_chunks(&self, message: &NewMessage) {
         if message.content.in_memory().is_none() {
             let outbox = self.clone();
@@ -215,7 +218,7 @@ pub(super) async fn attach(
 
 /// Deletes the last chunks of a message that was not taken in. Whether there was something to delete.
 async fn delete_last(connection: &mut AnyConnection, message: String, lock: &str) -> Result<bool, OutboxError> {
-    // Whoever is taking the message in at this moment has locked it.
+    // A concurrent request that accepts the message has locked it.
     let sql = format!("SELECT position FROM content_blocks WHERE message = ? ORDER BY position DESC LIMIT 1{lock}");
     let last: Option<i64> =
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(&message).fetch_optional(&mut *connection).await?;

@@ -1,8 +1,9 @@
 //! Claims: which instance sends what, for how long.
 //!
-//! A delivery is claimed before it is sent, for [`CLAIM`], and the claim is renewed while it is being sent. An instance that
-//! dies lets its claims expire, and another one (or the next process) takes over; one that is alive and cannot reach the
-//! database for that long may find that another one has sent the same message: a duplicate with the same Message-ID.
+//! A delivery is claimed before it is sent, for [`CLAIM`], and the claim is renewed while it is being sent. The claims
+//! of an instance that was killed expire, and another one (or the next process) takes over. When a running instance
+//! cannot reach the database for that long, another one may send the same message: a duplicate with the same
+//! Message-ID.
 //!
 //! Deliveries of one message to one domain are claimed together and count as one: they go in one transaction.
 
@@ -24,7 +25,8 @@ pub const RENEWAL: Duration = Duration::from_secs(6);
 
 /// How many rows are looked at for each that is wanted, because limits pass some over.
 const LOOKED_AT: usize = 4;
-/// The fewest rows that are looked at: as many recipients as every server takes in one transaction (RFC 5321, section 4.5.3.1.8).
+/// The fewest rows that are looked at: as many recipients as every server takes in one transaction (RFC 5321, section
+/// 4.5.3.1.8).
 pub(in crate::outbox) const RECIPIENTS_MAX: usize = 100;
 /// How often it is looked again in one transaction because nothing may be sent to those that were found.
 const ROUNDS_MAX: usize = 25;
@@ -54,8 +56,9 @@ pub(in crate::outbox) struct Wanted {
 }
 
 impl Outbox {
-    /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` is told whether there is room, and
-    /// says what becomes of each. Those whose address is on the suppression list by now are settled, and `choose` does not see them.
+    /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` gets whether there is
+    /// room, and returns what becomes of each. Those whose address is on the suppression list by now are settled, and
+    /// `choose` does not see them.
     pub(in crate::outbox) async fn claim(
         &self,
         wanted: Wanted,

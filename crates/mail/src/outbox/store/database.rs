@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | a change begins with | `BEGIN IMMEDIATE`: one writer at a time | `BEGIN`, read committed |
 //! | rows that another instance is looking at | cannot be: it would wait | are passed over: `SKIP LOCKED` |
-//! | committed means | write-ahead log, `synchronous = FULL`: flushed | `innodb_flush_log_at_trx_commit = 1`, the default |
+//! | committed means | flushed (`synchronous = FULL`) | `innodb_flush_log_at_trx_commit = 1`, the default |
 //!
 //! The database need not be there when the service starts: it is opened, and its tables brought up to date, by whatever
 //! uses it first. No call takes longer than five seconds; a connection on which one passed is closed, not used again.
@@ -214,8 +214,8 @@ impl Database {
         &self.target
     }
 
-    /// Whether there is room for something large. SQLite writes everything twice, into its log and then into its table, and on
-    /// a disk that is full it cannot even delete.
+    /// Whether there is room for something large. SQLite writes everything twice, into its log and then into its table,
+    /// and on a disk that is full it cannot even delete.
     pub(super) fn has_room(&self, len: u64) -> bool {
         let Some(folder) = self.target.folder() else { return true };
         // Where the question has no answer, the database will say it.

@@ -5,8 +5,8 @@
 //! | `queued` | waits for its moment, for another attempt, or is being sent right now (`sending`) |
 //! | `delivered` | the SMTP server has taken it, and the responsibility |
 //! | `failed` | refused for good, or given up after `--retry-for` |
-//! | `cancelled` | by somebody, before it was sent |
-//! | `suppressed` | the address is on the suppression list, since before it was accepted or before it was to leave; nothing was sent |
+//! | `cancelled` | by a request, before it was sent |
+//! | `suppressed` | the address was on the suppression list when it was accepted or about to be sent |
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub enum State {
     Delivered,
     /// Given up.
     Failed,
-    /// Taken back.
+    /// Cancelled.
     Cancelled,
     /// Never to be sent.
     Suppressed,
@@ -124,7 +124,7 @@ pub struct OwnClaim {
 }
 
 impl OwnClaim {
-    /// How long the client, or a gateway, may take to ask again when the instance has died.
+    /// How long the client, or a gateway, may take to repeat the request when the instance was killed.
     const ASKED_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
     /// A new one.
@@ -159,8 +159,8 @@ impl std::fmt::Debug for NewMessage {
 pub struct IdempotencyKey {
     /// What the client chose; after the caller's name, so that callers cannot meet.
     pub name: String,
-    /// SHA-256 in hexadecimal, of the body of `POST /v1/messages`, and of path and body elsewhere: a key that comes at another
-    /// path is another request.
+    /// SHA-256 in hexadecimal, of the body of `POST /v1/messages`, and of path and body elsewhere: a key that comes at
+    /// another path is another request.
     pub fingerprint: String,
 }
 
@@ -199,7 +199,7 @@ pub(in crate::outbox) struct Candidate {
     pub(super) expires: UnixMillis,
 }
 
-/// The content of a message that was taken in. The deliveries of one claim share it.
+/// The content of a message that was accepted. The deliveries of one claim share it.
 #[derive(Debug)]
 pub(in crate::outbox) enum Stored {
     /// It came with the message's row.

@@ -4,7 +4,7 @@ use std::io;
 
 use sqlx::error::DatabaseError;
 
-/// What went wrong; nothing was changed, unless it says so.
+/// What went wrong. Nothing was changed, except where a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// The disk, or the quota, is full.
@@ -25,8 +25,8 @@ pub enum OutboxError {
         /// What the file system said.
         source: io::Error,
     },
-    /// Somebody else changed the same at the same time; it may be tried again at once.
-    #[error("somebody else changed the same at the same time")]
+    /// A concurrent transaction changed the same rows; it may be retried at once.
+    #[error("a concurrent change of the same rows")]
     Contended,
     /// The same `Idempotency-Key` came with another request.
     #[error("the idempotency key was used for another request")]

@@ -1,12 +1,12 @@
 //! Events for the webhook's receiver: stored in the transaction in which they happen, kept until the receiver has them.
 //!
-//! So no event is lost when a process is killed, and a receiver that is away costs a row for each event and nothing else:
-//! mail never waits for it. How many rows there may be is bounded; see [`Outbox::drop_events`].
+//! So no event is lost when a process is killed, and a receiver that is away costs a row for each event and nothing
+//! else: mail never waits for it. How many rows there may be is bounded; see [`Outbox::drop_events`].
 //!
 //! | type | when |
 //! |---|---|
 //! | `message.delivered` | the SMTP server has taken the message for a recipient |
-//! | `message.failed` | it was refused for good, given up, or withheld because the address is on the suppression list by now |
+//! | `message.failed` | it was refused for good, given up, or withheld because of the suppression list |
 //! | `recipient.bounced` | mail to an address came back: for good (`hard`), or for now (`soft`) |
 //! | `recipient.complained` | its owner called our mail spam |
 //! | `recipient.unsubscribed` | its owner left |
@@ -222,7 +222,8 @@ pub(super) async fn of_address(
 }
 
 impl Outbox {
-    /// Tells the webhook's receiver, if it wants to know, that mail came back and might not next time. It changes nothing here.
+    /// Tells the webhook's receiver, if it wants to know, that mail came back and might not next time. It changes
+    /// nothing here.
     ///
     /// # Errors
     /// The outbox cannot be used.
@@ -237,7 +238,8 @@ impl Outbox {
         keeping.await
     }
 
-    /// At most `count` events that are due, those that have waited longest first; no other instance gets them for [`EVENT_CLAIM`].
+    /// At most `count` events that are due, those that have waited longest first; no other instance gets them for
+    /// [`EVENT_CLAIM`].
     pub(crate) async fn next_events(&self, count: usize) -> Result<Vec<Event>, OutboxError> {
         let now = UnixMillis::now();
         let lock = self.database.target().for_update();
@@ -347,8 +349,8 @@ impl Outbox {
     }
 }
 
-/// Deletes at most `count` of those that happened before `before`: those that are left when the receiver is taken out of the
-/// configuration. Says how many.
+/// Deletes at most `count` of those that happened before `before`: those that are left when the receiver is taken out
+/// of the configuration. Says how many.
 pub(super) async fn forget_some(
     connection: &mut AnyConnection,
     before: UnixMillis,

@@ -1,8 +1,8 @@
 //! One task that commits: what arrives while it flushes the disk goes into the next transaction together.
 //!
 //! A flush costs the same for one message as for a hundred, so under load the price of a message falls, and at rest no
-//! change waits for others. A caller gets `Ok` only after the commit. A transaction that fails is retried change by change,
-//! so that one caller's mistake does not fail another.
+//! change waits for others. A caller gets `Ok` only after the commit. A transaction that fails is retried change by
+//! change, so that one caller's mistake does not fail another.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Messages that are sent while their client waits: taken in with a claim, sent by the instance that took them in.
+//! Messages that are sent while their client waits: accepted with a claim, sent by the instance that accepted them.
 //!
-//! They are in the outbox like all others, with their record, and the suppression list counts; but no worker claims them. An
-//! attempt that fails settles them: the client is told, and sends the message again if it wants to, so nothing goes out when the
-//! client has given it up. A request that comes again with the same key goes on with the same message
+//! They are in the outbox like all others, with their record, and the suppression list counts; but no worker claims
+//! them. An attempt that fails settles them: the client gets the error, and sends the message again if it wants to, so
+//! nothing is sent after the client has given up. A request that is repeated with the same key resumes the same message
 //! ([`Outbox::take_over`]).
 //!
 //! | the message | what a repeated request does |
@@ -11,7 +11,7 @@
 //! | failed for the moment | tries it once more |
 //! | withheld, and its address is not on the list any more | tries it |
 //! | is being sent by another request | waits for that |
-//! | was being sent by an instance that died | tries it once its claim has lapsed: at least once, with the same Message-ID |
+//! | was being sent by an instance that was killed | retries it after its claim: at least once, same Message-ID |
 //!
 //! One that an instance left behind and that is not asked for again is settled as of unknown outcome when it expires.
 
@@ -35,7 +35,7 @@ use crate::{
 /// How these messages are marked in `deliveries.bulk`, where workers look for 0 (single) and 1 (broadcasts).
 pub(super) const IMMEDIATE: i64 = 2;
 
-/// What an instance that died has left is given this word: perhaps it was delivered.
+/// The outcome of what a killed instance left behind: it may have been delivered.
 const UNKNOWN: &str = "outcome_unknown";
 /// How many of them are settled in one transaction.
 const EXPIRED_TOGETHER: u32 = 100;
@@ -48,7 +48,7 @@ pub struct OwnDelivery {
     claim: String,
 }
 
-/// How it stands with a message that was taken in before.
+/// The status of a message that was accepted before.
 #[derive(Debug)]
 pub enum MessageStatus {
     /// It is ours to send now.
@@ -64,7 +64,7 @@ pub enum MessageStatus {
     },
     /// Its address is on the suppression list.
     Suppressed,
-    /// It was taken back.
+    /// It was cancelled.
     Cancelled,
     /// Another request, or a worker, has it.
     UnderWay,
@@ -75,7 +75,7 @@ pub enum MessageStatus {
 type Row = (i64, String, i64, String, String, String, i64);
 
 impl OwnDelivery {
-    /// The delivery that was taken in with this claim.
+    /// The delivery that was accepted with this claim.
     pub(crate) fn new(delivery: i64, claim: &OwnClaim) -> Self {
         Self { delivery, claim: claim.claim.clone() }
     }
@@ -106,7 +106,7 @@ impl Outbox {
                 if let Some(status) = status(row, now) {
                     return Ok(status);
                 }
-                // Its address may have come onto the list since the message was taken in, or have been taken off it.
+                // Its address may have come onto the list since the message was accepted, or have been taken off it.
                 let stopped = suppression::among(connection, &[&recipient], Stream::Transactional).await?;
                 match stopped.into_values().next() {
                     None => claim_one(connection, delivery, &claim).await,
@@ -121,7 +121,7 @@ impl Outbox {
         taking.await
     }
 
-    /// The message as it was taken in, addressed to its recipient.
+    /// The message as it was accepted, addressed to its recipient.
     ///
     /// # Errors
     /// It cannot be read.
@@ -154,8 +154,8 @@ impl Outbox {
         reading.await
     }
 
-    /// Writes down how the attempt ended, again and again until it is written: what was delivered must not be sent once more.
-    /// Where the server says that there is no such address, `recipient` goes on the suppression list.
+    /// Writes down how the attempt ended, again and again until it is written: what was delivered must not be sent once
+    /// more. Where the server says that there is no such address, `recipient` goes on the suppression list.
     pub(crate) async fn conclude(
         &self,
         own: OwnDelivery,

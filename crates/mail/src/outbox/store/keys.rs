@@ -1,8 +1,9 @@
 //! Idempotency keys: the answer that a request got, for requests that come again.
 //!
-//! A key is looked up before anything else is done about a request ([`Outbox::recall`]), so that a retry of what was accepted
-//! is answered even when it could not be accepted any more: the user has left, the template is gone, userlist is down. It is
-//! looked up once more, and kept, in the transaction that takes the request in: of two at the same time one is first.
+//! A key is looked up before anything else is done about a request ([`Outbox::recall`]), so that a retry of what was
+//! accepted is answered even when it could not be accepted any more: the user has left, the template is gone, userlist
+//! is down. It is looked up once more, and kept, in the transaction that takes the request in: of two at the same time
+//! one is first.
 
 use std::time::Duration;
 

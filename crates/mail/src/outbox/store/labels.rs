@@ -95,7 +95,7 @@ pub(super) fn metadata_name(name: &str) -> String {
     format!("{METADATA}{name}")
 }
 
-/// Keeps the labels of a message that is being taken in.
+/// Keeps the labels of a message that is being accepted.
 pub(super) async fn insert(connection: &mut AnyConnection, message: &str, labels: &Labels) -> Result<(), OutboxError> {
     let rows = labels.rows();
     if rows.is_empty() {

@@ -21,13 +21,14 @@ pub struct MessageView {
     pub id: String,
     /// Its Message-ID header.
     pub message_id: String,
-    /// `queued` while any recipient is; then `delivered`, `failed`, `cancelled` or `suppressed` when all are, and else `partial`.
+    /// `queued` while any recipient is; then `delivered`, `failed`, `cancelled` or `suppressed` when all are, and else
+    /// `partial`.
     pub state: &'static str,
     /// The envelope's sender.
     pub from: String,
     /// Its subject.
     pub subject: String,
-    /// When it was taken in.
+    /// When it was accepted.
     pub created_at: UnixMillis,
     /// The broadcast that it belongs to.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -95,7 +96,7 @@ pub struct Filter {
     pub tag: Option<String>,
     /// Those with all of this metadata, names and values.
     pub metadata: Vec<(String, String)>,
-    /// Those taken in before this one.
+    /// Those accepted before this one.
     pub before: Option<String>,
     /// At most so many.
     pub limit: u32,
@@ -179,8 +180,8 @@ impl Outbox {
         cancelling.await
     }
 
-    /// Tries whatever failed, was cancelled or waits, at once and for as long as a new message; workers do, also for one that was
-    /// to be sent while its client waited.
+    /// Tries whatever failed, was cancelled or waits, at once and for as long as a new message; workers do, also for
+    /// one that was to be sent while its client waited.
     ///
     /// # Errors
     /// There is no such message, or all of it was delivered; or the outbox cannot be used.

@@ -40,8 +40,8 @@ impl Outbox {
         counting.await
     }
 
-    /// Deletes messages that were taken in and settled before `before`, with what was noted until then about broadcasts and for
-    /// the webhook's receiver; and keys older than a day.
+    /// Deletes messages that were accepted and settled before `before`, with what was noted until then about broadcasts
+    /// and for the webhook's receiver; and keys older than a day.
     ///
     /// # Errors
     /// The outbox cannot be used.

@@ -1,7 +1,7 @@
 //! Addresses that nothing is sent to any more, or nothing of one kind: they bounced, complained, or left.
 //!
-//! Mail goes in two streams: *broadcast* is what a broadcast sends, *transactional* is everything else. An entry stops one
-//! stream, or all mail:
+//! Mail goes in two streams: *broadcast* is what a broadcast sends, *transactional* is everything else. An entry stops
+//! one stream, or all mail:
 //!
 //! | reason | stops |
 //! |---|---|
@@ -9,10 +9,10 @@
 //! | `unsubscribe` | broadcasts: who leaves a newsletter still gets a password reset |
 //! | `manual` | all mail, or the stream that the operator names |
 //!
-//! The table `suppressions` has the entries that stop all mail, and `unsubscribe` of before there were streams, which stops
-//! broadcasts. `stream_suppressions` has the entries of one stream.
+//! The table `suppressions` has the entries that stop all mail, and `unsubscribe` of before there were streams, which
+//! stops broadcasts. `stream_suppressions` has the entries of one stream.
 //!
-//! The list is asked twice: when a message is taken in, and when it is about to leave, which can be days later.
+//! The list is asked twice: when a message is accepted, and when it is about to leave, which can be days later.
 //!
 //! *Lifting.* An unsubscription ends when userlist says that the user is active again. It must have had the
 //! unsubscription before it was asked: until then "active" may be out of date. Bounces, complaints and what an
@@ -42,7 +42,8 @@ pub(crate) use entry::NewEntry;
 pub(super) use entry::add;
 pub use stream::{Reason, Scope, Stream};
 
-/// How far the clocks of two instances may be apart: userlist must have had the unsubscription so long before it was asked.
+/// How far the clocks of two instances may be apart: userlist must have had the unsubscription so long before it was
+/// asked.
 const CLOCKS_APART: Duration = Duration::from_secs(2);
 
 /// An address on the list.
@@ -105,7 +106,8 @@ pub(super) async fn among(
     Ok(query.bind(stream.as_str()).fetch_all(connection).await?.into_iter().collect())
 }
 
-/// Settles those of `rows` that are about to leave and whose address gets nothing any more; the others, and how many not.
+/// Settles those of `rows` that are about to leave and whose address gets nothing any more; the others, and how many
+/// not.
 pub(super) async fn withhold(
     connection: &mut AnyConnection,
     rows: Vec<Candidate>,
@@ -229,8 +231,8 @@ impl Outbox {
         removing.await
     }
 
-    /// Which of `addresses`, all of active users as userlist said at `asked`, get no broadcasts, and whose unsubscriptions
-    /// that lifts.
+    /// Which of `addresses`, all of active users as userlist said at `asked`, get no broadcasts, and whose
+    /// unsubscriptions that lifts.
     pub(crate) async fn broadcast_verdicts(
         &self,
         addresses: Vec<String>,
@@ -245,8 +247,8 @@ impl Outbox {
         asking.await
     }
 
-    /// At most `limit` entries of the list, in the order of their addresses and streams, after `after`, an address and a
-    /// stream.
+    /// At most `limit` entries of the list, in the order of their addresses and streams, after `after`, an address and
+    /// a stream.
     ///
     /// # Errors
     /// The outbox cannot be used.

@@ -1,13 +1,13 @@
 //! The workers: claim what is due, send it, record how it ended.
 //!
-//! At most `sends_max` transactions (see `batch`) are under way. They are claimed in batches, the oldest first, within what each domain may
-//! get. When the SMTP server cannot be reached the queue pauses: nothing is claimed, the server is checked now and then, and
-//! as soon as it answers the queue resumes where it stopped. A server that only takes fewer connections than the transport
-//! tries to open is not such a server: the transport finds out how many it takes, and the queue continues. So an outage of
-//! an hour costs a handful of attempts, and no message loses its place.
+//! At most `sends_max` transactions (see `batch`) are under way. They are claimed in batches, the oldest first, within
+//! what each domain may get. When the SMTP server cannot be reached the queue pauses: nothing is claimed, the server is
+//! checked now and then, and as soon as it answers the queue resumes where it stopped. A server that only takes fewer
+//! connections than the transport tries to open is not such a server: the transport finds out how many it takes, and
+//! the queue continues. So an outage of an hour costs a handful of attempts, and no message loses its place.
 //!
-//! An attempt counts only when it is recorded. Until then the delivery stays claimed, the claim is renewed, and recording is
-//! retried: what was delivered is not sent again because a disk was full for a minute.
+//! An attempt counts only when it is recorded. Until then the delivery stays claimed, the claim is renewed, and
+//! recording is retried: what was delivered is not sent again because a disk was full for a minute.
 
 mod attempt;
 mod transactions;
@@ -48,8 +48,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// How long to wait before a server that could not be reached is checked: at first, and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long a step of asking it may take at first. It doubles with each failure up to that of a message: a server that is
-/// back is noticed soon, and a slow server is not treated as down.
+/// How long a step of asking it may take at first. It doubles with each failure up to that of a message: a server that
+/// is back is noticed soon, and a slow server is not treated as down.
 const CHECK_STEP: Duration = Duration::from_secs(5);
 
 /// How much is sent, and how long it may take.
@@ -134,8 +134,8 @@ impl Dispatcher {
         }
     }
 
-    /// Claims once half of the places are free, because fewer and larger claims cost less; or for those that are free when that takes long,
-    /// because the others may hang.
+    /// Claims once half of the places are free, because fewer and larger claims cost less; or for those that are free
+    /// when that takes long, because the others may hang.
     async fn claim(&self, work: &mut Work) {
         let room = self.options.sends_max.saturating_sub(work.attempts.len());
         let now = Instant::now();

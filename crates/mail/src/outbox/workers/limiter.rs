@@ -1,7 +1,8 @@
 //! How much is sent to one domain: so many messages concurrently, so many a second.
 //!
 //! A provider that gets a burst answers with 4xx for everything that follows. The rate is a token bucket that holds one
-//! second's worth, so that a single message never waits. Counted by this instance alone: n instances send n times as much.
+//! second's worth, so that a single message never waits. Counted by this instance alone: n instances send n times as
+//! much.
 
 use std::collections::HashMap;
 

@@ -1,19 +1,21 @@
 //! When to try again, as a pure function.
 //!
-//! RFC 5321, section 4.5.4.1, asks for at least 30 minutes between attempts in the long run and for giving up after four
-//! or five days; RFC 1123, section 5.3.1.1, for two attempts in the first hour. Postfix waits 5 to 67 minutes. Here the
-//! wait doubles from a minute to an hour, with a quarter of jitter either way, so that messages that failed together do
-//! not come back together:
+//! RFC 5321, section 4.5.4.1, asks for at least 30 minutes between attempts in the long run and for giving up after
+//! four or five days; RFC 1123, section 5.3.1.1, for two attempts in the first hour. Postfix waits 5 to 67 minutes.
+//! Here the wait doubles from a minute to an hour, with a quarter of jitter either way, so that messages that failed
+//! together do not come back together:
 //!
 //! | attempt | 1 | 2 | 3 | 4 | 5 | 6 | 7 and on |
 //! |---|---|---|---|---|---|---|---|
 //! | then wait | 1 min | 2 min | 4 min | 8 min | 16 min | 32 min | 1 h |
 //!
-//! An *unknown* outcome (the final dot was sent, and no reply came) is repeated at most [`REPEATS_MAX`](crate::outbox::store::REPEATS_MAX) times: the recipient may
-//! have got each of them. A server that answers nothing after the dot, for whatever reason, would otherwise make a hundred copies.
+//! An *unknown* outcome (the final dot was sent, and no reply came) is repeated at most
+//! [`REPEATS_MAX`](crate::outbox::store::REPEATS_MAX) times: the recipient may have got each of them. A server that
+//! answers nothing after the dot, for whatever reason, would otherwise make a hundred copies.
 //!
-//! What failed before the server had heard of the message (nobody listens, the session is refused) says nothing about the
-//! message. Such a delivery keeps its place in the queue, and the whole queue waits: that is how it drains in order.
+//! What failed before the server had heard of the message (the connection is refused, the session is refused) says
+//! nothing about the message. Such a delivery keeps its place in the queue, and the whole queue is paused: so it drains
+//! in order.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Sends status changes (unsubscribed, bounced) to userlist, through the gateway.
 //!
-//! They are stored in the outbox ([`userlist_updates`](crate::outbox::store::suppression::userlist_updates)) until userlist
-//! has taken them. Each user with the address gets the status, unless the user has a stronger one already; a user that is
-//! changed concurrently is read again. Sending twice has the same effect as sending once, so a killed instance costs one
-//! more request.
+//! They are stored in the outbox ([`userlist_updates`](crate::outbox::store::suppression::userlist_updates)) until
+//! userlist has taken them. Each user with the address gets the status, unless the user has a stronger one already; a
+//! user that is changed concurrently is read again. Sending twice has the same effect as sending once, so a killed
+//! instance costs one more request.
 
 use std::time::Duration;
 

@@ -1,16 +1,18 @@
 //! The stream that lettre talks through: TCP or TLS below it, clean replies above it, the raw ones kept.
 //!
-//! lettre reads a reply into a `String` and demands a text, so that `250` without one, or with one in GBK, is an error to it
-//! *after* the server has taken the message. Here each reply is read as bytes ([`super::reply`]) and kept for the session, which decides by
-//! its code; lettre gets the same code with an ASCII text. What this stream knows is never guessed from lettre's errors.
+//! lettre reads a reply into a `String` and demands a text, so that `250` without one, or with one in GBK, is an error
+//! to it *after* the server has taken the message. Here each reply is read as bytes ([`super::reply`]) and kept for the
+//! session, which decides by its code; lettre gets the same code with an ASCII text. What this stream has seen is never
+//! guessed from lettre's errors.
 //!
-//! A *step* is one command (or what lettre makes of one call: greeting and EHLO, AUTH and its questions). It begins with
-//! [`Channel::begin`], which also notices unsolicited replies; its first refusal ends it: nothing more is written,
+//! A *step* is one command (or what lettre makes of one call: greeting and EHLO, AUTH and its questions). It begins
+//! with [`Channel::begin`], which also notices unsolicited replies; its first refusal ends it: nothing more is written,
 //! so that lettre's QUIT after a refusal, and its wait for the reply, never take place.
 //!
-//! *TLS is below.* After STARTTLS everything that came in clear must be forgotten (RFC 3207, section 4.2), or a third spec in between can put
-//! replies behind the server's 220 that are taken for encrypted ones later ("NO STARTTLS", USENIX Security 2021). So the
-//! stream is taken out for the handshake only while nothing waits in it, and goes into a new channel.
+//! *TLS is below.* After STARTTLS everything that came in clear must be forgotten (RFC 3207, section 4.2), or a third
+//! party in between can put replies behind the server's 220 that are taken for encrypted ones later ("NO STARTTLS",
+//! USENIX Security 2021). So the stream is taken out for the handshake only while nothing waits in it, and goes into a
+//! new channel.
 
 use std::{
     fmt, io,
@@ -82,14 +84,16 @@ impl Channel {
         })))
     }
 
-    /// For a stream on which STARTTLS has taken place: the server does not greet again, and lettre waits for a greeting.
+    /// For a stream on which STARTTLS has taken place: the server does not greet again, and lettre waits for a
+    /// greeting.
     pub(super) fn encrypted(stream: Box<dyn Stream>, peer: SocketAddr) -> Self {
         let channel = Self::new(stream, peer);
         channel.state().clean = b"220 encrypted\r\n".to_vec();
         channel
     }
 
-    /// Begins a step. A reply that waits already belongs to no command, except the server's announcement that it closes (421).
+    /// Begins a step. A reply that waits already belongs to no command, except the server's announcement that it closes
+    /// (421).
     pub(super) fn begin(&self) -> Result<(), Trouble> {
         let mut state = self.state();
         (state.reply, state.trouble) = (None, None);
@@ -110,7 +114,7 @@ impl Channel {
         self.state().reply.clone()
     }
 
-    /// Why no reply came, as far as the stream knows.
+    /// Why no reply came, as far as the stream has seen.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.state().trouble.clone()
     }
@@ -120,8 +124,8 @@ impl Channel {
         self.state().is_sealed = true;
     }
 
-    /// Seals the channel if a reply has come already, which then belongs to nothing that was sent: a refusal ends the step like
-    /// any other, and everything else is unsolicited. Whether it did.
+    /// Seals the channel if a reply has come already, which then belongs to nothing that was sent: a refusal ends the
+    /// step like any other, and everything else is unsolicited. Whether it did.
     pub(super) fn seal_if_answered(&self) -> bool {
         let mut state = self.state();
         // What the stream has now; it is asked again, with a real waker, by the future that waits for the reply.
@@ -214,7 +218,7 @@ impl State {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // After a refused EHLO lettre believes that all is well, and the session says HELO in a step of its own.
+        // After a refused EHLO lettre reports success, and the session sends HELO in a step of its own.
         if self.is_sealed || self.is_refused() {
             return Poll::Ready(Err(io::Error::other("this step is over")));
         }
@@ -228,7 +232,8 @@ impl State {
     }
 }
 
-/// The same code with an ASCII text. lettre knows codes up to x59; which of them it is decides the session, by the raw one.
+/// The same code with an ASCII text. lettre knows codes up to x59; which of them it is decides the session, by the raw
+/// one.
 fn clean(reply: &RawReply) -> Vec<u8> {
     let code = reply.code();
     let known = code / 100 * 100 + (code / 10 % 10).min(5) * 10 + code % 10;
@@ -239,8 +244,8 @@ fn clean(reply: &RawReply) -> Vec<u8> {
     format!("{known} {text}\r\n").into_bytes()
 }
 
-/// What the server can do, in ASCII capitals (RFC 5321, section 2.4: keywords mean the same in any case). A refusal becomes a
-/// server that can do nothing: then HELO is said instead, or the session ends, as the raw reply says.
+/// What the server can do, in ASCII capitals (RFC 5321, section 2.4: keywords mean the same in any case). A refusal
+/// becomes a server that can do nothing: then HELO is said instead, or the session ends, as the raw reply says.
 fn clean_extensions(reply: &RawReply) -> Vec<u8> {
     if reply.class() != 2 {
         return b"250 server\r\n".to_vec();

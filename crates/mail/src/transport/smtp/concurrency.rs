@@ -1,15 +1,17 @@
 //! How many connections at the same time the server takes from us, learned from what it refuses.
 //!
-//! Servers limit the connections of a client (Postfix: 50, `smtpd_client_connection_count_limit`; many providers: far fewer), and say 421, hang up, or let
-//! the connection wait. None of them says how many it takes. So the limit is found as TCP finds a rate (RFC 5681): it starts at the
-//! configured one; a connection that is not opened *while others work* halves it, though not below what is open at that
-//! moment, since that much is taken; every [`RAISE_AFTER`] messages it grows by one. Each refusal doubles that number, up to
-//! [`RAISE_AFTER_MAX`], and each growth halves it, so that a server is not knocked at again and again. Attempts that began before the last decrease do not decrease
-//! again: ten connections refused at once are one piece of news.
+//! Servers limit the connections of a client (Postfix: 50, `smtpd_client_connection_count_limit`; many providers: far
+//! fewer), and say 421, hang up, or let the connection wait. None of them says how many it takes. So the limit is found
+//! as TCP finds a rate (RFC 5681): it starts at the configured one; a connection that is not opened *while others work*
+//! halves it, though not below what is open at that moment, since that much is taken; every [`RAISE_AFTER`] messages it
+//! grows by one. Each refusal doubles that number, up to [`RAISE_AFTER_MAX`], and each growth halves it, so that a
+//! server is not knocked at again and again. Attempts that began before the last decrease do not decrease again: ten
+//! connections refused at once are one piece of news.
 //!
-//! A message whose connection was refused waits for its turn again, so it costs nothing but time. While *none* is open, or nothing was
-//! heard over those that are for [`HEARD_WITHIN`], the server itself is in trouble, and the error is told: a host that died takes
-//! no leave, and a message under way there would count as work until its patience ends.
+//! A message whose connection was refused waits for its turn again, so it costs nothing but time. While *none* is open,
+//! or nothing was heard over those that are for [`HEARD_WITHIN`], the server itself is in trouble, and the error is
+//! returned: a host that died takes no leave, and a message under way there would count as work until its patience
+//! ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,8 +29,8 @@ const RAISE_AFTER_MAX: usize = 5000;
 /// How long a connection that was refused waits for news of others that are being opened.
 const NEWS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a server may say nothing over any connection before it counts as one that does not work. Servers that look into a message
-/// after its final dot take seconds.
+/// How long a server may say nothing over any connection before it counts as one that does not work. Servers that look
+/// into a message after its final dot take seconds.
 const HEARD_WITHIN: Duration = Duration::from_secs(120);
 
 /// See the module.
@@ -99,8 +101,8 @@ impl Concurrency {
         }
     }
 
-    /// Waits for a turn until `deadline`; first come, first served, but of those who are not urgent only one stands in the line:
-    /// a message whose client waits does not wait for all that the outbox has.
+    /// Waits for a turn until `deadline`; first come, first served, but of those who are not urgent only one stands in
+    /// the line: a message whose client waits does not wait for all that the outbox has.
     pub(super) async fn turn(&self, deadline: Instant, is_urgent: bool) -> Result<Turn<'_>, DeliveryError> {
         // A free turn is no use to a message whose time is up.
         if Instant::now() >= deadline {
@@ -123,7 +125,8 @@ impl Concurrency {
         ConnectionPermit { concurrency: Arc::clone(self), is_open: false }
     }
 
-    /// Whether another connection is open, over which the server spoke not long ago. One that is being opened is waited for, for a moment.
+    /// Whether another connection is open, over which the server spoke not long ago. One that is being opened is waited
+    /// for, for a moment.
     pub(super) async fn others_work(&self) -> bool {
         let mut counts = self.counts.subscribe();
         let news = counts.wait_for(|counts| counts.open > 0 || counts.opening == 0);

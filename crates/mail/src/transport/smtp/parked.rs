@@ -1,7 +1,7 @@
 //! Sessions that wait for the next message.
 //!
-//! The last one parked is the first one taken, so that the others grow old. Each is closed when it has waited for `idle_max`,
-//! whether or not another message comes: a server counts a connection that idles like one that works.
+//! The last one parked is the first one taken, so that the others grow old. Each is closed when it has waited for
+//! `idle_max`, whether or not another message comes: a server counts a connection that idles like one that works.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},

@@ -1,8 +1,8 @@
 //! Replies as they come over the wire (RFC 5321, section 4.2): read as bytes, decided by their codes.
 //!
-//! "An SMTP client MUST determine its actions only by the reply code, not by the text." So the text may be in any charset,
-//! and may be missing with the space before it. Lines may end with LF alone. What is no reply: a line that does not begin with a code, and
-//! lines of one reply that disagree about it.
+//! "An SMTP client MUST determine its actions only by the reply code, not by the text." So the text may be in any
+//! charset, and may be missing with the space before it. Lines may end with LF alone. What is no reply: a line that
+//! does not begin with a code, and lines of one reply that disagree about it.
 
 use crate::transport::outcome::Reply;
 
@@ -65,8 +65,8 @@ impl RawReply {
     }
 }
 
-/// UTF-8 as it is. Of any other charset the ASCII characters, and the other bytes in hexadecimal: which charset it is, the
-/// reply does not say.
+/// UTF-8 as it is. Of any other charset the ASCII characters, and the other bytes in hexadecimal: which charset it is,
+/// the reply does not say.
 fn readable(text: &[u8]) -> String {
     match std::str::from_utf8(text) {
         Ok(text) => text.to_owned(),

@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum TlsMode {
     /// Never: for a relay on this host or in a private network.
     None,
-    /// By STARTTLS when the server offers it. Whoever sits in between can take the offer away.
+    /// By STARTTLS when the server offers it. An attacker on the way can remove the offer.
     Opportunistic,
     /// By STARTTLS, or there is no session.
     Starttls,
@@ -53,7 +53,8 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// What `MAIL FROM` says instead of the message's sender: where bounces go. `<>`: no bounces are wanted (RFC 5321, section 4.5.5).
+/// What `MAIL FROM` says instead of the message's sender: where bounces go. `<>`: no bounces are wanted (RFC 5321,
+/// section 4.5.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReturnPath(pub(super) Option<Address>);
 

@@ -1,8 +1,8 @@
 //! One connection to the server, and one conversation at a time over it.
 //!
-//! Every step has a deadline of its own ([`StepDeadlines`]) and the same end: the reply that belongs there, or a [`DeliveryError`] that says where
-//! and why. What a step expects is checked exactly (2xx, and 354 after DATA): a server whose replies are off by one, for
-//! whatever reason, can then never make a message look accepted.
+//! Every step has a deadline of its own ([`StepDeadlines`]) and the same end: the reply that belongs there, or a
+//! [`DeliveryError`] that says where and why. What a step expects is checked exactly (2xx, and 354 after DATA): a
+//! server whose replies are off by one, for whatever reason, can then never make a message look accepted.
 
 use std::{fmt, fmt::Display, time::Duration};
 
@@ -97,13 +97,14 @@ impl Session {
             }
         }
         if outcomes.iter().any(Result::is_ok) {
-            let last_word = self.content(message, deadlines).await;
-            outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = last_word.clone());
+            let final_reply = self.content(message, deadlines).await;
+            outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = final_reply.clone());
         }
         Ok(outcomes)
     }
 
-    /// MAIL FROM, with the size where the server wants to know it (RFC 1870). What is above its limit is not even announced.
+    /// MAIL FROM, with the size where the server wants to know it (RFC 1870). What is above its limit is not even
+    /// announced.
     fn sender(&self, server: &Server, message: &Message) -> Result<Mail, DeliveryError> {
         let bytes = message.content().len();
         let parameters = match self.extensions.size {

@@ -1,7 +1,8 @@
 //! The message itself, its final dot, and the reply that decides.
 //!
-//! From the dot on, everything but a reply leaves the outcome unknown. A message that cannot be read to its end must not get
-//! its dot: lettre takes the end of the chunks for the end of the message, so the channel is sealed before they end.
+//! From the dot on, everything but a reply leaves the outcome unknown. A message that cannot be read to its end must
+//! not get its dot: lettre takes the end of the chunks for the end of the message, so the channel is sealed before they
+//! end.
 
 use std::{
     io, iter,
@@ -25,7 +26,8 @@ use crate::{
     },
 };
 
-/// How long a server whose connection broke in the middle of a message is listened to: its reason may have come already.
+/// How long a server whose connection broke in the middle of a message is listened to: its reason may have come
+/// already.
 const PARTING_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How far the message has got. lettre asks for a chunk when the one before it has been written.
@@ -41,7 +43,7 @@ struct State {
     unreadable: Option<io::Error>,
 }
 
-/// Sends the text; `Ok` when the server has taken it, with its last word.
+/// Sends the text; `Ok` when the server has taken it, with its final reply.
 pub(super) async fn send(
     connection: &mut AsyncSmtpConnection,
     channel: &Channel,

@@ -1,7 +1,8 @@
 //! TLS below the conversation: whom to trust, and the handshake.
 //!
-//! rustls with ring, TLS 1.2 and 1.3. The certificate must be for the configured host, by an authority of the system, or of
-//! `--smtp-ca-file` and then by no other. That file is read again for every connection, so that a renewed one counts.
+//! rustls with ring, TLS 1.2 and 1.3. The certificate must be for the configured host, by an authority of the system,
+//! or of `--smtp-ca-file` and then by no other. That file is read again for every connection, so that a renewed one
+//! counts.
 
 use std::{fmt, path::Path};
 

@@ -91,7 +91,8 @@ async fn add_for_stream(
         insert_for_stream(connection, key, entry, now).await?;
         return Ok(true);
     };
-    // What an operator enters stays until an operator removes it: userlist does not lift it, as it would the unsubscription.
+    // What an operator enters stays until an operator removes it: userlist does not lift it, as it would the
+    // unsubscription.
     if entry.reason == Reason::Manual && reason == Reason::Unsubscribe.as_str() {
         replace_for_stream(connection, key, entry).await?;
         return Ok(false);

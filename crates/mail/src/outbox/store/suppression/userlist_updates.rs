@@ -1,8 +1,8 @@
 //! Status changes for userlist (unsubscribed, bounced), kept until userlist has them.
 //!
-//! An address goes on the suppression list and into this table in one transaction. The list works at once; userlist gets
-//! the change when it can be reached, which can be days later. There is one entry for each address: the newest change
-//! counts, except that a bounce does not replace an unsubscription. The table is called `farewells`.
+//! An address goes on the suppression list and into this table in one transaction. The list works at once; userlist
+//! gets the change when it can be reached, which can be days later. There is one entry for each address: the newest
+//! change counts, except that a bounce does not replace an unsubscription. The table is called `farewells`.
 
 use std::time::Duration;
 
@@ -140,8 +140,8 @@ impl Outbox {
         claiming.await
     }
 
-    /// Userlist has the update: deletes it, unless there is a newer one. From now on a user with this address who is active
-    /// became active after unsubscribing.
+    /// Userlist has the update: deletes it, unless there is a newer one. From now on a user with this address who is
+    /// active became active after unsubscribing.
     pub(crate) async fn confirm(&self, update: &UserlistUpdate) -> Result<(), OutboxError> {
         let update = update.clone();
         let now = UnixMillis::now();

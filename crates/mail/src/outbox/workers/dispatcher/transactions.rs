@@ -3,8 +3,8 @@
 //! The recipients of one message at one domain get it in one SMTP transaction: one text for all of them, as RFC 5321,
 //! section 4.5.4.1, asks for. Such a transaction counts as one message, for `--sends-max` as for what its domain gets.
 //!
-//! A recipient that has cost some attempts goes alone: a server that closes the connection (421) because of one of them, each time,
-//! would keep the message from all others.
+//! A recipient that has cost some attempts goes alone: a server that closes the connection (421) because of one of
+//! them, each time, would keep the message from all others.
 
 use std::{
     collections::{HashMap, HashSet},
