@@ -5,19 +5,32 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use axum::{
+    body::Bytes,
+    http::{Request, header, request},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::{Secret, request};
+use service_kit::{
+    Secret,
+    client::{ClientError, ClientTls, HttpClient},
+};
 use url::Url;
 
 /// For one question, the gateway's attempts included.
 const DEADLINE: Duration = discovery::deadlines::USERLIST_QUESTION;
+/// The most bytes of an answer: far more than a page of users with all their attributes takes.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What an operator has to do when userlist answers 401 or 403.
+const TOKEN_WANTED: &str = "--userlist-token-file (MAIL_USERLIST_TOKEN_FILE) must name a token with userlist:read and \
+                            userlist:write";
 
 /// The way to userlist. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Userlist {
-    client: reqwest::Client,
+    client: HttpClient,
     gateway: Url,
     token_file: Option<PathBuf>,
 }
@@ -104,8 +117,8 @@ impl Userlist {
     /// so that a renewed one counts at once.
     #[must_use]
     pub fn new(gateway: Url, token_file: Option<PathBuf>) -> Self {
-        let client = reqwest::Client::builder().timeout(DEADLINE).connect_timeout(DEADLINE / 4).no_proxy().build();
-        Self { client: client.unwrap_or_default(), gateway, token_file }
+        let client = HttpClient::new(&ClientTls::default()).expect("no file is named that could be unusable");
+        Self { client, gateway, token_file }
     }
 
     /// The user of that name.
@@ -140,11 +153,12 @@ impl Userlist {
             Some(id) => format!("userlist/v1/users/by-id/{id}"),
             None => format!("userlist/v1/users/{}", utf8_percent_encode(&user.name, NON_ALPHANUMERIC)),
         };
-        let mut asking = self.client.patch(self.url(&path)).json(&json!({ "status": status }));
+        let mut request = Request::patch(self.url(&path).as_str()).header(header::CONTENT_TYPE, "application/json");
         if let (Some(id), Some(version)) = (user.id, user.version) {
-            asking = asking.header("if-match", format!("\"{id}-{version}\""));
+            request = request.header(header::IF_MATCH, format!("\"{id}-{version}\""));
         }
-        self.answer(asking).await.map(|_| ())
+        let body = json!({ "status": status }).to_string();
+        self.send(request, body.into()).await.map(|_| ())
     }
 
     async fn get<T: serde::de::DeserializeOwned>(
@@ -156,7 +170,8 @@ impl Userlist {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.answer(self.client.get(url)).await?.json().await.map_err(|error| lost(&error))
+        let answer = self.send(Request::get(url.as_str()), Bytes::new()).await?;
+        serde_json::from_slice(&answer).map_err(|_| UserlistError::Unavailable("its answer cannot be read".to_owned()))
     }
 
     fn url(&self, path: &str) -> Url {
@@ -165,27 +180,28 @@ impl Userlist {
         url
     }
 
-    /// The answer, when it is a good one.
-    async fn answer(&self, mut asking: reqwest::RequestBuilder) -> Result<reqwest::Response, UserlistError> {
-        if let Some(context) = request::current() {
-            asking = asking.header("x-request-id", context.id).header("traceparent", context.traceparent);
+    /// The body of the answer, when it is a good one.
+    async fn send(&self, mut request: request::Builder, body: Bytes) -> Result<Bytes, UserlistError> {
+        if let Some(context) = service_kit::request::current() {
+            request = request.header("x-request-id", context.id).header("traceparent", context.traceparent);
         }
         if let Some(file) = &self.token_file {
             let token = Secret::from_file(file).map_err(|error| {
                 tracing::error!(file = %file.display(), %error, "the token for userlist cannot be read");
                 UserlistError::Unavailable("mail has no token for it".to_owned())
             })?;
-            asking = asking.bearer_auth(token.expose().trim());
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose().trim()));
         }
-        let response = asking.send().await.map_err(|error| lost(&error))?;
-        match response.status().as_u16() {
-            200 => Ok(response),
+        let request =
+            request.body(body).map_err(|_| UserlistError::Refused("it cannot be written as HTTP".to_owned()))?;
+        let answer = self.client.send(request, DEADLINE, ANSWER_MAX_BYTES).await.map_err(|error| lost(&error))?;
+        match answer.status.as_u16() {
+            200 => Ok(answer.body),
             404 => Err(UserlistError::Unknown),
             412 => Err(UserlistError::Changed),
             // A mistake of the configuration: it says nothing about the user, and an operator will mend it.
             status @ (401 | 403) => {
-                let wanted = "--userlist-token-file (MAIL_USERLIST_TOKEN_FILE) must name a token with userlist:read and userlist:write";
-                tracing::error!(status, wanted, "userlist refuses the requests of mail");
+                tracing::error!(status, wanted = TOKEN_WANTED, "userlist refuses the requests of mail");
                 Err(UserlistError::Unavailable(format!("it answers {status}")))
             }
             status @ (400 | 422) => Err(UserlistError::Refused(format!("it answers {status}"))),
@@ -194,13 +210,12 @@ impl Userlist {
     }
 }
 
-/// Without the URL, which holds a name; so without reqwest's own words, which hold it.
-fn lost(error: &reqwest::Error) -> UserlistError {
+/// Without the URL, which holds a name.
+fn lost(error: &ClientError) -> UserlistError {
     let what = match error {
-        error if error.is_timeout() => "it did not answer in time",
-        error if error.is_connect() => "the gateway cannot be reached",
-        error if error.is_decode() => "its answer cannot be read",
-        _ => "the connection was lost",
+        ClientError::TimedOut(_) => "it did not answer in time",
+        ClientError::Connect(_) => "the gateway cannot be reached",
+        ClientError::Exchange(_) => "the connection was lost",
     };
     UserlistError::Unavailable(what.to_owned())
 }

@@ -32,6 +32,7 @@ mod process;
 mod program;
 mod rehearsals;
 mod replies;
+mod secure_gateway;
 mod service;
 mod shared_outbox;
 mod streams;
