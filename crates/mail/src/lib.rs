@@ -52,10 +52,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use broadcaster::Broadcaster;
 use config::Config;
 use http::Api;
-use plain::direct_sender::{DirectSender, Limits};
-use transport::folder::Folder;
-use transport::health::{self, Health};
-
 use metrics::{OutboxMetrics, SendMetrics};
 use outbox::{
     Outbox,
@@ -65,10 +61,17 @@ use outbox::{
         userlist_sync::UserlistSync,
     },
 };
-use plain::Plain;
+use plain::{
+    Plain,
+    direct_sender::{DirectSender, Limits},
+};
 use submission::ComposeConfig;
-use transport::Transport;
-use transport::smtp::{self, SmtpTransport};
+use transport::{
+    Transport,
+    folder::Folder,
+    health::{self, Health},
+    smtp::{self, SmtpTransport},
+};
 use userlist::Userlist;
 use webhook::{Webhook, WebhookMetrics};
 

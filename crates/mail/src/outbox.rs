@@ -3,7 +3,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`store`] | keeps messages, deliveries and what belongs to them in a database |
-//! | [`workers`] | send what is due, tell userlist, forget what is old |
+//! | [`workers`] | send what is due, update userlist, delete what is old |
 //!
 //! *Accepted means committed.* The answer 202 is given after the commit has reached the disk (SQLite: write-ahead log
 //! with full synchronisation; MySQL: its default). From then on SIGKILL and a power failure lose nothing.

@@ -95,7 +95,7 @@ impl Page {
 /// Which users: parameters of `GET /v1/users`, as they are (`{"status":"active","tag":"beta"}`).
 pub type Selection = BTreeMap<String, String>;
 
-/// Why userlist could not tell.
+/// Why userlist gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 pub enum UserlistError {
     /// No user has that name.

@@ -30,7 +30,7 @@ use crate::{
     },
     submission::Submission,
 };
-use limited_reader::{Meter, Metered, TooLarge, is_too_large};
+use limited_reader::{LimitedReader, ReadLimit, TooLarge, is_too_large};
 
 /// The most bytes of `text`, or `html`: a text of 1 MiB in which every character is escaped.
 const TEXT_MAX_BYTES: usize = 6 * composer::BODY_MAX_BYTES;
@@ -58,11 +58,11 @@ pub struct MessageRequest {
 /// 400 when it is no JSON, 413 when there is too much of it beside the files, 422 with the field that is wrong; 503 and
 /// 507 when the spool cannot be used.
 pub fn read(body: impl Read, spool: &SpoolDir) -> Result<MessageRequest, Problem> {
-    let meter = Meter::new(FIELD_MAX_BYTES);
+    let limit = ReadLimit::new(FIELD_MAX_BYTES);
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
     let mut reading = Reading {
-        json: JsonStreamReader::new_custom(meter.read(body), settings),
-        meter: meter.clone(),
+        json: JsonStreamReader::new_custom(limit.read(body), settings),
+        limit: limit.clone(),
         spool: BufWriter::with_capacity(CHUNK_BYTES, spool.begin()),
         spooled: 0,
     };
@@ -79,7 +79,7 @@ pub fn read(body: impl Read, spool: &SpoolDir) -> Result<MessageRequest, Problem
         content: content.part(file.range),
     };
     submission.attachments = files.into_iter().map(with_content).collect();
-    Ok(MessageRequest { submission, fingerprint: meter.fingerprint() })
+    Ok(MessageRequest { submission, fingerprint: limit.fingerprint() })
 }
 
 /// Why a body is refused.
@@ -111,8 +111,8 @@ struct FileFields {
 }
 
 struct Reading<R: Read> {
-    json: JsonStreamReader<Metered<R>>,
-    meter: Meter,
+    json: JsonStreamReader<LimitedReader<R>>,
+    limit: ReadLimit,
     spool: BufWriter<Spool>,
     spooled: u64,
 }
@@ -200,7 +200,7 @@ impl<R: Read> Reading<R> {
     /// Base64, decoded into the spool.
     fn content(&mut self, field: &str) -> Result<Range<u64>, Refused> {
         self.expect(ValueType::String, field, "it is a text in base64")?;
-        self.meter.allow(None);
+        self.limit.allow(None);
         let start = self.spooled;
         let text = self.json.next_string_reader()?;
         let mut bytes = DecoderReader::new(text, &BASE64_STANDARD);
@@ -216,7 +216,7 @@ impl<R: Read> Reading<R> {
             self.spool.write_all(&chunk[..count]).map_err(|error| spool_problem(&error))?;
             self.spooled += u64::try_from(count).unwrap_or(u64::MAX);
         }
-        self.meter.allow(Some(FIELD_MAX_BYTES));
+        self.limit.allow(Some(FIELD_MAX_BYTES));
         Ok(start..self.spooled)
     }
 
@@ -231,7 +231,7 @@ impl<R: Read> Reading<R> {
         if max_bytes == TEXT_MAX_BYTES && self.json.peek().is_ok_and(is_nested) {
             return Err(Refused::field(field, "it is a text"));
         }
-        self.meter.allow(Some(max_bytes));
+        self.limit.allow(Some(max_bytes));
         let value = self.json.deserialize_next().map_err(|error| match error {
             DeserializerError::ReaderError(ReaderError::IoError { error, .. }) if is_too_large(&error) => {
                 Refused::field(field, format!("it has more than {max_bytes} bytes"))
@@ -243,7 +243,7 @@ impl<R: Read> Reading<R> {
             }
             other => json::malformed(other).into(),
         });
-        self.meter.allow(Some(FIELD_MAX_BYTES));
+        self.limit.allow(Some(FIELD_MAX_BYTES));
         value
     }
 

@@ -191,11 +191,11 @@ impl<'f> Written<'f> {
         dkim.sign(self.headers, hash, at).map_err(|_| ComposeError::Unsigned)
     }
 
-    fn each(&self, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn each(&self, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         for piece in &self.body {
             match piece {
-                Piece::Text(text) => tell(text.as_bytes())?,
-                Piece::File(content) => in_base64(content, &mut tell)?,
+                Piece::Text(text) => sink(text.as_bytes())?,
+                Piece::File(content) => in_base64(content, &mut sink)?,
             }
         }
         Ok(())

@@ -127,10 +127,10 @@ impl Health {
     }
 
     /// Passes on every [condition](Health::condition) that differs from the one before, and never ends.
-    pub async fn report(&self, tell: impl Fn(Condition)) {
+    pub async fn report(&self, notify: impl Fn(Condition)) {
         let mut changes = self.troubles.subscribe();
         loop {
-            tell(self.condition());
+            notify(self.condition());
             if changes.changed().await.is_err() {
                 return std::future::pending().await;
             }

@@ -1,4 +1,4 @@
-//! A body that is counted and hashed while it is read.
+//! A body that is counted, limited and hashed while it is read.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,15 +10,15 @@ use ring::digest::{Context, SHA256};
 
 /// What was read so far, and how much more may be. Clones share it.
 #[derive(Clone)]
-pub(super) struct Meter {
+pub(super) struct ReadLimit {
     hash: Rc<RefCell<Context>>,
-    deadlines: Rc<Cell<Option<usize>>>,
+    left: Rc<Cell<Option<usize>>>,
 }
 
-/// Reads `body`, as far as its meter allows.
-pub(super) struct Metered<R> {
+/// Reads `body`, as far as its limit allows.
+pub(super) struct LimitedReader<R> {
     body: R,
-    meter: Meter,
+    limit: ReadLimit,
 }
 
 /// There is more than was allowed.
@@ -26,21 +26,21 @@ pub(super) struct Metered<R> {
 #[error("there are too many bytes between two fields")]
 pub(super) struct TooLarge;
 
-// === impl Meter ===
+// === impl ReadLimit ===
 
-impl Meter {
+impl ReadLimit {
     pub(super) fn new(allowed: usize) -> Self {
-        Self { hash: Rc::new(RefCell::new(Context::new(&SHA256))), deadlines: Rc::new(Cell::new(Some(allowed))) }
+        Self { hash: Rc::new(RefCell::new(Context::new(&SHA256))), left: Rc::new(Cell::new(Some(allowed))) }
     }
 
-    /// Measures `body`.
-    pub(super) fn read<R>(&self, body: R) -> Metered<R> {
-        Metered { body, meter: self.clone() }
+    /// Limits and hashes `body`.
+    pub(super) fn read<R>(&self, body: R) -> LimitedReader<R> {
+        LimitedReader { body, limit: self.clone() }
     }
 
     /// From now on, so many bytes may be read; `None`: any number.
     pub(super) fn allow(&self, bytes: Option<usize>) {
-        self.deadlines.set(bytes);
+        self.left.set(bytes);
     }
 
     /// SHA-256 of everything, in hexadecimal.
@@ -49,12 +49,12 @@ impl Meter {
     }
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.body.read(out)?;
-        self.meter.hash.borrow_mut().update(&out[..count]);
-        if let Some(left) = self.meter.deadlines.get() {
-            self.meter.allow(Some(left.checked_sub(count).ok_or_else(|| io::Error::other(TooLarge))?));
+        self.limit.hash.borrow_mut().update(&out[..count]);
+        if let Some(left) = self.limit.left.get() {
+            self.limit.allow(Some(left.checked_sub(count).ok_or_else(|| io::Error::other(TooLarge))?));
         }
         Ok(count)
     }

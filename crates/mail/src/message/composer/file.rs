@@ -187,7 +187,7 @@ written_header!(Disposition, "Content-Disposition");
 written_header!(Kind, "Content-Type");
 
 /// Lines of base64, with CR LF between them.
-pub(super) fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn in_base64(content: &Content, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     const WHOLE_LINES: usize = CHUNK_BYTES / LINE_BYTES * LINE_BYTES;
     let mut bytes = Vec::with_capacity(WHOLE_LINES);
     let mut lines = String::new();
@@ -207,7 +207,7 @@ pub(super) fn in_base64(content: &Content, mut tell: impl FnMut(&[u8]) -> io::Re
             }
             BASE64_STANDARD.encode_string(line, &mut lines);
         }
-        tell(lines.as_bytes())?;
+        sink(lines.as_bytes())?;
     }
 }
 

@@ -301,8 +301,8 @@ async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: UnixMi
         query = query.bind(key);
     }
     let mut verdicts = Verdicts::default();
-    for (address, reason, told) in query.fetch_all(connection).await? {
-        let is_lifted = reason == Reason::Unsubscribe.as_str() && told > 0 && UnixMillis(told) < asked - CLOCKS_APART;
+    for (address, reason, sent) in query.fetch_all(connection).await? {
+        let is_lifted = reason == Reason::Unsubscribe.as_str() && sent > 0 && UnixMillis(sent) < asked - CLOCKS_APART;
         match is_lifted {
             true => _ = verdicts.lifted.insert(address),
             false => _ = verdicts.stopped.insert(address, reason),

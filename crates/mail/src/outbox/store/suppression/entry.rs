@@ -87,7 +87,7 @@ async fn add_for_stream(
             .bind(entry.scope.as_str())
             .fetch_optional(&mut *connection)
             .await?;
-    let Some((reason, told)) = present else {
+    let Some((reason, sent)) = present else {
         insert_for_stream(connection, key, entry, now).await?;
         return Ok(true);
     };
@@ -103,7 +103,7 @@ async fn add_for_stream(
         .bind(entry.scope.as_str())
         .execute(connection)
         .await?;
-    Ok(told > 0)
+    Ok(sent > 0)
 }
 
 async fn insert_for_stream(
