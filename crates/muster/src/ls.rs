@@ -8,9 +8,9 @@ use std::{
 use anyhow::Context as _;
 use discovery::ServiceName;
 use http::{Method, StatusCode};
-use reqwest::Url;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::{
     client::{

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use discovery_etcd::{Etcd, EtcdOptions};
 use futures::future::join_all;
 use http::Method;
-use reqwest::Url;
 use serde_json::json;
+use url::Url;
 
 use crate::{
     client::{

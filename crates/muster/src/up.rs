@@ -103,7 +103,7 @@ pub(crate) async fn run(options: &UpOptions) -> anyhow::Result<ExitCode> {
     let shared = Arc::new(Shared {
         console: console.clone(),
         process_table: ProcessTable::new(&settings.processes()),
-        prober: Prober::new().context("cannot make an HTTP client")?,
+        prober: Prober::new(),
         grace: options.grace,
         // With a more detailed level than the default, everything is shown.
         is_quiet: !matches!(options.etcd_log, EtcdLogLevel::Debug | EtcdLogLevel::Info),

@@ -14,7 +14,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::ExitCode,
     sync::{Arc, RwLock},
@@ -23,8 +23,9 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::State,
-    http::{StatusCode, header},
+    http::{Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -32,7 +33,10 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
 
-use crate::tls;
+use crate::{client::HttpClient, tls};
+
+/// How long `--healthcheck` waits: for the connection, then for each answer.
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a service depends on, and whether it has it. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone, Default)]
@@ -172,10 +176,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    const DEADLINE: Duration = Duration::from_secs(2);
-    let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
+    let stream = TcpStream::connect_timeout(&address, CHECK_DEADLINE)?;
+    stream.set_read_timeout(Some(CHECK_DEADLINE))?;
+    stream.set_write_timeout(Some(CHECK_DEADLINE))?;
     Ok(stream)
 }
 
@@ -200,11 +203,11 @@ fn greet(address: SocketAddr) -> std::io::Result<bool> {
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = connect(address)?;
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut status_line = [0; 12];
-    stream.read_exact(&mut status_line)?;
-    Ok(status_line.ends_with(b" 200"))
+    let request =
+        Request::get(format!("http://{address}/healthz")).body(Bytes::new()).map_err(std::io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(HttpClient::probe().send(request, CHECK_DEADLINE, 0));
+    Ok(answer.is_ok_and(|answer| answer.status == StatusCode::OK))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! | [`connections`], [`open_files`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
 //! | [`names`] | host names, resolved in the background and kept |
-//! | [`client`], [`unknown_name()`] | a small HTTP client, plain or over TLS; a host that there is not |
+//! | [`client`], [`unknown_name()`] | the HTTP client, plain or over TLS; a host that there is not |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
 //! | [`email`], [`text`] | what an e-mail address is; text in one spelling |

@@ -56,6 +56,16 @@ fn imports_point_down_and_services_never_import_each_other() {
     }
 }
 
+/// The crates that are for tests as a whole.
+const FOR_TESTS: [&str; 3] = ["bench", "e2e", "testkit"];
+
+#[test]
+fn reqwest_is_for_tests_only() {
+    for (name, imports) in imports().iter().filter(|(name, _)| !FOR_TESTS.contains(&name.as_str())) {
+        assert!(!imports.iter().any(|import| import == "reqwest"), "{name}: use service_kit::client");
+    }
+}
+
 #[test]
 fn discovery_does_no_input_or_output() {
     let imports = &imports()["discovery"];

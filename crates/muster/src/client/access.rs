@@ -9,13 +9,13 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use reqwest::Url;
 use serde_json::Value;
 use service_kit::{
     Secret,
     client::{ClientError, ClientTls, HttpClient},
     signature::SigningKey,
 };
+use url::Url;
 
 use crate::{client::places::shown, terminal::printable::printable};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use http::Method;
-use reqwest::Url;
 use serde_json::Value;
+use url::Url;
 
 use crate::client::{
     access::{Asker, TokenOptions, TrustOptions},

@@ -15,7 +15,7 @@ use std::{fmt, path::PathBuf};
 
 use anyhow::bail;
 use clap::{ArgMatches, parser::ValueSource};
-use reqwest::Url;
+use url::Url;
 
 use crate::{client::hint::Hint, state::State};
 

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use anyhow::bail;
 use http::{Method, StatusCode};
-use reqwest::Url;
 use serde_json::Value;
+use url::Url;
 
 use crate::client::{
     access::{Asker, TokenOptions, TrustOptions},

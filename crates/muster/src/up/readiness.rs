@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode};
+use bytes::Bytes;
+use http::{Request, StatusCode};
 use serde_json::Value;
+use service_kit::client::{ClientError, HttpClient};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// More of an answer is not read.
+const BODY_MAX_BYTES: usize = 64 * 1024;
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 /// More of a reason than this is no reason.
@@ -14,20 +18,18 @@ const REASON_MAX_CHARS: usize = 200;
 
 /// Asks. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Prober(Client);
+pub(crate) struct Prober(HttpClient);
 
 // === impl Prober ===
 
 impl Prober {
-    /// # Errors
-    /// The system does not let a client be made.
-    pub(crate) fn new() -> reqwest::Result<Self> {
-        // A connection that is kept would keep a process from ending at once.
-        Ok(Self(Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0).build()?))
+    /// A connection that is kept would keep a process from ending at once.
+    pub(crate) fn new() -> Self {
+        Self(HttpClient::probe())
     }
 
     /// The client, for other questions of the same kind.
-    pub(crate) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &HttpClient {
         &self.0
     }
 
@@ -41,19 +43,15 @@ impl Prober {
 
     /// Asks once; the error says why not, for a person.
     pub(crate) async fn ask(&self, url: &str) -> Result<(), String> {
-        let response = self.0.get(url).send().await.map_err(|error| {
-            if error.is_timeout() {
-                format!("{url} does not answer within {} s", PATIENCE.as_secs())
-            } else {
-                format!("{url} does not answer yet")
-            }
+        let request = Request::get(url).body(Bytes::new()).map_err(|error| format!("{url}: {error}"))?;
+        let answer = self.0.send(request, PATIENCE, BODY_MAX_BYTES).await.map_err(|error| match error {
+            ClientError::TimedOut(after) => format!("{url} does not answer within {} s", after.as_secs()),
+            _ => format!("{url} does not answer yet"),
         })?;
-        let status = response.status();
-        if status == StatusCode::OK {
+        if answer.status == StatusCode::OK {
             return Ok(());
         }
-        let body = response.text().await.unwrap_or_default();
-        Err(format!("{url} answers {}: {}", status.as_u16(), reason(&body)))
+        Err(format!("{url} answers {}: {}", answer.status.as_u16(), reason(&answer.text())))
     }
 }
 
@@ -91,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_a_no_with_the_address() {
-        let prober = Prober::new().unwrap();
+        let prober = Prober::new();
         let url = format!("http://127.0.0.1:{}/readyz", testkit::ports::free_ports(1)[0]);
         assert_eq!(prober.ask(&url).await, Err(format!("{url} does not answer yet")));
     }

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+use http::Request;
 use serde_json::{Value, json};
-use testkit::wait::wait_until;
+use service_kit::client::HttpClient;
+use testkit::wait::{SOON, wait_until};
 
 use crate::suite::{LONG, Suite, process};
 
 /// etcd's JSON gateway; keys and values are in base64: `a2V5` is `key`, `dmFsdWU=` is `value`.
 async fn ask(endpoint: &str, what: &str, body: Value) -> Value {
-    let answer = reqwest::Client::new().post(format!("{endpoint}/v3/{what}")).json(&body).send().await.unwrap();
-    assert!(answer.status().is_success(), "{what}: {}", answer.status());
-    answer.json().await.unwrap()
+    let request = Request::post(format!("{endpoint}/v3/{what}")).body(Bytes::from(body.to_string())).unwrap();
+    let answer = HttpClient::probe().send(request, SOON, 1024 * 1024).await.unwrap();
+    assert!(answer.status.is_success(), "{what}: {}", answer.status);
+    answer.json().unwrap()
 }
 
 async fn put(suite: &Suite) {

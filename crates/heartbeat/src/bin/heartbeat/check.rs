@@ -3,14 +3,19 @@
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
+use axum::{
+    body::Bytes,
+    http::{Method, header},
+};
 use discovery::Status;
 use heartbeat::Condition;
 use nix::sys::signal::Signal;
-use reqwest::Url;
+use service_kit::client::{self, ClientError, HttpClient};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
+use url::Url;
 
 use crate::{
     config::{Config, Target},
@@ -27,7 +32,7 @@ const STARTING_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 enum Check {
     /// GET answers 2xx or 3xx.
-    Http { client: reqwest::Client, url: Url },
+    Http { client: HttpClient, url: Url },
     /// `sh -c` exits with 0.
     Command { launcher: Launcher, line: String },
     /// It accepts a connection.
@@ -54,22 +59,22 @@ pub(crate) struct Verdict {
 // === impl Checker ===
 
 impl Checker {
-    pub(crate) fn new(config: &Config, target: &Target, launcher: &Launcher) -> reqwest::Result<Self> {
+    pub(crate) fn new(config: &Config, target: &Target, launcher: &Launcher) -> Self {
         let check = match (&config.check_http, &config.check_cmd) {
-            (Some(url), _) => Check::Http { client: http_client()?, url: url.clone() },
+            (Some(url), _) => Check::Http { client: HttpClient::probe(), url: url.clone() },
             (None, Some(line)) => Check::Command { launcher: launcher.clone(), line: line.clone() },
             (None, None) => Check::Connect,
         };
         let is_owned = !config.command.is_empty() && config.listeners != Listeners::Any;
         let owner = is_owned.then(|| Owner::new(target.port.get()));
-        Ok(Self { check, reach: Reach::new(target, &config.heartbeat), owner })
+        Self { check, reach: Reach::new(target, &config.heartbeat), owner }
     }
 
     /// Asks once; what the program listens on. The error says, in a few words, what is wrong.
     async fn ask(&mut self, limit: Duration) -> Result<SocketAddr, String> {
         match timeout(limit, self.answer(limit)).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
+            Err(_) => Err(no_answer_within(limit)),
         }
     }
 
@@ -77,7 +82,7 @@ impl Checker {
         let is_seen = || self.owner.as_ref().is_some_and(Owner::is_seen);
         // A check that was asked for decides, also about a program that listens where we do not see it.
         let is_to_connect = match &self.check {
-            Check::Http { client, url } => http(client, url).await.map(|()| is_seen())?,
+            Check::Http { client, url } => http(client, url, limit).await.map(|()| is_seen())?,
             Check::Command { launcher, line } => command(launcher, line).await.map(|()| is_seen())?,
             Check::Connect => true,
         };
@@ -122,22 +127,21 @@ pub(crate) async fn run(mut checker: Checker, config: Config, verdict: watch::Se
 }
 
 /// Every check is a connection of its own: a program that accepts no more of them is not well.
-fn http_client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .user_agent(concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION")))
-        .build()
+async fn http(client: &HttpClient, url: &Url, limit: Duration) -> Result<(), String> {
+    const USER_AGENT: &str = concat!("muster-heartbeat/", env!("CARGO_PKG_VERSION"));
+    let shown = without_secrets(url.clone());
+    let request = client::request(Method::GET, url).header(header::USER_AGENT, USER_AGENT);
+    let request = request.body(Bytes::new()).map_err(|error| format!("{shown}: {error}"))?;
+    match client.send(request, limit, 0).await {
+        Ok(answer) if answer.status.is_success() || answer.status.is_redirection() => Ok(()),
+        Ok(answer) => Err(format!("{shown} answered {}", answer.status.as_u16())),
+        Err(ClientError::TimedOut(after)) => Err(no_answer_within(after)),
+        Err(error) => Err(format!("{shown}: {}", service_kit::chain(&error))),
+    }
 }
 
-async fn http(client: &reqwest::Client, url: &Url) -> Result<(), String> {
-    let shown = without_secrets(url.clone());
-    match client.get(url.clone()).send().await {
-        Ok(response) if response.status().is_success() || response.status().is_redirection() => Ok(()),
-        Ok(response) => Err(format!("{shown} answered {}", response.status().as_u16())),
-        Err(error) => Err(format!("{shown}: {}", service_kit::chain(&error.without_url()))),
-    }
+fn no_answer_within(limit: Duration) -> String {
+    format!("no answer within {} ms", limit.as_millis())
 }
 
 /// The URL may carry a user and a password, the log may not.

@@ -11,8 +11,8 @@ use std::{
 use clap::{Parser, value_parser};
 use discovery::{Address, FieldError, HealthPath, Host, Instance, Scheme, ServiceName, Weight};
 use heartbeat::{Details, HeartbeatOptions};
-use reqwest::Url;
 use service_kit::{duration, telemetry::LogFormat};
+use url::Url;
 
 use crate::owner::Listeners;
 

@@ -24,8 +24,6 @@ pub(crate) enum SidecarError {
     Signals(#[source] io::Error),
     #[error("cannot wait for the program")]
     Wait(#[source] io::Error),
-    #[error("cannot make HTTP requests")]
-    Http(#[source] reqwest::Error),
 }
 
 /// A program, or something that runs already, and what others are told about it.
@@ -62,7 +60,7 @@ pub(crate) async fn run(config: Config) -> Result<u8, SidecarError> {
             Err(error) => return Ok(launch::refused(program, &error)),
         },
     };
-    let checker = Checker::new(&config, &target, &launcher).map_err(SidecarError::Http)?;
+    let checker = Checker::new(&config, &target, &launcher);
     let (verdict, verdicts) = watch::channel(None);
     let checks = tokio::spawn(check::run(checker, config.clone(), verdict));
     let mut sidecar = Sidecar { config, target, signals, program, heartbeat: None };

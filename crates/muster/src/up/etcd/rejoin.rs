@@ -9,22 +9,30 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use service_kit::client::{ClientError, HttpClient};
 use tokio::time::{Instant, sleep};
 
 /// How long to ask. The others need 5 s of being connected.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one call may take.
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// A list of three members has about a KiB.
+const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why the member could not be brought back.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RejoinError {
     #[error("cannot ask {url}")]
-    Ask { url: String, source: reqwest::Error },
+    Ask { url: String, source: ClientError },
     #[error("{url} answered {status}: {body}")]
-    Refused { url: String, status: reqwest::StatusCode, body: String },
+    Refused { url: String, status: StatusCode, body: String },
+    #[error("cannot read the answer of {url}")]
+    Answer { url: String, source: serde_json::Error },
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,7 +68,7 @@ enum Repair {
 ///
 /// etcd changes its members only when those it has have been connected for 5 s ("unhealthy cluster" before), so this
 /// asks again for a while. Each attempt looks at the members anew: one that was cut off half way does no harm.
-pub(crate) async fn prepare(client: &Client, endpoints: &[String], peer_url: &str) -> Result<(), RejoinError> {
+pub(crate) async fn prepare(client: &HttpClient, endpoints: &[String], peer_url: &str) -> Result<(), RejoinError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut last = Ok(());
@@ -77,7 +85,7 @@ pub(crate) async fn prepare(client: &Client, endpoints: &[String], peer_url: &st
     }
 }
 
-async fn attempt(client: &Client, endpoint: &str, peer_url: &str) -> Result<(), RejoinError> {
+async fn attempt(client: &HttpClient, endpoint: &str, peer_url: &str) -> Result<(), RejoinError> {
     let list: MemberList = call(client, endpoint, "list", json!({})).await?;
     match repair(&list.members, peer_url) {
         Repair::None => return Ok(()),
@@ -98,16 +106,20 @@ fn repair(members: &[Member], peer_url: &str) -> Repair {
     }
 }
 
-async fn call<T: DeserializeOwned>(client: &Client, endpoint: &str, what: &str, body: Value) -> Result<T, RejoinError> {
+async fn call<T: DeserializeOwned>(
+    client: &HttpClient,
+    endpoint: &str,
+    what: &str,
+    body: Value,
+) -> Result<T, RejoinError> {
     let url = format!("{endpoint}/v3/cluster/member/{what}");
-    let ask = |source| RejoinError::Ask { url: url.clone(), source };
-    let response = client.post(&url).json(&body).send().await.map_err(ask)?;
-    let status = response.status();
-    if !status.is_success() {
-        let body = response.text().await.unwrap_or_default();
-        return Err(RejoinError::Refused { url, status, body });
+    let request = Request::post(&url).header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(Bytes::from(body.to_string())).expect("an endpoint of our own is a URL");
+    match client.send(request, CALL_DEADLINE, ANSWER_MAX_BYTES).await {
+        Ok(answer) if answer.status.is_success() => answer.json().map_err(|source| RejoinError::Answer { url, source }),
+        Ok(answer) => Err(RejoinError::Refused { url, status: answer.status, body: answer.text().into_owned() }),
+        Err(source) => Err(RejoinError::Ask { url, source }),
     }
-    response.json().await.map_err(ask)
 }
 
 #[cfg(test)]

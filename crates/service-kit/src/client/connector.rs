@@ -1,0 +1,119 @@
+//! Connections of the client: to an address that passes the check, plain or over TLS with the certificates as they are now.
+
+use std::{
+    future, io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+use axum::http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{HttpConnector, dns::Name},
+    rt::TokioIo,
+};
+use tokio::net::{TcpStream, lookup_host};
+use tower::Service;
+
+use super::tls::Renewing;
+
+/// How long a TCP connection may take: with this, one lost packet is survived, which Linux repeats after 1 s. Several addresses of
+/// a name share it. A name server and a handshake of TLS have the whole deadline of the request.
+pub const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// Says why nothing is sent to an address; it completes the sentence "10.0.0.5 …".
+pub type AddressCheck = fn(IpAddr) -> Result<(), &'static str>;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Opens connections.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    tcp: HttpConnector<CheckedResolver>,
+    /// `None`: for plain HTTP only.
+    tls: Option<Arc<Renewing>>,
+    check: Option<AddressCheck>,
+}
+
+/// The addresses of a name that pass the check; at least one.
+#[derive(Debug, Clone, Copy)]
+struct CheckedResolver(Option<AddressCheck>);
+
+// === impl Connector ===
+
+impl Connector {
+    pub(super) fn new(tls: Option<Arc<Renewing>>, check: Option<AddressCheck>) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(CheckedResolver(check));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_MAX));
+        Self { tcp, tls, check }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        // An IP address is not resolved, so it is checked here.
+        let literal = uri.host().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if let Some(Err(why)) = self.check.zip(literal).map(|(check, ip)| check(ip)) {
+            return Box::pin(future::ready(Err(refused(why).into())));
+        }
+        let mut tcp = self.tcp.clone();
+        match &self.tls {
+            Some(tls) => Box::pin(HttpsConnector::from((tcp, tls.config())).call(uri)),
+            None if uri.scheme_str() == Some("https") => {
+                Box::pin(future::ready(Err("https is not configured here".into())))
+            }
+            None => Box::pin(async move { Ok(MaybeHttpsStream::Http(tcp.call(uri).await?)) }),
+        }
+    }
+}
+
+// === impl CheckedResolver ===
+
+impl Service<Name> for CheckedResolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let check = self.0.unwrap_or(|_| Ok(()));
+        Box::pin(async move { allowed(name.as_str(), check).await.map(Vec::into_iter) })
+    }
+}
+
+async fn allowed(host: &str, check: AddressCheck) -> io::Result<Vec<SocketAddr>> {
+    let mut allowed = Vec::new();
+    let mut reason = None;
+    for address in lookup_host((host, 0)).await? {
+        match check(address.ip()) {
+            Ok(()) => allowed.push(address),
+            Err(why) => reason = Some(why),
+        }
+    }
+    match (allowed.is_empty(), reason) {
+        (false, _) => Ok(allowed),
+        (true, Some(why)) => Err(refused(why)),
+        (true, None) => Err(io::Error::other("it has no address")),
+    }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::other(format!("its address {why}"))
+}
