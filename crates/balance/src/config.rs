@@ -1,20 +1,18 @@
 //! What can be set, by flag or environment variable. One struct per concern; every default works as it is.
 
-pub mod network;
-
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser};
 use discovery::policy::{self, Policy};
 use discovery_etcd::EtcdOptions;
+use ipnet::IpNet;
 use service_kit::{
     config::{CommonOptions, ServiceConfig},
     connections::Bounds,
     duration,
     names::parse_name_server,
+    networks,
 };
-
-use crate::config::network::Network;
 
 /// The gateway: forwards /SERVICE/… to a live instance of SERVICE.
 ///
@@ -69,8 +67,8 @@ pub struct GatewayOptions {
     pub index: bool,
     /// Networks of other proxies, whose `X-Forwarded-*` is believed, as 10.0.0.0/8, separated by commas. From any other client
     /// it is replaced.
-    #[arg(long, env = "BALANCE_TRUST_FORWARDED_FROM", value_delimiter = ',', value_name = "NETWORK")]
-    pub trust_forwarded_from: Vec<Network>,
+    #[arg(long, env = "BALANCE_TRUST_FORWARDED_FROM", value_delimiter = ',', value_name = "NETWORK", value_parser = networks::parse)]
+    pub trust_forwarded_from: Vec<IpNet>,
     /// How much the gateway's own errors tell users: `reason`, or `full`, with the addresses of instances. The admin side
     /// always tells all.
     #[arg(long, env = "BALANCE_ERROR_DETAILS", default_value = "reason", value_name = "DETAILS")]

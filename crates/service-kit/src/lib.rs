@@ -13,7 +13,7 @@
 //! | [`serve`], [`port_holder`] | the HTTP server: header deadline, bounded connections, drain; who has its port already |
 //! | [`connections`], [`open_files`] | who may connect: bounds that let a newcomer in |
 //! | [`tls`] | certificates from files, renewed without a restart |
-//! | [`names`] | host names, resolved in the background and kept |
+//! | [`names`], [`networks`] | host names, resolved in the background and kept; networks in options |
 //! | [`client`], [`unknown_name()`] | the HTTP client, plain or over TLS; a host that there is not |
 //! | [`request`] | request id and W3C trace context, in, through and out |
 //! | [`json`], [`problem`] | bodies in, RFC 9457 errors out |
@@ -43,6 +43,7 @@ mod log_line;
 mod log_queue;
 pub mod metrics;
 pub mod names;
+pub mod networks;
 pub mod open_files;
 pub mod port_holder;
 pub mod private_files;

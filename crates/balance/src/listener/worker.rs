@@ -21,7 +21,7 @@ use std::{
 use service_kit::{
     chain,
     connections::{Connections, Full, Place},
-    open_files,
+    networks, open_files,
     serve::BindError,
 };
 use tokio::{
@@ -261,7 +261,7 @@ impl Worker {
 
     fn accept(&self, stream: TcpStream, client: SocketAddr) {
         let trusted = &self.gateway.options.trust_forwarded_from;
-        let is_trusted = trusted.iter().any(|network| network.contains(client.ip()));
+        let is_trusted = networks::contain(trusted, client.ip());
         // Not the core's clock, which a busy core moves late: the newest would pass for the oldest.
         match self.connections.admit(client.ip(), is_trusted, Millis::now().0) {
             Ok(seat) => self.admit(stream, Client::new(client.ip(), is_trusted), seat),

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use discovery::Address;
 use ipnet::IpNet;
-use service_kit::names::{Names as Lookups, parse_name_server};
+use service_kit::{
+    names::{Names as Lookups, parse_name_server},
+    networks,
+};
 
 use super::{
     budget::{Budget, parse_size},
@@ -22,7 +25,7 @@ pub struct AdmissionOptions {
     /// Networks whose addresses may be announced, as 10.0.0.0/8, separated by commas. Default: the private ones, and
     /// loopback if the registry itself listens there. Addresses of machines' metadata, link-local, multicast and
     /// unspecified ones are never taken.
-    #[arg(long, env = "REGISTRY_ALLOW_NETWORKS", value_name = "NETWORKS", value_delimiter = ',', value_parser = parse_network)]
+    #[arg(long, env = "REGISTRY_ALLOW_NETWORKS", value_name = "NETWORKS", value_delimiter = ',', value_parser = networks::parse)]
     pub allow_networks: Vec<IpNet>,
     /// Addresses that are never taken as an instance's, beside this registry's own and etcd's: the gateways' admin sides and the
     /// other registries, as gateway-1:8081, separated by commas.
@@ -109,9 +112,4 @@ impl AdmissionOptions {
             "--prove-address needs to know which addresses a name stands for; give --allow-names resolve or refuse";
         is_blind.then(|| mistake.to_owned()).into_iter().collect()
     }
-}
-
-fn parse_network(text: &str) -> Result<IpNet, String> {
-    let network = text.trim().parse::<IpNet>().or_else(|_| text.trim().parse().map(|ip: std::net::IpAddr| ip.into()));
-    network.map_err(|_| "it is no network; write for example 10.0.0.0/8, fd00::/8 or 192.168.1.7".to_owned())
 }
