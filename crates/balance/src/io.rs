@@ -2,10 +2,10 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `wire` | a stream that is read into a buffer and written from one |
+//! | `buffered_stream` | a stream that is read into a buffer and written from one |
 //! | `buffers` | the buffers of one core, lent and taken back |
 //! | `linger` | the end of a connection whose last answer the client may not have read yet |
 
+pub(crate) mod buffered_stream;
 pub(crate) mod buffers;
 pub(crate) mod linger;
-pub(crate) mod wire;

@@ -8,14 +8,14 @@
 //! | `request_id` | request id and trace context |
 //! | `repeatable` | what a request's head says about carrying it out twice |
 //! | `forwarded`, `prefix` | what an instance was told of the path that the client asked for, and where its answer gets it back |
-//! | `refusal`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, who may read them |
+//! | `gateway_error`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, who may read them |
 
 pub(crate) mod cors;
 pub(crate) mod forwarded;
+pub(crate) mod gateway_error;
 pub(crate) mod headers;
 pub(crate) mod prefix;
 pub(crate) mod problem_response;
-pub(crate) mod refusal;
 pub(crate) mod repeatable;
 pub(crate) mod request;
 pub(crate) mod request_id;

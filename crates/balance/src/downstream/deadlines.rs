@@ -2,8 +2,8 @@
 //!
 //! A connection is one task, whatever it is busy with: reading a head, relaying a body, waiting for an instance. So its
 //! deadlines need no timers of their own. A wait is a deadline in a cell; the core's ticker looks over
-//! all cells ten times a second and wakes a task whose time is over; the task then finds out, where it waits, that it
-//! waits in vain. Moving a deadline is a store, and an idle connection costs no timer.
+//! all cells ten times a second and wakes a task whose time is over; the task then finds out, where it waits, that its
+//! wait is over. Moving a deadline is a store, and an idle connection costs no timer.
 //!
 //! | waits for | limit | then |
 //! |---|---|---|
@@ -237,7 +237,7 @@ impl ConnectionTimers {
         }
     }
 
-    fn waits_in_vain(&self, now: Millis) -> bool {
+    fn has_expired_wait(&self, now: Millis) -> bool {
         self.deadlines.iter().any(|deadline| deadline.get() != Millis(0) && deadline.get() <= now)
     }
 }
@@ -292,7 +292,7 @@ impl CoreConnections {
             if is_news {
                 downstream.hasten(Waiting::Try, now);
             }
-            if downstream.waits_in_vain(now) {
+            if downstream.has_expired_wait(now) {
                 downstream.wake();
             }
         }
@@ -319,15 +319,15 @@ mod tests {
     #[test]
     fn a_wait_is_over_after_its_limit_and_not_before() {
         let (downstream, clock) = downstream();
-        assert!(!downstream.is_over(Waiting::Head), "who does not wait does not wait in vain");
+        assert!(!downstream.is_over(Waiting::Head), "without a wait there is nothing to be over");
         downstream.wait(Waiting::Head, Duration::from_secs(5));
         clock.set_to(Millis(5_000));
         assert!(!downstream.is_over(Waiting::Head));
         downstream.keep_waiting(Waiting::Head, Duration::from_secs(5));
         clock.set_to(Millis(5_100));
-        assert!(downstream.is_over(Waiting::Head) && downstream.waits_in_vain(clock.now()));
+        assert!(downstream.is_over(Waiting::Head) && downstream.has_expired_wait(clock.now()));
         downstream.stop(Waiting::Head);
-        assert!(!downstream.waits_in_vain(clock.now()));
+        assert!(!downstream.has_expired_wait(clock.now()));
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
         assert!(downstream.is_over(Waiting::Response));
         downstream.expect_response(None);
         downstream.body_moved();
-        assert!(!downstream.waits_in_vain(Millis(u64::MAX)), "nobody owes a response any more");
+        assert!(!downstream.has_expired_wait(Millis(u64::MAX)), "nobody owes a response any more");
     }
 
     #[test]

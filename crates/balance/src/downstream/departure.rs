@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     downstream::deadlines::{ConnectionTimers, Waiting},
-    io::wire::{BufferedStream, Read, Stream},
+    io::buffered_stream::{BufferedStream, Read, Stream},
 };
 
 /// How often a socket is asked whose client has ended its direction.

@@ -15,8 +15,8 @@ use crate::{
     clock::Millis,
     config::GatewayOptions,
     downstream::deadlines::{ConnectionTimers, Waiting},
-    io::wire::{BufferedStream, Read, Stream},
-    message::{refusal::GatewayError, request::UpstreamRequest},
+    io::buffered_stream::{BufferedStream, Read, Stream},
+    message::{gateway_error::GatewayError, request::UpstreamRequest},
 };
 
 /// How long a body may be slow: networks stall, and a client may have to think.
@@ -154,7 +154,7 @@ mod tests {
     /// A POST whose head is there, and whose body of a megabyte is to come.
     struct Upload {
         client: DuplexStream,
-        wire: BufferedStream<DuplexStream>,
+        stream: BufferedStream<DuplexStream>,
         request: UpstreamRequest,
         body: Body,
         clock: Rc<Clock>,
@@ -177,8 +177,8 @@ mod tests {
             options.limits.body_min_bytes_per_s = min_bytes_per_s;
             let clock = Rc::new(Clock::default());
             let downstream = ConnectionTimers::new(from, Rc::clone(&clock));
-            let wire = BufferedStream::new(near, Buffers::default());
-            Self { client, wire, request, body: Body::new(Vec::new()), clock, downstream, options }
+            let stream = BufferedStream::new(near, Buffers::default());
+            Self { client, stream, request, body: Body::new(Vec::new()), clock, downstream, options }
         }
 
         /// A second passes in which the gateway waits, and then `bytes` arrive.
@@ -190,10 +190,10 @@ mod tests {
         }
 
         fn poll(&mut self) -> Result<(), GatewayError> {
-            let Self { wire, request, body, downstream, options, .. } = self;
+            let Self { stream, request, body, downstream, options, .. } = self;
             let mut cx = Context::from_waker(Waker::noop());
             loop {
-                match body.poll_next(wire, request, downstream, options, &mut cx) {
+                match body.poll_next(stream, request, downstream, options, &mut cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(refusal)) => return Err(refusal),
                     Poll::Pending => return Ok(()),

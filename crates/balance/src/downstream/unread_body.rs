@@ -7,7 +7,7 @@ use http1::BodyDecoder;
 use tokio::time::timeout;
 
 use crate::{
-    io::wire::{BufferedStream, Read, Stream},
+    io::buffered_stream::{BufferedStream, Read, Stream},
     message::request::RequestMeta,
 };
 

@@ -9,10 +9,10 @@ use crate::{
     clock::Millis,
     downstream::deadlines::{ConnectionTimers, Phase, Waiting},
     io::{
+        buffered_stream::{BufferedStream, Read, Stream},
         linger::{IDLE_MAX, Lingering},
-        wire::{BufferedStream, Read, Stream},
     },
-    message::{problem_response, refusal::GatewayError},
+    message::{gateway_error::GatewayError, problem_response},
     proxy::{context::Gateway, reply::Next},
 };
 

@@ -42,7 +42,7 @@ use crate::{
         ending::{BusyCores, Ending, Load},
         listeners::Listeners,
     },
-    message::{headers::Client, problem_response, refusal::GatewayError},
+    message::{gateway_error::GatewayError, headers::Client, problem_response},
     proxy::context::Gateway,
     table::routing_table::TableHandle,
     telemetry::metrics::DataMetrics,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{instance::candidate::Candidate, load_balancing::turns::WeightedRoundRobin};
+use crate::{instance::candidate::Candidate, load_balancing::weighted_round_robin::WeightedRoundRobin};
 
 /// See the [module](self).
 #[derive(Debug, Clone, Default)]

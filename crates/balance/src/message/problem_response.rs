@@ -3,7 +3,7 @@
 use http1::write;
 use service_kit::{Problem, problem};
 
-use crate::message::{refusal::GatewayError, request::RequestMeta, request_id::RequestId, response};
+use crate::message::{gateway_error::GatewayError, request::RequestMeta, request_id::RequestId, response};
 
 /// Writes a refusal of the request that these are the facts of.
 pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &GatewayError, facts: &RequestMeta, is_last: bool, date: &[u8]) {

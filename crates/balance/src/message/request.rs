@@ -13,8 +13,8 @@ use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, T
 use crate::message::{
     cors::Cors,
     forwarded::Told,
+    gateway_error::GatewayError,
     headers::{self, Client},
-    refusal::GatewayError,
     repeatable::Repeatable,
     request_id::{self, RequestId},
 };

@@ -10,8 +10,8 @@ use crate::{
     load_balancing::affinity::{self, Affinity},
     message::{
         cors::Cors,
+        gateway_error::GatewayError,
         headers,
-        refusal::GatewayError,
         request::{RequestMeta, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },

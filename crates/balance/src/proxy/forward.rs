@@ -23,12 +23,14 @@ use crate::{
         candidate::{Candidate, InFlight},
         outlier::Outcome,
     },
-    io::wire::{BufferedStream, Stream},
+    io::buffered_stream::{BufferedStream, Stream},
     load_balancing::{
         affinity::Affinity,
         pick::{PickContext, TriedInstances, has_untried, pick},
     },
-    message::{refusal::GatewayError, repeatable::Repeatable, request::UpstreamRequest, response::DownstreamResponse},
+    message::{
+        gateway_error::GatewayError, repeatable::Repeatable, request::UpstreamRequest, response::DownstreamResponse,
+    },
     proxy::{
         context::Gateway,
         hedge::{AttemptTimeouts, Event, HedgedAttempts},

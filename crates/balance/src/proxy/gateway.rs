@@ -11,8 +11,8 @@ use crate::{
         pace::Pace,
         unread_body::Rest,
     },
-    io::wire::{BufferedStream, Stream},
-    message::{refusal::GatewayError, request::UpstreamRequest, response::DownstreamResponse},
+    io::buffered_stream::{BufferedStream, Stream},
+    message::{gateway_error::GatewayError, request::UpstreamRequest, response::DownstreamResponse},
     proxy::{
         admission::{Admitted, Refused, admit},
         context::Gateway,
@@ -140,7 +140,7 @@ impl Gateway {
         if let Some(upstream) = attempt.into_upstream()
             && keeps_upstream
             && is_request_sent
-            && upstream.wire.unread().is_empty()
+            && upstream.stream.unread().is_empty()
         {
             self.upstreams.pool.put(serial, upstream, self.clock.now());
         }
@@ -165,13 +165,13 @@ impl Gateway {
                 tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
             let (upstream, candidate) = attempt.upstream_of();
             if let Some(upstream) = upstream
-                && tunnel::run(client, &mut upstream.wire, downstream, limits, &candidate.state.vitals).await
+                && tunnel::run(client, &mut upstream.stream, downstream, limits, &candidate.state.vitals).await
             {
                 // Whichever side still sends must not lose the other's last words for it.
-                if let Some(Upstream { wire, .. }) = attempt.into_upstream()
-                    && !wire.is_at_end()
+                if let Some(Upstream { stream, .. }) = attempt.into_upstream()
+                    && !stream.is_at_end()
                 {
-                    self.lingering.linger(wire.into_stream()).await;
+                    self.lingering.linger(stream.into_stream()).await;
                 }
                 return Next::Linger;
             }

@@ -20,8 +20,8 @@ use crate::{
         departure::poll_left,
         request_body::Body,
     },
-    io::wire::{BufferedStream, Stream},
-    message::{refusal::GatewayError, request::UpstreamRequest},
+    io::buffered_stream::{BufferedStream, Stream},
+    message::{gateway_error::GatewayError, request::UpstreamRequest},
     proxy::context::Gateway,
     upstream::{
         attempt::Attempt,

@@ -16,7 +16,7 @@ use crate::{
         pace::Pace,
         request_body::Body,
     },
-    io::wire::{BufferedStream, Read, Stream},
+    io::buffered_stream::{BufferedStream, Read, Stream},
     message::{request::UpstreamRequest, response::DownstreamResponse},
     proxy::context::Gateway,
     upstream::{attempt::Attempt, breakage::Breakage},
@@ -89,12 +89,12 @@ impl Relay<'_> {
         let (Some(upstream), candidate) = self.attempt.upstream_of() else { return Poll::Ready(End::ClientClosed) };
         let vitals = &candidate.state.vitals;
         loop {
-            let Ok(used) = self.answer.feed(upstream.wire.unread()) else {
+            let Ok(used) = self.answer.feed(upstream.stream.unread()) else {
                 return Poll::Ready(End::Broken(Breakage::Malformed));
             };
-            upstream.wire.consume(used);
+            upstream.stream.consume(used);
             if self.answer.has_next() {
-                let (own, theirs) = self.answer.next(upstream.wire.unread());
+                let (own, theirs) = self.answer.next(upstream.stream.unread());
                 let mut written = client.poll_write_both(cx, own, theirs);
                 if written.is_pending() && self.downstream.is_over(Waiting::Pace) {
                     // The kernel tells only of much room; a slow client makes little.
@@ -106,7 +106,7 @@ impl Relay<'_> {
                         self.downstream.stop(Waiting::Client);
                         self.pace.took(count, self.downstream.now());
                         let used = self.answer.wrote(count);
-                        upstream.wire.consume(used);
+                        upstream.stream.consume(used);
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::ClientClosed),
@@ -123,7 +123,7 @@ impl Relay<'_> {
             if self.answer.is_complete() {
                 return Poll::Ready(End::Complete);
             }
-            match upstream.wire.poll_read_some(cx) {
+            match upstream.stream.poll_read_some(cx) {
                 Poll::Ready(Ok(Read::More)) => {
                     self.downstream.stop(Waiting::ResponseBody);
                     vitals.hear(self.downstream.now());

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     downstream::deadlines::{ConnectionTimers, Waiting},
     instance::vitals::Vitals,
-    io::wire::{BufferedStream, Read, Stream},
+    io::buffered_stream::{BufferedStream, Read, Stream},
 };
 
 /// How long nothing may move.

@@ -7,7 +7,7 @@ use discovery::{Address, ServiceName, policy::Details};
 
 use crate::{
     clock::{HumanDuration, Millis},
-    message::refusal::GatewayError,
+    message::gateway_error::GatewayError,
     table::routing_table::{ExcludedInstance, ExclusionReason, RoutingTable, Service, Source},
 };
 

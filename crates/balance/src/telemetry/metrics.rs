@@ -37,7 +37,7 @@ use prometheus_client::{
 };
 use service_kit::{connections::Connections, names::Names};
 
-use crate::{config::GatewayOptions, message::refusal::GatewayError, table::routing_table::TableHandle};
+use crate::{config::GatewayOptions, message::gateway_error::GatewayError, table::routing_table::TableHandle};
 
 /// What the workers count together.
 #[derive(Debug, Clone)]

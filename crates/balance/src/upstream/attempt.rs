@@ -13,7 +13,7 @@ use std::{
 use crate::{
     clock::Millis,
     instance::candidate::{Candidate, InFlight},
-    io::wire::Read,
+    io::buffered_stream::Read,
     message::{request::UpstreamRequest, response::DownstreamResponse},
     upstream::{
         breakage::Breakage,
@@ -127,8 +127,8 @@ impl Attempt {
     /// Sends what is there, to an instance that takes it.
     pub(crate) fn poll_send(&mut self, request: &UpstreamRequest, cx: &mut Context<'_>) {
         let Link::Connected(upstream) = &mut self.link else { return };
-        while self.sent < request.bytes().len() && !upstream.wire.has_failed() {
-            if let Poll::Ready(Ok(count)) = upstream.wire.poll_write(cx, &request.bytes()[self.sent..]) {
+        while self.sent < request.bytes().len() && !upstream.stream.has_failed() {
+            if let Poll::Ready(Ok(count)) = upstream.stream.poll_write(cx, &request.bytes()[self.sent..]) {
                 self.sent += count;
                 self.has_written = true;
             } else {
@@ -138,18 +138,18 @@ impl Attempt {
     }
 
     fn poll_head(&mut self, now: Millis, cx: &mut Context<'_>) -> Poll<Result<usize, Kind>> {
-        let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Poll::Pending };
+        let Link::Connected(Upstream { stream, .. }) = &mut self.link else { return Poll::Pending };
         loop {
-            if let Some(length) = http1::find_head_end(wire.unread(), &mut self.searched) {
+            if let Some(length) = http1::find_head_end(stream.unread(), &mut self.searched) {
                 return Poll::Ready(Ok(length));
             }
-            match ready!(wire.poll_read(cx, HEAD_MAX_BYTES)) {
+            match ready!(stream.poll_read(cx, HEAD_MAX_BYTES)) {
                 Ok(Read::More) => self.candidate.state.vitals.hear(now),
                 Ok(Read::Full) => return Poll::Ready(Err(Kind::Malformed("the head is too large"))),
-                Ok(Read::End) if wire.unread().is_empty() => {
+                Ok(Read::End) if stream.unread().is_empty() => {
                     return Poll::Ready(Err(Kind::Closed(io::ErrorKind::UnexpectedEof.into())));
                 }
-                Ok(Read::End) => return Poll::Ready(Err(Kind::Malformed(broken_off(wire.unread())))),
+                Ok(Read::End) => return Poll::Ready(Err(Kind::Malformed(broken_off(stream.unread())))),
                 Err(error) => return Poll::Ready(Err(Kind::Closed(error))),
             }
         }
@@ -176,18 +176,18 @@ impl Attempt {
         answer: &mut DownstreamResponse,
         request: &UpstreamRequest,
     ) -> Result<(), Breakage> {
-        let Link::Connected(Upstream { wire, .. }) = &mut self.link else { return Ok(()) };
+        let Link::Connected(Upstream { stream, .. }) = &mut self.link else { return Ok(()) };
         // The relay reads before it waits, and is woken then.
-        match wire.poll_read_some(&mut Context::from_waker(Waker::noop())) {
+        match stream.poll_read_some(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(Read::More)) => {
-                let used = answer.feed(wire.unread()).map_err(|_| Breakage::Malformed)?;
-                wire.consume(used);
+                let used = answer.feed(stream.unread()).map_err(|_| Breakage::Malformed)?;
+                stream.consume(used);
                 Ok(())
             }
-            Poll::Ready(Ok(Read::End)) if answer.has_taken_in(wire.unread()) => {
+            Poll::Ready(Ok(Read::End)) if answer.has_taken_in(stream.unread()) => {
                 answer.close().map_err(|_| Breakage::Closed(io::ErrorKind::UnexpectedEof.into()))
             }
-            Poll::Ready(Err(error)) if answer.has_taken_in(wire.unread()) => {
+            Poll::Ready(Err(error)) if answer.has_taken_in(stream.unread()) => {
                 if answer.close_by_reset(request) {
                     Ok(())
                 } else {

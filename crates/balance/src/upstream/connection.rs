@@ -9,12 +9,12 @@ use std::{io, mem::MaybeUninit};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::io::{buffers::Buffers, wire::BufferedStream};
+use crate::io::{buffered_stream::BufferedStream, buffers::Buffers};
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) wire: BufferedStream<TcpStream>,
+    pub(crate) stream: BufferedStream<TcpStream>,
     /// Whether it has served a request before: then the instance may close it at any moment.
     pub(crate) is_reused: bool,
 }
@@ -24,14 +24,14 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// A connection that has just been opened.
     pub(crate) fn new(stream: TcpStream, buffers: &Buffers) -> Self {
-        Self { wire: BufferedStream::new(stream, buffers.clone()), is_reused: false }
+        Self { stream: BufferedStream::new(stream, buffers.clone()), is_reused: false }
     }
 
     /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the runtime
     /// has heard, which may be a millisecond old; a request that must not be sent twice is worth a system call to learn that
     /// the instance has closed the connection.
     pub(crate) fn is_quiet(&self) -> bool {
-        let peeked = SockRef::from(self.wire.stream()).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = SockRef::from(self.stream.stream()).peek(&mut [MaybeUninit::uninit()]);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }

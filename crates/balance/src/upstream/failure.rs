@@ -8,7 +8,7 @@ use service_kit::chain;
 use crate::{
     counters::FailureKind,
     instance::outlier::Outcome,
-    message::refusal::GatewayError,
+    message::gateway_error::GatewayError,
     upstream::{breakage::Breakage, connect_error::ConnectError},
 };
 

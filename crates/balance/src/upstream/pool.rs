@@ -49,7 +49,7 @@ impl Pool {
         let unused = all.get_mut(&serial)?;
         while let Some(Unused { mut upstream, since }) = unused.pop() {
             // A connection that the instance has closed, or has written something to, has something to be read.
-            let stands = now.since(since) < self.keep_alive && upstream.wire.poll_read_some(cx).is_pending();
+            let stands = now.since(since) < self.keep_alive && upstream.stream.poll_read_some(cx).is_pending();
             // One that was in use a moment ago is as sure as asking can make it.
             let is_fresh = now.since(since) < TICK;
             if stands && (is_fresh || !must_be_sure || upstream.is_quiet()) {

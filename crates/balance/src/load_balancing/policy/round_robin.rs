@@ -1,4 +1,4 @@
-//! In turn, by weight ([`WeightedRoundRobin`](crate::load_balancing::turns::WeightedRoundRobin)).
+//! In turn, by weight ([`WeightedRoundRobin`](crate::load_balancing::weighted_round_robin::WeightedRoundRobin)).
 
 use std::sync::Arc;
 

@@ -10,8 +10,8 @@ use crate::{
     counters::FailureKind,
     instance::{candidate::Candidate, outlier::Outcome},
     message::{
+        gateway_error::GatewayError,
         prefix::Prefix,
-        refusal::GatewayError,
         response::{self, DownstreamResponse, GatewayHeaders},
     },
     proxy::record::Begun,
@@ -115,7 +115,7 @@ impl Forward<'_> {
         };
         let cookie = self.cookie(candidate, &prefix);
         let mut scratch = gateway.scratch.borrow_mut();
-        let head = &upstream.wire.unread()[..head_bytes];
+        let head = &upstream.stream.unread()[..head_bytes];
         let method = if facts.is_head { Method::Head } else { Method::Get };
         let response = parse_response(head, &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
         let read = match response.status {
@@ -145,13 +145,13 @@ impl Forward<'_> {
                     let own = GatewayHeaders { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
                     DownstreamResponse::new(bytes, &response, facts, own)
                 });
-                let body = answer.feed(&upstream.wire.unread()[head_bytes..]);
+                let body = answer.feed(&upstream.stream.unread()[head_bytes..]);
                 used += body.map_err(|_| Kind::Broken(Breakage::Malformed))?;
                 let is_stream = !answer.is_read() && response::is_event_stream(&response);
                 Read::Final { status, answer, is_stream }
             }
         };
-        upstream.wire.consume(used);
+        upstream.stream.consume(used);
         Ok(read)
     }
 

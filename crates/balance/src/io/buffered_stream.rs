@@ -243,41 +243,41 @@ mod tests {
     #[tokio::test]
     async fn a_wire_with_nothing_unread_owns_no_buffer() {
         let (near, mut far) = duplex(1024);
-        let mut wire = BufferedStream::new(near, Buffers::default());
+        let mut stream = BufferedStream::new(near, Buffers::default());
         far.write_all(b"hello").await.unwrap();
-        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::More);
-        assert!(wire.unread() == b"hello" && wire.unread.is_some());
-        wire.consume(5);
-        assert!(wire.unread.is_none());
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::More);
+        assert!(stream.unread() == b"hello" && stream.unread.is_some());
+        stream.consume(5);
+        assert!(stream.unread.is_none());
         poll_fn(|cx| {
-            assert!(wire.poll_read_some(cx).is_pending());
+            assert!(stream.poll_read_some(cx).is_pending());
             Poll::Ready(())
         })
         .await;
-        assert!(wire.unread.is_none(), "waiting needs none either");
+        assert!(stream.unread.is_none(), "waiting needs none either");
         drop(far);
-        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::End);
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::End);
     }
 
     #[tokio::test]
     async fn reading_stops_where_enough_waits() {
         let (near, mut far) = duplex(4 * BUFFER_BYTES);
-        let mut wire = BufferedStream::new(near, Buffers::default());
+        let mut stream = BufferedStream::new(near, Buffers::default());
         far.write_all(&vec![7; 3 * BUFFER_BYTES]).await.unwrap();
-        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::More);
-        assert_eq!(poll_fn(|cx| wire.poll_read_some(cx)).await.unwrap(), Read::Full);
-        assert_eq!(wire.unread().len(), BUFFER_BYTES);
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::More);
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::Full);
+        assert_eq!(stream.unread().len(), BUFFER_BYTES);
     }
 
     #[tokio::test]
     async fn both_slices_arrive_in_order() {
         let (near, mut far) = duplex(1024);
-        let mut wire = BufferedStream::new(near, Buffers::default());
+        let mut stream = BufferedStream::new(near, Buffers::default());
         let mut sent = 0;
         while sent < 10 {
             let (a, b): (&[u8], &[u8]) = (b"hello", b"world");
             let (a, b) = (&a[sent.min(5)..], &b[sent.saturating_sub(5)..]);
-            sent += poll_fn(|cx| wire.poll_write_both(cx, a, b)).await.unwrap();
+            sent += poll_fn(|cx| stream.poll_write_both(cx, a, b)).await.unwrap();
         }
         let mut arrived = [0; 10];
         far.read_exact(&mut arrived).await.unwrap();
