@@ -9,6 +9,7 @@
 //! | `hedge` | the attempts that are under way |
 //! | `retry` | whether the request may be tried again |
 //! | `relay`, `tunnel` | from the head of the response to its end |
+//! | `pass` | from the one exchange to the other |
 //! | `record` | how a response has ended, and what follows for its instance |
 //! | `reply` | the gateway's own answers on their way to the client |
 //! | `unavailable` | why no instance answers, in a sentence |
@@ -18,6 +19,7 @@ pub(crate) mod context;
 pub(crate) mod forward;
 pub(crate) mod gateway;
 pub(crate) mod hedge;
+pub(crate) mod pass;
 pub(crate) mod record;
 pub(crate) mod relay;
 pub(crate) mod reply;

@@ -1,8 +1,8 @@
 //! A request as it leaves: its head written once, its body as it comes, both kept for a second try while they are small.
 //!
 //! No I/O: bytes of the client go in, bytes for an instance come out. What leaves was understood: the head is written anew
-//! from the parsed one, and the body is taken out of its framing and framed again, so that no instance can read it
-//! differently than the gateway did.
+//! from the parsed one, and the body is taken out of its framing, to be framed again by each attempt for itself, so that no
+//! instance can read it differently than the gateway did.
 //!
 //! Every attempt sends [`UpstreamRequest::bytes`] from its start. As long as they are small, nothing is taken away from them, and
 //! another attempt may start again; when they grow larger than [`Retries::replay_max_bytes`](crate::config::Retries), what
@@ -25,14 +25,17 @@ const HEAD_BYTES: usize = 1024;
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct UpstreamRequest {
+    /// The head, and the body behind it as plain bytes.
     bytes: Vec<u8>,
+    /// How many of `bytes` are the head.
+    head_bytes: usize,
     /// Whether `bytes` start with the request's first byte.
     is_whole: bool,
     /// Whether `Host` must be written yet, because an HTTP/1.0 client sent none.
     lacks_host: bool,
     is_head_complete: bool,
     body: BodyDecoder,
-    is_chunked: bool,
+    has_known_length: bool,
     body_max_bytes: u64,
     body_bytes: u64,
     replay_max_bytes: usize,
@@ -146,11 +149,12 @@ impl UpstreamRequest {
         }
         Self {
             bytes,
+            head_bytes: 0,
             is_whole: true,
             lacks_host: host.is_none(),
             is_head_complete: false,
             body: BodyDecoder::new(request.framing),
-            is_chunked,
+            has_known_length: !is_chunked,
             body_max_bytes,
             body_bytes: 0,
             replay_max_bytes,
@@ -168,11 +172,22 @@ impl UpstreamRequest {
             write::field(&mut self.bytes, b"Host", address().as_bytes());
         }
         write::end(&mut self.bytes);
+        self.head_bytes = self.bytes.len();
     }
 
-    /// What is there to be sent, from the start or from where it was last forgotten.
+    /// What is there to be sent, from the start or from where it was last forgotten: the head, and the body as plain bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// How many of [`bytes`](Self::bytes) are the head; 0 when it is forgotten.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.head_bytes
+    }
+
+    /// Whether the head says how long the body is. Else each attempt says where it ends, as its framing does that.
+    pub(crate) fn has_known_length(&self) -> bool {
+        self.has_known_length
     }
 
     /// Takes in what the client has sent of the body; returns how much of it was used up.
@@ -193,14 +208,7 @@ impl UpstreamRequest {
             if self.body_bytes > self.body_max_bytes {
                 return Err(GatewayError::BodyTooLarge { max_bytes: self.body_max_bytes });
             }
-            if self.is_chunked {
-                write::chunk(&mut self.bytes, data);
-            } else {
-                self.bytes.extend_from_slice(data);
-            }
-        }
-        if self.is_complete() && std::mem::take(&mut self.is_chunked) {
-            self.bytes.extend_from_slice(write::LAST_CHUNK);
+            self.bytes.extend_from_slice(data);
         }
         Ok(used)
     }
@@ -239,6 +247,7 @@ impl UpstreamRequest {
                 self.told = Some(Told::read(&self.bytes).to_lines());
             }
             self.bytes.clear();
+            self.head_bytes = 0;
             self.is_whole = false;
         }
         forgets
@@ -308,12 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_framed_again_without_extensions_and_trailers() {
+    fn chunks_are_taken_out_of_their_framing_with_extensions_and_trailers() {
         let request = b"PUT /mail HTTP/1.1\r\nHost: a:1\r\nX-Request-Id: id-1\r\nTransfer-Encoding: Chunked\r\nTrailer: x\r\n\r\n\
                         002;a=b\r\nhi\r\n0\r\nX: y\r\n\r\nGET";
         let (mut outgoing, end) = outgoing(request);
         assert_eq!(outgoing.feed(&request[end..]).unwrap(), request.len() - end - 3, "the next request is not touched");
-        assert!(written(&outgoing).ends_with("Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"), "{outgoing:?}");
+        assert!(written(&outgoing).ends_with("Transfer-Encoding: chunked\r\n\r\nhi"), "{outgoing:?}");
+        assert!(outgoing.is_complete() && !outgoing.has_known_length());
     }
 
     #[test]
@@ -383,14 +393,7 @@ mod tests {
                 if until == request.len() { break }
             }
             prop_assert!(outgoing.is_complete() && start == request.len());
-            let mut decoder = BodyDecoder::new(if chunked { Framing::Chunked } else { Framing::Length(body.len() as u64) });
-            let (mut left, mut unframed) = (&outgoing.bytes()[head..], Vec::new());
-            while !decoder.is_at_end() {
-                let piece = decoder.decode(left).unwrap();
-                unframed.extend_from_slice(&left[piece.data]);
-                left = &left[piece.consumed..];
-            }
-            prop_assert!(left.is_empty() && unframed == body);
+            prop_assert_eq!(&outgoing.bytes()[head..], body);
         }
     }
 }

@@ -1,18 +1,14 @@
 //! A response as it leaves for the client: its head written once, its body as it comes.
 //!
-//! No I/O: bytes of an instance go in, bytes for the client come out. A body whose end the head tells passes from the one
-//! buffer to the other socket as it is, without a copy, but for a small piece that leaves together with the head; one that
-//! comes in chunks, or ends with its connection, is framed again. Chunk extensions and trailers end here.
+//! No I/O: runs of an instance's body go in, bytes for the client come out. A body whose length the head tells passes from the one
+//! buffer to the other socket as it is, without a copy, but for a small run that leaves together with the head; one whose
+//! length is not known is written in chunks, or its end is that of the connection.
 
-use http1::{BodyDecoder, Fields, Framing, Name, One, Refusal as Http, Response, write};
+use http1::{Fields, Framing, Name, One, Response, write};
 
-use crate::message::{
-    headers,
-    prefix::Prefix,
-    request::{RequestMeta, UpstreamRequest},
-};
+use crate::message::{headers, prefix::Prefix, request::RequestMeta};
 
-/// A piece up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
+/// A run up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
 const COPIED_MAX_BYTES: usize = 4 * 1024;
 /// So much may wait to be written before more is framed.
 const WAITING_MAX_BYTES: usize = 64 * 1024;
@@ -20,19 +16,14 @@ const WAITING_MAX_BYTES: usize = 64 * 1024;
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct DownstreamResponse {
-    /// What leaves next: heads, frames, small pieces.
+    /// What leaves next: heads, frames, small runs.
     bytes: Vec<u8>,
     written: usize,
-    /// After `bytes`, so many of the instance's unread bytes leave as they are.
-    ready: usize,
-    body: BodyDecoder,
     is_chunked: bool,
     /// Whether the connection to the client ends with it.
     pub(crate) is_last: bool,
     /// Whether nothing but the end of the connection tells the client where it ends.
     pub(crate) is_unframed: bool,
-    /// Whether the instance's connection can carry another request after it.
-    pub(crate) keeps_upstream: bool,
 }
 
 /// What the gateway adds to a response.
@@ -77,72 +68,39 @@ impl DownstreamResponse {
         }
         connection(&mut bytes, is_last, facts);
         write::end(&mut bytes);
-        let keeps_upstream = response.keep_alive && response.framing != Framing::UntilClose;
-        let body = BodyDecoder::new(response.framing);
-        Self { bytes, written: 0, ready: 0, body, is_chunked, is_last, is_unframed, keeps_upstream }
+        Self { bytes, written: 0, is_chunked, is_last, is_unframed }
     }
 
-    /// Takes in what the instance has sent of the body, unless some of it waits to be written; returns how much was used
-    /// up.
-    ///
-    /// # Errors
-    ///
-    /// The body is not framed as it should be.
-    pub(crate) fn feed(&mut self, unread: &[u8]) -> Result<usize, Http> {
-        let mut used = 0;
-        while self.ready == 0 && !self.body.is_at_end() && self.bytes.len() - self.written < WAITING_MAX_BYTES {
-            let piece = self.body.decode(&unread[used..])?;
-            if piece.consumed == 0 {
-                break;
-            }
-            let data = &unread[used..used + piece.consumed][piece.data.clone()];
-            let passes_as_it_is = data.len() == piece.consumed && !self.is_chunked;
-            let leaves_with_head = data.len() <= COPIED_MAX_BYTES && !self.bytes.is_empty();
-            if passes_as_it_is && !leaves_with_head {
-                self.ready = data.len();
-                break;
-            }
-            if self.is_chunked {
-                write::chunk(&mut self.bytes, data);
-            } else {
-                self.bytes.extend_from_slice(data);
-            }
-            used += piece.consumed;
+    /// Takes in a run of the body, if it is to be framed, or small enough to leave together with what waits already; returns
+    /// how much of it. What is not taken leaves as it is, behind [`waiting`](Self::waiting).
+    pub(crate) fn take(&mut self, run: &[u8]) -> usize {
+        if run.is_empty() || self.bytes.len() - self.written >= WAITING_MAX_BYTES {
+            return 0;
         }
-        self.end_chunks();
-        Ok(used)
+        let leaves_with_others = run.len() <= COPIED_MAX_BYTES && (self.is_unframed || !self.bytes.is_empty());
+        if self.is_chunked {
+            write::chunk(&mut self.bytes, run);
+        } else if leaves_with_others {
+            self.bytes.extend_from_slice(run);
+        } else {
+            return 0;
+        }
+        run.len()
     }
 
-    /// The instance has closed its connection.
-    ///
-    /// # Errors
-    ///
-    /// [`Http::Truncated`]: that was not the end of the body.
-    pub(crate) fn close(&mut self) -> Result<(), Http> {
-        self.body.close()?;
-        self.end_chunks();
-        Ok(())
-    }
-
-    /// The instance's connection has failed; whether that was the end of the body all the same. Who answers before it has read the
-    /// whole request resets its connection by closing it (RFC 9112, section 9.6), and a body that only the end of the
-    /// connection delimits is complete with any end (section 8).
-    pub(crate) fn close_by_reset(&mut self, request: &UpstreamRequest) -> bool {
-        request.has_body() && self.close().is_ok()
-    }
-
-    fn end_chunks(&mut self) {
-        if self.body.is_at_end() && std::mem::take(&mut self.is_chunked) {
+    /// The whole body was taken in.
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.is_chunked) {
             self.bytes.extend_from_slice(write::LAST_CHUNK);
         }
     }
 
-    /// What leaves next: bytes of its own, then of the instance's `unread` ones.
-    pub(crate) fn next<'a>(&'a self, unread: &'a [u8]) -> (&'a [u8], &'a [u8]) {
-        (&self.bytes[self.written..], &unread[..self.ready])
+    /// What leaves next, before what was not [taken](Self::take) of a run.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.written..]
     }
 
-    /// `count` bytes of [`next`](Self::next) have left; returns how many of the unread ones are used up thereby.
+    /// `count` bytes have left, of what [waits](Self::waiting) and of the run behind it; returns how many of the run.
     pub(crate) fn wrote(&mut self, count: usize) -> usize {
         let own = count.min(self.bytes.len() - self.written);
         self.written += own;
@@ -150,28 +108,7 @@ impl DownstreamResponse {
             self.bytes.clear();
             self.written = 0;
         }
-        self.ready -= count - own;
         count - own
-    }
-
-    /// Whether nothing of the instance's `unread` bytes is still to be [fed](Self::feed).
-    pub(crate) fn has_taken_in(&self, unread: &[u8]) -> bool {
-        self.ready == unread.len()
-    }
-
-    /// Whether something waits to be written.
-    pub(crate) fn has_next(&self) -> bool {
-        self.ready > 0 || !self.bytes.is_empty()
-    }
-
-    /// Whether the whole body has come from the instance.
-    pub(crate) fn is_read(&self) -> bool {
-        self.body.is_at_end()
-    }
-
-    /// Whether everything has left.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.is_read() && !self.has_next()
     }
 
     /// The buffer, for the next response.
@@ -239,7 +176,7 @@ fn may_tell_length(response: &Response<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http1::{Limits, Method, Scratch, find_head_end, parse_request, parse_response};
+    use http1::{BodyDecoder, Limits, Method, Scratch, find_head_end, parse_request, parse_response};
     use proptest::prelude::*;
 
     use super::*;
@@ -266,26 +203,38 @@ mod tests {
         let method = if facts.is_head { Method::Head } else { Method::Get };
         let response = parse_response(&all[..end], &mut scratch, &Limits::default(), &method).unwrap();
         let mut answer = DownstreamResponse::new(Vec::new(), &response, facts, OWN);
+        let mut body = BodyDecoder::new(response.framing);
         let (mut out, mut start, mut until) = (Vec::new(), end, 0);
-        for piece in pieces.iter().map(|piece| piece.len()).chain([0]) {
-            until += piece;
-            loop {
-                start += answer.feed(&all[start.min(until)..until.max(start)]).unwrap();
-                let (own, theirs) = answer.next(&all[start..until.max(start)]);
-                // As a socket that takes little would.
-                let both: Vec<u8> = own.iter().chain(theirs).copied().take(7).collect();
-                if both.is_empty() {
+        for piece in pieces {
+            until += piece.len();
+            while start < until {
+                let piece = body.decode(&all[start..until]).unwrap();
+                if piece.consumed == 0 {
                     break;
                 }
-                start += answer.wrote(both.len());
-                out.extend(both);
+                pass(&mut answer, &all[start..until][piece.data], &mut out);
+                start += piece.consumed;
             }
         }
-        if closes && answer.close().is_ok() {
-            out.extend(answer.next(&[]).0);
-            answer.wrote(answer.next(&[]).0.len());
+        let is_complete = if closes { body.close().is_ok() } else { body.is_at_end() };
+        if is_complete {
+            answer.end();
         }
-        (out, answer.is_complete())
+        pass(&mut answer, b"", &mut out);
+        (out, is_complete)
+    }
+
+    /// Passes a run as a socket that takes little would.
+    fn pass(answer: &mut DownstreamResponse, mut run: &[u8], out: &mut Vec<u8>) {
+        loop {
+            run = &run[answer.take(run)..];
+            let both: Vec<u8> = answer.waiting().iter().chain(run).copied().take(7).collect();
+            if both.is_empty() {
+                return;
+            }
+            run = &run[answer.wrote(both.len())..];
+            out.extend(both);
+        }
     }
 
     fn text(facts: &RequestMeta, response: &str, closes: bool) -> String {

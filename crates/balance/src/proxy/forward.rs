@@ -139,7 +139,7 @@ impl<'a> Forward<'a> {
                 .next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience)
                 .await;
             match event {
-                Event::Answered(attempt, head_bytes) => match self.settle(attempt, head_bytes) {
+                Event::Answered(attempt) => match self.settle(attempt) {
                     Settled::Served(served) => return Ok(served),
                     Settled::Interim(attempt) => self.race.add(attempt),
                     Settled::Refused(refusal) => return Err(refusal),

@@ -3,7 +3,7 @@
 //! head → target → service → pick → attempt → (another attempt) → response. One [`Gateway`] per core; everything it owns is
 //! that core's alone, and the one thing it shares, the routing table, is a snapshot that it only reads.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     downstream::{
@@ -22,7 +22,7 @@ use crate::{
         reply::{Next, write_all},
         tunnel,
     },
-    upstream::{attempt::Attempt, connection::Upstream},
+    upstream::{attempt::Attempt, exchange::UpstreamExchange},
 };
 
 impl Gateway {
@@ -130,19 +130,15 @@ impl Gateway {
         request: &mut UpstreamRequest,
     ) -> Next {
         let is_request_sent = request.is_complete() && attempt.has_sent_all(request);
-        let (is_last, keeps_upstream, is_asked_to) = (answer.is_last, answer.keeps_upstream, !request.facts.keep_alive);
+        let (is_last, is_asked_to) = (answer.is_last, !request.facts.keep_alive);
         self.buffers.put_vec(answer.into_bytes());
         self.buffers.put_vec(request.take_bytes());
         if !matches!(end, End::Complete) {
             return Next::Close;
         }
-        let serial = attempt.candidate.serial;
-        if let Some(upstream) = attempt.into_upstream()
-            && keeps_upstream
-            && is_request_sent
-            && upstream.stream.unread().is_empty()
-        {
-            self.upstreams.pool.put(serial, upstream, self.clock.now());
+        let candidate = Arc::clone(&attempt.candidate);
+        if is_request_sent && let Some(exchange) = attempt.into_exchange() {
+            self.upstreams.keep(&candidate, exchange);
         }
         match (is_last, is_request_sent) {
             (false, true) => Next::Keep,
@@ -163,12 +159,12 @@ impl Gateway {
             let timeouts = &self.options.timeouts;
             let limits =
                 tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
-            let (upstream, candidate) = attempt.upstream_of();
-            if let Some(upstream) = upstream
-                && tunnel::run(client, &mut upstream.stream, downstream, limits, &candidate.state.vitals).await
+            let (exchange, candidate) = attempt.exchange();
+            if let Some(exchange) = exchange
+                && tunnel::run(client, exchange.tunnel(), downstream, limits, &candidate.state.vitals).await
             {
                 // Whichever side still sends must not lose the other's last words for it.
-                if let Some(Upstream { stream, .. }) = attempt.into_upstream()
+                if let Some(stream) = attempt.into_exchange().map(UpstreamExchange::into_tunnel)
                     && !stream.is_at_end()
                 {
                     self.lingering.linger(stream.into_stream()).await;

@@ -55,8 +55,8 @@ pub(crate) struct AttemptTimeouts {
 
 /// What comes first.
 pub(crate) enum Event {
-    /// This attempt has a response, whose head has this length; the others are still under way.
-    Answered(Attempt, usize),
+    /// This attempt has the head of a response; the others are still under way.
+    Answered(Attempt),
     /// This attempt has failed.
     Failed(Attempt, Failure),
     /// The only attempt waits for too long; another one may run beside it.
@@ -142,7 +142,7 @@ impl HedgedAttempts {
                 let Poll::Ready(result) = attempt.poll(&gateway.upstreams, request, cx) else { continue };
                 let Some(attempt) = slot.take() else { continue };
                 return Poll::Ready(match result {
-                    Ok(length) => Event::Answered(attempt, length),
+                    Ok(()) => Event::Answered(attempt),
                     Err(failure) => Event::Failed(attempt, failure),
                 });
             }
@@ -150,7 +150,7 @@ impl HedgedAttempts {
                 return Poll::Pending;
             }
             if request.forget_sent() {
-                self.attempts.iter_mut().flatten().for_each(|attempt| attempt.sent = 0);
+                self.attempts.iter_mut().flatten().for_each(Attempt::forget_sent);
             }
             match body.poll_next(client, request, downstream, &gateway.options, cx) {
                 Poll::Ready(Ok(())) => {}

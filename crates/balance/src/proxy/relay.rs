@@ -18,7 +18,7 @@ use crate::{
     },
     io::buffered_stream::{BufferedStream, Read, Stream},
     message::{request::UpstreamRequest, response::DownstreamResponse},
-    proxy::context::Gateway,
+    proxy::{context::Gateway, pass::take_in},
     upstream::{attempt::Attempt, breakage::Breakage},
 };
 
@@ -68,7 +68,7 @@ impl Relay<'_> {
                 return Poll::Ready(end);
             }
             // Whatever the client has yet to take, the instance has done its part.
-            if self.answer.is_read() {
+            if self.attempt.exchange().0.is_some_and(|exchange| exchange.has_come()) {
                 self.gateway.leave(self.attempt);
             }
             let left = self.poll_request(client, cx);
@@ -86,27 +86,25 @@ impl Relay<'_> {
     }
 
     fn poll_response<S: Stream>(&mut self, client: &mut BufferedStream<S>, cx: &mut Context<'_>) -> Poll<End> {
-        let (Some(upstream), candidate) = self.attempt.upstream_of() else { return Poll::Ready(End::ClientClosed) };
+        let (Some(exchange), candidate) = self.attempt.exchange() else { return Poll::Ready(End::ClientClosed) };
         let vitals = &candidate.state.vitals;
         loop {
-            let Ok(used) = self.answer.feed(upstream.stream.unread()) else {
-                return Poll::Ready(End::Broken(Breakage::Malformed));
-            };
-            upstream.stream.consume(used);
-            if self.answer.has_next() {
-                let (own, theirs) = self.answer.next(upstream.stream.unread());
-                let mut written = client.poll_write_both(cx, own, theirs);
+            if let Err(breakage) = take_in(self.answer, exchange) {
+                return Poll::Ready(End::Broken(breakage));
+            }
+            let (own, run) = (self.answer.waiting(), exchange.run());
+            if !own.is_empty() || !run.is_empty() {
+                let mut written = client.poll_write_both(cx, own, run);
                 if written.is_pending() && self.downstream.is_over(Waiting::Pace) {
                     // The kernel tells only of much room; a slow client makes little.
-                    written = client.write_at_once(if own.is_empty() { theirs } else { own });
+                    written = client.write_at_once(if own.is_empty() { run } else { own });
                     self.downstream.stop(Waiting::Pace);
                 }
                 match written {
                     Poll::Ready(Ok(count)) => {
                         self.downstream.stop(Waiting::Client);
                         self.pace.took(count, self.downstream.now());
-                        let used = self.answer.wrote(count);
-                        upstream.stream.consume(used);
+                        exchange.consume(self.answer.wrote(count));
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::ClientClosed),
@@ -120,16 +118,16 @@ impl Relay<'_> {
                     }
                 }
             }
-            if self.answer.is_complete() {
+            if exchange.is_over() {
                 return Poll::Ready(End::Complete);
             }
-            match upstream.stream.poll_read_some(cx) {
+            match exchange.poll_read(cx) {
                 Poll::Ready(Ok(Read::More)) => {
                     self.downstream.stop(Waiting::ResponseBody);
                     vitals.hear(self.downstream.now());
                 }
-                Poll::Ready(Ok(Read::End)) if self.answer.close().is_ok() => {}
-                Poll::Ready(Err(_)) if self.answer.close_by_reset(self.request) => {}
+                Poll::Ready(Ok(Read::End)) if exchange.close().is_ok() => {}
+                Poll::Ready(Err(_)) if exchange.close_by_reset(self.request) => {}
                 Poll::Ready(broken) => {
                     let error = broken.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
                     return Poll::Ready(End::Broken(Breakage::Closed(error)));
@@ -172,7 +170,7 @@ impl Relay<'_> {
                 return Poll::Pending;
             }
             if self.request.forget_sent() {
-                self.attempt.sent = 0;
+                self.attempt.forget_sent();
             }
             match self.body.poll_next(client, self.request, self.downstream, &self.gateway.options, cx) {
                 Poll::Ready(Ok(())) => {}

@@ -1,37 +1,27 @@
-//! A connection to an instance.
+//! An HTTP/1.1 connection to an instance: one exchange after the other.
 //!
 //! Only the task of the client whose request it carries polls it: the request leaves in the same poll in which it was
 //! read, the response likewise, and an unused connection is not a task but a value in the [`pool`](crate::upstream::pool). Dropping it
 //! closes it, so a client that leaves ends its request at the instance.
 
-use std::{io, mem::MaybeUninit};
-
-use socket2::SockRef;
-use tokio::net::TcpStream;
-
-use crate::io::{buffered_stream::BufferedStream, buffers::Buffers};
+use crate::{
+    io::{buffered_stream::BufferedStream, buffers::Buffers},
+    upstream::stream::UpstreamStream,
+};
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) stream: BufferedStream<TcpStream>,
+pub(crate) struct Connection {
+    pub(crate) stream: BufferedStream<UpstreamStream>,
     /// Whether it has served a request before: then the instance may close it at any moment.
     pub(crate) is_reused: bool,
 }
 
-// === impl Upstream ===
+// === impl Connection ===
 
-impl Upstream {
+impl Connection {
     /// A connection that has just been opened.
-    pub(crate) fn new(stream: TcpStream, buffers: &Buffers) -> Self {
+    pub(crate) fn new(stream: UpstreamStream, buffers: &Buffers) -> Self {
         Self { stream: BufferedStream::new(stream, buffers.clone()), is_reused: false }
-    }
-
-    /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the runtime
-    /// has heard, which may be a millisecond old; a request that must not be sent twice is worth a system call to learn that
-    /// the instance has closed the connection.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let peeked = SockRef::from(self.stream.stream()).peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -6,10 +6,7 @@
 //! when it is about to be connected to, because a name may mean something else by then.
 
 use std::{
-    future::Future,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,9 +25,6 @@ use crate::{
 /// How long an address may be silent before the next one is tried beside it: the "Connection Attempt Delay", RFC 8305,
 /// section 5.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
-
-/// A connection that is being opened.
-pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectError>>>>;
 
 /// Waits for the first answer about the instance's name, for at most `limit`. A caller that judges the instance by the time that
 /// it takes begins to count after that, because a name server's time is not the instance's.
@@ -68,12 +62,6 @@ pub(crate) async fn connect(
         (None, None) => return Err(ConnectError::Unanswered(limit)),
     };
     opened.map_err(|_| ConnectError::Timeout(limit))?
-}
-
-/// Connects to the instance, within `limit`: see [`connect`].
-pub(crate) fn connecting(candidate: &Arc<Candidate>, addresses: &AddressPolicy, limit: Duration) -> Connecting {
-    let (candidate, addresses) = (Arc::clone(candidate), addresses.clone());
-    Box::pin(async move { connect(&candidate, &addresses, limit).await })
 }
 
 async fn first_of(

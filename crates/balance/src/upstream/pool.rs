@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clock::{Millis, TICK},
     hash::mix,
-    upstream::connection::Upstream,
+    upstream::connection::Connection,
 };
 
 /// See the [module](self).
@@ -27,7 +27,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Unused {
-    upstream: Upstream,
+    connection: Connection,
     since: Millis,
 }
 
@@ -43,32 +43,38 @@ impl Pool {
         Self { unused: RefCell::default(), per_instance_max, keep_alive }
     }
 
-    /// A connection that still stands, as far as we have been told; asking the kernel once more when `must_be_sure`.
-    pub(crate) fn take(&self, serial: u64, must_be_sure: bool, now: Millis, cx: &mut Context<'_>) -> Option<Upstream> {
+    /// A connection that still stands, as far as the runtime has heard; asking the kernel once more when `must_be_sure`.
+    pub(crate) fn take(
+        &self,
+        serial: u64,
+        must_be_sure: bool,
+        now: Millis,
+        cx: &mut Context<'_>,
+    ) -> Option<Connection> {
         let mut all = self.unused.borrow_mut();
         let unused = all.get_mut(&serial)?;
-        while let Some(Unused { mut upstream, since }) = unused.pop() {
+        while let Some(Unused { mut connection, since }) = unused.pop() {
             // A connection that the instance has closed, or has written something to, has something to be read.
-            let stands = now.since(since) < self.keep_alive && upstream.stream.poll_read_some(cx).is_pending();
+            let stands = now.since(since) < self.keep_alive && connection.stream.poll_read_some(cx).is_pending();
             // One that was in use a moment ago is as sure as asking can make it.
             let is_fresh = now.since(since) < TICK;
-            if stands && (is_fresh || !must_be_sure || upstream.is_quiet()) {
-                upstream.is_reused = true;
-                return Some(upstream);
+            if stands && (is_fresh || !must_be_sure || connection.stream.stream().is_quiet()) {
+                connection.is_reused = true;
+                return Some(connection);
             }
         }
         None
     }
 
     /// Takes a connection back after a response that was read to its end.
-    pub(crate) fn put(&self, serial: u64, upstream: Upstream, now: Millis) {
+    pub(crate) fn put(&self, serial: u64, connection: Connection, now: Millis) {
         if self.per_instance_max == 0 || self.keep_alive.is_zero() {
             return;
         }
         let mut all = self.unused.borrow_mut();
         let unused = all.entry(serial).or_default();
         if unused.len() < self.per_instance_max {
-            unused.push(Unused { upstream, since: now });
+            unused.push(Unused { connection, since: now });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use http1::{Limits, Method, parse_response};
+use http1::{Framing, Limits, Method, parse_response};
 
 use super::{Forward, Served};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         prefix::Prefix,
         response::{self, DownstreamResponse, GatewayHeaders},
     },
-    proxy::record::Begun,
+    proxy::{pass, record::Begun},
     upstream::{
         attempt::Attempt,
         breakage::Breakage,
@@ -43,21 +43,20 @@ enum Read {
 
 impl Forward<'_> {
     /// Reads the head of a response, and writes the one for the client.
-    pub(super) fn settle(&mut self, mut attempt: Attempt, head_bytes: usize) -> Settled {
+    pub(super) fn settle(&mut self, mut attempt: Attempt) -> Settled {
         let now = Instant::now();
-        match self.read(&mut attempt, head_bytes) {
-            Ok(Read::Interim) => {
-                attempt.search_again();
-                Settled::Interim(attempt)
-            }
+        match self.read(&mut attempt) {
+            Ok(Read::Interim) => Settled::Interim(attempt),
             Ok(Read::Final { status, mut answer, is_stream }) => {
-                if !answer.is_read()
-                    && let Err(breakage) = attempt.look_ahead(&mut answer, &self.request)
-                {
-                    let failure = attempt.failure(Kind::Broken(breakage));
-                    return Settled::Failed(attempt, failure);
-                }
-                let begun = Begun { status, is_judged: status >= 500 || is_stream || answer.is_read() };
+                let looked_ahead = self.look_ahead(&mut attempt, &mut answer);
+                let has_come = match looked_ahead {
+                    Ok(has_come) => has_come,
+                    Err(breakage) => {
+                        let failure = attempt.failure(Kind::Broken(breakage));
+                        return Settled::Failed(attempt, failure);
+                    }
+                };
+                let begun = Begun { status, is_judged: status >= 500 || is_stream || has_come };
                 self.answered(&mut attempt, begun, now);
                 if is_stream && !self.become_stream(&mut attempt) {
                     return Settled::Refused(GatewayError::StreamsFull);
@@ -76,6 +75,15 @@ impl Forward<'_> {
                 Settled::Failed(attempt, failure)
             }
         }
+    }
+
+    /// Whether the whole body has come, as far as can be known without waiting.
+    fn look_ahead(&self, attempt: &mut Attempt, answer: &mut DownstreamResponse) -> Result<bool, Breakage> {
+        let (Some(exchange), _) = attempt.exchange() else { return Ok(true) };
+        if !exchange.has_come() {
+            pass::look_ahead(answer, exchange, &self.request)?;
+        }
+        Ok(exchange.has_come())
     }
 
     /// An instance has answered; those that were asked before it have not.
@@ -102,11 +110,10 @@ impl Forward<'_> {
         has_become
     }
 
-    fn read(&mut self, attempt: &mut Attempt, head_bytes: usize) -> Result<Read, Kind> {
+    fn read(&mut self, attempt: &mut Attempt) -> Result<Read, Kind> {
         let (gateway, facts) = (self.gateway, &self.request.facts);
-        let mut used = head_bytes;
-        let (upstream, candidate) = attempt.upstream_of();
-        let Some(upstream) = upstream else { return Err(Kind::Malformed("it has no connection")) };
+        let (exchange, candidate) = attempt.exchange();
+        let Some(exchange) = exchange else { return Err(Kind::Malformed("it has no connection")) };
         let prefix = Prefix {
             request: &self.request,
             instance: &candidate.instance,
@@ -115,17 +122,17 @@ impl Forward<'_> {
         };
         let cookie = self.cookie(candidate, &prefix);
         let mut scratch = gateway.scratch.borrow_mut();
-        let head = &upstream.stream.unread()[..head_bytes];
         let method = if facts.is_head { Method::Head } else { Method::Get };
-        let response = parse_response(head, &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
-        let read = match response.status {
+        let response = parse_response(exchange.head(), &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
+        match response.status {
             101 => {
                 let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {
                     return Err(Kind::Malformed("it switched protocols without being asked"));
                 };
                 let mut bytes = std::mem::take(&mut self.body.interim);
                 response::switching(&mut bytes, &response, protocol, facts, prefix);
-                Read::Switched(bytes)
+                exchange.end_interim();
+                Ok(Read::Switched(bytes))
             }
             100..200 => {
                 self.interims += 1;
@@ -136,7 +143,8 @@ impl Forward<'_> {
                 if response.status != 100 && !facts.is_http_1_0 {
                     response::interim(&mut self.body.interim, &response, prefix);
                 }
-                Read::Interim
+                exchange.end_interim();
+                Ok(Read::Interim)
             }
             status => {
                 let is_last = self.downstream.is_draining() || !self.request.is_complete();
@@ -145,14 +153,13 @@ impl Forward<'_> {
                     let own = GatewayHeaders { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
                     DownstreamResponse::new(bytes, &response, facts, own)
                 });
-                let body = answer.feed(&upstream.stream.unread()[head_bytes..]);
-                used += body.map_err(|_| Kind::Broken(Breakage::Malformed))?;
-                let is_stream = !answer.is_read() && response::is_event_stream(&response);
-                Read::Final { status, answer, is_stream }
+                let is_stream = response.framing != Framing::Empty && response::is_event_stream(&response);
+                let (framing, keep_alive) = (response.framing, response.keep_alive);
+                exchange.begin_body(framing, keep_alive);
+                pass::take_in(&mut answer, exchange).map_err(Kind::Broken)?;
+                Ok(Read::Final { status, answer, is_stream: is_stream && !exchange.has_come() })
             }
-        };
-        upstream.stream.consume(used);
-        Ok(read)
+        }
     }
 
     /// The cookie that keeps the client at this instance, unless it has it.
