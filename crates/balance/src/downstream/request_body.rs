@@ -1,8 +1,8 @@
 //! The rest of a request's body, on its way from the client.
 //!
 //! It is read no faster than the instance takes it, and no slower than [`Limits::body_min_bytes_per_s`]: a client that drips
-//! occupies an instance, and many of them occupy all (slow POST). What the client waits for on its part, `100 Continue`, it is told
-//! here, when its body is wanted.
+//! occupies an instance, and many of them occupy all (slow POST). A client that waits for `100 Continue` gets it
+//! when its body is wanted.
 //!
 //! [`Limits::body_min_bytes_per_s`]: crate::config::Limits
 
@@ -14,21 +14,22 @@ use std::{
 use crate::{
     clock::Millis,
     config::GatewayOptions,
-    downstream::deadlines::{ConnectionTimers, Waiting},
-    io::buffered_stream::{BufferedStream, Read, Stream},
+    downstream::{
+        deadlines::{ConnectionTimers, Waiting},
+        exchange::DownstreamExchange,
+    },
+    io::buffered_stream::Read,
     message::{gateway_error::GatewayError, request::UpstreamRequest},
 };
 
 /// How long a body may be slow: networks stall, and a client may have to think.
 const GRACE: Duration = Duration::from_secs(10);
 
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// What a request's client is to be told before the response, and how its body comes along.
+/// A request on its way: what has come of it, and how the rest comes along.
 #[derive(Debug)]
-pub(crate) struct Body {
-    /// Interim responses that have not left yet; they leave before anything else.
-    pub(crate) interim: Vec<u8>,
+pub(crate) struct Upload {
+    pub(crate) request: UpstreamRequest,
+    limits: UploadLimits,
     is_continued: bool,
     /// For how long the client has been waited for, by the ticks that saw it.
     waited: Duration,
@@ -39,97 +40,105 @@ pub(crate) struct Body {
     paid: u64,
 }
 
-// === impl Body ===
+/// How slow a body may come.
+#[derive(Debug, Clone, Copy)]
+struct UploadLimits {
+    /// Between two runs.
+    idle: Duration,
+    /// Over the time for which the client was waited for; 0: no limit.
+    min_bytes_per_s: u64,
+}
 
-impl Body {
-    /// `interim` is an empty buffer.
-    pub(crate) fn new(interim: Vec<u8>) -> Self {
-        Self { interim, is_continued: false, waited: Duration::ZERO, waits_since: None, seen: 0, paid: 0 }
+// === impl Upload ===
+
+impl Upload {
+    pub(crate) fn new(request: UpstreamRequest, options: &GatewayOptions) -> Self {
+        let (timeouts, limits) = (&options.timeouts, &options.limits);
+        Self {
+            request,
+            limits: UploadLimits { idle: timeouts.body_idle_timeout, min_bytes_per_s: limits.body_min_bytes_per_s },
+            is_continued: false,
+            waited: Duration::ZERO,
+            waits_since: None,
+            seen: 0,
+            paid: 0,
+        }
     }
 
-    /// Feeds `request` with what comes next; ready when something did.
+    /// Takes in what has come of the body already; returns whether that was anything.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, or not framed as it should be.
+    pub(crate) fn take_in<D: DownstreamExchange>(&mut self, client: &mut D) -> Result<bool, GatewayError> {
+        let mut has_moved = false;
+        while !self.request.is_complete() {
+            client.next_run().map_err(|_| GatewayError::BodyBroken)?;
+            let count = client.run().len();
+            if count == 0 {
+                if client.has_come() {
+                    self.request.complete();
+                    has_moved = true;
+                }
+                break;
+            }
+            self.request.take(client.run())?;
+            client.consume(count);
+            has_moved = true;
+        }
+        Ok(has_moved)
+    }
+
+    /// Takes in what comes next; ready when something did.
     ///
     /// Errors are the client's: it left, or sent what must not be passed on.
-    pub(crate) fn poll_next<S: Stream>(
+    pub(crate) fn poll_next<D: DownstreamExchange>(
         &mut self,
-        client: &mut BufferedStream<S>,
-        request: &mut UpstreamRequest,
-        downstream: &ConnectionTimers,
-        options: &GatewayOptions,
+        client: &mut D,
+        timers: &ConnectionTimers,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), GatewayError>> {
         loop {
-            let used = request.feed(client.unread())?;
-            client.consume(used);
-            if used > 0 {
+            if self.take_in(client)? {
                 let since = self.waits_since.take();
-                self.waited += since.map_or(Duration::ZERO, |since| downstream.now().since(since));
-                downstream.body_moved();
+                self.waited += since.map_or(Duration::ZERO, |since| timers.now().since(since));
+                timers.body_moved();
                 return Poll::Ready(Ok(()));
             }
-            if request.facts.expects_continue && !std::mem::replace(&mut self.is_continued, true) {
-                self.interim.extend_from_slice(CONTINUE);
+            if self.request.facts.expects_continue && !std::mem::replace(&mut self.is_continued, true) {
+                client.send_continue();
             }
-            if self.poll_interim(client, cx).is_err() {
+            if client.poll_flush(cx).is_err() {
                 return Poll::Ready(Err(GatewayError::BodyBroken));
             }
-            match client.poll_read_some(cx) {
+            match client.poll_read(cx) {
                 Poll::Ready(Ok(Read::More)) => {}
                 Poll::Ready(Ok(Read::End | Read::Full) | Err(_)) => return Poll::Ready(Err(GatewayError::BodyBroken)),
                 Poll::Pending => {
-                    return self
-                        .wait(request, downstream, options)
-                        .map_or(Poll::Pending, |refusal| Poll::Ready(Err(refusal)));
+                    return self.wait(timers).map_or(Poll::Pending, |refusal| Poll::Ready(Err(refusal)));
                 }
             }
         }
     }
 
-    /// Writes what can be written of the interim responses. The error is that the client has left.
-    pub(crate) fn poll_interim<S: Stream>(
-        &mut self,
-        client: &mut BufferedStream<S>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ()> {
-        while !self.interim.is_empty() {
-            match client.poll_write(cx, &self.interim) {
-                Poll::Ready(Ok(count)) => drop(self.interim.drain(..count)),
-                Poll::Ready(Err(_)) => return Err(()),
-                Poll::Pending => break,
-            }
-        }
-        Ok(())
-    }
-
     /// The client is slow; what it gets when it is too slow.
-    fn wait(
-        &mut self,
-        request: &UpstreamRequest,
-        downstream: &ConnectionTimers,
-        options: &GatewayOptions,
-    ) -> Option<GatewayError> {
-        let limit = options.timeouts.body_idle_timeout;
-        downstream.body_stalled(limit);
-        if downstream.is_over(Waiting::Body) {
-            downstream.stop(Waiting::Body);
-            return Some(GatewayError::BodyTimeout(limit));
+    fn wait(&mut self, timers: &ConnectionTimers) -> Option<GatewayError> {
+        let UploadLimits { idle, min_bytes_per_s } = self.limits;
+        timers.body_stalled(idle);
+        if timers.is_over(Waiting::Body) {
+            timers.stop(Waiting::Body);
+            return Some(GatewayError::BodyTimeout(idle));
         }
-        let now = downstream.now();
+        let now = timers.now();
         self.waited += now.since(*self.waits_since.get_or_insert(now));
         self.waits_since = Some(now);
-        let min_bytes_per_s = options.limits.body_min_bytes_per_s;
         let owed =
             |time: Duration| u64::try_from(u128::from(min_bytes_per_s) * time.as_millis() / 1000).unwrap_or(u64::MAX);
-        let (all, bytes) = (owed(self.waited), request.body_bytes());
+        let (all, bytes) = (owed(self.waited), self.request.body_bytes());
         self.paid = (self.paid + (bytes - self.seen)).min(all);
         self.seen = bytes;
         let is_too_slow = all - self.paid > owed(GRACE);
         is_too_slow.then_some(GatewayError::BodyTooSlow { min_bytes_per_s })
-    }
-
-    /// The buffer, for the response: interim responses that have not left wait in it.
-    pub(crate) fn into_interim(self) -> Vec<u8> {
-        self.interim
     }
 }
 
@@ -143,7 +152,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        io::buffers::Buffers,
+        downstream::http1::Http1Exchange,
+        io::{buffered_stream::BufferedStream, buffers::Buffers},
         message::{
             headers::Client,
             request::{RequestMeta, Sizes},
@@ -151,18 +161,16 @@ mod tests {
         },
     };
 
-    /// A POST whose head is there, and whose body of a megabyte is to come.
-    struct Upload {
+    /// The client of a POST whose head is there, and whose body of a megabyte is to come.
+    struct Uploader {
         client: DuplexStream,
         stream: BufferedStream<DuplexStream>,
-        request: UpstreamRequest,
-        body: Body,
+        upload: Upload,
         clock: Rc<Clock>,
-        downstream: ConnectionTimers,
-        options: GatewayOptions,
+        timers: ConnectionTimers,
     }
 
-    impl Upload {
+    impl Uploader {
         fn at(min_bytes_per_s: u64) -> Self {
             let head = b"POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
             let mut scratch = Scratch::default();
@@ -176,9 +184,9 @@ mod tests {
             let mut options = GatewayOptions::default();
             options.limits.body_min_bytes_per_s = min_bytes_per_s;
             let clock = Rc::new(Clock::default());
-            let downstream = ConnectionTimers::new(from, Rc::clone(&clock));
+            let timers = ConnectionTimers::new(from, Rc::clone(&clock));
             let stream = BufferedStream::new(near, Buffers::default());
-            Self { client, stream, request, body: Body::new(Vec::new()), clock, downstream, options }
+            Self { client, stream, upload: Upload::new(request, &options), clock, timers }
         }
 
         /// A second passes in which the gateway waits, and then `bytes` arrive.
@@ -190,10 +198,13 @@ mod tests {
         }
 
         fn poll(&mut self) -> Result<(), GatewayError> {
-            let Self { stream, request, body, downstream, options, .. } = self;
+            let Self { stream, upload, timers, .. } = self;
             let mut cx = Context::from_waker(Waker::noop());
+            // Its body goes on where it was: all that has come is taken in each time.
+            let mut exchange = Http1Exchange::new(stream, timers, 0, 0);
+            exchange.begin(&upload.request.facts);
             loop {
-                match body.poll_next(stream, request, downstream, options, &mut cx) {
+                match upload.poll_next(&mut exchange, timers, &mut cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(refusal)) => return Err(refusal),
                     Poll::Pending => return Ok(()),
@@ -204,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_drips_without_a_pause_is_refused_after_the_grace() {
-        let mut upload = Upload::at(100);
+        let mut upload = Uploader::at(100);
         for second in 1..=10 {
             assert_eq!(upload.second(10).await, Ok(()), "second {second} is within the grace");
         }
@@ -215,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_fast_buys_no_time_to_drip() {
-        let mut upload = Upload::at(100);
+        let mut upload = Uploader::at(100);
         assert_eq!(upload.second(50_000).await, Ok(()));
         let mut seconds = 0;
         while upload.second(1).await.is_ok() {
@@ -227,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_is_fast_enough_is_never_refused() {
-        let mut upload = Upload::at(100);
+        let mut upload = Uploader::at(100);
         for _ in 0..1000 {
             assert_eq!(upload.second(100).await, Ok(()));
         }
@@ -235,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_limit_a_client_may_drip_for_ever() {
-        let mut upload = Upload::at(0);
+        let mut upload = Uploader::at(0);
         for _ in 0..1000 {
             assert_eq!(upload.second(1).await, Ok(()));
         }

@@ -3,56 +3,38 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
-use http1::BodyDecoder;
 use tokio::time::timeout;
 
-use crate::{
-    io::buffered_stream::{BufferedStream, Read, Stream},
-    message::request::RequestMeta,
-};
+use crate::{downstream::exchange::DownstreamExchange, io::buffered_stream::Read, message::request::RequestMeta};
 
 /// How long the rest of a small body may take when it is read only to keep the connection.
 const DISCARD_MAX: Duration = Duration::from_secs(1);
 
-/// What is left of a request that is not forwarded.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    body: BodyDecoder,
-    /// Whether the client waits to be told to send it.
-    waits: bool,
-}
-
-// === impl Rest ===
-
-impl Rest {
-    pub(crate) fn new(body: BodyDecoder, facts: &RequestMeta) -> Self {
-        Self { body, waits: facts.expects_continue }
+/// Reads the rest of a small body, for a moment; false when it is not read to its end.
+pub(crate) async fn discard<D: DownstreamExchange>(client: &mut D, facts: &RequestMeta, max_bytes: u64) -> bool {
+    let is_small = client.has_come() || client.remaining().is_some_and(|rest| rest <= max_bytes);
+    // A client that waits for "100 Continue" sends no body without it.
+    if !is_small || (facts.expects_continue && !client.has_come()) {
+        return false;
     }
-
-    /// Reads the rest of a small body, for a moment; false when the connection must end instead.
-    pub(crate) async fn discard<S: Stream>(mut self, client: &mut BufferedStream<S>, max_bytes: u64) -> bool {
-        let is_small = self.body.is_at_end() || self.body.remaining().is_some_and(|rest| rest <= max_bytes);
-        if !is_small || (self.waits && !self.body.is_at_end()) {
-            return false;
-        }
-        let read = poll_fn(|cx| {
-            loop {
-                while let Ok(piece) = self.body.decode(client.unread()) {
-                    client.consume(piece.consumed);
-                    if piece.consumed == 0 || self.body.is_at_end() {
-                        break;
-                    }
-                }
-                if self.body.is_at_end() {
-                    return Poll::Ready(true);
-                }
-                match client.poll_read_some(cx) {
+    let read = poll_fn(|cx| {
+        loop {
+            if client.next_run().is_err() {
+                return Poll::Ready(false);
+            }
+            let count = client.run().len();
+            if count > 0 {
+                client.consume(count);
+            } else if client.has_come() {
+                return Poll::Ready(true);
+            } else {
+                match client.poll_read(cx) {
                     Poll::Ready(Ok(Read::More)) => {}
                     Poll::Ready(_) => return Poll::Ready(false),
                     Poll::Pending => return Poll::Pending,
                 }
             }
-        });
-        timeout(DISCARD_MAX, read).await.unwrap_or(false)
-    }
+        }
+    });
+    timeout(DISCARD_MAX, read).await.unwrap_or(false)
 }

@@ -100,6 +100,13 @@ pub(crate) enum Read {
 
 // === impl BufferedStream ===
 
+impl<S> BufferedStream<S> {
+    /// Where its buffer comes from.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+}
+
 impl<S: Stream> BufferedStream<S> {
     pub(crate) fn new(stream: S, buffers: Buffers) -> Self {
         Self { stream, unread: None, buffers, is_at_end: false, has_failed: false }

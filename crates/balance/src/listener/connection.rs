@@ -1,4 +1,4 @@
-//! One client connection from its first byte to its last: head after head, each with its request, and an end that loses no
+//! One client connection in HTTP/1.1, from its first byte to its last: one exchange after the other, and an end that loses no
 //! answer.
 
 use std::{future::poll_fn, rc::Rc, task::Poll};
@@ -7,13 +7,16 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     clock::Millis,
-    downstream::deadlines::{ConnectionTimers, Phase, Waiting},
+    downstream::{
+        deadlines::{ConnectionTimers, Phase, Waiting},
+        http1::{Http1Exchange, Next},
+    },
     io::{
         buffered_stream::{BufferedStream, Read, Stream},
         linger::{IDLE_MAX, Lingering},
     },
     message::{gateway_error::GatewayError, problem_response},
-    proxy::{context::Gateway, reply::Next},
+    proxy::context::Gateway,
 };
 
 /// Serves the requests of one connection, one after the other, until either side ends it.
@@ -21,7 +24,12 @@ pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream
     let mut client = BufferedStream::new(stream, gateway.buffers.clone());
     loop {
         let next = match next_head(&mut client, &gateway, &downstream).await {
-            Head::Complete(length) => gateway.handle(&mut client, length, &downstream).await,
+            Head::Complete(length) => {
+                let read_ahead_max_bytes = gateway.options.limits.header_max_bytes;
+                let mut exchange = Http1Exchange::new(&mut client, &downstream, length, read_ahead_max_bytes);
+                let ended = gateway.handle(&mut exchange, &downstream).await;
+                exchange.next(ended)
+            }
             Head::Never => Next::Close,
             Head::Refused(refusal) => {
                 gateway.refusals.count(&refusal);

@@ -3,60 +3,75 @@
 use http1::write;
 use service_kit::{Problem, problem};
 
-use crate::message::{gateway_error::GatewayError, request::RequestMeta, request_id::RequestId, response};
+use crate::message::{
+    gateway_error::GatewayError, request::RequestMeta, request_id::RequestId, response::FramingFields,
+};
 
-/// Writes a refusal of the request that these are the facts of.
-pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &GatewayError, facts: &RequestMeta, is_last: bool, date: &[u8]) {
-    let problem = refusal.problem();
-    let (status, json) = (problem.status.as_u16(), with_id(&problem, &facts.id));
-    let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
-    if let Some(secs) = problem.retry_after_secs() {
-        fields.push((b"Retry-After", secs.to_string().into_bytes()));
-    }
-    if *refusal == GatewayError::MethodNotAllowed {
-        fields.push((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_vec()));
-    }
-    let reason = problem.status.canonical_reason().unwrap_or("Error");
-    write::status_line(out, status, reason.as_bytes());
-    write::field(out, b"Content-Type", problem::MEDIA_TYPE.as_bytes());
-    for (name, value) in fields {
-        write::field(out, name, &value);
-    }
-    finish(out, json.as_bytes(), facts, is_last, date);
+/// An answer of our own: what its head says, and its body.
+#[derive(Debug)]
+pub(crate) struct OwnResponse {
+    status: u16,
+    reason: &'static str,
+    fields: Vec<(&'static [u8], Vec<u8>)>,
+    body: Vec<u8>,
 }
 
-/// Writes JSON with status 200.
-pub(crate) fn json(out: &mut Vec<u8>, value: &serde_json::Value, facts: &RequestMeta, is_last: bool, date: &[u8]) {
-    write::status_line(out, 200, b"OK");
-    write::field(out, b"Content-Type", b"application/json");
-    finish(out, value.to_string().as_bytes(), facts, is_last, date);
+// === impl OwnResponse ===
+
+impl OwnResponse {
+    /// A problem, for the client of that request.
+    pub(crate) fn problem(refusal: &GatewayError, facts: &RequestMeta) -> Self {
+        let problem = refusal.problem();
+        let mut fields: Vec<(&[u8], Vec<u8>)> = vec![(b"Content-Type", problem::MEDIA_TYPE.as_bytes().to_vec())];
+        if let Some(secs) = problem.retry_after_secs() {
+            fields.push((b"Retry-After", secs.to_string().into_bytes()));
+        }
+        if *refusal == GatewayError::MethodNotAllowed {
+            fields.push((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_vec()));
+        }
+        let reason = problem.status.canonical_reason().unwrap_or("Error");
+        let body = with_id(&problem, &facts.id).into_bytes();
+        Self { status: problem.status.as_u16(), reason, fields, body }
+    }
+
+    /// JSON with status 200.
+    pub(crate) fn json(value: &serde_json::Value) -> Self {
+        let fields = vec![(&b"Content-Type"[..], b"application/json".to_vec())];
+        Self { status: 200, reason: "OK", fields, body: value.to_string().into_bytes() }
+    }
+
+    /// A redirect of a browser.
+    pub(crate) fn moved(location: Vec<u8>) -> Self {
+        let fields = vec![(&b"Location"[..], location), (b"Vary", b"Accept".to_vec())];
+        Self { status: 307, reason: "Temporary Redirect", fields, body: Vec::new() }
+    }
+
+    /// Writes its head, for the client of that request.
+    pub(crate) fn write_head(&self, out: &mut Vec<u8>, facts: &RequestMeta, date: &[u8], framing: FramingFields) {
+        write::status_line(out, self.status, self.reason.as_bytes());
+        for (name, value) in &self.fields {
+            write::field(out, name, value);
+        }
+        write::field_number(out, b"Content-Length", self.body.len() as u64);
+        write::field(out, b"X-Request-Id", facts.id.as_bytes());
+        write::field(out, b"Date", date);
+        facts.cors.write(out);
+        framing.end(out);
+    }
+
+    /// Its body, which the response to a HEAD has not.
+    pub(crate) fn body(&self, facts: &RequestMeta) -> &[u8] {
+        if facts.is_head { b"" } else { &self.body }
+    }
 }
 
 /// A refusal as bytes, for a connection that no longer speaks HTTP with us, or never did. Nothing follows it.
 pub(crate) fn error_response(refusal: &GatewayError, date: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    refuse(&mut out, refusal, &RequestMeta::unknown(), true, date);
+    let (facts, mut out) = (RequestMeta::unknown(), Vec::new());
+    let response = OwnResponse::problem(refusal, &facts);
+    response.write_head(&mut out, &facts, date, FramingFields { is_chunked: false, connection: Some(b"close") });
+    out.extend_from_slice(response.body(&facts));
     out
-}
-
-/// Writes a redirect of a browser.
-pub(crate) fn moved(out: &mut Vec<u8>, location: &[u8], facts: &RequestMeta, is_last: bool, date: &[u8]) {
-    write::status_line(out, 307, b"Temporary Redirect");
-    write::field(out, b"Location", location);
-    write::field(out, b"Vary", b"Accept");
-    finish(out, b"", facts, is_last, date);
-}
-
-fn finish(out: &mut Vec<u8>, body: &[u8], facts: &RequestMeta, is_last: bool, date: &[u8]) {
-    write::field_number(out, b"Content-Length", body.len() as u64);
-    write::field(out, b"X-Request-Id", facts.id.as_bytes());
-    write::field(out, b"Date", date);
-    facts.cors.write(out);
-    response::connection(out, is_last, facts);
-    write::end(out);
-    if !facts.is_head {
-        out.extend_from_slice(body);
-    }
 }
 
 /// The problem's JSON with the request id, which only the gateway knows.
@@ -75,12 +90,17 @@ mod tests {
 
     const DATE: &[u8] = b"Sat, 21 Nov 2026 12:00:00 GMT";
 
+    fn refuse(refusal: &GatewayError, facts: &RequestMeta) -> String {
+        let (response, mut out) = (OwnResponse::problem(refusal, facts), Vec::new());
+        response.write_head(&mut out, facts, DATE, FramingFields { is_chunked: false, connection: None });
+        out.extend_from_slice(response.body(facts));
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn a_refusal_is_a_problem_with_the_request_id_in_header_and_body() {
         let facts = RequestMeta::unknown();
-        let mut out = Vec::new();
-        refuse(&mut out, &GatewayError::NoInstance("mail is down".to_owned()), &facts, false, DATE);
-        let text = String::from_utf8(out).unwrap();
+        let text = refuse(&GatewayError::NoInstance("mail is down".to_owned()), &facts);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
         let id = format!("X-Request-Id: {}", facts.id.as_str());
@@ -107,9 +127,7 @@ mod tests {
     #[test]
     fn the_answer_to_a_head_has_its_length_and_not_its_body() {
         let facts = RequestMeta { is_head: true, ..RequestMeta::unknown() };
-        let mut out = Vec::new();
-        refuse(&mut out, &GatewayError::Loop, &facts, false, DATE);
-        let text = String::from_utf8(out).unwrap();
+        let text = refuse(&GatewayError::Loop, &facts);
         assert!(text.ends_with("\r\n\r\n") && !text.contains("Content-Length: 0"), "{text}");
     }
 }

@@ -8,7 +8,7 @@
 //! another attempt may start again; when they grow larger than [`Retries::replay_max_bytes`](crate::config::Retries), what
 //! every attempt has sent is [forgotten](UpstreamRequest::forget_sent), and with it the possibility of another attempt.
 
-use http1::{BodyDecoder, Framing, Method, Name, One, Refusal as Http, Request, Target, Version, write};
+use http1::{Framing, Method, Name, One, Refusal as Http, Request, Target, Version, write};
 
 use crate::message::{
     cors::Cors,
@@ -34,7 +34,8 @@ pub(crate) struct UpstreamRequest {
     /// Whether `Host` must be written yet, because an HTTP/1.0 client sent none.
     lacks_host: bool,
     is_head_complete: bool,
-    body: BodyDecoder,
+    /// Whether the whole body is there.
+    is_complete: bool,
     has_known_length: bool,
     body_max_bytes: u64,
     body_bytes: u64,
@@ -52,6 +53,8 @@ pub(crate) struct RequestMeta {
     pub(crate) repeatable: Repeatable,
     /// Whether the response has no body, whatever it says.
     pub(crate) is_head: bool,
+    /// How the end of its body is found, where the framing goes by the head.
+    pub(crate) body: Framing,
     /// Whether the client speaks HTTP/1.0, which has no chunks and no interim responses.
     pub(crate) is_http_1_0: bool,
     /// Whether the client wants to keep its connection.
@@ -79,6 +82,7 @@ impl RequestMeta {
             id,
             repeatable: Repeatable::of(&request.method, &request.fields),
             is_head: request.method == Method::Head,
+            body: request.framing,
             is_http_1_0: request.version == Version::Http10,
             keep_alive: request.keep_alive,
             wants_upgrade: upgrade(request).is_some(),
@@ -93,6 +97,7 @@ impl RequestMeta {
             id: RequestId::new(),
             repeatable: Repeatable::Never,
             is_head: false,
+            body: Framing::Empty,
             is_http_1_0: false,
             keep_alive: false,
             wants_upgrade: false,
@@ -153,7 +158,7 @@ impl UpstreamRequest {
             is_whole: true,
             lacks_host: host.is_none(),
             is_head_complete: false,
-            body: BodyDecoder::new(request.framing),
+            is_complete: false,
             has_known_length: !is_chunked,
             body_max_bytes,
             body_bytes: 0,
@@ -190,32 +195,28 @@ impl UpstreamRequest {
         self.has_known_length
     }
 
-    /// Takes in what the client has sent of the body; returns how much of it was used up.
+    /// Takes in what has come of the body.
     ///
     /// # Errors
     ///
-    /// The body is too large, or not framed as it should be.
-    pub(crate) fn feed(&mut self, unread: &[u8]) -> Result<usize, GatewayError> {
-        let mut used = 0;
-        while !self.is_complete() {
-            let piece = self.body.decode(&unread[used..]).map_err(|_| GatewayError::BodyBroken)?;
-            if piece.consumed == 0 {
-                break;
-            }
-            let data = &unread[used..used + piece.consumed][piece.data];
-            used += piece.consumed;
-            self.body_bytes += data.len() as u64;
-            if self.body_bytes > self.body_max_bytes {
-                return Err(GatewayError::BodyTooLarge { max_bytes: self.body_max_bytes });
-            }
-            self.bytes.extend_from_slice(data);
+    /// The body is too large.
+    pub(crate) fn take(&mut self, run: &[u8]) -> Result<(), GatewayError> {
+        self.body_bytes += run.len() as u64;
+        if self.body_bytes > self.body_max_bytes {
+            return Err(GatewayError::BodyTooLarge { max_bytes: self.body_max_bytes });
         }
-        Ok(used)
+        self.bytes.extend_from_slice(run);
+        Ok(())
     }
 
-    /// Whether the whole body has been fed.
+    /// The whole body was [taken](Self::take) in.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// Whether the whole body is there, or was.
     pub(crate) fn is_complete(&self) -> bool {
-        self.body.is_at_end()
+        self.is_complete
     }
 
     /// Whether there is a body, or will be.
@@ -257,11 +258,6 @@ impl UpstreamRequest {
     pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
-
-    /// What is remembered of the head, the buffer for the next request, and what is left of the body.
-    pub(crate) fn into_parts(self) -> (RequestMeta, Vec<u8>, BodyDecoder) {
-        (self.facts, self.bytes, self.body)
-    }
 }
 
 /// What a client gets whose head cannot be understood.
@@ -282,7 +278,6 @@ pub(crate) fn refusal(error: Http, limits: &crate::config::Limits) -> GatewayErr
 #[cfg(test)]
 mod tests {
     use http1::{Limits, Scratch, find_head_end, parse_request};
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -310,20 +305,21 @@ mod tests {
     fn the_head_is_written_anew_and_the_length_is_kept() {
         let request = b"POST /mail?q HTTP/1.1\r\nhOst: a:1\r\nx-request-id: id-1\r\nAccept:  */*  \r\ncontent-length: 2\r\n\r\nhi";
         let (mut outgoing, end) = outgoing(request);
-        assert_eq!(outgoing.feed(&request[end..]).unwrap(), 2);
+        outgoing.take(&request[end..]).unwrap();
+        outgoing.complete();
         let expected = format!("POST /?q HTTP/1.1\r\nHost: a:1\r\nAccept: */*\r\n{OURS}Content-Length: 2\r\n\r\nhi");
         assert_eq!(written(&outgoing), expected);
         assert!(outgoing.is_complete() && outgoing.is_whole() && outgoing.facts.repeatable == Repeatable::Never);
     }
 
     #[test]
-    fn chunks_are_taken_out_of_their_framing_with_extensions_and_trailers() {
-        let request = b"PUT /mail HTTP/1.1\r\nHost: a:1\r\nX-Request-Id: id-1\r\nTransfer-Encoding: Chunked\r\nTrailer: x\r\n\r\n\
-                        002;a=b\r\nhi\r\n0\r\nX: y\r\n\r\nGET";
-        let (mut outgoing, end) = outgoing(request);
-        assert_eq!(outgoing.feed(&request[end..]).unwrap(), request.len() - end - 3, "the next request is not touched");
+    fn a_body_of_unknown_length_is_kept_as_plain_bytes() {
+        let request = b"PUT /mail HTTP/1.1\r\nHost: a:1\r\nX-Request-Id: id-1\r\nTransfer-Encoding: Chunked\r\nTrailer: x\r\n\r\n";
+        let (mut outgoing, _) = outgoing(request);
+        outgoing.take(b"hi").unwrap();
         assert!(written(&outgoing).ends_with("Transfer-Encoding: chunked\r\n\r\nhi"), "{outgoing:?}");
-        assert!(outgoing.is_complete() && !outgoing.has_known_length());
+        assert!(!outgoing.has_known_length() && !outgoing.is_complete());
+        assert_eq!(&outgoing.bytes()[outgoing.head_bytes()..], b"hi");
     }
 
     #[test]
@@ -352,48 +348,16 @@ mod tests {
     fn what_is_too_large_to_be_kept_is_forgotten_once_it_was_sent() {
         let request = format!("POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{}", "x".repeat(100));
         let (mut outgoing, end) = outgoing(request.as_bytes());
-        assert_eq!(outgoing.feed(&request.as_bytes()[end..end + 50]).unwrap(), 50);
+        outgoing.take(&request.as_bytes()[end..end + 50]).unwrap();
         assert!(outgoing.is_whole() && outgoing.forget_sent() && !outgoing.is_whole());
-        assert_eq!(outgoing.feed(&request.as_bytes()[end + 50..]).unwrap(), 50);
+        outgoing.take(&request.as_bytes()[end + 50..]).unwrap();
         assert_eq!(outgoing.bytes(), "x".repeat(50).as_bytes());
     }
 
     #[test]
     fn a_body_that_grows_too_large_is_refused() {
-        let mut request = b"POST /mail HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-        write::chunk(&mut request, &vec![0; (1 << 20) + 1]);
-        let (mut outgoing, end) = outgoing(&request);
-        assert_eq!(outgoing.feed(&request[end..]), Err(GatewayError::BodyTooLarge { max_bytes: 1 << 20 }));
-    }
-
-    proptest! {
-        #[test]
-        fn however_a_body_arrives_the_same_leaves(
-            body in proptest::collection::vec(any::<u8>(), 0..300),
-            chunked: bool,
-            cuts in proptest::collection::vec(1..40_usize, 1..20),
-        ) {
-            let mut request = b"POST /mail HTTP/1.1\r\nHost: a\r\n".to_vec();
-            if chunked {
-                write::field(&mut request, b"Transfer-Encoding", b"chunked");
-                write::end(&mut request);
-                write::chunk(&mut request, &body);
-                request.extend_from_slice(write::LAST_CHUNK);
-            } else {
-                write::field_number(&mut request, b"Content-Length", body.len() as u64);
-                write::end(&mut request);
-                request.extend_from_slice(&body);
-            }
-            let (mut outgoing, end) = outgoing(&request);
-            let head = outgoing.bytes().len();
-            let (mut start, mut until) = (end, end);
-            for cut in cuts.iter().cycle() {
-                until = (until + cut).min(request.len());
-                start += outgoing.feed(&request[start..until]).unwrap();
-                if until == request.len() { break }
-            }
-            prop_assert!(outgoing.is_complete() && start == request.len());
-            prop_assert_eq!(&outgoing.bytes()[head..], body);
-        }
+        let (mut outgoing, _) = outgoing(b"POST /mail HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        outgoing.take(&vec![0; 1 << 20]).unwrap();
+        assert_eq!(outgoing.take(&[0]), Err(GatewayError::BodyTooLarge { max_bytes: 1 << 20 }));
     }
 }

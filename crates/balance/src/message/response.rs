@@ -1,120 +1,86 @@
-//! A response as it leaves for the client: its head written once, its body as it comes.
+//! A response as it leaves for the client: its head, written anew.
 //!
-//! No I/O: runs of an instance's body go in, bytes for the client come out. A body whose length the head tells passes from the one
-//! buffer to the other socket as it is, without a copy, but for a small run that leaves together with the head; one whose
-//! length is not known is written in chunks, or its end is that of the connection.
+//! No I/O, and no framing: the fields that say how the message is framed are the [framing's](FramingFields).
 
 use http1::{Fields, Framing, Name, One, Response, write};
 
 use crate::message::{headers, prefix::Prefix, request::RequestMeta};
 
-/// A run up to this size is copied behind the head: one small copy is cheaper than a system call with two parts.
-const COPIED_MAX_BYTES: usize = 4 * 1024;
-/// So much may wait to be written before more is framed.
-const WAITING_MAX_BYTES: usize = 64 * 1024;
+/// Whether the head tells how long the body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    /// It does, or there is no body.
+    Known,
+    /// The framing has to say where it ends.
+    Unknown,
+}
 
-/// See the [module](self).
-#[derive(Debug)]
-pub(crate) struct DownstreamResponse {
-    /// What leaves next: heads, frames, small runs.
-    bytes: Vec<u8>,
-    written: usize,
-    is_chunked: bool,
-    /// Whether the connection to the client ends with it.
-    pub(crate) is_last: bool,
-    /// Whether nothing but the end of the connection tells the client where it ends.
-    pub(crate) is_unframed: bool,
+/// The fields of a response's head that are its framing's to choose. A framing that needs none has none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FramingFields {
+    /// `Transfer-Encoding: chunked`.
+    pub(crate) is_chunked: bool,
+    /// `Connection`.
+    pub(crate) connection: Option<&'static [u8]>,
 }
 
 /// What the gateway adds to a response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GatewayHeaders<'a> {
     pub(crate) date: &'a [u8],
-    /// Whether the client's connection is to end for a reason of ours.
-    pub(crate) is_last: bool,
     /// A `Set-Cookie` for the next request.
     pub(crate) cookie: Option<&'a [u8]>,
     /// What is put back into its fields.
     pub(crate) prefix: Option<Prefix<'a>>,
 }
 
-// === impl DownstreamResponse ===
+// === impl BodyLength ===
 
-impl DownstreamResponse {
-    /// Writes the head into `bytes`, behind interim responses that may wait there.
-    pub(crate) fn new(
-        mut bytes: Vec<u8>,
-        response: &Response<'_>,
-        facts: &RequestMeta,
-        own: GatewayHeaders<'_>,
-    ) -> Self {
-        let ends_with_connection = matches!(response.framing, Framing::UntilClose | Framing::Chunked);
-        let is_chunked = ends_with_connection && !facts.is_http_1_0;
-        let is_unframed = ends_with_connection && facts.is_http_1_0;
-        let is_last = own.is_last || !facts.keep_alive || is_unframed;
-        write::status_line(&mut bytes, response.status, response.reason);
-        fields(&mut bytes, &response.fields, own.prefix);
-        if is_chunked {
-            write::field(&mut bytes, b"Transfer-Encoding", b"chunked");
-        } else if let Some(length) = response.declared_length.filter(|_| may_tell_length(response)) {
-            write::field_number(&mut bytes, b"Content-Length", length);
-        }
-        write::field(&mut bytes, b"X-Request-Id", facts.id.as_bytes());
-        if let One::Absent = response.fields.get(Name::Date) {
-            write::field(&mut bytes, b"Date", own.date);
-        }
-        if let Some(cookie) = own.cookie {
-            write::field(&mut bytes, b"Set-Cookie", cookie);
-        }
-        connection(&mut bytes, is_last, facts);
-        write::end(&mut bytes);
-        Self { bytes, written: 0, is_chunked, is_last, is_unframed }
-    }
-
-    /// Takes in a run of the body, if it is to be framed, or small enough to leave together with what waits already; returns
-    /// how much of it. What is not taken leaves as it is, behind [`waiting`](Self::waiting).
-    pub(crate) fn take(&mut self, run: &[u8]) -> usize {
-        if run.is_empty() || self.bytes.len() - self.written >= WAITING_MAX_BYTES {
-            return 0;
-        }
-        let leaves_with_others = run.len() <= COPIED_MAX_BYTES && (self.is_unframed || !self.bytes.is_empty());
-        if self.is_chunked {
-            write::chunk(&mut self.bytes, run);
-        } else if leaves_with_others {
-            self.bytes.extend_from_slice(run);
-        } else {
-            return 0;
-        }
-        run.len()
-    }
-
-    /// The whole body was taken in.
-    pub(crate) fn end(&mut self) {
-        if std::mem::take(&mut self.is_chunked) {
-            self.bytes.extend_from_slice(write::LAST_CHUNK);
+impl BodyLength {
+    /// That of a response with this framing.
+    pub(crate) fn of(framing: Framing) -> Self {
+        match framing {
+            Framing::Empty | Framing::Length(_) => Self::Known,
+            Framing::Chunked | Framing::UntilClose => Self::Unknown,
         }
     }
+}
 
-    /// What leaves next, before what was not [taken](Self::take) of a run.
-    pub(crate) fn waiting(&self) -> &[u8] {
-        &self.bytes[self.written..]
-    }
+// === impl FramingFields ===
 
-    /// `count` bytes have left, of what [waits](Self::waiting) and of the run behind it; returns how many of the run.
-    pub(crate) fn wrote(&mut self, count: usize) -> usize {
-        let own = count.min(self.bytes.len() - self.written);
-        self.written += own;
-        if self.written == self.bytes.len() {
-            self.bytes.clear();
-            self.written = 0;
+impl FramingFields {
+    /// Writes what ends a head.
+    pub(crate) fn end(self, out: &mut Vec<u8>) {
+        if let Some(connection) = self.connection {
+            write::field(out, b"Connection", connection);
         }
-        count - own
+        write::end(out);
     }
+}
 
-    /// The buffer, for the next response.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+/// Writes the head of a response.
+pub(crate) fn head(
+    out: &mut Vec<u8>,
+    response: &Response<'_>,
+    facts: &RequestMeta,
+    own: GatewayHeaders<'_>,
+    framing: FramingFields,
+) {
+    write::status_line(out, response.status, response.reason);
+    fields(out, &response.fields, own.prefix);
+    if framing.is_chunked {
+        write::field(out, b"Transfer-Encoding", b"chunked");
+    } else if let Some(length) = response.declared_length.filter(|_| may_tell_length(response)) {
+        write::field_number(out, b"Content-Length", length);
     }
+    write::field(out, b"X-Request-Id", facts.id.as_bytes());
+    if let One::Absent = response.fields.get(Name::Date) {
+        write::field(out, b"Date", own.date);
+    }
+    if let Some(cookie) = own.cookie {
+        write::field(out, b"Set-Cookie", cookie);
+    }
+    framing.end(out);
 }
 
 /// Writes an interim response (1xx) for the client (RFC 9110, section 15.2).
@@ -160,167 +126,7 @@ fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) 
     }
 }
 
-/// What the client is told about its connection.
-pub(crate) fn connection(bytes: &mut Vec<u8>, is_last: bool, facts: &RequestMeta) {
-    if is_last {
-        write::field(bytes, b"Connection", b"close");
-    } else if facts.is_http_1_0 {
-        write::field(bytes, b"Connection", b"keep-alive");
-    }
-}
-
 /// A response without content has no length either (RFC 9110, section 8.6); that to a HEAD, and a 304, tell another's.
 fn may_tell_length(response: &Response<'_>) -> bool {
     response.status >= 200 && response.status != 204
-}
-
-#[cfg(test)]
-mod tests {
-    use http1::{BodyDecoder, Limits, Method, Scratch, find_head_end, parse_request, parse_response};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::message::request_id::RequestId;
-
-    fn facts(request: &str) -> RequestMeta {
-        let mut scratch = Scratch::default();
-        let request = parse_request(request.as_bytes(), &mut scratch, &Limits::default()).unwrap();
-        RequestMeta::of(&request, RequestId::settle(&request.fields))
-    }
-
-    fn get() -> RequestMeta {
-        facts("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-1\r\n\r\n")
-    }
-
-    const OWN: GatewayHeaders<'_> =
-        GatewayHeaders { date: b"Sat, 21 Nov 2026 12:00:00 GMT", is_last: false, cookie: None, prefix: None };
-
-    /// Everything that leaves when the instance sends `pieces`, and whether that was the end.
-    fn answered(facts: &RequestMeta, pieces: &[&[u8]], closes: bool) -> (Vec<u8>, bool) {
-        let all: Vec<u8> = pieces.concat();
-        let end = find_head_end(&all, &mut 0).unwrap();
-        let mut scratch = Scratch::default();
-        let method = if facts.is_head { Method::Head } else { Method::Get };
-        let response = parse_response(&all[..end], &mut scratch, &Limits::default(), &method).unwrap();
-        let mut answer = DownstreamResponse::new(Vec::new(), &response, facts, OWN);
-        let mut body = BodyDecoder::new(response.framing);
-        let (mut out, mut start, mut until) = (Vec::new(), end, 0);
-        for piece in pieces {
-            until += piece.len();
-            while start < until {
-                let piece = body.decode(&all[start..until]).unwrap();
-                if piece.consumed == 0 {
-                    break;
-                }
-                pass(&mut answer, &all[start..until][piece.data], &mut out);
-                start += piece.consumed;
-            }
-        }
-        let is_complete = if closes { body.close().is_ok() } else { body.is_at_end() };
-        if is_complete {
-            answer.end();
-        }
-        pass(&mut answer, b"", &mut out);
-        (out, is_complete)
-    }
-
-    /// Passes a run as a socket that takes little would.
-    fn pass(answer: &mut DownstreamResponse, mut run: &[u8], out: &mut Vec<u8>) {
-        loop {
-            run = &run[answer.take(run)..];
-            let both: Vec<u8> = answer.waiting().iter().chain(run).copied().take(7).collect();
-            if both.is_empty() {
-                return;
-            }
-            run = &run[answer.wrote(both.len())..];
-            out.extend(both);
-        }
-    }
-
-    fn text(facts: &RequestMeta, response: &str, closes: bool) -> String {
-        let (out, is_complete) = answered(facts, &[response.as_bytes()], closes);
-        assert!(is_complete, "{response}");
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn a_body_with_a_length_passes_as_it_is() {
-        let response = "HTTP/1.1 200 Fine\r\nServer: x\r\nContent-Length: 5\r\nKeep-Alive: 3\r\n\r\nhello";
-        let expected = "HTTP/1.1 200 Fine\r\nServer: x\r\nContent-Length: 5\r\nX-Request-Id: id-1\r\n\
-                        Date: Sat, 21 Nov 2026 12:00:00 GMT\r\n\r\nhello";
-        assert_eq!(text(&get(), response, false), expected);
-    }
-
-    #[test]
-    fn chunks_are_framed_again_without_extensions_and_trailers() {
-        let response =
-            "HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nX-T: 1\r\n\r\n";
-        let expected = "HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\nX-Request-Id: id-1\r\n\r\n\
-                        5\r\nhello\r\n0\r\n\r\n";
-        assert_eq!(text(&get(), response, false), expected);
-    }
-
-    #[test]
-    fn a_body_that_ends_with_its_connection_is_chunked_for_the_client() {
-        let answer = text(&get(), "HTTP/1.1 200 OK\r\n\r\nall", true);
-        assert!(answer.ends_with("\r\n\r\n3\r\nall\r\n0\r\n\r\n") && !answer.contains("close"), "{answer}");
-    }
-
-    #[test]
-    fn an_old_client_gets_no_chunks_but_the_end_of_the_connection() {
-        let old = facts("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-        let answer = text(&old, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n0\r\n\r\n", false);
-        assert!(answer.ends_with("Connection: close\r\n\r\nall"), "{answer}");
-        let answer = text(&old, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nall", false);
-        assert!(answer.ends_with("Connection: keep-alive\r\n\r\nall"), "{answer}");
-    }
-
-    #[test]
-    fn a_response_without_content_has_none_whatever_it_says() {
-        let head = facts("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let answer = text(&head, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", false);
-        assert!(answer.contains("Content-Length: 1000\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
-        let answer = text(&get(), "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n", false);
-        assert!(answer.contains("Content-Length: 1000\r\n"), "{answer}");
-    }
-
-    #[test]
-    fn a_body_that_breaks_off_is_not_completed() {
-        for response in ["Content-Length: 10\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
-            let response = format!("HTTP/1.1 200 OK\r\n{response}");
-            let (out, is_complete) = answered(&get(), &[response.as_bytes()], true);
-            assert!(!is_complete && !out.ends_with(b"0\r\n\r\n"), "{response}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn however_a_body_arrives_all_of_it_leaves(
-            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..6000), 1..6),
-            chunked: bool,
-        ) {
-            let body: Vec<u8> = pieces.concat();
-            let length = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            let head = if chunked { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" } else { &length };
-            let mut sent = vec![head.as_bytes().to_vec()];
-            for piece in &pieces {
-                let mut framed = Vec::new();
-                if chunked { write::chunk(&mut framed, piece) } else { framed.extend_from_slice(piece) }
-                sent.push(framed);
-            }
-            if chunked { sent.push(write::LAST_CHUNK.to_vec()) }
-            let sent: Vec<&[u8]> = sent.iter().map(Vec::as_slice).collect();
-            let (out, is_complete) = answered(&get(), &sent, false);
-            prop_assert!(is_complete);
-            let head = find_head_end(&out, &mut 0).unwrap();
-            let mut decoder = BodyDecoder::new(if chunked { Framing::Chunked } else { Framing::Length(body.len() as u64) });
-            let (mut left, mut unframed) = (&out[head..], Vec::new());
-            while !decoder.is_at_end() {
-                let piece = decoder.decode(left).unwrap();
-                unframed.extend_from_slice(&left[piece.data]);
-                left = &left[piece.consumed..];
-            }
-            prop_assert!(left.is_empty() && unframed == body);
-        }
-    }
 }

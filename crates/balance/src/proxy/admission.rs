@@ -3,15 +3,14 @@
 //! The codec has refused what two parsers could read differently ([`http1`]); what is refused here is understood, but not
 //! for a gateway.
 
-use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
+use http1::{Method, Name, Request, Target, parse_request};
 
 use crate::{
-    downstream::{deadlines::ConnectionTimers, unread_body::Rest},
     load_balancing::affinity::{self, Affinity},
     message::{
         cors::Cors,
         gateway_error::GatewayError,
-        headers,
+        headers::{self, Client},
         request::{RequestMeta, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },
@@ -27,9 +26,9 @@ const HOPS_MAX: usize = 10;
 #[derive(Debug)]
 pub(crate) enum Admitted<'t> {
     /// It is for the gateway itself.
-    Index(RequestMeta, Rest),
+    Index(RequestMeta),
     /// A browser is to ask for this location instead.
-    Moved(&'t Service, Vec<u8>, RequestMeta, Rest),
+    Moved(&'t Service, Vec<u8>, RequestMeta),
     /// It goes to an instance of this service.
     Forward(&'t Service, UpstreamRequest, Affinity),
 }
@@ -39,7 +38,6 @@ pub(crate) enum Admitted<'t> {
 pub(crate) struct Refused {
     pub(crate) refusal: GatewayError,
     pub(crate) facts: RequestMeta,
-    pub(crate) rest: Rest,
 }
 
 /// Judges a request's head, finds the service, and writes the request that leaves.
@@ -51,21 +49,18 @@ pub(crate) fn admit<'t>(
     gateway: &Gateway,
     head: &[u8],
     table: &'t RoutingTable,
-    downstream: &ConnectionTimers,
+    client: &Client,
 ) -> Result<Admitted<'t>, Box<Refused>> {
     let limits = &gateway.options.limits;
     let mut scratch = gateway.scratch.borrow_mut();
     let request = match parse_request(head, &mut scratch, &gateway.http) {
         Ok(request) => request,
         Err(error) => {
-            let facts = RequestMeta::unknown();
-            let rest = Rest::new(BodyDecoder::new(http1::Framing::Empty), &facts);
-            return Err(Box::new(Refused { refusal: refusal(error, limits), facts, rest }));
+            return Err(Box::new(Refused { refusal: refusal(error, limits), facts: RequestMeta::unknown() }));
         }
     };
     let mut facts = RequestMeta::of(&request, RequestId::settle(&request.fields));
-    let rest = |facts: &RequestMeta| Rest::new(BodyDecoder::new(request.framing), facts);
-    let refuse = |refusal, facts: RequestMeta| Box::new(Refused { refusal, rest: rest(&facts), facts });
+    let refuse = |refusal, facts| Box::new(Refused { refusal, facts });
     if let Err(refusal) = check(&request) {
         return Err(refuse(refusal, facts));
     }
@@ -77,8 +72,7 @@ pub(crate) fn admit<'t>(
     // The codec lets only visible ASCII pass.
     let path_and_query = std::str::from_utf8(path_and_query).unwrap_or_default();
     let target::Target::Service { service: name, rest: asked } = target::parse(path_and_query) else {
-        let rest = rest(&facts);
-        return Ok(Admitted::Index(facts, rest));
+        return Ok(Admitted::Index(facts));
     };
     let Some(service) = table.service(name) else {
         let cors = table.policy(name).map(|policy| Cors::of(&policy.cors, &request)).unwrap_or_default();
@@ -91,19 +85,18 @@ pub(crate) fn admit<'t>(
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
     };
     let prefix = service.prefix.as_bytes();
-    let full_prefix = || headers::full_prefix(&request.fields, &downstream.client, prefix).into_owned();
+    let full_prefix = || headers::full_prefix(&request.fields, client, prefix).into_owned();
     // A tunnel cannot be sent elsewhere: browsers follow no redirect of a WebSocket.
     let may_move = policy.prefix.slash && !facts.wants_upgrade;
     if let Some(location) = may_move.then(|| slash::location(&request, asked, full_prefix)).flatten() {
-        let rest = rest(&facts);
-        return Ok(Admitted::Moved(service, location, facts, rest));
+        return Ok(Admitted::Moved(service, location, facts));
     }
     let bytes = gateway.buffers.vec();
     if matches!(request.framing, http1::Framing::Length(length) if length > sizes.body_max_bytes) {
         return Err(refuse(GatewayError::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
     }
-    let outgoing = UpstreamRequest::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
-    let choice = affinity::of(policy, &request, &downstream.client);
+    let outgoing = UpstreamRequest::new(bytes, &request, asked.as_bytes(), prefix, client, facts, sizes);
+    let choice = affinity::of(policy, &request, client);
     Ok(Admitted::Forward(service, outgoing, choice))
 }
 

@@ -1,7 +1,9 @@
-//! What one core has to serve requests with: the state under the page that tells a request's life (`gateway.rs`).
+//! What one core has to serve requests with, and what one request has: the state under the page that tells a request's life
+//! (`gateway.rs`).
 
 use std::{cell::RefCell, rc::Rc};
 
+use discovery::policy::Policy;
 use http1::{Limits, Scratch};
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     clock::Clock,
     config::GatewayOptions,
     counters::PerCore,
-    downstream::deadlines::CoreConnections,
+    downstream::deadlines::{ConnectionTimers, CoreConnections},
     instance::vitals,
     io::{buffers::Buffers, linger::Lingering},
     load_balancing::pending_queue::Queues,
@@ -35,6 +37,32 @@ pub(crate) struct Gateway {
     pub(crate) queues: Queues,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) http: Limits,
+}
+
+/// What one request is forwarded with, from its admission to its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestContext<'a> {
+    /// The core's.
+    pub(crate) gateway: &'a Gateway,
+    /// Which service it is for, as the table had it when it came.
+    pub(crate) service: &'a Service,
+    /// That service's policy.
+    pub(crate) policy: &'a Policy,
+    /// What its client is waited for.
+    pub(crate) timers: &'a ConnectionTimers,
+}
+
+// === impl RequestContext ===
+
+impl<'a> RequestContext<'a> {
+    pub(crate) fn new(gateway: &'a Gateway, service: &'a Service, timers: &'a ConnectionTimers) -> Self {
+        Self { gateway, service, policy: service.policy(), timers }
+    }
+
+    /// What this core counts for the service.
+    pub(crate) fn counters(&self) -> &'a PerCore {
+        self.gateway.counters(self.service)
+    }
 }
 
 // === impl Gateway ===

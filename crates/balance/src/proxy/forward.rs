@@ -9,30 +9,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use discovery::policy::Policy;
 use response::Settled;
 use service_kit::chain;
 
 use crate::{
     clock::Millis,
-    downstream::{
-        deadlines::{ConnectionTimers, Waiting},
-        request_body::Body,
-    },
+    downstream::{deadlines::Waiting, exchange::DownstreamExchange, request_body::Upload},
     instance::{
         candidate::{Candidate, InFlight},
         outlier::Outcome,
     },
-    io::buffered_stream::{BufferedStream, Stream},
     load_balancing::{
         affinity::Affinity,
         pick::{PickContext, TriedInstances, has_untried, pick},
     },
-    message::{
-        gateway_error::GatewayError, repeatable::Repeatable, request::UpstreamRequest, response::DownstreamResponse,
-    },
+    message::{gateway_error::GatewayError, repeatable::Repeatable, request::UpstreamRequest},
     proxy::{
-        context::Gateway,
+        context::RequestContext,
         hedge::{AttemptTimeouts, Event, HedgedAttempts},
         record::{self, Begun},
         retry::{self, Situation, keys},
@@ -47,17 +40,13 @@ use crate::{
 
 /// A request with everything that it takes to serve it.
 pub(crate) struct Forward<'a> {
-    gateway: &'a Gateway,
-    pub(crate) service: &'a Service,
-    pub(crate) policy: &'a Policy,
-    pub(crate) request: UpstreamRequest,
-    pub(crate) body: Body,
-    pub(crate) downstream: &'a ConnectionTimers,
+    pub(crate) context: RequestContext<'a>,
+    pub(crate) upload: Upload,
     /// When its head had come.
     started: Instant,
     /// When the response's had, if it has.
     answered_at: Option<Instant>,
-    choice: Affinity,
+    affinity: Affinity,
     tried: TriedInstances,
     attempts_left: u32,
     may_reuse: bool,
@@ -68,34 +57,23 @@ pub(crate) struct Forward<'a> {
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Served {
-    /// A response is there; its body may follow.
-    Response { begun: Begun, answer: DownstreamResponse, attempt: Attempt },
-    /// The instance has changed the protocol; `bytes` say so to the client.
-    Tunnel { bytes: Vec<u8>, attempt: Attempt },
+    /// A response has begun; its body may follow.
+    Response { begun: Begun, attempt: Attempt },
+    /// The instance has switched protocols, and the head that says so waits to be sent.
+    Tunnel { attempt: Attempt },
     /// The client has left.
     ClientClosed,
 }
 
 impl<'a> Forward<'a> {
-    pub(crate) fn new(
-        gateway: &'a Gateway,
-        service: &'a Service,
-        request: UpstreamRequest,
-        choice: Affinity,
-        downstream: &'a ConnectionTimers,
-    ) -> Self {
-        let policy = &**service.policy();
+    pub(crate) fn new(context: RequestContext<'a>, request: UpstreamRequest, affinity: Affinity) -> Self {
         Self {
-            gateway,
-            service,
-            attempts_left: policy.retries.attempts_max,
-            policy,
-            request,
-            body: Body::new(gateway.buffers.vec()),
-            downstream,
+            attempts_left: context.policy.retries.attempts_max,
+            upload: Upload::new(request, &context.gateway.options),
+            context,
             started: Instant::now(),
             answered_at: None,
-            choice,
+            affinity,
             tried: TriedInstances::default(),
             may_reuse: true,
             interims: 0,
@@ -113,33 +91,30 @@ impl<'a> Forward<'a> {
     /// # Errors
     ///
     /// What the client gets instead.
-    pub(crate) async fn serve<S: Stream>(&mut self, client: &mut BufferedStream<S>) -> Result<Served, GatewayError> {
-        let patience = self.patience();
-        self.downstream.expect_response(Some(patience.response));
-        let served = self.run(client, &patience).await;
+    pub(crate) async fn serve<D: DownstreamExchange>(&mut self, client: &mut D) -> Result<Served, GatewayError> {
+        let (timers, timeouts) = (self.context.timers, self.timeouts());
+        timers.expect_response(Some(timeouts.response));
+        let served = self.run(client, &timeouts).await;
         // The attempt that lost is dropped now, and not when the response is over.
         self.race = HedgedAttempts::default();
-        self.downstream.expect_response(None);
-        self.downstream.stop(Waiting::Try);
-        self.downstream.stop(Waiting::Body);
+        timers.expect_response(None);
+        timers.stop(Waiting::Try);
+        timers.stop(Waiting::Body);
         served
     }
 
-    async fn run<S: Stream>(
+    async fn run<D: DownstreamExchange>(
         &mut self,
-        client: &mut BufferedStream<S>,
-        patience: &AttemptTimeouts,
+        client: &mut D,
+        timeouts: &AttemptTimeouts,
     ) -> Result<Served, GatewayError> {
         let first = self.attempt(self.started).await?;
-        self.race.add(first.ok_or_else(|| unavailable::of(self.service, Millis::now()))?);
-        self.feed(client)?;
+        self.race.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::now()))?);
+        // What has come of the body already leaves together with the head.
+        self.upload.take_in(client)?;
         loop {
-            let event = self
-                .race
-                .next(self.gateway, client, &mut self.request, &mut self.body, self.downstream, patience)
-                .await;
-            match event {
-                Event::Answered(attempt) => match self.settle(attempt) {
+            match self.race.next(&self.context, client, &mut self.upload, timeouts).await {
+                Event::Answered(attempt) => match self.settle(client, attempt) {
                     Settled::Served(served) => return Ok(served),
                     Settled::Interim(attempt) => self.race.add(attempt),
                     Settled::Refused(refusal) => return Err(refusal),
@@ -167,24 +142,16 @@ impl<'a> Forward<'a> {
         }
     }
 
-    fn patience(&self) -> AttemptTimeouts {
-        let timeouts = &self.policy.timeouts;
+    fn timeouts(&self) -> AttemptTimeouts {
+        let RequestContext { gateway, policy, .. } = self.context;
+        let facts = &self.upload.request.facts;
         AttemptTimeouts {
-            response: timeouts.response,
-            per_try: timeouts.per_try,
-            looks_for_silence: !self.gateway.options.timeouts.stall_timeout.is_zero(),
-            hedge: self.policy.hedge.map(|hedge| hedge.after),
-            is_safe: self.request.facts.repeatable == Repeatable::Safely && !self.request.facts.wants_upgrade,
+            response: policy.timeouts.response,
+            per_try: policy.timeouts.per_try,
+            looks_for_silence: !gateway.options.timeouts.stall_timeout.is_zero(),
+            hedge: policy.hedge.map(|hedge| hedge.after),
+            is_safe: facts.repeatable == Repeatable::Safely && !facts.wants_upgrade,
         }
-    }
-
-    /// Takes in what has come of the body already, so that it leaves together with the head.
-    fn feed<S: Stream>(&mut self, client: &mut BufferedStream<S>) -> Result<(), GatewayError> {
-        if !client.unread().is_empty() {
-            let used = self.request.feed(client.unread())?;
-            client.consume(used);
-        }
-        Ok(())
     }
 
     /// An attempt at the instance whose turn it is, as of `now`; waits for a place when all instances are busy.
@@ -200,8 +167,9 @@ impl<'a> Forward<'a> {
     }
 
     async fn attempt_in_turn(&mut self) -> Result<Attempt, GatewayError> {
-        let breaker = self.policy.breaker;
-        let place = self.gateway.queues.enter(&self.service.name, breaker.queue_max, breaker.queue_timeout);
+        let breaker = self.context.policy.breaker;
+        let place =
+            self.context.gateway.queues.enter(&self.context.service.name, breaker.queue_max, breaker.queue_timeout);
         let place = place.ok_or(GatewayError::Busy("every instance is busy, and as many requests wait as may wait"))?;
         while place.wait().await {
             if let Some(attempt) = self.try_attempt(Instant::now()).await {
@@ -214,11 +182,11 @@ impl<'a> Forward<'a> {
     /// An attempt without waiting; `None` when no instance is left, or all that are left are busy.
     async fn try_attempt(&mut self, at: Instant) -> Option<Attempt> {
         let (candidate, in_flight) = self.reserve()?;
-        let gateway = self.gateway;
+        let gateway = self.context.gateway;
         self.attempts_left = self.attempts_left.saturating_sub(1);
-        self.request.complete_head(|| candidate.address().to_string());
-        let (request, may_reuse) = (&self.request, self.may_reuse);
-        let start = Start { at, may_reuse, connect_timeout: self.policy.timeouts.connect };
+        self.upload.request.complete_head(|| candidate.address().to_string());
+        let (request, may_reuse) = (&self.upload.request, self.may_reuse);
+        let start = Start { at, may_reuse, connect_timeout: self.context.policy.timeouts.connect };
         let mut reserved = Some((candidate, in_flight));
         poll_fn(|cx| {
             let attempt = reserved.take().map(|(candidate, in_flight)| {
@@ -231,17 +199,17 @@ impl<'a> Forward<'a> {
 
     /// A place at an instance that was not tried and is not busy.
     fn reserve(&self) -> Option<(Arc<Candidate>, InFlight)> {
-        let core = self.gateway.core;
-        let sticky = self.choice.sticky.as_deref();
-        let ask = PickContext { core, hash: self.choice.hash, sticky, now: self.gateway.clock.now() };
-        let first = pick(&self.service.balancer, &ask, &self.tried)?.candidate;
+        let core = self.context.gateway.core;
+        let sticky = self.affinity.sticky.as_deref();
+        let ask = PickContext { core, hash: self.affinity.hash, sticky, now: self.context.gateway.clock.now() };
+        let first = pick(&self.context.service.balancer, &ask, &self.tried)?.candidate;
         if let Some(in_flight) = first.begin(core) {
             return Some((first, in_flight));
         }
         let mut avoided = self.tried.clone();
         avoided.add(&first);
         loop {
-            let other = pick(&self.service.balancer, &ask, &avoided)?.candidate;
+            let other = pick(&self.context.service.balancer, &ask, &avoided)?.candidate;
             if let Some(in_flight) = other.begin(core) {
                 return Some((other, in_flight));
             }
@@ -251,7 +219,7 @@ impl<'a> Forward<'a> {
 
     /// Whether an instance is left that was not tried.
     fn has_untried(&self) -> bool {
-        has_untried(&self.service.balancer, &self.tried)
+        has_untried(&self.context.service.balancer, &self.tried)
     }
 
     /// Judges a failure, and starts another attempt if that may be.
@@ -278,15 +246,15 @@ impl<'a> Forward<'a> {
         if !self.race.is_empty() {
             return Ok(());
         }
-        let is_over = self.downstream.is_over(Waiting::Response);
+        let is_over = self.context.timers.is_over(Waiting::Response);
         let situation = Situation {
             progress: if is_over { Progress::TimedOut } else { failure.progress },
             is_communication: failure.is_communication(),
-            repeatable: self.request.facts.repeatable,
-            body_is_whole: self.request.is_whole(),
+            repeatable: self.upload.request.facts.repeatable,
+            body_is_whole: self.upload.request.is_whole(),
             attempts_left: self.attempts_left,
         };
-        let refusal = refusal(self.service, &candidate, failure);
+        let refusal = refusal(self.context.service, &candidate, failure);
         if !retry::is_allowed(situation) || !self.keeps_promise(situation, &candidate) || !self.spend_retry() {
             return Err(refusal);
         }
@@ -301,11 +269,11 @@ impl<'a> Forward<'a> {
     fn keeps_promise(&self, situation: Situation, first: &Candidate) -> bool {
         situation.progress == Progress::NothingSent
             || situation.repeatable != Repeatable::ByKey
-            || keys::are_honoured(self.service, first, self.request.bytes())
+            || keys::are_honoured(self.context.service, first, self.upload.request.bytes())
     }
 
     fn failed(&self, candidate: &Candidate, failure: &Failure, started: Instant) {
-        let counters = self.gateway.counters(self.service);
+        let counters = self.context.counters();
         if let Some(kind) = failure.metric() {
             counters.failed(kind);
         }
@@ -322,8 +290,8 @@ impl<'a> Forward<'a> {
     /// Whether a sign of life of the instance is younger than its limit.
     fn shows_life(&self, candidate: &Candidate) -> bool {
         let (vitals, now) = (&candidate.state.vitals, Millis::now());
-        let stall = self.gateway.options.timeouts.stall_timeout;
-        vitals.is_fresh(vitals.limit(stall, self.policy.timeouts.response, now), now)
+        let stall = self.context.gateway.options.timeouts.stall_timeout;
+        vitals.is_fresh(vitals.limit(stall, self.context.policy.timeouts.response, now), now)
     }
 
     /// Takes in how an attempt ended that lasted from the one moment to the other.
@@ -334,16 +302,17 @@ impl<'a> Forward<'a> {
         (started, now): (Instant, Instant),
         reason: impl FnOnce() -> String,
     ) {
-        let change = self.service.balancer.record(candidate, outcome, now - started, Millis::of(now));
-        record::report(self.gateway, self.service, candidate, change, reason);
+        let change = self.context.service.balancer.record(candidate, outcome, now - started, Millis::of(now));
+        record::report(&self.context, candidate, change, reason);
     }
 
     /// Takes a retry out of the budget, and counts it; false when the budget is spent.
     fn spend_retry(&self) -> bool {
-        let (gateway, service) = (self.gateway, self.service);
+        let (gateway, service) = (self.context.gateway, self.context.service);
         let (now, turns) = (gateway.clock.now(), gateway.counters(service).turns() as u64);
         let is_known = |name: &discovery::ServiceName| gateway.table.load().service(name).is_some();
-        let may = gateway.budgets.spend(&service.name, now, turns, self.policy.retries.budget_percent, is_known);
+        let may =
+            gateway.budgets.spend(&service.name, now, turns, self.context.policy.retries.budget_percent, is_known);
         if may {
             gateway.counters(service).retried();
         }

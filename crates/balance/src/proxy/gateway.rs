@@ -2,177 +2,150 @@
 //!
 //! head → target → service → pick → attempt → (another attempt) → response. One [`Gateway`] per core; everything it owns is
 //! that core's alone, and the one thing it shares, the routing table, is a snapshot that it only reads.
+//!
+//! No protocol is in here: a request and its response are an *exchange* on either side, whatever the framing
+//! ([`DownstreamExchange`], [`UpstreamExchange`]).
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     downstream::{
         deadlines::{ConnectionTimers, Phase, Waiting},
+        exchange::{DownstreamExchange, Ended},
         pace::Pace,
-        unread_body::Rest,
     },
-    io::buffered_stream::{BufferedStream, Stream},
-    message::{gateway_error::GatewayError, request::UpstreamRequest, response::DownstreamResponse},
+    message::{gateway_error::GatewayError, problem_response::OwnResponse},
     proxy::{
         admission::{Admitted, Refused, admit},
-        context::Gateway,
+        context::{Gateway, RequestContext},
         forward::{Forward, Served},
         record::{self, Begun},
         relay::{End, Relay},
-        reply::{Next, write_all},
         tunnel,
     },
+    routing::index,
     upstream::{attempt::Attempt, exchange::UpstreamExchange},
 };
 
 impl Gateway {
-    /// Serves the request whose head is the first `head_bytes` that are unread, whatever happens.
-    pub(crate) async fn handle<S: Stream>(
-        &self,
-        client: &mut BufferedStream<S>,
-        head_bytes: usize,
-        downstream: &ConnectionTimers,
-    ) -> Next {
-        downstream.enter(Phase::Serving);
-        downstream.stop(Waiting::Head);
-        downstream.stop(Waiting::Request);
+    /// Serves a request whose head has come, whatever happens.
+    pub(crate) async fn handle<D: DownstreamExchange>(&self, client: &mut D, timers: &ConnectionTimers) -> Ended {
+        timers.enter(Phase::Serving);
+        timers.stop(Waiting::Head);
+        timers.stop(Waiting::Request);
         let table = self.table.load();
-        let admitted = admit(self, &client.unread()[..head_bytes], &table, downstream);
-        client.consume(head_bytes);
-        match admitted {
-            Ok(Admitted::Index(facts, rest)) => self.answer_index(client, &facts, rest, &table, downstream).await,
-            Ok(Admitted::Moved(service, location, facts, rest)) => {
-                self.counters(service).responded(307, Duration::ZERO);
-                self.send_elsewhere(client, &location, &facts, rest, downstream).await
+        match admit(self, client.head(), &table, &timers.client) {
+            Ok(Admitted::Index(facts)) => {
+                client.begin(&facts);
+                let listing = index::listing(&table, self.options.index);
+                self.answer(client, timers, &facts, OwnResponse::json(&listing)).await
             }
-            Ok(Admitted::Forward(service, request, ask)) => {
+            Ok(Admitted::Moved(service, location, facts)) => {
+                client.begin(&facts);
+                self.counters(service).responded(307, Duration::ZERO);
+                self.answer(client, timers, &facts, OwnResponse::moved(location)).await
+            }
+            Ok(Admitted::Forward(service, request, affinity)) => {
+                client.begin(&request.facts);
+                let context = RequestContext::new(self, service, timers);
                 // Boxed: a connection that waits for its next request needs nothing of it.
-                let serving = Box::new(Forward::new(self, service, request, ask, downstream));
-                self.forward(client, serving).await
+                let forward = Box::new(Forward::new(context, request, affinity));
+                self.forward(client, forward).await
             }
             Err(refused) => {
-                let Refused { refusal, facts, rest } = *refused;
-                self.refuse(client, self.buffers.vec(), &refusal, &facts, rest, downstream).await
+                let Refused { refusal, facts } = *refused;
+                client.begin(&facts);
+                self.refuse(client, timers, &facts, &refusal).await
             }
         }
     }
 
     /// Forwards a request, and its response back.
-    async fn forward<S: Stream>(&self, client: &mut BufferedStream<S>, mut serving: Box<Forward<'_>>) -> Next {
-        let service = serving.service;
-        let served = serving.serve(client).await;
-        self.counters(service).responded(status(&served), serving.lasted());
+    async fn forward<D: DownstreamExchange>(&self, client: &mut D, mut forward: Box<Forward<'_>>) -> Ended {
+        let context = forward.context;
+        let served = forward.serve(client).await;
+        context.counters().responded(status(&served), forward.lasted());
         // An attempt that is over has left its place, unless there was none.
         if matches!(&served, Ok(Served::ClientClosed) | Err(_)) && !matches!(served, Err(GatewayError::Busy(_))) {
-            self.queues.one_left(&service.name);
+            self.queues.one_left(&context.service.name);
         }
         match served {
-            Ok(Served::Response { begun, mut answer, mut attempt }) => {
-                let end = self.relay(client, &mut serving, begun, &mut answer, &mut attempt).await;
-                self.finish(client, &end, answer, attempt, &mut serving.request)
+            Ok(Served::Response { begun, mut attempt }) => {
+                let end = self.relay(client, &mut forward, begun, &mut attempt).await;
+                self.finish(&end, attempt, &mut forward)
             }
-            Ok(Served::Tunnel { bytes, attempt }) => self.tunnel(client, bytes, attempt, serving.downstream).await,
-            Ok(Served::ClientClosed) => Next::Close,
-            Err(refusal) => self.give_up(client, serving, &refusal).await,
+            Ok(Served::Tunnel { attempt }) => self.tunnel(client, attempt, context.timers).await,
+            Ok(Served::ClientClosed) => Ended::Broken,
+            Err(refusal) => {
+                // Not kept for as long as the answer takes.
+                let mut request = forward.upload.request;
+                self.buffers.put_vec(request.take_bytes());
+                self.refuse(client, context.timers, &request.facts, &refusal).await
+            }
         }
     }
 
     /// Passes a response on, until its end.
-    async fn relay<S: Stream>(
+    async fn relay<D: DownstreamExchange>(
         &self,
-        client: &mut BufferedStream<S>,
-        serving: &mut Forward<'_>,
+        client: &mut D,
+        forward: &mut Forward<'_>,
         begun: Begun,
-        answer: &mut DownstreamResponse,
         attempt: &mut Attempt,
     ) -> End {
-        let Forward { service, request, body, policy, downstream, .. } = serving;
+        let Forward { context, upload, .. } = forward;
         let mut pace = Pace::default();
-        let relay = Relay {
-            answer,
-            attempt: &mut *attempt,
-            request: &mut *request,
-            body,
-            downstream,
-            gateway: self,
-            pace: &mut pace,
-            stream_idle: policy.timeouts.stream_idle,
-            is_half_closed: false,
-        };
+        let relay = Relay { context, attempt: &mut *attempt, upload, pace: &mut pace, is_half_closed: false };
         let end = relay.run(client).await;
         self.leave(attempt);
         // What an instance breaks off before it has the whole request may be a refusal, which a client can provoke at will.
+        let request = &upload.request;
         let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(request);
-        record::conclude(self, service, &attempt.candidate, begun, &end, is_clients);
+        record::conclude(context, &attempt.candidate, begun, &end, is_clients);
         end
     }
 
-    /// Says why no instance answers.
-    async fn give_up<S: Stream>(
-        &self,
-        client: &mut BufferedStream<S>,
-        serving: Box<Forward<'_>>,
-        refusal: &GatewayError,
-    ) -> Next {
-        let Forward { request, body, downstream, .. } = *serving;
-        let (facts, bytes, rest) = request.into_parts();
-        self.buffers.put_vec(bytes);
-        self.refuse(client, body.into_interim(), refusal, &facts, Rest::new(rest, &facts), downstream).await
-    }
-
     /// Keeps what can be used again.
-    fn finish<S: Stream>(
-        &self,
-        client: &BufferedStream<S>,
-        end: &End,
-        answer: DownstreamResponse,
-        attempt: Attempt,
-        request: &mut UpstreamRequest,
-    ) -> Next {
+    fn finish(&self, end: &End, attempt: Attempt, forward: &mut Forward<'_>) -> Ended {
+        let request = &mut forward.upload.request;
         let is_request_sent = request.is_complete() && attempt.has_sent_all(request);
-        let (is_last, is_asked_to) = (answer.is_last, !request.facts.keep_alive);
-        self.buffers.put_vec(answer.into_bytes());
         self.buffers.put_vec(request.take_bytes());
         if !matches!(end, End::Complete) {
-            return Next::Close;
+            return Ended::Broken;
+        }
+        if !is_request_sent {
+            return Ended::Early;
         }
         let candidate = Arc::clone(&attempt.candidate);
-        if is_request_sent && let Some(exchange) = attempt.into_exchange() {
+        if let Some(exchange) = attempt.into_exchange() {
             self.upstreams.keep(&candidate, exchange);
         }
-        match (is_last, is_request_sent) {
-            (false, true) => Next::Keep,
-            (true, true) if is_asked_to && client.unread().is_empty() => Next::Close,
-            (_, _) => Next::Linger,
-        }
+        Ended::Whole
     }
 
-    async fn tunnel<S: Stream>(
+    async fn tunnel<D: DownstreamExchange>(
         &self,
-        client: &mut BufferedStream<S>,
-        bytes: Vec<u8>,
+        client: &mut D,
         mut attempt: Attempt,
-        downstream: &ConnectionTimers,
-    ) -> Next {
-        if write_all(client, &bytes, downstream, self.options.timeouts.stream_idle_timeout).await {
-            self.buffers.put_vec(bytes);
-            let timeouts = &self.options.timeouts;
-            let limits =
-                tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
-            let (exchange, candidate) = attempt.exchange();
-            if let Some(exchange) = exchange
-                && tunnel::run(client, exchange.tunnel(), downstream, limits, &candidate.state.vitals).await
-            {
-                // Whichever side still sends must not lose the other's last words for it.
-                if let Some(stream) = attempt.into_exchange().map(UpstreamExchange::into_tunnel)
-                    && !stream.is_at_end()
-                {
-                    self.lingering.linger(stream.into_stream()).await;
-                }
-                return Next::Linger;
-            }
+        timers: &ConnectionTimers,
+    ) -> Ended {
+        if !self.send_all(client, timers, b"").await {
+            return Ended::Broken;
         }
-        Next::Close
+        let timeouts = &self.options.timeouts;
+        let limits = tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
+        let (exchange, candidate) = attempt.exchange();
+        let (Some(exchange), Some(client)) = (exchange, client.tunnel()) else { return Ended::Broken };
+        if !tunnel::run(client, exchange.tunnel(), timers, limits, &candidate.state.vitals).await {
+            return Ended::Broken;
+        }
+        // Whichever side still sends must not lose the other's last words for it.
+        if let Some(stream) = attempt.into_exchange().map(UpstreamExchange::into_tunnel)
+            && !stream.is_at_end()
+        {
+            self.lingering.linger(stream.into_stream()).await;
+        }
+        Ended::Early
     }
 }
 

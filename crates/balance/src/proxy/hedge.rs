@@ -15,14 +15,9 @@ use std::{
 
 use crate::{
     clock::Millis,
-    downstream::{
-        deadlines::{ConnectionTimers, Waiting},
-        departure::poll_left,
-        request_body::Body,
-    },
-    io::buffered_stream::{BufferedStream, Stream},
+    downstream::{deadlines::Waiting, exchange::DownstreamExchange, request_body::Upload},
     message::{gateway_error::GatewayError, request::UpstreamRequest},
-    proxy::context::Gateway,
+    proxy::context::RequestContext,
     upstream::{
         attempt::Attempt,
         failure::{Failure, Kind},
@@ -101,58 +96,56 @@ impl HedgedAttempts {
     }
 
     /// Waits for what comes first.
-    pub(crate) async fn next<S: Stream>(
+    pub(crate) async fn next<D: DownstreamExchange>(
         &mut self,
-        gateway: &Gateway,
-        client: &mut BufferedStream<S>,
-        request: &mut UpstreamRequest,
-        body: &mut Body,
-        downstream: &ConnectionTimers,
-        patience: &AttemptTimeouts,
+        context: &RequestContext<'_>,
+        client: &mut D,
+        upload: &mut Upload,
+        timeouts: &AttemptTimeouts,
     ) -> Event {
         poll_fn(|cx| {
-            if let Poll::Ready(event) = self.poll_attempts(gateway, client, request, body, downstream, cx) {
+            if let Poll::Ready(event) = self.poll_attempts(context, client, upload, cx) {
                 return Poll::Ready(event);
             }
-            if body.poll_interim(client, cx).is_err() {
+            // Interim responses leave before anything else.
+            if client.poll_flush(cx).is_err() {
                 return Poll::Ready(Event::ClientClosed);
             }
-            let max_bytes = gateway.options.limits.header_max_bytes;
-            if request.is_complete() && poll_left(client, max_bytes, downstream, cx).is_ready() {
+            if upload.request.is_complete() && client.poll_left(cx).is_ready() {
                 return Poll::Ready(Event::ClientClosed);
             }
-            self.check_timers(gateway, request, downstream, patience)
+            self.check_timers(context, &upload.request, timeouts)
         })
         .await
     }
 
     /// Moves all attempts forward, and the body with them.
-    fn poll_attempts<S: Stream>(
+    fn poll_attempts<D: DownstreamExchange>(
         &mut self,
-        gateway: &Gateway,
-        client: &mut BufferedStream<S>,
-        request: &mut UpstreamRequest,
-        body: &mut Body,
-        downstream: &ConnectionTimers,
+        context: &RequestContext<'_>,
+        client: &mut D,
+        upload: &mut Upload,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
             for slot in &mut self.attempts {
                 let Some(attempt) = slot else { continue };
-                let Poll::Ready(result) = attempt.poll(&gateway.upstreams, request, cx) else { continue };
+                let polled = attempt.poll(&context.gateway.upstreams, &upload.request, cx);
+                let Poll::Ready(result) = polled else { continue };
                 let Some(attempt) = slot.take() else { continue };
                 return Poll::Ready(match result {
                     Ok(()) => Event::Answered(attempt),
                     Err(failure) => Event::Failed(attempt, failure),
                 });
             }
+            let request = &mut upload.request;
             if request.is_complete() || !self.all().all(|attempt| attempt.has_sent_all(request)) {
                 return Poll::Pending;
             }
             if request.forget_sent() {
                 self.attempts.iter_mut().flatten().for_each(Attempt::forget_sent);
             }
-            match body.poll_next(client, request, downstream, &gateway.options, cx) {
+            match upload.poll_next(client, context.timers, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(refusal)) => return Poll::Ready(Event::Refused(refusal)),
                 Poll::Pending => return Poll::Pending,
@@ -163,27 +156,27 @@ impl HedgedAttempts {
     /// Whether an attempt has waited for too long.
     fn check_timers(
         &mut self,
-        gateway: &Gateway,
+        context: &RequestContext<'_>,
         request: &UpstreamRequest,
-        downstream: &ConnectionTimers,
-        patience: &AttemptTimeouts,
+        timeouts: &AttemptTimeouts,
     ) -> Poll<Event> {
-        if downstream.is_over(Waiting::Response) {
-            return self.break_off(|_| true, patience.response);
+        let timers = context.timers;
+        if timers.is_over(Waiting::Response) {
+            return self.break_off(|_| true, timeouts.response);
         }
-        let Some(next_check) = patience.next_check() else { return Poll::Pending };
-        if !downstream.is_over(Waiting::Try) {
-            downstream.keep_waiting(Waiting::Try, next_check);
+        let Some(next_check) = timeouts.next_check() else { return Poll::Pending };
+        if !timers.is_over(Waiting::Try) {
+            timers.keep_waiting(Waiting::Try, next_check);
             return Poll::Pending;
         }
-        downstream.wait(Waiting::Try, next_check);
-        let now = gateway.clock.now();
-        if let Some(per_try) = patience.per_try
+        timers.wait(Waiting::Try, next_check);
+        let now = timers.now();
+        if let Some(per_try) = timeouts.per_try
             && let Poll::Ready(event) = self.break_off(|attempt| attempt.waits_for(per_try, now), per_try)
         {
             return Poll::Ready(event);
         }
-        if request.is_complete() && request.is_whole() && self.stalls(patience, now) {
+        if request.is_complete() && request.is_whole() && self.stalls(timeouts, now) {
             return Poll::Ready(Event::HedgeDue);
         }
         Poll::Pending
@@ -200,11 +193,11 @@ impl HedgedAttempts {
     }
 
     /// Whether the only attempt has begun to wait for too long.
-    fn stalls(&mut self, patience: &AttemptTimeouts, now: Millis) -> bool {
+    fn stalls(&mut self, timeouts: &AttemptTimeouts, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
-        let is_silent = patience.looks_for_silence && attempt.is_at_a_silent_instance();
-        let is_slow = patience.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
+        let is_silent = timeouts.looks_for_silence && attempt.is_at_a_silent_instance();
+        let is_slow = timeouts.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
         !attempt.is_stalled && {
             attempt.is_stalled = is_silent || is_slow;
             attempt.is_stalled

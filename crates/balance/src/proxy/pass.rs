@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
+    downstream::exchange::DownstreamExchange,
     io::buffered_stream::Read,
-    message::{request::UpstreamRequest, response::DownstreamResponse},
+    message::request::UpstreamRequest,
     upstream::{breakage::Breakage, exchange::UpstreamExchange},
 };
 
@@ -16,17 +17,17 @@ use crate::{
 /// # Errors
 ///
 /// The body is not framed as its head says.
-pub(crate) fn take_in(answer: &mut DownstreamResponse, exchange: &mut UpstreamExchange) -> Result<(), Breakage> {
+pub(crate) fn take_in<D: DownstreamExchange>(client: &mut D, exchange: &mut UpstreamExchange) -> Result<(), Breakage> {
     loop {
         exchange.next_run().map_err(|_| Breakage::Malformed)?;
-        let taken = answer.take(exchange.run());
+        let taken = client.take(exchange.run());
         if taken == 0 {
             break;
         }
         exchange.consume(taken);
     }
     if exchange.is_over() {
-        answer.end();
+        client.end();
     }
     Ok(())
 }
@@ -37,23 +38,23 @@ pub(crate) fn take_in(answer: &mut DownstreamResponse, exchange: &mut UpstreamEx
 /// # Errors
 ///
 /// It is broken.
-pub(crate) fn look_ahead(
-    answer: &mut DownstreamResponse,
+pub(crate) fn look_ahead<D: DownstreamExchange>(
+    client: &mut D,
     exchange: &mut UpstreamExchange,
     request: &UpstreamRequest,
 ) -> Result<(), Breakage> {
     // The relay reads before it waits, and is woken then.
     match exchange.poll_read(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(Read::More)) => take_in(answer, exchange)?,
+        Poll::Ready(Ok(Read::More)) => take_in(client, exchange)?,
         Poll::Ready(Ok(Read::End)) if exchange.has_decoded_all() => {
             exchange.close().map_err(|_| Breakage::Closed(io::ErrorKind::UnexpectedEof.into()))?;
-            take_in(answer, exchange)?;
+            take_in(client, exchange)?;
         }
         Poll::Ready(Err(error)) if exchange.has_decoded_all() => {
             if !exchange.close_by_reset(request) {
                 return Err(Breakage::Closed(error));
             }
-            take_in(answer, exchange)?;
+            take_in(client, exchange)?;
         }
         Poll::Ready(_) | Poll::Pending => {}
     }

@@ -13,8 +13,7 @@ use crate::{
         candidate::Candidate,
         outlier::{Change, Outcome},
     },
-    proxy::{context::Gateway, relay::End},
-    table::routing_table::Service,
+    proxy::{context::RequestContext, relay::End},
 };
 
 /// The head of a response that is being relayed.
@@ -27,15 +26,8 @@ pub(crate) struct Begun {
 
 /// Takes in how a response has ended. `is_clients` says that the instance may have broken it off for its client's sake:
 /// because it was waited for so long, or because the instance did not want all of the request.
-pub(crate) fn conclude(
-    gateway: &Gateway,
-    service: &Service,
-    candidate: &Candidate,
-    begun: Begun,
-    end: &End,
-    is_clients: bool,
-) {
-    let counters = gateway.counters(service);
+pub(crate) fn conclude(context: &RequestContext<'_>, candidate: &Candidate, begun: Begun, end: &End, is_clients: bool) {
+    let counters = context.counters();
     let outcome = match end {
         // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
         End::ClientClosed => return,
@@ -44,7 +36,7 @@ pub(crate) fn conclude(
         End::TooSlow => return counters.broken(BrokenKind::SlowClient),
         End::Broken(breakage) => {
             counters.broken(breakage.kind());
-            let (name, address, reason) = (&service.name, candidate.address(), chain(breakage));
+            let (name, address, reason) = (&context.service.name, candidate.address(), chain(breakage));
             tracing::info!(service.name = %name, instance = %address, %reason, "a response broke");
             if is_clients {
                 return;
@@ -52,26 +44,25 @@ pub(crate) fn conclude(
             breakage.outcome()
         }
     };
-    let change = candidate.conclude(outcome, Millis::now(), service.policy());
+    let change = candidate.conclude(outcome, Millis::now(), context.policy);
     let reason = || match end {
         End::Broken(breakage) => chain(breakage).to_string(),
         _ => format!("answered {} again", begun.status),
     };
-    report(gateway, service, candidate, change, reason);
+    report(context, candidate, change, reason);
 }
 
 /// Says what an outcome has changed.
 pub(crate) fn report(
-    gateway: &Gateway,
-    service: &Service,
+    context: &RequestContext<'_>,
     candidate: &Candidate,
     change: Option<Change>,
     reason: impl FnOnce() -> String,
 ) {
-    let (name, address) = (&service.name, candidate.address());
+    let (name, address) = (&context.service.name, candidate.address());
     match change {
         Some(Change::Ejected { lasts }) => {
-            gateway.counters(service).ejected();
+            context.counters().ejected();
             let (duration_ms, reason) = (lasts.as_millis(), reason());
             tracing::info!(service.name = %name, instance = %address, duration_ms, reason, "instance is ejected");
         }

@@ -12,13 +12,12 @@ use std::{
 use crate::{
     downstream::{
         deadlines::{ConnectionTimers, Waiting},
-        departure::poll_left,
+        exchange::DownstreamExchange,
         pace::Pace,
-        request_body::Body,
+        request_body::Upload,
     },
-    io::buffered_stream::{BufferedStream, Read, Stream},
-    message::{request::UpstreamRequest, response::DownstreamResponse},
-    proxy::{context::Gateway, pass::take_in},
+    io::buffered_stream::Read,
+    proxy::{context::RequestContext, pass::take_in},
     upstream::{attempt::Attempt, breakage::Breakage},
 };
 
@@ -40,15 +39,10 @@ pub(crate) enum End {
 
 /// A response that is being relayed.
 pub(crate) struct Relay<'a> {
-    pub(crate) answer: &'a mut DownstreamResponse,
+    pub(crate) context: &'a RequestContext<'a>,
     pub(crate) attempt: &'a mut Attempt,
-    pub(crate) request: &'a mut UpstreamRequest,
-    pub(crate) body: &'a mut Body,
-    pub(crate) downstream: &'a ConnectionTimers,
-    pub(crate) gateway: &'a Gateway,
+    pub(crate) upload: &'a mut Upload,
     pub(crate) pace: &'a mut Pace,
-    /// How long each side may be silent.
-    pub(crate) stream_idle: Duration,
     /// Whether the client has ended its direction: it may be gone.
     pub(crate) is_half_closed: bool,
 }
@@ -56,20 +50,16 @@ pub(crate) struct Relay<'a> {
 // === impl Relay ===
 
 impl Relay<'_> {
-    /// Relays until the end. A client that would take any end of its connection for the end of the response has its
-    /// connection reset when that is not so (RFC 9112, section 8), whatever becomes of this task or process.
-    pub(crate) async fn run<S: Stream>(mut self, client: &mut BufferedStream<S>) -> End {
-        let (is_unframed, downstream) = (self.answer.is_unframed, self.downstream);
-        if is_unframed {
-            client.stream().resets_on_drop(true);
-        }
+    /// Relays until the end.
+    pub(crate) async fn run<D: DownstreamExchange>(mut self, client: &mut D) -> End {
+        client.start();
         let end = poll_fn(|cx| {
             if let Poll::Ready(end) = self.poll_response(client, cx) {
                 return Poll::Ready(end);
             }
             // Whatever the client has yet to take, the instance has done its part.
             if self.attempt.exchange().0.is_some_and(|exchange| exchange.has_come()) {
-                self.gateway.leave(self.attempt);
+                self.context.gateway.leave(self.attempt);
             }
             let left = self.poll_request(client, cx);
             self.look_for_half_close(client);
@@ -77,44 +67,43 @@ impl Relay<'_> {
         })
         .await;
         for waiting in [Waiting::Client, Waiting::Pace, Waiting::ResponseBody] {
-            downstream.stop(waiting);
+            self.context.timers.stop(waiting);
         }
-        if is_unframed && matches!(end, End::Complete) {
-            client.stream().resets_on_drop(false);
+        if matches!(end, End::Complete) {
+            client.complete();
         }
         end
     }
 
-    fn poll_response<S: Stream>(&mut self, client: &mut BufferedStream<S>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_response<D: DownstreamExchange>(&mut self, client: &mut D, cx: &mut Context<'_>) -> Poll<End> {
+        let (timers, stream_idle, half_closed) = (self.context.timers, self.stream_idle(), self.half_closed());
         let (Some(exchange), candidate) = self.attempt.exchange() else { return Poll::Ready(End::ClientClosed) };
-        let vitals = &candidate.state.vitals;
         loop {
-            if let Err(breakage) = take_in(self.answer, exchange) {
+            if let Err(breakage) = take_in(client, exchange) {
                 return Poll::Ready(End::Broken(breakage));
             }
-            let (own, run) = (self.answer.waiting(), exchange.run());
-            if !own.is_empty() || !run.is_empty() {
-                let mut written = client.poll_write_both(cx, own, run);
-                if written.is_pending() && self.downstream.is_over(Waiting::Pace) {
+            if client.has_waiting() || !exchange.run().is_empty() {
+                let mut sent = client.poll_send(cx, exchange.run());
+                if sent.is_pending() && timers.is_over(Waiting::Pace) {
                     // The kernel tells only of much room; a slow client makes little.
-                    written = client.write_at_once(if own.is_empty() { run } else { own });
-                    self.downstream.stop(Waiting::Pace);
+                    sent = client.send_at_once(exchange.run());
+                    timers.stop(Waiting::Pace);
                 }
-                match written {
-                    Poll::Ready(Ok(count)) => {
-                        self.downstream.stop(Waiting::Client);
-                        self.pace.took(count, self.downstream.now());
-                        exchange.consume(self.answer.wrote(count));
+                match sent {
+                    Poll::Ready(Ok(sent)) => {
+                        timers.stop(Waiting::Client);
+                        self.pace.took(sent.bytes, timers.now());
+                        exchange.consume(sent.of_run);
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::ClientClosed),
                     Poll::Pending => {
-                        let min_bytes_per_s = self.gateway.options.limits.response_min_bytes_per_s;
-                        if self.pace.is_too_slow(min_bytes_per_s, self.downstream.now()) {
+                        let min_bytes_per_s = self.context.gateway.options.limits.response_min_bytes_per_s;
+                        if self.pace.is_too_slow(min_bytes_per_s, timers.now()) {
                             return Poll::Ready(End::TooSlow);
                         }
-                        self.downstream.keep_waiting(Waiting::Pace, LOOK);
-                        return wait(self.downstream, Waiting::Client, self.stream_idle, || End::TooSlow);
+                        timers.keep_waiting(Waiting::Pace, LOOK);
+                        return wait(timers, Waiting::Client, stream_idle, || End::TooSlow);
                     }
                 }
             }
@@ -123,22 +112,21 @@ impl Relay<'_> {
             }
             match exchange.poll_read(cx) {
                 Poll::Ready(Ok(Read::More)) => {
-                    self.downstream.stop(Waiting::ResponseBody);
-                    vitals.hear(self.downstream.now());
+                    timers.stop(Waiting::ResponseBody);
+                    candidate.state.vitals.hear(timers.now());
                 }
                 Poll::Ready(Ok(Read::End)) if exchange.close().is_ok() => {}
-                Poll::Ready(Err(_)) if exchange.close_by_reset(self.request) => {}
+                Poll::Ready(Err(_)) if exchange.close_by_reset(&self.upload.request) => {}
                 Poll::Ready(broken) => {
                     let error = broken.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
                     return Poll::Ready(End::Broken(Breakage::Closed(error)));
                 }
                 Poll::Pending if self.is_half_closed => {
-                    return wait(self.downstream, Waiting::ResponseBody, self.half_closed(), || End::ClientClosed);
+                    return wait(timers, Waiting::ResponseBody, half_closed, || End::ClientClosed);
                 }
                 Poll::Pending => {
-                    let limit = self.stream_idle;
-                    let stalled = || End::Broken(Breakage::Stalled(limit));
-                    return wait(self.downstream, Waiting::ResponseBody, limit, stalled);
+                    let stalled = || End::Broken(Breakage::Stalled(stream_idle));
+                    return wait(timers, Waiting::ResponseBody, stream_idle, stalled);
                 }
             }
         }
@@ -146,33 +134,38 @@ impl Relay<'_> {
 
     /// A client that has ended its direction may be gone for good, which only a write would tell: from then on a response that
     /// falls silent has less time.
-    fn look_for_half_close<S: Stream>(&mut self, client: &BufferedStream<S>) {
-        if client.is_at_end() && !self.is_half_closed {
+    fn look_for_half_close<D: DownstreamExchange>(&mut self, client: &D) {
+        if client.has_half_closed() && !self.is_half_closed {
             self.is_half_closed = true;
-            self.downstream.wait(Waiting::ResponseBody, self.half_closed());
+            self.context.timers.wait(Waiting::ResponseBody, self.half_closed());
         }
     }
 
+    /// How long each side may be silent.
+    fn stream_idle(&self) -> Duration {
+        self.context.policy.timeouts.stream_idle
+    }
+
     fn half_closed(&self) -> Duration {
-        self.stream_idle.min(self.gateway.options.timeouts.half_closed_timeout)
+        self.stream_idle().min(self.context.gateway.options.timeouts.half_closed_timeout)
     }
 
     /// The instance may answer before it has the whole request; both ways go on.
-    fn poll_request<S: Stream>(&mut self, client: &mut BufferedStream<S>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_request<D: DownstreamExchange>(&mut self, client: &mut D, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            let request = &mut self.upload.request;
             // An instance that reads no more of the request may still answer it.
-            self.attempt.poll_send(self.request, cx);
-            if self.request.is_complete() {
-                let max_bytes = self.gateway.options.limits.header_max_bytes;
-                return poll_left(client, max_bytes, self.downstream, cx).map(|()| End::ClientClosed);
+            self.attempt.poll_send(request, cx);
+            if request.is_complete() {
+                return client.poll_left(cx).map(|()| End::ClientClosed);
             }
-            if !self.attempt.has_sent_all(self.request) {
+            if !self.attempt.has_sent_all(request) {
                 return Poll::Pending;
             }
-            if self.request.forget_sent() {
+            if request.forget_sent() {
                 self.attempt.forget_sent();
             }
-            match self.body.poll_next(client, self.request, self.downstream, &self.gateway.options, cx) {
+            match self.upload.poll_next(client, self.context.timers, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(End::ClientClosed),
                 Poll::Pending => return Poll::Pending,
@@ -182,7 +175,7 @@ impl Relay<'_> {
 }
 
 /// Pending, unless that has lasted too long.
-fn wait(downstream: &ConnectionTimers, waiting: Waiting, limit: Duration, end: impl FnOnce() -> End) -> Poll<End> {
-    downstream.keep_waiting(waiting, limit);
-    if downstream.is_over(waiting) { Poll::Ready(end()) } else { Poll::Pending }
+fn wait(timers: &ConnectionTimers, waiting: Waiting, limit: Duration, end: impl FnOnce() -> End) -> Poll<End> {
+    timers.keep_waiting(waiting, limit);
+    if timers.is_over(waiting) { Poll::Ready(end()) } else { Poll::Pending }
 }

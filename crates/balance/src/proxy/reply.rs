@@ -1,122 +1,92 @@
-//! The gateway's own answers on their way to the client, and what becomes of its connection after an answer.
+//! The gateway's own answers on their way to the client.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{future::poll_fn, task::Poll};
 
 use crate::{
     downstream::{
         deadlines::{ConnectionTimers, Waiting},
-        unread_body::Rest,
+        exchange::{DownstreamExchange, Ended},
+        unread_body::discard,
     },
-    io::buffered_stream::{BufferedStream, Stream},
-    message::{gateway_error::GatewayError, problem_response, request::RequestMeta},
+    message::{gateway_error::GatewayError, problem_response::OwnResponse, request::RequestMeta, response::BodyLength},
     proxy::context::Gateway,
-    routing::index,
-    table::routing_table::RoutingTable,
 };
 
-/// What becomes of the connection after a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The next request.
-    Keep,
-    /// Its end.
-    Close,
-    /// Its end, as soon as the client has noticed: it may still be sending.
-    Linger,
-}
-
 impl Gateway {
-    /// Says which services there are.
-    pub(super) async fn answer_index<S: Stream>(
+    /// Refuses a request. A small rest of its body is read before, so that the connection can go on.
+    pub(super) async fn refuse<D: DownstreamExchange>(
         &self,
-        client: &mut BufferedStream<S>,
+        client: &mut D,
+        timers: &ConnectionTimers,
         facts: &RequestMeta,
-        rest: Rest,
-        table: &RoutingTable,
-        downstream: &ConnectionTimers,
-    ) -> Next {
-        let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
-        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        let mut bytes = self.buffers.vec();
-        let listing = index::listing(table, self.options.index);
-        self.clock.with_date(|date| problem_response::json(&mut bytes, &listing, facts, is_last, date));
-        self.say(client, bytes, facts, is_last, is_read, downstream).await
-    }
-
-    /// Sends a browser to another location.
-    pub(super) async fn send_elsewhere<S: Stream>(
-        &self,
-        client: &mut BufferedStream<S>,
-        location: &[u8],
-        facts: &RequestMeta,
-        rest: Rest,
-        downstream: &ConnectionTimers,
-    ) -> Next {
-        let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
-        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        let mut bytes = self.buffers.vec();
-        self.clock.with_date(|date| problem_response::moved(&mut bytes, location, facts, is_last, date));
-        self.say(client, bytes, facts, is_last, is_read, downstream).await
-    }
-
-    /// Answers with a refusal, after the `bytes` that wait already. A small rest of the body is read before, so that the
-    /// connection can go on.
-    pub(super) async fn refuse<S: Stream>(
-        &self,
-        client: &mut BufferedStream<S>,
-        mut bytes: Vec<u8>,
         refusal: &GatewayError,
-        facts: &RequestMeta,
-        rest: Rest,
-        downstream: &ConnectionTimers,
-    ) -> Next {
+    ) -> Ended {
         self.refusals.count(refusal);
-        let is_read = !refusal.closes() && rest.discard(client, self.options.retries.replay_max_bytes).await;
-        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
-        self.clock.with_date(|date| problem_response::refuse(&mut bytes, refusal, facts, is_last, date));
-        self.say(client, bytes, facts, is_last, is_read, downstream).await
+        let is_read = !refusal.closes() && discard(client, facts, self.options.retries.replay_max_bytes).await;
+        self.say(client, timers, facts, OwnResponse::problem(refusal, facts), is_read).await
     }
 
-    async fn say<S: Stream>(
+    /// Answers a request that is not forwarded.
+    pub(super) async fn answer<D: DownstreamExchange>(
         &self,
-        client: &mut BufferedStream<S>,
-        bytes: Vec<u8>,
+        client: &mut D,
+        timers: &ConnectionTimers,
         facts: &RequestMeta,
-        is_last: bool,
+        response: OwnResponse,
+    ) -> Ended {
+        let is_read = discard(client, facts, self.options.retries.replay_max_bytes).await;
+        self.say(client, timers, facts, response, is_read).await
+    }
+
+    async fn say<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        timers: &ConnectionTimers,
+        facts: &RequestMeta,
+        response: OwnResponse,
         is_read: bool,
-        downstream: &ConnectionTimers,
-    ) -> Next {
-        let has_left = write_all(client, &bytes, downstream, self.options.timeouts.stream_idle_timeout).await;
-        self.buffers.put_vec(bytes);
-        match (has_left, is_last, is_read) {
-            (false, ..) => Next::Close,
-            (true, true, true) if !facts.keep_alive && client.unread().is_empty() => Next::Close,
-            (true, true, _) => Next::Linger,
-            (true, false, _) => Next::Keep,
+    ) -> Ended {
+        let is_last = !is_read || timers.is_draining();
+        self.clock.with_date(|date| {
+            client.respond(BodyLength::Known, is_last, |out, framing| response.write_head(out, facts, date, framing));
+        });
+        let has_left = self.send_all(client, timers, response.body(facts)).await;
+        match (has_left, is_read) {
+            (false, _) => Ended::Broken,
+            (true, false) => Ended::Early,
+            (true, true) => Ended::Whole,
         }
     }
-}
 
-/// Writes all of `bytes`; false when the client is gone, or takes nothing for `limit`.
-pub(super) async fn write_all<S: Stream>(
-    client: &mut BufferedStream<S>,
-    bytes: &[u8],
-    downstream: &ConnectionTimers,
-    limit: Duration,
-) -> bool {
-    let mut written = 0;
-    poll_fn(|cx| {
-        while written < bytes.len() {
-            match client.poll_write(cx, &bytes[written..]) {
-                Poll::Ready(Ok(count)) => written += count,
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
-                Poll::Pending => {
-                    downstream.keep_waiting(Waiting::Client, limit);
-                    return if downstream.is_over(Waiting::Client) { Poll::Ready(false) } else { Poll::Pending };
+    /// Sends what waits, and then `body`; false when the client is gone, or takes nothing for too long.
+    pub(super) async fn send_all<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        timers: &ConnectionTimers,
+        body: &[u8],
+    ) -> bool {
+        let mut run = &body[client.take(body)..];
+        if run.is_empty() {
+            client.end();
+        }
+        poll_fn(|cx| {
+            while client.has_waiting() || !run.is_empty() {
+                match client.poll_send(cx, run) {
+                    Poll::Ready(Ok(sent)) => {
+                        run = &run[sent.of_run..];
+                        if sent.of_run > 0 && run.is_empty() {
+                            client.end();
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => {
+                        timers.keep_waiting(Waiting::Client, self.options.timeouts.stream_idle_timeout);
+                        return if timers.is_over(Waiting::Client) { Poll::Ready(false) } else { Poll::Pending };
+                    }
                 }
             }
-        }
-        Poll::Ready(true)
-    })
-    .await
+            Poll::Ready(true)
+        })
+        .await
+    }
 }

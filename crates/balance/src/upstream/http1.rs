@@ -10,10 +10,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use http1::{BodyDecoder, Framing, Refusal, write};
+use http1::{Framing, Refusal, write};
 
 use crate::{
-    io::buffered_stream::{BufferedStream, Read},
+    io::{
+        body_reader::BodyReader,
+        buffered_stream::{BufferedStream, Read},
+    },
     message::request::UpstreamRequest,
     upstream::{connection::Connection, failure::Kind, stream::UpstreamStream},
 };
@@ -35,11 +38,7 @@ pub(crate) struct Http1Exchange {
     searched: usize,
     /// The head's length, once it has come; 0 when it was used up.
     head_bytes: usize,
-    body: BodyDecoder,
-    /// So many unread bytes, the first ones, are body.
-    run: usize,
-    /// So many bytes of framing follow the run.
-    behind_run: usize,
+    body: BodyReader,
     /// Whether the connection can carry another exchange after this one.
     keeps_connection: bool,
 }
@@ -56,9 +55,7 @@ impl Http1Exchange {
             has_framed_end: false,
             searched: 0,
             head_bytes: 0,
-            body: BodyDecoder::new(Framing::Empty),
-            run: 0,
-            behind_run: 0,
+            body: BodyReader::new(Framing::Empty),
             keeps_connection: false,
         }
     }
@@ -148,42 +145,27 @@ impl Http1Exchange {
 
     pub(crate) fn begin_body(&mut self, framing: Framing, keep_alive: bool) {
         self.end_interim();
-        self.body = BodyDecoder::new(framing);
+        self.body = BodyReader::new(framing);
         self.keeps_connection = keep_alive && framing != Framing::UntilClose;
     }
 
     /// Reads once: a head to its largest size, a body a buffer at most.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
         let stream = &mut self.connection.stream;
-        if self.body.is_at_end() { stream.poll_read(cx, HEAD_MAX_BYTES) } else { stream.poll_read_some(cx) }
+        if self.body.has_come() { stream.poll_read(cx, HEAD_MAX_BYTES) } else { stream.poll_read_some(cx) }
     }
 
     /// Finds the next run of the body in what has come.
     pub(crate) fn next_run(&mut self) -> Result<(), Refusal> {
-        while self.run == 0 && !self.body.is_at_end() {
-            let piece = self.body.decode(self.connection.stream.unread())?;
-            if piece.consumed == 0 {
-                break;
-            }
-            self.run = piece.data.len();
-            if self.run == 0 {
-                self.connection.stream.consume(piece.consumed);
-            } else {
-                self.connection.stream.consume(piece.data.start);
-                self.behind_run = piece.consumed - piece.data.end;
-            }
-        }
-        Ok(())
+        self.body.next_run(&mut self.connection.stream)
     }
 
     pub(crate) fn run(&self) -> &[u8] {
-        &self.connection.stream.unread()[..self.run]
+        self.body.run(&self.connection.stream)
     }
 
     pub(crate) fn consume(&mut self, count: usize) {
-        self.run -= count;
-        let behind = if self.run == 0 { std::mem::take(&mut self.behind_run) } else { 0 };
-        self.connection.stream.consume(count + behind);
+        self.body.consume(&mut self.connection.stream, count);
     }
 
     pub(crate) fn close(&mut self) -> Result<(), Refusal> {
@@ -191,12 +173,12 @@ impl Http1Exchange {
     }
 
     pub(crate) fn has_come(&self) -> bool {
-        self.body.is_at_end()
+        self.body.has_come()
     }
 
     /// Whether what has come is a run, and its framing, and nothing behind it.
     pub(crate) fn has_decoded_all(&self) -> bool {
-        self.run + self.behind_run == self.connection.stream.unread().len()
+        self.body.has_decoded_all(&self.connection.stream)
     }
 
     pub(crate) fn is_reused(&self) -> bool {
@@ -213,8 +195,8 @@ impl Http1Exchange {
 
     /// The connection, if another exchange may use it.
     pub(crate) fn into_reusable(self) -> Option<Connection> {
-        let Self { connection, body, run, keeps_connection, .. } = self;
-        let is_over = body.is_at_end() && run == 0 && connection.stream.unread().is_empty();
+        let Self { connection, body, keeps_connection, .. } = self;
+        let is_over = body.has_come() && connection.stream.unread().is_empty();
         (keeps_connection && is_over).then_some(connection)
     }
 }

@@ -8,11 +8,12 @@ use super::{Forward, Served};
 use crate::{
     clock::Millis,
     counters::FailureKind,
+    downstream::exchange::DownstreamExchange,
     instance::{candidate::Candidate, outlier::Outcome},
     message::{
         gateway_error::GatewayError,
         prefix::Prefix,
-        response::{self, DownstreamResponse, GatewayHeaders},
+        response::{self, BodyLength, GatewayHeaders},
     },
     proxy::{pass, record::Begun},
     upstream::{
@@ -37,53 +38,55 @@ pub(super) enum Settled {
 
 enum Read {
     Interim,
-    Final { status: u16, answer: DownstreamResponse, is_stream: bool },
-    Switched(Vec<u8>),
+    Final { status: u16, is_stream: bool },
+    Switched,
 }
 
 impl Forward<'_> {
     /// Reads the head of a response, and writes the one for the client.
-    pub(super) fn settle(&mut self, mut attempt: Attempt) -> Settled {
+    pub(super) fn settle<D: DownstreamExchange>(&mut self, client: &mut D, mut attempt: Attempt) -> Settled {
         let now = Instant::now();
-        match self.read(&mut attempt) {
-            Ok(Read::Interim) => Settled::Interim(attempt),
-            Ok(Read::Final { status, mut answer, is_stream }) => {
-                let looked_ahead = self.look_ahead(&mut attempt, &mut answer);
-                let has_come = match looked_ahead {
-                    Ok(has_come) => has_come,
-                    Err(breakage) => {
-                        let failure = attempt.failure(Kind::Broken(breakage));
-                        return Settled::Failed(attempt, failure);
-                    }
-                };
-                let begun = Begun { status, is_judged: status >= 500 || is_stream || has_come };
-                self.answered(&mut attempt, begun, now);
-                if is_stream && !self.become_stream(&mut attempt) {
-                    return Settled::Refused(GatewayError::StreamsFull);
-                }
-                Settled::Served(Served::Response { begun, answer, attempt })
+        let read = self.read(client, &mut attempt).and_then(|read| {
+            self.look_ahead(client, &mut attempt, &read).map_err(Kind::Broken)?;
+            Ok(read)
+        });
+        let (begun, is_stream) = match read {
+            Ok(Read::Interim) => return Settled::Interim(attempt),
+            Ok(Read::Final { status, is_stream }) => {
+                let has_come = attempt.exchange().0.is_some_and(|exchange| exchange.has_come());
+                (Begun { status, is_judged: status >= 500 || is_stream || has_come }, is_stream)
             }
-            Ok(Read::Switched(bytes)) => {
-                self.answered(&mut attempt, Begun { status: 101, is_judged: true }, now);
-                if !self.become_stream(&mut attempt) {
-                    return Settled::Refused(GatewayError::StreamsFull);
-                }
-                Settled::Served(Served::Tunnel { bytes, attempt })
-            }
+            Ok(Read::Switched) => (Begun { status: 101, is_judged: true }, true),
             Err(kind) => {
+                client.abandon();
                 let failure = attempt.failure(kind);
-                Settled::Failed(attempt, failure)
+                return Settled::Failed(attempt, failure);
             }
+        };
+        self.answered(&mut attempt, begun, now);
+        if is_stream && !self.become_stream(&mut attempt) {
+            client.abandon();
+            return Settled::Refused(GatewayError::StreamsFull);
         }
+        Settled::Served(match begun.status {
+            101 => Served::Tunnel { attempt },
+            _ => Served::Response { begun, attempt },
+        })
     }
 
-    /// Whether the whole body has come, as far as can be known without waiting.
-    fn look_ahead(&self, attempt: &mut Attempt, answer: &mut DownstreamResponse) -> Result<bool, Breakage> {
-        let (Some(exchange), _) = attempt.exchange() else { return Ok(true) };
-        if !exchange.has_come() {
-            pass::look_ahead(answer, exchange, &self.request)?;
+    /// Reads on behind the head of a final response, as far as nothing has to be waited for.
+    fn look_ahead<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        attempt: &mut Attempt,
+        read: &Read,
+    ) -> Result<(), Breakage> {
+        match (read, attempt.exchange().0) {
+            (Read::Final { .. }, Some(exchange)) if !exchange.has_come() => {
+                pass::look_ahead(client, exchange, &self.upload.request)
+            }
+            _ => Ok(()),
         }
-        Ok(exchange.has_come())
     }
 
     /// An instance has answered; those that were asked before it have not.
@@ -95,7 +98,7 @@ impl Forward<'_> {
         self.record(&attempt.candidate, outcome, (attempt.started, now), || format!("answered {status} again"));
         for loser in self.race.all().filter(|loser| loser.is_stalled && loser.is_at_a_silent_instance()) {
             let waited = now - loser.started;
-            self.gateway.counters(self.service).failed(FailureKind::Timeout);
+            self.context.counters().failed(FailureKind::Timeout);
             let reason = || format!("has answered nothing for {waited:?}");
             self.record(&loser.candidate, Outcome::TimedOut, (loser.started, now), reason);
         }
@@ -105,20 +108,21 @@ impl Forward<'_> {
     fn become_stream(&self, attempt: &mut Attempt) -> bool {
         let has_become = attempt.become_stream();
         if has_become {
-            self.gateway.queues.one_left(&self.service.name);
+            self.context.gateway.queues.one_left(&self.context.service.name);
         }
         has_become
     }
 
-    fn read(&mut self, attempt: &mut Attempt) -> Result<Read, Kind> {
-        let (gateway, facts) = (self.gateway, &self.request.facts);
+    fn read<D: DownstreamExchange>(&mut self, client: &mut D, attempt: &mut Attempt) -> Result<Read, Kind> {
+        let (gateway, request) = (self.context.gateway, &self.upload.request);
+        let facts = &request.facts;
         let (exchange, candidate) = attempt.exchange();
         let Some(exchange) = exchange else { return Err(Kind::Malformed("it has no connection")) };
         let prefix = Prefix {
-            request: &self.request,
+            request,
             instance: &candidate.instance,
-            own: self.service.prefix.as_bytes(),
-            restore: self.policy.prefix.restore,
+            own: self.context.service.prefix.as_bytes(),
+            restore: self.context.policy.prefix.restore,
         };
         let cookie = self.cookie(candidate, &prefix);
         let mut scratch = gateway.scratch.borrow_mut();
@@ -129,43 +133,42 @@ impl Forward<'_> {
                 let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {
                     return Err(Kind::Malformed("it switched protocols without being asked"));
                 };
-                let mut bytes = std::mem::take(&mut self.body.interim);
-                response::switching(&mut bytes, &response, protocol, facts, prefix);
+                client.switch(|out| response::switching(out, &response, protocol, facts, prefix));
                 exchange.end_interim();
-                Ok(Read::Switched(bytes))
+                Ok(Read::Switched)
             }
             100..200 => {
                 self.interims += 1;
                 if self.interims > INTERIM_MAX {
                     return Err(Kind::Malformed("it sent interim responses without end"));
                 }
-                // The client's own expectation was met by us; HTTP/1.0 knows no interim responses.
-                if response.status != 100 && !facts.is_http_1_0 {
-                    response::interim(&mut self.body.interim, &response, prefix);
+                // The client's own expectation was met by us.
+                if response.status != 100 {
+                    client.interim(|out| response::interim(out, &response, prefix));
                 }
                 exchange.end_interim();
                 Ok(Read::Interim)
             }
             status => {
-                let is_last = self.downstream.is_draining() || !self.request.is_complete();
-                let bytes = std::mem::take(&mut self.body.interim);
-                let mut answer = gateway.clock.with_date(|date| {
-                    let own = GatewayHeaders { date, is_last, cookie: cookie.as_deref(), prefix: Some(prefix) };
-                    DownstreamResponse::new(bytes, &response, facts, own)
+                let is_last = self.context.timers.is_draining() || !request.is_complete();
+                gateway.clock.with_date(|date| {
+                    let own = GatewayHeaders { date, cookie: cookie.as_deref(), prefix: Some(prefix) };
+                    let length = BodyLength::of(response.framing);
+                    client.respond(length, is_last, |out, framing| response::head(out, &response, facts, own, framing));
                 });
                 let is_stream = response.framing != Framing::Empty && response::is_event_stream(&response);
                 let (framing, keep_alive) = (response.framing, response.keep_alive);
                 exchange.begin_body(framing, keep_alive);
-                pass::take_in(&mut answer, exchange).map_err(Kind::Broken)?;
-                Ok(Read::Final { status, answer, is_stream: is_stream && !exchange.has_come() })
+                pass::take_in(client, exchange).map_err(Kind::Broken)?;
+                Ok(Read::Final { status, is_stream: is_stream && !exchange.has_come() })
             }
         }
     }
 
     /// The cookie that keeps the client at this instance, unless it has it.
     fn cookie(&self, candidate: &Candidate, prefix: &Prefix<'_>) -> Option<Vec<u8>> {
-        let sticky = self.policy.load_balancing.sticky.as_ref()?;
-        if self.choice.sticky.as_deref() == Some(&candidate.cookie()[..]) {
+        let sticky = self.context.policy.load_balancing.sticky.as_ref()?;
+        if self.affinity.sticky.as_deref() == Some(&candidate.cookie()[..]) {
             return None;
         }
         let value = String::from_utf8_lossy(candidate.cookie()).into_owned();
