@@ -7,6 +7,9 @@
 //! Each room is a folder with a page that lists its files. From the top down, and a room knows only rooms below it
 //! (`tests/it/layout.rs` holds the table of what each may import):
 //!
+//! A request and its response are an *exchange* on either side (`downstream/exchange.rs`, `upstream/exchange.rs`), so that `proxy`
+//! knows of no protocol; HTTP/1.1 is the first framing, on both sides in a file `http1.rs`.
+//!
 //! | room | what it settles |
 //! |---|---|
 //! | [`admin`] | what an operator sees |
@@ -18,11 +21,11 @@
 //! | `routing` | which service a request is for |
 //! | [`table`] | service → instances: what a request sees of discovery and health |
 //! | `load_balancing` | which instance gets the request |
-//! | `upstream` | the instance's side: a connection, and one attempt on it |
+//! | `upstream` | the instance's side: an exchange, and one attempt at it |
 //! | `instance` | what this gateway has seen of one instance |
-//! | `downstream` | the client's side: deadlines, bodies, departures |
+//! | `downstream` | the client's side: an exchange, its deadlines and its body |
 //! | `message` | what is pure in a message: bytes in, bytes out |
-//! | `io` | a stream with a buffer |
+//! | `io` | a stream with a buffer, and a body in it |
 //! | [`addresses`], [`clock`], [`config`], `counters`, `hash` | where nothing is ever sent; the time; the options; what cores count; numbers that look like chance |
 
 pub mod addresses;
@@ -43,6 +46,8 @@ mod proxy;
 mod routing;
 pub mod table;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::time::Duration;

@@ -180,7 +180,9 @@ fn read_folder(folder: &Path, module: &str, sources: &mut BTreeMap<String, Sourc
         let path = entry.expect("the folder is read").path();
         let name = path.file_stem().and_then(|name| name.to_str()).expect("a file's name is UTF-8").to_owned();
         let child = if module.is_empty() { name.clone() } else { format!("{module}::{name}") };
-        if path.is_dir() && !(module.is_empty() && name == "bin") {
+        // What a crate's tests share is compiled for tests only, too.
+        let is_left_out = name == "tests" || (module.is_empty() && name == "bin");
+        if path.is_dir() && !is_left_out {
             read_folder(&path, &child, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests" {
             let is_root = module.is_empty() && matches!(name.as_str(), "lib" | "main");

@@ -86,6 +86,13 @@ impl Queues {
         Some(Place { queues: self, service, ticket, until: now + patience })
     }
 
+    /// How many requests of that service wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, service: &str) -> usize {
+        let waiting = self.waiting.borrow();
+        waiting.iter().find(|(name, _)| name.as_str() == service).map_or(0, |(_, queue)| queue.waiters.len())
+    }
+
     /// A request of `service` is over: the next in turn may try.
     pub(crate) fn one_left(&self, service: &ServiceName) {
         let mut waiting = self.waiting.borrow_mut();

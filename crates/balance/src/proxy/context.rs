@@ -91,7 +91,7 @@ impl Gateway {
             options: Rc::new(options),
             table: CoreTable::new(table),
             clock: Rc::clone(&clock),
-            upstreams: Upstreams { pool, addresses, buffers: buffers.clone(), clock },
+            upstreams: Upstreams::new(pool, addresses, buffers.clone(), clock),
             buffers,
             scratch: RefCell::default(),
             queues: Queues::default(),

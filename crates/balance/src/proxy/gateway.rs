@@ -135,12 +135,14 @@ impl Gateway {
         let timeouts = &self.options.timeouts;
         let limits = tunnel::Limits { idle: timeouts.tunnel_idle_timeout, half_closed: timeouts.half_closed_timeout };
         let (exchange, candidate) = attempt.exchange();
-        let (Some(exchange), Some(client)) = (exchange, client.tunnel()) else { return Ended::Broken };
-        if !tunnel::run(client, exchange.tunnel(), timers, limits, &candidate.state.vitals).await {
+        let upstream = exchange.and_then(UpstreamExchange::tunnel);
+        // Both are there: without a tunnel in its framing a client asks for none, and an instance offers none.
+        let (Some(upstream), Some(client)) = (upstream, client.tunnel()) else { return Ended::Broken };
+        if !tunnel::run(client, upstream, timers, limits, &candidate.state.vitals).await {
             return Ended::Broken;
         }
         // Whichever side still sends must not lose the other's last words for it.
-        if let Some(stream) = attempt.into_exchange().map(UpstreamExchange::into_tunnel)
+        if let Some(stream) = attempt.into_exchange().and_then(UpstreamExchange::into_tunnel)
             && !stream.is_at_end()
         {
             self.lingering.linger(stream.into_stream()).await;

@@ -19,6 +19,8 @@ use std::{
 
 use http1::{Framing, Refusal};
 
+#[cfg(test)]
+use crate::tests::frames::upstream::FrameExchange;
 use crate::{
     io::buffered_stream::{BufferedStream, Read},
     message::request::UpstreamRequest,
@@ -29,6 +31,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum UpstreamExchange {
     Http1(Http1Exchange),
+    /// Holds the seam: the whole way of a request is tested with it, too.
+    #[cfg(test)]
+    Frames(FrameExchange),
+}
+
+/// The same call for each framing: another one is another line.
+macro_rules! each {
+    ($self:ident, $exchange:ident => $call:expr) => {
+        match $self {
+            Self::Http1($exchange) => $call,
+            #[cfg(test)]
+            Self::Frames($exchange) => $call,
+        }
+    };
 }
 
 // === impl UpstreamExchange ===
@@ -44,75 +60,55 @@ impl UpstreamExchange {
     /// Sends what is there of the request, as far as the instance takes it. An error is not looked at here: an instance that
     /// refuses a request early has answered it, and the answer can still be read.
     pub(crate) fn poll_send(&mut self, request: &UpstreamRequest, cx: &mut Context<'_>) {
-        match self {
-            Self::Http1(exchange) => exchange.poll_send(request, cx),
-        }
+        each!(self, exchange => exchange.poll_send(request, cx));
     }
 
     /// Whether everything that there is of the request was sent.
     pub(crate) fn has_sent_all(&self, request: &UpstreamRequest) -> bool {
-        match self {
-            Self::Http1(exchange) => exchange.has_sent_all(request),
-        }
+        each!(self, exchange => exchange.has_sent_all(request))
     }
 
     /// Whether a byte has left, so that the instance may have begun to carry the request out.
     pub(crate) fn has_sent_something(&self) -> bool {
-        match self {
-            Self::Http1(exchange) => exchange.has_sent_something(),
-        }
+        each!(self, exchange => exchange.has_sent_something())
     }
 
     /// What was sent is [forgotten](UpstreamRequest::forget_sent).
     pub(crate) fn forget_sent(&mut self) {
-        match self {
-            Self::Http1(exchange) => exchange.forget_sent(),
-        }
+        each!(self, exchange => exchange.forget_sent());
     }
 
     // --- the response
 
     /// Reads once, whatever there is.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
-        match self {
-            Self::Http1(exchange) => exchange.poll_read(cx),
-        }
+        each!(self, exchange => exchange.poll_read(cx))
     }
 
     /// Whether the head of a response has come, interim or final.
     pub(crate) fn has_head(&mut self) -> bool {
-        match self {
-            Self::Http1(exchange) => exchange.has_head(),
-        }
+        each!(self, exchange => exchange.has_head())
     }
 
     /// That head, from its status line to the empty line.
     pub(crate) fn head(&self) -> &[u8] {
-        match self {
-            Self::Http1(exchange) => exchange.head(),
-        }
+        each!(self, exchange => exchange.head())
     }
 
     /// What it means that the instance has ended before a head was complete.
     pub(crate) fn ended_before_head(&self) -> Kind {
-        match self {
-            Self::Http1(exchange) => exchange.ended_before_head(),
-        }
+        each!(self, exchange => exchange.ended_before_head())
     }
 
     /// The head was that of an interim response; another one follows.
     pub(crate) fn end_interim(&mut self) {
-        match self {
-            Self::Http1(exchange) => exchange.end_interim(),
-        }
+        each!(self, exchange => exchange.end_interim());
     }
 
     /// The head was that of the final response. Its body follows, framed as the head says where the framing goes by that;
     /// `keep_alive` says whether the instance keeps its connection.
     pub(crate) fn begin_body(&mut self, framing: Framing, keep_alive: bool) {
-        match self {
-            Self::Http1(exchange) => exchange.begin_body(framing, keep_alive),
-        }
+        each!(self, exchange => exchange.begin_body(framing, keep_alive));
     }
 
     /// Looks for the next run of the body in what has come, unless there is one.
@@ -121,23 +117,17 @@ impl UpstreamExchange {
     ///
     /// The body is not framed as it should be.
     pub(crate) fn next_run(&mut self) -> Result<(), Refusal> {
-        match self {
-            Self::Http1(exchange) => exchange.next_run(),
-        }
+        each!(self, exchange => exchange.next_run())
     }
 
     /// The run of the body that is there; empty when there is none yet.
     pub(crate) fn run(&self) -> &[u8] {
-        match self {
-            Self::Http1(exchange) => exchange.run(),
-        }
+        each!(self, exchange => exchange.run())
     }
 
     /// The first `count` bytes of the run have left.
     pub(crate) fn consume(&mut self, count: usize) {
-        match self {
-            Self::Http1(exchange) => exchange.consume(count),
-        }
+        each!(self, exchange => exchange.consume(count));
     }
 
     /// The instance has ended its direction.
@@ -146,9 +136,7 @@ impl UpstreamExchange {
     ///
     /// That was not the end of the body.
     pub(crate) fn close(&mut self) -> Result<(), Refusal> {
-        match self {
-            Self::Http1(exchange) => exchange.close(),
-        }
+        each!(self, exchange => exchange.close())
     }
 
     /// The exchange has failed; whether that was the end of the body all the same. An instance that answers before it has read the
@@ -160,9 +148,7 @@ impl UpstreamExchange {
 
     /// Whether the whole body has come: the instance has done its part.
     pub(crate) fn has_come(&self) -> bool {
-        match self {
-            Self::Http1(exchange) => exchange.has_come(),
-        }
+        each!(self, exchange => exchange.has_come())
     }
 
     /// Whether the whole body has come and was consumed.
@@ -172,38 +158,40 @@ impl UpstreamExchange {
 
     /// Whether nothing has come that a [`run`](Self::run) has not brought.
     pub(crate) fn has_decoded_all(&self) -> bool {
-        match self {
-            Self::Http1(exchange) => exchange.has_decoded_all(),
-        }
+        each!(self, exchange => exchange.has_decoded_all())
     }
 
     // --- the connection
 
     /// Whether it began on a connection that had served before: the instance may have closed that at any moment.
     pub(crate) fn is_reused(&self) -> bool {
-        match self {
-            Self::Http1(exchange) => exchange.is_reused(),
-        }
+        each!(self, exchange => exchange.is_reused())
     }
 
-    /// The bytes both ways, after the instance has agreed to switch protocols.
-    pub(crate) fn tunnel(&mut self) -> &mut BufferedStream<UpstreamStream> {
+    /// The bytes both ways, after the instance has agreed to switch protocols; `None` in a framing that cannot.
+    pub(crate) fn tunnel(&mut self) -> Option<&mut BufferedStream<UpstreamStream>> {
         match self {
-            Self::Http1(exchange) => exchange.tunnel(),
+            Self::Http1(exchange) => Some(exchange.tunnel()),
+            #[cfg(test)]
+            Self::Frames(_) => None,
         }
     }
 
     /// The same, to be ended.
-    pub(crate) fn into_tunnel(self) -> BufferedStream<UpstreamStream> {
+    pub(crate) fn into_tunnel(self) -> Option<BufferedStream<UpstreamStream>> {
         match self {
-            Self::Http1(exchange) => exchange.into_tunnel(),
+            Self::Http1(exchange) => Some(exchange.into_tunnel()),
+            #[cfg(test)]
+            Self::Frames(_) => None,
         }
     }
 
-    /// The connection, if another exchange may have it.
+    /// The connection, if another exchange may have it after this one.
     pub(crate) fn into_reusable(self) -> Option<Connection> {
         match self {
             Self::Http1(exchange) => exchange.into_reusable(),
+            #[cfg(test)]
+            Self::Frames(_) => None,
         }
     }
 }

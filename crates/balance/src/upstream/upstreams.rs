@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Context, time::Duration};
 
+#[cfg(test)]
+use crate::tests::frames::upstream::Network;
 use crate::{
     addresses::AddressPolicy,
     clock::Clock,
@@ -24,6 +26,9 @@ pub(crate) struct Upstreams {
     pub(crate) buffers: Buffers,
     /// The core's.
     pub(crate) clock: Rc<Clock>,
+    /// Where instances are that speak the tests' framing.
+    #[cfg(test)]
+    pub(crate) network: Option<Network>,
 }
 
 /// An exchange that waits for its connection.
@@ -32,6 +37,17 @@ pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<UpstreamExchange, C
 // === impl Upstreams ===
 
 impl Upstreams {
+    pub(crate) fn new(pool: Pool, addresses: AddressPolicy, buffers: Buffers, clock: Rc<Clock>) -> Self {
+        Self {
+            pool,
+            addresses,
+            buffers,
+            clock,
+            #[cfg(test)]
+            network: None,
+        }
+    }
+
     /// An exchange on a connection that is there already; asking the kernel once more whether it stands when `must_be_sure`.
     pub(crate) fn reuse(
         &self,
@@ -39,11 +55,19 @@ impl Upstreams {
         must_be_sure: bool,
         cx: &mut Context<'_>,
     ) -> Option<UpstreamExchange> {
+        #[cfg(test)]
+        if let Some(network) = &self.network {
+            return network.reuse(candidate);
+        }
         self.pool.take(candidate.serial, must_be_sure, self.clock.now(), cx).map(UpstreamExchange::on)
     }
 
     /// An exchange on a new connection, within `limit`: see [`dial::connect`].
     pub(crate) fn open(&self, candidate: &Arc<Candidate>, limit: Duration) -> Opening {
+        #[cfg(test)]
+        if let Some(network) = &self.network {
+            return network.open(candidate, limit);
+        }
         let (candidate, addresses, buffers) = (Arc::clone(candidate), self.addresses.clone(), self.buffers.clone());
         Box::pin(async move {
             let stream = dial::connect(&candidate, &addresses, limit).await?;
