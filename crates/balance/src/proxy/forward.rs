@@ -31,10 +31,9 @@ use crate::{
         retry::{self, Situation, keys},
         unavailable,
     },
-    table::routing_table::Service,
     upstream::{
         attempt::{Attempt, Start},
-        failure::{Failure, Progress},
+        failure::{Answer, Consequences, Failure, Judgement, Moment, Progress},
     },
 };
 
@@ -231,13 +230,14 @@ impl<'a> Forward<'a> {
         let candidate = Arc::clone(&attempt.candidate);
         let started = attempt.started;
         drop(attempt);
-        // Another instance would need the same of this host.
-        if let Some(error) = failure.exhaustion() {
-            tracing::warn!(%error, "this host has nothing left for a connection to an instance");
-            return Err(GatewayError::exhausted());
+        let consequences = failure.consequences();
+        if consequences.answer == Answer::Overloaded {
+            // Another instance would need the same of this host.
+            tracing::warn!(error = %chain(&failure.kind), "this host has nothing left for a connection to an instance");
+            return Err(self.answer(&candidate, &failure));
         }
-        self.failed(&candidate, &failure, started);
-        if failure.is_stale {
+        self.count(&candidate, &failure, consequences, started);
+        if failure.moment == Moment::OnReuse {
             // Where one kept connection was stale, others may be.
             self.may_reuse = false;
         } else {
@@ -249,18 +249,17 @@ impl<'a> Forward<'a> {
         let is_over = self.context.timers.is_over(Waiting::Response);
         let situation = Situation {
             progress: if is_over { Progress::TimedOut } else { failure.progress },
-            is_communication: failure.is_communication(),
+            first_attempt: consequences.first_attempt,
             repeatable: self.upload.request.facts.repeatable,
             body_is_whole: self.upload.request.is_whole(),
             attempts_left: self.attempts_left,
         };
-        let refusal = refusal(self.context.service, &candidate, failure);
         if !retry::is_allowed(situation) || !self.keeps_promise(situation, &candidate) || !self.spend_retry() {
-            return Err(refusal);
+            return Err(self.answer(&candidate, &failure));
         }
         match self.attempt(Instant::now()).await? {
             Some(attempt) => self.race.add(attempt),
-            None => return Err(refusal),
+            None => return Err(self.answer(&candidate, &failure)),
         }
         Ok(())
     }
@@ -272,19 +271,18 @@ impl<'a> Forward<'a> {
             || keys::are_honoured(self.context.service, first, self.upload.request.bytes())
     }
 
-    fn failed(&self, candidate: &Candidate, failure: &Failure, started: Instant) {
-        let counters = self.context.counters();
-        if let Some(kind) = failure.metric() {
-            counters.failed(kind);
+    /// Counts a failed attempt, for the metrics and for its instance.
+    fn count(&self, candidate: &Candidate, failure: &Failure, consequences: Consequences, started: Instant) {
+        if let Some(kind) = consequences.metric {
+            self.context.counters().failed(kind);
         }
-        if failure.is_timeout() && self.shows_life(candidate) {
-            // Slow is not dead.
-            return;
-        }
-        if let Some(outcome) = failure.outcome() {
-            let reason = || chain(&failure.kind).to_string();
-            self.record(candidate, outcome, (started, Instant::now()), reason);
-        }
+        let outcome = match consequences.judgement {
+            Judgement::Nothing => return,
+            Judgement::UnlessAlive(_) if self.shows_life(candidate) => return,
+            Judgement::UnlessAlive(outcome) | Judgement::Against(outcome) => outcome,
+        };
+        let reason = || chain(&failure.kind).to_string();
+        self.record(candidate, outcome, (started, Instant::now()), reason);
     }
 
     /// Whether a sign of life of the instance is younger than its limit.
@@ -318,14 +316,15 @@ impl<'a> Forward<'a> {
         }
         may
     }
-}
 
-/// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
-fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> GatewayError {
-    let nobody_is_registered = service.balancer.candidates.all().is_empty();
-    if nobody_is_registered && failure.is_refused() {
-        return unavailable::of(service, Millis::now());
+    /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
+    fn answer(&self, candidate: &Candidate, failure: &Failure) -> GatewayError {
+        let service = self.context.service;
+        let is_last_resort = service.balancer.candidates.all().is_empty();
+        if is_last_resort && failure.consequences().answer == (Answer::Down { is_refused: true }) {
+            return unavailable::of(service, Millis::now());
+        }
+        let instance = unavailable::instance(service, "its instance", candidate.address());
+        failure.answer(&service.name, &instance)
     }
-    let instance = unavailable::instance(service, "its instance", candidate.address());
-    failure.refusal(&service.name, &instance)
 }

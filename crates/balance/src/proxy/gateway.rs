@@ -24,7 +24,7 @@ use crate::{
         tunnel,
     },
     routing::index,
-    upstream::{attempt::Attempt, exchange::UpstreamExchange},
+    upstream::{attempt::Attempt, exchange::UpstreamExchange, failure::Origin},
 };
 
 impl Gateway {
@@ -101,7 +101,8 @@ impl Gateway {
         // What an instance breaks off before it has the whole request may be a refusal, which a client can provoke at will.
         let request = &upload.request;
         let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(request);
-        record::conclude(context, &attempt.candidate, begun, &end, is_clients);
+        let origin = if is_clients { Origin::Downstream } else { Origin::Upstream };
+        record::conclude(context, &attempt.candidate, begun, &end, origin);
         end
     }
 

@@ -14,6 +14,7 @@ use crate::{
         outlier::{Change, Outcome},
     },
     proxy::{context::RequestContext, relay::End},
+    upstream::failure::Origin,
 };
 
 /// The head of a response that is being relayed.
@@ -24,9 +25,9 @@ pub(crate) struct Begun {
     pub(crate) is_judged: bool,
 }
 
-/// Takes in how a response has ended. `is_clients` says that the instance may have broken it off for its client's sake:
-/// because it was waited for so long, or because the instance did not want all of the request.
-pub(crate) fn conclude(context: &RequestContext<'_>, candidate: &Candidate, begun: Begun, end: &End, is_clients: bool) {
+/// Takes in how a response has ended. A breakage is [`Origin::Downstream`] when the instance may have broken the response off for its
+/// client's sake: because it was waited for so long, or because the instance did not want all of the request.
+pub(crate) fn conclude(context: &RequestContext<'_>, candidate: &Candidate, begun: Begun, end: &End, origin: Origin) {
     let counters = context.counters();
     let outcome = match end {
         // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
@@ -35,13 +36,14 @@ pub(crate) fn conclude(context: &RequestContext<'_>, candidate: &Candidate, begu
         End::Complete => Outcome::Answered { status: begun.status },
         End::TooSlow => return counters.broken(BrokenKind::SlowClient),
         End::Broken(breakage) => {
-            counters.broken(breakage.kind());
+            let (outcome, kind) = breakage.counts_as();
+            counters.broken(kind);
             let (name, address, reason) = (&context.service.name, candidate.address(), chain(breakage));
             tracing::info!(service.name = %name, instance = %address, %reason, "a response broke");
-            if is_clients {
+            if origin == Origin::Downstream {
                 return;
             }
-            breakage.outcome()
+            outcome
         }
     };
     let change = candidate.conclude(outcome, Millis::now(), context.policy);

@@ -14,14 +14,17 @@
 pub(crate) mod budget;
 pub(crate) mod keys;
 
-use crate::{message::repeatable::Repeatable, upstream::failure::Progress};
+use crate::{
+    message::repeatable::Repeatable,
+    upstream::failure::{FirstAttempt, Progress},
+};
 
 /// What is known when an attempt has failed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Situation {
     pub(crate) progress: Progress,
-    /// Whether the communication failed, so that the first attempt has ended: refused, reset, or closed before the head.
-    pub(crate) is_communication: bool,
+    /// What is known of the request at the instance of the failed attempt.
+    pub(crate) first_attempt: FirstAttempt,
     /// What the request's head says.
     pub(crate) repeatable: Repeatable,
     /// Whether the whole body can be sent (again): it is empty, was kept, or has not been touched.
@@ -32,14 +35,14 @@ pub(crate) struct Situation {
 
 /// The decision, but for the promise about keys and for the budget, which is asked last because asking spends it.
 pub(crate) fn is_allowed(situation: Situation) -> bool {
-    let Situation { progress, is_communication, repeatable, body_is_whole, attempts_left } = situation;
+    let Situation { progress, first_attempt, repeatable, body_is_whole, attempts_left } = situation;
     attempts_left > 0
         && body_is_whole
         && match progress {
             Progress::NothingSent => true,
             Progress::Sent => match repeatable {
                 Repeatable::Safely => true,
-                Repeatable::AfterFailure | Repeatable::ByKey => is_communication,
+                Repeatable::AfterFailure | Repeatable::ByKey => first_attempt == FirstAttempt::Ended,
                 Repeatable::Never => false,
             },
             Progress::TimedOut => false,
@@ -60,7 +63,7 @@ mod tests {
     }
 
     fn situation(progress: Progress, repeatable: Repeatable) -> Situation {
-        Situation { progress, is_communication: true, repeatable, body_is_whole: true, attempts_left: 1 }
+        Situation { progress, first_attempt: FirstAttempt::Ended, repeatable, body_is_whole: true, attempts_left: 1 }
     }
 
     fn decide(progress: Progress, method: &str) -> bool {
@@ -88,7 +91,7 @@ mod tests {
     fn while_the_first_attempt_may_go_on_only_what_is_safe_is_tried_again() {
         let given_up = |method| {
             is_allowed(Situation {
-                is_communication: false,
+                first_attempt: FirstAttempt::MayGoOn,
                 ..situation(Progress::Sent, repeatable(method, "Idempotency-Key: k\r\n"))
             })
         };

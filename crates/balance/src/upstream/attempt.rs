@@ -17,7 +17,7 @@ use crate::{
     message::request::UpstreamRequest,
     upstream::{
         exchange::UpstreamExchange,
-        failure::{Failure, Kind, Progress},
+        failure::{Failure, Kind, Moment, Progress},
         upstreams::{Opening, Upstreams},
     },
 };
@@ -198,8 +198,11 @@ impl Attempt {
             Link::Open(exchange) => (exchange.has_sent_something(), exchange.is_reused()),
         };
         let progress = if has_sent { Progress::Sent } else { Progress::NothingSent };
-        let is_stale = is_reused && matches!(kind, Kind::Closed(_));
-        let is_amid_body = has_sent && self.waits_since.is_none();
-        Failure { kind, progress, is_stale, is_amid_body }
+        let moment = match kind {
+            Kind::Closed(_) if is_reused => Moment::OnReuse,
+            _ if has_sent && self.waits_since.is_none() => Moment::AmidBody,
+            _ => Moment::Other,
+        };
+        Failure { kind, progress, moment }
     }
 }

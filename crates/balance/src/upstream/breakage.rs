@@ -18,19 +18,12 @@ pub(crate) enum Breakage {
 // === impl Breakage ===
 
 impl Breakage {
-    pub(crate) fn outcome(&self) -> Outcome {
+    /// How it counts for the instance, and what the metrics call it.
+    pub(crate) fn counts_as(&self) -> (Outcome, BrokenKind) {
         match self {
-            Self::Closed(_) | Self::Malformed => Outcome::Broken,
-            Self::Stalled(_) => Outcome::TimedOut,
-        }
-    }
-
-    /// What the metrics call it.
-    pub(crate) fn kind(&self) -> BrokenKind {
-        match self {
-            Self::Closed(_) => BrokenKind::Closed,
-            Self::Stalled(_) => BrokenKind::Stalled,
-            Self::Malformed => BrokenKind::Malformed,
+            Self::Closed(_) => (Outcome::Broken, BrokenKind::Closed),
+            Self::Malformed => (Outcome::Broken, BrokenKind::Malformed),
+            Self::Stalled(_) => (Outcome::TimedOut, BrokenKind::Stalled),
         }
     }
 }
