@@ -16,6 +16,7 @@ use discovery::{
     Incarnation, SettingKey, Ttl,
     heartbeat::{FullHeartbeat, HeartbeatReply},
 };
+use serde::Deserialize;
 use service_kit::client::{Answer, ClientError, HttpClient};
 use url::Url;
 
@@ -204,7 +205,7 @@ fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body
         _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             HeartbeatError::Failed { registry, status: code, detail }
         }
-        _ => HeartbeatError::Refused { registry, status: code, detail },
+        _ => HeartbeatError::Refused { registry, status: code, fields: refused_fields(body), detail },
     }
 }
 
@@ -225,6 +226,24 @@ fn holds(body: &[u8]) -> Option<Duration> {
 fn problem_code(body: &[u8]) -> String {
     let problem = serde_json::from_slice::<serde_json::Value>(body).ok();
     problem.and_then(|problem| Some(problem.get("code")?.as_str()?.to_owned())).unwrap_or_default()
+}
+
+/// The fields that a problem with the code `invalid_field` names.
+fn refused_fields(body: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Problem {
+        code: String,
+        #[serde(default)]
+        errors: Vec<Refusal>,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        field: String,
+    }
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) if problem.code == "invalid_field" => problem.errors.into_iter().map(|error| error.field).collect(),
+        Ok(_) | Err(_) => Vec::new(),
+    }
 }
 
 /// The `detail` of an RFC 9457 problem, else the text as it is; in a form that may stand in a log line.
@@ -264,6 +283,21 @@ mod tests {
         for status in [301, 307, 400, 401, 403, 404, 405, 413, 422] {
             let error = classified(status, None, "");
             assert!(matches!(error, HeartbeatError::Refused { .. }) && !error.is_transient(), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_fields_that_are_refused_come_from_the_code_and_not_from_the_text() {
+        let fields = |body: &str| match classified(422, None, body) {
+            HeartbeatError::Refused { fields, .. } => fields,
+            other => panic!("{other}"),
+        };
+        let named = r#"{"code":"invalid_field","detail":"zone: …","errors":[{"field":"zone","reason":"…"}]}"#;
+        assert_eq!(fields(named), ["zone"]);
+        let denied =
+            r#"{"code":"not_allowed","detail":"incarnation: …","errors":[{"field":"incarnation","reason":"…"}]}"#;
+        for unnamed in ["", "incarnation", r#"{"code":"invalid_field","detail":"incarnation"}"#, denied] {
+            assert_eq!(fields(unnamed), Vec::<String>::new(), "{unnamed}");
         }
     }
 

@@ -78,6 +78,8 @@ pub enum HeartbeatError {
         registry: RegistryUrl,
         /// The status.
         status: u16,
+        /// The fields that it refuses, by their names; none when its answer has another `code` than `invalid_field`.
+        fields: Vec<String>,
         /// What it says about it.
         detail: String,
     },

@@ -55,7 +55,12 @@ mod tests {
     fn what_a_registry_says_itself_needs_no_hint() {
         let registry: crate::RegistryUrl = "http://a:8500".parse().unwrap();
         let refused = |status, detail: &str| {
-            explained(&HeartbeatError::Refused { registry: registry.clone(), status, detail: detail.to_owned() })
+            explained(&HeartbeatError::Refused {
+                registry: registry.clone(),
+                status,
+                fields: Vec::new(),
+                detail: detail.to_owned(),
+            })
         };
         for (status, detail) in [(422, "port: 0 is not a port"), (403, "no scope"), (409, "another incarnation")] {
             assert!(refused(status, detail).ends_with(detail));

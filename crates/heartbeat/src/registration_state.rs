@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn refused(detail: &str) -> HeartbeatError {
-        HeartbeatError::Refused { registry: A.parse().unwrap(), status: 422, detail: detail.into() }
+        HeartbeatError::Refused { registry: A.parse().unwrap(), status: 422, fields: Vec::new(), detail: detail.into() }
     }
 
     #[test]

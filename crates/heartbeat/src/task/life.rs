@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use super::Task;
 use crate::HeartbeatError;
 
+/// The field of a heartbeat that a registry of an earlier version refuses as unknown.
+const FIELD: &str = "incarnation";
 /// How long a registry counts as one of an earlier version.
 const OLD_FOR: Duration = Duration::from_secs(60);
 
@@ -73,7 +75,7 @@ impl Lives {
     fn refused(&mut self, index: usize, error: &HeartbeatError, now: Instant) -> bool {
         match error {
             HeartbeatError::IncarnationEnded { .. } if !self.is_leaving => self.renew(),
-            HeartbeatError::Refused { status: 400 | 422, detail, .. } if detail.contains("incarnation") => {
+            HeartbeatError::Refused { fields, .. } if fields.iter().any(|field| field == FIELD) => {
                 self.old.insert(index, now);
             }
             _ => return false,
@@ -165,13 +167,14 @@ mod tests {
     fn a_registry_of_an_earlier_version_is_asked_without_for_a_while() {
         let mut lives = Lives::new();
         let now = Instant::now();
-        let refused = |detail: &str| HeartbeatError::Refused {
+        let refused = |field: &str, reason: &str| HeartbeatError::Refused {
             registry: "http://a:8500".parse().unwrap(),
             status: 422,
-            detail: detail.to_owned(),
+            fields: vec![field.to_owned()],
+            detail: format!("{field}: {reason}"),
         };
-        assert!(!lives.refused(1, &refused("zone: has a control character"), now));
-        assert!(lives.refused(1, &refused("incarnation: unknown field `incarnation`"), now));
+        assert!(!lives.refused(1, &refused("zone", "is no incarnation of a zone"), now), "the field decides");
+        assert!(lives.refused(1, &refused("incarnation", "unknown field `incarnation`"), now));
         assert_eq!(lives.said(1, now), None);
         assert!(lives.said(0, now).is_some(), "the others know it");
         assert!(lives.said(1, now + OLD_FOR).is_some(), "it may have been replaced");
