@@ -79,15 +79,15 @@ impl Command {
     /// It was not done, or not completely; the text says what was.
     pub async fn run(self, database: &DatabaseOptions, shutdown: CancellationToken) -> Result<(), Failure> {
         let kind = database.kind()?;
-        let (store, keeper) = Store::new(&kind, database.limits(), &mut Registry::default());
+        let (store, monitor) = Store::new(&kind, database.limits(), &mut Registry::default());
         let close = CancellationToken::new();
-        let keeping = tokio::spawn(keeper.run(close.clone()));
+        let monitoring = tokio::spawn(monitor.run(close.clone()));
         let done = match wait_until_open(store.clone(), &shutdown).await {
             Ok(()) => self.with(&store, &shutdown).await,
             Err(failure) => Err(failure),
         };
         close.cancel();
-        keeping.await?;
+        monitoring.await?;
         done
     }
 
@@ -174,7 +174,7 @@ async fn import(
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
     let mut progress = Progress::start();
-    let imported = Import::run(store, records, is_dry_run, shutdown, |report| progress.tell(report.read())).await;
+    let imported = Import::run(store, records, is_dry_run, shutdown, |report| progress.report(report.read())).await;
     progress.end();
     match imported {
         Ok(report) if report.refused == 0 => print(&report),
@@ -225,25 +225,25 @@ async fn save(store: Store, file: &Path, how: Export) -> Result<(), Failure> {
 /// One line on a terminal that is written again and again; in a log, a line every ten seconds.
 struct Progress {
     started: Instant,
-    told: Instant,
+    reported_at: Instant,
     is_terminal: bool,
 }
 
 impl Progress {
     fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, told: now, is_terminal: io::stderr().is_terminal() }
+        Self { started: now, reported_at: now, is_terminal: io::stderr().is_terminal() }
     }
 
-    fn tell(&mut self, lines: u64) {
+    fn report(&mut self, lines: u64) {
         let interval = if self.is_terminal { PROGRESS_INTERVAL } else { 20 * PROGRESS_INTERVAL };
-        if self.told.elapsed() < interval {
+        if self.reported_at.elapsed() < interval {
             return;
         }
-        self.told = Instant::now();
+        self.reported_at = Instant::now();
         let per_second = lines as f64 / self.started.elapsed().as_secs_f64();
         if self.is_terminal {
-            let _nobody_looks = write!(io::stderr(), "\r{lines} users, {per_second:.0} a second ");
+            let _not_a_terminal_any_more = write!(io::stderr(), "\r{lines} users, {per_second:.0} a second ");
         } else {
             tracing::info!(users = lines, per_second = per_second as u64, "importing");
         }
@@ -251,7 +251,7 @@ impl Progress {
 
     fn end(&self) {
         if self.is_terminal {
-            let _nobody_looks = write!(io::stderr(), "\r\x1b[K");
+            let _not_a_terminal_any_more = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Config {
     #[command(flatten)]
     pub heartbeat: HeartbeatOptions,
 
-    /// Who may call: a file of API tokens. Without one, whoever can connect.
+    /// Who may call: a file of API tokens. Without one, anyone who can connect.
     #[arg(long, env = "USERLIST_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
 

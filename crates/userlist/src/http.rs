@@ -27,14 +27,14 @@
 //! |---|---|---|
 //! | 400 | `malformed_json`, `malformed_path` | it cannot be read |
 //! | 401, 403 | `token_missing`, `token_unknown`, `out_of_scope` | see [`tokens`] |
-//! | 404 | `no_such_user` | nobody has that name or id |
-//! | 409 | `user_exists`, `email_taken` | somebody has it |
+//! | 404 | `no_such_user` | no user has that name or id |
+//! | 409 | `user_exists`, `email_taken` | another user has it |
 //! | 412 | `condition_failed` | `If-Match` or `If-None-Match` does not hold |
 //! | 413, 408 | `body_too_large`, `body_too_slow` | |
 //! | 415 | `unsupported_encoding` | a `Content-Encoding` other than an import's gzip |
 //! | 422 | `invalid_field` | a field, parameter or name is wrong, missing or unknown; `errors` names each |
-//! | 503 | `database_unavailable`, `read_only`, `database_full` | come again after `Retry-After` |
-//! | 503 | `outcome_unknown` | nobody knows whether a change was made that must not be made twice: look, then come again |
+//! | 503 | `database_unavailable`, `read_only`, `database_full` | retry after `Retry-After` |
+//! | 503 | `outcome_unknown` | it is unknown whether a change was made that must not be made twice: look, then retry |
 //! | 500 | `internal` | a bug; its cause is in the log |
 
 mod bulk;

@@ -67,12 +67,13 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let address = listener.local_addr()?;
     let tokens = Tokens::load(config.tokens_file.as_deref())?;
     tokens::warn_if_open(&tokens, address, "--tokens-file (USERLIST_TOKENS_FILE)");
-    let (readiness, mut metrics) = (Readiness::new(), Registry::default());
+    let readiness = Readiness::new();
+    let mut metrics = Registry::default();
 
-    let (store, keeper) = Store::new(&database, config.database.limits(), &mut metrics);
+    let (store, monitor) = Store::new(&database, config.database.limits(), &mut metrics);
     tokens.register(&mut metrics);
-    // Before anybody can ask: a service without a check is ready.
-    say(&store, &readiness, |_| {});
+    // Before the first request: a service without a check is ready.
+    report_outage(&store, &readiness, |_| {});
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
     connections.register(&mut metrics, "http");
     connections.register_unread(&mut metrics, "http");
@@ -93,8 +94,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let router = app::assemble(routes, guard, readiness.clone(), metrics);
     tracing::info!(%address, %database, "listening");
 
-    let (stop_serving, close) = (CancellationToken::new(), CancellationToken::new());
-    let keeping = tokio::spawn(keeper.run(close.clone()));
+    let stop_serving = CancellationToken::new();
+    let close = CancellationToken::new();
+    let monitoring = tokio::spawn(monitor.run(close.clone()));
     let options = ServeOptions { connections, ..ServeOptions::default() };
     let serving = tokio::spawn(serve(listener, router, options, stop_serving.clone()));
     let heartbeat = Heartbeat::start(service_name(), address, &config.heartbeat, announced);
@@ -108,22 +110,22 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     stop_serving.cancel();
     serving.await?;
     close.cancel();
-    keeping.await?;
+    monitoring.await?;
     Ok(())
 }
 
-/// Tells `/readyz` and the heartbeat how the database is doing, whenever that changes, for ever.
-async fn report(mut store: Store, readiness: Readiness, tell: impl Fn(Condition)) {
+/// Reports the state of the database to `/readyz` and to the heartbeat, at every change, for ever.
+async fn report(mut store: Store, readiness: Readiness, set_condition: impl Fn(Condition)) {
     loop {
-        say(&store, &readiness, &tell);
+        report_outage(&store, &readiness, &set_condition);
         if !store.outage_changed().await {
             return std::future::pending().await;
         }
     }
 }
 
-fn say(store: &Store, readiness: &Readiness, tell: impl Fn(Condition)) {
-    tell(condition(store));
+fn report_outage(store: &Store, readiness: &Readiness, set_condition: impl Fn(Condition)) {
+    set_condition(condition(store));
     readiness.report("database", store.outage().map_or(Ok(()), |outage| Err(outage.reason)));
 }
 

@@ -12,18 +12,18 @@
 //! | `writes` | what changes users: one under a condition, many of a file (or a dry run of them), all of a filter |
 //!
 //! A call takes no longer than the deadline, whatever the database does, and answers at once while it is known to be
-//! gone. In between it tries again where that is safe:
+//! gone. In between it retries where that is safe:
 //!
 //! | what happened | what is done |
 //! |---|---|
 //! | no connection could be had | [`StoreError::Unavailable`]: nothing was sent |
-//! | another statement held a lock | tried again |
-//! | the connection broke, or died in the pool | tried again: the same `put`, `get` or `delete` twice is one |
-//! | … during a `create`, or under a condition | tried again; when it is refused then, nobody knows because of whom: [`StoreError::OutcomeUnknown`] |
+//! | another statement held a lock | retried |
+//! | the connection broke, or died in the pool | retried: the same `put`, `get` or `delete` twice is one |
+//! | … during a `create`, or under a condition | retried; a refusal then may be due to the first attempt: [`StoreError::OutcomeUnknown`] |
 //! | the deadline passed | [`StoreError::Unavailable`], or [`StoreError::OutcomeUnknown`] for one of those that was sent |
 //!
 //! A search that no index helps reads the whole table. Few of them do so at the same time, and each is ended in the database
-//! as well when its deadline has passed, so that they are in nobody's way.
+//! as well when its deadline has passed, so that it does not slow other requests down.
 //!
 //! Queries run as tasks of their own. A client that goes away in the middle does not cost a connection, and what is
 //! logged about a query has the request's id but not the request's path, which can hold a name.
@@ -40,7 +40,7 @@ mod sql;
 mod writes;
 
 pub use error::StoreError;
-pub use monitor::{Keeper, Outage};
+pub use monitor::{DatabaseMonitor, Outage};
 pub use options::{DatabaseKind, DatabaseMistake, DatabaseOptions, Limits};
 pub use selection::{AttributeFilter, Filter, Key, Page, Period, Position, PositionKey, SearchText, Sort, SortKey};
 pub use writes::{BATCH_MAX, BulkChange, BulkStep, Condition, Imported, Put, Scratch};
@@ -63,7 +63,7 @@ use tracing::Instrument as _;
 use self::{
     attempts::{Answered, Attempts, Work},
     databases::{Mysql, Sqlite},
-    driver::{Access, Database, Fault},
+    driver::{Access, Database, DriverError},
     metrics::{Query, StoreMetrics},
     monitor::State,
     sql::{Dialect, Emails},
@@ -88,8 +88,8 @@ pub struct Store {
 // === impl Store ===
 
 impl Store {
-    /// A store that opens as soon as the keeper runs. Connects to nothing by itself.
-    pub fn new(kind: &DatabaseKind, limits: Limits, registry: &mut Registry) -> (Self, Keeper) {
+    /// A store that opens as soon as the monitor runs. Connects to nothing by itself.
+    pub fn new(kind: &DatabaseKind, limits: Limits, registry: &mut Registry) -> (Self, DatabaseMonitor) {
         let (database, dialect): (Box<dyn Database>, _) = match kind {
             DatabaseKind::Mysql(options) => (Box::new(Mysql::new((**options).clone(), limits)), Dialect::Mysql),
             DatabaseKind::Sqlite(file) => (Box::new(Sqlite::new(file.clone(), limits)), Dialect::Sqlite),
@@ -97,9 +97,12 @@ impl Store {
         let emails = if limits.unique_emails { Emails::Unique } else { Emails::Shared };
         let metrics = StoreMetrics::register(registry);
         let suspicion = Arc::new(Notify::new());
-        let keeper = Keeper::new(database, Arc::clone(&suspicion), metrics.clone());
+        let monitor = DatabaseMonitor::new(database, Arc::clone(&suspicion), metrics.clone());
         let scans = Arc::new(Semaphore::new((limits.connections as usize / SCANS_SHARE).max(1)));
-        (Self { state: keeper.state(), suspicion, metrics, deadline: limits.deadline, emails, dialect, scans }, keeper)
+        (
+            Self { state: monitor.state(), suspicion, metrics, deadline: limits.deadline, emails, dialect, scans },
+            monitor,
+        )
     }
 
     /// Why the database cannot be used now; none when it can.
@@ -111,7 +114,7 @@ impl Store {
         }
     }
 
-    /// Waits until [`Store::outage`] may have changed since the last call on this clone. False when the keeper is gone
+    /// Waits until [`Store::outage`] may have changed since the last call on this clone. False when the monitor is gone
     /// and nothing will change any more.
     pub async fn outage_changed(&mut self) -> bool {
         self.state.changed().await.is_ok()
@@ -153,26 +156,26 @@ impl Store {
         self.observed(Query::count, counting).await
     }
 
-    /// Searches can keep every core and every connection busy; so only some of them do at the same time. Waiting for a turn
+    /// Searches can keep every core and every connection busy; so only some of them do at the same time. Waiting for a permit
     /// and reading have one deadline.
     async fn scan<T: Send + 'static>(&self, is_scan: bool, work: impl Work<T>) -> Result<T, StoreError> {
         let asked = Instant::now();
-        let turn = if is_scan { Some(self.turn().await?) } else { None };
+        let permit = if is_scan { Some(self.search_permit().await?) } else { None };
         let left = self.deadline.saturating_sub(asked.elapsed());
         let scanning = self.perform_within(left, Access::Read, move |connection| {
             // Kept by the query itself, which goes on when its client has gone.
-            let _kept = &turn;
+            let _kept = &permit;
             work(connection)
         });
         Ok(scanning.await?.value)
     }
 
-    /// Waits for half of the deadline at most, as for a connection: whoever begins to read later could not end in time, and
-    /// would only keep the next one waiting.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+    /// Waits for half of the deadline at most, as for a connection: a search that begins later could not end in time, and
+    /// would only delay the next one.
+    async fn search_permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         match timeout(self.deadline / 2, Arc::clone(&self.scans).acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(Fault::Contended("too many searches at the same time".to_owned()).into()),
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(DriverError::Contended("too many searches at the same time".to_owned()).into()),
         }
     }
 
@@ -188,7 +191,7 @@ impl Store {
     ) -> Result<Answered<T>, StoreError> {
         let opened = match &*self.state.borrow() {
             State::Open(opened) => opened.clone(),
-            State::Closed(outage) => return Err(Fault::NotReached(outage.reason.clone()).into()),
+            State::Closed(outage) => return Err(DriverError::NotReached(outage.reason.clone()).into()),
         };
         let attempts = Attempts { opened, access, suspicion: Arc::clone(&self.suspicion), deadline };
         let span = tracing::info_span!(parent: None, "query", request_id = request::current_id());

@@ -1,4 +1,4 @@
-//! Who is on the list: a name that nobody else has, an e-mail address, and what goes with them.
+//! Who is on the list: a unique name, an e-mail address, and what goes with them.
 //!
 //! Values of these types are valid by construction, and the same for every store: text is brought into Unicode's
 //! Normalization Form C first, so that "é" is one name however a keyboard composes it, and nothing after that depends
@@ -28,7 +28,7 @@ pub(crate) use email::email;
 
 use serde::Serialize;
 
-/// What the store calls a user: positive, unique, never given to anybody else, not even after a deletion.
+/// What the store calls a user: positive, unique, never given to another user, not even after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserId(pub i64);
@@ -56,7 +56,7 @@ pub struct User {
     pub updated_at: Timestamp,
 }
 
-/// A user as somebody wants it to be. What is `None` stays as it is; for somebody new it is the default.
+/// A user as a request wants it to be. What is `None` stays as it is; for a new user it is the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUser {
     /// Which user.

@@ -125,7 +125,8 @@ fn measure(program: &Program, case: Case, options: &Options) -> Result<Figure, F
         before = (program.cpu()?, server()?);
         Ok(())
     })?;
-    let (cpu, server) = (program.cpu()? - before.0, server()? - before.1);
+    let cpu = program.cpu()? - before.0;
+    let server = server()? - before.1;
     let requests = answered.latencies_us.len().max(1) as f64;
     let mut latencies = answered.latencies_us;
     latencies.sort_unstable();

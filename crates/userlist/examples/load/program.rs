@@ -76,7 +76,9 @@ fn source(url: &str) -> Result<(&'static str, String), Failure> {
     }
     let url = Url::parse(url)?;
     let password = percent_decode_str(url.password().unwrap_or_default()).decode_utf8()?;
-    let (user, host, port) = (url.username(), url.host_str().unwrap_or_default(), url.port().unwrap_or(3306));
+    let user = url.username();
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().unwrap_or(3306);
     Ok(("mysql", format!("{user}:{password}@tcp({host}:{port}){}", url.path())))
 }
 

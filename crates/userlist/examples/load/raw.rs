@@ -42,7 +42,8 @@ impl Raw {
     /// SQLite takes one writer at a time, so it has one.
     pub(crate) fn run(&self, case: Case, duration: Duration) -> Result<Answered, Failure> {
         self.runtime.block_on(async {
-            let (next, until) = (Arc::new(AtomicU64::new(0)), Instant::now() + duration);
+            let next = Arc::new(AtomicU64::new(0));
+            let until = Instant::now() + duration;
             let mut tasks = JoinSet::new();
             for connection in &self.connections {
                 let is_only_writer = case == Case::Put && matches!(*connection.lock().await, Connection::Sqlite(_));
@@ -66,7 +67,8 @@ async fn repeat(
     next: Arc<AtomicU64>,
     until: Instant,
 ) -> Result<Vec<u64>, Failure> {
-    let (mut connection, mut latencies) = (connection.lock().await, Vec::new());
+    let mut connection = connection.lock().await;
+    let mut latencies = Vec::new();
     loop {
         let sent = Instant::now();
         if sent >= until {

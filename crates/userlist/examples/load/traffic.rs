@@ -29,7 +29,8 @@ pub(crate) fn run(target: SocketAddr, case: Case, clients: usize, duration: Dura
         patience: Duration::from_secs(10),
         spin: false,
     };
-    let (mut event_loop, mut clients) = (EventLoop::new(None)?, Clients::new(load));
+    let mut event_loop = EventLoop::new(None)?;
+    let mut clients = Clients::new(load);
     let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
     let mut requests = Requests { case, run, answered: Answered::default(), wrong: None };
     let until = Instant::now() + duration;

@@ -80,10 +80,13 @@ pub(super) async fn delete(
 // === impl Selection ===
 
 impl Selection {
-    /// Reads a query string. Without a filter it takes `all=true`: a forgotten one must not mean everybody, nor one that is
-    /// empty all whom the others let through.
+    /// Reads a query string. Without a filter it takes `all=true`: a forgotten one must not mean all users, nor one that is
+    /// empty all that the others let through.
     fn parse(query: &str) -> Result<Self, Problem> {
-        let (mut chosen, mut cursor, mut is_dry_run, mut is_all) = (Filter::default(), None, false, false);
+        let mut chosen = Filter::default();
+        let mut cursor = None;
+        let mut is_dry_run = false;
+        let mut is_all = false;
         let mut errors = each_once(query, |key, value| match key {
             "cursor" => {
                 cursor = Some(value.to_owned());
@@ -94,7 +97,7 @@ impl Selection {
             _ => filter(&mut chosen, key, value, "cursor, dry_run and all"),
         });
         errors.extend(empty(query));
-        if errors.is_empty() && chosen.is_everybody() != is_all {
+        if errors.is_empty() && chosen.is_unrestricted() != is_all {
             let reason =
                 if is_all { "it contradicts the filter; leave one of them out" } else { "give a filter, or all=true" };
             errors.push(FieldError::new("all", reason));

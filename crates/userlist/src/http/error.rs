@@ -11,7 +11,7 @@ use crate::store::StoreError;
 /// The one table from errors to answers.
 pub(super) fn problem(error: &StoreError) -> Problem {
     const SOON: Duration = Duration::from_secs(1);
-    const AFTER_SOMEBODY_LOOKED: Duration = Duration::from_secs(10);
+    const AFTER_REPAIR: Duration = Duration::from_secs(10);
     let unavailable = |detail: &str, wait| Problem::unavailable(error.code(), detail, wait);
     match error {
         StoreError::NoSuchUser => Problem::new(StatusCode::NOT_FOUND, error.code(), "no user has that name"),
@@ -36,15 +36,13 @@ pub(super) fn problem(error: &StoreError) -> Problem {
             SOON,
         ),
         StoreError::OutcomeUnknown => unavailable(
-            "the database broke off, and nobody knows whether the change was made; GET /v1/users/{name} tells",
+            "the database broke off, and it is unknown whether the change was made; GET /v1/users/{name} shows it",
             SOON,
         ),
         StoreError::ReadOnly { .. } => {
-            unavailable("the database takes no changes at present; nothing was changed", AFTER_SOMEBODY_LOOKED)
+            unavailable("the database takes no changes at present; nothing was changed", AFTER_REPAIR)
         }
-        StoreError::Full { .. } => {
-            unavailable("the database has no space left; nothing was changed", AFTER_SOMEBODY_LOOKED)
-        }
+        StoreError::Full { .. } => unavailable("the database has no space left; nothing was changed", AFTER_REPAIR),
         StoreError::Failed { .. } => Problem::internal(),
     }
 }

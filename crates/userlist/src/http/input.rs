@@ -91,7 +91,8 @@ impl UserBody {
     /// The user that the body describes; all mistakes at once.
     pub(super) fn into_user(self, name: &str) -> Result<NewUser, Problem> {
         let Self { email, status, tags, attributes, .. } = self;
-        let (name, email) = (Some(name.to_owned()), Some(email));
+        let name = Some(name.to_owned());
+        let email = Some(email);
         let attributes = attributes.map(|Object(attributes)| attributes);
         Draft { name, email, status, tags, attributes, ..Draft::default() }.check().map_err(invalid)
     }
@@ -107,7 +108,8 @@ impl BulkBody {
             Tags::parse(tags.iter().map(String::as_str)).map_err(|error| error.under(field))
         };
         let status = status.map(|status| status.parse::<Status>()).transpose();
-        let (added, removed) = (tags("add_tags", &add_tags), tags("remove_tags", &remove_tags));
+        let added = tags("add_tags", &add_tags);
+        let removed = tags("remove_tags", &remove_tags);
         let attributes = attributes.map(|Object(patch)| Attributes::new(patch.clone()).map(|_| patch)).transpose();
         let both = add_tags.iter().any(|tag| remove_tags.contains(tag));
         let both = both.then(|| FieldError::new("remove_tags", "it has a tag that is to be added as well"));
@@ -180,9 +182,9 @@ pub(super) fn is_creating(query: &str) -> Result<bool, Problem> {
 pub(super) fn new_user(name: &UserName, changes: &Changes) -> Result<NewUser, Problem> {
     let Changes { name: renamed, email, status, tags, added_tags, attributes, removed_tags: _ } = changes.clone();
     if renamed.is_some_and(|renamed| renamed != *name) {
-        return Err(Problem::field("name", "nobody has the name in the path, so that there is nobody to rename"));
+        return Err(Problem::field("name", "no user has the name in the path, so there is none to rename"));
     }
-    let missing = || Problem::field("email", "it is missing; nobody has that name yet");
+    let missing = || Problem::field("email", "it is missing; no user has that name yet");
     let attributes = match attributes {
         Some(AttributeChanges::Replace(attributes)) => Some(attributes),
         Some(AttributeChanges::Merge(patch)) => Some(Attributes::new(patch).map_err(|error| invalid([error]))?),
@@ -203,16 +205,17 @@ pub(super) fn etag(user: &User) -> String {
 
 /// What `If-Match` and `If-None-Match` ask for.
 ///
-/// Neither is required, and so there is no 428: the plainest client can change a user, and the last one wins. Whoever
-/// reads before writing sends `If-Match` and gets 412 when somebody else was faster.
+/// Neither is required, and so there is no 428: the plainest client can change a user, and the last one wins. A
+/// client that reads before it writes sends `If-Match`, and gets 412 when another change came in between.
 pub(super) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
-    let (matches, none_match) = (text(headers, &header::IF_MATCH)?, text(headers, &header::IF_NONE_MATCH)?);
+    let matches = text(headers, &header::IF_MATCH)?;
+    let none_match = text(headers, &header::IF_NONE_MATCH)?;
     match (matches.as_deref(), none_match.as_deref()) {
         (None, None) => Ok(Condition::Always),
         (None, Some("*")) => Ok(Condition::Absent),
         (Some("*"), None) => Ok(Condition::Exists),
         (Some(tags), None) => Ok(Condition::Versions(versions(tags))),
-        (None, Some(_)) => Err(Problem::field("If-None-Match", "a change takes only *, for somebody who is not there")),
+        (None, Some(_)) => Err(Problem::field("If-None-Match", "a change takes only *, for a user who is not there")),
         (Some(_), Some(_)) => Err(Problem::field("If-Match", "it cannot hold together with If-None-Match")),
     }
 }
@@ -236,7 +239,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Proble
     Ok((!values.is_empty()).then(|| values.join(",")))
 }
 
-/// Tags that are none of ours match nobody.
+/// Tags of another form match no user.
 fn versions(tags: &str) -> Vec<(UserId, i64)> {
     let version = |tag: &str| {
         let (id, version) = tag.trim().strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;

@@ -53,7 +53,7 @@ impl Listing {
     pub(super) const LIMIT_MAX: u32 = 1000;
 
     /// Reads a query string. Empty parameters count as absent; unknown and repeated ones are mistakes, because `limt=5`
-    /// would list everybody.
+    /// would list all users.
     pub(super) fn parse(query: &str) -> Result<Self, Problem> {
         let mut listing =
             Self { filter: Filter::default(), sort: Sort::default(), limit: Self::LIMIT_DEFAULT, cursor: None };

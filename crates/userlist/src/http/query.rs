@@ -8,7 +8,8 @@ const FLAGS: [&str; 4] = ["dry_run", "all", "spreadsheet", "create"];
 /// Gives each parameter of a query to `set`, and collects what is wrong. Empty ones count as absent, except for [`FLAGS`]; one
 /// that comes twice is a mistake.
 pub(super) fn each_once(query: &str, mut set: impl FnMut(&str, &str) -> Result<(), FieldError>) -> Vec<FieldError> {
-    let (mut seen, mut errors) = (Vec::new(), Vec::new());
+    let mut seen = Vec::new();
+    let mut errors = Vec::new();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if seen.contains(&key) {
             errors.push(FieldError::new(cut(&key), "it is given twice"));

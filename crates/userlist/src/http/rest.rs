@@ -40,7 +40,7 @@ struct Users {
     total: Option<i64>,
 }
 
-/// A page costs the same wherever it is, nobody is listed twice because somebody else was deleted, and whoever is added
+/// A page costs the same wherever it is, no user is listed twice because another one was deleted, and a user who is added
 /// or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
 ///
 /// Counting reads all rows, so it is done once, for the first page; the cursor carries the total on.
@@ -87,7 +87,8 @@ pub(super) async fn put(
     {
         return Err(Problem::field("name", "it is not the one in the path; PATCH changes a name"));
     }
-    let (user, condition) = (body.into_user(name.as_str())?, input::condition(&headers)?);
+    let user = body.into_user(name.as_str())?;
+    let condition = input::condition(&headers)?;
     let (user, put) = store.replace(&user, &condition).await.map_err(|error| problem(&error))?;
     let status = match put {
         Put::Created => StatusCode::CREATED,
@@ -160,7 +161,8 @@ async fn find(store: &Store, key: &Key, headers: &HeaderMap) -> Result<Response,
 }
 
 async fn change(store: &Store, key: &Key, headers: &HeaderMap, patch: Map<String, Value>) -> Result<Response, Problem> {
-    let (changes, condition) = (input::changes(patch)?, input::condition(headers)?);
+    let changes = input::changes(patch)?;
+    let condition = input::condition(headers)?;
     let user = store.patch(key, &changes, &condition).await.map_err(|error| problem(&error))?;
     Ok(one(&user).into_response())
 }
@@ -172,7 +174,8 @@ async fn change_or_create(
     headers: &HeaderMap,
     patch: Map<String, Value>,
 ) -> Result<Response, Problem> {
-    let (changes, condition) = (input::changes(patch)?, input::condition(headers)?);
+    let changes = input::changes(patch)?;
+    let condition = input::condition(headers)?;
     let key = Key::Name(name.clone());
     for _ in 0..ATTEMPTS {
         match store.patch(&key, &changes, &condition).await {

@@ -80,7 +80,9 @@ fn unsupported(encoding: &str) -> Response {
 }
 
 fn import_options(query: &str, headers: &HeaderMap) -> Result<(ImportOptions, bool), Problem> {
-    let (mut options, mut format, mut is_dry_run) = (ImportOptions::default(), None, false);
+    let mut options = ImportOptions::default();
+    let mut format = None;
+    let mut is_dry_run = false;
     let mut errors = Vec::new();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let set = match (&*key, &*value) {
@@ -131,7 +133,7 @@ fn bounded(body: BodyDataStream) -> impl Stream<Item = io::Result<axum::body::By
     })
 }
 
-/// An import that ended early: a problem, with the report beside it, so that nobody takes a part for the whole.
+/// An import that ended early: a problem, with the report beside it, so that a part is not taken for the whole.
 fn answer(stopped: &Stopped) -> Response {
     let mut problem = match &stopped.cause {
         Cause::Store(error) => problem(error),
@@ -199,7 +201,8 @@ pub(super) async fn download(State(store): State<Store>, RawQuery(query): RawQue
 }
 
 fn export_options(query: &str) -> Result<(Export, Filter), Problem> {
-    let (mut how, mut filter) = (Export::default(), Filter::default());
+    let mut how = Export::default();
+    let mut filter = Filter::default();
     let mut errors = each_once(query, |key, value| match key {
         "format" => value.parse().map(|named| how.format = named),
         "spreadsheet" => flag("spreadsheet", value).map(|is| how.is_for_spreadsheet = is),

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     StoreError,
-    driver::{Access, Connection, Fault},
+    driver::{Access, Connection, DriverError},
     monitor::Opened,
 };
 
@@ -26,17 +26,17 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A query that takes longer is a reason to look at the database, though not to give the query up. Without it, a server
-/// that was killed while nobody asked is only noticed when the first query could not connect for a second.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// that was killed while there were no requests is only noticed when the first query could not connect for a second.
+const SLOW_QUERY: Duration = Duration::from_millis(250);
 
 /// What a query does with a connection. It may be done more than once: the same again must be the same.
 pub(super) trait Work<T>:
-    for<'c> Fn(&'c mut (dyn Connection + 'static)) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static
+    for<'c> Fn(&'c mut (dyn Connection + 'static)) -> BoxFuture<'c, Result<T, DriverError>> + Send + Sync + 'static
 {
 }
 
 impl<T, F> Work<T> for F where
-    F: for<'c> Fn(&'c mut (dyn Connection + 'static)) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static
+    F: for<'c> Fn(&'c mut (dyn Connection + 'static)) -> BoxFuture<'c, Result<T, DriverError>> + Send + Sync + 'static
 {
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Answered<T> {
 
 /// What is not known about the attempts so far; shared with an attempt that may be dropped at any moment.
 #[derive(Default)]
-struct Doubt {
+struct UncertainOutcome {
     /// An attempt broke off after its statement may have been sent.
     was_lost: AtomicBool,
     /// A statement may be under way.
@@ -68,25 +68,25 @@ struct Doubt {
 impl Attempts {
     /// Tries until there is an answer, the deadline has passed, or the database has gone.
     pub(super) async fn run<T>(self, work: impl Work<T>) -> Result<Answered<T>, StoreError> {
-        let doubt = Doubt::default();
+        let uncertain = UncertainOutcome::default();
         let result = tokio::select! {
             biased;
-            result = timeout(self.deadline, self.attempt(&work, &doubt)) => {
-                result.unwrap_or_else(|_| Err(Fault::Lost("no answer within the deadline".to_owned())))
+            result = timeout(self.deadline, self.attempt(&work, &uncertain)) => {
+                result.unwrap_or_else(|_| Err(DriverError::Lost("no answer within the deadline".to_owned())))
             }
-            () = self.opened.ended.cancelled() => Err(Fault::Lost("it went away".to_owned())),
-            never = self.lose_patience() => never,
+            () = self.opened.ended.cancelled() => Err(DriverError::Lost("it went away".to_owned())),
+            never = self.suspect_when_slow() => never,
         };
-        let was_lost = doubt.was_lost.load(Relaxed);
+        let was_lost = uncertain.was_lost.load(Relaxed);
         match result {
             Ok(value) => Ok(Answered { value, is_repetition: was_lost }),
-            Err(fault) => {
-                if fault.is_suspicious() {
+            Err(error) => {
+                if error.is_suspicious() {
                     self.suspicion.notify_one();
                 }
-                log(&fault);
-                let may_have_changed = self.access == Access::Write && (was_lost || doubt.is_sent.load(Relaxed));
-                Err(match fault.into() {
+                log(&error);
+                let may_have_changed = self.access == Access::Write && (was_lost || uncertain.is_sent.load(Relaxed));
+                Err(match error.into() {
                     StoreError::Unavailable { reason, .. } => {
                         StoreError::Unavailable { reason, is_in_doubt: may_have_changed }
                     }
@@ -96,47 +96,51 @@ impl Attempts {
         }
     }
 
-    async fn lose_patience<T>(&self) -> T {
-        sleep(PATIENCE).await;
+    async fn suspect_when_slow<T>(&self) -> T {
+        sleep(SLOW_QUERY).await;
         self.suspicion.notify_one();
         std::future::pending().await
     }
 
-    async fn attempt<T>(&self, work: &impl Work<T>, doubt: &Doubt) -> Result<T, Fault> {
+    async fn attempt<T>(&self, work: &impl Work<T>, uncertain: &UncertainOutcome) -> Result<T, DriverError> {
         let mut pause = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
-            match self.once(work, doubt).await {
+            match self.once(work, uncertain).await {
                 Ok(value) => return Ok(value),
-                Err(Fault::Contended(_)) => {}
-                Err(Fault::Lost(_)) => {
-                    doubt.was_lost.store(true, Relaxed);
+                Err(DriverError::Contended(_)) => {}
+                Err(DriverError::Lost(_)) => {
+                    uncertain.was_lost.store(true, Relaxed);
                     self.suspicion.notify_one();
                 }
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             }
             sleep(pause.next_wait()).await;
         }
     }
 
-    async fn once<T>(&self, work: &impl Work<T>, doubt: &Doubt) -> Result<T, Fault> {
+    async fn once<T>(&self, work: &impl Work<T>, uncertain: &UncertainOutcome) -> Result<T, DriverError> {
         let mut connection = self.opened.session.connection(self.access).await?;
-        doubt.is_sent.store(true, Relaxed);
+        uncertain.is_sent.store(true, Relaxed);
         let result = match work(&mut *connection).await {
             Ok(value) => connection.settle().await.map(|()| value),
-            Err(fault @ Fault::Contended(_)) => connection.settle().await.and(Err(fault)),
-            Err(fault) => Err(fault),
+            Err(error @ DriverError::Contended(_)) => connection.settle().await.and(Err(error)),
+            Err(error) => Err(error),
         };
-        doubt.is_sent.store(false, Relaxed);
+        uncertain.is_sent.store(false, Relaxed);
         result
     }
 }
 
 /// An outage is logged when it begins and ends, not for every query in between.
-fn log(fault: &Fault) {
-    let reason = fault.reason();
-    match fault {
-        Fault::NotReached(_) | Fault::Lost(_) | Fault::Contended(_) => tracing::debug!(reason, "a query was given up"),
-        Fault::ReadOnly(_) | Fault::Full(_) | Fault::Unusable(_) => tracing::warn!(reason, "a query was refused"),
-        Fault::Unexpected(_) => tracing::error!(reason, "a query failed in an unexpected way"),
+fn log(error: &DriverError) {
+    let reason = error.reason();
+    match error {
+        DriverError::NotReached(_) | DriverError::Lost(_) | DriverError::Contended(_) => {
+            tracing::debug!(reason, "query given up")
+        }
+        DriverError::ReadOnly(_) | DriverError::Full(_) | DriverError::Unusable(_) => {
+            tracing::warn!(reason, "query refused by the database")
+        }
+        DriverError::Unexpected(_) => tracing::error!(reason, "query failed unexpectedly"),
     }
 }

@@ -6,7 +6,7 @@
 mod error;
 mod statement;
 
-pub(crate) use error::{of_connect, of_migration, of_statement, within};
+pub(crate) use error::{DriverError, of_connect, of_migration, of_statement, within};
 pub(crate) use statement::{Executed, Row, Statement, Unique, Value};
 
 use std::{fmt, sync::Arc};
@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc};
 use futures::future::BoxFuture;
 
 /// What a database answers.
-pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, DriverError>>;
 
 /// A database that may be there or not.
 pub(crate) trait Database: Send + Sync + fmt::Debug {
@@ -25,7 +25,7 @@ pub(crate) trait Database: Send + Sync + fmt::Debug {
 
 /// A database that was there and up to date when it was opened.
 pub(crate) trait Session: Send + Sync + fmt::Debug {
-    /// A connection that seems to be alive. A fault means that nothing was sent.
+    /// A connection that seems to be alive. An error means that nothing was sent.
     fn connection(&self, access: Access) -> Answer<'_, Box<dyn Connection>>;
 
     /// Whether the table can be read now, over a connection that requests do not use: a full pool is no outage.
@@ -60,60 +60,13 @@ pub(crate) trait Connection: Send {
     /// Begins a transaction that may write.
     fn begin(&mut self) -> Answer<'_, ()>;
 
-    /// Ends it. A fault that is [`Fault::Lost`] means that nobody knows whether it was committed.
+    /// Ends it. After [`DriverError::Lost`] it is unknown whether it was committed.
     fn commit(&mut self) -> Answer<'_, ()>;
 
     /// Ends it without a trace.
     fn roll_back(&mut self) -> Answer<'_, ()>;
 
-    /// Keeps the connection for the next request, and waits until what was done on it is on the disk. A fault means what
+    /// Keeps the connection for the next request, and waits until what was done on it is on the disk. An error means what
     /// it means for [`Connection::commit`].
     fn settle(self: Box<Self>) -> Answer<'static, ()>;
-}
-
-/// Why a database did not answer, sorted by what can be done about it.
-///
-/// The texts are for logs and `/readyz`: they carry error numbers and kinds, and no text of the database, which quotes
-/// the values of a statement (`Duplicate entry 'dong'`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// There is no connection: nothing was sent.
-    NotReached(String),
-    /// It broke off, or did not answer in time: what was sent may or may not have been done.
-    Lost(String),
-    /// Somebody else was in the way (a deadlock, a lock): nothing was done, and the next attempt may succeed.
-    Contended(String),
-    /// It takes no changes at present: nothing was done.
-    ReadOnly(String),
-    /// The disk is full: nothing was done.
-    Full(String),
-    /// It answers, but the tables are missing, damaged or of another making: somebody has to look at it.
-    Unusable(String),
-    /// An answer that a bug of ours must be the reason for.
-    Unexpected(String),
-}
-
-// === impl Fault ===
-
-impl Fault {
-    /// For a person.
-    pub(crate) fn reason(&self) -> &str {
-        match self {
-            Self::NotReached(reason)
-            | Self::Lost(reason)
-            | Self::Contended(reason)
-            | Self::ReadOnly(reason)
-            | Self::Full(reason)
-            | Self::Unusable(reason)
-            | Self::Unexpected(reason) => reason,
-        }
-    }
-
-    /// Whether it is worth a look at the database as a whole.
-    pub(crate) fn is_suspicious(&self) -> bool {
-        match self {
-            Self::NotReached(_) | Self::Lost(_) | Self::Unusable(_) => true,
-            Self::Contended(_) | Self::ReadOnly(_) | Self::Full(_) | Self::Unexpected(_) => false,
-        }
-    }
 }

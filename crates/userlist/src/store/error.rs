@@ -1,17 +1,17 @@
 use discovery::FieldError;
 
-use super::driver::Fault;
+use super::driver::DriverError;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Nobody has that name or id.
+    /// No user has that name or id.
     #[error("there is no such user")]
     NoSuchUser,
-    /// Somebody has that name; nothing was changed.
+    /// Another user has that name; nothing was changed.
     #[error("a user has that name")]
     UserExists,
-    /// Somebody has that address, and addresses are to be unique; nothing was changed.
+    /// Another user has that address, and addresses are to be unique; nothing was changed.
     #[error("a user has that address")]
     EmailTaken,
     /// The user is not, or is in another version than the caller knows; nothing was changed.
@@ -72,15 +72,16 @@ impl StoreError {
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::NotReached(reason) | Fault::Lost(reason) | Fault::Contended(reason) | Fault::Unusable(reason) => {
-                Self::Unavailable { reason, is_in_doubt: false }
-            }
-            Fault::ReadOnly(reason) => Self::ReadOnly { reason },
-            Fault::Full(reason) => Self::Full { reason },
-            Fault::Unexpected(reason) => Self::Failed { reason },
+impl From<DriverError> for StoreError {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::NotReached(reason)
+            | DriverError::Lost(reason)
+            | DriverError::Contended(reason)
+            | DriverError::Unusable(reason) => Self::Unavailable { reason, is_in_doubt: false },
+            DriverError::ReadOnly(reason) => Self::ReadOnly { reason },
+            DriverError::Full(reason) => Self::Full { reason },
+            DriverError::Unexpected(reason) => Self::Failed { reason },
         }
     }
 }

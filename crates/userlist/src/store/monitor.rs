@@ -1,4 +1,4 @@
-//! Keeps the database open: opens it whenever it is not, and notices when it has gone.
+//! Keeps the database open: opens it whenever it is not, and notices when it is gone.
 //!
 //! ```text
 //!            open fails: wait 50 ms … 1 s            check every 2 s, or at a suspicion
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! While it is closed a request is answered at once, with the reason; nothing waits in line for a database that is not
-//! there. Opening brings the tables up to date again, so that a server that came back empty is filled, not mourned, and
+//! there. Opening brings the tables up to date again, so that a server that came back empty gets its tables, and
 //! it makes new connections, so that none from before the outage is ever used.
 
 use std::{
@@ -26,14 +26,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    driver::{Database, Fault, Session},
+    driver::{Database, DriverError, Session},
     metrics::StoreMetrics,
 };
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const OPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
 const OPEN_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// For queries under way when the service ends, and for connections to say good-bye.
+/// For queries under way when the service ends, and for connections to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Whether there is a database, and which.
@@ -62,16 +62,16 @@ pub(super) struct Opened {
 /// The task behind a store; without it, the store stays closed.
 #[derive(Debug)]
 #[must_use = "the store opens only while this runs"]
-pub struct Keeper {
+pub struct DatabaseMonitor {
     database: Box<dyn Database>,
     state: watch::Sender<State>,
     suspicion: Arc<Notify>,
     metrics: StoreMetrics,
 }
 
-// === impl Keeper ===
+// === impl DatabaseMonitor ===
 
-impl Keeper {
+impl DatabaseMonitor {
     pub(super) fn new(database: Box<dyn Database>, suspicion: Arc<Notify>, metrics: StoreMetrics) -> Self {
         let outage = Outage { reason: "not opened yet".to_owned(), since: Instant::now() };
         Self { database, state: watch::Sender::new(State::Closed(outage)), suspicion, metrics }
@@ -90,14 +90,14 @@ impl Keeper {
             let is_over = reason.is_none();
             match reason {
                 Some(reason) => self.closed(reason),
-                None => tracing::debug!("closing the database: the service is ending"),
+                None => tracing::debug!("closing the database on shutdown"),
             }
             ended.cancel();
             let closing = async move { timeout(CLOSE_DEADLINE, session.close()).await.is_ok() };
             // A connection to a server that says nothing may take long to close, and the next one is wanted now.
             let closing = tokio::spawn(closing);
             if is_over && !closing.await.unwrap_or(false) {
-                tracing::warn!("a query was still under way when the database was closed");
+                tracing::warn!("database closed while a query was under way");
             }
         }
     }
@@ -108,7 +108,7 @@ impl Keeper {
         loop {
             match self.database.open().await {
                 Ok(session) => return session,
-                Err(fault) => self.closed(fault.reason().to_owned()),
+                Err(error) => self.closed(error.reason().to_owned()),
             }
             sleep(backoff.next_wait()).await;
         }
@@ -117,11 +117,11 @@ impl Keeper {
     /// Returns the reason when the database has gone.
     async fn watch_over(&self, session: &dyn Session) -> String {
         loop {
-            // Either way it is time for a look.
+            // Either way it is time for a check.
             let _ = timeout(CHECK_INTERVAL, self.suspicion.notified()).await;
             match session.check().await {
-                Ok(()) | Err(Fault::Contended(_)) => {}
-                Err(fault) => return fault.reason().to_owned(),
+                Ok(()) | Err(DriverError::Contended(_)) => {}
+                Err(error) => return error.reason().to_owned(),
             }
         }
     }
@@ -136,7 +136,7 @@ impl Keeper {
         self.metrics.set_up(true);
     }
 
-    /// The same reason again is nothing; another one is worth a line.
+    /// Logs the first reason of an outage, and each that differs from the one before.
     fn closed(&self, reason: String) {
         self.metrics.set_up(false);
         self.state.send_if_modified(|state| {

@@ -7,7 +7,7 @@ use service_kit::text::case_folded;
 use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserId, UserName};
 
 use super::{
-    driver::{Fault, Row, Statement, Value},
+    driver::{DriverError, Row, Statement, Value},
     selection::{Filter, Key, Page, Period, Position, PositionKey, SortKey},
 };
 
@@ -60,8 +60,9 @@ impl Dialect {
         }
     }
 
-    /// What makes others wait for rows that are read to be changed in the same transaction. Without it, whoever changes one of
-    /// hundreds meanwhile makes all of the work come again, and many who do so keep it from ever being done. SQLite's writer is alone.
+    /// What makes others wait for rows that are read to be changed in the same transaction. Without it, a change
+    /// of one of hundreds meanwhile makes the whole batch start again, and many such changes keep it from ever being done. SQLite has one
+    /// writer.
     fn lock(self) -> &'static str {
         match self {
             Self::Mysql => " FOR UPDATE",
@@ -152,7 +153,7 @@ fn bind_new(statement: Statement, user: &NewUser, now: Timestamp, emails: Emails
         .bind(claim(&user.email, emails))
 }
 
-/// Stores what `after` has other than `before`, if nobody else did so in between.
+/// Stores what `after` has other than `before`, if no other request did so in between.
 pub(super) fn update(before: &User, after: &User, emails: Emails) -> Statement {
     // A user who shares an address from before may be changed in other things.
     let statement = if before.email.key() == after.email.key() {
@@ -290,9 +291,9 @@ pub(super) fn search_key(name: &str, email: &EmailAddress) -> String {
 }
 
 /// A user as it stands in the table.
-pub(super) fn user(row: Row) -> Result<User, Fault> {
+pub(super) fn user(row: Row) -> Result<User, DriverError> {
     let (id, name, email, status, tags, attributes, version, created_at, updated_at) = row;
-    let wrong = |column: &str| Fault::Unusable(format!("column {column} holds something else than expected"));
+    let wrong = |column: &str| DriverError::Unusable(format!("column {column} holds something else than expected"));
     let status = status.parse::<Status>().map_err(|_| wrong("status"))?;
     let tags = match tags {
         Some(tags) => Tags::stored(serde_json::from_str(&tags).map_err(|_| wrong("tags"))?),

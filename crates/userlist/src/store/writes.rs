@@ -1,8 +1,8 @@
 //! What changes users: create, put, patch, delete.
 //!
 //! A change reads the user, computes the next version, and stores it on condition that the version in between is the one
-//! that was read: one statement, no lock that outlives it, and the answer is exactly what was stored. When somebody else
-//! was faster, everything is done again with what they left.
+//! that was read: one statement, no lock that outlives it, and the answer is exactly what was stored. When another
+//! request was faster, everything is done again with what it stored.
 
 mod batch;
 mod bulk;
@@ -18,7 +18,7 @@ use service_kit::request;
 use super::{
     Store, StoreError,
     attempts::Answered,
-    driver::{Access, Connection, Executed, Fault, Unique},
+    driver::{Access, Connection, DriverError, Executed, Unique},
     metrics::Query,
     selection::Key,
     sql::{self, Emails},
@@ -42,7 +42,7 @@ pub enum Condition {
 /// What a [`Store::put`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// There was nobody of that name.
+    /// There was no user of that name.
     Created,
     /// The user is as wanted now, or was so already.
     Changed,
@@ -57,7 +57,7 @@ enum Refusal {
     Invalid(FieldError),
 }
 
-type Outcome<T> = Result<Result<T, Refusal>, Fault>;
+type Outcome<T> = Result<Result<T, Refusal>, DriverError>;
 
 // === impl Store ===
 
@@ -68,7 +68,9 @@ impl Store {
     /// [`StoreError::UserExists`], [`StoreError::EmailTaken`], [`StoreError::OutcomeUnknown`]; or the database does not
     /// answer, or takes no changes.
     pub async fn create(&self, user: &NewUser) -> Result<User, StoreError> {
-        let (user, now, emails) = (user.clone(), Timestamp::now(), self.emails);
+        let user = user.clone();
+        let now = Timestamp::now();
+        let emails = self.emails;
         let creating = self.perform(Access::Write, move |connection| {
             let user = user.clone();
             Box::pin(async move { insert(connection, &user, now, emails).await })
@@ -95,10 +97,14 @@ impl Store {
     }
 
     async fn put_as(&self, user: &NewUser, condition: &Condition, unnamed: Unnamed) -> Result<(User, Put), StoreError> {
-        let (user, condition, now, emails) = (user.clone(), condition.clone(), Timestamp::now(), self.emails);
+        let user = user.clone();
+        let condition = condition.clone();
+        let now = Timestamp::now();
+        let emails = self.emails;
         let repeated = Repeated::under(&condition);
         let putting = self.perform(Access::Write, move |connection| {
-            let (user, condition) = (user.clone(), condition.clone());
+            let user = user.clone();
+            let condition = condition.clone();
             Box::pin(async move { put(connection, &user, &condition, unnamed, now, emails).await })
         });
         self.observed(Query::put, async { settled(putting.await, repeated) }).await
@@ -111,10 +117,16 @@ impl Store {
     /// [`StoreError::ConditionFailed`], [`StoreError::Invalid`] when merged attributes are too large,
     /// [`StoreError::OutcomeUnknown`]; or the database does not answer, or takes no changes.
     pub async fn patch(&self, key: &Key, changes: &Changes, condition: &Condition) -> Result<User, StoreError> {
-        let (key, changes, condition) = (key.clone(), changes.clone(), condition.clone());
-        let (now, emails, repeated) = (Timestamp::now(), self.emails, Repeated::under(&condition));
+        let key = key.clone();
+        let changes = changes.clone();
+        let condition = condition.clone();
+        let now = Timestamp::now();
+        let emails = self.emails;
+        let repeated = Repeated::under(&condition);
         let patching = self.perform(Access::Write, move |connection| {
-            let (key, changes, condition) = (key.clone(), changes.clone(), condition.clone());
+            let key = key.clone();
+            let changes = changes.clone();
+            let condition = condition.clone();
             Box::pin(async move {
                 match find(connection, &key).await? {
                     None => Ok(Err(Refusal::NoSuchUser)),
@@ -131,9 +143,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchUser`], [`StoreError::ConditionFailed`]; or the database does not answer, or takes no changes.
     pub async fn delete(&self, key: &Key, condition: &Condition) -> Result<(), StoreError> {
-        let (key, condition) = (key.clone(), condition.clone());
+        let key = key.clone();
+        let condition = condition.clone();
         let deleting = self.perform(Access::Write, move |connection| {
-            let (key, condition) = (key.clone(), condition.clone());
+            let key = key.clone();
+            let condition = condition.clone();
             Box::pin(async move { delete(connection, &key, &condition).await })
         });
         let outcome = async {
@@ -195,23 +209,23 @@ impl Repeated {
     }
 }
 
-/// Says so when nobody knows whether a change was made.
+/// The result of a change; [`StoreError::OutcomeUnknown`] when it cannot be known whether it was made.
 fn settled<T>(answered: Result<Answered<Result<T, Refusal>>, StoreError>, repeated: Repeated) -> Result<T, StoreError> {
     match answered {
         Ok(Answered { value: Ok(value), .. }) => Ok(value),
         Ok(Answered { value: Err(refusal @ Refusal::Invalid(_)), .. })
         | Ok(Answered { value: Err(refusal), is_repetition: false }) => Err(refusal.into()),
-        // Because of somebody else, or of our first attempt.
+        // Because of another request, or of our first attempt.
         Ok(Answered { value: Err(_), is_repetition: true }) => Err(StoreError::OutcomeUnknown),
         Err(StoreError::Unavailable { is_in_doubt: true, .. }) if repeated == Repeated::IsAnotherThing => {
-            tracing::debug!(request_id = request::current_id(), "nobody knows whether a change was made");
+            tracing::debug!(request_id = request::current_id(), "outcome of a change unknown");
             Err(StoreError::OutcomeUnknown)
         }
         Err(error) => Err(error),
     }
 }
 
-pub(super) async fn find(connection: &mut dyn Connection, key: &Key) -> Result<Option<User>, Fault> {
+pub(super) async fn find(connection: &mut dyn Connection, key: &Key) -> Result<Option<User>, DriverError> {
     connection.rows(sql::find(key)).await?.into_iter().next().map(sql::user).transpose()
 }
 
@@ -235,7 +249,9 @@ async fn put(
         return Ok(changed.map(|user| (user, Put::Changed)));
     }
     match insert(connection, user, now, emails).await? {
-        Err(Refusal::Taken(Unique::Name)) => Err(Fault::Contended("somebody else inserted the same name".to_owned())),
+        Err(Refusal::Taken(Unique::Name)) => {
+            Err(DriverError::Contended("another request inserted the same name".to_owned()))
+        }
         inserted => Ok(inserted.map(|user| (user, Put::Created))),
     }
 }
@@ -275,7 +291,9 @@ async fn change(
         return Ok(Err(Refusal::Taken(Unique::Email)));
     }
     match connection.execute(sql::update(before, &after, emails)).await? {
-        Executed::Done { rows: 0, .. } => Err(Fault::Contended("somebody else changed the same user".to_owned())),
+        Executed::Done { rows: 0, .. } => {
+            Err(DriverError::Contended("another request changed the same user".to_owned()))
+        }
         Executed::Done { .. } => Ok(Ok(after)),
         Executed::Taken(unique) => Ok(Err(Refusal::Taken(unique))),
     }
@@ -292,7 +310,7 @@ async fn delete(connection: &mut dyn Connection, key: &Key, condition: &Conditio
     };
     match (connection.execute(statement).await?, condition) {
         (Executed::Done { rows: 0, .. }, Condition::Versions(_)) => {
-            Err(Fault::Contended("somebody else changed the same user".to_owned()))
+            Err(DriverError::Contended("another request changed the same user".to_owned()))
         }
         (Executed::Done { rows: 0, .. }, _) => Ok(Err(Refusal::NoSuchUser)),
         (Executed::Done { .. } | Executed::Taken(_), _) => Ok(Ok(())),

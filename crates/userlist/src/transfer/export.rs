@@ -23,8 +23,8 @@ pub struct Export {
     pub is_for_spreadsheet: bool,
 }
 
-/// The users of a filter in the order of their ids, as pieces of a file. Whoever is there from the beginning to the end is
-/// in it once; whoever comes or goes meanwhile may be or not.
+/// The users of a filter in the order of their ids, as pieces of a file. A user who is there from the beginning to the end is
+/// in it once; one who comes or goes meanwhile may be in it or not.
 pub fn export(store: Store, filter: Filter, how: Export) -> impl Stream<Item = Result<Vec<u8>, StoreError>> {
     let byte_order_mark = if how.is_for_spreadsheet { "\u{feff}" } else { "" };
     let mut header = match how.format {
@@ -32,7 +32,8 @@ pub fn export(store: Store, filter: Filter, how: Export) -> impl Stream<Item = R
         Format::Ndjson => None,
     };
     let steps = stream::try_unfold(Some(None), move |place: Option<Option<Position>>| {
-        let (store, filter) = (store.clone(), filter.clone());
+        let store = store.clone();
+        let filter = filter.clone();
         async move {
             let Some(after) = place else { return Ok(None) };
             let page = Page { filter, sort: Sort::default(), after, rows: ROWS };

@@ -15,7 +15,7 @@ pub enum Format {
 // === impl Format ===
 
 impl Format {
-    /// The media type (RFC 7111; `application/x-ndjson` is not registered, and what everybody sends).
+    /// The media type (RFC 7111; `application/x-ndjson` is not registered, and what is sent in practice).
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {

@@ -80,7 +80,7 @@ pub enum Cause {
     /// The database does not answer, or takes no changes.
     #[error("cannot be stored")]
     Store(#[from] StoreError),
-    /// Somebody ended the program.
+    /// The program was ended.
     #[error("was interrupted")]
     Interrupted,
 }

@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 
 use super::{Attributes, NewUser, Status, Tags, UserName, email};
 
-/// A user as somebody wrote it, not checked yet: out of a body, a line of JSON, or a row of CSV.
+/// A user as it was written, not checked yet: out of a body, a line of JSON, or a row of CSV.
 #[derive(Debug, Default)]
 pub struct Draft {
     /// The name; without one, a mistake.

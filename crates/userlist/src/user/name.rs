@@ -8,7 +8,7 @@ use service_kit::text::{code_point, composed, invisible};
 ///
 /// Refused, rather than quietly changed into something else: white space at either end (MySQL's collations ignore it,
 /// SQLite's do not), characters that cannot be seen, and `.` and `..`, which no URL can carry as a path segment
-/// (WHATWG URL, "dot path segment"). Everything else is somebody's name, `Robert'); DROP TABLE users;--` included.
+/// (WHATWG URL, "dot path segment"). Everything else may be a name, `Robert'); DROP TABLE users;--` included.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserName(String);

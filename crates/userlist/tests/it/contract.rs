@@ -26,9 +26,9 @@ pub(crate) struct Open {
 pub(crate) fn launch(url: &str) -> Open {
     let config =
         Config::try_parse_from(["userlist", "--database-url", url, "--database-deadline", "10s"]).unwrap().database;
-    let (store, keeper) = Store::new(&config.kind().unwrap(), config.limits(), &mut Registry::default());
+    let (store, monitor) = Store::new(&config.kind().unwrap(), config.limits(), &mut Registry::default());
     let close = CancellationToken::new();
-    tokio::spawn(keeper.run(close.clone()));
+    tokio::spawn(monitor.run(close.clone()));
     Open { store, _close: close.drop_guard() }
 }
 
@@ -96,7 +96,7 @@ macro_rules! contract {
 contract! {
     put_creates_then_changes_and_keeps_the_id,
     create_never_changes_anybody,
-    nobody_is_found_or_deleted_where_nobody_is,
+    an_absent_user_is_neither_found_nor_deleted,
     ids_are_never_given_twice,
     names_that_look_alike_are_different_users,
     the_longest_values_are_kept_whole,
@@ -127,7 +127,7 @@ async fn create_never_changes_anybody(store: &Store) {
     assert_eq!(get(store, &name("dong")).await.unwrap(), created);
 }
 
-async fn nobody_is_found_or_deleted_where_nobody_is(store: &Store) {
+async fn an_absent_user_is_neither_found_nor_deleted(store: &Store) {
     assert_eq!(get(store, &name("nobody")).await, Err(StoreError::NoSuchUser));
     assert_eq!(delete(store, &name("nobody")).await, Err(StoreError::NoSuchUser));
     upsert(store, &user("dong", "d@example.com")).await.unwrap();
@@ -191,7 +191,7 @@ async fn the_longest_values_are_kept_whole(store: &Store) {
 }
 
 async fn text_that_looks_like_sql_is_text(store: &Store) {
-    upsert(store, &user("keeper", "k@example.com")).await.unwrap();
+    upsert(store, &user("monitor", "k@example.com")).await.unwrap();
     let names = [
         "Robert'); DROP TABLE users;--",
         "' OR '1'='1",
@@ -218,7 +218,7 @@ async fn text_that_looks_like_sql_is_text(store: &Store) {
     }
     let left = list(store, None, 100).await;
     assert_eq!(left.len(), 1, "only what was named was deleted");
-    assert_eq!(left[0].name.as_str(), "keeper");
+    assert_eq!(left[0].name.as_str(), "monitor");
 }
 
 async fn a_list_is_in_the_order_of_ids_and_pages_without_gaps(store: &Store) {
@@ -294,7 +294,7 @@ async fn concurrent_puts_and_deletes_never_fail(store: &Store) {
     assert!(list(store, None, 10).await.len() <= 1);
 }
 
-/// The keeper of this store checks what it opened; another one starts on the same and finds everything.
+/// The monitor of this store checks what it opened; another one starts on the same and finds everything.
 async fn what_was_stored_is_there_for_other_instances(store: &Store) {
     let mut tasks = JoinSet::new();
     for n in 0..10 {

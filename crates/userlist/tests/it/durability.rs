@@ -31,10 +31,13 @@ struct Stream {
 
 impl Stream {
     fn start(client: &Client, first: usize) -> Self {
-        let (acknowledged, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let acknowledged = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
         let mut writers = JoinSet::new();
         for writer in 0..6 {
-            let (client, acknowledged, stop) = (client.clone(), Arc::clone(&acknowledged), Arc::clone(&stop));
+            let client = client.clone();
+            let acknowledged = Arc::clone(&acknowledged);
+            let stop = Arc::clone(&stop);
             writers.spawn(write(client, first + writer, acknowledged, stop));
         }
         Self { acknowledged, stop, writers }
@@ -58,7 +61,8 @@ async fn write(client: Client, writer: usize, acknowledged: Arc<Mutex<Vec<(Strin
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let (name, email) = (format!("user-{writer}-{n}"), format!("u{n}@example.com"));
+        let name = format!("user-{writer}-{n}");
+        let email = format!("u{n}@example.com");
         let body = format!(r#"{{"email":"{email}"}}"#);
         match client.try_send(Method::PUT, &format!("/v1/users/{name}"), &body).await {
             Some(reply) if reply.status == 201 || reply.status == 200 => {

@@ -28,7 +28,8 @@ pub(crate) struct FakeRegistry {
 
 impl FakeRegistry {
     pub(crate) async fn start() -> Self {
-        let (said, reasons) = (Said::default(), Reasons::default());
+        let said = Said::default();
+        let reasons = Reasons::default();
         let routes = Router::new()
             .route("/v1/services/{service}/instances/{instance}", put(heartbeat).delete(deregister))
             .with_state((said.clone(), reasons.clone()));

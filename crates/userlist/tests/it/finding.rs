@@ -154,7 +154,8 @@ async fn many_are_changed_and_imported_while_others_change_them_again_and_again(
         let is_over = Arc::new(AtomicBool::new(false));
         let others: Vec<_> = (0..4)
             .map(|other| {
-                let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+                let client = client.clone();
+                let is_over = Arc::clone(&is_over);
                 tokio::spawn(async move {
                     let mut count = 0;
                     while !is_over.load(Ordering::SeqCst) {
@@ -293,7 +294,7 @@ async fn put_replaces_and_loses_nothing_that_its_body_does_not_name() {
         let again = put(r#"{"email":"y@example.com"}"#).await;
         assert_eq!((again.status, &again.body), (200, &replaced.body), "the same again is the same");
         let reply = client.send(Method::PUT, "/v1/users/import", r#"{"email":"x@example.com"}"#).await;
-        assert_eq!((reply.status, reply.fields()), (422, vec!["status"]), "nobody is subscribed again by the way");
+        assert_eq!((reply.status, reply.fields()), (422, vec!["status"]), "no user is subscribed again by the way");
 
         // What merges says so: PATCH, which can create.
         let patch = async |path: &str, body: &str| client.send(Method::PATCH, path, body).await;

@@ -83,7 +83,7 @@ async fn a_dry_run_says_exactly_what_a_run_does() {
 }
 
 #[tokio::test]
-async fn a_dry_run_keeps_nobody_from_changing_something() {
+async fn a_dry_run_does_not_block_changes() {
     let (service, _folder) = start().await;
     // A file that never ends, of which a batch has been tried.
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);

@@ -224,7 +224,7 @@ async fn a_read_only_database_is_read_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_somebody_holds_is_503_within_the_deadline_and_others_go_on() {
+async fn a_locked_row_is_503_within_the_deadline_and_others_go_on() {
     let database = Database::start().await;
     let url = database.create("users");
     let service = Service::start(&url).await;

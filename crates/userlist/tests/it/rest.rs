@@ -18,7 +18,8 @@ async fn a_user_is_created_read_changed_and_deleted() {
     let created = client.send(Method::POST, "/v1/users", r#"{"name":"dong","email":"d@example.com"}"#).await;
     assert_eq!((created.status, created.header("location")), (201, Some("users/dong")));
     assert_eq!(created.header("etag"), Some("\"1-1\""));
-    let (created_at, updated_at) = (&created.body["created_at"], &created.body["updated_at"]);
+    let created_at = &created.body["created_at"];
+    let updated_at = &created.body["updated_at"];
     assert!(created_at.as_str().is_some_and(|time| time.starts_with("20") && time.ends_with('Z')), "{created_at}");
     assert_eq!(
         created.body,
@@ -73,7 +74,7 @@ async fn any_name_can_be_part_of_a_path() {
 }
 
 #[tokio::test]
-async fn a_call_that_knows_only_the_address_subscribes_nobody_again() {
+async fn a_call_that_knows_only_the_address_does_not_subscribe_again() {
     let (service, _folder) = start().await;
     let client = &service.client;
     let body =
@@ -134,10 +135,10 @@ async fn a_condition_that_does_not_hold_is_412_and_changes_nothing() {
     };
     for (header, value) in [("if-match", "*"), ("if-match", "\"1-1\"")] {
         let reply = send(Method::PUT, (header, value), body).await;
-        assert_eq!((reply.status, reply.code()), (412, "condition_failed"), "nobody is there");
+        assert_eq!((reply.status, reply.code()), (412, "condition_failed"), "no user is there");
     }
     assert_eq!(send(Method::PUT, ("if-none-match", "*"), body).await.status, 201);
-    assert_eq!(send(Method::PUT, ("if-none-match", "*"), body).await.status, 412, "somebody is there");
+    assert_eq!(send(Method::PUT, ("if-none-match", "*"), body).await.status, 412, "a user is there");
 
     let etag = client.get("/v1/users/dong").await.header("etag").unwrap().to_owned();
     let known = send(Method::GET, ("if-none-match", &etag), "").await;
@@ -146,7 +147,7 @@ async fn a_condition_that_does_not_hold_is_412_and_changes_nothing() {
     assert_eq!(changed.status, 200);
     assert_ne!(changed.header("etag"), Some(&*etag));
     for (method, body) in [(Method::PATCH, r#"{"status":"active"}"#), (Method::PUT, body), (Method::DELETE, "")] {
-        assert_eq!(send(method, ("if-match", &etag), body).await.status, 412, "somebody changed it since");
+        assert_eq!(send(method, ("if-match", &etag), body).await.status, 412, "another change came in between");
     }
     assert_eq!(client.get("/v1/users/dong").await.body, changed.body);
     assert_eq!(send(Method::GET, ("if-none-match", &etag), "").await.status, 200);
@@ -197,7 +198,7 @@ async fn users_are_found_by_status_tag_text_and_address() {
 }
 
 #[tokio::test]
-async fn pages_lead_to_the_end_and_list_everybody_once() {
+async fn pages_lead_to_the_end_and_list_each_user_once() {
     let (service, _folder) = start().await;
     let client = &service.client;
     for n in 1..=7 {

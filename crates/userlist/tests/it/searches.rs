@@ -1,4 +1,4 @@
-//! Searches in a long list: bounded, and in nobody's way.
+//! Searches in a long list: bounded, and no obstacle for other requests.
 
 use std::{
     sync::Arc,

@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use userlist::config::Config;
 
-/// Nobody listens there.
+/// No program listens there.
 pub(crate) const NO_REGISTRY: &str = "http://127.0.0.1:1";
 
 #[derive(Debug)]
@@ -122,7 +122,8 @@ impl Client {
         let request = self.http.request(method, self.address(path)).body(body);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let response = request.send().await.ok()?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
         let body = response.bytes().await.ok()?;
         Some(Reply { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null), headers })
     }

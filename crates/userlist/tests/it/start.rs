@@ -31,7 +31,7 @@ async fn instances_that_start_at_once_on_an_empty_server_migrate_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_died_in_the_middle_of_a_migration_blocks_nobody() {
+async fn an_instance_killed_in_the_middle_of_a_migration_blocks_no_other() {
     let database = Database::start().await;
     let url = database.create("users");
     drop(open(&url).await);
@@ -69,7 +69,7 @@ async fn processes_that_start_at_once_on_one_new_file_all_serve_it() {
     let ids: BTreeSet<_> = puts.join_all().await.into_iter().collect();
     assert_eq!(ids.len(), 1, "one user, one id: {ids:?}");
 
-    // And different ones: nobody is lost.
+    // And different ones: no user is lost.
     let mut puts = JoinSet::new();
     for n in 0..80 {
         let client = instances[n % instances.len()].client.clone();

@@ -68,7 +68,7 @@ async fn tables_of_an_older_release_are_brought_up_to_date_while_it_goes_on() {
     database.sql("SET GLOBAL time_zone = '+11:00'");
     let service = Service::start(&url).await;
     everything_works_with_what_was_there(&service).await;
-    // An instance of the older release adds somebody; the next start fills in what they lack.
+    // An instance of the older release adds a user; the next start fills in what is missing.
     database.sql("INSERT INTO users.users (name, email) VALUES ('late', 'Late@Example.com')");
     service.end().await;
     let service = Service::start(&url).await;
@@ -105,7 +105,7 @@ async fn what_was_there_is_searched_as_what_is_new(url: &str) {
     }
     let user = service.client.get("/v1/users/Stra%C3%9Fe").await.body;
     let expected = (&json!(7), &json!("1970-01-01T00:00:02.000Z"));
-    assert_eq!((&user["version"], &user["updated_at"]), expected, "no change that anybody made");
+    assert_eq!((&user["version"], &user["updated_at"]), expected, "no change that a request made");
     assert_eq!(service.client.get("/v1/users?email=S@B%C3%9CCHER.example").await.body["total"], 1);
     service.end().await;
 }

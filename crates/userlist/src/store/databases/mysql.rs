@@ -6,7 +6,7 @@
 //!   than a second is asked first; one that breaks during a statement is thrown away.
 //! - **A frozen server** keeps connections open and says nothing. Everything here has a deadline, and a connection on
 //!   which one passed is closed at once, not given back: the pool would wait for it to become clean.
-//! - **A statement whose client has gone** goes on to its end all the same. So the server is told to end those that take
+//! - **A statement whose client has gone** goes on to its end all the same. So the server is set to end those that take
 //!   longer than a request may wait for them.
 //! - **Locks for migrations.** sqlx's `GET_LOCK(…, -1)` means "for ever" to MySQL and nothing to MariaDB (it answers
 //!   NULL), and sqlx does not look at the answer. So the lock is taken here.
@@ -25,7 +25,8 @@ use super::upgrade;
 use crate::{
     store::{
         driver::{
-            self, Access, Answer, Connection, Database, Executed, Fault, Row, Session, Statement, Unique, Value, within,
+            self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
+            within,
         },
         options::Limits,
         sql::CHECK,
@@ -77,25 +78,25 @@ impl Mysql {
         Self { options: options.disable_statement_logging(), limits }
     }
 
-    async fn connect(&self) -> Result<MySqlConnection, Fault> {
+    async fn connect(&self) -> Result<MySqlConnection, DriverError> {
         let connecting = async {
             let mut connection = self.options.connect().await.map_err(|error| self.not_connected(&error))?;
             sqlx::raw_sql(SESSION).execute(&mut connection).await.map_err(|error| self.not_connected(&error))?;
             Ok(connection)
         };
         match within(self.limits.attempt(), connecting).await {
-            Err(Fault::Lost(reason)) => Err(Fault::NotReached(format!("cannot connect: {reason}"))),
+            Err(DriverError::Lost(reason)) => Err(DriverError::NotReached(format!("cannot connect: {reason}"))),
             result => result,
         }
     }
 
-    fn not_connected(&self, error: &sqlx::Error) -> Fault {
+    fn not_connected(&self, error: &sqlx::Error) -> DriverError {
         let unknown = match error {
             sqlx::Error::Io(error) => service_kit::unknown_name(error),
             _ => None,
         };
         match unknown {
-            Some(why) => Fault::NotReached(format!(
+            Some(why) => DriverError::NotReached(format!(
                 "cannot connect: the host {:?} is not known ({why}); check it in --database-url (USERLIST_DATABASE_URL), or \
                  the DNS of this machine",
                 self.options.get_host()
@@ -132,7 +133,8 @@ impl Mysql {
     /// MySQL and MariaDB have two variables for it, and each reads over the comment that is for the other: "Comment Syntax"
     /// in both manuals. MySQL's is about SELECT alone. Migrations have a connection without it.
     fn statement_limit(&self) -> String {
-        let (seconds, millis) = (self.limits.deadline.as_secs_f64(), self.limits.deadline.as_millis());
+        let seconds = self.limits.deadline.as_secs_f64();
+        let millis = self.limits.deadline.as_millis();
         format!(
             "SET SESSION autocommit = 1 /*M! , max_statement_time = {:.3} */ /*!50708 , max_execution_time = {} */",
             seconds.max(0.001),
@@ -145,7 +147,7 @@ impl Database for Mysql {
     fn open(&self) -> Answer<'_, Arc<dyn Session>> {
         Box::pin(async move {
             let mut connection = self.connect().await?;
-            // Dropping the connection on a fault releases the lock.
+            // Dropping the connection on a error releases the lock.
             within(self.limits.attempt(), lock_migrations(&mut connection)).await?;
             within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
             let session = MysqlSession { server: self.clone(), pool: self.pool(), checks: Mutex::new(None) };
@@ -167,7 +169,7 @@ impl std::fmt::Debug for Mysql {
     }
 }
 
-async fn migrate(connection: &mut MySqlConnection) -> Result<(), Fault> {
+async fn migrate(connection: &mut MySqlConnection) -> Result<(), DriverError> {
     forget_half_done(connection).await?;
     // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
     let migrated = migrations().run_direct(None, &mut *connection, false).await;
@@ -182,20 +184,20 @@ fn migrations() -> Migrator {
 }
 
 /// Does not wait for another instance that is at it: the next attempt to open comes soon.
-async fn lock_migrations(connection: &mut MySqlConnection) -> Result<(), Fault> {
+async fn lock_migrations(connection: &mut MySqlConnection) -> Result<(), DriverError> {
     match sqlx::query_scalar::<_, Option<i64>>(LOCK).fetch_one(connection).await {
         Ok(Some(1)) => Ok(()),
-        Ok(_) => Err(Fault::Contended("another instance is bringing the tables up to date".to_owned())),
+        Ok(_) => Err(DriverError::Contended("another instance is bringing the tables up to date".to_owned())),
         Err(error) => Err(failed(&error)),
     }
 }
 
-async fn unlock_migrations(connection: &mut MySqlConnection) -> Result<(), Fault> {
+async fn unlock_migrations(connection: &mut MySqlConnection) -> Result<(), DriverError> {
     sqlx::query(UNLOCK).execute(connection).await.map(|_| ()).map_err(|error| failed(&error))
 }
 
 /// Lets a migration that was begun and not finished run again, which all of ours can: see `migrations/mysql`.
-async fn forget_half_done(connection: &mut MySqlConnection) -> Result<(), Fault> {
+async fn forget_half_done(connection: &mut MySqlConnection) -> Result<(), DriverError> {
     const NO_SUCH_TABLE: u16 = 1146;
     match sqlx::query("DELETE FROM _sqlx_migrations WHERE success = FALSE").execute(connection).await {
         Ok(_) => Ok(()),
@@ -204,7 +206,7 @@ async fn forget_half_done(connection: &mut MySqlConnection) -> Result<(), Fault>
     }
 }
 
-async fn check(connection: &mut MySqlConnection) -> Result<(), Fault> {
+async fn check(connection: &mut MySqlConnection) -> Result<(), DriverError> {
     sqlx::query(CHECK).fetch_optional(connection).await.map(|_| ()).map_err(|error| failed(&error))
 }
 
@@ -259,14 +261,14 @@ impl Leased {
     }
 
     /// Carries out what MySQL does not prepare.
-    async fn command(&mut self, sql: &'static str) -> Result<(), Fault> {
+    async fn command(&mut self, sql: &'static str) -> Result<(), DriverError> {
         sqlx::raw_sql(sql).execute(self.get()).await.map(|_| ()).map_err(|error| failed(&error))
     }
 }
 
 impl Drop for Leased {
     fn drop(&mut self) {
-        // Closes the socket; handing it back would first wait for the answer that nobody waits for any more.
+        // Closes the socket; handing it back to the pool would first read an answer that is not needed any more.
         drop(self.0.take().map(PoolConnection::detach));
     }
 }
@@ -327,11 +329,11 @@ fn prepared(statement: Statement) -> Prepared {
     })
 }
 
-fn id(id: u64) -> Result<i64, Fault> {
-    i64::try_from(id).map_err(|_| Fault::Unexpected("an id does not fit into its column".to_owned()))
+fn id(id: u64) -> Result<i64, DriverError> {
+    i64::try_from(id).map_err(|_| DriverError::Unexpected("an id does not fit into its column".to_owned()))
 }
 
-fn failed(error: &sqlx::Error) -> Fault {
+fn failed(error: &sqlx::Error) -> DriverError {
     driver::of_statement(error, by_number)
 }
 
@@ -340,24 +342,26 @@ fn mysql_number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {
 }
 
 /// MySQL's "Server Error Message Reference" and MariaDB's "Error Codes"; they agree on these.
-fn by_number(error: &dyn sqlx::error::DatabaseError) -> Option<Fault> {
+fn by_number(error: &dyn sqlx::error::DatabaseError) -> Option<DriverError> {
     let number = mysql_number(error)?;
     let say = |text: &str| format!("{text} (error {number})");
     Some(match number {
-        1044 | 1045 | 1698 | 1862 | 3118 | 4151 => Fault::NotReached(say("it refuses our user or password")),
-        1049 => Fault::NotReached(say("it has no database of that name")),
-        1040 | 1203 | 1226 => Fault::NotReached(say("it has too many connections")),
-        1129 | 1130 => Fault::NotReached(say("it refuses connections from this host")),
+        1044 | 1045 | 1698 | 1862 | 3118 | 4151 => DriverError::NotReached(say("it refuses our user or password")),
+        1049 => DriverError::NotReached(say("it has no database of that name")),
+        1040 | 1203 | 1226 => DriverError::NotReached(say("it has too many connections")),
+        1129 | 1130 => DriverError::NotReached(say("it refuses connections from this host")),
         // Going down, a connection ended by an administrator or for idleness, a network error that the server saw.
-        1053 | 1077..=1080 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 => Fault::Lost(say("it ended the connection")),
-        1205 | 1213 | 3572 => Fault::Contended(say("another statement held a lock")),
-        1317 | 1969 | 3024 => Fault::Contended(say("it ended the statement")),
-        1290 | 1792 | 1836 => Fault::ReadOnly(say("it is read-only")),
-        1021 | 1114 => Fault::Full(say("its disk is full")),
+        1053 | 1077..=1080 | 1152 | 1158..=1161 | 1184 | 1927 | 4031 => {
+            DriverError::Lost(say("it ended the connection"))
+        }
+        1205 | 1213 | 3572 => DriverError::Contended(say("another statement held a lock")),
+        1317 | 1969 | 3024 => DriverError::Contended(say("it ended the statement")),
+        1290 | 1792 | 1836 => DriverError::ReadOnly(say("it is read-only")),
+        1021 | 1114 => DriverError::Full(say("its disk is full")),
         // Replication by statements cannot follow READ COMMITTED.
-        1665 => Fault::Unusable(say("its binlog_format is STATEMENT and must be ROW or MIXED")),
-        1142 | 1143 | 1227 => Fault::Unusable(say("it refuses our user the right to do this")),
-        1054 | 1146 | 1932 => Fault::Unusable(say("its tables are missing or of another making")),
+        1665 => DriverError::Unusable(say("its binlog_format is STATEMENT and must be ROW or MIXED")),
+        1142 | 1143 | 1227 => DriverError::Unusable(say("it refuses our user the right to do this")),
+        1054 | 1146 | 1932 => DriverError::Unusable(say("its tables are missing or of another making")),
         _ => return None,
     })
 }

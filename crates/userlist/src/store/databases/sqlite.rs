@@ -7,10 +7,10 @@
 //! - **Success is on the disk**: the write-ahead log with `synchronous = FULL` is flushed before a statement is answered
 //!   ("PRAGMA synchronous"). A statement that returns rows is read to its end, because SQLite commits there.
 //! - **Several processes may start on one new file.** sqlx takes no lock for SQLite's migrations, so they run inside one
-//!   `BEGIN IMMEDIATE`, and whoever comes second finds them done.
+//!   `BEGIN IMMEDIATE`, and the second process finds them done.
 //! - **The file may be taken away** while it is open, and writes would go on into a file without a name. The check
 //!   compares what the path leads to with what was opened.
-//! - **Nobody ends a statement** but SQLite itself, so one that may read the whole table looks at the clock.
+//! - **No server ends a statement**, so one that may read the whole table checks the clock itself.
 
 mod writer;
 
@@ -39,7 +39,8 @@ use super::upgrade;
 use crate::{
     store::{
         driver::{
-            self, Access, Answer, Connection, Database, Executed, Fault, Row, Session, Statement, Unique, Value, within,
+            self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
+            within,
         },
         options::Limits,
         sql::CHECK,
@@ -51,7 +52,7 @@ use crate::{
 const MIGRATION_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a starting process waits for another one that starts.
 const MIGRATION_LOCK_DEADLINE: Duration = Duration::from_secs(5);
-/// How many steps of SQLite's virtual machine lie between two looks at the clock: less than a millisecond of work.
+/// How many steps of SQLite's virtual machine lie between two checks of the clock: less than a millisecond of work.
 const CLOCK_STEPS: i32 = 10_000;
 
 /// A file that may not be there yet.
@@ -106,7 +107,7 @@ impl Sqlite {
             .disable_statement_logging()
     }
 
-    async fn connect(&self) -> Result<SqliteConnection, Fault> {
+    async fn connect(&self) -> Result<SqliteConnection, DriverError> {
         create_folder(&self.file).await?;
         withdraw_sqlite(&self.file);
         let options = self.options().create_if_missing(true).busy_timeout(MIGRATION_LOCK_DEADLINE);
@@ -152,7 +153,7 @@ impl Database for Sqlite {
 
 /// A database of its own with the same tables, in memory as long as it is small, then in a temporary file without a name
 /// ("Temporary Files Used By SQLite"); it is gone when the connection is dropped.
-pub(crate) async fn temporary() -> Result<Box<dyn Connection>, Fault> {
+pub(crate) async fn temporary() -> Result<Box<dyn Connection>, DriverError> {
     let options = SqliteConnectOptions::new()
         .filename("")
         .create_if_missing(true)
@@ -169,18 +170,18 @@ pub(crate) async fn temporary() -> Result<Box<dyn Connection>, Fault> {
     Ok(Box::new(Leased { connection, is_in_transaction: false, deadline: MIGRATION_DEADLINE, is_timed: false }))
 }
 
-async fn create_folder(file: &Path) -> Result<(), Fault> {
+async fn create_folder(file: &Path) -> Result<(), DriverError> {
     let Some(folder) = file.parent() else { return Ok(()) };
     let created = tokio::fs::create_dir_all(folder).await;
-    created.map_err(|error| Fault::NotReached(format!("cannot create its folder: {}", error.kind())))
+    created.map_err(|error| DriverError::NotReached(format!("cannot create its folder: {}", error.kind())))
 }
 
-async fn identify(file: &Path) -> Result<Identity, Fault> {
-    let gone = |error: io::Error| Fault::Unusable(format!("its file: {}", error.kind()));
+async fn identify(file: &Path) -> Result<Identity, DriverError> {
+    let gone = |error: io::Error| DriverError::Unusable(format!("its file: {}", error.kind()));
     tokio::fs::metadata(file).await.map(|metadata| (metadata.dev(), metadata.ino())).map_err(gone)
 }
 
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), DriverError> {
     let mut migrations: Migrator = sqlx::migrate!("migrations/sqlite");
     // Missing ones are those of a newer release, whose instances may run beside this one: migrations only ever add.
     migrations.set_ignore_missing(true);
@@ -191,7 +192,7 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     transaction.commit().await.map_err(|error| failed(&error))
 }
 
-async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
+async fn check(connection: &mut SqliteConnection) -> Result<(), DriverError> {
     sqlx::query(CHECK).fetch_optional(connection).await.map(|_| ()).map_err(|error| failed(&error))
 }
 
@@ -202,7 +203,7 @@ impl Session for SqliteSession {
         Box::pin(async move {
             Ok(match access {
                 Access::Read => Box::new(Leased::from(&self.readers, self.limits).await?),
-                Access::Write => self.writer.turn().await?,
+                Access::Write => self.writer.slot().await?,
             })
         })
     }
@@ -211,10 +212,11 @@ impl Session for SqliteSession {
         Box::pin(async move {
             within(2 * self.limits.attempt(), async {
                 if identify(&self.file).await? != self.identity {
-                    return Err(Fault::Unusable("its file was replaced by another one".to_owned()));
+                    return Err(DriverError::Unusable("its file was replaced by another one".to_owned()));
                 }
                 let mut kept = self.checks.lock().await;
-                let connection = kept.as_mut().ok_or_else(|| Fault::NotReached("it is being closed".to_owned()))?;
+                let connection =
+                    kept.as_mut().ok_or_else(|| DriverError::NotReached("it is being closed".to_owned()))?;
                 check(connection).await
             })
             .await
@@ -288,7 +290,7 @@ impl Connection for Leased {
 }
 
 impl Leased {
-    async fn from(pool: &SqlitePool, limits: Limits) -> Result<Self, Fault> {
+    async fn from(pool: &SqlitePool, limits: Limits) -> Result<Self, DriverError> {
         let connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
         let deadline = limits.deadline;
         Ok(Self { connection: Some(connection), is_in_transaction: false, deadline, is_timed: false })
@@ -298,11 +300,11 @@ impl Leased {
         self.connection.as_mut().expect("it is taken out only when it is dropped")
     }
 
-    async fn command(&mut self, sql: &'static str) -> Result<(), Fault> {
+    async fn command(&mut self, sql: &'static str) -> Result<(), DriverError> {
         sqlx::raw_sql(sql).execute(self.get()).await.map(|_| ()).map_err(|error| failed(&error))
     }
 
-    async fn set_clock(&mut self, is_scan: bool) -> Result<(), Fault> {
+    async fn set_clock(&mut self, is_scan: bool) -> Result<(), DriverError> {
         if is_scan {
             self.is_timed = true;
             let until = Instant::now() + self.deadline;
@@ -312,7 +314,7 @@ impl Leased {
         Ok(())
     }
 
-    async fn stop_clock(&mut self) -> Result<(), Fault> {
+    async fn stop_clock(&mut self) -> Result<(), DriverError> {
         if self.is_timed {
             let mut handle = self.get().lock_handle().await.map_err(|error| failed(&error))?;
             handle.remove_progress_handler();
@@ -322,7 +324,7 @@ impl Leased {
         Ok(())
     }
 
-    async fn end(&mut self, sql: &'static str) -> Result<(), Fault> {
+    async fn end(&mut self, sql: &'static str) -> Result<(), DriverError> {
         self.command(sql).await?;
         self.is_in_transaction = false;
         Ok(())
@@ -347,27 +349,27 @@ fn prepared(statement: Statement) -> Prepared {
     })
 }
 
-fn failed(error: &sqlx::Error) -> Fault {
+fn failed(error: &sqlx::Error) -> DriverError {
     driver::of_statement(error, by_number)
 }
 
-fn not_connected(error: &sqlx::Error) -> Fault {
+fn not_connected(error: &sqlx::Error) -> DriverError {
     driver::of_connect(error, by_number)
 }
 
 /// "Result and Error Codes" of SQLite; the last byte of an extended code is the primary one.
-fn by_number(error: &dyn sqlx::error::DatabaseError) -> Option<Fault> {
+fn by_number(error: &dyn sqlx::error::DatabaseError) -> Option<DriverError> {
     let number: i32 = error.code()?.parse().ok()?;
     let say = |text: &str| format!("{text} (SQLite error {number})");
     Some(match number & 0xff {
-        5 | 6 => Fault::Contended(say("another process holds its lock")),
-        9 => Fault::Contended(say("the statement took too long")),
-        8 => Fault::ReadOnly(say("its file is read-only")),
-        10 => Fault::Lost(say("its disk fails")),
-        11 | 26 => Fault::Unusable(say("its file is damaged, or no SQLite database")),
-        13 => Fault::Full(say("its disk is full")),
-        3 | 14 | 23 => Fault::NotReached(say("its file cannot be opened")),
-        1 => Fault::Unusable(say("its tables are missing or of another making")),
+        5 | 6 => DriverError::Contended(say("another process holds its lock")),
+        9 => DriverError::Contended(say("the statement took too long")),
+        8 => DriverError::ReadOnly(say("its file is read-only")),
+        10 => DriverError::Lost(say("its disk fails")),
+        11 | 26 => DriverError::Unusable(say("its file is damaged, or no SQLite database")),
+        13 => DriverError::Full(say("its disk is full")),
+        3 | 14 | 23 => DriverError::NotReached(say("its file cannot be opened")),
+        1 => DriverError::Unusable(say("its tables are missing or of another making")),
         _ => return None,
     })
 }

@@ -1,4 +1,4 @@
-//! Fills in what SQL cannot compute, for users that an older release stored: keys, and times nobody kept.
+//! Fills in what SQL cannot compute, for users that an older release stored: keys, and times that were not kept.
 //!
 //! It runs after the migrations, under their lock, and again whenever the database is opened, because instances of an
 //! older release may go on adding users while the new one is rolled out.
@@ -12,7 +12,7 @@
 
 use crate::{
     store::{
-        driver::{Connection, Fault, Statement},
+        driver::{Connection, DriverError, Statement},
         sql,
     },
     user::{EmailAddress, Timestamp},
@@ -22,7 +22,7 @@ use crate::{
 const ROWS: i64 = 2_000;
 
 /// Fills in what is missing, in steps that are committed one by one; starting again goes on where it ended.
-pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> Result<(), DriverError> {
     let mut filled = 0;
     for (which, is_done) in [(MISSING, None), (OUTDATED, Some("DELETE FROM outdated_search_keys WHERE id <= ?"))] {
         loop {
@@ -40,7 +40,7 @@ pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> 
         }
     }
     if filled > 0 {
-        tracing::info!(users = filled, "filled in what users from an older release lack");
+        tracing::info!(users = filled, "filled in fields that users of an older release lack");
     }
     Ok(())
 }

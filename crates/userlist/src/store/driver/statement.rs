@@ -29,7 +29,7 @@ pub(crate) type Row = (i64, String, String, String, Option<String>, Option<Strin
 pub(crate) enum Executed {
     /// So many rows were found (not: are different now), and this id was given.
     Done { rows: u64, id: i64 },
-    /// Nothing: somebody has it already.
+    /// Nothing: another user has it already.
     Taken(Unique),
 }
 

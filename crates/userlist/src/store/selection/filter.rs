@@ -63,16 +63,16 @@ impl Filter {
         self.is_scan() && (is_rare || tag.is_some() || text.is_some() || !attributes.is_empty() || created.is_some())
     }
 
-    /// Whether rows have to be read that are not listed, and how many nobody knows: no index leads to those with a
+    /// Whether rows have to be read that are not listed, of unknown number: no index leads to those with a
     /// status, a tag, a text or an attribute, nor in the order of the list to those of a time.
     pub(crate) fn is_scan(&self) -> bool {
         let Self { email, name, .. } = self;
-        email.is_none() && name.is_none() && !self.is_everybody()
+        email.is_none() && name.is_none() && !self.is_unrestricted()
     }
 
-    /// Whether it lets everybody through.
+    /// Whether all users match.
     #[must_use]
-    pub fn is_everybody(&self) -> bool {
+    pub fn is_unrestricted(&self) -> bool {
         *self == Self::default()
     }
 

@@ -8,7 +8,7 @@ use super::Refusal;
 use crate::{
     store::{
         Store, StoreError,
-        driver::{Access, Connection, Executed, Fault, Unique},
+        driver::{Access, Connection, DriverError, Executed, Unique},
         metrics::Query,
         sql::{self, Dialect, Emails},
     },
@@ -24,7 +24,7 @@ const DEADLINES: u32 = 5;
 /// What became of a user of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Imported {
-    /// There was nobody of that name.
+    /// There was no user of that name.
     Created,
     /// Something is different now.
     Changed,
@@ -45,7 +45,9 @@ impl Store {
     /// # Errors
     /// The database does not answer, or takes no changes.
     pub async fn put_batch(&self, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
-        let (now, emails, dialect) = (Timestamp::now(), self.emails, self.dialect);
+        let now = Timestamp::now();
+        let emails = self.emails;
+        let dialect = self.dialect;
         let putting = self.perform_within(self.batch_deadline(), Access::Write, move |connection| {
             let users = Arc::clone(&users);
             Box::pin(async move { put(connection, &users, now, emails, dialect).await })
@@ -62,7 +64,7 @@ async fn find(
     connection: &mut dyn Connection,
     users: &[NewUser],
     dialect: Dialect,
-) -> Result<HashMap<UserName, User>, Fault> {
+) -> Result<HashMap<UserName, User>, DriverError> {
     let names: Vec<_> = users.iter().map(|user| &user.name).collect();
     let rows = connection.rows(sql::find_all_to_change(&names, dialect)).await?;
     rows.into_iter().map(|row| sql::user(row).map(|user| (user.name.clone(), user))).collect()
@@ -75,7 +77,7 @@ pub(super) async fn put(
     now: Timestamp,
     emails: Emails,
     dialect: Dialect,
-) -> Result<Vec<Imported>, Fault> {
+) -> Result<Vec<Imported>, DriverError> {
     connection.begin().await?;
     let imported = put_all(connection, users, now, emails, dialect).await;
     end(connection, imported, true).await
@@ -85,15 +87,15 @@ pub(super) async fn put(
 /// only without a transaction.
 pub(super) async fn end<T>(
     connection: &mut dyn Connection,
-    done: Result<T, Fault>,
+    done: Result<T, DriverError>,
     is_to_be_kept: bool,
-) -> Result<T, Fault> {
+) -> Result<T, DriverError> {
     match done {
         Ok(value) if is_to_be_kept => connection.commit().await.map(|()| value),
         done => match (done, connection.roll_back().await) {
             (done, Ok(())) => done,
-            (Ok(_), Err(fault)) => Err(fault),
-            (Err(fault), Err(_)) => Err(Fault::Lost(fault.reason().to_owned())),
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(_)) => Err(DriverError::Lost(error.reason().to_owned())),
         },
     }
 }
@@ -104,7 +106,7 @@ async fn put_all(
     now: Timestamp,
     emails: Emails,
     dialect: Dialect,
-) -> Result<Vec<Imported>, Fault> {
+) -> Result<Vec<Imported>, DriverError> {
     let found = find(connection, users, dialect).await?;
     let mut imported = Vec::with_capacity(users.len());
     let mut new = Vec::new();
@@ -121,7 +123,7 @@ async fn put_all(
     if !new.is_empty() {
         match connection.execute(sql::insert_all(&new, now, emails)).await? {
             Executed::Done { .. } => {}
-            Executed::Taken(_) => return Err(somebody_else()),
+            Executed::Taken(_) => return Err(concurrent_insert()),
         }
     }
     Ok(imported)
@@ -133,7 +135,7 @@ async fn change(
     user: &NewUser,
     now: Timestamp,
     emails: Emails,
-) -> Result<Imported, Fault> {
+) -> Result<Imported, DriverError> {
     Ok(match super::change(connection, before, &Changes::from(user), now, emails).await? {
         Ok(after) if after == *before => Imported::Unchanged,
         Ok(_) => Imported::Changed,
@@ -147,16 +149,16 @@ async fn insert(
     user: &NewUser,
     now: Timestamp,
     emails: Emails,
-) -> Result<Imported, Fault> {
+) -> Result<Imported, DriverError> {
     match super::insert(connection, user, now, emails).await? {
         Ok(_) => Ok(Imported::Created),
-        Err(Refusal::Taken(Unique::Name)) => Err(somebody_else()),
+        Err(Refusal::Taken(Unique::Name)) => Err(concurrent_insert()),
         Err(refusal) => Ok(refused(refusal)),
     }
 }
 
-fn somebody_else() -> Fault {
-    Fault::Contended("somebody else inserted one of the same names".to_owned())
+fn concurrent_insert() -> DriverError {
+    DriverError::Contended("another request inserted one of the same names".to_owned())
 }
 
 fn refused(refusal: Refusal) -> Imported {
@@ -164,7 +166,7 @@ fn refused(refusal: Refusal) -> Imported {
         Refusal::Invalid(error) => error,
         Refusal::Taken(Unique::Email) => FieldError::new("email", "another user has this address"),
         Refusal::Taken(Unique::Name) | Refusal::NoSuchUser | Refusal::Condition => {
-            FieldError::new("name", "somebody else changed this user at the same time; import the line again")
+            FieldError::new("name", "another request changed this user at the same time; import the line again")
         }
     })
 }

@@ -1,7 +1,7 @@
 //! The same change to many users: to all of a filter, page by page.
 //!
-//! Each page is a transaction of its own, so that others have their turn in between. Whoever does not belong to the filter any
-//! more when their turn comes is left alone. A dry run is the same, rolled back.
+//! Each page is a transaction of its own, so that other requests run in between. A user who does not match the filter any
+//! more when the page is changed is left as it is. A dry run is the same, rolled back.
 
 use discovery::FieldError;
 
@@ -9,7 +9,7 @@ use super::{Refusal, batch::end};
 use crate::{
     store::{
         Store, StoreError,
-        driver::{Access, Connection, Executed, Fault},
+        driver::{Access, Connection, DriverError, Executed},
         metrics::Query,
         selection::{Filter, Page, Position},
         sql::{self, Dialect, Emails},
@@ -61,7 +61,8 @@ impl Store {
             return Ok(BulkStep::default());
         }
         let work = Bulk { ids, filter: page.filter.clone(), change: change.clone(), dialect: self.dialect, is_dry_run };
-        let (now, emails) = (Timestamp::now(), self.emails);
+        let now = Timestamp::now();
+        let emails = self.emails;
         let changing = self.perform_within(self.batch_deadline(), Access::Write, move |connection| {
             let work = work.clone();
             Box::pin(async move { work.run(connection, now, emails).await })
@@ -83,13 +84,23 @@ struct Bulk {
 // === impl Bulk ===
 
 impl Bulk {
-    async fn run(&self, connection: &mut dyn Connection, now: Timestamp, emails: Emails) -> Result<BulkStep, Fault> {
+    async fn run(
+        &self,
+        connection: &mut dyn Connection,
+        now: Timestamp,
+        emails: Emails,
+    ) -> Result<BulkStep, DriverError> {
         connection.begin().await?;
         let done = self.all(connection, now, emails).await;
         end(connection, done, !self.is_dry_run).await
     }
 
-    async fn all(&self, connection: &mut dyn Connection, now: Timestamp, emails: Emails) -> Result<BulkStep, Fault> {
+    async fn all(
+        &self,
+        connection: &mut dyn Connection,
+        now: Timestamp,
+        emails: Emails,
+    ) -> Result<BulkStep, DriverError> {
         let rows = connection.rows(sql::among(&self.ids, &self.filter, self.dialect)).await?;
         let mut step = BulkStep::default();
         for row in rows {
@@ -103,9 +114,11 @@ impl Bulk {
     }
 }
 
-async fn delete(connection: &mut dyn Connection, user: &User, step: &mut BulkStep) -> Result<(), Fault> {
+async fn delete(connection: &mut dyn Connection, user: &User, step: &mut BulkStep) -> Result<(), DriverError> {
     match connection.execute(sql::remove_version(user)).await? {
-        Executed::Done { rows: 0, .. } => Err(Fault::Contended("somebody else changed the same user".to_owned())),
+        Executed::Done { rows: 0, .. } => {
+            Err(DriverError::Contended("another request changed the same user".to_owned()))
+        }
         Executed::Done { .. } | Executed::Taken(_) => {
             step.deleted += 1;
             Ok(())
@@ -120,7 +133,7 @@ async fn change(
     now: Timestamp,
     emails: Emails,
     step: &mut BulkStep,
-) -> Result<(), Fault> {
+) -> Result<(), DriverError> {
     match super::change(connection, user, changes, now, emails).await? {
         Ok(after) if after == *user => step.unchanged += 1,
         Ok(_) => step.changed += 1,

@@ -1,7 +1,7 @@
 //! What an import would do: the same work as that of an import, on a copy that is thrown away.
 //!
-//! A transaction that is rolled back at the end of the file would tell the same, and would keep everybody else from changing
-//! anything until then (SQLite has one writer). So those users whom a batch concerns are copied into a database of its own,
+//! A transaction that is rolled back at the end of the file would show the same, and would keep all other requests from changing
+//! anything until then (SQLite has one writer). So the users that a batch concerns are copied into a database of its own,
 //! a temporary file that SQLite removes, and stay there as the batch left them for the batches that follow: a name or an
 //! address that comes twice in one file is what it would be.
 
@@ -11,7 +11,7 @@ use super::batch::{self, Imported};
 use crate::{
     store::{
         Store, StoreError, databases,
-        driver::{Access, Connection, Fault},
+        driver::{Access, Connection, DriverError},
         metrics::Query,
         sql::{self, Dialect, Emails},
     },
@@ -42,7 +42,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn try_batch(&self, scratch: &mut Scratch, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
-        let (now, emails) = (Timestamp::now(), self.emails);
+        let now = Timestamp::now();
+        let emails = self.emails;
         let wanted = Arc::clone(&users);
         let reading = self.perform_within(self.batch_deadline(), Access::Read, move |connection| {
             let users = Arc::clone(&wanted);
@@ -57,7 +58,11 @@ impl Store {
 }
 
 /// Those who have one of the names, and where addresses are unique, one of the addresses.
-async fn concerned(connection: &mut dyn Connection, users: &[NewUser], emails: Emails) -> Result<Vec<User>, Fault> {
+async fn concerned(
+    connection: &mut dyn Connection,
+    users: &[NewUser],
+    emails: Emails,
+) -> Result<Vec<User>, DriverError> {
     let names: Vec<_> = users.iter().map(|user| &user.name).collect();
     let mut rows = connection.rows(sql::find_all(&names)).await?;
     if emails == Emails::Unique {
@@ -65,14 +70,14 @@ async fn concerned(connection: &mut dyn Connection, users: &[NewUser], emails: E
         rows.extend(connection.rows(sql::find_all_with(&emails, SHARING_MAX)).await?);
     }
     let users = rows.into_iter().map(|row| sql::user(row).map(|user| (user.id, user)));
-    Ok(users.collect::<Result<HashMap<UserId, User>, Fault>>()?.into_values().collect())
+    Ok(users.collect::<Result<HashMap<UserId, User>, DriverError>>()?.into_values().collect())
 }
 
 // === impl Scratch ===
 
 impl Scratch {
     /// Those who are there already stay as the dry run left them.
-    async fn add(&mut self, users: Vec<User>) -> Result<(), Fault> {
+    async fn add(&mut self, users: Vec<User>) -> Result<(), DriverError> {
         self.connection.begin().await?;
         for user in &users {
             self.connection.execute(sql::copy(user)).await?;

@@ -67,7 +67,8 @@ impl Table {
     fn row(&self, record: &ByteRecord) -> Result<NewUser, Vec<FieldError>> {
         let wrong = |field: &'static str, reason: String| vec![FieldError::new(field, reason)];
         if record.len() != self.columns.len() {
-            let (cells, columns) = (record.len(), self.columns.len());
+            let cells = record.len();
+            let columns = self.columns.len();
             let reason = format!(
                 "it has {cells} cells, the header has {columns}; a cell with a delimiter or a line end in it must be in quotes, \
                  and each quote closed"

@@ -11,8 +11,8 @@
 //! What holds for each of them is what would hold if it were alone:
 //!
 //! - It is answered after the flush, also when it changed nothing because of what another one of the same transaction
-//!   stored: nobody is told of anything that may still be undone.
-//! - When one fails, all are undone. The one that failed gets its fault; the others are done again, each with its deadline.
+//!   stored: no request gets an answer that may still be undone.
+//! - When one fails, all are undone. The one that failed gets its error; the others are done again, each with its deadline.
 //! - One whose request was given up in the middle is undone alone when it has a transaction of its own (an import), and is
 //!   committed with the others when it is a single statement.
 
@@ -26,32 +26,32 @@ use tokio::{
 
 use super::Leased;
 use crate::store::{
-    driver::{Answer, Connection, Executed, Fault, Row, Statement},
+    driver::{Answer, Connection, DriverError, Executed, Row, Statement},
     options::Limits,
 };
 
 /// The most changes of one flush.
 const GROUP_MAX: usize = 256;
-/// No change joins a transaction that is older: whoever came first is not to wait for everybody else.
+/// No change joins a transaction that is older, so that the first one does not wait for all that follow.
 const GROUP_TIME: Duration = if cfg!(test) { Duration::from_secs(60) } else { Duration::from_millis(20) };
 
 /// Where changes queue.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    queue: mpsc::UnboundedSender<Applicant>,
+    queue: mpsc::UnboundedSender<WriteRequest>,
 }
 
-type Applicant = oneshot::Sender<Result<Turn, Fault>>;
-type Flushed = oneshot::Sender<Result<(), Fault>>;
+type WriteRequest = oneshot::Sender<Result<WriteSlot, DriverError>>;
+type Flushed = oneshot::Sender<Result<(), DriverError>>;
 
 /// The writer's connection, inside a transaction, lent to one change.
-struct Turn {
+struct WriteSlot {
     /// None after it was given back.
     connection: Option<Leased>,
     is_in_savepoint: bool,
     has_failed: bool,
     give_back: Option<oneshot::Sender<Returned>>,
-    flushed: oneshot::Receiver<Result<(), Fault>>,
+    flushed: oneshot::Receiver<Result<(), DriverError>>,
 }
 
 /// The connection after a change.
@@ -73,29 +73,29 @@ struct Group {
 impl Writer {
     /// Takes its connection from `pool`, which must have one only. Ends with the last clone.
     pub(super) fn start(pool: SqlitePool, limits: Limits) -> Self {
-        let (queue, applicants) = mpsc::unbounded_channel();
-        tokio::spawn(serve(pool, limits, applicants));
+        let (queue, requests) = mpsc::unbounded_channel();
+        tokio::spawn(serve(pool, limits, requests));
         Self { queue }
     }
 
-    /// Waits for a turn. The queue is as long as there are requests, each with its deadline.
-    pub(super) async fn turn(&self) -> Result<Box<dyn Connection>, Fault> {
-        let closed = || Fault::NotReached("it is being closed".to_owned());
-        let (applicant, turn) = oneshot::channel();
-        self.queue.send(applicant).map_err(|_| closed())?;
-        turn.await.map_err(|_| closed())?.map(|turn| Box::new(turn) as Box<dyn Connection>)
+    /// Waits for a slot to write in. The queue is as long as there are requests, each with its deadline.
+    pub(super) async fn slot(&self) -> Result<Box<dyn Connection>, DriverError> {
+        let closed = || DriverError::NotReached("it is being closed".to_owned());
+        let (request, slot) = oneshot::channel();
+        self.queue.send(request).map_err(|_| closed())?;
+        slot.await.map_err(|_| closed())?.map(|slot| Box::new(slot) as Box<dyn Connection>)
     }
 }
 
-async fn serve(pool: SqlitePool, limits: Limits, mut applicants: mpsc::UnboundedReceiver<Applicant>) {
-    while let Some(first) = applicants.recv().await {
+async fn serve(pool: SqlitePool, limits: Limits, mut requests: mpsc::UnboundedReceiver<WriteRequest>) {
+    while let Some(first) = requests.recv().await {
         if first.is_closed() {
             continue;
         }
         match Group::begin(&pool, limits).await {
-            Ok(group) => group.run(first, &mut applicants).await,
+            Ok(group) => group.run(first, &mut requests).await,
             // It is gone when its deadline has passed.
-            Err(fault) => drop(first.send(Err(fault))),
+            Err(error) => drop(first.send(Err(error))),
         }
     }
 }
@@ -103,45 +103,45 @@ async fn serve(pool: SqlitePool, limits: Limits, mut applicants: mpsc::Unbounded
 // === impl Group ===
 
 impl Group {
-    async fn begin(pool: &SqlitePool, limits: Limits) -> Result<Self, Fault> {
+    async fn begin(pool: &SqlitePool, limits: Limits) -> Result<Self, DriverError> {
         let mut connection = Leased::from(pool, limits).await?;
         match connection.begin().await {
-            // Whatever broke, nothing of anybody's was sent.
-            Err(Fault::Lost(reason)) => return Err(Fault::NotReached(reason)),
+            // Whatever broke, no change was sent yet.
+            Err(DriverError::Lost(reason)) => return Err(DriverError::NotReached(reason)),
             begun => begun?,
         }
         Ok(Self { connection, members: Vec::new(), until: Instant::now() + GROUP_TIME })
     }
 
-    async fn run(mut self, first: Applicant, applicants: &mut mpsc::UnboundedReceiver<Applicant>) {
+    async fn run(mut self, first: WriteRequest, requests: &mut mpsc::UnboundedReceiver<WriteRequest>) {
         let mut next = Some(first);
-        while let Some(applicant) = next {
-            match self.lend(applicant).await {
+        while let Some(request) = next {
+            match self.lend(request).await {
                 Some(group) => self = group,
                 None => return,
             }
             let is_open = self.members.len() < GROUP_MAX && Instant::now() < self.until;
-            next = if is_open { applicants.try_recv().ok() } else { None };
+            next = if is_open { requests.try_recv().ok() } else { None };
         }
         self.commit().await;
     }
 
     /// Lets one change be made. None when the transaction is over, because the change failed.
-    async fn lend(self, applicant: Applicant) -> Option<Self> {
+    async fn lend(self, request: WriteRequest) -> Option<Self> {
         let Self { connection, mut members, until } = self;
         let (give_back, returned) = oneshot::channel();
         let (member, flushed) = oneshot::channel();
-        let turn = Turn {
+        let slot = WriteSlot {
             connection: Some(connection),
             is_in_savepoint: false,
             has_failed: false,
             give_back: Some(give_back),
             flushed,
         };
-        // Given up before its turn, it gives the connection back by being dropped.
-        drop(applicant.send(Ok(turn)));
+        // Given up before it got its slot, it gives the connection back by being dropped.
+        drop(request.send(Ok(slot)));
         let Ok(Returned { mut connection, is_in_savepoint, has_failed }) = returned.await else {
-            tell(members, &Err(Fault::Lost("the writer's connection is gone".to_owned())));
+            send_result(members, &Err(DriverError::Lost("the writer's connection is gone".to_owned())));
             return None;
         };
         members.push(member);
@@ -151,18 +151,18 @@ impl Group {
         }
         // SQLite may have ended the transaction by itself. Dropping the connection ends it for certain.
         drop(connection);
-        tell(members, &Err(Fault::Contended("another change of the same transaction failed".to_owned())));
+        send_result(members, &Err(DriverError::Contended("another change of the same transaction failed".to_owned())));
         None
     }
 
     async fn commit(mut self) {
         let committed = self.connection.commit().await;
-        tell(self.members, &committed);
+        send_result(self.members, &committed);
     }
 }
 
-/// Whoever has been given up does not hear it.
-fn tell(members: Vec<Flushed>, result: &Result<(), Fault>) {
+/// A request that was given up does not receive it.
+fn send_result(members: Vec<Flushed>, result: &Result<(), DriverError>) {
     for member in members {
         drop(member.send(result.clone()));
     }
@@ -172,19 +172,19 @@ const SAVE: &str = "SAVEPOINT one_change";
 const KEEP: &str = "RELEASE one_change";
 const UNDO: &str = "ROLLBACK TO one_change; RELEASE one_change";
 
-// === impl Turn ===
+// === impl WriteSlot ===
 
-impl Turn {
+impl WriteSlot {
     fn get(&mut self) -> &mut Leased {
         self.connection.as_mut().expect("it is given back only by what consumes or drops it")
     }
 
-    fn noticed<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
+    fn noticed<T>(&mut self, result: Result<T, DriverError>) -> Result<T, DriverError> {
         self.has_failed |= result.is_err();
         result
     }
 
-    async fn command(&mut self, sql: &'static str, is_in_savepoint: bool) -> Result<(), Fault> {
+    async fn command(&mut self, sql: &'static str, is_in_savepoint: bool) -> Result<(), DriverError> {
         let done = self.get().command(sql).await;
         self.is_in_savepoint = is_in_savepoint;
         self.noticed(done)
@@ -198,7 +198,7 @@ impl Turn {
     }
 }
 
-impl Connection for Turn {
+impl Connection for WriteSlot {
     fn rows(&mut self, statement: Statement) -> Answer<'_, Vec<Row>> {
         Box::pin(async move {
             let rows = self.get().rows(statement).await;
@@ -236,13 +236,13 @@ impl Connection for Turn {
     fn settle(mut self: Box<Self>) -> Answer<'static, ()> {
         self.give_back();
         Box::pin(async move {
-            let lost = |_| Err(Fault::Lost("the writer's connection is gone".to_owned()));
+            let lost = |_| Err(DriverError::Lost("the writer's connection is gone".to_owned()));
             (&mut self.flushed).await.unwrap_or_else(lost)
         })
     }
 }
 
-impl Drop for Turn {
+impl Drop for WriteSlot {
     fn drop(&mut self) {
         self.give_back();
     }
@@ -279,14 +279,14 @@ mod tests {
         let session = open(folder.path()).await;
         let mut first = session.connection(Access::Write).await.unwrap();
         first.execute(insert("first")).await.unwrap();
-        // Asked for while the first has its turn, so the second joins the first's transaction.
+        // Asked for while the first holds the slot, so the second joins the first's transaction.
         let mut second = session.connection(Access::Write);
         assert!(futures::poll!(&mut second).is_pending());
         let mut settling = first.settle();
         let mut second = second.await.unwrap();
         assert!(futures::poll!(&mut settling).is_pending(), "the first is not answered before the flush");
         assert_eq!(second.number(Statement::new("SELECT COUNT(*) FROM users")).await.unwrap(), 1);
-        assert_eq!(users(&session).await, 0, "nobody else sees what is not flushed");
+        assert_eq!(users(&session).await, 0, "no reader sees what is not flushed");
         second.execute(insert("second")).await.unwrap();
         second.settle().await.unwrap();
         settling.await.unwrap();
@@ -327,7 +327,7 @@ mod tests {
         let mut failing = failing.await.unwrap();
         assert!(failing.execute(Statement::new("INSERT INTO nowhere VALUES (1)")).await.is_err());
         drop(failing);
-        assert!(matches!(settling.await, Err(Fault::Contended(_))));
+        assert!(matches!(settling.await, Err(DriverError::Contended(_))));
         assert_eq!(users(&session).await, 0);
         let mut again = session.connection(Access::Write).await.unwrap();
         again.execute(insert("first")).await.unwrap();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn whoever_leaves_the_queue_keeps_nobody_waiting() {
+    async fn a_request_that_leaves_the_queue_delays_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let session = open(folder.path()).await;
         let first = session.connection(Access::Write).await.unwrap();
