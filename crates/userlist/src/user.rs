@@ -13,7 +13,6 @@ mod email;
 mod name;
 mod status;
 mod tags;
-mod timestamp;
 
 pub use attributes::Attributes;
 pub use changes::{AttributeChanges, Changes};
@@ -22,11 +21,11 @@ pub use email::EmailAddress;
 pub use name::UserName;
 pub use status::Status;
 pub use tags::{Tag, Tags};
-pub use timestamp::Timestamp;
 
 pub(crate) use email::email;
 
 use serde::Serialize;
+use service_kit::time::UnixMillis;
 
 /// What the store calls a user: positive, unique, never given to another user, not even after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -51,9 +50,9 @@ pub struct User {
     /// 1 at first, one more with every change: what `ETag` and `If-Match` compare.
     pub version: i64,
     /// When they were stored first; for those from before times were kept, when that began.
-    pub created_at: Timestamp,
+    pub created_at: UnixMillis,
     /// When something was changed last.
-    pub updated_at: Timestamp,
+    pub updated_at: UnixMillis,
 }
 
 /// A user as a request wants it to be. What is `None` stays as it is; for a new user it is the default.
@@ -83,7 +82,7 @@ impl NewUser {
     }
 
     /// The first version of this user, stored under `id`.
-    pub(crate) fn stored_as(&self, id: i64, now: Timestamp) -> User {
+    pub(crate) fn stored_as(&self, id: i64, now: UnixMillis) -> User {
         User {
             id: UserId(id),
             name: self.name.clone(),

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use discovery::FieldError;
 use serde::{Deserialize, Serialize};
 use service_kit::Problem;
+use service_kit::time::UnixMillis;
 
 use super::{
     error::invalid,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     store::{AttributeFilter, Filter, Page, Position, PositionKey, SearchText, Sort, SortKey},
-    user::{self, Timestamp},
+    user,
 };
 
 /// What a client asks for.
@@ -154,8 +155,12 @@ pub(super) fn filter(filter: &mut Filter, key: &str, value: &str, others: &str) 
     Ok(())
 }
 
-fn moment(key: &str, value: &str) -> Result<Timestamp, FieldError> {
-    Timestamp::parse(value).ok_or_else(|| {
+/// A moment of RFC 3339, or a day, which begins at midnight in UTC. Not before 1970.
+fn moment(key: &str, value: &str) -> Result<UnixMillis, FieldError> {
+    const DAY: usize = "2026-11-21".len();
+    // A `+` that was not percent-encoded has become a space when the form was decoded.
+    let text = if value.len() == DAY { format!("{value}T00:00:00Z") } else { value.replace(' ', "+") };
+    text.parse().ok().filter(|moment: &UnixMillis| moment.0 >= 0).ok_or_else(|| {
         let reason =
             "it must be a time as in RFC 3339, 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00, or a day in UTC";
         FieldError::new(key.to_owned(), reason)
@@ -268,6 +273,24 @@ mod tests {
         let of = |query| Listing::parse(query).unwrap().fingerprint();
         assert_ne!(of("created_since=2026-01-01"), of("updated_since=2026-01-01"));
         assert_ne!(of("attributes.a=1"), of(""));
+    }
+
+    #[test]
+    fn a_time_may_be_in_any_zone_or_a_day() {
+        for (text, shown) in [
+            ("2026-11-21T12:00:00Z", "2026-11-21T12:00:00.000Z"),
+            ("2026-11-21T13:00:00%2B01:00", "2026-11-21T12:00:00.000Z"),
+            ("2026-11-21T13:00:00+01:00", "2026-11-21T12:00:00.000Z"),
+            ("2026-11-20t20:30:00.5-15:30", "2026-11-21T12:00:00.500Z"),
+            ("2026-11-21", "2026-11-21T00:00:00.000Z"),
+        ] {
+            let listing = Listing::parse(&format!("created_since={text}")).unwrap();
+            assert_eq!(listing.filter.created.since.unwrap().to_string(), shown, "{text}");
+        }
+        for text in ["2026", "2026-11-21T12:00:00", "2026-02-30", "2026-11-21T12:00:00-24:00", "äöüäö", "1969-12-31"]
+        {
+            assert_eq!(Listing::parse(&format!("created_since={text}")).unwrap_err().errors[0].field, "created_since");
+        }
     }
 
     proptest! {

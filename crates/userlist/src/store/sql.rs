@@ -3,8 +3,9 @@
 //! Text columns compare byte for byte in all of them. `INSTR` does too, and knows no wildcards.
 
 use service_kit::text::case_folded;
+use service_kit::time::UnixMillis;
 
-use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserId, UserName};
+use crate::user::{Attributes, EmailAddress, NewUser, Status, Tags, User, UserId, UserName};
 
 use super::{
     driver::{DriverError, Row, Statement, Value},
@@ -133,17 +134,17 @@ pub(super) fn others_with(email: &EmailAddress, id: i64) -> Statement {
         .bind(id)
 }
 
-pub(super) fn insert(user: &NewUser, now: Timestamp, emails: Emails) -> Statement {
+pub(super) fn insert(user: &NewUser, now: UnixMillis, emails: Emails) -> Statement {
     bind_new(Statement::new(INSERT_ONE), user, now, emails)
 }
 
-pub(super) fn insert_all(users: &[&NewUser], now: Timestamp, emails: Emails) -> Statement {
+pub(super) fn insert_all(users: &[&NewUser], now: UnixMillis, emails: Emails) -> Statement {
     let mut statement = Statement::new(format!("{INSERT}{}", vec![ROW; users.len()].join(", ")));
     statement.is_frequent = false;
     users.iter().fold(statement, |statement, user| bind_new(statement, user, now, emails))
 }
 
-fn bind_new(statement: Statement, user: &NewUser, now: Timestamp, emails: Emails) -> Statement {
+fn bind_new(statement: Statement, user: &NewUser, now: UnixMillis, emails: Emails) -> Statement {
     let user = user.stored_as(0, now);
     bind_details(statement.bind(user.name.as_str()).bind(user.email.as_str()), &user)
         .bind(now.0)
@@ -311,7 +312,7 @@ pub(super) fn user(row: Row) -> Result<User, DriverError> {
         tags,
         attributes,
         version,
-        created_at: Timestamp(created_at),
-        updated_at: Timestamp(updated_at),
+        created_at: UnixMillis(created_at),
+        updated_at: UnixMillis(updated_at),
     })
 }

@@ -14,6 +14,7 @@ pub use scratch::Scratch;
 
 use discovery::FieldError;
 use service_kit::request;
+use service_kit::time::UnixMillis;
 
 use super::{
     Store, StoreError,
@@ -23,7 +24,7 @@ use super::{
     selection::Key,
     sql::{self, Emails},
 };
-use crate::user::{Changes, NewUser, Status, Timestamp, User, UserId};
+use crate::user::{Changes, NewUser, Status, User, UserId};
 
 /// What must be so for a change to be made: `If-Match` and `If-None-Match` of RFC 9110, section 13.1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -69,7 +70,7 @@ impl Store {
     /// answer, or takes no changes.
     pub async fn create(&self, user: &NewUser) -> Result<User, StoreError> {
         let user = user.clone();
-        let now = Timestamp::now();
+        let now = UnixMillis::now();
         let emails = self.emails;
         let creating = self.perform(Access::Write, move |connection| {
             let user = user.clone();
@@ -99,7 +100,7 @@ impl Store {
     async fn put_as(&self, user: &NewUser, condition: &Condition, unnamed: Unnamed) -> Result<(User, Put), StoreError> {
         let user = user.clone();
         let condition = condition.clone();
-        let now = Timestamp::now();
+        let now = UnixMillis::now();
         let emails = self.emails;
         let repeated = Repeated::under(&condition);
         let putting = self.perform(Access::Write, move |connection| {
@@ -120,7 +121,7 @@ impl Store {
         let key = key.clone();
         let changes = changes.clone();
         let condition = condition.clone();
-        let now = Timestamp::now();
+        let now = UnixMillis::now();
         let emails = self.emails;
         let repeated = Repeated::under(&condition);
         let patching = self.perform(Access::Write, move |connection| {
@@ -234,7 +235,7 @@ async fn put(
     user: &NewUser,
     condition: &Condition,
     unnamed: Unnamed,
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
 ) -> Outcome<(User, Put)> {
     let found = find(connection, &Key::Name(user.name.clone())).await?;
@@ -256,7 +257,7 @@ async fn put(
     }
 }
 
-async fn insert(connection: &mut dyn Connection, user: &NewUser, now: Timestamp, emails: Emails) -> Outcome<User> {
+async fn insert(connection: &mut dyn Connection, user: &NewUser, now: UnixMillis, emails: Emails) -> Outcome<User> {
     if emails == Emails::Unique && connection.number(sql::others_with(&user.email, 0)).await? > 0 {
         return Ok(match find(connection, &Key::Name(user.name.clone())).await? {
             Some(_) => Err(Refusal::Taken(Unique::Name)),
@@ -273,7 +274,7 @@ async fn change(
     connection: &mut dyn Connection,
     before: &User,
     changes: &Changes,
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
 ) -> Outcome<User> {
     let after = match changes.applied_to(before, now) {

@@ -1,7 +1,8 @@
 use discovery::FieldError;
 use serde_json::{Map, Value};
+use service_kit::time::UnixMillis;
 
-use super::{Attributes, EmailAddress, NewUser, Status, Tags, Timestamp, User, UserName};
+use super::{Attributes, EmailAddress, NewUser, Status, Tags, User, UserName};
 
 /// What is to be different about a user; what is not named stays.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,7 +39,7 @@ impl Changes {
     ///
     /// # Errors
     /// The merged attributes are too large, or there are too many tags.
-    pub(crate) fn applied_to(&self, user: &User, now: Timestamp) -> Result<User, FieldError> {
+    pub(crate) fn applied_to(&self, user: &User, now: UnixMillis) -> Result<User, FieldError> {
         let mut changed = user.clone();
         changed.name = self.name.clone().unwrap_or(changed.name);
         changed.email = self.email.clone().unwrap_or(changed.email);
@@ -81,11 +82,11 @@ mod tests {
     #[test]
     fn the_same_again_is_no_change_and_the_clock_never_goes_back() {
         let new = NewUser::new("dong".parse().unwrap(), "d@example.com".parse().unwrap());
-        let user = new.stored_as(1, Timestamp(1000));
-        assert_eq!(Changes::from(&new).applied_to(&user, Timestamp(2000)).unwrap(), user);
+        let user = new.stored_as(1, UnixMillis(1000));
+        assert_eq!(Changes::from(&new).applied_to(&user, UnixMillis(2000)).unwrap(), user);
 
         let bounced = Changes { status: Some(Status::Bounced), ..Changes::default() };
-        let changed = bounced.applied_to(&user, Timestamp(900)).unwrap();
-        assert_eq!((changed.version, changed.updated_at, changed.created_at), (2, Timestamp(1000), Timestamp(1000)));
+        let changed = bounced.applied_to(&user, UnixMillis(900)).unwrap();
+        assert_eq!((changed.version, changed.updated_at, changed.created_at), (2, UnixMillis(1000), UnixMillis(1000)));
     }
 }

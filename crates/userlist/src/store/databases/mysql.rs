@@ -13,6 +13,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use service_kit::time::UnixMillis;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, MySql, MySqlConnection, Row as _,
     migrate::Migrator,
@@ -22,16 +23,13 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::upgrade;
-use crate::{
-    store::{
-        driver::{
-            self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
-            within,
-        },
-        options::Limits,
-        sql::CHECK,
+use crate::store::{
+    driver::{
+        self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
+        within,
     },
-    user::Timestamp,
+    options::Limits,
+    sql::CHECK,
 };
 
 /// A table that is copied to gain a column takes its time.
@@ -152,7 +150,7 @@ impl Database for Mysql {
             within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
             let session = MysqlSession { server: self.clone(), pool: self.pool(), checks: Mutex::new(None) };
             let mut leased = session.connection(Access::Write).await?;
-            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *leased, Timestamp::now())).await?;
+            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *leased, UnixMillis::now())).await?;
             leased.settle().await?;
             within(self.limits.attempt(), unlock_migrations(&mut connection)).await?;
             within(self.limits.attempt(), check(&mut connection)).await?;

@@ -23,6 +23,7 @@ use std::{
 };
 
 use service_kit::private_files::withdraw_sqlite;
+use service_kit::time::UnixMillis;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, Row as _, Sqlite as Driver, SqliteConnection,
     migrate::Migrator,
@@ -36,16 +37,13 @@ use tokio::sync::Mutex;
 
 use self::writer::Writer;
 use super::upgrade;
-use crate::{
-    store::{
-        driver::{
-            self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
-            within,
-        },
-        options::Limits,
-        sql::CHECK,
+use crate::store::{
+    driver::{
+        self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
+        within,
     },
-    user::Timestamp,
+    options::Limits,
+    sql::CHECK,
 };
 
 /// A table that is copied to gain a column takes its time.
@@ -136,7 +134,7 @@ impl Database for Sqlite {
             check(&mut connection).await?;
             let writers = self.pool(1);
             let mut leased = Leased::from(&writers, self.limits).await?;
-            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut leased, Timestamp::now())).await?;
+            within(MIGRATION_DEADLINE, upgrade::fill_in(&mut leased, UnixMillis::now())).await?;
             drop(leased);
             Ok(Arc::new(SqliteSession {
                 file: self.file.clone(),

@@ -10,19 +10,21 @@
 //!
 //! What an instance of an older release stores after that is found as that release found it, until it is changed again.
 
+use service_kit::time::UnixMillis;
+
 use crate::{
     store::{
         driver::{Connection, DriverError, Statement},
         sql,
     },
-    user::{EmailAddress, Timestamp},
+    user::EmailAddress,
 };
 
 /// Rows a transaction: enough to be quick, few enough not to hold up others for long.
 const ROWS: i64 = 2_000;
 
 /// Fills in what is missing, in steps that are committed one by one; starting again goes on where it ended.
-pub(super) async fn fill_in(connection: &mut dyn Connection, now: Timestamp) -> Result<(), DriverError> {
+pub(super) async fn fill_in(connection: &mut dyn Connection, now: UnixMillis) -> Result<(), DriverError> {
     let mut filled = 0;
     for (which, is_done) in [(MISSING, None), (OUTDATED, Some("DELETE FROM outdated_search_keys WHERE id <= ?"))] {
         loop {
@@ -54,7 +56,7 @@ fn some(which: &str) -> Statement {
 }
 
 /// Unless an instance has changed them since they were read.
-fn one(id: i64, name: &str, email: &EmailAddress, now: Timestamp) -> Statement {
+fn one(id: i64, name: &str, email: &EmailAddress, now: UnixMillis) -> Statement {
     let statement = Statement::new(
         "UPDATE users SET email_key = ?, search_key = ?, \
          created_at = CASE created_at WHEN 0 THEN ? ELSE created_at END, \

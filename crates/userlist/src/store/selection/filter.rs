@@ -4,9 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use discovery::FieldError;
 use service_kit::text::case_folded;
+use service_kit::time::UnixMillis;
 
 use super::sort::Sort;
-use crate::user::{Attributes, EmailAddress, Status, Tag, Timestamp, UserName};
+use crate::user::{Attributes, EmailAddress, Status, Tag, UserName};
 
 /// Which users: those for whom everything holds that is not `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,9 +48,9 @@ pub struct AttributeFilter {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Period {
     /// At this moment or later.
-    pub since: Option<Timestamp>,
+    pub since: Option<UnixMillis>,
     /// Before this moment.
-    pub before: Option<Timestamp>,
+    pub before: Option<UnixMillis>,
 }
 
 // === impl Filter ===

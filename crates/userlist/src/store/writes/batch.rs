@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use discovery::FieldError;
+use service_kit::time::UnixMillis;
 
 use super::Refusal;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         metrics::Query,
         sql::{self, Dialect, Emails},
     },
-    user::{Changes, NewUser, Timestamp, User, UserName},
+    user::{Changes, NewUser, User, UserName},
 };
 
 /// The most users of one batch: a few milliseconds of work, so that other writers of a SQLite file hardly notice.
@@ -45,7 +46,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or takes no changes.
     pub async fn put_batch(&self, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
-        let now = Timestamp::now();
+        let now = UnixMillis::now();
         let emails = self.emails;
         let dialect = self.dialect;
         let putting = self.perform_within(self.batch_deadline(), Access::Write, move |connection| {
@@ -74,7 +75,7 @@ async fn find(
 pub(super) async fn put(
     connection: &mut dyn Connection,
     users: &[NewUser],
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
     dialect: Dialect,
 ) -> Result<Vec<Imported>, DriverError> {
@@ -103,7 +104,7 @@ pub(super) async fn end<T>(
 async fn put_all(
     connection: &mut dyn Connection,
     users: &[NewUser],
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
     dialect: Dialect,
 ) -> Result<Vec<Imported>, DriverError> {
@@ -133,7 +134,7 @@ async fn change(
     connection: &mut dyn Connection,
     before: &User,
     user: &NewUser,
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
 ) -> Result<Imported, DriverError> {
     Ok(match super::change(connection, before, &Changes::from(user), now, emails).await? {
@@ -147,7 +148,7 @@ async fn change(
 async fn insert(
     connection: &mut dyn Connection,
     user: &NewUser,
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
 ) -> Result<Imported, DriverError> {
     match super::insert(connection, user, now, emails).await? {

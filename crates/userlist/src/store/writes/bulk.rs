@@ -4,6 +4,7 @@
 //! more when the page is changed is left as it is. A dry run is the same, rolled back.
 
 use discovery::FieldError;
+use service_kit::time::UnixMillis;
 
 use super::{Refusal, batch::end};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         selection::{Filter, Page, Position},
         sql::{self, Dialect, Emails},
     },
-    user::{Changes, Timestamp, User, UserId},
+    user::{Changes, User, UserId},
 };
 
 /// What is done to each of them.
@@ -61,7 +62,7 @@ impl Store {
             return Ok(BulkStep::default());
         }
         let work = Bulk { ids, filter: page.filter.clone(), change: change.clone(), dialect: self.dialect, is_dry_run };
-        let now = Timestamp::now();
+        let now = UnixMillis::now();
         let emails = self.emails;
         let changing = self.perform_within(self.batch_deadline(), Access::Write, move |connection| {
             let work = work.clone();
@@ -87,7 +88,7 @@ impl Bulk {
     async fn run(
         &self,
         connection: &mut dyn Connection,
-        now: Timestamp,
+        now: UnixMillis,
         emails: Emails,
     ) -> Result<BulkStep, DriverError> {
         connection.begin().await?;
@@ -98,7 +99,7 @@ impl Bulk {
     async fn all(
         &self,
         connection: &mut dyn Connection,
-        now: Timestamp,
+        now: UnixMillis,
         emails: Emails,
     ) -> Result<BulkStep, DriverError> {
         let rows = connection.rows(sql::among(&self.ids, &self.filter, self.dialect)).await?;
@@ -130,7 +131,7 @@ async fn change(
     connection: &mut dyn Connection,
     user: &User,
     changes: &Changes,
-    now: Timestamp,
+    now: UnixMillis,
     emails: Emails,
     step: &mut BulkStep,
 ) -> Result<(), DriverError> {

@@ -7,6 +7,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use service_kit::time::UnixMillis;
+
 use super::batch::{self, Imported};
 use crate::{
     store::{
@@ -15,7 +17,7 @@ use crate::{
         metrics::Query,
         sql::{self, Dialect, Emails},
     },
-    user::{NewUser, Timestamp, User, UserId},
+    user::{NewUser, User, UserId},
 };
 
 /// The most users who share addresses of one batch, from before addresses had to be unique, that are copied.
@@ -42,7 +44,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn try_batch(&self, scratch: &mut Scratch, users: Arc<[NewUser]>) -> Result<Vec<Imported>, StoreError> {
-        let now = Timestamp::now();
+        let now = UnixMillis::now();
         let emails = self.emails;
         let wanted = Arc::clone(&users);
         let reading = self.perform_within(self.batch_deadline(), Access::Read, move |connection| {
