@@ -54,7 +54,8 @@ pub fn calibrate(stand: &mut Stand, duration: Duration) -> anyhow::Result<Calibr
 
 fn both(event_loop: &mut EventLoop, target: SocketAddr, duration: Duration) -> anyhow::Result<f64> {
     let mut count = Count::default();
-    let (end, before) = (Instant::now() + duration, own_cpu()?);
+    let end = Instant::now() + duration;
+    let before = own_cpu()?;
     let mut clients = Clients::new(load(target, Pace::UnderWay(CONNECTIONS)));
     event_loop.run(&mut clients, &mut count, |_, now| now < end)?;
     let used = own_cpu()? - before;
@@ -65,10 +66,12 @@ fn both(event_loop: &mut EventLoop, target: SocketAddr, duration: Duration) -> a
 /// The processor time of the upstreams, and of `wrk`, for one request.
 fn under_wrk(event_loop: &mut EventLoop, mut wrk: Process) -> anyhow::Result<(f64, f64)> {
     let answered = |event_loop: &mut EventLoop| event_loop.origin().map_or(0, |origin| origin.answered);
-    let (before, first, mut cost) = (own_cpu()?, answered(event_loop), Cost::default());
-    let mut nobody = Clients::new(load(([127, 0, 0, 1], 1).into(), Pace::InAll(0, 0)));
+    let before = own_cpu()?;
+    let first = answered(event_loop);
+    let mut cost = Cost::default();
+    let mut no_clients = Clients::new(load(([127, 0, 0, 1], 1).into(), Pace::InAll(0, 0)));
     let mut next_look = Instant::now();
-    event_loop.run(&mut nobody, &mut Count::default(), |_, now| {
+    event_loop.run(&mut no_clients, &mut Count::default(), |_, now| {
         if now < next_look {
             return true;
         }

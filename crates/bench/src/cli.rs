@@ -58,7 +58,8 @@ impl Options {
         let missing: Vec<&str> = peers.iter().copied().filter(|name| machine::find(name).is_none()).collect();
         ensure!(missing.is_empty(), "missing: {}; run: bench --install (needs apt and root)", missing.join(", "));
         let cores = Cores::choose().context("two cores are needed, one for the gateway and one for the load")?;
-        let (extent, mut stand) = (self.extent(), Stand::new(cores, self.balance()?)?);
+        let extent = self.extent();
+        let mut stand = Stand::new(cores, self.balance()?)?;
         report::facts(extent);
         if let Some(other) = &self.beside {
             return compare(&mut stand, other, extent);

@@ -33,7 +33,7 @@ pub enum Kind {
     Balance,
     /// The reference.
     Nginx,
-    /// The other one that everybody knows.
+    /// The other well-known one.
     HaProxy,
 }
 
@@ -138,11 +138,11 @@ impl Gateway {
 fn balance(address: SocketAddr, setting: &Setting<'_>) -> anyhow::Result<Command> {
     let snapshot = setting.folder.join(format!("table-{}.json", address.port()));
     fs::write(&snapshot, snapshot_of(setting.upstreams, setting.population).to_string())?;
-    let [admin, nobody] = free_ports(2)[..] else { bail!("two ports were asked for") };
+    let [admin, unused] = free_ports(2)[..] else { bail!("two ports were asked for") };
     let mut command = Command::new(setting.balance);
     command.env_clear().args(["--workers", "1", "--log", "warn", "--listen", &address.to_string()]);
     command.args(["--admin-listen", &format!("127.0.0.1:{admin}"), "--connections-max", "16000", "--keep-alive", "5m"]);
-    command.args(["--etcd-endpoints", &format!("http://127.0.0.1:{nobody}"), "--snapshot-file"]).arg(snapshot);
+    command.args(["--etcd-endpoints", &format!("http://127.0.0.1:{unused}"), "--snapshot-file"]).arg(snapshot);
     Ok(command)
 }
 
@@ -171,7 +171,8 @@ impl Drop for Gateway {
 }
 
 fn nginx(address: SocketAddr, setting: &Setting<'_>) -> anyhow::Result<Command> {
-    let (files, connections) = (2 * NGINX_CONNECTIONS, NGINX_CONNECTIONS);
+    let files = 2 * NGINX_CONNECTIONS;
+    let connections = NGINX_CONNECTIONS;
     let config = fill(include_str!("../configs/nginx.conf"), address, setting, connections)
         .replace("@FILES@", &files.min(open_files_max()?).to_string());
     let file = write_config(setting.folder, "nginx.conf", &config)?;

@@ -159,12 +159,15 @@ impl Stand {
         if let Some(origin) = self.event_loop.origin() {
             origin.set_body(shape.response_bytes);
         }
-        let (mut clients, mut uniform) = (Clients::new(load), Uniform::new(shape));
+        let mut clients = Clients::new(load);
+        let mut uniform = Uniform::new(shape);
         self.run_for(WARM_UP, &mut clients, &mut uniform)?;
         uniform.forget();
-        let (before, started) = (gateway.cost()?.cpu, Instant::now());
+        let before = gateway.cost()?.cpu;
+        let started = Instant::now();
         self.run_for(duration, &mut clients, &mut uniform)?;
-        let (cpu, took) = (gateway.cost()?.cpu - before, started.elapsed());
+        let cpu = gateway.cost()?.cpu - before;
+        let took = started.elapsed();
         uniform.all_succeeded(gateway)?;
         #[expect(clippy::cast_precision_loss, reason = "requests far below 2^52")]
         let completed = uniform.completed as f64;

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_word_of_earlier_versions_is_about_whoever_has_the_id() {
+    fn the_plain_word_of_earlier_versions_is_about_any_life_of_the_id() {
         for value in ["draining", " draining\n", "draining?", "draining?later=1"] {
             assert_eq!(value.parse(), Ok(Override::from(Status::Draining)), "{value:?}");
         }

@@ -132,7 +132,7 @@ impl FaultRow {
     /// Demands what holds under every fault but overload: no GET fails, and POSTs fail only in the time `at_risk`, in which an
     /// instance died with them.
     #[must_use]
-    pub fn nobody_failed(self, at_risk: Option<(Instant, Instant)>) -> Self {
+    pub fn no_request_failed(self, at_risk: Option<(Instant, Instant)>) -> Self {
         let is_at_risk = |answer: &&Answer| at_risk.is_some_and(|(from, to)| answer.at >= from && answer.due <= to);
         let gets = self.failed(false).count();
         let posts = self.failed(true).filter(|answer| !is_at_risk(answer)).count();
@@ -261,8 +261,8 @@ mod tests {
         let start = Instant::now();
         let row =
             || FaultRow::new("fault", Scale::Short, vec![answer(3, start, Err(502)), answer(4, start, Ok("a"))], [4]);
-        row().nobody_failed(Some((start, start + Duration::from_millis(5)))).check();
-        assert!(std::panic::catch_unwind(|| row().nobody_failed(None).check()).is_err());
+        row().no_request_failed(Some((start, start + Duration::from_millis(5)))).check();
+        assert!(std::panic::catch_unwind(|| row().no_request_failed(None).check()).is_err());
     }
 
     #[test]

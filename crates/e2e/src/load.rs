@@ -79,7 +79,9 @@ async fn run(
             () = stop.cancelled() => break,
             _ = ticks.tick() => {}
         }
-        let (client, seen, request) = (client.clone(), Arc::clone(&seen), request(&client, number));
+        let request = request(&client, number);
+        let seen = Arc::clone(&seen);
+        let client = client.clone();
         under_way.spawn(async move {
             let sent = Instant::now();
             let outcome = outcome(&client, request).await;

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_grows_to_two_seconds_while_nobody_answers() {
+    fn the_pause_grows_to_two_seconds_while_no_registry_answers() {
         let mut schedule = schedule();
         let now = Instant::now();
         let waits: Vec<Duration> = (0..6).map(|_| schedule.next(Verdict::Failed, now, now, 1.0) - now).collect();

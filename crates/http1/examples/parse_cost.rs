@@ -56,7 +56,8 @@ fn main() {
 
 fn row(name: &str, head: &str, cost: &Cost) {
     let Cost { find, parse, httparse } = cost;
-    let (bytes, fields) = (head.len(), head.matches("\r\n").count() - 2);
+    let bytes = head.len();
+    let fields = head.matches("\r\n").count() - 2;
     let both = find + parse;
     let ratio = both / httparse;
     println!("| {name} | {bytes} | {fields} | {find:.0} | {parse:.0} | {both:.0} | {httparse:.0} | {ratio:.2} |");

@@ -13,7 +13,7 @@ use crate::{
 
 /// Digits of a chunk's size: so many fit a `u64`.
 const SIZE_MAX_DIGITS: u8 = 16;
-/// Bytes of all extensions of a body together. Somebody who needs more is up to no good (CVE-2023-39326 and its like).
+/// Bytes of all extensions of a body together. More is an attack (CVE-2023-39326 and its like).
 const EXTENSIONS_MAX_BYTES: u16 = 4 * 1024;
 /// Bytes of all trailers of a body together.
 const TRAILERS_MAX_BYTES: u16 = 8 * 1024;
@@ -52,7 +52,8 @@ enum At {
 
 impl Default for Chunks {
     fn default() -> Self {
-        let (extensions_left, trailers_left) = (EXTENSIONS_MAX_BYTES, TRAILERS_MAX_BYTES);
+        let extensions_left = EXTENSIONS_MAX_BYTES;
+        let trailers_left = TRAILERS_MAX_BYTES;
         Self { at: At::Size(0), size: 0, extensions_left, trailers_left }
     }
 }

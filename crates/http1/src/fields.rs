@@ -187,8 +187,10 @@ impl Slot {
 
     /// Exactly one space before the value and nothing behind it. That the line ends with CR LF is known.
     fn canonical<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
-        let (from, colon) = (self.name_at as usize, (self.name_at + self.name_len) as usize);
-        let (value_at, end) = (self.value_at as usize, (self.value_at + self.value_len) as usize);
+        let from = self.name_at as usize;
+        let colon = (self.name_at + self.name_len) as usize;
+        let value_at = self.value_at as usize;
+        let end = (self.value_at + self.value_len) as usize;
         let is_canonical = value_at == colon + 2 && head[colon + 1] == b' ' && ends_line(head, end);
         is_canonical.then(|| &head[from..end + 2])
     }

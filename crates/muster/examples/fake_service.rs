@@ -18,7 +18,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Nobody waits for it longer, so that a test that was killed leaves nothing behind for long.
+/// No test waits for it longer, so that a test that was killed leaves nothing behind for long.
 const LONGEST_LIFE: Duration = Duration::from_secs(180);
 
 #[derive(Clone)]
@@ -90,7 +90,7 @@ impl Fake {
         };
         let length = body.len();
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-        // Whoever asked may be gone.
+        // The client may be gone.
         let _ = stream.write_all(answer.as_bytes()).await;
     }
 

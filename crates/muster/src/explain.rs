@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn when_nobody_is_there_and_the_table_is_old_that_is_said() {
+    fn without_an_instance_an_old_table_is_named() {
         let text = explained(json!({
             "service": "mail", "pick_now": null, "why_nobody": "mail is down: last instance a deregistered 3 s ago",
             "policy": { "source": "default" }, "instances": [],

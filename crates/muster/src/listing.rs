@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_told_whoever_gives_them_and_never_reach_the_terminal_as_commands() {
+    fn reasons_are_shown_and_never_reach_the_terminal_as_commands() {
         let one = instance(json!({ "id": "a", "address": "b:1", "status": "draining", "reason": "new kernel",
             "override": "draining", "override_details": { "author": "kim", "reason": "new kernel", "outlives": true },
             "reported_reason": "no \u{1b}[2Jdisk", "other_holder": { "address": "10.0.0.6:7070" } }));

@@ -32,7 +32,7 @@ use crate::text::{composed, lower_cased};
 
 /// An address that passed the checks, in the spelling in which it was written (Normalization Form C).
 ///
-/// `Debug` does not show it, so that none reaches a log by accident. Whether anybody reads mail there is not known until
+/// `Debug` does not show it, so that none reaches a log by accident. Whether mail is read there is not known until
 /// mail is sent.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_will_ever_take_are_counted_and_not_told_of_to_nobody_for_ever() {
+    fn lines_without_a_reader_are_counted_as_lost() {
         let (queue, pipe) = start();
         drop(pipe);
         for lost in 1..=3 {

@@ -52,7 +52,8 @@ impl Connection {
         let mut stream = TcpStream::connect(target)?;
         let _best_effort = stream.set_nodelay(true);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let (out, input) = (Vec::new(), Vec::new());
+        let out = Vec::new();
+        let input = Vec::new();
         Ok(Self { stream, job: None, out, written: 0, input, body_left: None, served: 0, closes })
     }
 
@@ -157,7 +158,7 @@ impl Connection {
         self.served += 1;
         match self.job.take() {
             Some(job) => Step::Answered(job, status, head),
-            // An answer that nobody asked for: the farewell of a connection that was kept too long.
+            // An answer without a request: the server closes a connection that was kept too long.
             None => Step::Over(None),
         }
     }

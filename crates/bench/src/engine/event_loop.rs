@@ -41,7 +41,8 @@ impl EventLoop {
         for (index, listener) in origin.iter_mut().flat_map(|origin| origin.listeners().iter_mut()).enumerate() {
             poll.registry().register(listener, Token(LISTENERS + index), Interest::READABLE)?;
         }
-        let (events, scratch) = (Events::with_capacity(EVENTS_AT_ONCE), vec![0; SCRATCH_BYTES]);
+        let events = Events::with_capacity(EVENTS_AT_ONCE);
+        let scratch = vec![0; SCRATCH_BYTES];
         Ok(Self { poll, events, scratch, origin })
     }
 

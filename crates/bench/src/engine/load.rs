@@ -82,7 +82,7 @@ pub enum Outcome<'a> {
 /// Why there is no complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Broken {
-    /// Nobody took the connection.
+    /// No server accepted the connection.
     Refused,
     /// The connection ended before the first byte of a response, on a connection that had served before.
     ClosedWhenReused,

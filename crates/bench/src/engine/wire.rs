@@ -30,7 +30,8 @@ pub fn extent(bytes: &[u8]) -> Result<Option<Extent>, Malformed> {
     let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else {
         return if bytes.len() > HEAD_MAX_BYTES { Err(Malformed) } else { Ok(None) };
     };
-    let (mut body, mut closes) = (0, false);
+    let mut body = 0;
+    let mut closes = false;
     for line in bytes[..head].split(|byte| *byte == b'\n').skip(1) {
         // The first letter is enough for most lines.
         match line.first() {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_missing_right_ends_with_a_write_there_or_when_nobody_asks_again() {
+    async fn a_missing_right_ends_with_a_write_there_or_without_further_writes() {
         let health = WriteHealth::default();
         health.wrote("service/", Some(&denied("service/")));
         health.granted(None);

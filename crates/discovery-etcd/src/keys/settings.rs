@@ -64,7 +64,8 @@ impl Etcd {
         key: &SettingKey,
         at: Option<Revision>,
     ) -> Result<(Revision, Option<Setting>), EtcdError> {
-        let (path, options) = (key.key(), at.map(|at| GetOptions::new().with_revision(at.0)));
+        let path = key.key();
+        let options = at.map(|at| GetOptions::new().with_revision(at.0));
         let response = self.call(self.deadline(), |client| {
             let mut kv = client.kv();
             let path = path.clone();

@@ -32,7 +32,8 @@ async fn cluster() -> EtcdCluster {
 
 async fn cluster_of_cost(bcrypt: u32) -> EtcdCluster {
     // Tokens last one second, if hashing does not take longer.
-    let (bcrypt, ttl) = (bcrypt.to_string(), if bcrypt > 4 { "60" } else { "1" });
+    let ttl = if bcrypt > 4 { "60" } else { "1" };
+    let bcrypt = bcrypt.to_string();
     let args = ["--auth-token-ttl", ttl, "--bcrypt-cost", &bcrypt, "--log-level", "debug"];
     let args = args.map(str::to_owned).to_vec();
     EtcdCluster::with(EtcdConfig { members: 1, args, ..EtcdConfig::default() }).await

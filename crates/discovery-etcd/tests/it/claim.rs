@@ -49,7 +49,7 @@ async fn a_claim_replaces_exactly_what_was_seen() {
     let key = key("mail/a");
     assert_eq!(etcd.find(&key).await.unwrap(), None);
     let Claim::Registered(first) = etcd.claim(&key, &instance("a:1"), long_ttl(), None).await.unwrap() else {
-        panic!("nobody was there")
+        panic!("there was no holder")
     };
     let seen = etcd.find(&key).await.unwrap().unwrap();
     assert_eq!((seen.lease, seen.modified), (Some(first.lease), first.revision));

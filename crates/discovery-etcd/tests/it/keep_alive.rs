@@ -35,7 +35,7 @@ async fn an_instance_lives_as_long_as_it_is_kept_alive_and_no_longer() {
     let began = Instant::now();
     let kept = etcd.register(&key("mail/kept"), &instance("a:1"), ttl(5)).await.unwrap();
     etcd.register(&key("mail/left"), &instance("b:1"), ttl(6)).await.unwrap();
-    wait_until("the end of the instance that nobody keeps alive", SOON, || async {
+    wait_until("the end of the instance that is not kept alive", SOON, || async {
         assert_eq!(etcd.keep_alive(kept.lease).await.unwrap(), ttl(5).get());
         etcd.snapshot().await.unwrap().instances.len() == 1
     })

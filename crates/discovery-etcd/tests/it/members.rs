@@ -142,7 +142,7 @@ async fn without_a_quorum_every_call_fails_within_its_deadline_and_works_again_w
         let began = Instant::now();
         let kept = etcd.keep_alive(lease).await;
         assert!(began.elapsed() < bound, "{:?}", began.elapsed());
-        assert!(kept.is_err_and(|error| error.is_transient()), "nobody can promise that it lives on");
+        assert!(kept.is_err_and(|error| error.is_transient()), "it is not certain that it lives on");
     }
     cluster.thaw(1);
     wait_until("a life with a quorum", SOON, || async { life(&etcd, "mail/c").await.is_ok() }).await;

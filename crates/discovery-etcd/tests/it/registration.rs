@@ -38,7 +38,7 @@ async fn registering_again_leaves_one_lease() {
         async move { leases(&mut raw).await == [second.lease.0].into() }
     })
     .await;
-    // A lease that still holds somebody's key is somebody's.
+    // A lease that still holds a key is in use.
     raw.lease_grant(600, Some(etcd_client::LeaseGrantOptions::new().with_id(77))).await.unwrap();
     let shared = || Some(etcd_client::PutOptions::new().with_lease(77));
     raw.put("service/web/a", "a:1", shared()).await.unwrap();

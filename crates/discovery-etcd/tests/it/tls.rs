@@ -99,7 +99,7 @@ async fn who_cannot_be_trusted_is_refused_soon_and_with_a_reason() {
     let forged = stranger.sign("muster", ExtendedKeyUsagePurpose::ClientAuth);
     for (what, options) in [
         ("a client without a certificate", options(&cluster, &authority, None)),
-        ("a client with somebody else's certificate", options(&cluster, &authority, Some(forged))),
+        ("a client with a certificate of another authority", options(&cluster, &authority, Some(forged))),
         ("etcd with a certificate of an unknown authority", options(&cluster, &stranger, Some(good))),
     ] {
         let etcd = Etcd::new(&options).unwrap();
@@ -125,7 +125,7 @@ async fn a_renewed_client_certificate_counts_when_etcd_is_started_again() {
     let lease = etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap().lease;
     follower.has(&[("mail/a", "a:1")]).await;
     authority.sign("muster", ExtendedKeyUsagePurpose::ClientAuth);
-    // The open connection outlives its certificate, so nobody notices; then etcd is started again.
+    // The open connection outlives its certificate, so nothing fails; then etcd is started again.
     wait_for("the end of the first certificate", 2 * SOON, async || (SystemTime::now() > end).then_some(())).await;
     etcd.keep_alive(lease).await.unwrap();
     cluster.kill(0);

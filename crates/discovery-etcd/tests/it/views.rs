@@ -125,7 +125,7 @@ async fn an_operators_drain_keeps_an_instance_out_of_its_views() {
     let key = key("mail/a");
     etcd.put_override(&key, Status::Draining).await.unwrap();
     let lease = claim(&etcd, &key, &instance("10.0.0.5:7070")).await.lease;
-    assert!(views(&mut raw).await.is_empty(), "whoever registers does not know of the override; etcd does");
+    assert!(views(&mut raw).await.is_empty(), "the registering client does not know of the override; etcd does");
     etcd.update(&key, &instance("10.0.0.6:7070"), lease).await.unwrap();
     assert!(views(&mut raw).await.is_empty());
     etcd.delete_override(&key).await.unwrap();
@@ -137,7 +137,7 @@ async fn an_operators_drain_keeps_an_instance_out_of_its_views() {
 }
 
 #[tokio::test]
-async fn a_drain_of_another_life_keeps_nobody_out_of_its_views() {
+async fn a_drain_of_another_life_does_not_affect_the_views() {
     let (_cluster, etcd, mut raw) = one_member().await;
     let key = key("mail/a");
     let passing = instance("10.0.0.5:7070");

@@ -71,7 +71,7 @@ async fn all_events_of_one_transaction_are_one_change() {
 }
 
 #[tokio::test]
-async fn what_others_write_is_understood_and_nonsense_takes_nobody_else_down() {
+async fn what_others_write_is_understood_and_invalid_values_affect_no_other_instance() {
     let cluster = EtcdCluster::start(1).await;
     let etcd = etcd(&cluster);
     let mut raw = raw(&cluster, 0).await;
@@ -194,7 +194,7 @@ async fn policies_are_told_as_they_were_written() {
     wait_until("the new words", SOON, || is(Some("nonsense"))).await;
     cluster.etcdctl(&["del", "config/mail"]);
     wait_until("none", SOON, || is(None)).await;
-    assert_eq!(follower.health.state().unreadable, 0, "whoever uses a policy reads it");
+    assert_eq!(follower.health.state().unreadable, 0, "a policy is read by what uses it");
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ async fn a_broadcast_reaches_each_user_although_mail_is_killed_and_userlist_lear
     let received = received(&suite);
     let got = |index: usize| received.get(&format!("u{index}@example.com")).map_or(0, |(count, _)| *count);
     assert!(meant.iter().all(|index| got(*index) >= 1), "each user got it: {done}");
-    assert_eq!(received.len(), meant.len(), "nobody else did: {done}");
+    assert_eq!(received.len(), meant.len(), "no other user did: {done}");
     let twice = received.values().map(|(count, _)| count - 1).sum::<usize>();
     assert!(twice <= 2 * IN_FLIGHT, "{twice} came twice");
     println!("{before} of {} before the kill, {twice} came twice", meant.len());

@@ -52,7 +52,7 @@ async fn the_instances_of_another_service_expire_all_at_once() {
         in_ms(p99(&users, registering, present)),
     );
     let row = fault_suite.row(&format!("{instances} instances of another service expire at once"), users);
-    row.with_note(note).nobody_failed(None).check();
+    row.with_note(note).no_request_failed(None).check();
 }
 
 /// How many instances of the service `crowd` the gateway knows as registered; not from its table, which is long.
@@ -65,7 +65,7 @@ async fn crowd(fault_suite: &FaultSuite) -> Option<usize> {
     Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum())
 }
 
-/// Registers `instances` of the service `crowd`, at ports where nobody listens, with one lease that nobody keeps alive:
+/// Registers `instances` of the service `crowd`, at ports where no program listens, with one lease that is not kept alive:
 /// only so do they all expire at the same moment.
 fn register_crowd(fault_suite: &FaultSuite, instances: usize, ttl: Duration) {
     let granted = fault_suite.etcd.etcdctl(&["lease", "grant", &ttl.as_secs().to_string()]);
@@ -122,7 +122,7 @@ async fn clients_that_misbehave_neither_slow_others_down_nor_fill_the_memory() {
     let row = fault_suite
         .row(&format!("{slow} slow clients, {hasty} with bombs, oversize bodies, half-closed, reset"), users);
     let row = row.with_note(note).holds(&format!("memory grew by {growth} bytes"), growth <= GROWTH_MAX_BYTES);
-    row.nobody_failed(None).check();
+    row.no_request_failed(None).check();
 }
 
 /// A head, a line every half second, for ever: until the gateway has had enough, or eight seconds.

@@ -19,12 +19,18 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Everything is registered as before, once etcd is whole again: the aim, and on a machine that is busy with other tests.
 const RECONCILED: [Duration; 2] = [Duration::from_secs(2), LIMIT];
-/// The same after a wipe, which is noticed sooner than everybody has registered again.
+/// The same after a wipe, which is noticed sooner than all have registered again.
 const NOTICED: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 const COMPLETE: [Duration; 2] = [Duration::from_secs(4), LIMIT];
 
-/// Waits until everything is as before, then checks that nobody noticed anything.
-async fn nobody_noticed(fault_suite: &FaultSuite, fault: &str, users: Users, table: TableWatch, healed: Instant) {
+/// Waits until everything is as before, then checks that no request failed.
+async fn users_noticed_nothing(
+    fault_suite: &FaultSuite,
+    fault: &str,
+    users: Users,
+    table: TableWatch,
+    healed: Instant,
+) {
     let reconciled = fault_suite.all_registered(healed, LIMIT).await;
     fault_suite.all_in_rotation().await;
     fault_suite.pass(Duration::from_secs(1)).await;
@@ -33,7 +39,7 @@ async fn nobody_noticed(fault_suite: &FaultSuite, fault: &str, users: Users, tab
     let idle = row.idle_windows(&WITNESSES, fault_suite.scale.pick(3 * WINDOW, WINDOW));
     row.without_removals(&removals)
         .none("windows without an answer of one that lived", idle)
-        .nobody_failed(None)
+        .no_request_failed(None)
         .check();
 }
 
@@ -47,7 +53,7 @@ async fn the_leader_is_killed() {
     // Longer than the lease of an instance whose heartbeats were lost.
     fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(7), Duration::from_secs(20))).await;
     fault_suite.etcd.restart(leader).await;
-    nobody_noticed(&fault_suite, "etcd leader killed", users, table, Instant::now()).await;
+    users_noticed_nothing(&fault_suite, "etcd leader killed", users, table, Instant::now()).await;
 }
 
 #[tokio::test]
@@ -59,7 +65,7 @@ async fn the_leader_is_frozen() {
     fault_suite.etcd.freeze(leader);
     fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(7), Duration::from_secs(20))).await;
     fault_suite.etcd.thaw(leader);
-    nobody_noticed(&fault_suite, "etcd leader stopped (SIGSTOP)", users, table, Instant::now()).await;
+    users_noticed_nothing(&fault_suite, "etcd leader stopped (SIGSTOP)", users, table, Instant::now()).await;
 }
 
 /// A leader that goes on takes leases for expired that were kept alive at its successor, in about one of three times (etcd
@@ -85,7 +91,7 @@ async fn the_leader_is_frozen_and_goes_on_again_and_again() {
     let idle = row.idle_windows(&WITNESSES, 3 * WINDOW / 2);
     let row = row.within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]);
     let note = format!("out of use at {} of {} looks", removals.missing.len() + removals.unused, removals.looks);
-    row.with_note(note).none("windows without an answer of one that lived", idle).nobody_failed(None).check();
+    row.with_note(note).none("windows without an answer of one that lived", idle).no_request_failed(None).check();
 }
 
 #[tokio::test]
@@ -101,7 +107,7 @@ async fn the_leader_is_cut_off_from_the_others_and_still_reached_by_its_clients(
     wait_until("another leader", LIMIT, async || fault_suite.etcd.leaders().await.iter().any(|one| *one != leader))
         .await;
     fault_suite.etcd.heal();
-    nobody_noticed(&fault_suite, "etcd leader partitioned", users, table, Instant::now()).await;
+    users_noticed_nothing(&fault_suite, "etcd leader partitioned", users, table, Instant::now()).await;
 }
 
 #[tokio::test]
@@ -116,8 +122,14 @@ async fn the_quorum_is_lost() {
     fault_suite.pass(outage).await;
     lost.into_iter().for_each(|member| fault_suite.etcd.launch(member));
     fault_suite.etcd.healthy().await;
-    nobody_noticed(&fault_suite, &format!("etcd quorum lost for {} s", outage.as_secs()), users, table, Instant::now())
-        .await;
+    users_noticed_nothing(
+        &fault_suite,
+        &format!("etcd quorum lost for {} s", outage.as_secs()),
+        users,
+        table,
+        Instant::now(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -128,7 +140,7 @@ async fn everything_in_etcd_is_lost() {
     let revision = async |fault_suite: &FaultSuite| {
         fault_suite.admin("/v1/table").await.and_then(|table| table["table"]["revision"].as_i64())
     };
-    // So that the old revision is ahead also of a new etcd in which everybody has registered again.
+    // So that the old revision is ahead also of a new etcd in which all have registered again.
     for limit in 1..=20 {
         let policy = format!(r#"{{"breaker":{{"in_flight_max":{limit}}}}}"#);
         fault_suite.etcd.etcdctl(&["put", "config/nobody", &policy]);
@@ -149,5 +161,5 @@ async fn everything_in_etcd_is_lost() {
     let row =
         fault_suite.row("etcd wiped and restarted empty", users).within("noticed", noticed, NOTICED[0], NOTICED[1]);
     let row = row.within("complete", complete, COMPLETE[0], COMPLETE[1]).without_removals(&removals);
-    row.nobody_failed(None).check();
+    row.no_request_failed(None).check();
 }

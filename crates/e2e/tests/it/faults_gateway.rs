@@ -34,7 +34,7 @@ async fn a_gateway_that_is_told_to_end_finishes_what_it_accepted() {
     let was_accepted = |sent: Option<Instant>| sent.is_some_and(|sent| sent < told);
     let cut = row.answers.iter().filter(|answer| answer.outcome.is_err() && was_accepted(answer.sent)).count();
     let row = row.within("ended", Some(ended), ENDS[0], ENDS[1]);
-    row.none("of those that were sent before failed (the others found nobody, as they should)", cut).check();
+    row.none("of those that were sent before failed (the others found no gateway, as they should)", cut).check();
 }
 
 #[tokio::test]
@@ -57,5 +57,5 @@ async fn a_gateway_that_starts_without_etcd_serves_its_snapshot_and_says_so() {
     let ready = fault_suite.admin("/readyz").await.unwrap();
     let says_so = ready["table"]["source"] == "disk" && ready["table"]["age_ms"].is_u64();
     let row = row.within("served", Some(serves), SERVES[0], SERVES[1]).with_note("/readyz tells the age".to_owned());
-    row.holds(&format!("it must say how old its table is: {ready}"), says_so).nobody_failed(None).check();
+    row.holds(&format!("it must say how old its table is: {ready}"), says_so).no_request_failed(None).check();
 }

@@ -32,7 +32,7 @@ async fn a_killed_instance_fails_no_request_but_posts_that_it_had_received() {
     fault_suite.pass(Duration::from_secs(1)).await;
     let row = fault_suite.row("SIGKILL of one of three instances", users);
     let row = row.within("ejected", ejected, EJECTED[0], EJECTED[1]).within("back", back, BACK[0], BACK[1]);
-    row.nobody_failed(Some((killed, killed + AT_RISK))).check();
+    row.no_request_failed(Some((killed, killed + AT_RISK))).check();
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn a_service_that_is_restarted_again_and_again_fails_no_request() {
         }
     }
     fault_suite.pass(Duration::from_secs(1)).await;
-    fault_suite.row(&format!("rolling restart of a service, {rounds} times"), users).nobody_failed(None).check();
+    fault_suite.row(&format!("rolling restart of a service, {rounds} times"), users).no_request_failed(None).check();
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_frozen_instance_fails_no_get_and_is_back_when_it_thaws() {
     fault_suite.pass(Duration::from_secs(1)).await;
     let row = fault_suite.row("SIGSTOP, later SIGCONT, of one of three instances", users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);
-    row.nobody_failed(Some((frozen, thawed))).check();
+    row.no_request_failed(Some((frozen, thawed))).check();
 }
 
 #[tokio::test]
@@ -85,5 +85,5 @@ async fn a_frozen_instance_is_ejected_when_the_first_answer_is_overdue() {
     fault_suite.pass(Duration::from_secs(1)).await;
     let row = fault_suite.row(&format!("SIGSTOP with a response timeout of {limit}"), users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);
-    row.nobody_failed(Some((frozen, thawed))).check();
+    row.no_request_failed(Some((frozen, thawed))).check();
 }

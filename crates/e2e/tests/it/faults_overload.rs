@@ -15,13 +15,13 @@ use testkit::wait::{SOON, wait_until};
 
 /// How long a witness works on a request: with its number of workers its capacity, whatever the machine.
 const WORK: Duration = Duration::from_millis(20);
-/// A later answer is of no use to anybody.
+/// A later answer is of no use to a client.
 const USEFUL: Duration = Duration::from_secs(1);
 /// Requests beyond capacity.
 const TIMES: f64 = 5.0;
 /// Of the useful answers at capacity, so many percent remain: the aim, and on a machine that is busy with other tests.
 const GOODPUT_PERCENT: (f64, f64) = (90.0, 25.0);
-/// Whoever is shed is told within that.
+/// A request that is shed is answered within that.
 const TOLD: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
 
 #[tokio::test]

@@ -30,5 +30,5 @@ async fn all_registries_are_dead_until_every_lease_has_expired() {
     let removals = table.stop().await;
     let row = fault_suite.row(&format!("all registries dead for {} s", outage.as_secs()), users);
     let row = row.within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]).without_removals(&removals);
-    row.nobody_failed(None).check();
+    row.no_request_failed(None).check();
 }

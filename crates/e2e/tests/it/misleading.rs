@@ -1,4 +1,4 @@
-//! Usual mistakes of whoever sets it up, and what the programs say about them.
+//! Usual mistakes of a first setup, and what the programs say about them.
 
 use e2e::suite::Suite;
 use testkit::wait::{SOON, wait_until};

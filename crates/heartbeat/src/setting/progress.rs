@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wiped_etcd_takes_nothing_back_until_somebody_writes() {
+    fn a_wiped_etcd_takes_nothing_back_until_the_next_write() {
         let mut progress = known();
         // The new history is longer already than the setting was old.
         assert!(!progress.take(PollRequest::After(10), said(20, 20, None)));

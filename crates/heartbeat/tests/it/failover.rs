@@ -7,7 +7,7 @@ use heartbeat::{Heartbeat, HeartbeatError};
 use serde_json::json;
 use testkit::wait::{SOON, wait_for, wait_until};
 
-use crate::fake_registry::{Answer, FakeRegistry, announce, nobody, options, options_for, wait_until_registered};
+use crate::fake_registry::{Answer, FakeRegistry, announce, options, options_for, unused_url, wait_until_registered};
 
 /// Whom the heartbeats go to, and the others.
 async fn split<'a>(heartbeat: &Heartbeat, registries: [&'a FakeRegistry; 2]) -> [&'a FakeRegistry; 2] {
@@ -34,7 +34,7 @@ async fn without_a_loss<T>(heartbeat: &Heartbeat, story: impl Future<Output = T>
 async fn a_dead_registry_in_the_list_costs_nothing() {
     let registry = FakeRegistry::start();
     // Several, so that some of them draw the dead one first.
-    let heartbeats: Vec<_> = (0..6).map(|_| announce(&options_for([nobody(), registry.url()]))).collect();
+    let heartbeats: Vec<_> = (0..6).map(|_| announce(&options_for([unused_url(), registry.url()]))).collect();
     for heartbeat in &heartbeats {
         wait_until_registered(heartbeat, true).await;
         assert!(heartbeat.state().borrow().last_error.is_none());
@@ -83,7 +83,7 @@ async fn frozen_dead_busy_and_lying_registries_together_cost_no_registration() {
         FakeRegistry::answering(Answer::Status(404, None)),
         FakeRegistry::answering(Answer::Endless),
     ];
-    let urls = bad.iter().map(FakeRegistry::url).chain([nobody(), good.url()]);
+    let urls = bad.iter().map(FakeRegistry::url).chain([unused_url(), good.url()]);
     let heartbeat = announce(&options_for(urls));
     wait_until_registered(&heartbeat, true).await;
     without_a_loss(&heartbeat, good.wait_for_heartbeats(3)).await;

@@ -169,7 +169,7 @@ pub(crate) fn options_for(urls: impl IntoIterator<Item = String>) -> HeartbeatOp
     HeartbeatOptions::for_registries(urls.into_iter().map(|url| url.parse().unwrap()).collect())
 }
 
-/// Announces an instance of `mail` on 127.0.0.1:7070, where nobody needs to listen.
+/// Announces an instance of `mail` on 127.0.0.1:7070, where no program needs to listen.
 pub(crate) fn announce(options: &HeartbeatOptions) -> Heartbeat {
     let listen = "127.0.0.1:7070".parse().unwrap();
     Heartbeat::start("mail".parse().unwrap(), listen, options, heartbeat::Details::default())
@@ -185,8 +185,8 @@ pub(crate) fn default_id() -> InstanceId {
     "127.0.0.1:7070".parse().unwrap()
 }
 
-/// A port of 127.0.0.1 on which nobody listens.
-pub(crate) fn nobody() -> String {
+/// A port of 127.0.0.1 on which no program listens.
+pub(crate) fn unused_url() -> String {
     format!("http://127.0.0.1:{}", testkit::ports::free_ports(1)[0])
 }
 

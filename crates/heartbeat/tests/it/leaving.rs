@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use heartbeat::Heartbeat;
 
-use crate::fake_registry::{Answer, FakeRegistry, announce, nobody, options, options_for, wait_until_registered};
+use crate::fake_registry::{Answer, FakeRegistry, announce, options, options_for, unused_url, wait_until_registered};
 
 /// 2 s for the registries, 0.3 s for the gateways; the rest is for a busy machine.
 const BOUND: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ async fn draining_is_said_before_the_deletion_and_the_gateways_get_time_to_let_g
 }
 
 #[tokio::test]
-async fn an_instance_that_is_gone_already_waits_for_nobody() {
+async fn an_instance_that_is_gone_already_does_not_wait() {
     let registry = FakeRegistry::start();
     let mut options = options(&[&registry]);
     options.let_go = Duration::from_secs(60);
@@ -83,8 +83,8 @@ async fn a_heartbeat_under_way_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn who_was_never_registered_has_nobody_to_wait_for() {
-    let mut options = options_for([nobody()]);
+async fn an_instance_that_was_never_registered_does_not_wait() {
+    let mut options = options_for([unused_url()]);
     options.let_go = Duration::from_secs(60);
     let heartbeat = announce(&options);
     assert!(timed(heartbeat.deregister()).await < BOUND);

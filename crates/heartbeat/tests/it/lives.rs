@@ -52,7 +52,7 @@ async fn a_beginning_that_is_repeated_is_the_same_beginning() {
 }
 
 #[tokio::test]
-async fn who_leaves_before_it_was_registered_takes_nobodys_id_over() {
+async fn an_instance_that_leaves_before_it_was_registered_takes_no_id_over() {
     let registry = FakeRegistry::answering(Answer::Silent);
     let heartbeat = announce(&options(&[&registry]));
     registry.wait_for_heartbeats(1).await;

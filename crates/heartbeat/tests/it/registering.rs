@@ -8,7 +8,7 @@ use serde_json::json;
 use testkit::wait::{SOON, wait_for, wait_until};
 
 use crate::fake_registry::{
-    Answer, FakeRegistry, announce, default_id, nobody, options, options_for, wait_until_registered,
+    Answer, FakeRegistry, announce, default_id, options, options_for, unused_url, wait_until_registered,
 };
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_registration_is_lost_after_its_ttl_and_comes_back_with_the_registry()
 async fn it_starts_before_any_registry_and_finds_them_when_they_come() {
     let mut registry = FakeRegistry::start();
     registry.die().await;
-    let heartbeat = announce(&options_for([nobody(), registry.url()]));
+    let heartbeat = announce(&options_for([unused_url(), registry.url()]));
     let state = heartbeat.state();
     wait_for("an error", SOON, || async { state.borrow().last_error.clone() }).await;
     registry.revive();
@@ -141,7 +141,7 @@ async fn metrics_count_what_became_of_every_attempt() {
     let registry = FakeRegistry::start();
     let mut metrics = prometheus_client::registry::Registry::default();
     let details = Details { metrics: HeartbeatMetrics::register(&mut metrics), ..Details::default() };
-    let options = options_for([registry.url(), nobody()]);
+    let options = options_for([registry.url(), unused_url()]);
     let service = "mail".parse().unwrap();
     let heartbeat = Heartbeat::start(service, "127.0.0.1:7070".parse().unwrap(), &options, details);
     wait_until_registered(&heartbeat, true).await;

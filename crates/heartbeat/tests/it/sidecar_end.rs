@@ -9,7 +9,7 @@ use testkit::{
 };
 
 use crate::{
-    fake_registry::nobody,
+    fake_registry::unused_url,
     sidecar::{Folder, Sidecar, command, free_port, proc_status, wait_until_gone},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 async fn a_program_that_ends_is_deregistered_and_its_exit_code_passed_on() {
     for (ending, code) in [("exit 0", 0), ("exit 42", 42), ("kill -KILL $$", 137), ("kill -TERM $$", 143)] {
         let script = format!("until test -e stop; do sleep 0.05; done; {ending}");
-        // An hour for the gateways: nobody needs it for an instance that is gone.
+        // An hour for the gateways: an instance that is gone needs none.
         let mut sidecar = Sidecar::passing(&["--let-go", "1m"], &script);
         sidecar.registry.wait_for_word("PUT passing").await;
         sidecar.create("stop");
@@ -114,7 +114,7 @@ async fn orphans_of_the_program_become_ours_and_leave_no_zombies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_registries_do_not_hold_up_the_end() {
     let folder = Folder::new();
-    let mut command = command(folder.path("").as_path(), &format!("{},{}", nobody(), nobody()));
+    let mut command = command(folder.path("").as_path(), &format!("{},{}", unused_url(), unused_url()));
     command.args(["--service", "web", "--port", &free_port(), "--check-cmd", "true", "--", "sh", "-c"]);
     command.arg("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done");
     let mut process = Process::start(&mut command, &folder.path("output")).unwrap();

@@ -39,7 +39,9 @@ pub fn body(input: &[u8]) -> Result<Vec<u8>, Refusal> {
 
 /// Decodes what comes in pieces of `step` bytes.
 fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<Decoded, Refusal> {
-    let (mut decoder, mut content, mut used) = (BodyDecoder::new(framing), Vec::new(), 0);
+    let mut decoder = BodyDecoder::new(framing);
+    let mut content = Vec::new();
+    let mut used = 0;
     for mut arrived in bytes.chunks(step.min(bytes.len()).max(1)) {
         while !arrived.is_empty() && !decoder.is_at_end() {
             let piece = decoder.decode(arrived).inspect_err(|refusal| {

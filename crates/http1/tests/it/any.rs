@@ -58,7 +58,8 @@ pub(crate) fn chunked() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let extension = "([ \t]{0,2};[a-z]{1,3}(=[a-z]{1,3}|=\"[ -!#-\\[\\]-~]{0,9}\")?)?";
     let chunk = (vec(any::<u8>(), 1..80), 0..3_usize, extension, any::<bool>());
     (vec(chunk, 0..5), "0{1,4}", extension, vec(field(), 0..3)).prop_map(|(chunks, zero, extension, trailers)| {
-        let (mut body, mut content) = (Vec::new(), Vec::new());
+        let mut body = Vec::new();
+        let mut content = Vec::new();
         for (data, zeros, extension, upper) in chunks {
             let size = if upper { format!("{:X}", data.len()) } else { format!("{:x}", data.len()) };
             body.extend_from_slice(format!("{}{size}{extension}\r\n", "0".repeat(zeros)).as_bytes());

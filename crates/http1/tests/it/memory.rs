@@ -18,7 +18,8 @@ fn forward(bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
 fn nothing_is_allocated_once_warm() {
     let fields = "X-Note: some words\r\n".repeat(50);
     let bytes = format!("POST /mail HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{fields}\r\n5\r\nhello\r\n");
-    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    let mut scratch = Scratch::default();
+    let mut out = Vec::new();
     forward(bytes.as_bytes(), &mut scratch, &mut out);
     let counted = allocation_counter::measure(|| {
         for _ in 0..10 {

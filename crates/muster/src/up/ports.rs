@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_moves_only_whoever_has_it_and_never_to_anothers() {
+    fn a_taken_port_moves_only_its_process_and_never_to_the_port_of_another() {
         let ports = choose(&[], &[8080, 2379, 12_379]);
         let moved: Vec<_> = ports.moved().collect();
         assert_eq!(moved, [("balance", 8080, 18_080), ("etcd-1", 2379, 10_000)], "22379 belongs to etcd-2");

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_a_no_with_the_address() {
+    async fn a_refused_connection_is_not_ready_and_names_the_address() {
         let prober = Prober::new();
         let url = format!("http://127.0.0.1:{}/readyz", testkit::ports::free_ports(1)[0]);
         assert_eq!(prober.ask(&url).await, Err(format!("{url} does not answer yet")));

@@ -84,7 +84,7 @@ impl Suite {
         self.muster = Some(Process::start(&mut command, &self.log()).unwrap());
     }
 
-    /// The same through `nohup`, for whoever leaves.
+    /// The same through `nohup`, for a user who logs out.
     pub(crate) fn start_with_nohup(&mut self) {
         self.runs += 1;
         let up = self.up();

@@ -22,7 +22,7 @@ async fn a_process_that_dies_is_started_again_and_that_is_said() {
         let output = suite.output();
         assert!(output.contains(&format!("{name} ended (SIGKILL); starting it again in 0.2 s")), "{output}");
     }
-    assert_eq!(suite.process("mail-2")["restarts"], 0, "nobody else is touched");
+    assert_eq!(suite.process("mail-2")["restarts"], 0, "no other process is touched");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,9 @@ fn check_domain(domain: &str) -> Result<String, String> {
 
 /// The domain as DNS has it; none when it cannot be looked up (RFC 5891, RFC 1035).
 pub(super) fn ascii_domain(domain: &str) -> Option<String> {
-    let (std3, hyphens, length) = (AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);
+    let std3 = AsciiDenyList::STD3;
+    let hyphens = Hyphens::CheckFirstLast;
+    let length = DnsLength::Verify;
     Uts46::new().to_ascii(domain.as_bytes(), std3, hyphens, length).ok().map(Into::into)
 }
 

@@ -84,7 +84,7 @@ async fn the_last_good_answer_stays_while_the_name_server_is_dead_and_trouble_en
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_follows_is_looked_up_no_more() {
+async fn a_name_without_a_follower_is_looked_up_no_more() {
     let server = NameServer::start().await;
     server.set("mail.test", &["10.0.0.1"], 0);
     let names = Names::new(vec![server.address()]);

@@ -23,7 +23,7 @@ const SIGNED_BODY_MAX_BYTES: usize = 1024 * 1024;
 ///
 /// A caller that is authenticated may still have no rights: [`Caller::require`] checks them.
 pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    let caller = if tokens.is_open() { Ok(Caller::Anybody) } else { identify(&tokens, &mut request).await };
+    let caller = if tokens.is_open() { Ok(Caller::Anonymous) } else { identify(&tokens, &mut request).await };
     match caller {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
@@ -74,7 +74,8 @@ async fn identify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refu
 ///
 /// The nonce is noted only for a signature that holds: otherwise any client could fill the memory for nonces.
 async fn verify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refused> {
-    let (now, refused) = (SystemTime::now(), || Refused::Signature(WRONG));
+    let now = SystemTime::now();
+    let refused = || Refused::Signature(WRONG);
     let signed = message::Signed::read(request.headers()).map_err(Refused::Signature)?;
     let (key, grant) = tokens.signing(&signed.name).filter(|_| signed.is_current(now)).ok_or_else(refused)?;
     let body = read_body(request).await?;
@@ -88,7 +89,8 @@ async fn verify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refuse
 /// The same for the form of older clients. With a condition it is refused, but its nonce is spent: a program that has recorded it
 /// cannot send it here without.
 async fn verify_legacy(tokens: &Tokens, signed: &legacy::Signed, request: &mut Request) -> Result<Caller, Refused> {
-    let (now, refused) = (SystemTime::now(), || Refused::Signature(WRONG));
+    let now = SystemTime::now();
+    let refused = || Refused::Signature(WRONG);
     let (key, grant) = tokens.signing(&signed.name).filter(|_| signed.is_current(now)).ok_or_else(refused)?;
     let body = read_body(request).await?;
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());

@@ -15,7 +15,7 @@ tokio::task_local! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// Authentication is disabled: there are no tokens.
-    Anybody,
+    Anonymous,
     /// The holder of a token.
     Holder(Arc<Grant>),
 }
@@ -33,7 +33,7 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Anybody => None,
+            Self::Anonymous => None,
             Self::Holder(grant) => Some(&grant.name),
         }
     }
@@ -44,7 +44,7 @@ impl Caller {
     /// 403 `out_of_scope`, naming the scope that is missing.
     pub fn require(&self, service: &str, action: Action) -> Result<(), Problem> {
         match self {
-            Self::Anybody => Ok(()),
+            Self::Anonymous => Ok(()),
             Self::Holder(grant) if grant.allows(service, action) => Ok(()),
             Self::Holder(grant) => Err(out_of_scope(grant, &format!("{service}:{action}"))),
         }
@@ -56,7 +56,7 @@ impl Caller {
     /// 403 `out_of_scope`.
     pub fn require_somewhere(&self, action: Action) -> Result<(), Problem> {
         match self {
-            Self::Anybody => Ok(()),
+            Self::Anonymous => Ok(()),
             Self::Holder(grant) if grant.allows_somewhere(action) => Ok(()),
             Self::Holder(grant) => Err(out_of_scope(grant, &format!("SERVICE:{action}"))),
         }

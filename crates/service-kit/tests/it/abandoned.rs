@@ -35,7 +35,9 @@ impl Held {
         let begun = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&begun);
         let handler = move || {
-            let (arrives, gate, begun) = (arrives.clone(), Arc::clone(&gate), Arc::clone(&counter));
+            let arrives = arrives.clone();
+            let gate = Arc::clone(&gate);
+            let begun = Arc::clone(&counter);
             async move {
                 arrives.send(()).unwrap();
                 gate.lock().unwrap().recv().unwrap();

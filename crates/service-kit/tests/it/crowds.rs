@@ -1,4 +1,4 @@
-//! One client is not everybody: however many connections one opens, others get in.
+//! However many connections one client opens, others get in.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -81,7 +81,7 @@ async fn status(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_connections_of_one_client_as_there_may_be_keep_nobody_out() {
+async fn as_many_connections_of_one_client_as_there_may_be_keep_no_other_out() {
     // Idle, with half a head, and used once.
     for bytes in ["", "GET / HTTP/1.1\r\nHos", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         for per_client_max in [0, 50] {

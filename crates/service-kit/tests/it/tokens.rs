@@ -66,7 +66,7 @@ fn token(name: &str, scope: &str, is_signing: bool) -> NewToken {
 }
 
 #[tokio::test]
-async fn without_a_file_everybody_may_do_everything() {
+async fn without_a_file_every_caller_may_do_everything() {
     let url = start(None).await;
     let answer = send(&url, None, "x").await;
     assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "anybody x"));

@@ -45,7 +45,7 @@ fn policies_are_followed_and_other_configuration_is_left_alone() {
     assert_eq!(first.policies, [PolicyUpdate::Reset(listed.policies.clone())]);
     assert!(mirror.reset(listed.clone()).is_empty());
     let changes = mirror.apply(Range::Policies, &[put("config/mail", "{}", 6), put("config/mail/smtp", "x", 7)]);
-    assert!(changes.is_empty(), "the same words, and somebody else's");
+    assert!(changes.is_empty(), "the same text, and keys of others");
     let changes = mirror.apply(Range::Policies, &[put("config/mail", "nonsense", 8), delete("config/Mail", 9)]);
     assert_eq!(changes.policies, [PolicyUpdate::Set(mail(), "nonsense".to_owned())], "its reader judges it");
     assert_eq!(mirror.differences(&listed, &Touched::new()), 1);

@@ -101,6 +101,6 @@ fn etcd_is_counted_member_by_member_and_only_blamed_where_it_was_said_to_be() {
     assert_eq!(texts(&led), expected);
     let leaderless = of(vec![("http://a:2379".to_owned(), Ok(member(0)))], true);
     assert_eq!(leaderless[0].severity, Severity::Down);
-    assert_eq!(of(vec![down()], false)[0].severity, Severity::Note, "nobody said that it is there");
+    assert_eq!(of(vec![down()], false)[0].severity, Severity::Note, "it was never registered");
     assert_eq!(of(vec![down()], true)[0].severity, Severity::Wrong);
 }
