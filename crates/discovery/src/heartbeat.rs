@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     Address, FieldError, HealthPath, Host, Incarnation, Instance, InstanceId, Life, OtherHolder, Reason,
@@ -19,61 +20,70 @@ use crate::{
 /// The plain heartbeat: `{"name":"service/mail","host":"10.0.0.5","port":7070}`, with `"health":"/healthz"` if there is
 /// something to ask, and `"leaving":true` at the end.
 ///
-/// Its fields are as received; [`PlainHeartbeat::into_parts`] makes sense of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Its fields are as received; [`PlainHeartbeat::into_parts`] parses them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(description = "A heartbeat that any shell can send.")]
 #[serde(deny_unknown_fields)]
 pub struct PlainHeartbeat {
     /// The service, with or without `service/` in front.
+    #[schema(examples("service/mail"))]
     pub name: String,
     /// An IP address or a host name.
     pub host: String,
     /// The TCP port, 1 to 65535.
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: u32,
-    /// See [`Instance::health`].
+    /// A path that is asked whether the instance is well; absent: not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthPath>,
-    /// Whether the instance leaves: it is deregistered at once, instead of being registered.
+    /// Whether the instance leaves: it is deregistered at once, as by DELETE in the full form, instead of being registered.
+    #[schema(default = false)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
-    /// See [`FullHeartbeat::incarnation`].
+    /// Which life this is a heartbeat of. Absent: of whichever is registered, or of a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Life>,
 }
 
 /// The full heartbeat. Service and instance id are in the path; here is the rest. What is absent has its default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FullHeartbeat {
     /// Where the instance listens, `host:port`.
     pub address: Address,
-    /// See [`Instance::scheme`].
+    /// The protocol it speaks; default `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
-    /// See [`Instance::weight`].
+    /// Its share of the traffic; default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Weight>,
-    /// See [`Instance::zone`].
+    /// Where it runs (a rack, a data centre), so that a reader may prefer its own zone. 1 to 63 bytes.
+    #[schema(min_length = 1, max_length = 63)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// See [`Instance::version`].
+    /// Which release it is. 1 to 64 bytes.
+    #[schema(min_length = 1, max_length = 64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// See [`Instance::health`].
+    /// Where it answers whether it is well; absent: not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthPath>,
-    /// See [`Instance::status`].
+    /// Whether it wants traffic; default `passing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// See [`Instance::reason`].
+    /// Why it is not `passing`: one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// See [`Instance::tags`].
+    /// Labels to select by. At most 32 of 1 to 256 bytes.
+    #[schema(schema_with = crate::openapi::tags, required = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeSet<String>>,
-    /// See [`Instance::meta`].
+    /// Whatever else is worth knowing. At most 32 entries; keys 1 to 64 of `[A-Za-z0-9._/-]`, values up to 256 bytes.
+    #[schema(schema_with = crate::openapi::meta, required = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<BTreeMap<String, String>>,
-    /// How long to stay registered without another heartbeat, in milliseconds; see [`Ttl`]. Default 5000.
+    /// How long to stay registered without another heartbeat, in milliseconds. Default 5000.
+    #[schema(minimum = 2000, maximum = 3600000)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
     /// Which life this is a heartbeat of. Absent: of whichever is registered, or of a new one.
@@ -85,21 +95,24 @@ pub struct FullHeartbeat {
 }
 
 /// The registry's answer to either form: committed in etcd, and what to do next.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeartbeatReply {
     /// How long this heartbeat is good for, in milliseconds.
     pub ttl_ms: u64,
     /// When to send the next one, in milliseconds from now.
     pub next_heartbeat_ms: u64,
-    /// What the instance is to others; `draining` when an operator said so.
+    /// What the instance is to others; `draining` when an operator has ordered it.
     pub status: Status,
     /// The etcd revision at which this is true.
+    #[schema(minimum = 0)]
     pub revision: i64,
     /// The life that this heartbeat was of: for the next one, and for the DELETE. Older registries do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub incarnation: Option<Incarnation>,
     /// Another program claims the same id, and was heard within a TTL: two programs were given one id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub other_holder: Option<OtherHolder>,
 }
 

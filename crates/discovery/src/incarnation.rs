@@ -8,6 +8,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     Address, LeaseId,
@@ -35,12 +36,13 @@ pub enum Life {
 }
 
 /// Another program that claims the same instance id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OtherHolder {
     /// Where that one is.
     pub address: Address,
     /// Which life that is; none when it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub incarnation: Option<Incarnation>,
     /// Since when both have been heard, in milliseconds since 1970.
     pub since_ms: u64,

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{Address, FieldError, HealthPath, Reason, Scheme, Status, Weight, field_error::quoted, text};
 
@@ -11,7 +12,8 @@ use crate::{Address, FieldError, HealthPath, Reason, Scheme, Status, Weight, fie
 /// into an `Instance` calls it, and so does every writer to etcd.
 ///
 /// The JSON form (serde) has the fields of the full heartbeat and leaves out what is default.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(description = "One running process of a service: where it is, and what it says about itself.")]
 #[serde(try_from = "Unchecked")]
 pub struct Instance {
     /// Where it listens.
@@ -24,24 +26,30 @@ pub struct Instance {
     pub weight: Weight,
     /// Where it runs (a rack, a data centre), so that a reader may prefer its own zone. 1 to 63 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, min_length = 1, max_length = 63)]
     pub zone: Option<String>,
     /// Which release it is. 1 to 64 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, min_length = 1, max_length = 64)]
     pub version: Option<String>,
-    /// Where it answers whether it is well; none: not asked.
+    /// Where it answers whether it is well; absent: not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub health: Option<HealthPath>,
     /// Whether it wants traffic; default `passing`.
     #[serde(skip_serializing_if = "is_default")]
     pub status: Status,
-    /// Why it is not `passing`; `None` when it is, or does not say.
+    /// Why it is not `passing`; absent when it is, or does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<Reason>,
     /// Labels to select by. At most 32 of 1 to 256 bytes.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(schema_with = crate::openapi::tags, required = false)]
     pub tags: BTreeSet<String>,
     /// Whatever else is worth knowing. At most 32 entries; keys 1 to 64 of `[A-Za-z0-9._/-]`, values up to 256 bytes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(schema_with = crate::openapi::meta, required = false)]
     pub meta: BTreeMap<String, String>,
 }
 

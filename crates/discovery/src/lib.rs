@@ -21,6 +21,7 @@ mod instance;
 mod instance_id;
 mod key;
 mod open_access;
+pub mod openapi;
 mod overriding;
 pub mod policy;
 pub mod proof;

@@ -24,6 +24,7 @@ mod consul;
 mod heartbeats;
 mod listing;
 mod long_polls;
+mod openapi;
 mod overrides;
 mod path;
 mod pieces;
@@ -33,11 +34,9 @@ mod services;
 mod settings;
 mod watch;
 
-use axum::{
-    Router,
-    http::{HeaderName, header::CONTENT_TYPE},
-    routing::{get, post, put},
-};
+use axum::Router;
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::long_polls::LongPolls;
 use crate::{catalog::Catalog, registrar::Registrar, settings::Settings};
@@ -55,26 +54,21 @@ pub struct Api {
     pub long_polls: LongPolls,
 }
 
-/// The registry's own routes.
+/// The registry's own routes, and their description. Each handler says in `#[utoipa::path]` which is its own.
 pub fn routes(api: Api) -> Router {
-    Router::new()
-        .route("/", post(heartbeats::plain))
-        .route("/v1/services", get(services::list))
-        .route("/v1/services/{service}/instances", get(services::instances))
-        .route("/v1/services/{service}/instances/{instance}", put(heartbeats::full).delete(heartbeats::deregister))
-        .route("/v1/services/{service}/instances/{instance}/override", put(overrides::set).delete(overrides::clear))
-        .route("/v1/overrides", get(overrides::list))
-        .route("/v1/watch", get(watch::watch))
-        .route("/v1/prometheus/targets", get(prometheus::targets))
-        .route("/v1/config", get(settings::list))
-        .route("/v1/config/{*key}", get(settings::get).put(settings::put).delete(settings::delete))
-        .merge(consul::routes())
-        .route("/openapi.json", get(openapi))
+    let described = OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .routes(routes!(heartbeats::plain))
+        .routes(routes!(services::list))
+        .routes(routes!(services::instances))
+        .routes(routes!(heartbeats::full, heartbeats::deregister))
+        .routes(routes!(overrides::set, overrides::clear))
+        .routes(routes!(overrides::list))
+        .routes(routes!(watch::watch))
+        .routes(routes!(prometheus::targets))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::get, settings::put, settings::delete))
+        .merge(consul::routes());
+    service_kit::openapi::described(described, Some("registry"), [openapi::holds_ms()])
         .merge(path::with_an_empty_name())
         .with_state(api)
-}
-
-/// What is served here, for programs (OpenAPI 3.1). Written by hand; a test compares it with the routes above.
-async fn openapi() -> ([(HeaderName, &'static str); 1], &'static str) {
-    ([(CONTENT_TYPE, "application/json")], include_str!("../openapi.json"))
 }

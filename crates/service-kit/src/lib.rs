@@ -22,7 +22,7 @@
 //! | [`tokens`], [`signature`] | who may do what: bearer tokens and signed requests |
 //! | [`reload`] | files that are read again when they change |
 //! | [`health`], [`metrics`] | `/healthz`, `/readyz`, `/metrics` |
-//! | [`app`] | the router around a service's own routes |
+//! | [`app`], [`openapi`] | the router around a service's own routes; their description for programs |
 //! | [`token_bucket`] | rate limits, in bounded memory |
 //! | [`backoff`] | waiting longer after every failure, with jitter |
 //!
@@ -45,6 +45,7 @@ pub mod metrics;
 pub mod names;
 pub mod networks;
 pub mod open_files;
+pub mod openapi;
 pub mod port_holder;
 pub mod private_files;
 pub mod problem;

@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::request;
 
@@ -40,7 +41,7 @@ pub struct Problem {
 }
 
 /// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldProblem {
     /// The field's name, with dots into objects: `meta.owner`.
     pub field: String,
@@ -118,17 +119,29 @@ impl Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// RFC 9457.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body<'a> {
+    /// The HTTP status.
     status: u16,
+    /// A stable word for programs.
+    #[schema(pattern = "^[a-z0-9_]+$")]
     code: &'a str,
+    /// What the status is called.
     title: &'a str,
+    /// What is wrong and what to change, for a person.
     detail: &'a str,
+    /// The fields that are wrong, when the error is about fields.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldProblem],
+    /// Finds the request in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<String>,
+    /// More for programs.
     #[serde(flatten)]
+    #[schema(ignore)]
     members: &'a BTreeMap<&'static str, serde_json::Value>,
 }
 

@@ -8,12 +8,26 @@ use axum::{
     http::{header::IF_MATCH, request::Parts},
 };
 use discovery::Incarnation;
-use service_kit::Problem;
+use service_kit::{Problem, openapi::parameter};
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder, Type,
+        path::{Parameter, ParameterIn},
+    },
+};
 
 use crate::error;
 
 /// The incarnation that a request is for, if it says so. `*` stands for whichever it is.
 pub(super) struct IfMatch(pub(super) Option<Incarnation>);
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let tag = ObjectBuilder::new().schema_type(Type::String).examples(["\"0e38a54bfaee5bcf\""]);
+        vec![parameter("If-Match", ParameterIn::Header, "Only if the instance is this incarnation.", tag)]
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;

@@ -29,18 +29,22 @@ mod registration;
 use std::time::Duration;
 
 use axum::{
-    Json, Router,
+    Json,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
-    routing::{get, put},
 };
 use discovery::{Revision, Status};
 use serde_json::Value;
 use service_kit::Problem;
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
     long_polls::loaded,
-    query::{Filter, Pairs, Poll},
+    query::{Filter, Pairs, Poll, passing_parameter, tag_parameter},
 };
 use crate::{
     catalog::{Catalog, Sync},
@@ -57,22 +61,31 @@ const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
 const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
 
+/// What is taken of [`Filter`] here.
+struct ConsulFilter;
+
+impl IntoParams for ConsulFilter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![passing_parameter(), tag_parameter("Only those with this tag.")]
+    }
+}
+
 /// What a list is answered with.
 type Answer = Result<(HeaderMap, Json<Value>), Problem>;
 
 /// Consul's paths.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/catalog/services", get(catalog::services))
-        .route("/v1/catalog/service/{service}", get(catalog::service))
-        .route("/v1/health/service/{service}", get(catalog::health))
-        .route("/v1/agent/self", get(agent::myself))
-        .route("/v1/agent/service/register", put(agent::register))
-        .route("/v1/agent/service/deregister/{id}", put(agent::deregister))
-        .route("/v1/agent/check/pass/{check}", put(agent::pass))
-        .route("/v1/agent/check/warn/{check}", put(agent::warn))
-        .route("/v1/agent/check/fail/{check}", put(agent::fail))
-        .route("/v1/agent/check/update/{check}", put(agent::update))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(catalog::services))
+        .routes(routes!(catalog::service))
+        .routes(routes!(catalog::health))
+        .routes(routes!(agent::myself))
+        .routes(routes!(agent::register))
+        .routes(routes!(agent::deregister))
+        .routes(routes!(agent::pass))
+        .routes(routes!(agent::warn))
+        .routes(routes!(agent::fail))
+        .routes(routes!(agent::update))
 }
 
 /// A query as Consul understands it.

@@ -7,6 +7,7 @@ use discovery::{
     ServiceName, Status,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     catalog::Catalog,
@@ -14,26 +15,28 @@ use crate::{
     mirror::{Cause, Entry, ServiceView, Since, Tombstone},
 };
 
-/// What every list starts with.
-#[derive(Debug, Serialize)]
+/// At which moment a list is true.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AsOf {
     /// The etcd revision that is shown.
+    #[schema(minimum = 0)]
     pub(super) revision: i64,
     /// Milliseconds since etcd last confirmed it.
     pub(super) age_ms: u64,
     /// The etcd revision of the last event of what is listed: what to send back to wait for the next.
+    #[schema(minimum = 0)]
     index: i64,
 }
 
 /// One service: its instances in all, and by what they are to others.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ServiceEntry {
     name: ServiceName,
     #[serde(flatten)]
     numbers: Numbers,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct Numbers {
     instances: usize,
     passing: usize,
@@ -43,40 +46,50 @@ struct Numbers {
 }
 
 /// One instance: what it is to others, what it says itself, and how it lives in etcd.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct InstanceEntry {
-    /// `None` for the nameless instance that other registries write.
+    /// `null` for the nameless instance that other registries write.
+    #[schema(required)]
     id: Option<InstanceId>,
     /// As in the full heartbeat; what is default is left out. The status is below.
     #[serde(flatten)]
     instance: Instance,
-    /// The operator's word if there is one, else the instance's own.
+    /// What an operator has ordered, if one has, else the instance's own.
     status: Status,
     /// Why, if a reason was given with the status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<Reason>,
     /// The instance's own.
     reported_status: Status,
-    /// Why the instance itself says so, while an operator's word counts more.
+    /// Why the instance itself says so, while an operator's order counts more.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reported_reason: Option<Reason>,
     /// The operator's.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     overridden: Option<Status>,
-    /// Who said so, when and why.
+    /// Who ordered it, when and why.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     override_details: Option<OverrideDetails>,
     /// Who else claims this id, if that is known here: two programs were given one id.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     other_holder: Option<OtherHolder>,
     /// The life that this is; the same as the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     incarnation: Option<Incarnation>,
-    /// In 16 hexadecimal digits, as `etcdctl lease list` writes it; `None` for a key that was written for good.
+    /// In 16 hexadecimal digits, as `etcdctl lease list` writes it; `null` for a key that was written for good.
+    #[schema(required)]
     lease: Option<String>,
     /// The etcd revision at which it was registered.
+    #[schema(minimum = 0)]
     created_revision: i64,
     /// The etcd revision at which it last changed.
+    #[schema(minimum = 0)]
     modified_revision: i64,
     /// When this registry first saw this registration, in milliseconds since 1970.
     seen_since_ms: u64,
@@ -85,44 +98,51 @@ pub(super) struct InstanceEntry {
     seen_from_start: bool,
 }
 
-/// What is known of an operator's word, beside the status.
-#[derive(Debug, Serialize)]
+/// What is known of an operator's order, beside the status.
+#[derive(Debug, Serialize, ToSchema)]
 struct OverrideDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     author: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
     /// Milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     at_ms: Option<u64>,
     /// It goes on when the life that it was given for has ended.
     outlives: bool,
 }
 
-/// One operator's word.
-#[derive(Debug, Serialize)]
+/// What an operator has ordered for one instance.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OverrideEntry {
     service: ServiceName,
-    /// `None` for the nameless instance of the service.
+    /// `null` for the nameless instance of the service.
+    #[schema(required)]
     instance: Option<InstanceId>,
     status: Status,
     #[serde(flatten)]
     details: OverrideDetails,
-    /// The life that it is for; `None`: the present holder of the id.
+    /// The life that it is for; absent: the present holder of the id.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     incarnation: Option<Incarnation>,
     /// Whether an instance is registered that it is for.
     in_force: bool,
 }
 
 /// One dead instance.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TombstoneEntry {
+    #[schema(required)]
     id: Option<InstanceId>,
     address: Address,
     cause: Cause,
     /// Milliseconds since 1970.
     at_ms: u64,
+    #[schema(minimum = 0)]
     revision: i64,
 }
 

@@ -1,4 +1,4 @@
-//! An operator's word about an instance: `muster drain` and its end.
+//! An operator's order for an instance: `muster drain` and its end.
 //!
 //! It is written beside the instance, not into it, so that heartbeats do not undo it; the instance learns of it from the
 //! reply to its next heartbeat, gateways learn of it from etcd. It is for the incarnation that holds the id when it is
@@ -10,47 +10,72 @@ use std::time::SystemTime;
 use axum::{Json, extract::State};
 use discovery::{Incarnation, Status};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use service_kit::{Problem, json::JsonBody};
+use service_kit::{Problem, json::JsonBody, openapi::one_of};
+use utoipa::{ToSchema, openapi::ObjectBuilder};
 
 use super::{
     Api,
     condition::IfMatch,
     heartbeats::Written,
     listing::{AsOf, OverrideEntry, unix_ms},
+    openapi::{AnotherLife, NoSuch, Usual, UsualOfAList},
     path::InstancePath,
 };
 use crate::registrar::Order;
 
-/// `{"status":"draining","author":"kim","reason":"disk swap"}`
-#[derive(Debug, Deserialize)]
+/// An order: `{"status":"draining","author":"kim","reason":"disk swap"}`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Override)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OverrideBody {
+    #[schema(schema_with = draining)]
     status: Status,
+    /// Who orders it.
+    #[schema(min_length = 1, max_length = 64)]
     author: Option<String>,
+    /// Why.
+    #[schema(min_length = 1, max_length = 256)]
     reason: Option<String>,
+    /// Only if the instance is this incarnation; also by `If-Match`.
     incarnation: Option<Incarnation>,
+    /// Whether it goes on when the life that it is given for has ended.
     #[serde(default)]
+    #[schema(default = false)]
     outlives: bool,
 }
 
+/// Every operator's order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OverrideList {
+    /// The etcd revision that is shown.
+    #[schema(minimum = 0)]
+    revision: i64,
+    /// Milliseconds since etcd last confirmed it.
+    age_ms: u64,
+    overrides: Vec<OverrideEntry>,
+}
+
 /// The answer to a deletion.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Cleared {
     /// Whether there was an override.
     existed: bool,
 }
 
-/// `GET /v1/overrides`
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+/// Every operator's order, also for instances that are not there.
+#[utoipa::path(get, path = "/v1/overrides", operation_id = "overrides", tag = "registry",
+    responses((status = 200, description = "The answer.", body = OverrideList), UsualOfAList))]
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<OverrideList>, Problem> {
     let as_of = AsOf::new(&api.catalog, api.catalog.revision())?;
     let overrides = api.catalog.overrides();
-    let overrides: Vec<_> =
-        overrides.iter().map(|(key, order, in_force)| OverrideEntry::new(key, order, *in_force)).collect();
-    Ok(Json(json!({ "revision": as_of.revision, "age_ms": as_of.age_ms, "overrides": overrides })))
+    let overrides = overrides.iter().map(|(key, order, in_force)| OverrideEntry::new(key, order, *in_force)).collect();
+    Ok(Json(OverrideList { revision: as_of.revision, age_ms: as_of.age_ms, overrides }))
 }
 
-/// `PUT …/override`
+/// Takes an instance out of rotation.
+#[utoipa::path(put, path = "/v1/services/{service}/instances/{instance}/override", operation_id = "drain", tag = "registry",
+    params(InstancePath, IfMatch), request_body = OverrideBody,
+    responses((status = 200, description = "The answer.", body = Written), Usual, NoSuch, AnotherLife))]
 pub(super) async fn set(
     State(api): State<Api>,
     InstancePath(key): InstancePath,
@@ -72,7 +97,12 @@ pub(super) async fn set(
     Ok(Json(Written { revision: revision.0 }))
 }
 
-/// `DELETE …/override`; succeeds as well when there is none.
+/// Puts an instance back into rotation.
+///
+/// Succeeds as well when there is no override.
+#[utoipa::path(delete, path = "/v1/services/{service}/instances/{instance}/override", operation_id = "end_drain", tag = "registry",
+    params(InstancePath, IfMatch),
+    responses((status = 200, description = "The answer.", body = Cleared), Usual, AnotherLife))]
 pub(super) async fn clear(
     State(api): State<Api>,
     InstancePath(key): InstancePath,
@@ -80,4 +110,9 @@ pub(super) async fn clear(
 ) -> Result<Json<Cleared>, Problem> {
     let existed = api.registrar.clear_override(key, only).await?;
     Ok(Json(Cleared { existed }))
+}
+
+/// The one status that can be ordered.
+fn draining() -> ObjectBuilder {
+    one_of(&["draining"])
 }

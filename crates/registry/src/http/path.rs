@@ -15,7 +15,14 @@ use axum::{
 };
 use discovery::{FieldError, InstanceId, InstanceKey, ServiceName};
 use serde::de::DeserializeOwned;
-use service_kit::Problem;
+use service_kit::{
+    Problem,
+    openapi::{parameter, reference},
+};
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::Api;
 use crate::error;
@@ -28,6 +35,23 @@ pub(super) struct ServicePath(pub(super) ServiceName);
 
 /// The one part of a path that is neither: what is right in it, the handler knows.
 pub(super) struct TextPath(pub(super) String);
+
+impl IntoParams for InstancePath {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let instance = parameter("instance", ParameterIn::Path, "The instance.", reference::<InstanceId>());
+        vec![service_parameter(), instance]
+    }
+}
+
+impl IntoParams for ServicePath {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![service_parameter()]
+    }
+}
+
+fn service_parameter() -> Parameter {
+    parameter("service", ParameterIn::Path, "The service.", reference::<ServiceName>())
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for TextPath {
     type Rejection = Problem;

@@ -9,21 +9,43 @@ use std::collections::BTreeMap;
 use axum::{Json, extract::State};
 use discovery::{Instance, Scheme, ServiceName};
 use serde::Serialize;
-use service_kit::Problem;
+use service_kit::{
+    Problem,
+    openapi::{parameter, reference},
+};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{
     Api,
+    openapi::Usual,
     query::{Filter, Pairs, unknown},
 };
 use crate::{error, mirror::Entry};
 
 /// One instance with its labels.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TargetGroup {
+    #[schema(value_type = Vec<String>)]
     targets: [String; 1],
     labels: BTreeMap<String, String>,
 }
 
+/// `service=mail`
+pub(super) struct OnlyService;
+
+impl IntoParams for OnlyService {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![parameter("service", ParameterIn::Query, "Only this service.", reference::<ServiceName>())]
+    }
+}
+
+/// Every instance, for Prometheus' `http_sd_configs`.
+#[utoipa::path(get, path = "/v1/prometheus/targets", operation_id = "prometheus_targets", tag = "registry",
+    params(OnlyService, Filter),
+    responses((status = 200, description = "The answer.", body = Vec<TargetGroup>), Usual))]
 pub(super) async fn targets(State(api): State<Api>, Pairs(pairs): Pairs) -> Result<Json<Vec<TargetGroup>>, Problem> {
     let mut filter = Filter::default();
     let mut only = None;

@@ -7,8 +7,18 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use discovery::{Instance, Revision};
-use service_kit::{Problem, duration};
+use service_kit::{
+    Problem, duration,
+    openapi::{one_of, parameter},
+};
 use url::form_urlencoded;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ArrayBuilder, ObjectBuilder, Type,
+        path::{Parameter, ParameterIn},
+    },
+};
 
 use crate::mirror::Entry;
 
@@ -19,13 +29,13 @@ pub(super) struct Pairs(pub(super) Vec<(String, String)>);
 /// Which instances of a service are asked for; all that is given must hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// `passing`: only those that want requests, the degraded among them.
+    /// Only those that want requests, the degraded among them.
     pub(super) passing: bool,
-    /// `zone=a`
+    /// Only those in this zone.
     pub(super) zone: Option<String>,
-    /// `version=1.4.0`
+    /// Only those of this version.
     pub(super) version: Option<String>,
-    /// `tag=blue`, any number of times.
+    /// Only those with all of these tags.
     pub(super) tags: Vec<String>,
 }
 
@@ -84,6 +94,45 @@ impl Poll {
         }
         Ok(true)
     }
+}
+
+impl IntoParams for Filter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            passing_parameter(),
+            parameter("zone", ParameterIn::Query, "Only those in this zone.", text()),
+            parameter("version", ParameterIn::Query, "Only those of this version.", text()),
+            tag_parameter("Only those with this tag; may be repeated."),
+        ]
+    }
+}
+
+impl IntoParams for Poll {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        const INDEX: &str = "The index of an earlier answer: answer when it is no longer as it was then. One that this registry \
+                             cannot know is answered at once.";
+        const WAIT: &str = "For how long at most, with a unit; default 30s (Consul's paths: 5m), at most 10m, and up to a sixteenth \
+                            longer.";
+        let index = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        vec![
+            parameter("index", ParameterIn::Query, INDEX, index),
+            parameter("wait", ParameterIn::Query, WAIT, text().examples(["30s"])),
+        ]
+    }
+}
+
+/// What [`flag`] takes, for `passing`.
+pub(super) fn passing_parameter() -> Parameter {
+    let values = one_of(&["", "1", "true", "0", "false"]);
+    parameter("passing", ParameterIn::Query, "Only those that want requests.", values)
+}
+
+pub(super) fn tag_parameter(description: &str) -> Parameter {
+    parameter("tag", ParameterIn::Query, description, ArrayBuilder::new().items(text()))
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }
 
 /// A parameter that is there or not: `passing`, `passing=`, `passing=1`, `passing=true`; `0` and `false` are its absence.

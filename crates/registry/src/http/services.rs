@@ -11,41 +11,90 @@
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use discovery::ServiceName;
 use serde::Serialize;
-use service_kit::Problem;
+use service_kit::{Problem, openapi::one_of};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{
     Api,
-    listing::{AsOf, ServiceEntry, TombstoneEntry},
+    listing::{AsOf, InstanceEntry, ServiceEntry, TombstoneEntry},
     long_polls::{index_header, loaded},
+    openapi::Usual,
     path::ServicePath,
     pieces::{ListBody, listed, to_json},
     query::{Filter, Pairs, Poll, unknown},
 };
 use crate::mirror::Topic;
 
-/// `GET /v1/services`
-#[derive(Debug, Serialize)]
+/// Some or all services.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ServiceList {
     #[serde(flatten)]
     as_of: AsOf,
     services: Vec<ServiceEntry>,
 }
 
-/// `GET /v1/services/{service}/instances`, but for the field `instances`.
-#[derive(Debug, Serialize)]
-pub(super) struct InstanceList {
+/// `GET /v1/services/{service}/instances`, but for the field `instances`, which is written behind it piece by piece.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(description = "The instances of one service, but for them.")]
+pub(super) struct InstanceListHead {
     #[serde(flatten)]
     as_of: AsOf,
     service: ServiceName,
     /// With `include=tombstones`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     tombstones: Option<Vec<TombstoneEntry>>,
 }
 
-/// Every service that has an instance, in the order of their names; with `include=tombstones` also those whose last one has
+/// The whole of it.
+#[derive(ToSchema)]
+#[schema(description = "The instances of one service.")]
+#[expect(dead_code, reason = "it describes what is put together from pieces")]
+struct InstanceList {
+    #[schema(inline)]
+    #[serde(flatten)]
+    head: InstanceListHead,
+    /// In the order of their ids.
+    instances: Vec<InstanceEntry>,
+}
+
+/// `include=tombstones`
+pub(super) struct WithServicesThatAreGone;
+
+/// `include=tombstones`
+pub(super) struct WithTombstones;
+
+impl IntoParams for WithServicesThatAreGone {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        include("Services that lost their last instance within ten minutes, too.")
+    }
+}
+
+impl IntoParams for WithTombstones {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        include("The dead of the last ten minutes, too.")
+    }
+}
+
+fn include(description: &str) -> Vec<Parameter> {
+    vec![service_kit::openapi::parameter("include", ParameterIn::Query, description, one_of(&["tombstones"]))]
+}
+
+/// Every service that has an instance.
+///
+/// In the order of their names; with `include=tombstones` also those whose last one has
 /// gone within the last ten minutes.
 ///
 /// Waiting for this list is waiting for another set of names or of tags: what happens within a service does not count.
+#[utoipa::path(get, path = "/v1/services", operation_id = "services", tag = "registry", params(WithServicesThatAreGone, Poll),
+    responses(
+        (status = 200, description = "The answer.", body = ServiceList,
+            headers(("x-muster-index" = u64, description = "The revision of the last event."))),
+        Usual,
+    ))]
 pub(super) async fn list(
     State(api): State<Api>,
     Pairs(pairs): Pairs,
@@ -68,8 +117,16 @@ pub(super) async fn list(
     Ok((index_header(index), Json(ServiceList { as_of, services })))
 }
 
-/// Every instance of one service, in the order of their ids. An unknown service has none, like one whose
-/// instances are all gone.
+/// Every instance of one service.
+///
+/// In the order of their ids. An unknown service has none, like one whose instances are all gone.
+#[utoipa::path(get, path = "/v1/services/{service}/instances", operation_id = "instances", tag = "registry",
+    params(ServicePath, Filter, WithTombstones, Poll),
+    responses(
+        (status = 200, description = "The answer.", body = InstanceList,
+            headers(("x-muster-index" = u64, description = "The revision of the last event."))),
+        Usual,
+    ))]
 pub(super) async fn instances(
     State(api): State<Api>,
     ServicePath(service): ServicePath,
@@ -94,7 +151,7 @@ pub(super) async fn instances(
     let entries: Vec<_> = entries.cloned().collect();
     let dead = || view.iter().flat_map(|view| &view.tombstones).map(TombstoneEntry::from).collect();
     let tombstones = with_tombstones.then(dead);
-    let mut head = to_json(&InstanceList { as_of, service, tombstones });
+    let mut head = to_json(&InstanceListHead { as_of, service, tombstones });
     // The list is the last field.
     head.pop();
     head.extend_from_slice(b",\"instances\":");

@@ -13,14 +13,21 @@ use axum::{
 use discovery::{Revision, SettingKey};
 use discovery_etcd::{Expected, Write};
 use serde::Serialize;
-use serde_json::{Value, json};
-use service_kit::Problem;
+use service_kit::{
+    Problem,
+    openapi::{matching, one_of, parameter, reference},
+};
 use tokio::time::Instant;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{
     Api,
     heartbeats::Written,
     long_polls::index_header,
+    openapi::{NoSuch, NotAsExpected, Usual},
     path::TextPath,
     query::{Pairs, Poll, unknown},
 };
@@ -32,21 +39,111 @@ use crate::{
 /// Up to which revision of etcd an answer is known to be true.
 const REVISION: HeaderName = HeaderName::from_static("x-muster-revision");
 
+/// Every setting.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SettingList {
+    /// The etcd revision that is shown.
+    #[schema(minimum = 0)]
+    revision: i64,
+    settings: Vec<SettingEntry>,
+}
+
+/// One setting, without its value.
+#[derive(Debug, Serialize, ToSchema)]
+struct SettingEntry {
+    key: SettingKey,
+    /// The etcd revision at which it was last written.
+    #[schema(minimum = 0)]
+    revision: i64,
+}
+
 /// What a deletion came to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Deleted {
     /// Whether there was a setting.
     existed: bool,
 }
 
-/// `GET /v1/config`
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, Problem> {
-    let (revision, settings) = api.settings.list()?;
-    let settings: Vec<_> = settings.iter().map(|(key, at)| json!({ "key": key, "revision": at.0 })).collect();
-    Ok(Json(json!({ "revision": revision.0, "settings": settings })))
+/// `{*key}` of a path.
+pub(super) struct KeyPath;
+
+/// `history` and `history=17`.
+pub(super) struct OfHistory;
+
+/// The conditions of a writer.
+pub(super) struct WriterHas;
+
+/// The condition of one who deletes.
+pub(super) struct DeleterHas;
+
+/// The condition of a reader.
+pub(super) struct ReaderHas;
+
+impl IntoParams for KeyPath {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        const KEY: &str =
+            "`SERVICE` for the gateway's policy, `A/B/…` for anything else. Slashes are written as they are.";
+        vec![parameter("key", ParameterIn::Path, KEY, reference::<SettingKey>())]
+    }
 }
 
-/// `GET /v1/config/{key}`
+impl IntoParams for OfHistory {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let what = "The values that etcd still keeps, up to this revision or to now.";
+        vec![parameter("history", ParameterIn::Query, what, matching("^[0-9]{0,18}$"))]
+    }
+}
+
+impl IntoParams for WriterHas {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let what = "*: write only if there is nothing.";
+        vec![if_match(), parameter("If-None-Match", ParameterIn::Header, what, one_of(&["*"]))]
+    }
+}
+
+impl IntoParams for DeleterHas {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![if_match()]
+    }
+}
+
+impl IntoParams for ReaderHas {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let what = "The ETag that the reader has: 304 if it is still that.";
+        vec![parameter("If-None-Match", ParameterIn::Header, what, matching("^\"[0-9]{1,18}\"$"))]
+    }
+}
+
+fn if_match() -> Parameter {
+    let what = "The ETag that the writer has seen, or * for any.";
+    parameter("If-Match", ParameterIn::Header, what, matching("^(\\*|\"[1-9][0-9]{0,17}\")$"))
+}
+
+/// Every setting with its revision.
+#[utoipa::path(get, path = "/v1/config", operation_id = "settings", tag = "config",
+    responses((status = 200, description = "The answer.", body = SettingList), Usual))]
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<SettingList>, Problem> {
+    let (revision, settings) = api.settings.list()?;
+    let settings = settings.into_iter().map(|(key, at)| SettingEntry { key, revision: at.0 }).collect();
+    Ok(Json(SettingList { revision: revision.0, settings }))
+}
+
+/// One setting; its history; or the wait for its change.
+///
+/// With `history`, what is left of its past is answered as JSON.
+#[utoipa::path(get, path = "/v1/config/{*key}", operation_id = "setting", tag = "config",
+    params(KeyPath, OfHistory, Poll, ReaderHas),
+    responses(
+        (status = 200, description = "The answer.", content((Value = "application/json"), (String = "text/plain")),
+            headers(
+                ("ETag" = String, description = "The revision, quoted."),
+                ("x-muster-index" = u64, description = "The revision of the last event."),
+                ("x-muster-revision" = u64,
+                    description = "Up to which revision of etcd that is known. It goes backwards only when etcd has lost its history."),
+            )),
+        (status = 304, description = "The value is the one that If-None-Match names."),
+        Usual, NoSuch,
+    ))]
 pub(super) async fn get(
     State(api): State<Api>,
     TextPath(key): TextPath,
@@ -80,7 +177,13 @@ pub(super) async fn get(
     Ok(show(&key, found, &headers))
 }
 
-/// `PUT /v1/config/{key}`
+/// Writes a setting, if it is as the conditions say.
+#[utoipa::path(put, path = "/v1/config/{*key}", operation_id = "write_setting", tag = "config", params(KeyPath, WriterHas),
+    request_body(content((Value = "application/json"), (String = "text/plain"))),
+    responses(
+        (status = 200, description = "The answer.", body = Written, headers(("ETag" = String, description = "The revision, quoted."))),
+        Usual, NotAsExpected,
+    ))]
 pub(super) async fn put(
     State(api): State<Api>,
     TextPath(key): TextPath,
@@ -100,7 +203,11 @@ pub(super) async fn put(
     }
 }
 
-/// `DELETE /v1/config/{key}`; succeeds as well when there is none, unless one was expected.
+/// Deletes a setting, if it is as the conditions say.
+///
+/// Succeeds as well when there is none, unless one was expected.
+#[utoipa::path(delete, path = "/v1/config/{*key}", operation_id = "delete_setting", tag = "config", params(KeyPath, DeleterHas),
+    responses((status = 200, description = "The answer.", body = Deleted), Usual, NotAsExpected))]
 pub(super) async fn delete(
     State(api): State<Api>,
     TextPath(key): TextPath,

@@ -25,13 +25,21 @@ use axum::{
 use bytes::Bytes;
 use discovery::{Revision, ServiceName};
 use futures::stream::unfold;
-use service_kit::Problem;
+use service_kit::{Problem, openapi::parameter};
 use tokio::time::timeout;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder, Type,
+        path::{Parameter, ParameterIn},
+    },
+};
 
 use super::{
     Api,
     listing::TombstoneEntry,
     long_polls::{PollPermit, loaded},
+    openapi::Usual,
     pieces::{Chunks, json, listed, to_json},
     query::{Pairs, unknown},
 };
@@ -61,6 +69,22 @@ struct Follower {
     unsent: Unsent,
 }
 
+/// Where a client has been.
+pub(super) struct LastEventId;
+
+impl IntoParams for LastEventId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        vec![parameter("Last-Event-ID", ParameterIn::Header, "Where an earlier stream broke off.", text)]
+    }
+}
+
+/// What happens to one service, as server-sent events: reset, add, remove.
+///
+/// The last event of everything that happened at once has an `id`; sent back as `Last-Event-ID`, the stream goes on behind it.
+#[utoipa::path(get, path = "/v1/watch", operation_id = "watch", tag = "registry",
+    params(("service" = ServiceName, Query, description = "The service."), LastEventId),
+    responses((status = 200, description = "The answer.", body = String, content_type = "text/event-stream"), Usual))]
 pub(super) async fn watch(
     State(api): State<Api>,
     Pairs(pairs): Pairs,

@@ -10,6 +10,7 @@ use std::{
 
 use discovery::{Address, InstanceId, Revision};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How long a dead instance is remembered.
 pub const KEPT_FOR: Duration = Duration::from_secs(600);
@@ -19,7 +20,7 @@ pub const KEPT_FOR: Duration = Duration::from_secs(600);
 const MAX: usize = 128;
 
 /// Why an instance is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// An operator had drained it.

@@ -1,6 +1,6 @@
 //! The API's description is true: it names every route and no other, and nothing that it allows breaks the registry.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use testkit::{
     etcd::EtcdCluster,
@@ -9,34 +9,24 @@ use testkit::{
 
 use crate::support::Registry;
 
-/// Where routes are written down.
+/// Where routes are put together.
 const SOURCES: [&str; 2] = [include_str!("../../src/http.rs"), include_str!("../../src/http/consul.rs")];
-
-/// `PUT /v1/…`, from `.route("/v1/…", put(…))`.
-fn written() -> BTreeSet<String> {
-    let routes = SOURCES.iter().flat_map(|source| source.split(".route(\"").skip(1));
-    let operations = routes.flat_map(|route| {
-        let (path, rest) = route.split_once('"').expect("a path ends");
-        let handlers = rest.split("\n        .").next().unwrap_or_default();
-        let path = path.replace("{*", "{");
-        let methods =
-            ["get", "put", "post", "delete"].into_iter().filter(|method| handlers.contains(&format!("{method}(")));
-        methods.map(|method| format!("{method} {path}")).collect::<Vec<_>>()
-    });
-    operations.collect()
-}
 
 #[tokio::test]
 async fn every_route_is_described_and_everything_described_is_a_route() {
+    for source in SOURCES {
+        assert!(
+            !source.contains(".route("),
+            "a handler says in #[utoipa::path] where it is; routes!(…) makes the route"
+        );
+    }
     let registry = Registry::without_etcd().await;
     let described = registry.get("/openapi.json").await;
     assert_eq!(described.headers["content-type"], "application/json");
     assert_eq!(described.body["openapi"], "3.1.0");
     let paths = described.body["paths"].as_object().unwrap();
-    let operations = paths
-        .iter()
-        .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| format!("{method} {path}")));
-    assert_eq!(operations.collect::<BTreeSet<_>>(), written());
+    let operations: usize = paths.values().map(|methods| methods.as_object().unwrap().len()).sum();
+    assert!(operations >= 28, "{operations} operations: some are lost");
     for (path, methods) in paths {
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{service}", "Not-A-Name").replace(['{', '}'], "!");
@@ -44,6 +34,20 @@ async fn every_route_is_described_and_everything_described_is_a_route() {
             assert!(!["no_such_path", "method_not_allowed"].contains(&answer.code()), "{method} {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn every_reference_of_the_description_leads_somewhere() {
+    let registry = Registry::without_etcd().await;
+    let described = registry.get("/openapi.json").await.body;
+    let text = described.to_string();
+    let references = text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next());
+    let mut count = 0;
+    for reference in references {
+        assert!(described.pointer(reference).is_some(), "{reference}");
+        count += 1;
+    }
+    assert!(count > 100, "{count} references");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

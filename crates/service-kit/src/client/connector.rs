@@ -21,8 +21,10 @@ use tower::Service;
 
 use super::tls::Renewing;
 
-/// How long a TCP connection may take: with this, one lost packet is survived, which Linux repeats after 1 s. Several addresses of
-/// a name share it. A name server and a handshake of TLS have the whole deadline of the request.
+/// How long a TCP connection may take, for all addresses of a name together.
+///
+/// One lost packet is survived, which Linux repeats after 1 s. A name server and a handshake of TLS have the whole deadline of the
+/// request.
 pub const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// Says why nothing is sent to an address; it completes the sentence "10.0.0.5 …".

@@ -10,17 +10,63 @@ use axum::{
 use discovery::{FieldError, Host, Instance, InstanceId, InstanceKey, Reason, Status};
 use serde_json::{Map, Value, json};
 use service_kit::{Problem, json::JsonBody};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     DATACENTER,
-    registration::{self, CHECK_META, CHECK_PREFIX},
+    registration::{self, CHECK_META, CHECK_PREFIX, ConsulRegistration},
 };
 use crate::{
     error,
-    http::{Api, path::TextPath, query::Pairs},
+    http::{
+        Api,
+        openapi::{NoSuch, SeveralHaveIt, Usual},
+        path::TextPath,
+        query::Pairs,
+    },
 };
 
+/// The check's id.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it describes a part of a path")]
+struct CheckPath {
+    /// The check's id: the instance's, with or without `service:` before it.
+    check: String,
+}
+
+/// `?note=…`
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what is read from the query")]
+struct Note {
+    /// Why; becomes the reason.
+    #[param(nullable = false)]
+    note: Option<String>,
+}
+
+/// `{"Status":"passing","Output":"…"}`
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read from a map without looking at the case of names")]
+struct ConsulUpdate {
+    #[schema(rename = "Status")]
+    status: ConsulStatus,
+    #[schema(rename = "Output", required = false)]
+    output: String,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes what is read from a map without looking at the case of names")]
+enum ConsulStatus {
+    Passing,
+    Warning,
+    Critical,
+}
+
 /// Who answers.
+#[utoipa::path(get, path = "/v1/agent/self", operation_id = "consul_self", tag = "consul",
+    responses((status = 200, description = "The answer.", body = Object), Usual))]
 pub(super) async fn myself() -> Json<Value> {
     let version = env!("CARGO_PKG_VERSION");
     Json(json!({
@@ -33,8 +79,12 @@ pub(super) async fn myself() -> Json<Value> {
     }))
 }
 
-/// Registers, or registers again: then the check is as it was, whatever the registration says, as a Consul agent has it. A program that
-/// repeats its registration from time to time would otherwise be out of rotation until its next report.
+/// Registers, with a TTL check.
+///
+/// Registering again keeps the state of the check, whatever the registration says, as a Consul agent has it: a program that repeats
+/// its registration from time to time would otherwise be out of rotation until its next report.
+#[utoipa::path(put, path = "/v1/agent/service/register", operation_id = "consul_register", tag = "consul", request_body = ConsulRegistration,
+    responses((status = 200, description = "Done."), Usual))]
 pub(super) async fn register(
     State(api): State<Api>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -53,21 +103,34 @@ pub(super) async fn register(
     Ok(())
 }
 
+/// Deregisters.
+#[utoipa::path(put, path = "/v1/agent/service/deregister/{id}", operation_id = "consul_deregister", tag = "consul", params(("id" = String, Path, description = "The instance's id.")),
+    responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
 pub(super) async fn deregister(State(api): State<Api>, TextPath(id): TextPath) -> Result<(), Problem> {
     let key = find(&api, &id)?;
     api.registrar.deregister(key, None).await?;
     Ok(())
 }
 
+/// A heartbeat: well.
+#[utoipa::path(put, path = "/v1/agent/check/pass/{check}", operation_id = "consul_pass", tag = "consul", params(CheckPath),
+    responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
 pub(super) async fn pass(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
     report(&api, &check, Status::Passing, None).await
 }
 
-/// Answers, with a remark: in rotation.
+/// A heartbeat: well, with a remark.
+///
+/// It stays in rotation.
+#[utoipa::path(put, path = "/v1/agent/check/warn/{check}", operation_id = "consul_warn", tag = "consul", params(CheckPath, Note),
+    responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
 pub(super) async fn warn(State(api): State<Api>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
     report(&api, &check, Status::Degraded, note(&pairs)).await
 }
 
+/// A heartbeat: not well.
+#[utoipa::path(put, path = "/v1/agent/check/fail/{check}", operation_id = "consul_fail", tag = "consul", params(CheckPath, Note),
+    responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
 pub(super) async fn fail(State(api): State<Api>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
     report(&api, &check, Status::Critical, note(&pairs)).await
 }
@@ -77,7 +140,9 @@ fn note(Pairs(pairs): &Pairs) -> Option<&str> {
     pairs.iter().find(|(name, _)| name == "note").map(|(_, note)| note.as_str())
 }
 
-/// `{"Status":"passing","Output":"…"}`
+/// A heartbeat that says how it is.
+#[utoipa::path(put, path = "/v1/agent/check/update/{check}", operation_id = "consul_update", tag = "consul", params(CheckPath), request_body = inline(ConsulUpdate),
+    responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
 pub(super) async fn update(
     State(api): State<Api>,
     TextPath(check): TextPath,

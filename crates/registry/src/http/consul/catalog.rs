@@ -8,21 +8,34 @@ use serde_json::{Value, json};
 use service_kit::Problem;
 
 use super::{
-    Answer, DATACENTER, check_status, headers, read,
+    Answer, ConsulFilter, DATACENTER, check_status, headers, read,
     registration::{CHECK_META, check_id},
     wait,
 };
 use crate::{
     http::{
         Api,
+        openapi::Usual,
         path::ServicePath,
         pieces::{ListBody, separated, to_json},
-        query::Pairs,
+        query::{Pairs, Poll},
     },
     mirror::{Entry, Topic},
 };
 
-/// `{"mail":["blue"],"userlist":[]}`
+/// Names and tags.
+///
+/// As `{"mail":["blue"],"userlist":[]}`.
+#[utoipa::path(get, path = "/v1/catalog/services", operation_id = "consul_services", tag = "consul", params(Poll),
+    responses(
+        (status = 200, description = "The answer.", body = BTreeMap<String, Vec<String>>,
+            headers(
+                ("X-Consul-Index" = u64, description = "The index."),
+                ("X-Consul-Knownleader" = String, description = "Whether etcd is reached."),
+                ("X-Consul-Lastcontact" = u64, description = "Milliseconds since etcd's last word."),
+            )),
+        Usual,
+    ))]
 pub(super) async fn services(State(api): State<Api>, pairs: Pairs) -> Answer {
     let (_, poll) = read(&pairs)?;
     wait(&api, Topic::Services, &poll).await?;
@@ -35,7 +48,19 @@ pub(super) async fn services(State(api): State<Api>, pairs: Pairs) -> Answer {
     Ok((headers(&api.catalog, index), Json(json!(services))))
 }
 
-/// All instances of a service, however they are.
+/// All instances of one service.
+///
+/// However they are.
+#[utoipa::path(get, path = "/v1/catalog/service/{service}", operation_id = "consul_service", tag = "consul", params(ServicePath, ConsulFilter, Poll),
+    responses(
+        (status = 200, description = "The answer.", body = Vec<Object>,
+            headers(
+                ("X-Consul-Index" = u64, description = "The index."),
+                ("X-Consul-Knownleader" = String, description = "Whether etcd is reached."),
+                ("X-Consul-Lastcontact" = u64, description = "Milliseconds since etcd's last word."),
+            )),
+        Usual,
+    ))]
 pub(super) async fn service(
     State(api): State<Api>,
     ServicePath(name): ServicePath,
@@ -45,6 +70,16 @@ pub(super) async fn service(
 }
 
 /// The same with their checks.
+#[utoipa::path(get, path = "/v1/health/service/{service}", operation_id = "consul_health", tag = "consul", params(ServicePath, ConsulFilter, Poll),
+    responses(
+        (status = 200, description = "The answer.", body = Vec<Object>,
+            headers(
+                ("X-Consul-Index" = u64, description = "The index."),
+                ("X-Consul-Knownleader" = String, description = "Whether etcd is reached."),
+                ("X-Consul-Lastcontact" = u64, description = "Milliseconds since etcd's last word."),
+            )),
+        Usual,
+    ))]
 pub(super) async fn health(
     State(api): State<Api>,
     ServicePath(name): ServicePath,

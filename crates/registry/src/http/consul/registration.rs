@@ -3,10 +3,11 @@
 //! Consul's decoder does not look at the case of names, and clients make use of that: `Name` and `name` are the same. What
 //! becomes of fields that have no meaning here is in [`super::fields`].
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU16, time::Duration};
 
 use discovery::{Address, FieldError, HealthPath, Host, Instance, InstanceId, InstanceKey, Status, Ttl, Weight};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::fields::{check_check, check_service, is_named};
 use crate::registrar::Heartbeat;
@@ -16,6 +17,41 @@ pub(super) const CHECK_META: &str = "consul-check";
 
 /// What the id of a check begins with, when the client did not choose one.
 pub(super) const CHECK_PREFIX: &str = "service:";
+
+/// The fields of a registration that mean something here. They are read from a map, because their case does not count.
+#[derive(ToSchema)]
+#[schema(
+    rename_all = "PascalCase",
+    description = "As Consul's, names in any case; needs one check with a TTL, in `Check` or `Checks`. Registering again keeps the state \
+                   of the check. Fields that ask for what there is not here, and fields that Consul does not know, are refused."
+)]
+#[expect(dead_code, reason = "it describes what is read from a map")]
+pub(super) struct ConsulRegistration {
+    name: String,
+    #[schema(rename = "ID", required = false)]
+    id: String,
+    #[schema(required = false)]
+    address: String,
+    #[schema(minimum = 1, maximum = 65535)]
+    port: u16,
+    #[schema(required = false)]
+    tags: Vec<String>,
+    #[schema(schema_with = discovery::openapi::meta, required = false)]
+    meta: BTreeMap<String, String>,
+    #[schema(inline)]
+    check: ConsulCheck,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read from a map")]
+struct ConsulCheck {
+    #[schema(rename = "CheckID", required = false, max_length = 256)]
+    check_id: String,
+    #[schema(rename = "TTL", examples("10s"))]
+    ttl: String,
+    #[schema(rename = "Status", required = false)]
+    status: String,
+}
 
 /// The heartbeat that a registration is, for a client that connects from `client`.
 ///
