@@ -13,6 +13,7 @@
 //!   its share get 503;
 //! - a client that still sends a body that was refused can read the answer: the connection is closed in one direction, and
 //!   what comes is read and forgotten for a while (RFC 9112, section 9.6);
+//! - with [`ServeOptions::http2`], HTTP/2 is spoken on the same port, within the same bounds and those of [`Http2Options`];
 //! - when `shutdown` is cancelled no connection is accepted any more, idle ones close, requests under way finish within
 //!   [`ServeOptions::drain_deadline`].
 
@@ -20,7 +21,10 @@ mod client;
 mod conversation;
 mod exchange;
 mod full;
+mod http2;
 mod linger;
+mod protocol;
+mod streams;
 
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
@@ -30,7 +34,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::client::ensure_client_connected;
+pub use self::{client::ensure_client_connected, http2::Http2Options, streams::wait_for_client};
 use self::{
     conversation::Conversation,
     exchange::{Exchange, now_ms},
@@ -62,6 +66,8 @@ pub struct ServeOptions {
     pub write_deadline: Duration,
     /// The connections, and how many there may be. Default: 4096, and of one client half of them.
     pub connections: Connections,
+    /// HTTP/2 beside HTTP/1.1, told by ALPN over TLS and by its preface otherwise. Default: HTTP/1.1 alone.
+    pub http2: Option<Http2Options>,
     /// Time for requests under way to finish after the shutdown. Default 10 s.
     pub drain_deadline: Duration,
 }
@@ -72,6 +78,7 @@ impl Default for ServeOptions {
             header_deadline: Duration::from_secs(75),
             write_deadline: Duration::from_secs(30),
             connections: Connections::default(),
+            http2: None,
             drain_deadline: Duration::from_secs(10),
         }
     }
@@ -148,7 +155,9 @@ pub async fn serve_with(
         };
         let conversation = Conversation {
             http: http.clone(),
-            tls: tls.as_ref().map(Tls::acceptor),
+            http2: options.http2,
+            header_deadline: options.header_deadline,
+            tls: tls.as_ref().map(|tls| tls.acceptor(options.http2.is_some())),
             handshake_deadline: HANDSHAKE_DEADLINE.min(options.header_deadline),
             write_deadline: options.write_deadline,
             router: router.clone(),

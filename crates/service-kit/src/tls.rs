@@ -19,6 +19,10 @@ use tokio_rustls::{
 
 use crate::reload::{ReloadError, Reloaded};
 
+/// HTTP/1.1 and HTTP/2 in the words of ALPN.
+const HTTP1: &[u8] = b"http/1.1";
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// Where the certificates are. Flatten it into a service's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct TlsOptions {
@@ -35,7 +39,15 @@ pub struct TlsOptions {
 
 /// The certificates in force. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Tls(Reloaded<Arc<ServerConfig>>);
+pub struct Tls(Reloaded<Configs>);
+
+/// The same certificates, by what clients are offered (ALPN, RFC 7301).
+#[derive(Debug)]
+struct Configs {
+    http1: Arc<ServerConfig>,
+    /// HTTP/2 first.
+    http2: Arc<ServerConfig>,
+}
 
 // === impl TlsOptions ===
 
@@ -73,8 +85,8 @@ impl TlsOptions {
         let (Some(cert), Some(key)) = (&self.tls_cert_file, &self.tls_key_file) else { return Ok(None) };
         let files = [cert, key].into_iter().chain(&self.tls_client_ca_file).cloned().collect();
         let parse = |contents: &[Vec<u8>]| match contents {
-            [cert, key] => server_config(cert, key, None).map(Arc::new),
-            [cert, key, ca, ..] => server_config(cert, key, Some(ca)).map(Arc::new),
+            [cert, key] => server_config(cert, key, None).map(Configs::of),
+            [cert, key, ca, ..] => server_config(cert, key, Some(ca)).map(Configs::of),
             _ => Err("a file is missing".to_owned()),
         };
         Reloaded::follow("certificates", files, parse).map(|config| Some(Tls(config)))
@@ -84,9 +96,20 @@ impl TlsOptions {
 // === impl Tls ===
 
 impl Tls {
-    /// Does the server's part of handshakes from now on.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&*self.0.get()))
+    /// Does the server's part of handshakes from now on; clients that can speak HTTP/2 are to do so, `with_http2`.
+    pub(crate) fn acceptor(&self, with_http2: bool) -> TlsAcceptor {
+        let configs = self.0.get();
+        TlsAcceptor::from(Arc::clone(if with_http2 { &configs.http2 } else { &configs.http1 }))
+    }
+}
+
+// === impl Configs ===
+
+impl Configs {
+    fn of(http1: ServerConfig) -> Self {
+        let mut http2 = http1.clone();
+        http2.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        Self { http1: Arc::new(http1), http2: Arc::new(http2) }
     }
 }
 
@@ -133,6 +156,6 @@ fn server_config(cert: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Se
     let mut config = builder
         .with_single_cert(certificates(cert)?, private_key(key)?)
         .map_err(|error| format!("certificate and key do not fit: {error}"))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP1.to_vec()];
     Ok(config)
 }

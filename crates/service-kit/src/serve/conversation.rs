@@ -5,10 +5,14 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -29,7 +33,9 @@ use tower::ServiceExt as _;
 use super::{
     client::{Check, Socket},
     exchange::{Answered, Exchange, Watched},
+    http2::{Connection, Http2Options},
     linger::linger,
+    protocol::{self, Protocol},
 };
 use crate::browser::LocalAddr;
 
@@ -42,6 +48,9 @@ const LINGER_AT_END: Duration = Duration::from_secs(2);
 /// What a connection needs.
 pub(super) struct Conversation {
     pub(super) http: http1::Builder,
+    /// If HTTP/2 is spoken as well.
+    pub(super) http2: Option<Http2Options>,
+    pub(super) header_deadline: Duration,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) handshake_deadline: Duration,
     pub(super) write_deadline: Duration,
@@ -62,21 +71,56 @@ impl Conversation {
         }
     }
 
-    async fn converse(self, stream: TcpStream, exchange: &Exchange) {
+    async fn converse(self, mut stream: TcpStream, exchange: &Exchange) {
         let client = self.client;
-        let (socket, check) = Socket::new(stream);
-        let Some(acceptor) = self.tls.clone() else { return self.serve(socket, check, exchange).await };
+        let first_by = Instant::now() + self.header_deadline;
+        let Some(acceptor) = self.tls.clone() else {
+            let Some((protocol, first)) = self.protocol(&mut stream).await else { return };
+            let (socket, check) = Socket::new(stream, first);
+            return self.speak(protocol, socket, check, first_by, exchange).await;
+        };
+        let (socket, check) = Socket::new(stream, Bytes::new());
         let handshake = timeout(self.handshake_deadline, acceptor.accept(socket));
         // Nothing is asked before its end, so a shutdown does not wait for it.
         let Some(handshake) = self.shutdown.run_until_cancelled(handshake).await else { return };
         match handshake {
-            Ok(Ok(stream)) => self.serve(stream, check, exchange).await,
+            Ok(Ok(stream)) => {
+                let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+                let first_by = Instant::now() + self.header_deadline;
+                self.speak(protocol, stream, check, first_by, exchange).await;
+            }
             Ok(Err(error)) => tracing::debug!(%client, error = %crate::chain(&error), "no TLS handshake"),
             Err(_) => tracing::debug!(%client, "the TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(self, stream: S, check: Check, exchange: &Exchange)
+    /// What the client speaks without TLS, and what has been read to tell; `None` when it says nothing in time.
+    async fn protocol(&self, stream: &mut TcpStream) -> Option<(Protocol, Bytes)> {
+        if self.http2.is_none() {
+            return Some((Protocol::Http1, Bytes::new()));
+        }
+        let told = timeout(self.header_deadline, protocol::of(stream));
+        // Nothing is asked before, so a shutdown does not wait for it.
+        self.shutdown.run_until_cancelled(told).await?.ok()?.ok()
+    }
+
+    async fn speak<S>(self, protocol: Protocol, stream: S, check: Check, first_by: Instant, exchange: &Exchange)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match (protocol, self.http2) {
+            (Protocol::Http2, Some(options)) => {
+                let Self { router, client, local, shutdown, write_deadline, header_deadline, .. } = self;
+                check.share();
+                let connection =
+                    Connection { options, router, client, local, shutdown, write_deadline, header_deadline };
+                connection.serve(stream, check, exchange).await;
+            }
+            (Protocol::Http1 | Protocol::Http2, _) => self.serve(stream, check, first_by, exchange).await,
+        }
+    }
+
+    async fn serve<S>(self, stream: S, check: Check, first_by: Instant, exchange: &Exchange)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -88,6 +132,8 @@ impl Conversation {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
             () = shutdown.cancelled() => None,
+            // hyper counts from here, not from the connection's beginning.
+            () = exchange.late(first_by) => return,
         };
         let ended = match ended {
             Some(ended) => ended,

@@ -4,7 +4,7 @@
 //! and it flushes the stream that we give it when these are empty: a request is under way from the first to the last.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -19,7 +19,7 @@ use axum::body::{Body, Bytes};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, sleep_until},
 };
 
 use crate::connections::Place;
@@ -42,6 +42,8 @@ pub(super) struct Exchange(Arc<State>);
 #[derive(Debug)]
 struct State {
     place: Place,
+    /// A request's head has been complete, ever.
+    has_begun: AtomicBool,
     is_served: AtomicBool,
     /// Some of what was answered is not with the kernel yet.
     is_unflushed: AtomicBool,
@@ -56,7 +58,14 @@ struct State {
 impl Exchange {
     pub(super) fn new(place: Place) -> Self {
         let no = AtomicBool::default;
-        let state = State { place, is_served: no(), is_unflushed: no(), is_unread: no(), is_far_from_read: no() };
+        let state = State {
+            place,
+            has_begun: no(),
+            is_served: no(),
+            is_unflushed: no(),
+            is_unread: no(),
+            is_far_from_read: no(),
+        };
         Self(Arc::new(state))
     }
 
@@ -66,11 +75,20 @@ impl Exchange {
 
     /// A request's head has arrived. Returns its body, watched.
     pub(super) fn begin(&self, body: Incoming) -> Asked {
+        self.0.has_begun.store(true, Ordering::Relaxed);
         self.0.is_served.store(true, Ordering::Relaxed);
         self.0.is_unread.store(false, Ordering::Relaxed);
         self.0.is_far_from_read.store(false, Ordering::Relaxed);
         self.0.place.begin();
         Asked { body, is_at_end: false, state: Arc::downgrade(&self.0) }
+    }
+
+    /// Returns at `until` if no request's head is complete by then.
+    pub(super) async fn late(&self, until: Instant) {
+        sleep_until(until.into()).await;
+        if self.0.has_begun.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
     }
 
     /// The response to it, watched.

@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod crowds;
+mod http2;
 mod layout;
 mod pages;
 mod refused_bodies;
