@@ -24,9 +24,8 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use self::connector::Connector;
 pub use self::{
-    connector::{AddressCheck, CONNECT_MAX},
+    connector::{AddressCheck, CONNECT_MAX, Connector},
     tls::{ClientTls, ClientTlsError, Renewing},
 };
 

@@ -153,6 +153,8 @@ impl IntoResponse for Problem {
         if let Some(secs) = self.retry_after_secs() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
+        // For a layer that says it in another protocol.
+        response.extensions_mut().insert(self);
         response
     }
 }

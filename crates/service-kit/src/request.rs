@@ -72,6 +72,11 @@ pub async fn identify(mut request: Request, next: Next) -> Response {
 }
 
 impl RequestContext {
+    /// Does `work` for this request, which goes on when its handler has returned.
+    pub fn during<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, work)
+    }
+
     /// Takes over what the headers carry, and makes what they lack.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {

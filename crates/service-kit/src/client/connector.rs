@@ -10,16 +10,21 @@ use std::{
     vec,
 };
 
-use axum::http::Uri;
+use axum::http::{
+    self, Uri,
+    uri::{self, Scheme},
+};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{HttpConnector, dns::Name},
     rt::TokioIo,
 };
 use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::rustls::ClientConfig;
 use tower::Service;
 
-use super::tls::Renewing;
+use super::tls::{ClientTls, ClientTlsError, Renewing};
+use crate::tls::HTTP2;
 
 /// How long a TCP connection may take, for all addresses of a name together.
 ///
@@ -32,13 +37,22 @@ pub type AddressCheck = fn(IpAddr) -> Result<(), &'static str>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Opens connections.
+/// Opens connections: a service for whatever speaks over them.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub struct Connector {
     tcp: HttpConnector<CheckedResolver>,
     /// `None`: for plain HTTP only.
     tls: Option<Arc<Renewing>>,
     check: Option<AddressCheck>,
+    protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    /// Over TLS where the URL says `https`.
+    Http1,
+    /// Over TLS if there is any, whatever the URL says.
+    Http2,
 }
 
 /// The addresses of a name that pass the check; at least one.
@@ -53,7 +67,36 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_MAX));
-        Self { tcp, tls, check }
+        Self { tcp, tls, check, protocol: Protocol::Http1 }
+    }
+
+    /// For clients that speak HTTP/2 alone, and leave TLS to this: with `tls` over TLS, otherwise plainly.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn http2(tls: Option<&ClientTls>) -> Result<Self, ClientTlsError> {
+        let tls = tls.map(Renewing::new).transpose()?.map(Arc::new);
+        Ok(Self { protocol: Protocol::Http2, ..Self::new(tls, None) })
+    }
+
+    /// The certificates as they are now.
+    fn tls_config(&self, tls: &Renewing) -> Arc<ClientConfig> {
+        let mut config = tls.config();
+        if let Protocol::Http2 = self.protocol {
+            Arc::make_mut(&mut config).alpn_protocols = vec![HTTP2.to_vec()];
+        }
+        config
+    }
+
+    /// Where to connect, with the scheme that tells TLS from none.
+    fn target(&self, uri: Uri) -> Result<Uri, http::Error> {
+        match self.protocol {
+            Protocol::Http1 => Ok(uri),
+            Protocol::Http2 => {
+                let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+                uri::Builder::from(uri).scheme(scheme).build()
+            }
+        }
     }
 }
 
@@ -72,9 +115,13 @@ impl Service<Uri> for Connector {
         if let Some(Err(why)) = self.check.zip(literal).map(|(check, ip)| check(ip)) {
             return Box::pin(future::ready(Err(refused(why).into())));
         }
+        let uri = match self.target(uri) {
+            Ok(uri) => uri,
+            Err(error) => return Box::pin(future::ready(Err(error.into()))),
+        };
         let mut tcp = self.tcp.clone();
         match &self.tls {
-            Some(tls) => Box::pin(HttpsConnector::from((tcp, tls.config())).call(uri)),
+            Some(tls) => Box::pin(HttpsConnector::from((tcp, self.tls_config(tls))).call(uri)),
             None if uri.scheme_str() == Some("https") => {
                 Box::pin(future::ready(Err("https is not configured here".into())))
             }

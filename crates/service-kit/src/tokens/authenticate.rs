@@ -41,6 +41,32 @@ pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, ne
     }
 }
 
+// === impl Tokens ===
+
+impl Tokens {
+    /// Who sends the next message of a stream that began with this `Authorization`: tokens may have changed since. A signature
+    /// is for one request, and says nothing about a stream.
+    ///
+    /// # Errors
+    ///
+    /// 401 `token_missing`, `token_unknown`.
+    pub fn caller_of(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Problem> {
+        if self.is_open() {
+            return Ok(Caller::Anybody);
+        }
+        let given = authorization.and_then(|value| value.to_str().ok()?.split_once(' '));
+        let token = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+        let caller = match token {
+            None => Err(Refusal::Missing),
+            Some(token) => self.bearer(token).map(Caller::Holder).ok_or(Refusal::Unknown),
+        };
+        caller.map_err(|refusal| {
+            self.count(refusal);
+            problem(refusal, "").0
+        })
+    }
+}
+
 enum Refused {
     Proof(Refusal),
     /// A signature, and why.
@@ -113,6 +139,13 @@ async fn read_body(request: &mut Request) -> Result<axum::body::Bytes, Refused> 
 
 /// 401 with the challenge that RFC 6750 section 3 asks for.
 fn refuse(refusal: Refusal, why: &str) -> Response {
+    let (problem, challenge) = problem(refusal, why);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    response
+}
+
+fn problem(refusal: Refusal, why: &str) -> (Problem, &'static str) {
     let (code, detail, challenge) = match refusal {
         Refusal::Missing => (
             "token_missing",
@@ -130,7 +163,5 @@ fn refuse(refusal: Refusal, why: &str) -> Response {
             "Bearer realm=\"muster\", error=\"invalid_token\"",
         ),
     };
-    let mut response = Problem::new(StatusCode::UNAUTHORIZED, code, detail).into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    response
+    (Problem::new(StatusCode::UNAUTHORIZED, code, detail), challenge)
 }

@@ -29,6 +29,11 @@ impl Caller {
         CURRENT.try_with(Clone::clone).ok()
     }
 
+    /// Does `work` for this caller.
+    pub fn asking<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, work)
+    }
+
     /// The token's name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
