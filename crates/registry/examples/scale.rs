@@ -5,6 +5,7 @@
 //! seconds for ten seconds, and prints a row. CPU times are the processes' own, from /proc, so that what
 //! else runs on the machine does not count; latencies are the client's and suffer from it.
 //!
+//! `--grpc` measures the same over gRPC, too, one stream of heartbeats a connection.
 //! `--threads 1` gives the registry one worker thread, `--members 3` gives etcd three members, `--log info` has the
 //! registry open its request spans as it does by default.
 
@@ -25,12 +26,15 @@ use discovery_etcd::{Etcd, EtcdOptions};
 use measure::{cpu, etcd_pids};
 use testkit::{etcd::EtcdCluster, ports::free_ports, process::Process};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, sleep, sleep_until},
 };
 
+use sender::Sender;
+
 mod measure;
+#[path = "measure/sender.rs"]
+mod sender;
 
 /// Connections of the client, each with its share of the instances.
 const CONNECTIONS: usize = 256;
@@ -50,6 +54,9 @@ struct Options {
     /// Worker threads of the registry; as many as there are cores, if not given.
     #[arg(long)]
     threads: Option<usize>,
+    /// Measure gRPC beside HTTP.
+    #[arg(long)]
+    grpc: bool,
     /// What the registry logs.
     #[arg(long, default_value = "warn")]
     log: String,
@@ -66,19 +73,24 @@ struct Seen {
 async fn main() {
     let options = Options::parse();
     println!(
-        "| instances | registered/s | heartbeats/s | failed | registry CPU/heartbeat | p50 | p99 | memory/instance | etcd CPU/heartbeat | raft entries/heartbeat |"
+        "| over | instances | registered/s | heartbeats/s | failed | registry CPU/heartbeat | p50 | p99 | memory/instance | etcd CPU/heartbeat | raft entries/heartbeat |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for &size in &options.instances {
-        measure(&options, size).await;
+        measure(&options, size, false).await;
+        if options.grpc {
+            measure(&options, size, true).await;
+        }
     }
 }
 
-async fn measure(options: &Options, size: usize) {
+async fn measure(options: &Options, size: usize, over_grpc: bool) {
+    let protocol = if over_grpc { "gRPC" } else { "HTTP" };
     let etcd = EtcdCluster::start(options.members).await;
     let etcd_pids = etcd_pids(&etcd.endpoints());
     let etcd_cpu = || etcd_pids.iter().map(|&pid| cpu(pid)).sum::<f64>();
     let port = free_ports(1)[0];
+    let target = (port, over_grpc);
     let registry = start(options, port, &etcd);
     let status = Etcd::new(&EtcdOptions::at(etcd.endpoints())).expect("an endpoint");
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
@@ -88,17 +100,17 @@ async fn measure(options: &Options, size: usize) {
     let empty = memory(registry.id());
     let registering = Arc::new(Seen::default());
     let began = Instant::now();
-    beat(port, size, 1, Duration::ZERO, &registering).await;
+    beat(target, size, 1, Duration::ZERO, &registering).await;
     let registered = size as f64 / began.elapsed().as_secs_f64();
     sleep(Duration::from_secs(2)).await;
     let warm = Arc::new(Seen::default());
-    beat(port, size, 1, INTERVAL, &warm).await;
+    beat(target, size, 1, INTERVAL, &warm).await;
     let cpu_before = cpu(registry.id());
     let etcd_before = etcd_cpu();
     let entries = status.status().await.raft_index().unwrap_or(0);
     let seen = Arc::new(Seen::default());
     let started = Instant::now();
-    beat(port, size, ROUNDS, INTERVAL, &seen).await;
+    beat(target, size, ROUNDS, INTERVAL, &seen).await;
     let elapsed = started.elapsed().as_secs_f64();
     let done = seen.done.load(Ordering::Relaxed) as f64;
     let spent = cpu(registry.id()) - cpu_before;
@@ -109,7 +121,7 @@ async fn measure(options: &Options, size: usize) {
     let share = |part: f64| micros.get((micros.len() as f64 * part) as usize).copied().unwrap_or(0);
     let failed = seen.failed.load(Ordering::Relaxed) + registering.failed.load(Ordering::Relaxed);
     println!(
-        "| {size} | {registered:.0} | {:.0} | {failed} | {:.1} µs | {:.1} ms | {:.1} ms | {} B | {:.1} µs | {:.4} |",
+        "| {protocol} | {size} | {registered:.0} | {:.0} | {failed} | {:.1} µs | {:.1} ms | {:.1} ms | {} B | {:.1} µs | {:.4} |",
         done / elapsed,
         spent * 1e6 / done,
         f64::from(share(0.5)) / 1e3,
@@ -136,9 +148,9 @@ fn start(options: &Options, port: u16, etcd: &EtcdCluster) -> Process {
 }
 
 /// Sends `rounds` heartbeats of each of `size` instances, evenly spread over `interval`.
-async fn beat(port: u16, size: usize, rounds: u32, interval: Duration, seen: &Arc<Seen>) {
+async fn beat(target: (u16, bool), size: usize, rounds: u32, interval: Duration, seen: &Arc<Seen>) {
     let tasks: Vec<_> = (0..CONNECTIONS.min(size))
-        .map(|connection| tokio::spawn(share(port, (connection, size), rounds, interval, Arc::clone(seen))))
+        .map(|connection| tokio::spawn(share(target, (connection, size), rounds, interval, Arc::clone(seen))))
         .collect();
     for task in tasks {
         task.await.expect("it ends");
@@ -146,9 +158,14 @@ async fn beat(port: u16, size: usize, rounds: u32, interval: Duration, seen: &Ar
 }
 
 /// One connection's share.
-async fn share(port: u16, (first, size): (usize, usize), rounds: u32, interval: Duration, seen: Arc<Seen>) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the registry listens");
-    stream.set_nodelay(true).expect("a TCP socket");
+async fn share(
+    (port, over_grpc): (u16, bool),
+    (first, size): (usize, usize),
+    rounds: u32,
+    interval: Duration,
+    seen: Arc<Seen>,
+) {
+    let mut sender = Sender::connect(port, over_grpc).await;
     let started = Instant::now();
     let own: Vec<usize> = (first..size).step_by(CONNECTIONS).collect();
     for round in 0..rounds {
@@ -156,31 +173,11 @@ async fn share(port: u16, (first, size): (usize, usize), rounds: u32, interval: 
             let part = (f64::from(round)) + index as f64 / own.len() as f64;
             sleep_until(started + interval.mul_f64(part)).await;
             let sent = Instant::now();
-            let is_taken = exchange(&mut stream, *instance).await;
+            let is_taken = sender.exchange(*instance).await;
             let counter = if is_taken { &seen.done } else { &seen.failed };
             counter.fetch_add(1, Ordering::Relaxed);
             let micros = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
             seen.micros.lock().expect("nobody panicked").push(micros);
-        }
-    }
-}
-
-/// One heartbeat; the TTL is long, so that a machine that cannot keep up still measures heartbeats and not expiry.
-async fn exchange(stream: &mut TcpStream, instance: usize) -> bool {
-    let high = instance / 250;
-    let low = instance % 250 + 1;
-    let body = format!(r#"{{"address":"10.{}.{}.{low}:7070","ttl_ms":600000}}"#, high / 250, high % 250);
-    let path = format!("/v1/services/s{}/instances/i{instance}", instance % 100);
-    let head = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all((head + &body).as_bytes()).await.expect("the registry is there");
-    let mut answer = Vec::with_capacity(512);
-    loop {
-        let mut part = [0; 512];
-        let count = stream.read(&mut part).await.expect("the registry is there");
-        answer.extend_from_slice(&part[..count]);
-        // Every answer to a heartbeat is one JSON object, and so ends.
-        if count == 0 || (answer.ends_with(b"}") && answer.windows(4).any(|four| four == b"\r\n\r\n")) {
-            return answer.starts_with(b"HTTP/1.1 200");
         }
     }
 }

@@ -39,6 +39,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::long_polls::LongPolls;
+pub(crate) use self::{long_polls::PollPermit, query::Filter};
 use crate::{catalog::Catalog, registrar::Registrar, settings::Settings};
 
 /// What the handlers work with. Cheap to clone.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`] | where to listen, how to reach etcd |
 //! | [`http`] | which path is whose; JSON and names in, JSON and problems out |
+//! | [`grpc`] | the same for gRPC: `muster.v1` |
 //! | [`admission`] | who may do what, and which addresses may be announced |
 //! | [`concurrency_limit`] | how many heartbeats are processed concurrently, and when each is answered at the latest |
 //! | [`registrar`] | what a heartbeat means: register, keep alive, update, register afresh |
@@ -36,6 +37,7 @@ pub mod config;
 pub mod dialects;
 pub mod dns;
 pub mod error;
+pub mod grpc;
 pub mod heard;
 pub mod holders;
 pub mod http;
@@ -51,6 +53,7 @@ pub mod write_watch;
 
 use std::{convert::Infallible, time::Duration};
 
+use axum::middleware::from_fn;
 use discovery::{deadlines, dialect::Dialects};
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
@@ -60,7 +63,7 @@ use service_kit::{
     connections::Connections,
     health::Readiness,
     names::Names,
-    serve::{self, ServeOptions},
+    serve::{self, Http2Options, ServeOptions},
     service::Failure,
     tokens::{self, Tokens},
 };
@@ -74,6 +77,7 @@ use self::{
     concurrency_limit::{ConcurrencyLimit, Limits},
     config::Config,
     dns::Dns,
+    grpc::{Calls, Rpc},
     heard::Heard,
     holders::Holders,
     http::{Api, LongPolls},
@@ -147,8 +151,12 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let readiness = Readiness::new();
     let long_polls = LongPolls::new(admission.clone(), shutdown.clone());
     let guard = Guard::new(&config.common.browser, None);
+    let calls = Calls::new(&long_polls, admission.clone(), shutdown.clone(), &mut metrics);
+    let rpc = Rpc { registrar: registrar.clone(), catalog: catalog.clone(), closing: shutdown.clone() };
+    let (health_routes, health) = grpc::open_routes(admission.clone(), calls.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), long_polls });
-    let router = app::assemble(access::guard(routes, admission, tokens), guard, readiness.clone(), metrics);
+    let routes = access::guard(routes.merge(grpc::routes(rpc, calls)), admission, tokens).merge(health_routes);
+    let router = app::assemble(routes, guard, readiness.clone(), metrics).layer(from_fn(grpc::convert));
 
     tracing::info!(
         %listen,
@@ -156,11 +164,12 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         etcd_endpoints = config.etcd.etcd_endpoints.join(","),
         "registry serves"
     );
-    let serving = ServeOptions { connections, ..ServeOptions::default() };
+    let serving = ServeOptions { connections, http2: Some(Http2Options::default()), ..ServeOptions::default() };
     tokio::select! {
         () = serve::serve_with(listener, router, serving, tls, shutdown) => Ok(()),
         // Until the last request is answered: a heartbeat during the drain is as good as any.
         never = mirror::run(watch, mirror.clone(), readiness.clone()) => match never {},
+        never = grpc::follow_readiness(health, readiness.clone()) => match never {},
         never = write_watch::run(etcd, mirror, readiness) => match never {},
         never = settings.follow() => match never {},
         never = dns::run(dns_server, dns) => match never {},

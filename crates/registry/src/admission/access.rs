@@ -7,19 +7,23 @@
 //! | `…/override` | any but GET | `{service}:operate` |
 //! | `/v1/config/{service}…` | any but GET | `{service}:config` |
 //! | `/v1/agent/self`, `/openapi.json` | GET | `read` for some service |
+//! | `/muster.v1.Registry/…` | POST | `register`, or `read`, for some service; for which, is asked when it is known |
+//! | `/v1/muster.proto`, server reflection | GET, POST | `read` for some service |
 //! | any with a service in its path, and `/v1/watch?service={service}` | GET, HEAD | `{service}:read` |
 //! | any other | GET, HEAD | `*:read` |
 //! | any other | any other | `*:operate` |
 //!
 //! The last two lines are for paths that do not exist yet: what was not foreseen needs the most.
-//! `/healthz`, `/readyz` and `/metrics` need no token.
+//! `/healthz`, `/readyz` and `/metrics` need no token, nor does `grpc.health.v1`.
+//!
+//! A message of a stream is a request of its own: it is asked the same by [`Requester`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     RequestExt as _, Router,
     extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
-    http::Method,
+    http::{HeaderValue, Method, header::AUTHORIZATION},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
@@ -40,12 +44,30 @@ enum Needed {
     Somewhere(Action),
 }
 
+/// Who sends the messages of a stream. An extension of every request that came through [`guard`].
+#[derive(Debug, Clone, Default)]
+pub struct Requester {
+    /// `None` where there was no guard.
+    asked: Option<(Admission, Tokens)>,
+    client: Option<IpAddr>,
+    authorization: Option<HeaderValue>,
+    /// The request itself has been let pass, and with it the first message.
+    has_begun: bool,
+}
+
 /// Puts the layers around `routes`.
 pub fn guard(routes: Router, admission: Admission, tokens: Tokens) -> Router {
-    routes
+    let asked = (admission.clone(), tokens.clone());
+    let routes = routes
         .layer(from_fn(authorize))
-        .layer(from_fn_with_state(tokens, authenticate))
-        .layer(from_fn_with_state(admission, slow_down))
+        .layer(from_fn_with_state(asked, introduce))
+        .layer(from_fn_with_state(tokens, authenticate));
+    limit(routes, admission)
+}
+
+/// The first of these layers alone, for what needs no token.
+pub fn limit(routes: Router, admission: Admission) -> Router {
+    routes.layer(from_fn_with_state(admission, slow_down))
 }
 
 /// Refuses a client that asks too often, and remembers where the others are.
@@ -54,12 +76,50 @@ async fn slow_down(State(admission): State<Admission>, request: Request, next: N
         return next.run(request).await;
     };
     let client = client.ip().to_canonical();
-    if let Err(retry_after) = admission.0.rates.take(client, Instant::now()) {
-        let denied = Denied::Rate { client, retry_after };
-        admission.count(&denied);
-        return Problem::from(&denied).into_response();
+    match admission.take_turn(client) {
+        Ok(()) => CLIENT.scope(client, next.run(request)).await,
+        Err(denied) => Problem::from(&denied).into_response(),
     }
-    CLIENT.scope(client, next.run(request)).await
+}
+
+async fn introduce(State(asked): State<(Admission, Tokens)>, mut request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION).cloned();
+    let requester = Requester { asked: Some(asked), client: super::client(), authorization, has_begun: false };
+    request.extensions_mut().insert(requester);
+    next.run(request).await
+}
+
+// === impl Admission ===
+
+impl Admission {
+    fn take_turn(&self, client: IpAddr) -> Result<(), Denied> {
+        let turn = self.0.rates.take(client, Instant::now());
+        turn.map_err(|retry_after| Denied::Rate { client, retry_after }).inspect_err(|denied| self.count(denied))
+    }
+}
+
+// === impl Requester ===
+
+impl Requester {
+    /// Does `work` for the next message of the stream, if it is let pass: the client's rate counts it, and the token is looked up
+    /// again, because it may have been withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// 429 `rate_limited`, 401; and what `work` says.
+    pub async fn ask<T>(&mut self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        let Some((admission, tokens)) = &self.asked else { return work.await };
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        if let Some(client) = self.client.filter(|_| has_begun) {
+            admission.take_turn(client).map_err(|denied| Problem::from(&denied))?;
+        }
+        let caller = tokens.caller_of(self.authorization.as_ref())?;
+        let work = caller.asking(work);
+        match self.client {
+            Some(client) => CLIENT.scope(client, work).await,
+            None => work.await,
+        }
+    }
 }
 
 async fn authorize(mut request: Request, next: Next) -> Response {
@@ -101,9 +161,11 @@ fn needed(method: &Method, route: &str, service: Option<String>) -> Needed {
     let of = |service: Option<String>, action| Needed::For(service.unwrap_or_else(|| "*".to_owned()), action);
     let is_reading = matches!(*method, Method::GET | Method::HEAD);
     match route {
-        "/v1/agent/self" | "/openapi.json" if is_reading => Needed::Somewhere(Action::Read),
+        "/v1/agent/self" | "/openapi.json" | "/v1/muster.proto" if is_reading => Needed::Somewhere(Action::Read),
         _ if is_reading => of(service, Action::Read),
-        "/" => Needed::Somewhere(Action::Register),
+        "/" | "/muster.v1.Registry/Register" | "/muster.v1.Registry/Deregister" => Needed::Somewhere(Action::Register),
+        "/muster.v1.Registry/List" | "/muster.v1.Registry/Watch" => Needed::Somewhere(Action::Read),
+        route if route.starts_with("/grpc.reflection.v1.ServerReflection/") => Needed::Somewhere(Action::Read),
         route if route.starts_with("/v1/agent/service/") || route.starts_with("/v1/agent/check/") => {
             Needed::Somewhere(Action::Register)
         }
@@ -146,6 +208,9 @@ mod tests {
             (Method::PUT, "/v1/config/{*key}", mail(), needs("mail", Action::Config)),
             (Method::GET, "/v1/agent/self", None, Needed::Somewhere(Action::Read)),
             (Method::PUT, "/v1/agent/service/register", None, Needed::Somewhere(Action::Register)),
+            (Method::POST, "/muster.v1.Registry/Register", None, Needed::Somewhere(Action::Register)),
+            (Method::POST, "/muster.v1.Registry/Watch", None, Needed::Somewhere(Action::Read)),
+            (Method::POST, "/muster.v1.Registry/New", None, needs("*", Action::Operate)),
             (Method::GET, "/v1/something/new", None, needs("*", Action::Read)),
             (Method::POST, "/v1/something/new", mail(), needs("*", Action::Operate)),
         ] {

@@ -44,6 +44,7 @@ const WAITING_PER_CLIENT_MAX: usize = WAITING_MAX / 2;
 pub struct LongPolls {
     permits: Arc<Semaphore>,
     shares: Shares,
+    per_client_max: usize,
     admission: Admission,
     closing: CancellationToken,
 }
@@ -61,7 +62,7 @@ struct Share {
 
 /// Permission to wait, until it is dropped.
 #[derive(Debug)]
-pub(super) struct PollPermit {
+pub(crate) struct PollPermit {
     _permit: OwnedSemaphorePermit,
     _share: Option<Share>,
     closing: CancellationToken,
@@ -73,9 +74,14 @@ impl LongPolls {
     /// Every poll is answered with the current state when `closing` is cancelled: shutdown does not wait for
     /// long polls. `admission` counts refusals.
     pub fn new(admission: Admission, closing: CancellationToken) -> Self {
-        let permits = Arc::new(Semaphore::new(WAITING_MAX));
+        Self::bounded(admission, closing, WAITING_MAX, WAITING_PER_CLIENT_MAX)
+    }
+
+    /// The same with other bounds: how many in all, and of one client network.
+    pub(crate) fn bounded(admission: Admission, closing: CancellationToken, max: usize, per_client_max: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(max));
         let shares = Shares::default();
-        Self { permits, shares, admission, closing }
+        Self { permits, shares, per_client_max, admission, closing }
     }
 
     /// Acquires a permit for the client whose request is being served.
@@ -83,9 +89,8 @@ impl LongPolls {
     /// # Errors
     ///
     /// [`RegistryError::Crowded`]; [`Denied::Waiting`] when the client's network holds its share.
-    pub(super) fn acquire(&self) -> Result<PollPermit, RegistryError> {
-        let share =
-            admission::client().map(|client| self.shares.take(ClientNetwork::of(client), WAITING_PER_CLIENT_MAX));
+    pub(crate) fn acquire(&self) -> Result<PollPermit, RegistryError> {
+        let share = admission::client().map(|client| self.shares.take(ClientNetwork::of(client), self.per_client_max));
         let share = share.transpose().inspect_err(|denied| self.admission.count(denied))?;
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| RegistryError::Crowded)?;
         Ok(PollPermit { _permit: permit, _share: share, closing: self.closing.clone() })

@@ -28,15 +28,15 @@ pub(super) struct Pairs(pub(super) Vec<(String, String)>);
 
 /// Which instances of a service are asked for; all that is given must hold.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// Only those that want requests, the degraded among them.
-    pub(super) passing: bool,
+    pub(crate) passing: bool,
     /// Only those in this zone.
-    pub(super) zone: Option<String>,
+    pub(crate) zone: Option<String>,
     /// Only those of this version.
-    pub(super) version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Only those with all of these tags.
-    pub(super) tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
 }
 
 /// `index=N&wait=30s`: answer when it is no longer as it was at `N`.
@@ -73,7 +73,7 @@ impl Filter {
     }
 
     /// Whether the instance is asked for.
-    pub(super) fn matches(&self, entry: &Entry) -> bool {
+    pub(crate) fn matches(&self, entry: &Entry) -> bool {
         let Instance { zone, version, tags, .. } = &entry.registered.instance;
         (!self.passing || entry.status().is_in_rotation())
             && self.zone.as_ref().is_none_or(|wanted| zone.as_ref() == Some(wanted))

@@ -15,6 +15,7 @@ mod faults;
 mod filling;
 mod following;
 mod full;
+mod grpc;
 mod heartbeats;
 mod high_availability;
 mod hostile_input;

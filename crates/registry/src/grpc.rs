@@ -1,0 +1,143 @@
+//! The registry over gRPC: `muster.v1` on the same port as HTTP, for the same registrar.
+//!
+//! | call | what it does |
+//! |---|---|
+//! | `muster.v1.Registry/Register` | a stream of heartbeats: `register` |
+//! | `muster.v1.Registry/Deregister` | deregisters at once |
+//! | `muster.v1.Registry/List` | what is registered, in parts: `list` |
+//! | `muster.v1.Registry/Watch` | what happens to one service: `watch` |
+//! | `grpc.health.v1.Health` | what `/readyz` says: `health` |
+//! | `grpc.reflection.v1.ServerReflection` | the contract, for programs that have not compiled it |
+//! | `GET /v1/muster.proto` | the contract as it is published |
+//!
+//! A call is a POST over HTTP/2, so it comes through the layers of every request: rate, token, request id, counters. What is
+//! around calls alone is in `calls`; a message of a stream of heartbeats is let pass like a request of its own
+//! ([`Requester`](crate::admission::access::Requester)). Handlers do what those of [`crate::http`] do: they call the [`Registrar`] or
+//! look into the [`Catalog`]. Errors are the same problems, as statuses (`statuses`).
+
+mod calls;
+mod entries;
+mod health;
+mod list;
+mod register;
+mod statuses;
+mod watch;
+
+use axum::{
+    Router,
+    http::{HeaderName, header::CONTENT_TYPE},
+    middleware::from_fn_with_state,
+    routing::{any_service, get},
+};
+use discovery::{Incarnation, InstanceId, InstanceKey, ServiceName};
+use futures::stream::BoxStream;
+use muster_proto::v1::{
+    DeregisterReply, DeregisterRequest, Heartbeat, HeartbeatReply, ListReply, ListRequest, WatchReply, WatchRequest,
+    registry_server::{Registry, RegistryServer},
+};
+use service_kit::Problem;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+pub use self::{calls::Calls, health::run as follow_readiness, statuses::convert};
+use crate::{
+    admission::{Admission, access::limit},
+    catalog::Catalog,
+    error,
+    registrar::Registrar,
+};
+
+/// The largest message: as much as the body of an HTTP request.
+const MESSAGE_MAX_BYTES: usize = 64 * 1024;
+
+/// What the calls work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Rpc {
+    /// Decides about heartbeats and writes to etcd.
+    pub registrar: Registrar,
+    /// Answers every question about what is registered.
+    pub catalog: Catalog,
+    /// Streams end when it is cancelled: shutdown does not wait for them.
+    pub closing: CancellationToken,
+}
+
+type Replies<T> = BoxStream<'static, Result<T, Status>>;
+
+/// The calls that a token may be needed for.
+///
+/// # Panics
+///
+/// What `muster-proto` has compiled is no descriptor; a test would have failed.
+pub fn routes(rpc: Rpc, calls: Calls) -> Router {
+    let registry = RegistryServer::new(rpc).max_decoding_message_size(MESSAGE_MAX_BYTES);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(muster_proto::DESCRIPTOR)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the compiler's own descriptors can be read")
+        .max_decoding_message_size(MESSAGE_MAX_BYTES);
+    Router::new()
+        .route("/muster.v1.Registry/Register", any_service(registry.clone()))
+        .route("/muster.v1.Registry/Deregister", any_service(registry.clone()))
+        .route("/muster.v1.Registry/List", any_service(registry.clone()))
+        .route("/muster.v1.Registry/Watch", any_service(registry))
+        .route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", any_service(reflection))
+        .layer(from_fn_with_state(calls, calls::admit))
+        .route("/v1/muster.proto", get(proto))
+}
+
+/// The calls that need no token: `grpc.health.v1`, which says of `ready` what `/readyz` says.
+pub fn open_routes(admission: Admission, calls: Calls) -> (Router, tonic_health::server::HealthReporter) {
+    let (reporter, health) = health::service();
+    let health = health.max_decoding_message_size(MESSAGE_MAX_BYTES);
+    let routes = Router::new()
+        .route("/grpc.health.v1.Health/Check", any_service(health.clone()))
+        .route("/grpc.health.v1.Health/Watch", any_service(health))
+        .layer(from_fn_with_state(calls, calls::admit));
+    (limit(routes, admission), reporter)
+}
+
+/// `GET /v1/muster.proto`
+async fn proto() -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], muster_proto::PROTO)
+}
+
+#[tonic::async_trait]
+impl Registry for Rpc {
+    type RegisterStream = Replies<HeartbeatReply>;
+    type ListStream = Replies<ListReply>;
+    type WatchStream = Replies<WatchReply>;
+
+    async fn register(&self, request: Request<Streaming<Heartbeat>>) -> Result<Response<Self::RegisterStream>, Status> {
+        Ok(Response::new(register::replies(self.clone(), request)))
+    }
+
+    async fn deregister(&self, request: Request<DeregisterRequest>) -> Result<Response<DeregisterReply>, Status> {
+        let left = self.leave(request.into_inner()).await;
+        left.map(Response::new).map_err(|problem| statuses::status(&problem))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let listed = list::list(&self.catalog, request.into_inner());
+        listed.map(Response::new).map_err(|problem| statuses::status(&problem))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let followed = watch::follow(self, &request.into_inner());
+        followed.map(Response::new).map_err(|problem| statuses::status(&problem))
+    }
+}
+
+impl Rpc {
+    async fn leave(&self, request: DeregisterRequest) -> Result<DeregisterReply, Problem> {
+        let under = |field: &'static str| move |wrong: discovery::FieldError| error::field(wrong.under(field));
+        let service = request.service.parse::<ServiceName>().map_err(under("service"))?;
+        let id = request.id.parse::<InstanceId>().map_err(under("id"))?.in_one_spelling();
+        let only = match request.incarnation.as_str() {
+            "" => None,
+            text => Some(text.parse::<Incarnation>().map_err(under("incarnation"))?),
+        };
+        let revision = self.registrar.deregister(InstanceKey::new(service, id), only).await?;
+        Ok(DeregisterReply { revision: revision.0 })
+    }
+}

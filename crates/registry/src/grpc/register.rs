@@ -1,0 +1,96 @@
+//! `Register`: a stream of heartbeats.
+//!
+//! Each is taken as over HTTP, one after the other, and answered; the next one is read when the answer is sent. The first one that is
+//! refused ends the stream with its status: the sender looks what to do, and opens another one. Between two heartbeats nothing is
+//! worked on, and the connection may be closed for another client's: the instance does not notice, but for its next heartbeat.
+
+use std::time::Duration;
+
+use discovery::InstanceKey;
+use futures::{StreamExt as _, stream::unfold};
+use muster_proto::v1;
+use service_kit::{Problem, request::RequestContext, serve::wait_for_client};
+use tokio::time::timeout;
+use tonic::{Request, Status, Streaming};
+use tracing::{Instrument as _, Span};
+
+use super::{Replies, Rpc, calls::too_slow, statuses::status};
+use crate::{admission::access::Requester, error, registrar::Heartbeat};
+
+/// How long the first heartbeat may take.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// A stream that is open.
+struct Stream {
+    rpc: Rpc,
+    heartbeats: Streaming<v1::Heartbeat>,
+    requester: Requester,
+    /// How long to wait for the next heartbeat: the registration does not outlive that.
+    patience: Duration,
+    context: Option<RequestContext>,
+    span: Span,
+}
+
+pub(super) fn replies(rpc: Rpc, request: Request<Streaming<v1::Heartbeat>>) -> Replies<v1::HeartbeatReply> {
+    let requester = request.extensions().get::<Requester>().cloned().unwrap_or_default();
+    let stream = Stream {
+        rpc,
+        requester,
+        heartbeats: request.into_inner(),
+        patience: FIRST,
+        context: service_kit::request::current(),
+        span: Span::current(),
+    };
+    let replies = unfold(Some(stream), |stream| async move {
+        let mut stream = stream?;
+        match stream.next().await? {
+            Ok(reply) => Some((Ok(reply), Some(stream))),
+            Err(status) => Some((Err(status), None)),
+        }
+    });
+    replies.boxed()
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// The next reply; `None` when the sender has no more heartbeats, or this registry ends.
+    async fn next(&mut self) -> Option<Result<v1::HeartbeatReply, Status>> {
+        let heartbeat = tokio::select! {
+            biased;
+            () = self.rpc.closing.cancelled() => return None,
+            next = timeout(self.patience, wait_for_client(self.heartbeats.message())) => next,
+        };
+        let span = self.span.clone();
+        match heartbeat {
+            Ok(Ok(Some(heartbeat))) => Some(self.in_context(heartbeat).instrument(span).await),
+            Ok(Ok(None)) => None,
+            Ok(Err(status)) => Some(Err(status)),
+            Err(_) => Some(Err(status(&too_slow()))),
+        }
+    }
+
+    async fn in_context(&mut self, heartbeat: v1::Heartbeat) -> Result<v1::HeartbeatReply, Status> {
+        let context = self.context.clone();
+        let taken = async { self.take(heartbeat).await.map_err(|problem| status(&problem)) };
+        match context {
+            Some(context) => context.during(taken).await,
+            None => taken.await,
+        }
+    }
+
+    async fn take(&mut self, heartbeat: v1::Heartbeat) -> Result<v1::HeartbeatReply, Problem> {
+        let rpc = self.rpc.clone();
+        let taken = self.requester.ask(async move {
+            let (service, id, heartbeat) = heartbeat.into_parts().map_err(error::field)?;
+            let life = heartbeat.incarnation;
+            let (instance, ttl) = heartbeat.into_parts().map_err(error::field)?;
+            let key = InstanceKey::new(service, id);
+            let reply = rpc.registrar.accept(Heartbeat { key, instance, ttl, life }).await?;
+            Ok((reply, ttl))
+        });
+        let (reply, ttl) = taken.await?;
+        self.patience = ttl.get();
+        Ok(reply.into())
+    }
+}
