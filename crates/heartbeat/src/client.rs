@@ -13,16 +13,17 @@ use axum::{
     },
 };
 use discovery::{
-    Incarnation, SettingKey, Ttl,
+    Incarnation, InstanceId, ServiceName, SettingKey,
     heartbeat::{FullHeartbeat, HeartbeatReply},
 };
-use serde::Deserialize;
 use service_kit::client::{Answer, ClientError, HttpClient};
 use url::Url;
 
 use crate::{
     Credentials, HeartbeatError, RegistryUrl, Unreadable,
     poll::{PollRequest, PollResponse},
+    refusal::Refusal,
+    rpc::Rpc,
 };
 
 /// A reply is 100 bytes, a problem perhaps 500: more is not read.
@@ -33,11 +34,6 @@ const VALUE_MAX_BYTES: usize = 64 * 1024;
 const INDEX: HeaderName = HeaderName::from_static("x-muster-index");
 /// Up to where the registry knows etcd's history.
 const REVISION: HeaderName = HeaderName::from_static("x-muster-revision");
-/// How much of a registry's complaint is kept for a log line.
-const DETAIL_MAX_CHARS: usize = 200;
-/// The bounds of `Retry-After`: no answer causes a busy loop, and none keeps us away until the lease has ended.
-const RETRY_AFTER_MIN: Duration = Duration::from_millis(250);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(2);
 
 /// The HTTP side of a heartbeat. It follows no redirects and knows no proxies: heartbeats go where they are sent.
 #[derive(Debug, Clone)]
@@ -46,6 +42,7 @@ pub(crate) struct Client {
     http: OnceLock<HttpClient>,
     is_tls: bool,
     credentials: Credentials,
+    rpc: Rpc,
 }
 
 // === impl Client ===
@@ -53,17 +50,22 @@ pub(crate) struct Client {
 impl Client {
     /// For these registries.
     pub(crate) fn new(credentials: Credentials, registries: &[RegistryUrl]) -> Self {
-        Self { http: OnceLock::new(), is_tls: registries.iter().any(RegistryUrl::is_tls), credentials }
+        let is_tls = registries.iter().any(RegistryUrl::is_tls);
+        Self { http: OnceLock::new(), is_tls, credentials, rpc: Rpc::default() }
     }
 
-    /// Sends a heartbeat to `url` of `registry`.
+    /// Sends a heartbeat of an instance to `registry`.
     pub(crate) async fn put(
         &self,
         registry: &RegistryUrl,
-        url: Url,
+        (service, id): (&ServiceName, &InstanceId),
         heartbeat: &FullHeartbeat,
         deadline: Duration,
     ) -> Result<HeartbeatReply, HeartbeatError> {
+        if registry.is_rpc() {
+            return self.rpc.put(registry, &self.credentials, (service, id), heartbeat, deadline).await;
+        }
+        let url = registry.instance(service, id);
         let body = serde_json::to_vec(heartbeat).expect("a struct of strings and numbers always becomes JSON");
         let body = self.exchange(registry, (Method::PUT, &url, body.into(), None), deadline).await?;
         serde_json::from_slice(&body).map_err(|error| HeartbeatError::Nonsense {
@@ -72,17 +74,23 @@ impl Client {
         })
     }
 
-    /// Deregisters the life `incarnation` at `url` of `registry`. An instance that it does not know is as gone as one that
+    /// Deregisters the life `incarnation` of an instance at `registry`. An instance that it does not know is as gone as one that
     /// it removed, or whose id another one has.
     pub(crate) async fn delete(
         &self,
         registry: &RegistryUrl,
-        url: Url,
+        (service, id): (&ServiceName, &InstanceId),
         incarnation: Incarnation,
         deadline: Duration,
     ) -> Result<(), HeartbeatError> {
-        match self.exchange(registry, (Method::DELETE, &url, Bytes::new(), Some(incarnation)), deadline).await {
-            Ok(_)
+        let left = if registry.is_rpc() {
+            self.rpc.delete(registry, &self.credentials, (service, id), incarnation, deadline).await
+        } else {
+            let url = registry.instance(service, id);
+            self.exchange(registry, (Method::DELETE, &url, Bytes::new(), Some(incarnation)), deadline).await.map(drop)
+        };
+        match left {
+            Ok(())
             | Err(
                 HeartbeatError::Refused { status: 404 | 410, .. }
                 | HeartbeatError::AnotherIncarnation { .. }
@@ -187,80 +195,33 @@ fn said(answer: &Answer) -> Result<PollResponse, String> {
     Ok(PollResponse { index, revision, value: Some(value.into()) })
 }
 
-/// What an answer that is not a success asks of us. Anything unexpected (a redirect, say) is a matter of configuration.
+/// What an answer that is not a success asks of us.
 fn classify(registry: RegistryUrl, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HeartbeatError {
-    let detail = detail(body);
-    let code = status.as_u16();
-    match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            let retry_after = retry_after(headers);
-            HeartbeatError::Busy { registry, status: code, detail, retry_after, holds: holds(body) }
-        }
-        StatusCode::CONFLICT if problem_code(body) == "another_incarnation" => {
-            HeartbeatError::AnotherIncarnation { registry, detail }
-        }
-        StatusCode::CONFLICT if problem_code(body) == "incarnation_ended" => {
-            HeartbeatError::IncarnationEnded { registry, detail }
-        }
-        _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
-            HeartbeatError::Failed { registry, status: code, detail }
-        }
-        _ => HeartbeatError::Refused { registry, status: code, fields: refused_fields(body), detail },
-    }
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3) within our bounds; a date, or none, counts as the shortest.
-fn retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    Duration::from_secs(seconds.unwrap_or(0)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
-}
-
-/// For how long the registration holds nevertheless; whatever is said, no longer than a TTL can be.
-fn holds(body: &[u8]) -> Option<Duration> {
-    let problem = serde_json::from_slice::<serde_json::Value>(body).ok()?;
-    let holds = Duration::from_millis(problem.get("holds_ms")?.as_u64()?);
-    Some(holds.min(Ttl::MAX.get()))
-}
-
-/// The `code` of a problem.
-fn problem_code(body: &[u8]) -> String {
     let problem = serde_json::from_slice::<serde_json::Value>(body).ok();
-    problem.and_then(|problem| Some(problem.get("code")?.as_str()?.to_owned())).unwrap_or_default()
-}
-
-/// The fields that a problem with the code `invalid_field` names.
-fn refused_fields(body: &[u8]) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Problem {
-        code: String,
-        #[serde(default)]
-        errors: Vec<Refusal>,
-    }
-    #[derive(Deserialize)]
-    struct Refusal {
-        field: String,
-    }
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if problem.code == "invalid_field" => problem.errors.into_iter().map(|error| error.field).collect(),
-        Ok(_) | Err(_) => Vec::new(),
-    }
-}
-
-/// The `detail` of an RFC 9457 problem, else the text as it is; in a form that may stand in a log line.
-fn detail(body: &[u8]) -> String {
-    let problem = serde_json::from_slice::<serde_json::Value>(body).ok();
-    let text = match problem.as_ref().and_then(|problem| problem.get("detail")?.as_str()) {
-        Some(detail) => detail.to_owned(),
-        None => String::from_utf8_lossy(body).trim().to_owned(),
+    let member = |name: &str| problem.as_ref().and_then(|problem| problem.get(name));
+    let text = |name: &str| member(name).and_then(|value| Some(value.as_str()?.to_owned()));
+    let errors = member("errors").and_then(|errors| errors.as_array()).into_iter().flatten();
+    let refusal = Refusal {
+        status: status.as_u16(),
+        code: text("code").unwrap_or_default(),
+        detail: text("detail").unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned()),
+        fields: errors.filter_map(|error| Some(error.get("field")?.as_str()?.to_owned())).collect(),
+        retry_after: retry_after(headers),
+        holds: member("holds_ms").and_then(|holds| holds.as_u64()).map(Duration::from_millis),
     };
-    if text.is_empty() {
-        return "no reason given".to_owned();
-    }
-    text.chars().take(DETAIL_MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    refusal.of(registry)
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date counts as none.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u64>().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
 mod tests {
+    use discovery::Ttl;
+
     use super::*;
 
     fn classified(status: u16, retry_after: Option<&str>, body: &str) -> HeartbeatError {

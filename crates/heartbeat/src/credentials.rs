@@ -12,7 +12,7 @@ use axum::{
 };
 use service_kit::{
     Secret,
-    client::{ClientTls, ClientTlsError, HttpClient},
+    client::{ClientTls, ClientTlsError, Connector, HttpClient},
     signature::SigningKey,
 };
 
@@ -47,18 +47,45 @@ impl Credentials {
         if !is_tls {
             return Ok(HttpClient::plain());
         }
+        HttpClient::new(&self.tls())
+            .map_err(|ClientTlsError { path, reason }| unreadable(&path, io::Error::other(reason)))
+    }
+
+    /// What opens connections for HTTP/2.
+    pub(crate) fn http2_connector(&self, is_tls: bool) -> Result<Connector, Arc<Unreadable>> {
+        let tls = is_tls.then(|| self.tls());
+        Connector::http2(tls.as_ref())
+            .map_err(|ClientTlsError { path, reason }| unreadable(&path, io::Error::other(reason)))
+    }
+
+    /// The token for a stream of heartbeats, as the field `Authorization`.
+    pub(crate) fn bearer(&self) -> Result<Option<HeaderValue>, Arc<Unreadable>> {
+        match &self.registry_key_file {
+            Some(path) => {
+                let what = "a key signs requests over HTTP, and no stream; give a token to grpc:// registries";
+                Err(unreadable(path, io::Error::other(what)))
+            }
+            None => self.token(),
+        }
+    }
+
+    fn token(&self) -> Result<Option<HeaderValue>, Arc<Unreadable>> {
+        let Some(path) = &self.registry_token_file else { return Ok(None) };
+        let token = Secret::from_file(path).map_err(|source| unreadable(path, source))?;
+        // A token with a line break in it is no token that a registry would take.
+        let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
+        Ok(Some(value.unwrap_or(HeaderValue::from_static("Bearer"))))
+    }
+
+    fn tls(&self) -> ClientTls {
         let identity = self.registry_cert_file.clone().zip(self.registry_cert_key_file.clone());
-        let tls = ClientTls { ca_file: self.registry_ca_file.clone(), identity };
-        HttpClient::new(&tls).map_err(|ClientTlsError { path, reason }| unreadable(&path, io::Error::other(reason)))
+        ClientTls { ca_file: self.registry_ca_file.clone(), identity }
     }
 
     /// Adds the token or the signature to a request that is complete otherwise: a field that is set later is not signed.
     pub(crate) fn prove(&self, request: &mut Request<Bytes>) -> Result<(), Arc<Unreadable>> {
-        if let Some(path) = &self.registry_token_file {
-            let token = Secret::from_file(path).map_err(|source| unreadable(path, source))?;
-            // A token with a line break in it is no token that a registry would take.
-            let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
-            request.headers_mut().insert(AUTHORIZATION, value.unwrap_or(HeaderValue::from_static("Bearer")));
+        if let Some(value) = self.token()? {
+            request.headers_mut().insert(AUTHORIZATION, value);
         } else if let Some(path) = &self.registry_key_file {
             SigningKey::from_file(path).map_err(|source| unreadable(path, source))?.sign(request);
         }

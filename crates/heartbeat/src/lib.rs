@@ -11,7 +11,8 @@
 //! | when the next heartbeat is due | `schedule`, a pure function of the replies |
 //! | which registry is asked next | `registries`, likewise |
 //! | which life of the registration a heartbeat is of | `task::life` |
-//! | one request, with a deadline | `client` |
+//! | one request, with a deadline | `client`; over gRPC `rpc` |
+//! | what a refusal means | `refusal` |
 //! | what proves who we are | [`Credentials`] |
 //! | that we listen where we say, for registries that ask | [`AddressProof`] |
 //! | what changed, worth a log line | `registration_state`, likewise pure |
@@ -51,9 +52,11 @@ mod neighbours;
 mod options;
 mod poll;
 mod proof;
+mod refusal;
 mod registration_state;
 mod registries;
 mod registry_url;
+mod rpc;
 mod schedule;
 pub mod setting;
 mod state;

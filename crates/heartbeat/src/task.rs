@@ -170,10 +170,9 @@ impl Task {
                 break;
             }
             let registry = self.urls[index].clone();
-            let url = registry.instance(&self.service, &instance);
             // Until the answer is there, and for good if this is cancelled.
             let was_in_doubt = std::mem::replace(&mut self.in_doubt, true);
-            let attempt = self.ask(index, &url, &mut heartbeat, sent + deadline).await;
+            let attempt = self.ask(index, &instance, &mut heartbeat, sent + deadline).await;
             self.in_doubt = was_in_doubt || attempt.as_ref().is_err_and(HeartbeatError::is_in_doubt);
             self.announcement.details.metrics.count(&attempt);
             match attempt {
@@ -218,8 +217,8 @@ impl Task {
                 break;
             }
             let registry = &self.urls[index];
-            let url = registry.instance(&self.service, instance);
-            match self.client.delete(registry, url, self.lives.incarnation(), deadline).await {
+            let of = (&self.service, instance);
+            match self.client.delete(registry, of, self.lives.incarnation(), deadline).await {
                 Ok(()) => return true,
                 Err(error) => self.rank(index, &error),
             }

@@ -13,7 +13,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use discovery::{Incarnation, LeaseId, Life, heartbeat::FullHeartbeat, heartbeat::HeartbeatReply};
+use discovery::{Incarnation, InstanceId, LeaseId, Life, heartbeat::FullHeartbeat, heartbeat::HeartbeatReply};
 use tokio::time::Instant;
 
 use super::Task;
@@ -92,7 +92,7 @@ impl Task {
     pub(crate) async fn ask(
         &mut self,
         index: usize,
-        url: &url::Url,
+        instance: &InstanceId,
         heartbeat: &mut FullHeartbeat,
         deadline: Instant,
     ) -> Result<HeartbeatReply, HeartbeatError> {
@@ -105,7 +105,7 @@ impl Task {
             let said = older.as_mut().unwrap_or(&mut *heartbeat);
             said.incarnation = life;
             let limit = deadline.saturating_duration_since(now);
-            let answer = self.client.put(&registry, url.clone(), said, limit).await;
+            let answer = self.client.put(&registry, (&self.service, instance), said, limit).await;
             let error = match &answer {
                 Ok(reply) => {
                     self.lives.taken(reply);

@@ -1,6 +1,7 @@
 //! The registry over gRPC, with the client that tonic generates from `muster.proto`.
 
 mod documented;
+mod embedded;
 mod errors;
 mod grpcio;
 mod late;
@@ -58,6 +59,11 @@ fn heartbeat(key: &str, incarnation: &str) -> Heartbeat {
         ttl_ms: 60_000,
         incarnation: incarnation.to_owned(),
     }
+}
+
+/// `grpc://…` for `http://…`.
+fn rpc_url(url: &str) -> String {
+    url.replacen("http", "grpc", 1)
 }
 
 impl Program {

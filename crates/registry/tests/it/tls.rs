@@ -20,14 +20,14 @@ fn key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, key()).unwrap()
 }
 
 /// Writes `server.pem`, `server.key`, `ca.pem`; another certificate each time.
-fn issue(authority: &CertifiedIssuer<'static, KeyPair>, folder: &Path) -> String {
+pub(crate) fn issue(authority: &CertifiedIssuer<'static, KeyPair>, folder: &Path) -> String {
     let key = key();
     let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
@@ -37,7 +37,7 @@ fn issue(authority: &CertifiedIssuer<'static, KeyPair>, folder: &Path) -> String
 }
 
 /// A registry that speaks https; its URL and what ends it.
-async fn start(etcd: &EtcdCluster, folder: &Path) -> (String, CancellationToken) {
+pub(crate) async fn start(etcd: &EtcdCluster, folder: &Path) -> (String, CancellationToken) {
     let mut config = Config::try_parse_from(["registry"]).unwrap();
     config.etcd = EtcdOptions::at(etcd.endpoints());
     config.dns_listen = DnsListen::Off;

@@ -52,7 +52,7 @@ impl Tokens {
     /// 401 `token_missing`, `token_unknown`.
     pub fn caller_of(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Problem> {
         if self.is_open() {
-            return Ok(Caller::Anybody);
+            return Ok(Caller::Anonymous);
         }
         let given = authorization.and_then(|value| value.to_str().ok()?.split_once(' '));
         let token = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
