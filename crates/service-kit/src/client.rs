@@ -54,7 +54,7 @@ pub struct Answer {
 pub enum ClientError {
     /// There is no connection, so nothing was sent.
     #[error("cannot connect")]
-    Connect(#[source] legacy::Error),
+    Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke, or what came is no HTTP. The request may have been taken.
     #[error("the exchange broke off")]
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -121,7 +121,7 @@ impl HttpClient {
         let exchange = async {
             let response =
                 self.inner.request(request.map(Full::new)).await.map_err(|error| match error.is_connect() {
-                    true => ClientError::Connect(error),
+                    true => ClientError::Connect(error.into()),
                     false => ClientError::Exchange(error.into()),
                 })?;
             let (head, mut incoming) = response.into_parts();
