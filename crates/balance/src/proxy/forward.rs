@@ -33,7 +33,7 @@ use crate::{
     },
     upstream::{
         attempt::{Attempt, Start},
-        failure::{Answer, Consequences, Failure, Judgement, Moment, Progress},
+        failure::{Answer, Failure, Judgement, Moment, Progress},
     },
 };
 
@@ -43,8 +43,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) upload: Upload,
     /// When its head had come.
     started: Instant,
-    /// When the response's had, if it has.
-    answered_at: Option<Instant>,
+    /// When something came of it for the last time: an answer, a failure, a place.
+    last_event_at: Instant,
     affinity: Affinity,
     tried: TriedInstances,
     attempts_left: u32,
@@ -65,13 +65,19 @@ pub(crate) enum Served {
 }
 
 impl<'a> Forward<'a> {
-    pub(crate) fn new(context: RequestContext<'a>, request: UpstreamRequest, affinity: Affinity) -> Self {
+    /// A request whose head had come at that moment.
+    pub(crate) fn new(
+        context: RequestContext<'a>,
+        request: UpstreamRequest,
+        affinity: Affinity,
+        started: Instant,
+    ) -> Self {
         Self {
             attempts_left: context.policy.retries.attempts_max,
             upload: Upload::new(request, &context.gateway.options),
             context,
-            started: Instant::now(),
-            answered_at: None,
+            started,
+            last_event_at: started,
             affinity,
             tried: TriedInstances::default(),
             may_reuse: true,
@@ -80,9 +86,9 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// How long the client has waited for the head of its response, or still waits.
+    /// How long the client has waited for the head of its response, as of the last event.
     pub(crate) fn lasted(&self) -> Duration {
-        self.answered_at.unwrap_or_else(Instant::now) - self.started
+        self.last_event_at - self.started
     }
 
     /// Serves until an instance answers or trying again is over.
@@ -108,19 +114,21 @@ impl<'a> Forward<'a> {
         timeouts: &AttemptTimeouts,
     ) -> Result<Served, GatewayError> {
         let first = self.attempt(self.started).await?;
-        self.race.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::now()))?);
+        self.race.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::of(self.started)))?);
         // What has come of the body already leaves together with the head.
         self.upload.take_in(client)?;
         loop {
-            match self.race.next(&self.context, client, &mut self.upload, timeouts).await {
-                Event::Answered(attempt) => match self.settle(client, attempt) {
+            let event = self.race.next(&self.context, client, &mut self.upload, timeouts).await;
+            let now = self.event();
+            match event {
+                Event::Answered(attempt) => match self.settle(client, attempt, now) {
                     Settled::Served(served) => return Ok(served),
                     Settled::Interim(attempt) => self.race.add(attempt),
                     Settled::Refused(refusal) => return Err(refusal),
-                    Settled::Failed(attempt, failure) => self.again(attempt, failure).await?,
+                    Settled::Failed(attempt, failure) => self.again(attempt, failure, now).await?,
                 },
-                Event::Failed(attempt, failure) => self.again(attempt, failure).await?,
-                Event::HedgeDue => self.hedge().await,
+                Event::Failed(attempt, failure) => self.again(attempt, failure, now).await?,
+                Event::HedgeDue => self.hedge(now).await,
                 Event::Refused(refusal) => return Err(refusal),
                 Event::ClientClosed => return Ok(Served::ClientClosed),
             }
@@ -128,17 +136,23 @@ impl<'a> Forward<'a> {
     }
 
     /// Starts a hedged attempt. If no instance or retry budget is available, re-arms the timer. Never waits, never fails.
-    async fn hedge(&mut self) {
+    async fn hedge(&mut self, now: Instant) {
         let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
         stalled.iter().for_each(|candidate| self.tried.add(candidate));
         if self.attempts_left == 0 || !self.has_untried() {
             return;
         }
-        let second = if self.spend_retry() { self.try_attempt(Instant::now()).await } else { None };
+        let second = if self.spend_retry() { self.try_attempt(now).await } else { None };
         match second {
             Some(second) => self.race.add(second),
             None => self.race.rearm(),
         }
+    }
+
+    /// Something has come: the moment of it, for all that follows.
+    fn event(&mut self) -> Instant {
+        self.last_event_at = self.context.gateway.clock.read();
+        self.last_event_at
     }
 
     fn timeouts(&self) -> AttemptTimeouts {
@@ -171,10 +185,12 @@ impl<'a> Forward<'a> {
             self.context.gateway.queues.enter(&self.context.service.name, breaker.queue_max, breaker.queue_timeout);
         let place = place.ok_or(GatewayError::Busy("every instance is busy, and as many requests wait as may wait"))?;
         while place.wait().await {
-            if let Some(attempt) = self.try_attempt(Instant::now()).await {
+            let now = self.event();
+            if let Some(attempt) = self.try_attempt(now).await {
                 return Ok(attempt);
             }
         }
+        self.event();
         Err(GatewayError::Busy("every instance was busy for as long as a request may wait"))
     }
 
@@ -226,7 +242,7 @@ impl<'a> Forward<'a> {
     /// # Errors
     ///
     /// It may not: what the client gets.
-    async fn again(&mut self, attempt: Attempt, failure: Failure) -> Result<(), GatewayError> {
+    async fn again(&mut self, attempt: Attempt, failure: Failure, now: Instant) -> Result<(), GatewayError> {
         let candidate = Arc::clone(&attempt.candidate);
         let started = attempt.started;
         drop(attempt);
@@ -234,9 +250,9 @@ impl<'a> Forward<'a> {
         if consequences.answer == Answer::Overloaded {
             // Another instance would need the same of this host.
             tracing::warn!(error = %chain(&failure.kind), "this host has nothing left for a connection to an instance");
-            return Err(self.answer(&candidate, &failure));
+            return Err(self.answer(&candidate, &failure, now));
         }
-        self.count(&candidate, &failure, consequences, started);
+        self.count(&candidate, &failure, (started, now));
         if failure.moment == Moment::OnReuse {
             // Where one kept connection was stale, others may be.
             self.may_reuse = false;
@@ -255,11 +271,11 @@ impl<'a> Forward<'a> {
             attempts_left: self.attempts_left,
         };
         if !retry::is_allowed(situation) || !self.keeps_promise(situation, &candidate) || !self.spend_retry() {
-            return Err(self.answer(&candidate, &failure));
+            return Err(self.answer(&candidate, &failure, now));
         }
-        match self.attempt(Instant::now()).await? {
+        match self.attempt(now).await? {
             Some(attempt) => self.race.add(attempt),
-            None => return Err(self.answer(&candidate, &failure)),
+            None => return Err(self.answer(&candidate, &failure, now)),
         }
         Ok(())
     }
@@ -272,22 +288,23 @@ impl<'a> Forward<'a> {
     }
 
     /// Counts a failed attempt, for the metrics and for its instance.
-    fn count(&self, candidate: &Candidate, failure: &Failure, consequences: Consequences, started: Instant) {
+    fn count(&self, candidate: &Candidate, failure: &Failure, (started, now): (Instant, Instant)) {
+        let consequences = failure.consequences();
         if let Some(kind) = consequences.metric {
             self.context.counters().failed(kind);
         }
         let outcome = match consequences.judgement {
             Judgement::Nothing => return,
-            Judgement::UnlessAlive(_) if self.shows_life(candidate) => return,
+            Judgement::UnlessAlive(_) if self.shows_life(candidate, Millis::of(now)) => return,
             Judgement::UnlessAlive(outcome) | Judgement::Against(outcome) => outcome,
         };
         let reason = || chain(&failure.kind).to_string();
-        self.record(candidate, outcome, (started, Instant::now()), reason);
+        self.record(candidate, outcome, (started, now), reason);
     }
 
     /// Whether a sign of life of the instance is younger than its limit.
-    fn shows_life(&self, candidate: &Candidate) -> bool {
-        let (vitals, now) = (&candidate.state.vitals, Millis::now());
+    fn shows_life(&self, candidate: &Candidate, now: Millis) -> bool {
+        let vitals = &candidate.state.vitals;
         let stall = self.context.gateway.options.timeouts.stall_timeout;
         vitals.is_fresh(vitals.limit(stall, self.context.policy.timeouts.response, now), now)
     }
@@ -318,11 +335,11 @@ impl<'a> Forward<'a> {
     }
 
     /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
-    fn answer(&self, candidate: &Candidate, failure: &Failure) -> GatewayError {
+    fn answer(&self, candidate: &Candidate, failure: &Failure, now: Instant) -> GatewayError {
         let service = self.context.service;
         let is_last_resort = service.balancer.candidates.all().is_empty();
         if is_last_resort && failure.consequences().answer == (Answer::Down { is_refused: true }) {
-            return unavailable::of(service, Millis::now());
+            return unavailable::of(service, Millis::of(now));
         }
         let instance = unavailable::instance(service, "its instance", candidate.address());
         failure.answer(&service.name, &instance)

@@ -9,6 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    clock::Millis,
     downstream::{
         deadlines::{ConnectionTimers, Phase, Waiting},
         exchange::{DownstreamExchange, Ended},
@@ -49,7 +50,7 @@ impl Gateway {
                 client.begin(&request.facts);
                 let context = RequestContext::new(self, service, timers);
                 // Boxed: a connection that waits for its next request needs nothing of it.
-                let forward = Box::new(Forward::new(context, request, affinity));
+                let forward = Box::new(Forward::new(context, request, affinity, self.clock.read()));
                 self.forward(client, forward).await
             }
             Err(refused) => {
@@ -102,7 +103,10 @@ impl Gateway {
         let request = &upload.request;
         let is_clients = pace.is_slow() || !request.is_complete() || !attempt.has_sent_all(request);
         let origin = if is_clients { Origin::Downstream } else { Origin::Upstream };
-        record::conclude(context, &attempt.candidate, begun, &end, origin);
+        record::count(context, &attempt.candidate, &end);
+        if let Some(outcome) = record::verdict(begun, &end, origin) {
+            record::conclude(context, &attempt.candidate, outcome, &end, Millis::of(self.clock.read()));
+        }
         end
     }
 

@@ -25,31 +25,38 @@ pub(crate) struct Begun {
     pub(crate) is_judged: bool,
 }
 
-/// Takes in how a response has ended. A breakage is [`Origin::Downstream`] when the instance may have broken the response off for its
-/// client's sake: because it was waited for so long, or because the instance did not want all of the request.
-pub(crate) fn conclude(context: &RequestContext<'_>, candidate: &Candidate, begun: Begun, end: &End, origin: Origin) {
-    let counters = context.counters();
-    let outcome = match end {
-        // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
-        End::ClientClosed => return,
-        End::Complete if begun.is_judged => return,
-        End::Complete => Outcome::Answered { status: begun.status },
-        End::TooSlow => return counters.broken(BrokenKind::SlowClient),
+/// Counts and logs a response that did not arrive whole.
+pub(crate) fn count(context: &RequestContext<'_>, candidate: &Candidate, end: &End) {
+    match end {
+        End::Complete | End::ClientClosed => {}
+        End::TooSlow => context.counters().broken(BrokenKind::SlowClient),
         End::Broken(breakage) => {
-            let (outcome, kind) = breakage.counts_as();
-            counters.broken(kind);
+            context.counters().broken(breakage.counts_as().1);
             let (name, address, reason) = (&context.service.name, candidate.address(), chain(breakage));
             tracing::info!(service.name = %name, instance = %address, %reason, "a response broke");
-            if origin == Origin::Downstream {
-                return;
-            }
-            outcome
         }
-    };
-    let change = candidate.conclude(outcome, Millis::now(), context.policy);
-    let reason = || match end {
-        End::Broken(breakage) => chain(breakage).to_string(),
-        _ => format!("answered {} again", begun.status),
+    }
+}
+
+/// What the end of a response says about its instance; `None`: nothing, or nothing new. A breakage is [`Origin::Downstream`] when the
+/// instance may have broken the response off for its client's sake: because it was waited for so long, or because the instance
+/// did not want all of the request.
+pub(crate) fn verdict(begun: Begun, end: &End, origin: Origin) -> Option<Outcome> {
+    match end {
+        // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.
+        End::ClientClosed | End::TooSlow => None,
+        End::Complete => (!begun.is_judged).then_some(Outcome::Answered { status: begun.status }),
+        End::Broken(breakage) => (origin != Origin::Downstream).then(|| breakage.counts_as().0),
+    }
+}
+
+/// Takes in what the end of a response says about its instance.
+pub(crate) fn conclude(context: &RequestContext<'_>, candidate: &Candidate, outcome: Outcome, end: &End, now: Millis) {
+    let change = candidate.conclude(outcome, now, context.policy);
+    let reason = || match (end, outcome) {
+        (End::Broken(breakage), _) => chain(breakage).to_string(),
+        (_, Outcome::Answered { status }) => format!("answered {status} again"),
+        (_, _) => "failed again".to_owned(),
     };
     report(context, candidate, change, reason);
 }

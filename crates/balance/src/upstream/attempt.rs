@@ -180,7 +180,7 @@ impl Attempt {
     pub(crate) fn waits_for(&self, limit: Duration, now: Millis) -> bool {
         match self.waits_since {
             Some(since) => now.since(since) >= limit,
-            None => !self.is_connected() && self.started.elapsed() >= limit,
+            None => !self.is_connected() && now.since(Millis::of(self.started)) >= limit,
         }
     }
 

@@ -1,4 +1,9 @@
-//! The layout of the crate: which room may import which.
+//! The layout of the crate: which room may import which, and which may ask for the time.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The rooms from the ground up, and what each may import. What is not here is refused, and so is a circle between files of
 /// one room.
@@ -48,4 +53,34 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
 #[test]
 fn rooms_only_look_down() {
     testkit::imports::assert_layout(env!("CARGO_MANIFEST_DIR"), &MAY_IMPORT);
+}
+
+/// Where an event comes in, its moment is read from the core's clock, and passed on.
+const CLOCKLESS: [&str; 5] =
+    ["src/proxy", "src/message", "src/downstream", "src/upstream/attempt.rs", "src/upstream/http1.rs"];
+
+#[test]
+fn below_the_edge_no_code_of_a_requests_way_asks_for_the_time() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut asking = Vec::new();
+    for place in CLOCKLESS {
+        for file in files_below(&root.join(place)) {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if code.contains("Instant::now") || code.contains("Millis::now") || code.contains(".elapsed()") {
+                asking.push(file);
+            }
+        }
+    }
+    assert!(asking.is_empty(), "they ask for the time: {asking:?}");
+}
+
+fn files_below(place: &Path) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.to_owned()];
+    }
+    let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<PathBuf> = entries.flat_map(|path| files_below(&path)).collect();
+    assert!(!files.is_empty(), "{} has no files", place.display());
+    files
 }

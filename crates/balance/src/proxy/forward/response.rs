@@ -44,8 +44,12 @@ enum Read {
 
 impl Forward<'_> {
     /// Reads the head of a response, and writes the one for the client.
-    pub(super) fn settle<D: DownstreamExchange>(&mut self, client: &mut D, mut attempt: Attempt) -> Settled {
-        let now = Instant::now();
+    pub(super) fn settle<D: DownstreamExchange>(
+        &mut self,
+        client: &mut D,
+        mut attempt: Attempt,
+        now: Instant,
+    ) -> Settled {
         let read = self.read(client, &mut attempt).and_then(|read| {
             self.look_ahead(client, &mut attempt, &read).map_err(Kind::Broken)?;
             Ok(read)
@@ -91,7 +95,6 @@ impl Forward<'_> {
 
     /// An instance has answered; those that were asked before it have not.
     fn answered(&mut self, attempt: &mut Attempt, begun: Begun, now: Instant) {
-        self.answered_at = Some(now);
         attempt.answered(Millis::of(now));
         let status = begun.status;
         let outcome = if begun.is_judged { Outcome::Answered { status } } else { Outcome::Begun };
