@@ -26,7 +26,7 @@ use crate::{
     message::{gateway_error::GatewayError, repeatable::Repeatable, request::UpstreamRequest},
     proxy::{
         context::RequestContext,
-        hedge::{AttemptTimeouts, Event, HedgedAttempts},
+        hedge::{AttemptTimeouts, EarlyTimeouts, Event, HedgedAttempts, OnSilence},
         record::{self, Begun},
         retry::{self, Situation, keys},
         unavailable,
@@ -158,12 +158,15 @@ impl<'a> Forward<'a> {
     fn timeouts(&self) -> AttemptTimeouts {
         let RequestContext { gateway, policy, .. } = self.context;
         let facts = &self.upload.request.facts;
+        let asks_whether_awake = !gateway.options.timeouts.stall_timeout.is_zero();
+        let only_reads = facts.repeatable == Repeatable::Safely && !facts.wants_upgrade;
         AttemptTimeouts {
             response: policy.timeouts.response,
-            per_try: policy.timeouts.per_try,
-            looks_for_silence: !gateway.options.timeouts.stall_timeout.is_zero(),
-            hedge: policy.hedge.map(|hedge| hedge.after),
-            is_safe: facts.repeatable == Repeatable::Safely && !facts.wants_upgrade,
+            early: only_reads.then_some(EarlyTimeouts {
+                per_try: policy.timeouts.per_try,
+                hedge: policy.hedge.map(|hedge| hedge.after),
+                on_silence: if asks_whether_awake { OnSilence::Hedge } else { OnSilence::Wait },
+            }),
         }
     }
 

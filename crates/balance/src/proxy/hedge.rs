@@ -38,14 +38,28 @@ pub(crate) struct HedgedAttempts {
 pub(crate) struct AttemptTimeouts {
     /// For the head of the response since the request was sent: by all attempts together.
     pub(crate) response: Duration,
-    /// The same by one attempt, which is then broken off; `None`: as long as for all.
+    /// What may happen before that; `None`: nothing, because the request does more than read, and the first attempt may still
+    /// carry it out.
+    pub(crate) early: Option<EarlyTimeouts>,
+}
+
+/// When a request that only reads gets another attempt, before its time is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EarlyTimeouts {
+    /// One attempt is broken off after so long; `None`: it may use all the time.
     pub(crate) per_try: Option<Duration>,
-    /// Whether it matters that the instance was found dead.
-    pub(crate) looks_for_silence: bool,
-    /// At any instance, before another one is asked as well; `None`: as long as it takes.
+    /// Another instance is asked as well after so long; `None`: not because of slowness.
     pub(crate) hedge: Option<Duration>,
-    /// Whether another attempt may run beside a living one: the request only reads.
-    pub(crate) is_safe: bool,
+    pub(crate) on_silence: OnSilence,
+}
+
+/// What is done when the instance at which an attempt waits was found dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnSilence {
+    /// Another instance is asked as well.
+    Hedge,
+    /// Nothing: instances are not asked whether they are awake.
+    Wait,
 }
 
 /// What comes first.
@@ -62,13 +76,13 @@ pub(crate) enum Event {
     ClientClosed,
 }
 
-// === impl AttemptTimeouts ===
+// === impl EarlyTimeouts ===
 
-impl AttemptTimeouts {
-    /// When to check whether something is due.
+impl EarlyTimeouts {
+    /// When to check whether something is due; `None`: nothing ever is.
     fn next_check(&self) -> Option<Duration> {
-        let all = [self.per_try, self.looks_for_silence.then_some(CHECK_INTERVAL), self.hedge];
-        if self.is_safe { all.into_iter().flatten().min() } else { None }
+        let silence = (self.on_silence == OnSilence::Hedge).then_some(CHECK_INTERVAL);
+        [self.per_try, silence, self.hedge].into_iter().flatten().min()
     }
 }
 
@@ -164,19 +178,20 @@ impl HedgedAttempts {
         if timers.is_over(Waiting::Response) {
             return self.break_off(|_| true, timeouts.response);
         }
-        let Some(next_check) = timeouts.next_check() else { return Poll::Pending };
+        let Some(early) = &timeouts.early else { return Poll::Pending };
+        let Some(next_check) = early.next_check() else { return Poll::Pending };
         if !timers.is_over(Waiting::Try) {
             timers.keep_waiting(Waiting::Try, next_check);
             return Poll::Pending;
         }
         timers.wait(Waiting::Try, next_check);
         let now = timers.now();
-        if let Some(per_try) = timeouts.per_try
+        if let Some(per_try) = early.per_try
             && let Poll::Ready(event) = self.break_off(|attempt| attempt.waits_for(per_try, now), per_try)
         {
             return Poll::Ready(event);
         }
-        if request.is_complete() && request.is_whole() && self.stalls(timeouts, now) {
+        if request.is_complete() && request.is_whole() && self.stalls(early, now) {
             return Poll::Ready(Event::HedgeDue);
         }
         Poll::Pending
@@ -193,11 +208,11 @@ impl HedgedAttempts {
     }
 
     /// Whether the only attempt has begun to wait for too long.
-    fn stalls(&mut self, timeouts: &AttemptTimeouts, now: Millis) -> bool {
+    fn stalls(&mut self, early: &EarlyTimeouts, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
-        let is_silent = timeouts.looks_for_silence && attempt.is_at_a_silent_instance();
-        let is_slow = timeouts.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
+        let is_silent = early.on_silence == OnSilence::Hedge && attempt.is_at_a_silent_instance();
+        let is_slow = early.hedge.is_some_and(|hedge| attempt.waits_for(hedge, now));
         !attempt.is_stalled && {
             attempt.is_stalled = is_silent || is_slow;
             attempt.is_stalled

@@ -30,43 +30,50 @@ pub(crate) struct Limits {
 pub(crate) async fn run<A: Stream, B: Stream>(
     client: &mut BufferedStream<A>,
     upstream: &mut BufferedStream<B>,
-    downstream: &ConnectionTimers,
+    timers: &ConnectionTimers,
     limits: Limits,
     vitals: &Vitals,
 ) -> bool {
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    downstream.wait(Waiting::Tunnel, limits.idle);
+    timers.wait(Waiting::Tunnel, limits.idle);
     let has_ended = poll_fn(|cx| {
-        up.poll(client, upstream, cx);
-        down.poll(upstream, client, cx);
-        if std::mem::take(&mut down.has_read) {
-            vitals.hear(downstream.now());
+        let (moved_up, moved_down) = (up.poll(client, upstream, cx), down.poll(upstream, client, cx));
+        if moved_down.has_read {
+            vitals.hear(timers.now());
         }
-        // Who has broken the connection takes nothing either.
-        up.is_over |= down.is_broken;
-        down.is_over |= up.is_broken;
-        if up.is_over && down.is_over {
-            return Poll::Ready(true);
+        // A side that has broken the connection takes nothing either.
+        match (up, down) {
+            (Direction::Broken, _) | (_, Direction::Broken) | (Direction::Ended, Direction::Ended) => {
+                return Poll::Ready(true);
+            }
+            (_, _) if !moved_up.has_moved && !moved_down.has_moved => {}
+            (Direction::Open, Direction::Open) => timers.wait(Waiting::Tunnel, limits.idle),
+            (_, _) => timers.wait(Waiting::Tunnel, limits.half_closed),
         }
-        if std::mem::take(&mut up.has_moved) | std::mem::take(&mut down.has_moved) {
-            let is_half_closed = up.is_over || down.is_over;
-            downstream.wait(Waiting::Tunnel, if is_half_closed { limits.half_closed } else { limits.idle });
-        }
-        if downstream.is_over(Waiting::Tunnel) { Poll::Ready(false) } else { Poll::Pending }
+        if timers.is_over(Waiting::Tunnel) { Poll::Ready(false) } else { Poll::Pending }
     })
     .await;
-    downstream.stop(Waiting::Tunnel);
+    timers.stop(Waiting::Tunnel);
     has_ended
 }
 
-#[derive(Default)]
-struct Direction {
-    /// Something was written, or it has ended.
+/// How far one direction is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Direction {
+    #[default]
+    Open,
+    /// The side that it comes from has ended it, or the other one takes nothing any more.
+    Ended,
+    /// The side that it comes from has broken the connection.
+    Broken,
+}
+
+/// What happened at once.
+#[derive(Debug, Default)]
+struct Moved {
+    /// Something was written, or the direction has ended.
     has_moved: bool,
     has_read: bool,
-    is_over: bool,
-    /// It is over because the side that it comes from has broken the connection.
-    is_broken: bool,
 }
 
 impl Direction {
@@ -76,35 +83,31 @@ impl Direction {
         from: &mut BufferedStream<A>,
         to: &mut BufferedStream<B>,
         cx: &mut Context<'_>,
-    ) {
-        while !self.is_over {
+    ) -> Moved {
+        let mut moved = Moved::default();
+        while *self == Self::Open {
             if from.unread().is_empty() {
                 match from.poll_read_some(cx) {
-                    Poll::Ready(Ok(Read::More | Read::Full)) => self.has_read = true,
-                    Poll::Ready(Ok(Read::End)) => self.end(to, cx),
-                    Poll::Ready(Err(_)) => {
-                        self.is_broken = true;
-                        self.end(to, cx);
-                    }
-                    Poll::Pending => return,
+                    Poll::Ready(Ok(Read::More | Read::Full)) => moved.has_read = true,
+                    Poll::Ready(Ok(Read::End)) => *self = Self::Ended,
+                    Poll::Ready(Err(_)) => *self = Self::Broken,
+                    Poll::Pending => return moved,
+                }
+                if *self != Self::Open {
+                    // Ready at once on a socket; it fails when the other side is gone.
+                    let _gone = to.poll_shutdown(cx);
+                    moved.has_moved = true;
                 }
             } else {
                 match to.poll_write(cx, from.unread()) {
-                    Poll::Ready(Ok(count)) => {
-                        from.consume(count);
-                        self.has_moved = true;
-                    }
-                    Poll::Ready(Err(_)) => (self.is_over, self.has_moved) = (true, true),
-                    Poll::Pending => return,
+                    Poll::Ready(Ok(count)) => from.consume(count),
+                    Poll::Ready(Err(_)) => *self = Self::Ended,
+                    Poll::Pending => return moved,
                 }
+                moved.has_moved = true;
             }
         }
-    }
-
-    fn end<B: Stream>(&mut self, to: &mut BufferedStream<B>, cx: &mut Context<'_>) {
-        // Ready at once on a socket; it fails when the other side is gone.
-        let _told = to.poll_shutdown(cx);
-        (self.is_over, self.has_moved) = (true, true);
+        moved
     }
 }
 
@@ -128,11 +131,11 @@ mod tests {
         let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
         let clock = Rc::new(Clock::default());
         clock.set_to(Millis(1000));
-        let downstream = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let timers = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (BufferedStream::new(client, Buffers::default()), BufferedStream::new(upstream, Buffers::default()));
         let vitals = Vitals::default();
-        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
+        let tunnel = run(&mut client, &mut upstream, &timers, LIMITS, &vitals);
         let talk = async {
             let sent = vec![7; 1000];
             user.write_all(b"ping").await.unwrap();
@@ -156,11 +159,11 @@ mod tests {
     async fn a_tunnel_in_which_nothing_moves_ends() {
         let ((client, _user), (upstream, _instance)) = (duplex(64), duplex(64));
         let clock = Rc::new(Clock::default());
-        let downstream = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let timers = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (BufferedStream::new(client, Buffers::default()), BufferedStream::new(upstream, Buffers::default()));
         let vitals = Vitals::default();
-        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
+        let tunnel = run(&mut client, &mut upstream, &timers, LIMITS, &vitals);
         let mut tunnel = std::pin::pin!(tunnel);
         poll_fn(|cx| {
             assert!(tunnel.as_mut().poll(cx).is_pending());
@@ -175,11 +178,11 @@ mod tests {
     async fn what_is_left_when_one_direction_has_ended_ends_soon() {
         let ((client, mut user), (upstream, mut instance)) = (duplex(64), duplex(64));
         let clock = Rc::new(Clock::default());
-        let downstream = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
+        let timers = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), Rc::clone(&clock));
         let (mut client, mut upstream) =
             (BufferedStream::new(client, Buffers::default()), BufferedStream::new(upstream, Buffers::default()));
         let vitals = Vitals::default();
-        let tunnel = run(&mut client, &mut upstream, &downstream, LIMITS, &vitals);
+        let tunnel = run(&mut client, &mut upstream, &timers, LIMITS, &vitals);
         let mut tunnel = std::pin::pin!(tunnel);
         user.shutdown().await.unwrap();
         let mut poll_at = async |now| {
