@@ -7,7 +7,7 @@
 //! | `headers` | which fields pass, and which ones are ours to write |
 //! | `request_id` | request id and trace context |
 //! | `repeatable` | what a request's head says about carrying it out twice |
-//! | `forwarded`, `prefix` | what an instance was told of the path that the client asked for, and where its answer gets it back |
+//! | `forwarded`, `prefix` | what a request said of the path that its client asked for, and where the answer gets it back |
 //! | `gateway_error`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, who may read them |
 
 pub(crate) mod cors;

@@ -252,17 +252,17 @@ pub(crate) struct CoreConnections {
 }
 
 impl CoreConnections {
-    pub(crate) fn add(&self, downstream: &Rc<ConnectionTimers>) {
+    pub(crate) fn add(&self, timers: &Rc<ConnectionTimers>) {
         let mut all = self.all.borrow_mut();
-        downstream.is_draining.set(self.is_draining.get());
-        downstream.is_late.set(self.is_draining.get());
-        downstream.place.set(all.len());
-        all.push(Rc::clone(downstream));
+        timers.is_draining.set(self.is_draining.get());
+        timers.is_late.set(self.is_draining.get());
+        timers.place.set(all.len());
+        all.push(Rc::clone(timers));
     }
 
-    pub(crate) fn remove(&self, downstream: &ConnectionTimers) {
+    pub(crate) fn remove(&self, timers: &ConnectionTimers) {
         let mut all = self.all.borrow_mut();
-        let place = downstream.place.get();
+        let place = timers.place.get();
         all.swap_remove(place);
         if let Some(moved) = all.get(place) {
             moved.place.set(place);
@@ -275,25 +275,25 @@ impl CoreConnections {
 
     /// Whether there are any from before the end began.
     pub(crate) fn has_old(&self) -> bool {
-        self.all.borrow().iter().any(|downstream| !downstream.is_late.get())
+        self.all.borrow().iter().any(|timers| !timers.is_late.get())
     }
 
     /// How many have a request under way, or a part of one.
     pub(crate) fn busy(&self) -> usize {
-        let is_busy = |downstream: &ConnectionTimers| matches!(downstream.phase(), Phase::Head | Phase::Serving);
-        self.all.borrow().iter().filter(|downstream| is_busy(downstream)).count()
+        let is_busy = |timers: &ConnectionTimers| matches!(timers.phase(), Phase::Head | Phase::Serving);
+        self.all.borrow().iter().filter(|timers| is_busy(timers)).count()
     }
 
     /// Wakes the connections whose deadline has passed; and when `findings` is another number than last time, those that wait for an
     /// attempt: its instance may be the one that was found silent (`vitals::findings`).
     pub(crate) fn tick(&self, now: Millis, findings: u64) {
         let is_news = self.findings.replace(findings) != findings;
-        for downstream in &*self.all.borrow() {
+        for timers in &*self.all.borrow() {
             if is_news {
-                downstream.hasten(Waiting::Try, now);
+                timers.hasten(Waiting::Try, now);
             }
-            if downstream.has_expired_wait(now) {
-                downstream.wake();
+            if timers.has_expired_wait(now) {
+                timers.wake();
             }
         }
     }
@@ -302,7 +302,7 @@ impl CoreConnections {
     /// connection waits for a request for long.
     pub(crate) fn drain(&self) {
         self.is_draining.set(true);
-        self.all.borrow().iter().for_each(|downstream| downstream.drain());
+        self.all.borrow().iter().for_each(|timers| timers.drain());
     }
 }
 
@@ -310,7 +310,7 @@ impl CoreConnections {
 mod tests {
     use super::*;
 
-    fn downstream() -> (Rc<ConnectionTimers>, Rc<Clock>) {
+    fn connection() -> (Rc<ConnectionTimers>, Rc<Clock>) {
         let clock = Rc::new(Clock::default());
         let client = Client::new("10.0.0.9".parse().unwrap(), false);
         (Rc::new(ConnectionTimers::new(client, Rc::clone(&clock))), clock)
@@ -318,21 +318,21 @@ mod tests {
 
     #[test]
     fn a_wait_is_over_after_its_limit_and_not_before() {
-        let (downstream, clock) = downstream();
-        assert!(!downstream.is_over(Waiting::Head), "without a wait there is nothing to be over");
-        downstream.wait(Waiting::Head, Duration::from_secs(5));
+        let (timers, clock) = connection();
+        assert!(!timers.is_over(Waiting::Head), "without a wait there is nothing to be over");
+        timers.wait(Waiting::Head, Duration::from_secs(5));
         clock.set_to(Millis(5_000));
-        assert!(!downstream.is_over(Waiting::Head));
-        downstream.keep_waiting(Waiting::Head, Duration::from_secs(5));
+        assert!(!timers.is_over(Waiting::Head));
+        timers.keep_waiting(Waiting::Head, Duration::from_secs(5));
         clock.set_to(Millis(5_100));
-        assert!(downstream.is_over(Waiting::Head) && downstream.has_expired_wait(clock.now()));
-        downstream.stop(Waiting::Head);
-        assert!(!downstream.has_expired_wait(clock.now()));
+        assert!(timers.is_over(Waiting::Head) && timers.has_expired_wait(clock.now()));
+        timers.stop(Waiting::Head);
+        assert!(!timers.has_expired_wait(clock.now()));
     }
 
     #[test]
     fn who_waits_for_an_attempt_looks_at_once_when_an_instance_was_found_silent() {
-        let (waiting, clock) = downstream();
+        let (waiting, clock) = connection();
         let idle = Rc::new(ConnectionTimers::new(waiting.client.clone(), Rc::clone(&clock)));
         let all = CoreConnections::default();
         all.add(&waiting);
@@ -350,45 +350,45 @@ mod tests {
 
     #[test]
     fn a_slow_client_does_not_use_up_the_time_of_the_instance() {
-        let (downstream, clock) = downstream();
+        let (timers, clock) = connection();
         let limit = Duration::from_secs(1);
-        downstream.expect_response(Some(limit));
-        downstream.body_stalled(Duration::from_secs(30));
+        timers.expect_response(Some(limit));
+        timers.body_stalled(Duration::from_secs(30));
         clock.set_to(Millis(20_000));
-        assert!(!downstream.is_over(Waiting::Response));
-        downstream.body_moved();
+        assert!(!timers.is_over(Waiting::Response));
+        timers.body_moved();
         clock.set_to(Millis(21_100));
-        assert!(downstream.is_over(Waiting::Response));
-        downstream.expect_response(None);
-        downstream.body_moved();
-        assert!(!downstream.has_expired_wait(Millis(u64::MAX)), "nobody owes a response any more");
+        assert!(timers.is_over(Waiting::Response));
+        timers.expect_response(None);
+        timers.body_moved();
+        assert!(!timers.has_expired_wait(Millis(u64::MAX)), "nobody owes a response any more");
     }
 
     #[test]
     fn the_end_shortens_the_wait_for_a_request_and_no_other() {
-        let (all, (downstream, clock)) = (CoreConnections::default(), downstream());
-        all.add(&downstream);
-        downstream.wait_for_request(Duration::from_secs(60));
-        downstream.wait(Waiting::Head, Duration::from_secs(5));
+        let (all, (timers, clock)) = (CoreConnections::default(), connection());
+        all.add(&timers);
+        timers.wait_for_request(Duration::from_secs(60));
+        timers.wait(Waiting::Head, Duration::from_secs(5));
         all.drain();
         clock.set_to(Millis(600));
-        assert!(downstream.is_over(Waiting::Request) && !downstream.is_over(Waiting::Head));
-        downstream.wait_for_request(Duration::from_secs(60));
-        assert!(!downstream.is_over(Waiting::Request));
+        assert!(timers.is_over(Waiting::Request) && !timers.is_over(Waiting::Head));
+        timers.wait_for_request(Duration::from_secs(60));
+        assert!(!timers.is_over(Waiting::Request));
         clock.set_to(Millis(1200));
-        assert!(downstream.is_over(Waiting::Request), "the wait after a response is as short");
-        let (late, _) = self::downstream();
+        assert!(timers.is_over(Waiting::Request), "the wait after a response is as short");
+        let (late, _) = self::connection();
         all.add(&late);
         assert!(late.is_draining(), "who comes after the end began is told as well");
         assert!(all.has_old());
-        all.remove(&downstream);
+        all.remove(&timers);
         assert!(!all.has_old() && !all.is_empty(), "and is not waited for as those from before are");
     }
 
     #[test]
     fn connections_come_and_go_in_any_order() {
         let all = CoreConnections::default();
-        let three: Vec<_> = (0..3).map(|_| downstream().0).collect();
+        let three: Vec<_> = (0..3).map(|_| connection().0).collect();
         three.iter().for_each(|one| all.add(one));
         for gone in [0, 2, 1] {
             all.remove(&three[gone]);

@@ -20,30 +20,30 @@ use crate::{
 };
 
 /// Serves the requests of one connection, one after the other, until either side ends it.
-pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, downstream: Rc<ConnectionTimers>) {
+pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, timers: Rc<ConnectionTimers>) {
     let mut client = BufferedStream::new(stream, gateway.buffers.clone());
     loop {
-        let next = match next_head(&mut client, &gateway, &downstream).await {
+        let next = match next_head(&mut client, &gateway, &timers).await {
             Head::Complete(length) => {
                 let read_ahead_max_bytes = gateway.options.limits.header_max_bytes;
-                let mut exchange = Http1Exchange::new(&mut client, &downstream, length, read_ahead_max_bytes);
-                let ended = gateway.handle(&mut exchange, &downstream).await;
+                let mut exchange = Http1Exchange::new(&mut client, &timers, length, read_ahead_max_bytes);
+                let ended = gateway.handle(&mut exchange, &timers).await;
                 exchange.next(ended)
             }
             Head::Never => Next::Close,
             Head::Refused(refusal) => {
                 gateway.refusals.count(&refusal);
                 let bytes = gateway.clock.with_date(|date| problem_response::error_response(&refusal, date));
-                downstream.enter(Phase::Flushing);
+                timers.enter(Phase::Flushing);
                 return reject_connection(client.into_stream(), &bytes, &gateway.lingering).await;
             }
         };
-        downstream.stop_all();
+        timers.stop_all();
         match next {
-            Next::Keep => downstream.enter(Phase::Idle),
+            Next::Keep => timers.enter(Phase::Idle),
             Next::Close => return,
             Next::Linger => {
-                downstream.enter(Phase::Flushing);
+                timers.enter(Phase::Flushing);
                 return gateway.lingering.linger(client.into_stream()).await;
             }
         }
@@ -60,22 +60,18 @@ enum Head {
     Refused(GatewayError),
 }
 
-async fn next_head<S: Stream>(
-    client: &mut BufferedStream<S>,
-    gateway: &Gateway,
-    downstream: &ConnectionTimers,
-) -> Head {
+async fn next_head<S: Stream>(client: &mut BufferedStream<S>, gateway: &Gateway, timers: &ConnectionTimers) -> Head {
     let (limits, timeouts) = (&gateway.options.limits, &gateway.options.timeouts);
     let mut searched = 0;
     let mut overdue = Overdue::default();
-    downstream.wait_for_request(timeouts.keep_alive);
+    timers.wait_for_request(timeouts.keep_alive);
     poll_fn(|cx| {
-        downstream.remember(cx.waker());
+        timers.remember(cx.waker());
         loop {
-            if !client.unread().is_empty() && downstream.phase() == Phase::Idle {
-                downstream.enter(Phase::Head);
-                downstream.stop(Waiting::Request);
-                downstream.wait(Waiting::Head, timeouts.header_timeout);
+            if !client.unread().is_empty() && timers.phase() == Phase::Idle {
+                timers.enter(Phase::Head);
+                timers.stop(Waiting::Request);
+                timers.wait(Waiting::Head, timeouts.header_timeout);
             }
             if let Some(length) = http1::find_head_end(client.unread(), &mut searched) {
                 return Poll::Ready(Head::Complete(length));
@@ -87,8 +83,8 @@ async fn next_head<S: Stream>(
                     let (max_bytes, fields_max) = (limits.header_max_bytes, limits.header_fields_max);
                     return Poll::Ready(Head::Refused(GatewayError::HeaderTooLarge { max_bytes, fields_max }));
                 }
-                Poll::Pending if overdue.is_certain(downstream, Waiting::Request) => return Poll::Ready(Head::Never),
-                Poll::Pending if overdue.is_certain(downstream, Waiting::Head) => {
+                Poll::Pending if overdue.is_certain(timers, Waiting::Request) => return Poll::Ready(Head::Never),
+                Poll::Pending if overdue.is_certain(timers, Waiting::Head) => {
                     return Poll::Ready(Head::Refused(GatewayError::HeaderTimeout(timeouts.header_timeout)));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -106,11 +102,11 @@ async fn next_head<S: Stream>(
 struct Overdue(Option<Millis>);
 
 impl Overdue {
-    fn is_certain(&mut self, downstream: &ConnectionTimers, waiting: Waiting) -> bool {
-        if !downstream.is_over(waiting) {
+    fn is_certain(&mut self, timers: &ConnectionTimers, waiting: Waiting) -> bool {
+        if !timers.is_over(waiting) {
             return false;
         }
-        let now = downstream.now();
+        let now = timers.now();
         *self.0.get_or_insert(now) < now
     }
 }

@@ -284,13 +284,13 @@ impl Worker {
 
     fn admit(&self, stream: TcpStream, client: Client, seat: Place) {
         let gateway = Rc::clone(&self.gateway);
-        let downstream = Rc::new(ConnectionTimers::at(seat, client, Rc::clone(&gateway.clock)));
-        let guard = ConnectionGuard { downstream, gateway };
-        guard.gateway.downstreams.add(&guard.downstream);
+        let timers = Rc::new(ConnectionTimers::at(seat, client, Rc::clone(&gateway.clock)));
+        let guard = ConnectionGuard { timers, gateway };
+        guard.gateway.downstreams.add(&guard.timers);
         tokio::task::spawn_local(async move {
-            let (gateway, downstream) = (Rc::clone(&guard.gateway), Rc::clone(&guard.downstream));
-            let serving = pin!(connection::serve(stream, gateway, Rc::clone(&downstream)));
-            let _evicted = downstream.seat().hold(serving).await;
+            let (gateway, timers) = (Rc::clone(&guard.gateway), Rc::clone(&guard.timers));
+            let serving = pin!(connection::serve(stream, gateway, Rc::clone(&timers)));
+            let _evicted = timers.seat().hold(serving).await;
         });
     }
 }
@@ -307,12 +307,12 @@ fn reason(full: Full) -> &'static str {
 
 /// A connection among the core's, until it ends, also by a panic.
 struct ConnectionGuard {
-    downstream: Rc<ConnectionTimers>,
+    timers: Rc<ConnectionTimers>,
     gateway: Rc<Gateway>,
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.gateway.downstreams.remove(&self.downstream);
+        self.gateway.downstreams.remove(&self.timers);
     }
 }

@@ -46,31 +46,31 @@ impl Client {
 
 /// Writes the fields that an instance gets, but for `Host` and what frames the body. `prefix` is what was cut off the path.
 pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&[u8]>, client: &Client, prefix: &[u8]) {
-    let mut told = Told::default();
+    let mut passed = Passed::default();
     for field in fields.iter() {
-        if passes_to_instance(&field, client, &mut told) && !fields.is_named_by_connection(field.name) {
+        if passes_to_instance(&field, client, &mut passed) && !fields.is_named_by_connection(field.name) {
             field.write(out);
         }
     }
     forwarded_for(out, fields, client);
-    if !told.proto {
+    if !passed.proto {
         write::field(out, b"X-Forwarded-Proto", b"http");
     }
-    if let (Some(host), false) = (host, told.host) {
+    if let (Some(host), false) = (host, passed.host) {
         write::field(out, b"X-Forwarded-Host", host);
     }
     write::field(out, b"X-Forwarded-Prefix", &full_prefix(fields, client, prefix));
     write::field(out, b"Via", VIA);
 }
 
-/// What a trusted client has said already.
+/// Which fields of a trusted client have passed, so that ours are not written beside them.
 #[derive(Default)]
-struct Told {
+struct Passed {
     proto: bool,
     host: bool,
 }
 
-fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bool {
+fn passes_to_instance(field: &Field<'_>, client: &Client, passed: &mut Passed) -> bool {
     match field.id {
         Name::Other => !field.has_underscore(),
         Name::Cookie | Name::Date | Name::Via | Name::IdempotencyKey => true,
@@ -86,15 +86,15 @@ fn passes_to_instance(field: &Field<'_>, client: &Client, told: &mut Told) -> bo
         | Name::Instruction
         | Name::Expect
         | Name::ProxyAuthorization => false,
-        Name::XForwardedProto => !field.has_underscore() && note(&mut told.proto, client),
-        Name::XForwardedHost => !field.has_underscore() && note(&mut told.host, client),
+        Name::XForwardedProto => !field.has_underscore() && note(&mut passed.proto, client),
+        Name::XForwardedHost => !field.has_underscore() && note(&mut passed.host, client),
         Name::XForwardedOther | Name::XRealIp | Name::Forwarded => client.is_trusted && !field.has_underscore(),
         name => !ends_here(name),
     }
 }
 
-fn note(told: &mut bool, client: &Client) -> bool {
-    *told |= client.is_trusted;
+fn note(passed: &mut bool, client: &Client) -> bool {
+    *passed |= client.is_trusted;
     client.is_trusted
 }
 

@@ -16,7 +16,7 @@
 use discovery::{Instance, policy::Restore};
 use http1::{Field, Fields, Name, write};
 
-use crate::message::{forwarded::Told, request::UpstreamRequest};
+use crate::message::{forwarded::Forwarded, request::UpstreamRequest};
 
 /// The fields of a response that may refer to a path.
 const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie];
@@ -52,7 +52,7 @@ impl<'a> Prefix<'a> {
 
     /// Everything that was cut off the path.
     pub(crate) fn full(&self) -> &'a [u8] {
-        self.request.told().prefix
+        self.request.forwarded().prefix
     }
 
     fn restored(&self, field: &Field<'_>) -> Option<Vec<u8>> {
@@ -66,7 +66,7 @@ impl<'a> Prefix<'a> {
         }
         let address = self.instance.address.to_string();
         let site = Site {
-            told: self.request.told(),
+            forwarded: self.request.forwarded(),
             instance: address.as_bytes(),
             own: self.own,
             is_always: self.restore == Restore::Always,
@@ -79,9 +79,9 @@ impl<'a> Prefix<'a> {
     }
 }
 
-/// Where an instance believes itself to be, and where it is.
+/// Where an instance is by its own knowledge, and where it is for clients.
 struct Site<'a> {
-    told: Told<'a>,
+    forwarded: Forwarded<'a>,
     /// The instance's own address.
     instance: &'a [u8],
     /// The last part of the prefix, the service's.
@@ -118,7 +118,7 @@ impl Site<'_> {
         let (origin, path) = value.split_at(value.len() - rest.len() + authority.len());
         if names(self.instance) {
             Some((b"", path))
-        } else if names(self.told.host) || names(self.told.forwarded_host) {
+        } else if names(self.forwarded.host) || names(self.forwarded.forwarded_host) {
             Some((origin, path))
         } else {
             None
@@ -127,7 +127,7 @@ impl Site<'_> {
 
     /// What `path` lacks of the prefix.
     fn missing(&self, path: &[u8]) -> &[u8] {
-        let full = self.told.prefix;
+        let full = self.forwarded.prefix;
         let begins_with = |prefix: &[u8]| {
             path.strip_prefix(prefix).is_some_and(|rest| rest.first().is_none_or(|byte| b"/?#".contains(byte)))
         };
@@ -198,8 +198,9 @@ mod tests {
     use super::*;
 
     fn site(prefix: &'static str) -> Site<'static> {
-        let told = Told { prefix: prefix.as_bytes(), host: b"shop.example:8080", forwarded_host: b"www.example" };
-        Site { told, instance: b"10.0.0.5:8000", own: b"/web", is_always: false }
+        let forwarded =
+            Forwarded { prefix: prefix.as_bytes(), host: b"shop.example:8080", forwarded_host: b"www.example" };
+        Site { forwarded, instance: b"10.0.0.5:8000", own: b"/web", is_always: false }
     }
 
     fn text(restored: Option<Vec<u8>>, value: &str) -> String {

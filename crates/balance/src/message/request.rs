@@ -12,7 +12,7 @@ use http1::{Framing, Method, Name, One, Refusal as Http, Request, Target, Versio
 
 use crate::message::{
     cors::Cors,
-    forwarded::Told,
+    forwarded::Forwarded,
     gateway_error::GatewayError,
     headers::{self, Client},
     repeatable::Repeatable,
@@ -31,9 +31,7 @@ pub(crate) struct UpstreamRequest {
     head_bytes: usize,
     /// Whether `bytes` start with the request's first byte.
     is_whole: bool,
-    /// Whether `Host` must be written yet, because an HTTP/1.0 client sent none.
-    lacks_host: bool,
-    is_head_complete: bool,
+    head: Head,
     /// Whether the whole body is there.
     is_complete: bool,
     has_known_length: bool,
@@ -41,8 +39,17 @@ pub(crate) struct UpstreamRequest {
     body_bytes: u64,
     replay_max_bytes: usize,
     /// What the head said that the answer may refer to, once the head is forgotten.
-    told: Option<Box<[u8]>>,
+    forwarded: Option<Box<[u8]>>,
     pub(crate) facts: RequestMeta,
+}
+
+/// What the head still lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// `Host`, because an HTTP/1.0 client sent none, and the end.
+    LacksHost,
+    LacksEnd,
+    Complete,
 }
 
 /// What must be remembered of a request when its head is gone.
@@ -61,7 +68,7 @@ pub(crate) struct RequestMeta {
     pub(crate) keep_alive: bool,
     /// Whether it asks for a tunnel.
     pub(crate) wants_upgrade: bool,
-    /// Whether the client waits to be told to send the body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
     /// What an answer of the gateway's own says about pages of other sites.
     pub(crate) cors: Cors,
@@ -156,25 +163,23 @@ impl UpstreamRequest {
             bytes,
             head_bytes: 0,
             is_whole: true,
-            lacks_host: host.is_none(),
-            is_head_complete: false,
+            head: if host.is_none() { Head::LacksHost } else { Head::LacksEnd },
             is_complete: false,
             has_known_length: !is_chunked,
             body_max_bytes,
             body_bytes: 0,
             replay_max_bytes,
-            told: None,
+            forwarded: None,
             facts,
         }
     }
 
     /// Ends the head, before the first attempt: `address` is the instance's, for a client that named no host.
     pub(crate) fn complete_head(&mut self, address: impl FnOnce() -> String) {
-        if std::mem::replace(&mut self.is_head_complete, true) {
-            return;
-        }
-        if self.lacks_host {
-            write::field(&mut self.bytes, b"Host", address().as_bytes());
+        match std::mem::replace(&mut self.head, Head::Complete) {
+            Head::Complete => return,
+            Head::LacksHost => write::field(&mut self.bytes, b"Host", address().as_bytes()),
+            Head::LacksEnd => {}
         }
         write::end(&mut self.bytes);
         self.head_bytes = self.bytes.len();
@@ -229,9 +234,9 @@ impl UpstreamRequest {
         self.body_bytes
     }
 
-    /// What the instance was told that its answer may refer to.
-    pub(crate) fn told(&self) -> Told<'_> {
-        Told::read(self.told.as_deref().unwrap_or(&self.bytes))
+    /// What the request said of its way that its answer may refer to.
+    pub(crate) fn forwarded(&self) -> Forwarded<'_> {
+        Forwarded::read(self.forwarded.as_deref().unwrap_or(&self.bytes))
     }
 
     /// Whether another attempt could send everything.
@@ -245,7 +250,7 @@ impl UpstreamRequest {
         let forgets = is_too_large || !self.is_whole;
         if forgets {
             if self.is_whole {
-                self.told = Some(Told::read(&self.bytes).to_lines());
+                self.forwarded = Some(Forwarded::read(&self.bytes).to_lines());
             }
             self.bytes.clear();
             self.head_bytes = 0;
