@@ -10,3 +10,4 @@ mod bodies;
 mod clients;
 mod failures;
 mod limits;
+mod mixed;

@@ -9,6 +9,7 @@ use std::{
 use discovery::{Instance, LeaseId, Registered, Revision, Update, policy::Policy};
 use testkit::wait::{SOON, wait_until};
 use tokio::{
+    io::{DuplexStream, duplex},
     task::{LocalSet, spawn_local},
     time::{interval, timeout},
 };
@@ -20,6 +21,9 @@ use crate::{
     config::GatewayOptions,
     counters::Totals,
     discovery::instances::Instances,
+    downstream::deadlines::ConnectionTimers,
+    listener::connection,
+    message::headers::Client,
     proxy::context::Gateway,
     table::routing_table::{Source, TableHandle},
     telemetry::metrics::DataMetrics,
@@ -59,11 +63,21 @@ impl Harness {
 
     /// The same with other options than the defaults.
     pub(super) fn with_options(instances: usize, policy: Policy, options: GatewayOptions) -> Self {
+        let network = Network::default();
+        let addresses = &ADDRESSES[..instances];
+        addresses.iter().for_each(|address| network.listen(address));
+        Self::start(addresses, policy, options, Some(network))
+    }
+
+    /// With an instance at a real address, which speaks HTTP/1.1.
+    pub(super) fn before(address: &str) -> Self {
+        Self::start(&[address], Policy::default(), GatewayOptions::default(), None)
+    }
+
+    fn start(instances: &[&str], policy: Policy, options: GatewayOptions, network: Option<Network>) -> Self {
         let addresses = AddressPolicy::default();
         let mut known = Instances::new(1, addresses.clone(), Duration::from_secs(600)).with_policy(policy);
-        let network = Network::default();
-        for (n, address) in ADDRESSES[..instances].iter().enumerate() {
-            network.listen(address);
+        for (n, address) in instances.iter().enumerate() {
             known.apply(Update::Add(registered(n, address)), Millis::now());
         }
         known.at(Source::Etcd, Revision(1));
@@ -71,12 +85,22 @@ impl Harness {
         table.publish(known.table().unwrap());
         let refusals = DataMetrics::new(&options).refusals;
         let mut gateway = Gateway::new(0, options, table, addresses, refusals);
-        gateway.upstreams.network = Some(network.clone());
+        gateway.upstreams.network.clone_from(&network);
         let gateway = Rc::new(gateway);
         spawn_local(tick(Rc::clone(&gateway)));
         let client = Connection::default();
         spawn_local(serve(client.clone(), Rc::clone(&gateway)));
-        Self { gateway, network, client }
+        Self { gateway, network: network.unwrap_or_default(), client }
+    }
+
+    /// A client of the same gateway that speaks HTTP/1.1.
+    pub(super) fn http1_client(&self) -> DuplexStream {
+        let (near, far) = duplex(64 * 1024);
+        let client = Client::new("10.0.0.9".parse().unwrap(), false);
+        let timers = Rc::new(ConnectionTimers::new(client, Rc::clone(&self.gateway.clock)));
+        self.gateway.downstreams.add(&timers);
+        spawn_local(connection::serve(near, Rc::clone(&self.gateway), timers));
+        far
     }
 
     /// What instance `n` does with each request, whatever connection it comes on.
