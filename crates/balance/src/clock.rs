@@ -23,14 +23,14 @@ pub struct Millis(pub u64);
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     now: Cell<Millis>,
-    /// The time as a `Date` field tells it (RFC 9110, section 5.6.7).
+    /// The time as a `Date` field has it (RFC 9110, section 5.6.7).
     date: RefCell<String>,
 }
 
 // === impl Millis ===
 
 impl Millis {
-    /// When the process started: not the first moment there is, because a snapshot tells of earlier ones.
+    /// When the process started: not the first moment there is, because a snapshot has earlier ones.
     pub(crate) const START: Self = Self(30 * 24 * 3600 * 1000);
 
     /// The moment of the call.
@@ -104,7 +104,7 @@ impl Clock {
     }
 }
 
-/// `12 s`, `3 min`, `5 h`, `2 days`: a duration as a person says it.
+/// `12 s`, `3 min`, `5 h`, `2 days`: a duration as people write it.
 pub(crate) struct HumanDuration(pub(crate) Duration);
 
 impl fmt::Display for HumanDuration {

@@ -15,8 +15,8 @@
 //! | [`admin`] | what an operator sees |
 //! | [`listener`] | one port for all cores, a thread for each, one client connection, and how they end |
 //! | `proxy` | a request's way, from its head to the last byte of its response; `proxy/gateway.rs` is **the life of a request, on one page** |
-//! | [`discovery`] | who is there, who is not any more and why |
-//! | [`health`] | who is well |
+//! | [`discovery`] | which instances there are, which are gone and why |
+//! | [`health`] | which instances are well |
 //! | [`telemetry`] | what is counted |
 //! | `routing` | which service a request is for |
 //! | [`table`] | service → instances: what a request sees of discovery and health |
@@ -26,7 +26,7 @@
 //! | `downstream` | the client's side: an exchange, its deadlines and its body |
 //! | `message` | what is pure in a message: bytes in, bytes out |
 //! | `io` | a stream with a buffer, and a body in it |
-//! | [`addresses`], [`clock`], [`config`], `counters`, `hash` | where nothing is ever sent; the time; the options; what cores count; numbers that look like chance |
+//! | [`addresses`], [`clock`], [`config`], `counters`, `hash` | where nothing is ever sent; the time; the options; what cores count; hashes |
 
 pub mod addresses;
 pub mod admin;
@@ -75,7 +75,7 @@ use crate::{
 };
 
 /// How long the gateway waits for a first table before it listens without one, and how often it looks. A client that is
-/// refused goes elsewhere, and comes back; one that is told that its service is not known does not.
+/// refused goes elsewhere, and comes back; one whose service is not known does not.
 const FIRST_TABLE_MAX: Duration = Duration::from_secs(1);
 const FIRST_TABLE_LOOK: Duration = Duration::from_millis(5);
 

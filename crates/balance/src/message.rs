@@ -8,7 +8,7 @@
 //! | `request_id` | request id and trace context |
 //! | `repeatable` | what a request's head says about carrying it out twice |
 //! | `forwarded`, `prefix` | what a request said of the path that its client asked for, and where the answer gets it back |
-//! | `gateway_error`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, who may read them |
+//! | `gateway_error`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, which pages may read them |
 
 pub(crate) mod cors;
 pub(crate) mod forwarded;

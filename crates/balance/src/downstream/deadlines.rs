@@ -2,7 +2,7 @@
 //!
 //! A connection is one task, whatever it is busy with: reading a head, relaying a body, waiting for an instance. So its
 //! deadlines need no timers of their own. A wait is a deadline in a cell; the core's ticker looks over
-//! all cells ten times a second and wakes a task whose time is over; the task then finds out, where it waits, that its
+//! all cells ten times a second and wakes a task with a wait that is over; the task then finds out, where it waits, that its
 //! wait is over. Moving a deadline is a store, and an idle connection costs no timer.
 //!
 //! | waits for | limit | then |
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long a connection waits for a request while the core drains: one that was sent before its client could know of the
-/// end is answered, and told that it was the last.
+/// end is answered, with `Connection: close`.
 const LAST_REQUEST_MAX: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
@@ -190,7 +190,7 @@ impl ConnectionTimers {
         self.stop(Waiting::Response);
     }
 
-    /// The time, as the core believes it to be.
+    /// The time of the core's last tick.
     pub(crate) fn now(&self) -> Millis {
         self.clock.now()
     }
@@ -212,7 +212,7 @@ impl ConnectionTimers {
         self.wait(Waiting::Request, limit);
     }
 
-    /// From now on the next response is the last one. Who waits for a request does not wait much longer; one whose head
+    /// From now on the next response is the last one. A connection that waits for a request does not wait much longer; one whose head
     /// has begun to arrive is awaited as ever.
     fn drain(&self) {
         self.is_draining.set(true);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_an_attempt_looks_at_once_when_an_instance_was_found_silent() {
+    fn a_wait_for_an_attempt_is_checked_at_once_when_an_instance_was_found_silent() {
         let (waiting, clock) = connection();
         let idle = Rc::new(ConnectionTimers::new(waiting.client.clone(), Rc::clone(&clock)));
         let all = CoreConnections::default();
@@ -345,7 +345,7 @@ mod tests {
         assert!(waiting.is_over(Waiting::Try) && !idle.is_over(Waiting::Try));
         waiting.wait(Waiting::Try, Duration::from_millis(100));
         all.tick(clock.now(), 1);
-        assert!(!waiting.is_over(Waiting::Try), "it was told once");
+        assert!(!waiting.is_over(Waiting::Try), "it is hastened once");
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
         assert!(timers.is_over(Waiting::Response));
         timers.expect_response(None);
         timers.body_moved();
-        assert!(!timers.has_expired_wait(Millis(u64::MAX)), "nobody owes a response any more");
+        assert!(!timers.has_expired_wait(Millis(u64::MAX)), "no response is owed any more");
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
         assert!(timers.is_over(Waiting::Request), "the wait after a response is as short");
         let (late, _) = self::connection();
         all.add(&late);
-        assert!(late.is_draining(), "who comes after the end began is told as well");
+        assert!(late.is_draining(), "a connection that comes after the end began is closed by its response as well");
         assert!(all.has_old());
         all.remove(&timers);
         assert!(!all.has_old() && !all.is_empty(), "and is not waited for as those from before are");

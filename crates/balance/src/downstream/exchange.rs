@@ -88,7 +88,7 @@ pub(crate) trait DownstreamExchange {
     /// Looks whether the client is still there, once its request is complete. Ready when it has left.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Whether the client has ended its direction, so that only a write would tell that it is gone.
+    /// Whether the client has ended its direction, so that only a write would show that it is gone.
     fn has_half_closed(&self) -> bool;
 
     // --- the response
@@ -123,7 +123,7 @@ pub(crate) trait DownstreamExchange {
     /// Sends once: what waits, and then of the `run`, which was not [taken](Self::take).
     fn poll_send(&mut self, cx: &mut Context<'_>, run: &[u8]) -> Poll<io::Result<Sent>>;
 
-    /// The same, asking the kernel itself how much it takes, whatever the runtime has heard.
+    /// The same, asking the kernel itself how much it takes, whatever the runtime was notified of.
     fn send_at_once(&mut self, run: &[u8]) -> Poll<io::Result<Sent>>;
 
     /// Everything has left.

@@ -4,9 +4,9 @@
 //! a buffer is borrowed from the core's [`Buffers`] for it and given back as soon as it is empty. Waiting costs no system
 //! call: the runtime remembers that the last read took everything there was.
 //!
-//! A write error is not the end of a connection. Who refuses a body answers, closes, and resets what still comes; the error
-//! tells of the reset, and the answer is there to be read (RFC 9112, section 9.6). The runtime may not have heard of it: it
-//! is told by the kernel in events, and a write error is none. So from a [failed write](BufferedStream::has_failed) on, the kernel
+//! A write error is not the end of a connection. An instance that refuses a body answers, closes, and resets what still comes; the error
+//! is about the reset, and the answer is there to be read (RFC 9112, section 9.6). The runtime may not know of it: the
+//! kernel notifies it of events, and a write error is none. So from a [failed write](BufferedStream::has_failed) on, the kernel
 //! itself is asked, until it says end or error.
 
 use std::{
@@ -29,13 +29,13 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Whether dropping it from now on is an error for the other side, instead of the end of what was sent.
     fn resets_on_drop(&self, resets: bool);
 
-    /// Reads what the kernel has at this moment, whatever the runtime has heard of it; `WouldBlock`: nothing yet.
+    /// Reads what the kernel has at this moment, whatever the runtime was notified of; `WouldBlock`: nothing yet.
     fn read_at_once(&self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes what the kernel takes at this moment, whatever the runtime has heard of it; `WouldBlock`: nothing.
+    /// Writes what the kernel takes at this moment, whatever the runtime was notified of; `WouldBlock`: nothing.
     fn write_at_once(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether the other side has reset it, by the kernel's word at this moment. Told once.
+    /// Whether the other side has reset it, as the kernel has it at this moment. Reported once.
     fn has_error(&self) -> bool;
 }
 
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_wire_with_nothing_unread_owns_no_buffer() {
+    async fn a_stream_with_nothing_unread_owns_no_buffer() {
         let (near, mut far) = duplex(1024);
         let mut stream = BufferedStream::new(near, Buffers::default());
         far.write_all(b"hello").await.unwrap();

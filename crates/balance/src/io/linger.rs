@@ -41,11 +41,11 @@ impl Lingering {
         })
     }
 
-    /// Says on `stream` that nothing more will come, and closes it as soon as the other side has noticed.
+    /// Ends this direction of `stream`, and closes it as soon as the other side has noticed.
     pub(crate) async fn linger<S: Stream>(&self, mut stream: S) {
         let Some(_place) = self.place() else { return };
-        // The tunnel may have said so before.
-        let _said = stream.shutdown().await;
+        // The tunnel may have ended it before.
+        let _ended = stream.shutdown().await;
         let _in_time = timeout(ALL_MAX, forget(&mut stream)).await;
     }
 }

@@ -1,6 +1,6 @@
 //! When a gateway that ends stops to listen.
 //!
-//! A client that connects meanwhile is answered, and told that it was the last time (`Connection: close`); refusing them would
+//! A client that connects meanwhile is answered, with `Connection: close`; refusing them would
 //! lose requests for nothing, for as long as another client's download lasts. So every core listens
 //!
 //! - for [`STILL_OPEN`], which is all that a gateway needs with nothing to do;

@@ -295,7 +295,7 @@ impl Worker {
     }
 }
 
-/// What a client is told that has no place, and for which nothing could be closed.
+/// The answer to a client without a place, for which no other connection could be closed.
 fn reason(full: Full) -> &'static str {
     match full {
         Full::Client => {

@@ -9,7 +9,7 @@
 //! trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued, and a prefix that it has cut off
 //! the path stays in front of ours.
 //!
-//! Never passed on, also from a trusted proxy: `Proxy`, `X-Original-URL` and `X-Rewrite-URL`, with which a client would tell
+//! Never passed on, also from a trusted proxy: `Proxy`, `X-Original-URL` and `X-Rewrite-URL`, with which a client would name
 //! an instance another proxy or another path than the gateway has judged, and every name with `_`, which CGI-like servers
 //! cannot tell from one with `-`.
 //!
@@ -22,7 +22,7 @@ use http1::{Field, Fields, Name, One, write};
 /// How we sign in `Via`.
 const VIA: &[u8] = b"1.1 balance";
 
-/// Who the client is, as far as header fields are concerned; the same for all requests of a connection.
+/// What header fields say of the client; the same for all requests of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     /// Its address, as text.

@@ -26,7 +26,7 @@ const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refre
 pub(crate) struct Prefix<'a> {
     /// What is answered.
     pub(crate) request: &'a UpstreamRequest,
-    /// Who answers.
+    /// Which instance answers.
     pub(crate) instance: &'a Instance,
     /// The last part of the prefix, the service's.
     pub(crate) own: &'a [u8],

@@ -6,7 +6,7 @@ use http1::{Fields, Framing, Name, One, Response, write};
 
 use crate::message::{headers, prefix::Prefix, request::RequestMeta};
 
-/// Whether the head tells how long the body is.
+/// Whether the head says how long the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyLength {
     /// It does, or there is no body.
@@ -126,7 +126,7 @@ fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) 
     }
 }
 
-/// A response without content has no length either (RFC 9110, section 8.6); that to a HEAD, and a 304, tell another's.
+/// A response without content has no length either (RFC 9110, section 8.6); that to a HEAD, and a 304, have another's.
 fn may_tell_length(response: &Response<'_>) -> bool {
     response.status >= 200 && response.status != 204
 }

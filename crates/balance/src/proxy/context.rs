@@ -1,4 +1,4 @@
-//! What one core has to serve requests with, and what one request has: the state under the page that tells a request's life
+//! What one core has to serve requests with, and what one request has: the state under the page with a request's life
 //! (`gateway.rs`).
 
 use std::{cell::RefCell, rc::Rc};

@@ -85,7 +85,7 @@ impl Relay<'_> {
             if client.has_waiting() || !exchange.run().is_empty() {
                 let mut sent = client.poll_send(cx, exchange.run());
                 if sent.is_pending() && timers.is_over(Waiting::Pace) {
-                    // The kernel tells only of much room; a slow client makes little.
+                    // The kernel reports only much room; a slow client makes little.
                     sent = client.send_at_once(exchange.run());
                     timers.stop(Waiting::Pace);
                 }
@@ -132,7 +132,7 @@ impl Relay<'_> {
         }
     }
 
-    /// A client that has ended its direction may be gone for good, which only a write would tell: from then on a response that
+    /// A client that has ended its direction may be gone for good, which only a write would show: from then on a response that
     /// falls silent has less time.
     fn look_for_half_close<D: DownstreamExchange>(&mut self, client: &D) {
         if client.has_half_closed() && !self.is_half_closed {

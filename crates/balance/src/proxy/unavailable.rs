@@ -14,7 +14,7 @@ use crate::{
 /// At most so many instances are named in a sentence.
 const NAMED_MAX: usize = 3;
 
-/// No instance of `service` can be picked; what a client is told.
+/// No instance of `service` can be picked; what its client gets.
 pub(crate) fn of(service: &Service, now: Millis) -> GatewayError {
     why(service, now, service.policy().errors.details)
 }
@@ -74,7 +74,7 @@ pub(crate) fn unknown(name: &str, table: &RoutingTable) -> GatewayError {
 }
 
 /// `its only instance 10.0.0.5:7070 is draining`; `its 4 instances take no requests: a is draining, b …, and 1 more`, with
-/// "one" in the place of addresses that are not told.
+/// "one" in the place of addresses that stay secret.
 fn withheld(withheld: &[ExcludedInstance], details: Details) -> String {
     if let [one] = withheld {
         return format!("{} {}", named("its only instance", &one.address, details), reason(one, details));
@@ -95,7 +95,7 @@ fn withheld(withheld: &[ExcludedInstance], details: Details) -> String {
     sentence
 }
 
-/// Completes the sentence "10.0.0.5:7070 …". An instance's own words may hold addresses, so they are told with these.
+/// Completes the sentence "10.0.0.5:7070 …". An instance's own reason may hold addresses, so it is in full details only.
 pub(crate) fn reason(withheld: &ExcludedInstance, details: Details) -> String {
     match withheld.why {
         ExclusionReason::Status(status) => match withheld.reason.as_ref().filter(|_| details == Details::Full) {

@@ -97,7 +97,7 @@ impl Attempt {
                 in_flight.stand_in_line();
             }
         }
-        // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has said,
+        // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has sent,
         // end and error included, can be read by then.
         self.poll_head(upstreams.clock.now(), cx).map(|head| head.map_err(|kind| self.failure(kind)))
     }

@@ -43,7 +43,7 @@ impl Pool {
         Self { unused: RefCell::default(), per_instance_max, keep_alive }
     }
 
-    /// A connection that still stands, as far as the runtime has heard; asking the kernel once more when `must_be_sure`.
+    /// A connection that still stands, as far as the runtime knows; asking the kernel once more when `must_be_sure`.
     pub(crate) fn take(
         &self,
         serial: u64,

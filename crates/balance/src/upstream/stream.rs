@@ -25,7 +25,7 @@ pub(crate) enum UpstreamStream {
 
 impl UpstreamStream {
     /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the runtime
-    /// has heard, which may be a millisecond old; a request that must not be sent twice is worth a system call to learn that
+    /// was notified of, which may be a millisecond old; a request that must not be sent twice is worth a system call to learn that
     /// the instance has closed the connection.
     pub(crate) fn is_quiet(&self) -> bool {
         let Self::Tcp(stream) = self;

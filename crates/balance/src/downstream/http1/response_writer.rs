@@ -1,6 +1,6 @@
 //! A response as it leaves in HTTP/1.1: its head, its body as it comes.
 //!
-//! No I/O: runs of a body go in, bytes for the client come out. A body whose length the head tells passes from the one
+//! No I/O: runs of a body go in, bytes for the client come out. A body whose length is in the head passes from the one
 //! buffer to the other socket as it is, without a copy, but for a small run that leaves together with the head. One whose
 //! length is not known is written in chunks; for a client of HTTP/1.0, which knows none, it ends with the connection.
 
@@ -92,7 +92,7 @@ impl ResponseWriter {
         }
     }
 
-    /// Whether nothing but the end of the connection tells the client where the body ends.
+    /// Whether nothing but the end of the connection shows the client where the body ends.
     pub(super) fn ends_with_connection(&self) -> bool {
         self.framing == Framing::UntilClose
     }
