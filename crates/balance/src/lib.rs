@@ -7,8 +7,8 @@
 //! Each room is a folder with a page that lists its files. From the top down, and a room knows only rooms below it
 //! (`tests/it/layout.rs` holds the table of what each may import):
 //!
-//! A request and its response are an *exchange* on either side (`downstream/exchange.rs`, `upstream/exchange.rs`), so that `proxy`
-//! knows of no protocol; HTTP/1.1 is the first framing, on both sides in a file `http1.rs`.
+//! A request and its response are an *exchange* on either side (`downstream/exchange.rs`, `upstream/exchange.rs`), so
+//! that `proxy` knows of no protocol; HTTP/1.1 is the first framing, on both sides in a file `http1.rs`.
 //!
 //! | room | what it settles |
 //! |---|---|

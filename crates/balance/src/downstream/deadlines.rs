@@ -1,9 +1,9 @@
 //! One client connection: what it is doing, and what it is waiting for.
 //!
 //! A connection is one task, whatever it is busy with: reading a head, relaying a body, waiting for an instance. So its
-//! deadlines need no timers of their own. A wait is a deadline in a cell; the core's ticker looks over
-//! all cells ten times a second and wakes a task with a wait that is over; the task then finds out, where it waits, that its
-//! wait is over. Moving a deadline is a store, and an idle connection costs no timer.
+//! deadlines need no timers of their own. A wait is a deadline in a cell; the core's ticker looks over all cells ten
+//! times a second and wakes a task with a wait that is over; the task then finds out, where it waits, that its wait is
+//! over. Moving a deadline is a store, and an idle connection costs no timer.
 //!
 //! | waits for | limit | then |
 //! |---|---|---|
@@ -212,8 +212,8 @@ impl ConnectionTimers {
         self.wait(Waiting::Request, limit);
     }
 
-    /// From now on the next response is the last one. A connection that waits for a request does not wait much longer; one whose head
-    /// has begun to arrive is awaited as ever.
+    /// From now on the next response is the last one. A connection that waits for a request does not wait much longer;
+    /// one whose head has begun to arrive is awaited as ever.
     fn drain(&self) {
         self.is_draining.set(true);
         let deadline = &self.deadlines[Waiting::Request as usize];

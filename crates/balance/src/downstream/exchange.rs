@@ -1,15 +1,16 @@
 //! One exchange with a client: a request's head and body in, a response's head and body out, whatever the framing.
 //!
-//! The way of a request ([`crate::proxy`]) knows no more of a client than this. A *framing* says how an exchange passes over a
-//! connection: HTTP/1.1 gives it the connection for as long as it lasts ([`crate::downstream::http1`]); HTTP/2 would give it a
-//! stream beside others. See [`UpstreamExchange`](crate::upstream::exchange::UpstreamExchange) for the other side, where heads and runs
-//! are the same:
+//! The way of a request ([`crate::proxy`]) knows no more of a client than this. A *framing* says how an exchange passes
+//! over a connection: HTTP/1.1 gives it the connection for as long as it lasts ([`crate::downstream::http1`]); HTTP/2
+//! would give it a stream beside others. See [`UpstreamExchange`](crate::upstream::exchange::UpstreamExchange) for the
+//! other side, where heads and runs are the same:
 //!
 //! - A head is bytes in the form of RFC 9112. Of a response the framing says which fields frame it ([`FramingFields`]).
-//! - A body is runs: plain bytes, borrowed. What a framing [takes](DownstreamExchange::take) of a run waits in a buffer of its own;
-//!   what it does not take leaves from where it is, behind what waits.
+//! - A body is runs: plain bytes, borrowed. What a framing [takes](DownstreamExchange::take) of a run waits in a buffer
+//!   of its own; what it does not take leaves from where it is, behind what waits.
 //!
-//! Deadlines are not in here: they are cells that the core's ticker looks over ([`ConnectionTimers`]), one set an exchange.
+//! Deadlines are not in here: they are cells that the core's ticker looks over ([`ConnectionTimers`]), one set an
+//! exchange.
 //!
 //! [`ConnectionTimers`]: crate::downstream::deadlines::ConnectionTimers
 
@@ -108,10 +109,12 @@ pub(crate) trait DownstreamExchange {
     /// The response that has begun is not sent: nothing of it has left. Another one may begin.
     fn abandon(&mut self);
 
-    /// From now on the response is under way: any end of it but [`complete`](Self::complete) must not look like one to the client.
+    /// From now on the response is under way: any end of it but [`complete`](Self::complete) must not look like one to
+    /// the client.
     fn start(&mut self);
 
-    /// Takes in a run of the response's body, if it is to be framed, or small enough to leave together with what waits; returns how much of it.
+    /// Takes in a run of the response's body, if it is to be framed, or small enough to leave together with what waits;
+    /// returns how much of it.
     fn take(&mut self, run: &[u8]) -> usize;
 
     /// The whole body was taken in, or has left.

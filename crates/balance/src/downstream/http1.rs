@@ -122,12 +122,13 @@ impl<S: Stream> DownstreamExchange for Http1Exchange<'_, S> {
         self.body.remaining()
     }
 
-    /// A client may end its direction once its request is complete, and still wait for the answer (RFC 9112, section 9.6):
-    /// `printf … | nc` does, and so do health checkers and old libraries. Only a reset says that it is gone. Of one that has
-    /// merely closed its socket nothing can be known until something is written to it; then its kernel answers with a reset.
+    /// A client may end its direction once its request is complete, and still wait for the answer (RFC 9112, section
+    /// 9.6): `printf … | nc` does, and so do health checkers and old libraries. Only a reset says that it is gone. Of
+    /// one that has merely closed its socket nothing can be known until something is written to it; then its kernel
+    /// answers with a reset.
     ///
-    /// A reset after the end of its direction makes nothing readable, and the runtime reports the end again and again. So that
-    /// nothing spins, such a client is not polled: the socket is asked every [`LOOK`] whether it has failed.
+    /// A reset after the end of its direction makes nothing readable, and the runtime reports the end again and again.
+    /// So that nothing spins, such a client is not polled: the socket is asked every [`LOOK`] whether it has failed.
     ///
     /// What a client sends beforehand of its next request is taken in.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -173,8 +174,8 @@ impl<S: Stream> DownstreamExchange for Http1Exchange<'_, S> {
         self.response.abandon();
     }
 
-    /// A client that would take any end of its connection for the end of the response has its connection reset when that is
-    /// not so (RFC 9112, section 8), whatever becomes of this task or process.
+    /// A client that would take any end of its connection for the end of the response has its connection reset when
+    /// that is not so (RFC 9112, section 8), whatever becomes of this task or process.
     fn start(&mut self) {
         if self.response.ends_with_connection() {
             self.client.stream().resets_on_drop(true);
@@ -214,3 +215,6 @@ impl<S: Stream> DownstreamExchange for Http1Exchange<'_, S> {
         Some(self.client)
     }
 }
+
+#[cfg(test)]
+mod tests;

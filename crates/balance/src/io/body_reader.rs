@@ -1,4 +1,5 @@
-//! A body that is read out of the framing of HTTP/1.1 where it has arrived: its runs are borrowed from the stream's buffer.
+//! A body that is read out of the framing of HTTP/1.1 where it has arrived: its runs are borrowed from the stream's
+//! buffer.
 
 use http1::{BodyDecoder, Framing, Refusal};
 

@@ -1,13 +1,14 @@
-//! One end of a connection, a client's or an instance's: what has arrived and is not used up yet, and the stream behind it.
+//! One end of a connection, a client's or an instance's: what has arrived and is not used up yet, and the stream behind
+//! it.
 //!
-//! Generic over the stream, so that TLS is another stream and not another path. Reading appends to [`BufferedStream::unread`];
-//! a buffer is borrowed from the core's [`Buffers`] for it and given back as soon as it is empty. Waiting costs no system
-//! call: the runtime remembers that the last read took everything there was.
+//! Generic over the stream, so that TLS is another stream and not another path. Reading appends to
+//! [`BufferedStream::unread`]; a buffer is borrowed from the core's [`Buffers`] for it and given back as soon as it is
+//! empty. Waiting costs no system call: the runtime remembers that the last read took everything there was.
 //!
-//! A write error is not the end of a connection. An instance that refuses a body answers, closes, and resets what still comes; the error
-//! is about the reset, and the answer is there to be read (RFC 9112, section 9.6). The runtime may not know of it: the
-//! kernel notifies it of events, and a write error is none. So from a [failed write](BufferedStream::has_failed) on, the kernel
-//! itself is asked, until it says end or error.
+//! A write error is not the end of a connection. An instance that refuses a body answers, closes, and resets what still
+//! comes; the error is about the reset, and the answer is there to be read (RFC 9112, section 9.6). The runtime may not
+//! know of it: the kernel notifies it of events, and a write error is none. So from a [failed
+//! write](BufferedStream::has_failed) on, the kernel itself is asked, until it says end or error.
 
 use std::{
     io::{self, IoSlice, Read as _, Write as _},

@@ -1,5 +1,5 @@
-//! One client connection in HTTP/1.1, from its first byte to its last: one exchange after the other, and an end that loses no
-//! answer.
+//! One client connection in HTTP/1.1, from its first byte to its last: one exchange after the other, and an end that
+//! loses no answer.
 
 use std::{future::poll_fn, rc::Rc, task::Poll};
 

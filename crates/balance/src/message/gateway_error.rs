@@ -56,7 +56,8 @@ pub(crate) enum GatewayError {
     UpstreamTimeout(String),
     /// Too many connections.
     Overloaded(&'static str),
-    /// The instances have as much to do as they may have. The connection goes on: a new one would be more work for both sides.
+    /// The instances have as much to do as they may have. The connection goes on: a new one would be more work for both
+    /// sides.
     Busy(&'static str),
     /// The instance has as many tunnels and event streams as it may have.
     StreamsFull,

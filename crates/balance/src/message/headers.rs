@@ -9,9 +9,9 @@
 //! trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued, and a prefix that it has cut off
 //! the path stays in front of ours.
 //!
-//! Never passed on, also from a trusted proxy: `Proxy`, `X-Original-URL` and `X-Rewrite-URL`, with which a client would name
-//! an instance another proxy or another path than the gateway has judged, and every name with `_`, which CGI-like servers
-//! cannot tell from one with `-`.
+//! Never passed on, also from a trusted proxy: `Proxy`, `X-Original-URL` and `X-Rewrite-URL`, with which a client would
+//! name an instance another proxy or another path than the gateway has judged, and every name with `_`, which CGI-like
+//! servers cannot tell from one with `-`.
 //!
 //! Names pass as they were spelled. A field is looked at once, on its way from one buffer to the other.
 

@@ -1,8 +1,8 @@
 //! A request as it leaves: its head written once, its body as it comes, both kept for a second try while they are small.
 //!
-//! No I/O: bytes of the client go in, bytes for an instance come out. What leaves was understood: the head is written anew
-//! from the parsed one, and the body is taken out of its framing, to be framed again by each attempt for itself, so that no
-//! instance can read it differently than the gateway did.
+//! No I/O: bytes of the client go in, bytes for an instance come out. What leaves was understood: the head is written
+//! anew from the parsed one, and the body is taken out of its framing, to be framed again by each attempt for itself,
+//! so that no instance can read it differently than the gateway did.
 //!
 //! Every attempt sends [`UpstreamRequest::bytes`] from its start. As long as they are small, nothing is taken away from them, and
 //! another attempt may start again; when they grow larger than [`Retries::replay_max_bytes`](crate::config::Retries), what
@@ -185,7 +185,8 @@ impl UpstreamRequest {
         self.head_bytes = self.bytes.len();
     }
 
-    /// What is there to be sent, from the start or from where it was last forgotten: the head, and the body as plain bytes.
+    /// What is there to be sent, from the start or from where it was last forgotten: the head, and the body as plain
+    /// bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

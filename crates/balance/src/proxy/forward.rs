@@ -337,7 +337,8 @@ impl<'a> Forward<'a> {
         may
     }
 
-    /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
+    /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows
+    /// more.
     fn answer(&self, candidate: &Candidate, failure: &Failure, now: Instant) -> GatewayError {
         let service = self.context.service;
         let is_last_resort = service.balancer.candidates.all().is_empty();

@@ -38,8 +38,8 @@ pub(crate) struct HedgedAttempts {
 pub(crate) struct AttemptTimeouts {
     /// For the head of the response since the request was sent: by all attempts together.
     pub(crate) response: Duration,
-    /// What may happen before that; `None`: nothing, because the request does more than read, and the first attempt may still
-    /// carry it out.
+    /// What may happen before that; `None`: nothing, because the request does more than read, and the first attempt may
+    /// still carry it out.
     pub(crate) early: Option<EarlyTimeouts>,
 }
 

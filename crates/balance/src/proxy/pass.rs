@@ -12,7 +12,8 @@ use crate::{
     upstream::{breakage::Breakage, exchange::UpstreamExchange},
 };
 
-/// Moves what the client's framing takes of the runs that have come. What it does not take leaves as it is, from where it is.
+/// Moves what the client's framing takes of the runs that have come. What it does not take leaves as it is, from where
+/// it is.
 ///
 /// # Errors
 ///
@@ -32,8 +33,8 @@ pub(crate) fn take_in<D: DownstreamExchange>(client: &mut D, exchange: &mut Upst
     Ok(())
 }
 
-/// Reads on behind the head of a response, so that one which is known to be broken before anything has left is not begun.
-/// Nothing is waited for.
+/// Reads on behind the head of a response, so that one which is known to be broken before anything has left is not
+/// begun. Nothing is waited for.
 ///
 /// # Errors
 ///

@@ -38,9 +38,9 @@ pub(crate) fn count(context: &RequestContext<'_>, candidate: &Candidate, end: &E
     }
 }
 
-/// What the end of a response says about its instance; `None`: nothing, or nothing new. A breakage is [`Origin::Downstream`] when the
-/// instance may have broken the response off for its client's sake: because it was waited for so long, or because the instance
-/// did not want all of the request.
+/// What the end of a response says about its instance; `None`: nothing, or nothing new. A breakage is
+/// [`Origin::Downstream`] when the instance may have broken the response off for its client's sake: because it was
+/// waited for so long, or because the instance did not want all of the request.
 pub(crate) fn verdict(begun: Begun, end: &End, origin: Origin) -> Option<Outcome> {
     match end {
         // Neither for nor against it: a client that leaves must not make up for the responses that the instance breaks.

@@ -132,8 +132,8 @@ impl Relay<'_> {
         }
     }
 
-    /// A client that has ended its direction may be gone for good, which only a write would show: from then on a response that
-    /// falls silent has less time.
+    /// A client that has ended its direction may be gone for good, which only a write would show: from then on a
+    /// response that falls silent has less time.
     fn look_for_half_close<D: DownstreamExchange>(&mut self, client: &D) {
         if client.has_half_closed() && !self.is_half_closed {
             self.is_half_closed = true;

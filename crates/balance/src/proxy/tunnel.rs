@@ -1,9 +1,9 @@
 //! Bytes both ways, after the instance has agreed to change the protocol with 101: WebSocket and others.
 //!
-//! Nothing is understood any more and nothing is kept. Each direction ends by itself, and what a side has sent before it ended
-//! arrives: a write error ends the one direction only, because the other may still have its last words to be read, as a
-//! WebSocket's close frame. The tunnel ends with both directions, when nothing has moved for [`Limits::idle`], or, once one has ended,
-//! for [`Limits::half_closed`].
+//! Nothing is understood any more and nothing is kept. Each direction ends by itself, and what a side has sent before
+//! it ended arrives: a write error ends the one direction only, because the other may still have its last words to be
+//! read, as a WebSocket's close frame. The tunnel ends with both directions, when nothing has moved for
+//! [`Limits::idle`], or, once one has ended, for [`Limits::half_closed`].
 
 use std::{
     future::poll_fn,

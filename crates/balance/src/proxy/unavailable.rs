@@ -95,7 +95,8 @@ fn withheld(withheld: &[ExcludedInstance], details: Details) -> String {
     sentence
 }
 
-/// Completes the sentence "10.0.0.5:7070 …". An instance's own reason may hold addresses, so it is in full details only.
+/// Completes the sentence "10.0.0.5:7070 …". An instance's own reason may hold addresses, so it is in full details
+/// only.
 pub(crate) fn reason(withheld: &ExcludedInstance, details: Details) -> String {
     match withheld.why {
         ExclusionReason::Status(status) => match withheld.reason.as_ref().filter(|_| details == Details::Full) {

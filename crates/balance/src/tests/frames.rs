@@ -1,8 +1,9 @@
-//! A second framing: messages in frames with the number of their stream, several at a time on one connection, in memory.
+//! A second framing: messages in frames with the number of their stream, several at a time on one connection, in
+//! memory.
 //!
-//! Small, and as different from HTTP/1.1 as HTTP/2 is: a connection is shared, a body has no length that has to be said,
-//! its end is a frame of its own, a stream is broken off without its connection, and data waits for room. No bytes are
-//! encoded: a frame that is sent is in the other side's inbox at once.
+//! Small, and as different from HTTP/1.1 as HTTP/2 is: a connection is shared, a body has no length that has to be
+//! said, its end is a frame of its own, a stream is broken off without its connection, and data waits for room. No
+//! bytes are encoded: a frame that is sent is in the other side's inbox at once.
 
 pub(crate) mod downstream;
 pub(crate) mod upstream;
@@ -204,7 +205,8 @@ struct Incoming {
 // === impl Incoming ===
 
 impl Incoming {
-    /// Reads what there is: not a second head before the first was used, and no end that would hide what came before it.
+    /// Reads what there is: not a second head before the first was used, and no end that would hide what came before
+    /// it.
     fn poll_read(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
         if self.has_come {
             return Poll::Ready(Ok(Read::End));

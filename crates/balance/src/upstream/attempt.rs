@@ -76,8 +76,8 @@ impl Attempt {
         Self { candidate, started: start.at, link, waits_since: None, is_stalled: false, in_flight: Some(in_flight) }
     }
 
-    /// Sends what is there of the request and reads what is there of the response. Ready with its head, which is then that of
-    /// the [exchange](Self::exchange).
+    /// Sends what is there of the request and reads what is there of the response. Ready with its head, which is then
+    /// that of the [exchange](Self::exchange).
     pub(crate) fn poll(
         &mut self,
         upstreams: &Upstreams,
@@ -97,8 +97,8 @@ impl Attempt {
                 in_flight.stand_in_line();
             }
         }
-        // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has sent,
-        // end and error included, can be read by then.
+        // Also when writing failed: an instance that refuses a body early answers first and closes then. What it has
+        // sent, end and error included, can be read by then.
         self.poll_head(upstreams.clock.now(), cx).map(|head| head.map_err(|kind| self.failure(kind)))
     }
 

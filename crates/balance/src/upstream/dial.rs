@@ -1,9 +1,9 @@
 //! From an instance's address to a connection, for requests and for health checks alike.
 //!
-//! A host name is not resolved here: its last answer is read ([`service_kit::names`]), and waited for only if there was none
-//! yet. Several addresses are tried as RFC 8305 says: the families in turn, IPv6 first (section 4), the next one when the
-//! one before has failed, or has been silent for [`NEXT_AFTER`], beside it (section 5). Each is held to the address rules
-//! when it is about to be connected to, because a name may mean something else by then.
+//! A host name is not resolved here: its last answer is read ([`service_kit::names`]), and waited for only if there was
+//! none yet. Several addresses are tried as RFC 8305 says: the families in turn, IPv6 first (section 4), the next one
+//! when the one before has failed, or has been silent for [`NEXT_AFTER`], beside it (section 5). Each is held to the
+//! address rules when it is about to be connected to, because a name may mean something else by then.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,14 +1,15 @@
 //! One exchange with an instance: a request's head and body out, a response's head and body in, whatever the framing.
 //!
-//! [`Attempt`](crate::upstream::attempt::Attempt) and everything above it know no more of a protocol than this. A *framing*
-//! says how an exchange passes over a connection: HTTP/1.1 gives it the connection for as long as it lasts; HTTP/2 would give it
-//! a stream beside others. Another framing is another variant: an enum and not a trait object, because every byte of a
-//! response passes here.
+//! [`Attempt`](crate::upstream::attempt::Attempt) and everything above it know no more of a protocol than this. A
+//! *framing*
+//! says how an exchange passes over a connection: HTTP/1.1 gives it the connection for as long as it lasts; HTTP/2
+//! would give it a stream beside others. Another framing is another variant: an enum and not a trait object, because
+//! every byte of a response passes here.
 //!
-//! - Heads are bytes in the form of RFC 9112, also of a framing that has another form for them, so that there is one parser
-//!   with one opinion, and one place where fields are judged.
-//! - Bodies are *runs*: plain bytes without any framing, borrowed from where they arrived. A response's run is read in place
-//!   ([`run`](UpstreamExchange::run)) and [consumed](UpstreamExchange::consume) when it has left.
+//! - Heads are bytes in the form of RFC 9112, also of a framing that has another form for them, so that there is one
+//!   parser with one opinion, and one place where fields are judged.
+//! - Bodies are *runs*: plain bytes without any framing, borrowed from where they arrived. A response's run is read in
+//!   place ([`run`](UpstreamExchange::run)) and [consumed](UpstreamExchange::consume) when it has left.
 //! - A request is kept unframed ([`UpstreamRequest::bytes`]), because the next attempt may use another framing.
 //! - It is polled, and never by another task than that of its request. Dropping it ends it at the instance.
 
@@ -57,8 +58,8 @@ impl UpstreamExchange {
 
     // --- the request
 
-    /// Sends what is there of the request, as far as the instance takes it. An error is not looked at here: an instance that
-    /// refuses a request early has answered it, and the answer can still be read.
+    /// Sends what is there of the request, as far as the instance takes it. An error is not looked at here: an instance
+    /// that refuses a request early has answered it, and the answer can still be read.
     pub(crate) fn poll_send(&mut self, request: &UpstreamRequest, cx: &mut Context<'_>) {
         each!(self, exchange => exchange.poll_send(request, cx));
     }
@@ -105,8 +106,8 @@ impl UpstreamExchange {
         each!(self, exchange => exchange.end_interim());
     }
 
-    /// The head was that of the final response. Its body follows, framed as the head says where the framing goes by that;
-    /// `keep_alive` says whether the instance keeps its connection.
+    /// The head was that of the final response. Its body follows, framed as the head says where the framing goes by
+    /// that; `keep_alive` says whether the instance keeps its connection.
     pub(crate) fn begin_body(&mut self, framing: Framing, keep_alive: bool) {
         each!(self, exchange => exchange.begin_body(framing, keep_alive));
     }
@@ -139,9 +140,9 @@ impl UpstreamExchange {
         each!(self, exchange => exchange.close())
     }
 
-    /// The exchange has failed; whether that was the end of the body all the same. An instance that answers before it has read the
-    /// whole request resets its connection by closing it (RFC 9112, section 9.6), and a body that only the end of the
-    /// connection delimits is complete with any end (section 8).
+    /// The exchange has failed; whether that was the end of the body all the same. An instance that answers before it
+    /// has read the whole request resets its connection by closing it (RFC 9112, section 9.6), and a body that only the
+    /// end of the connection delimits is complete with any end (section 8).
     pub(crate) fn close_by_reset(&mut self, request: &UpstreamRequest) -> bool {
         request.has_body() && self.close().is_ok()
     }

@@ -1,5 +1,5 @@
-//! A failed attempt: what went wrong, how far it had got, and, in [one table](Failure::consequences), all that follows: for the
-//! instance, the metrics, another attempt and the client.
+//! A failed attempt: what went wrong, how far it had got, and, in [one table](Failure::consequences), all that follows:
+//! for the instance, the metrics, another attempt and the client.
 
 use std::{io, time::Duration};
 
@@ -53,8 +53,8 @@ pub(crate) enum Kind {
 pub(crate) enum Moment {
     /// It had served before, and the instance may just have closed it: that says nothing about the instance.
     OnReuse,
-    /// The body was on its way. An instance may refuse one by closing the connection, which a client can provoke at will:
-    /// that says nothing about the instance either. A dead one takes no connection.
+    /// The body was on its way. An instance may refuse one by closing the connection, which a client can provoke at
+    /// will: that says nothing about the instance either. A dead one takes no connection.
     AmidBody,
     /// Any other.
     Other,
@@ -83,8 +83,8 @@ pub(crate) enum Judgement {
 /// What is known of the request at the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FirstAttempt {
-    /// The communication failed before the head of a response: no answer will come, and nothing says that the request was
-    /// carried out.
+    /// The communication failed before the head of a response: no answer will come, and nothing says that the request
+    /// was carried out.
     Ended,
     /// It may still be carried out, or was: a response that broke off after its head says so.
     MayGoOn,
@@ -123,8 +123,8 @@ pub(crate) struct Consequences {
 // === impl Failure ===
 
 impl Failure {
-    /// The table. Retries of [`Origin::Internal`] failures other than of this host are up to the instance's name or address: another
-    /// instance has others.
+    /// The table. Retries of [`Origin::Internal`] failures other than of this host are up to the instance's name or
+    /// address: another instance has others.
     pub(crate) fn consequences(&self) -> Consequences {
         match &self.kind {
             Kind::Connect(error) => self.not_connected(error),

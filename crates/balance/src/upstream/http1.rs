@@ -1,9 +1,9 @@
 //! An exchange in HTTP/1.1: alone on its connection, which the next one may use after it.
 //!
 //! A request whose length is known leaves as it is kept, without a copy. One whose length is not is written in chunks
-//! (RFC 9112, section 7.1): the frames are this file's, and what is kept for another attempt is the plain body. A response is
-//! read out of its framing in place: its [body](Http1Exchange::run) is borrowed from the connection's buffer, and chunk
-//! sizes, extensions and trailers end here.
+//! (RFC 9112, section 7.1): the frames are this file's, and what is kept for another attempt is the plain body. A
+//! response is read out of its framing in place: its [body](Http1Exchange::run) is borrowed from the connection's
+//! buffer, and chunk sizes, extensions and trailers end here.
 
 use std::{
     io,

@@ -1,4 +1,5 @@
-//! The byte stream to an instance. TCP is one transport; another one, as TLS, is another variant, and nothing above changes.
+//! The byte stream to an instance. TCP is one transport; another one, as TLS, is another variant, and nothing above
+//! changes.
 
 use std::{
     io::{self, IoSlice},
@@ -24,9 +25,9 @@ pub(crate) enum UpstreamStream {
 // === impl UpstreamStream ===
 
 impl UpstreamStream {
-    /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the runtime
-    /// was notified of, which may be a millisecond old; a request that must not be sent twice is worth a system call to learn that
-    /// the instance has closed the connection.
+    /// Whether nothing has come from the instance, by the kernel's word at this moment. Reading knows only what the
+    /// runtime was notified of, which may be a millisecond old; a request that must not be sent twice is worth a system
+    /// call to learn that the instance has closed the connection.
     pub(crate) fn is_quiet(&self) -> bool {
         let Self::Tcp(stream) = self;
         let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);

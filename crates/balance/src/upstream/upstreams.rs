@@ -48,7 +48,8 @@ impl Upstreams {
         }
     }
 
-    /// An exchange on a connection that is there already; asking the kernel once more whether it stands when `must_be_sure`.
+    /// An exchange on a connection that is there already; asking the kernel once more whether it stands when
+    /// `must_be_sure`.
     pub(crate) fn reuse(
         &self,
         candidate: &Candidate,

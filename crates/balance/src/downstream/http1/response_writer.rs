@@ -1,8 +1,9 @@
 //! A response as it leaves in HTTP/1.1: its head, its body as it comes.
 //!
 //! No I/O: runs of a body go in, bytes for the client come out. A body whose length is in the head passes from the one
-//! buffer to the other socket as it is, without a copy, but for a small run that leaves together with the head. One whose
-//! length is not known is written in chunks; for a client of HTTP/1.0, which knows none, it ends with the connection.
+//! buffer to the other socket as it is, without a copy, but for a small run that leaves together with the head. One
+//! whose length is not known is written in chunks; for a client of HTTP/1.0, which knows none, it ends with the
+//! connection.
 
 use http1::write;
 
@@ -312,7 +313,8 @@ mod tests {
             let (out, is_complete) = answered(&get(), &sent, false);
             prop_assert!(is_complete);
             let head = find_head_end(&out, &mut 0).unwrap();
-            let mut decoder = BodyDecoder::new(if chunked { http1::Framing::Chunked } else { http1::Framing::Length(body.len() as u64) });
+            let length = http1::Framing::Length(body.len() as u64);
+            let mut decoder = BodyDecoder::new(if chunked { http1::Framing::Chunked } else { length });
             let (mut left, mut unframed) = (&out[head..], Vec::new());
             while !decoder.is_at_end() {
                 let piece = decoder.decode(left).unwrap();

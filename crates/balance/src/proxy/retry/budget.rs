@@ -32,7 +32,8 @@ pub(crate) struct Budgets(RefCell<HashMap<ServiceName, Budget>>);
 // === impl Budgets ===
 
 impl Budgets {
-    /// [`Budget::spend`] of the service `name`. `is_known` says which services there are; the others are forgotten when a
+    /// [`Budget::spend`] of the service `name`. `is_known` says which services there are; the others are forgotten when
+    /// a
     /// new one comes, so that there are never more budgets than services.
     pub(crate) fn spend(
         &self,
