@@ -156,7 +156,7 @@ mod tests {
         io::{buffered_stream::BufferedStream, buffers::Buffers},
         message::{
             headers::Client,
-            request::{RequestMeta, Sizes},
+            request::{RequestMeta, Rewrite, Sizes},
             request_id::RequestId,
         },
     };
@@ -179,7 +179,8 @@ mod tests {
             let facts = RequestMeta::of(&parsed, RequestId::settle(&parsed.fields));
             let sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
             let from = Client::new("10.0.0.9".parse().unwrap(), false);
-            let request = UpstreamRequest::new(Vec::new(), &parsed, b"/", b"/mail", &from, facts, sizes);
+            let rewrite = Rewrite { rest: b"/", prefix: b"/mail", client: &from };
+            let request = UpstreamRequest::new(Vec::new(), &parsed, rewrite, facts, sizes);
             let (client, near) = duplex(1 << 16);
             let mut options = GatewayOptions::default();
             options.limits.body_min_bytes_per_s = min_bytes_per_s;

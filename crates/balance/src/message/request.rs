@@ -74,6 +74,17 @@ pub(crate) struct RequestMeta {
     pub(crate) cors: Cors,
 }
 
+/// What the head of a request says to an instance that it did not say to the gateway.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rewrite<'a> {
+    /// What the instance is asked for: path and query.
+    pub(crate) rest: &'a [u8],
+    /// What was cut off the path.
+    pub(crate) prefix: &'a [u8],
+    /// Where the request comes from.
+    pub(crate) client: &'a Client,
+}
+
 /// How much of a request may be kept and sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -122,13 +133,11 @@ fn upgrade<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
 // === impl UpstreamRequest ===
 
 impl UpstreamRequest {
-    /// Writes the head into `bytes`, which are empty. `rest` is what the instance is asked for, `prefix` what was cut off.
+    /// Writes the head into `bytes`, which are empty.
     pub(crate) fn new(
         mut bytes: Vec<u8>,
         request: &Request<'_>,
-        rest: &[u8],
-        prefix: &[u8],
-        client: &Client,
+        Rewrite { rest, prefix, client }: Rewrite<'_>,
         facts: RequestMeta,
         sizes: Sizes,
     ) -> Self {
@@ -295,7 +304,8 @@ mod tests {
         let parsed = parse_request(&request[..end], &mut scratch, &Limits::default()).unwrap();
         let client = Client::new("10.0.0.9".parse().unwrap(), false);
         let facts = RequestMeta::of(&parsed, RequestId::settle(&parsed.fields));
-        let mut outgoing = UpstreamRequest::new(Vec::new(), &parsed, b"?q", b"/mail", &client, facts, SIZES);
+        let rewrite = Rewrite { rest: b"?q", prefix: b"/mail", client: &client };
+        let mut outgoing = UpstreamRequest::new(Vec::new(), &parsed, rewrite, facts, SIZES);
         outgoing.complete_head(|| "10.0.0.5:7070".to_owned());
         (outgoing, end)
     }

@@ -11,7 +11,7 @@ use crate::{
         cors::Cors,
         gateway_error::GatewayError,
         headers::{self, Client},
-        request::{RequestMeta, Sizes, UpstreamRequest, refusal},
+        request::{RequestMeta, Rewrite, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },
     proxy::{context::Gateway, unavailable},
@@ -95,7 +95,8 @@ pub(crate) fn admit<'t>(
     if matches!(request.framing, http1::Framing::Length(length) if length > sizes.body_max_bytes) {
         return Err(refuse(GatewayError::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
     }
-    let outgoing = UpstreamRequest::new(bytes, &request, asked.as_bytes(), prefix, client, facts, sizes);
+    let rewrite = Rewrite { rest: asked.as_bytes(), prefix, client };
+    let outgoing = UpstreamRequest::new(bytes, &request, rewrite, facts, sizes);
     let choice = affinity::of(policy, &request, client);
     Ok(Admitted::Forward(service, outgoing, choice))
 }

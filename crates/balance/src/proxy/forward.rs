@@ -15,10 +15,7 @@ use service_kit::chain;
 use crate::{
     clock::Millis,
     downstream::{deadlines::Waiting, exchange::DownstreamExchange, request_body::Upload},
-    instance::{
-        candidate::{Candidate, InFlight},
-        outlier::Outcome,
-    },
+    instance::{candidate::Candidate, outlier::Outcome},
     load_balancing::{
         affinity::Affinity,
         pick::{PickContext, TriedInstances, has_untried, pick},
@@ -28,11 +25,11 @@ use crate::{
         context::RequestContext,
         hedge::{AttemptTimeouts, EarlyTimeouts, Event, HedgedAttempts, OnSilence},
         record::{self, Begun},
-        retry::{self, Situation, keys},
+        retry::{self, Situation, budget::Income, keys},
         unavailable,
     },
     upstream::{
-        attempt::{Attempt, Start},
+        attempt::{Attempt, Reserved, Start},
         failure::{Answer, Failure, Judgement, Moment, Progress},
     },
 };
@@ -50,7 +47,7 @@ pub(crate) struct Forward<'a> {
     attempts_left: u32,
     may_reuse: bool,
     interims: usize,
-    race: HedgedAttempts,
+    attempts: HedgedAttempts,
 }
 
 /// What became of it.
@@ -82,7 +79,7 @@ impl<'a> Forward<'a> {
             tried: TriedInstances::default(),
             may_reuse: true,
             interims: 0,
-            race: HedgedAttempts::default(),
+            attempts: HedgedAttempts::default(),
         }
     }
 
@@ -101,7 +98,7 @@ impl<'a> Forward<'a> {
         timers.expect_response(Some(timeouts.response));
         let served = self.run(client, &timeouts).await;
         // The attempt that lost is dropped now, and not when the response is over.
-        self.race = HedgedAttempts::default();
+        self.attempts = HedgedAttempts::default();
         timers.expect_response(None);
         timers.stop(Waiting::Try);
         timers.stop(Waiting::Body);
@@ -114,20 +111,20 @@ impl<'a> Forward<'a> {
         timeouts: &AttemptTimeouts,
     ) -> Result<Served, GatewayError> {
         let first = self.attempt(self.started).await?;
-        self.race.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::of(self.started)))?);
+        self.attempts.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::of(self.started)))?);
         // What has come of the body already leaves together with the head.
         self.upload.take_in(client)?;
         loop {
-            let event = self.race.next(&self.context, client, &mut self.upload, timeouts).await;
+            let event = self.attempts.next(&self.context, client, &mut self.upload, timeouts).await;
             let now = self.event();
             match event {
                 Event::Answered(attempt) => match self.settle(client, attempt, now) {
                     Settled::Served(served) => return Ok(served),
-                    Settled::Interim(attempt) => self.race.add(attempt),
+                    Settled::Interim(attempt) => self.attempts.add(attempt),
                     Settled::Refused(refusal) => return Err(refusal),
-                    Settled::Failed(attempt, failure) => self.again(attempt, failure, now).await?,
+                    Settled::Failed(attempt, failure) => self.retry(attempt, failure, now).await?,
                 },
-                Event::Failed(attempt, failure) => self.again(attempt, failure, now).await?,
+                Event::Failed(attempt, failure) => self.retry(attempt, failure, now).await?,
                 Event::HedgeDue => self.hedge(now).await,
                 Event::Refused(refusal) => return Err(refusal),
                 Event::ClientClosed => return Ok(Served::ClientClosed),
@@ -137,15 +134,15 @@ impl<'a> Forward<'a> {
 
     /// Starts a hedged attempt. If no instance or retry budget is available, re-arms the timer. Never waits, never fails.
     async fn hedge(&mut self, now: Instant) {
-        let stalled: Vec<_> = self.race.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
+        let stalled: Vec<_> = self.attempts.all().map(|attempt| Arc::clone(&attempt.candidate)).collect();
         stalled.iter().for_each(|candidate| self.tried.add(candidate));
         if self.attempts_left == 0 || !self.has_untried() {
             return;
         }
         let second = if self.spend_retry() { self.try_attempt(now).await } else { None };
         match second {
-            Some(second) => self.race.add(second),
-            None => self.race.rearm(),
+            Some(second) => self.attempts.add(second),
+            None => self.attempts.rearm(),
         }
     }
 
@@ -199,37 +196,35 @@ impl<'a> Forward<'a> {
 
     /// An attempt without waiting; `None` when no instance is left, or all that are left are busy.
     async fn try_attempt(&mut self, at: Instant) -> Option<Attempt> {
-        let (candidate, in_flight) = self.reserve()?;
+        let reserved = self.reserve()?;
         let gateway = self.context.gateway;
         self.attempts_left = self.attempts_left.saturating_sub(1);
-        self.upload.request.complete_head(|| candidate.address().to_string());
+        self.upload.request.complete_head(|| reserved.candidate.address().to_string());
         let (request, may_reuse) = (&self.upload.request, self.may_reuse);
         let start = Start { at, may_reuse, connect_timeout: self.context.policy.timeouts.connect };
-        let mut reserved = Some((candidate, in_flight));
+        let mut reserved = Some(reserved);
         poll_fn(|cx| {
-            let attempt = reserved.take().map(|(candidate, in_flight)| {
-                Attempt::new(&gateway.upstreams, candidate, in_flight, request, start, cx)
-            });
-            Poll::Ready(attempt)
+            let reserved = reserved.take();
+            Poll::Ready(reserved.map(|reserved| Attempt::new(&gateway.upstreams, reserved, request, start, cx)))
         })
         .await
     }
 
     /// A place at an instance that was not tried and is not busy.
-    fn reserve(&self) -> Option<(Arc<Candidate>, InFlight)> {
+    fn reserve(&self) -> Option<Reserved> {
         let core = self.context.gateway.core;
         let sticky = self.affinity.sticky.as_deref();
         let ask = PickContext { core, hash: self.affinity.hash, sticky, now: self.context.gateway.clock.now() };
         let first = pick(&self.context.service.balancer, &ask, &self.tried)?.candidate;
         if let Some(in_flight) = first.begin(core) {
-            return Some((first, in_flight));
+            return Some(Reserved { candidate: first, in_flight });
         }
         let mut avoided = self.tried.clone();
         avoided.add(&first);
         loop {
             let other = pick(&self.context.service.balancer, &ask, &avoided)?.candidate;
             if let Some(in_flight) = other.begin(core) {
-                return Some((other, in_flight));
+                return Some(Reserved { candidate: other, in_flight });
             }
             avoided.add(&other);
         }
@@ -245,7 +240,7 @@ impl<'a> Forward<'a> {
     /// # Errors
     ///
     /// It may not: what the client gets.
-    async fn again(&mut self, attempt: Attempt, failure: Failure, now: Instant) -> Result<(), GatewayError> {
+    async fn retry(&mut self, attempt: Attempt, failure: Failure, now: Instant) -> Result<(), GatewayError> {
         let candidate = Arc::clone(&attempt.candidate);
         let started = attempt.started;
         drop(attempt);
@@ -262,7 +257,7 @@ impl<'a> Forward<'a> {
         } else {
             self.tried.add(&candidate);
         }
-        if !self.race.is_empty() {
+        if !self.attempts.is_empty() {
             return Ok(());
         }
         let is_over = self.context.timers.is_over(Waiting::Response);
@@ -277,7 +272,7 @@ impl<'a> Forward<'a> {
             return Err(self.answer(&candidate, &failure, now));
         }
         match self.attempt(now).await? {
-            Some(attempt) => self.race.add(attempt),
+            Some(attempt) => self.attempts.add(attempt),
             None => return Err(self.answer(&candidate, &failure, now)),
         }
         Ok(())
@@ -327,10 +322,11 @@ impl<'a> Forward<'a> {
     /// Takes a retry out of the budget, and counts it; false when the budget is spent.
     fn spend_retry(&self) -> bool {
         let (gateway, service) = (self.context.gateway, self.context.service);
-        let (now, turns) = (gateway.clock.now(), gateway.counters(service).turns() as u64);
+        let requests = gateway.counters(service).turns() as u64;
+        let percent = self.context.policy.retries.budget_percent;
+        let income = Income { now: gateway.clock.now(), requests, percent };
         let is_known = |name: &discovery::ServiceName| gateway.table.load().service(name).is_some();
-        let may =
-            gateway.budgets.spend(&service.name, now, turns, self.context.policy.retries.budget_percent, is_known);
+        let may = gateway.budgets.spend(&service.name, income, is_known);
         if may {
             gateway.counters(service).retried();
         }

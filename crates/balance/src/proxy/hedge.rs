@@ -191,7 +191,7 @@ impl HedgedAttempts {
         {
             return Poll::Ready(event);
         }
-        if request.is_complete() && request.is_whole() && self.stalls(early, now) {
+        if request.is_complete() && request.is_whole() && self.mark_stalled(early, now) {
             return Poll::Ready(Event::HedgeDue);
         }
         Poll::Pending
@@ -207,8 +207,8 @@ impl HedgedAttempts {
         Poll::Ready(Event::Failed(attempt, failure))
     }
 
-    /// Whether the only attempt has begun to wait for too long.
-    fn stalls(&mut self, early: &EarlyTimeouts, now: Millis) -> bool {
+    /// Marks the only attempt if it waits for too long; returns whether it was not marked before.
+    fn mark_stalled(&mut self, early: &EarlyTimeouts, now: Millis) -> bool {
         let mut attempts = self.attempts.iter_mut().flatten();
         let (Some(attempt), None) = (attempts.next(), attempts.next()) else { return false };
         let is_silent = early.on_silence == OnSilence::Hedge && attempt.is_at_a_silent_instance();

@@ -41,6 +41,13 @@ impl fmt::Debug for Attempt {
     }
 }
 
+/// A place at an instance, for one request.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) candidate: Arc<Candidate>,
+    pub(crate) in_flight: InFlight,
+}
+
 /// How an attempt begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start {
@@ -58,11 +65,10 @@ enum Link {
 // === impl Attempt ===
 
 impl Attempt {
-    /// An attempt at `candidate`: on a kept connection when there is one and that will do.
+    /// An attempt at that instance: on a kept connection when there is one and that will do.
     pub(crate) fn new(
         upstreams: &Upstreams,
-        candidate: Arc<Candidate>,
-        in_flight: InFlight,
+        Reserved { candidate, in_flight }: Reserved,
         request: &UpstreamRequest,
         start: Start,
         cx: &mut Context<'_>,
@@ -112,7 +118,7 @@ impl Attempt {
     fn poll_head(&mut self, now: Millis, cx: &mut Context<'_>) -> Poll<Result<(), Kind>> {
         let Link::Open(exchange) = &mut self.link else { return Poll::Pending };
         loop {
-            if exchange.has_head() {
+            if exchange.find_head() {
                 return Poll::Ready(Ok(()));
             }
             match ready!(exchange.poll_read(cx)) {

@@ -1,10 +1,9 @@
 //! One exchange with an instance: a request's head and body out, a response's head and body in, whatever the framing.
 //!
 //! [`Attempt`](crate::upstream::attempt::Attempt) and everything above it know no more of a protocol than this. A
-//! *framing*
-//! says how an exchange passes over a connection: HTTP/1.1 gives it the connection for as long as it lasts; HTTP/2
-//! would give it a stream beside others. Another framing is another variant: an enum and not a trait object, because
-//! every byte of a response passes here.
+//! *framing* says how an exchange passes over a connection: HTTP/1.1 gives it the connection for as long as it lasts;
+//! HTTP/2 would give it a stream beside others. Another framing is another variant: an enum and not a trait object,
+//! because every byte of a response passes here.
 //!
 //! - Heads are bytes in the form of RFC 9112, also of a framing that has another form for them, so that there is one
 //!   parser with one opinion, and one place where fields are judged.
@@ -86,9 +85,9 @@ impl UpstreamExchange {
         each!(self, exchange => exchange.poll_read(cx))
     }
 
-    /// Whether the head of a response has come, interim or final.
-    pub(crate) fn has_head(&mut self) -> bool {
-        each!(self, exchange => exchange.has_head())
+    /// Looks for the head of a response, interim or final, in what has come; returns whether it is there.
+    pub(crate) fn find_head(&mut self) -> bool {
+        each!(self, exchange => exchange.find_head())
     }
 
     /// That head, from its status line to the empty line.

@@ -120,7 +120,7 @@ impl Http1Exchange {
         self.sent = 0;
     }
 
-    pub(crate) fn has_head(&mut self) -> bool {
+    pub(crate) fn find_head(&mut self) -> bool {
         let found = http1::find_head_end(self.connection.stream.unread(), &mut self.searched);
         self.head_bytes = found.unwrap_or(0);
         found.is_some()

@@ -99,7 +99,7 @@ impl Forward<'_> {
         let status = begun.status;
         let outcome = if begun.is_judged { Outcome::Answered { status } } else { Outcome::Begun };
         self.record(&attempt.candidate, outcome, (attempt.started, now), || format!("answered {status} again"));
-        for loser in self.race.all().filter(|loser| loser.is_stalled && loser.is_at_a_silent_instance()) {
+        for loser in self.attempts.all().filter(|loser| loser.is_stalled && loser.is_at_a_silent_instance()) {
             let waited = now - loser.started;
             self.context.counters().failed(FailureKind::Timeout);
             let reason = || format!("has answered nothing for {waited:?}");

@@ -25,6 +25,16 @@ struct Budget {
     retries: u64,
 }
 
+/// What pays for retries, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Income {
+    pub(crate) now: Millis,
+    /// The counter of all requests so far.
+    pub(crate) requests: u64,
+    /// How many retries 100 requests pay for.
+    pub(crate) percent: u32,
+}
+
 /// The budgets of one core: of services that have ever needed a retry, and are still known.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(RefCell<HashMap<ServiceName, Budget>>);
@@ -33,23 +43,15 @@ pub(crate) struct Budgets(RefCell<HashMap<ServiceName, Budget>>);
 
 impl Budgets {
     /// [`Budget::spend`] of the service `name`. `is_known` says which services there are; the others are forgotten when
-    /// a
-    /// new one comes, so that there are never more budgets than services.
-    pub(crate) fn spend(
-        &self,
-        name: &ServiceName,
-        now: Millis,
-        requests: u64,
-        percent: u32,
-        is_known: impl Fn(&ServiceName) -> bool,
-    ) -> bool {
+    /// a new one comes, so that there are never more budgets than services.
+    pub(crate) fn spend(&self, name: &ServiceName, income: Income, is_known: impl Fn(&ServiceName) -> bool) -> bool {
         let mut budgets = self.0.borrow_mut();
         if let Some(budget) = budgets.get_mut(name) {
-            return budget.spend(now, requests, percent);
+            return budget.spend(income);
         }
         budgets.retain(|name, _| is_known(name));
         // Whatever was asked before the first retry has paid for it, too: an instance that freezes under load needs hundreds at once.
-        budgets.entry(name.clone()).or_insert(Budget::new(Millis::START, 0)).spend(now, requests, percent)
+        budgets.entry(name.clone()).or_insert(Budget::new(Millis::START, 0)).spend(income)
     }
 }
 
@@ -60,9 +62,9 @@ impl Budget {
         Self { start: now, requests_at_start: requests, requests_before: 0, retries: 0 }
     }
 
-    /// Whether one more retry is within the budget of `percent`; if so it is spent. `requests` is the counter of all
-    /// requests so far.
-    fn spend(&mut self, now: Millis, requests: u64, percent: u32) -> bool {
+    /// Whether one more retry is within the budget; if so it is spent.
+    fn spend(&mut self, income: Income) -> bool {
+        let Income { now, requests, percent } = income;
         let elapsed = now.since(self.start);
         let since_start = requests.saturating_sub(self.requests_at_start);
         if elapsed >= WINDOW {
@@ -75,7 +77,7 @@ impl Budget {
             )]
             let before = (since_start as f64 / windows) as u64;
             *self = Self { requests_before: before, ..Self::new(now, requests) };
-            return self.spend(now, requests, percent);
+            return self.spend(income);
         }
         let earned = (since_start + self.requests_before) * u64::from(percent) / 100;
         let reserve = if percent == 0 { 0 } else { RESERVE };
@@ -89,15 +91,19 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn at(now: Millis, requests: u64) -> Income {
+        Income { now, requests, percent: 20 }
+    }
+
     fn spend_all(budget: &mut Budget, now: Millis, requests: u64) -> usize {
-        (0..100_000).take_while(|_| budget.spend(now, requests, 20)).count()
+        (0..100_000).take_while(|_| budget.spend(at(now, requests))).count()
     }
 
     #[test]
     fn retries_are_a_fifth_of_the_requests_and_a_reserve() {
         let mut budget = Budget::new(Millis(0), 500);
         assert_eq!(spend_all(&mut budget, Millis(9000), 1500), 220);
-        assert!(!budget.spend(Millis(9999), 1500, 20));
+        assert!(!budget.spend(at(Millis(9999), 1500)));
     }
 
     #[test]
@@ -112,11 +118,11 @@ mod tests {
         let budgets = Budgets::default();
         for n in 0..1000 {
             let name: ServiceName = format!("s{n}").parse().unwrap();
-            assert!(budgets.spend(&name, Millis(0), 0, 20, |known| *known == name));
+            assert!(budgets.spend(&name, at(Millis(0), 0), |known| *known == name));
             assert!(budgets.0.borrow().len() <= 1);
         }
         let name: ServiceName = "s999".parse().unwrap();
-        let spent = (0..100).take_while(|_| budgets.spend(&name, Millis(0), 0, 20, |_| true)).count();
+        let spent = (0..100).take_while(|_| budgets.spend(&name, at(Millis(0), 0), |_| true)).count();
         assert_eq!(spent, 19, "the budget of a service that is there is kept");
     }
 
@@ -126,7 +132,7 @@ mod tests {
         let first = |after, requests| {
             let budgets = Budgets::default();
             let now = Millis::START + Duration::from_secs(after);
-            (0..100_000).take_while(|_| budgets.spend(&name, now, requests, 20, |_| true)).count()
+            (0..100_000).take_while(|_| budgets.spend(&name, at(now, requests), |_| true)).count()
         };
         assert_eq!(first(5, 1000), 220);
         assert_eq!(first(1000, 100_000), 220, "a thousand in ten seconds, on average");

@@ -162,7 +162,7 @@ impl FrameExchange {
         self.incoming.poll_read(&self.stream, cx)
     }
 
-    pub(crate) fn has_head(&self) -> bool {
+    pub(crate) fn find_head(&self) -> bool {
         self.incoming.head.is_some()
     }
 
