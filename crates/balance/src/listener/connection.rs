@@ -131,6 +131,6 @@ mod tests {
     #[test]
     fn a_waiting_connection_is_small() {
         let bytes = future_bytes(serve::<TcpStream>);
-        assert!(bytes <= 3 * 1024, "{bytes} bytes");
+        assert!(bytes <= 2 * 1024, "{bytes} bytes");
     }
 }

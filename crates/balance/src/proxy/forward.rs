@@ -54,9 +54,9 @@ pub(crate) struct Forward<'a> {
 #[derive(Debug)]
 pub(crate) enum Served {
     /// A response has begun; its body may follow.
-    Response { begun: Begun, attempt: Attempt },
+    Response { begun: Begun, attempt: Box<Attempt> },
     /// The instance has switched protocols, and the head that says so waits to be sent.
-    Tunnel { attempt: Attempt },
+    Tunnel { attempt: Box<Attempt> },
     /// The client has left.
     ClientClosed,
 }
@@ -168,7 +168,7 @@ impl<'a> Forward<'a> {
     }
 
     /// An attempt at the instance whose turn it is, as of `now`; waits for a place when all instances are busy.
-    async fn attempt(&mut self, now: Instant) -> Result<Option<Attempt>, GatewayError> {
+    async fn attempt(&mut self, now: Instant) -> Result<Option<Box<Attempt>>, GatewayError> {
         if let Some(attempt) = self.try_attempt(now).await {
             return Ok(Some(attempt));
         }
@@ -179,7 +179,7 @@ impl<'a> Forward<'a> {
         Box::pin(self.attempt_in_turn()).await.map(Some)
     }
 
-    async fn attempt_in_turn(&mut self) -> Result<Attempt, GatewayError> {
+    async fn attempt_in_turn(&mut self) -> Result<Box<Attempt>, GatewayError> {
         let breaker = self.context.policy.breaker;
         let place =
             self.context.gateway.queues.enter(&self.context.service.name, breaker.queue_max, breaker.queue_timeout);
@@ -195,7 +195,7 @@ impl<'a> Forward<'a> {
     }
 
     /// An attempt without waiting; `None` when no instance is left, or all that are left are busy.
-    async fn try_attempt(&mut self, at: Instant) -> Option<Attempt> {
+    async fn try_attempt(&mut self, at: Instant) -> Option<Box<Attempt>> {
         let reserved = self.reserve()?;
         let gateway = self.context.gateway;
         self.attempts_left = self.attempts_left.saturating_sub(1);
@@ -240,7 +240,7 @@ impl<'a> Forward<'a> {
     /// # Errors
     ///
     /// It may not: what the client gets.
-    async fn retry(&mut self, attempt: Attempt, failure: Failure, now: Instant) -> Result<(), GatewayError> {
+    async fn retry(&mut self, attempt: Box<Attempt>, failure: Failure, now: Instant) -> Result<(), GatewayError> {
         let candidate = Arc::clone(&attempt.candidate);
         let started = attempt.started;
         drop(attempt);

@@ -29,7 +29,8 @@ use crate::{
 };
 
 impl Gateway {
-    /// Serves a request whose head has come, whatever happens.
+    /// Serves a request whose head has come, whatever happens. What is rare is boxed: it would make every connection
+    /// larger, also while it waits.
     pub(crate) async fn handle<D: DownstreamExchange>(&self, client: &mut D, timers: &ConnectionTimers) -> Ended {
         timers.enter(Phase::Serving);
         timers.stop(Waiting::Head);
@@ -39,12 +40,12 @@ impl Gateway {
             Ok(Admitted::Index(facts)) => {
                 client.begin(&facts);
                 let listing = index::listing(&table, self.options.index);
-                self.answer(client, timers, &facts, OwnResponse::json(&listing)).await
+                Box::pin(self.answer(client, timers, &facts, OwnResponse::json(&listing))).await
             }
             Ok(Admitted::Moved(service, location, facts)) => {
                 client.begin(&facts);
                 self.counters(service).responded(307, Duration::ZERO);
-                self.answer(client, timers, &facts, OwnResponse::moved(location)).await
+                Box::pin(self.answer(client, timers, &facts, OwnResponse::moved(location))).await
             }
             Ok(Admitted::Forward(service, request, affinity)) => {
                 client.begin(&request.facts);
@@ -56,7 +57,7 @@ impl Gateway {
             Err(refused) => {
                 let Refused { refusal, facts } = *refused;
                 client.begin(&facts);
-                self.refuse(client, timers, &facts, &refusal).await
+                Box::pin(self.refuse(client, timers, &facts, &refusal)).await
             }
         }
     }
@@ -75,13 +76,13 @@ impl Gateway {
                 let end = self.relay(client, &mut forward, begun, &mut attempt).await;
                 self.finish(&end, attempt, &mut forward)
             }
-            Ok(Served::Tunnel { attempt }) => self.tunnel(client, attempt, context.timers).await,
+            Ok(Served::Tunnel { attempt }) => Box::pin(self.tunnel(client, attempt, context.timers)).await,
             Ok(Served::ClientClosed) => Ended::Broken,
             Err(refusal) => {
                 // Not kept for as long as the answer takes.
                 let mut request = forward.upload.request;
                 self.buffers.put_vec(request.take_bytes());
-                self.refuse(client, context.timers, &request.facts, &refusal).await
+                Box::pin(self.refuse(client, context.timers, &request.facts, &refusal)).await
             }
         }
     }
@@ -111,7 +112,7 @@ impl Gateway {
     }
 
     /// Keeps what can be used again.
-    fn finish(&self, end: &End, attempt: Attempt, forward: &mut Forward<'_>) -> Ended {
+    fn finish(&self, end: &End, attempt: Box<Attempt>, forward: &mut Forward<'_>) -> Ended {
         let request = &mut forward.upload.request;
         let is_request_sent = request.is_complete() && attempt.has_sent_all(request);
         self.buffers.put_vec(request.take_bytes());
@@ -131,7 +132,7 @@ impl Gateway {
     async fn tunnel<D: DownstreamExchange>(
         &self,
         client: &mut D,
-        mut attempt: Attempt,
+        mut attempt: Box<Attempt>,
         timers: &ConnectionTimers,
     ) -> Ended {
         if !self.send_all(client, timers, b"").await {

@@ -30,7 +30,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct HedgedAttempts {
-    attempts: [Option<Attempt>; 2],
+    attempts: [Option<Box<Attempt>>; 2],
 }
 
 /// How long an attempt is waited for.
@@ -65,9 +65,9 @@ pub(crate) enum OnSilence {
 /// What comes first.
 pub(crate) enum Event {
     /// This attempt has the head of a response; the others are still under way.
-    Answered(Attempt),
+    Answered(Box<Attempt>),
     /// This attempt has failed.
-    Failed(Attempt, Failure),
+    Failed(Box<Attempt>, Failure),
     /// The only attempt waits for too long; another one may run beside it.
     HedgeDue,
     /// The client has broken its request.
@@ -89,7 +89,7 @@ impl EarlyTimeouts {
 // === impl HedgedAttempts ===
 
 impl HedgedAttempts {
-    pub(crate) fn add(&mut self, attempt: Attempt) {
+    pub(crate) fn add(&mut self, attempt: Box<Attempt>) {
         if let Some(free) = self.attempts.iter_mut().find(|slot| slot.is_none()) {
             *free = Some(attempt);
         }
@@ -101,7 +101,7 @@ impl HedgedAttempts {
 
     /// Those that are still under way.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Attempt> {
-        self.attempts.iter().flatten()
+        self.attempts.iter().flatten().map(|attempt| &**attempt)
     }
 
     /// No attempt came of an [`Event::HedgeDue`] for now: it is due again at the next check.
@@ -157,7 +157,7 @@ impl HedgedAttempts {
                 return Poll::Pending;
             }
             if request.forget_sent() {
-                self.attempts.iter_mut().flatten().for_each(Attempt::forget_sent);
+                self.attempts.iter_mut().flatten().for_each(|attempt| attempt.forget_sent());
             }
             match upload.poll_next(client, context.timers, cx) {
                 Poll::Ready(Ok(())) => {}
@@ -199,7 +199,7 @@ impl HedgedAttempts {
 
     /// Gives up the first attempt that `is_over`.
     fn break_off(&mut self, is_over: impl Fn(&Attempt) -> bool, limit: Duration) -> Poll<Event> {
-        let Some(slot) = self.attempts.iter_mut().find(|slot| slot.as_ref().is_some_and(&is_over)) else {
+        let Some(slot) = self.attempts.iter_mut().find(|slot| slot.as_deref().is_some_and(&is_over)) else {
             return Poll::Pending;
         };
         let Some(attempt) = slot.take() else { return Poll::Pending };

@@ -1,5 +1,7 @@
 //! One attempt: one request at one instance, until the head of its response, or a failure that says how far it got.
 //!
+//! It is in a box, because it changes hands several times, and each hand would have room for it.
+//!
 //! An attempt is polled, not awaited, so that a request may have two of them: one that waits for an instance that has
 //! fallen silent, and one that does not ([`crate::proxy::hedge`]). Dropping it closes its connection.
 
@@ -72,14 +74,15 @@ impl Attempt {
         request: &UpstreamRequest,
         start: Start,
         cx: &mut Context<'_>,
-    ) -> Self {
+    ) -> Box<Self> {
         let must_be_sure = !request.facts.repeatable.is_by_method();
         let kept = if start.may_reuse { upstreams.reuse(&candidate, must_be_sure, cx) } else { None };
         let link = match kept {
             Some(exchange) => Link::Open(exchange),
             None => Link::Opening(upstreams.open(&candidate, start.connect_timeout)),
         };
-        Self { candidate, started: start.at, link, waits_since: None, is_stalled: false, in_flight: Some(in_flight) }
+        let in_flight = Some(in_flight);
+        Box::new(Self { candidate, started: start.at, link, waits_since: None, is_stalled: false, in_flight })
     }
 
     /// Sends what is there of the request and reads what is there of the response. Ready with its head, which is then

@@ -31,8 +31,8 @@ const RESPONSE_LIMITS: Limits = Limits { head_max_bytes: 64 * 1024, fields_max: 
 /// What becomes of an attempt that has a response.
 pub(super) enum Settled {
     Served(Served),
-    Interim(Attempt),
-    Failed(Attempt, Failure),
+    Interim(Box<Attempt>),
+    Failed(Box<Attempt>, Failure),
     Refused(GatewayError),
 }
 
@@ -47,7 +47,7 @@ impl Forward<'_> {
     pub(super) fn settle<D: DownstreamExchange>(
         &mut self,
         client: &mut D,
-        mut attempt: Attempt,
+        mut attempt: Box<Attempt>,
         now: Instant,
     ) -> Settled {
         let read = self.read(client, &mut attempt).and_then(|read| {
