@@ -149,6 +149,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     connections.register(&mut metrics, "http");
     connections.register_unread(&mut metrics, "http");
     let readiness = Readiness::new();
+    mirror.report(&readiness);
     let long_polls = LongPolls::new(admission.clone(), shutdown.clone());
     let guard = Guard::new(&config.common.browser, None);
     let calls = Calls::new(&long_polls, admission.clone(), shutdown.clone(), &mut metrics);

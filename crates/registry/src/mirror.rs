@@ -117,6 +117,11 @@ impl Mirror {
         self.notify(touched);
     }
 
+    /// Says to `readiness` how it is. Also before anything is served: a service of which nothing is known yet is not ready.
+    pub fn report(&self, readiness: &Readiness) {
+        report(readiness, self.verdict());
+    }
+
     fn change(&self) -> RwLockWriteGuard<'_, MirrorState> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +156,8 @@ impl Mirror {
     /// Why this replica cannot do its work, if so.
     fn verdict(&self) -> Result<(), String> {
         let WatchState { connected, last_response, last_error, .. } = self.health.state();
-        let Some(heard) = last_response else {
+        // The watch knows of the first list a moment before the view has it.
+        let Some(heard) = last_response.filter(|_| self.read().is_loaded()) else {
             return Err(because("nothing has been read from etcd yet", last_error));
         };
         match heard.elapsed() {
@@ -177,7 +183,7 @@ pub async fn run(mut watch: Watch, mirror: Mirror, readiness: Readiness) -> Infa
             _ = forgetting.tick() => mirror.change().expire(SystemTime::now()),
             _ = ticks.tick() => {
                 mirror.advance();
-                report(&readiness, mirror.verdict());
+                mirror.report(&readiness);
             }
         }
     }
