@@ -6,7 +6,7 @@ use utoipa::{
 };
 
 use crate::{
-    Address, HealthPath, Incarnation, InstanceId, Life, Reason, Scheme, ServiceName, SettingKey, Status, Weight,
+    Address, HealthPath, Incarnation, InstanceId, Life, Origin, Reason, Scheme, ServiceName, SettingKey, Status, Weight,
 };
 
 /// Gives each type its description.
@@ -29,6 +29,8 @@ described! {
     InstanceId: text("Neither . nor ..").pattern(Some("^[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,127}$"));
     Life: text("Which life a heartbeat is of: one that begins, or the one of the last reply. Absent: whichever is registered.")
         .pattern(Some("^(new(:[0-7][0-9a-f]{15})?|[0-7][0-9a-f]{15})$"));
+    Origin: text("What keeps it registered: its heartbeats, a registry that has it in its table, the lease of another framework's \
+                  registration, or nothing: a key without a lease.").enum_values(Some(["heartbeat", "table", "import", "hand"]));
     Reason: text("Why it is not passing: one line.").min_length(Some(1)).max_length(Some(Self::MAX_CHARS));
     Scheme: text("The protocol that an instance speaks.").enum_values(Some(["http", "https", "h2c"]));
     ServiceName: text("The name of a service.").pattern(Some("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"));

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use discovery::Origin;
 use serde::Deserialize;
 
 use crate::terminal::{printable::printable, screen::Look};
@@ -52,6 +53,8 @@ pub(crate) struct Instance {
     override_details: Option<OperatorsWord>,
     /// What it says itself while an operator's word counts more.
     reported_reason: Option<String>,
+    /// What keeps it registered. An older registry does not say.
+    origin: Option<String>,
     /// Who else claims its id.
     other_holder: Option<OtherHolder>,
     weight: Option<u32>,
@@ -148,15 +151,28 @@ impl Instance {
         format!("by {author}{}", reason.map_or_else(String::new, |reason| format!(": {reason}")))
     }
 
-    /// What else it says of itself and is not the default.
+    /// What keeps it registered, where that is no heartbeat; an imported one says from where in its own words.
+    fn source(&self) -> Option<&'static str> {
+        match self.origin.as_deref() {
+            Some("table") => Some("from the table"),
+            Some("hand") => Some("written by hand, without a lease"),
+            _ => None,
+        }
+    }
+
+    /// Whence it comes, and what else it says of itself and is not the default.
     pub(crate) fn details(&self) -> Vec<String> {
+        let is_told = |key: &str| key == Origin::REGISTERED_BY && self.source().is_some();
         let weight = self.weight.filter(|weight| *weight != 1).map(|weight| format!("weight={weight}"));
-        let details = weight
+        let details = self
+            .source()
+            .map(str::to_owned)
             .into_iter()
+            .chain(weight)
             .chain(self.zone.iter().map(|zone| format!("zone={zone}")))
             .chain(self.version.iter().map(|version| format!("version={version}")))
             .chain(self.tags.iter().map(|tag| format!("tag={tag}")))
-            .chain(self.meta.iter().map(|(key, value)| format!("{key}={value}")));
+            .chain(self.meta.iter().filter(|(key, _)| !is_told(key)).map(|(key, value)| format!("{key}={value}")));
         details.map(|detail| printable(&detail)).collect()
     }
 }
@@ -211,6 +227,19 @@ mod tests {
 
     fn instance(json: Value) -> Instance {
         serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn whence_an_instance_comes_is_told_where_no_heartbeat_keeps_it() {
+        let details = |json: Value| instance(json).details().join(", ");
+        let meta = json!({ "registered-by": "table", "owner": "ops" });
+        let of_table = json!({ "id": "a", "address": "a:1", "origin": "table", "meta": meta });
+        assert_eq!(details(of_table), "from the table, owner=ops");
+        let by_hand = json!({ "id": "a", "address": "a:1", "origin": "hand", "weight": 2 });
+        assert_eq!(details(by_hand), "written by hand, without a lease, weight=2");
+        let imported = json!({ "id": "a", "address": "a:1", "origin": "import", "meta": { "imported": "/m" } });
+        assert_eq!(details(imported), "imported=/m");
+        assert_eq!(details(json!({ "id": "a", "address": "a:1", "origin": "heartbeat" })), "");
     }
 
     #[test]

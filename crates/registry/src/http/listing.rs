@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use discovery::{
-    Address, Incarnation, Instance, InstanceId, InstanceKey, OtherHolder, Override, Reason, Registered, Revision,
-    ServiceName, Status,
+    Address, Incarnation, Instance, InstanceId, InstanceKey, Origin, OtherHolder, Override, Reason, Registered,
+    Revision, ServiceName, Status,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -74,6 +74,8 @@ pub(super) struct InstanceEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     override_details: Option<OverrideDetails>,
+    /// What keeps it registered.
+    origin: Origin,
     /// Who else claims this id, if that is known here: two programs were given one id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -188,6 +190,7 @@ impl From<&Entry> for InstanceEntry {
             reported_reason: instance.reason.clone().filter(|_| entry.overridden.is_some()),
             overridden: entry.overridden.as_ref().map(|order| order.status),
             override_details: entry.overridden.as_ref().map(OverrideDetails::from),
+            origin: Origin::of(instance, *lease),
             other_holder: entry.other_holder.clone(),
             incarnation: lease.map(Incarnation),
             lease: lease.map(|lease| lease.to_string()),

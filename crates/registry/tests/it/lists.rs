@@ -36,7 +36,7 @@ async fn services_and_instances_are_listed_with_the_revision_and_its_age() {
     assert_eq!((lease.len(), u64::from_str_radix(lease, 16).is_ok()), (16, true));
     let expected = json!({
         "id": "a", "address": "10.0.0.5:7070", "weight": 2, "zone": "a", "meta": { "owner": "ops" },
-        "status": "critical", "reported_status": "critical", "lease": lease, "incarnation": lease,
+        "status": "critical", "reported_status": "critical", "origin": "heartbeat", "lease": lease, "incarnation": lease,
         "created_revision": reply["revision"], "modified_revision": reply["revision"],
         "seen_since_ms": first["seen_since_ms"],
     });
