@@ -8,7 +8,7 @@
 //! | [`dialect_keys`] | the same instance in other systems' formats, under the same lease |
 //! | [`foreign_keys`] | registrations that other programs have written, and their copies |
 //! | [`overrides`], [`settings`] | an operator's orders; values below `config/` |
-//! | [`leader_election`] | a key that one process holds: one of many does a job |
+//! | [`leader_election`], [`presence`] | a key that one process holds: one of many does a job; each of many says that it is there |
 //! | [`decode`], [`snapshot`] | what keys and values mean; all of them, at one revision |
 
 pub(crate) mod claim;
@@ -19,6 +19,7 @@ pub(crate) mod foreign_keys;
 pub(crate) mod holder;
 pub(crate) mod leader_election;
 pub(crate) mod overrides;
+pub(crate) mod presence;
 pub(crate) mod registration;
 pub(crate) mod settings;
 pub(crate) mod snapshot;

@@ -10,6 +10,7 @@ mod keep_alive;
 mod layout;
 mod members;
 mod parts;
+mod presence;
 mod registration;
 mod tls;
 mod views;
