@@ -166,6 +166,22 @@ impl Admission {
         self.0.networks.check(address, &ips)
     }
 
+    /// Whether the table may name `instance`: the operator's word, so in any network, but never at an address that is nobody's
+    /// service. One that is registered already with this address passes without a look-up.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Infrastructure`], [`Denied::Address`], [`Denied::Name`], [`Denied::Unresolved`].
+    pub async fn admit_checked(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
+        let held = self.0.mirror.read().held(key).and_then(|held| held.instance);
+        if held.is_some_and(|held| held.address == instance.address) {
+            return Ok(());
+        }
+        let ips = self.addresses(&instance.address).await?;
+        self.0.infrastructure.check(&instance.address, &ips).await?;
+        self.0.networks.check_any(&ips)
+    }
+
     /// Whether the sender of this request may do `action` to `key`'s service. Our own tasks may.
     ///
     /// # Errors

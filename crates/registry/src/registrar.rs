@@ -28,6 +28,7 @@
 //! deleted; so the mirror is asked again afterwards. When it has heard nothing from etcd for
 //! [`FRESH_MAX`](crate::mirror::FRESH_MAX), it is no witness, and etcd is read instead.
 
+mod checked;
 mod lease_ttl;
 mod leave;
 mod life;

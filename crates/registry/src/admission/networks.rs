@@ -41,8 +41,17 @@ impl Networks {
         ips.iter().try_for_each(|ip| self.check_ip(ip.to_canonical()))
     }
 
+    /// Whether none of `ips` is one that is never allowed, whatever is configured.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Address`] for the first that is.
+    pub fn check_any(&self, ips: &[IpAddr]) -> Result<(), Denied> {
+        ips.iter().try_for_each(|ip| never(ip.to_canonical()))
+    }
+
     fn check_ip(&self, ip: IpAddr) -> Result<(), Denied> {
-        ForbiddenIp::check(ip).map_err(|forbidden| Denied::Address { ip, why: forbidden.reason() })?;
+        never(ip)?;
         if self.0.iter().any(|network| network.contains(&ip)) {
             return Ok(());
         }
@@ -52,6 +61,11 @@ impl Networks {
         };
         Err(Denied::Address { ip, why })
     }
+}
+
+/// Whether `ip` may be allowed at all.
+fn never(ip: IpAddr) -> Result<(), Denied> {
+    ForbiddenIp::check(ip).map_err(|forbidden| Denied::Address { ip, why: forbidden.reason() })
 }
 
 fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> IpNet {
