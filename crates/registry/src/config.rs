@@ -15,6 +15,7 @@ use crate::{
     admission::AdmissionOptions,
     alerts::AlertOptions,
     dns::{DnsListen, zone::Zone},
+    table::TableOptions,
 };
 
 /// Takes HTTP heartbeats and keeps one leased key per instance in etcd.
@@ -53,6 +54,9 @@ pub struct Config {
     /// is registered there becomes an instance here.
     #[arg(long = "import", env = "REGISTRY_IMPORT", value_name = "PREFIXES", value_delimiter = ',')]
     pub imports: Vec<Import>,
+    /// What is checked instead of heard.
+    #[command(flatten)]
+    pub table: TableOptions,
     /// Whom to tell.
     #[command(flatten)]
     pub alerts: AlertOptions,
@@ -81,7 +85,7 @@ impl ServiceConfig for Config {
     }
 
     fn mistakes(&self) -> Vec<String> {
-        [self.etcd.mistakes(), self.tls.mistakes(), self.admission.mistakes()].concat()
+        [self.etcd.mistakes(), self.tls.mistakes(), self.admission.mistakes(), self.table.mistakes()].concat()
     }
 }
 

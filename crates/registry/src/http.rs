@@ -9,6 +9,7 @@
 //! | `GET /v1/overrides` | every override, also of instances that are not registered |
 //! | `GET /v1/services` | every service with its number of instances; waits for a change if asked to |
 //! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
+//! | `GET /v1/table` | the instances of the table, and how their checks go |
 //! | `GET /v1/watch` | what happens to one service, as server-sent events |
 //! | `GET /v1/prometheus/targets` | every instance, for Prometheus |
 //! | `GET /v1/config` | every setting with its revision |
@@ -32,6 +33,7 @@ mod prometheus;
 mod query;
 mod services;
 mod settings;
+mod table;
 mod watch;
 
 use axum::Router;
@@ -40,7 +42,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::long_polls::LongPolls;
 pub(crate) use self::{long_polls::PollPermit, query::Filter};
-use crate::{catalog::Catalog, registrar::Registrar, settings::Settings};
+use crate::{catalog::Catalog, registrar::Registrar, settings::Settings, table::TableView};
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct Api {
     pub settings: Settings,
     /// Where they wait.
     pub long_polls: LongPolls,
+    /// What is checked instead of heard, if there is a table.
+    pub table: Option<TableView>,
 }
 
 /// The registry's own routes, and their description. Each handler says in `#[utoipa::path]` which is its own.
@@ -64,6 +68,7 @@ pub fn routes(api: Api) -> Router {
         .routes(routes!(heartbeats::full, heartbeats::deregister))
         .routes(routes!(overrides::set, overrides::clear))
         .routes(routes!(overrides::list))
+        .routes(routes!(table::report))
         .routes(routes!(watch::watch))
         .routes(routes!(prometheus::targets))
         .routes(routes!(settings::list))

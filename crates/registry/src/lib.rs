@@ -18,6 +18,7 @@
 //! | [`mirror`] | what etcd holds, kept up to date by a watch, and what this replica has committed since |
 //! | [`write_watch`] | whether etcd writes: what no watch tells |
 //! | [`catalog`] | what readers get of it: one service as a value, its index, and being woken by its changes |
+//! | [`table`] | instances that cannot send heartbeats: checked here, by one registry of all |
 //! | [`import`] | what other frameworks have registered, made instances like all others |
 //! | [`dns`] | the same, asked by name |
 //! | [`settings`] | the config centre: what is below `config/`, with revisions |
@@ -48,6 +49,7 @@ pub mod overrides;
 pub mod registrar;
 pub mod restore;
 pub mod settings;
+pub mod table;
 pub mod token_command;
 pub mod write_watch;
 
@@ -87,6 +89,7 @@ use self::{
     registrar::Registrar,
     restore::Restorer,
     settings::Settings,
+    table::StaticServices,
 };
 
 /// Connections at the same time, by default.
@@ -140,6 +143,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let holders = Holders::new(mirror.clone(), counted.contested.clone());
     let registrar = Registrar::new(etcd.clone(), mirror.clone(), concurrency.clone(), admission.clone(), counted);
     let registrar = registrar.noting(heard, holders.clone());
+    let table =
+        StaticServices::new(&config.table, listen, etcd.clone(), mirror.clone(), registrar.clone(), &mut metrics)?;
+    let table_view = table.as_ref().map(StaticServices::view);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), concurrency, writes: etcd.writes().clone() }));
     let ending = overrides::run(etcd.clone(), mirror.clone());
     let counted = DnsMetrics::register(&mut metrics);
@@ -155,7 +161,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let calls = Calls::new(&long_polls, admission.clone(), shutdown.clone(), &mut metrics);
     let rpc = Rpc { registrar: registrar.clone(), catalog: catalog.clone(), closing: shutdown.clone() };
     let (health_routes, health) = grpc::open_routes(admission.clone(), calls.clone());
-    let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), long_polls });
+    let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), long_polls, table: table_view });
     let routes = access::guard(routes.merge(grpc::routes(rpc, calls)), admission, tokens).merge(health_routes);
     let router = app::assemble(routes, guard, readiness.clone(), metrics).layer(from_fn(grpc::convert));
 
@@ -171,7 +177,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         // Until the last request is answered: a heartbeat during the drain is as good as any.
         never = mirror::run(watch, mirror.clone(), readiness.clone()) => match never {},
         never = grpc::follow_readiness(health, readiness.clone()) => match never {},
-        never = write_watch::run(etcd, mirror, readiness) => match never {},
+        never = write_watch::run(etcd, mirror, readiness.clone()) => match never {},
         never = settings.follow() => match never {},
         never = dns::run(dns_server, dns) => match never {},
         never = importer.run() => match never {},
@@ -179,6 +185,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
         never = holders.run() => match never {},
         never = ending => match never {},
         never = run_alerts(alerts) => match never {},
+        never = run_table(table, readiness) => match never {},
     }
 }
 
@@ -200,6 +207,13 @@ fn warn_of_impatience(etcd_deadline: Duration) {
 async fn run_alerts(alerts: Option<Alerts>) -> Infallible {
     match alerts {
         Some(alerts) => alerts.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn run_table(table: Option<StaticServices>, readiness: Readiness) -> Infallible {
+    match table {
+        Some(table) => table.run(readiness).await,
         None => std::future::pending().await,
     }
 }

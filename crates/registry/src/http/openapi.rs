@@ -69,6 +69,12 @@ problems! {
         (429, "Too many requests, or too many registrations."),
         (503, "etcd cannot be read or written now; retry later."),
     ];
+    /// What a path may answer that needs no etcd.
+    UsualOfMemory: [
+        (401, "No token, or not a good one."),
+        (403, "The token does not allow it."),
+        (429, "Too many requests."),
+    ];
     /// The instance is not there.
     NoSuch: [(404, "There is none.")];
     /// Of a life that has ended, or whose id another one holds.

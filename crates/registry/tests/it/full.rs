@@ -20,7 +20,7 @@ use crate::support::{Registry, metric};
 const ADDRESS: &str = r#"{"address":"10.0.0.5:7070"}"#;
 const CHANGED: &str = r#"{"address":"10.0.0.5:7070","version":"2"}"#;
 
-async fn small_etcd() -> EtcdCluster {
+pub(crate) async fn small_etcd() -> EtcdCluster {
     let args = ["--quota-backend-bytes", "4194304"].map(str::to_owned).to_vec();
     EtcdCluster::with(EtcdConfig { members: 1, args, ..EtcdConfig::default() }).await
 }

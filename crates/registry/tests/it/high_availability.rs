@@ -50,7 +50,7 @@ async fn instances(etcd: &EtcdCluster, ports: &[u16], count: u16) -> Vec<Heartbe
 }
 
 /// Counts the instances that disappear, as a gateway would see it.
-fn removals(etcd: &EtcdCluster) -> Arc<AtomicUsize> {
+pub(crate) fn removals(etcd: &EtcdCluster) -> Arc<AtomicUsize> {
     let client = Etcd::new(&EtcdOptions::at(etcd.endpoints())).unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let into = Arc::clone(&count);

@@ -1,7 +1,7 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("mirror", &[]),
     ("heard", &[]),
     ("dialects", &[]),
@@ -18,10 +18,11 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("restore", &["heard", "metrics", "mirror"]),
     ("settings", &["admission", "concurrency_limit", "error", "mirror"]),
     ("registrar", &["admission", "concurrency_limit", "dialects", "error", "heard", "holders", "metrics", "mirror"]),
+    ("table", &["error", "mirror", "registrar"]),
     ("dns", &["admission", "catalog", "metrics", "mirror"]),
     ("alerts", &["catalog", "mirror"]),
-    ("config", &["admission", "alerts", "dns"]),
-    ("http", &["admission", "catalog", "error", "mirror", "registrar", "settings"]),
+    ("config", &["admission", "alerts", "dns", "table"]),
+    ("http", &["admission", "catalog", "error", "mirror", "registrar", "settings", "table"]),
     ("grpc", &["admission", "catalog", "error", "http", "mirror", "registrar"]),
 ];
 

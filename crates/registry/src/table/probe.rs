@@ -1,0 +1,132 @@
+//! One check, done once.
+//!
+//! | file | what it asks |
+//! |---|---|
+//! | [`http`] | a path, by GET |
+//! | [`grpc`] | `grpc.health.v1.Health/Check` |
+//! | [`command`] | a program, by how it ends |
+//!
+//! (`tcp` is a line here.) A result that comes much later than its deadline says nothing about the instance: this process
+//! stood still meanwhile, because it was stopped, its machine was paused, or had no time for it. It is void.
+
+mod command;
+mod grpc;
+mod http;
+
+use std::{sync::Arc, time::Duration};
+
+use discovery::{Address, Reason};
+use service_kit::{
+    client::{ClientTls, ClientTlsError, HttpClient},
+    duration,
+};
+use tokio::{
+    net::TcpStream,
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+use super::{
+    check::{Check, Probe},
+    document::Entry,
+};
+
+/// Checks under way at the same time; others wait for their turn, which counts against no timeout.
+const AT_ONCE_MAX: usize = 64;
+/// Programs under way at the same time. Each is a process, which costs more than a connection.
+const COMMANDS_AT_ONCE_MAX: usize = 8;
+/// So much later than its deadline no result counts.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Does checks. Cheap to clone; clones share what may be under way.
+#[derive(Debug, Clone)]
+pub(super) struct Prober {
+    http: HttpClient,
+    places: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
+}
+
+/// What one check came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Good,
+    /// With the reason, for people.
+    Bad(Reason),
+    /// It says nothing.
+    Void,
+}
+
+// === impl Prober ===
+
+impl Prober {
+    /// For https with the system's certificates.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be used.
+    pub(super) fn new() -> Result<Self, ClientTlsError> {
+        Ok(Self {
+            http: HttpClient::new(&ClientTls::default())?,
+            places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            commands: Arc::new(Semaphore::new(COMMANDS_AT_ONCE_MAX)),
+        })
+    }
+
+    /// Does `check` of `entry` when its turn has come.
+    pub(super) async fn ask(&self, check: &Check, entry: &Entry) -> Outcome {
+        let _place = self.places.acquire().await.expect("the semaphore is never closed");
+        let place = match check.probe {
+            Probe::Command(_) => Some(Arc::clone(&self.commands).acquire_owned().await.expect("it is never closed")),
+            Probe::Tcp(_) | Probe::Http(_) | Probe::Grpc(_) => None,
+        };
+        let started = Instant::now();
+        let answer = match &check.probe {
+            Probe::Tcp(address) => tcp(address, check.timeout).await,
+            Probe::Http(probe) => http::ask(&self.http, probe, check.timeout).await,
+            Probe::Grpc(probe) => grpc::ask(probe, check.timeout).await,
+            Probe::Command(words) => command::ask(words, entry, check.timeout, place).await,
+        };
+        judged(answer, started.elapsed(), check.timeout)
+    }
+}
+
+fn judged(answer: Result<(), String>, took: Duration, limit: Duration) -> Outcome {
+    match answer {
+        Ok(()) => Outcome::Good,
+        Err(_) if took > limit + LATE => Outcome::Void,
+        Err(why) => Reason::shorten(&why).map_or(Outcome::Void, Outcome::Bad),
+    }
+}
+
+async fn tcp(address: &Address, limit: Duration) -> Result<(), String> {
+    match timeout(limit, TcpStream::connect(address.to_string())).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("{address} cannot be connected to: {error}")),
+        Err(_) => Err(format!("{address} cannot be connected to within {}", duration::format(limit))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_result_of_a_process_that_stood_still_says_nothing() {
+        let limit = Duration::from_secs(1);
+        let bad = |took| judged(Err("no".to_owned()), took, limit);
+        assert_eq!(bad(limit), Outcome::Bad("no".parse().unwrap()));
+        assert_eq!(bad(limit + LATE + Duration::from_millis(1)), Outcome::Void);
+        assert_eq!(judged(Ok(()), limit * 9, limit), Outcome::Good, "an answer is an answer");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_listens_passes_and_one_that_does_not_says_why() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let limit = Duration::from_secs(5);
+        assert_eq!(tcp(&address, limit).await, Ok(()));
+        drop(listener);
+        let why = tcp(&address, limit).await.unwrap_err();
+        assert!(why.contains("refused") && why.contains(&address.to_string()), "{why}");
+    }
+}

@@ -1,0 +1,33 @@
+//! A GET whose status decides. No redirect is followed, no proxy asked, and the body is left unread.
+//!
+//! Each has a connection of its own: a kept one may be closed by the instance in the very moment in which it is used, and
+//! says less about whether the instance takes new ones.
+
+use std::time::Duration;
+
+use axum::{
+    body::Bytes,
+    http::{HeaderValue, Request, header},
+};
+use service_kit::{
+    chain,
+    client::{ClientError, HttpClient},
+    duration,
+};
+
+use crate::table::check::HttpProbe;
+
+pub(super) async fn ask(client: &HttpClient, probe: &HttpProbe, limit: Duration) -> Result<(), String> {
+    let mut request = Request::get(&probe.uri).body(Bytes::new()).map_err(|error| error.to_string())?;
+    let headers = request.headers_mut();
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("muster-registry"));
+    headers.extend(probe.headers.clone());
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let uri = &probe.uri;
+    match client.send(request, limit, 0).await {
+        Ok(answer) if probe.statuses.contain(answer.status) => Ok(()),
+        Ok(answer) => Err(format!("{uri} answered {}, not {}", answer.status.as_u16(), probe.statuses)),
+        Err(ClientError::TimedOut(_)) => Err(format!("{uri} did not answer within {}", duration::format(limit))),
+        Err(error) => Err(format!("{uri}: {}", chain(&error))),
+    }
+}
