@@ -82,6 +82,24 @@ struct OtherHolder {
     address: Option<String>,
 }
 
+/// `GET /v1/table`, of which only the instances matter here.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Table {
+    pub(crate) instances: Vec<Checked>,
+}
+
+/// An instance of the table of services.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Checked {
+    pub(crate) service: String,
+    pub(crate) id: Option<String>,
+    pub(crate) address: String,
+    pub(crate) state: String,
+    reason: Option<String>,
+    since_ms: Option<u64>,
+    checked_by: Option<String>,
+}
+
 /// One that is gone.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Gone {
@@ -174,6 +192,40 @@ impl Instance {
             .chain(self.tags.iter().map(|tag| format!("tag={tag}")))
             .chain(self.meta.iter().filter(|(key, _)| !is_told(key)).map(|(key, value)| format!("{key}={value}")));
         details.map(|detail| printable(&detail)).collect()
+    }
+}
+
+// === impl Checked ===
+
+impl Checked {
+    /// Its id.
+    pub(crate) fn name(&self) -> String {
+        name(self.id.as_deref())
+    }
+
+    /// Whether it is registered as the table wants it, so that the list of instances has it.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.state == "passing"
+    }
+
+    /// For how long it has been so.
+    pub(crate) fn age(&self, now: SystemTime) -> String {
+        self.since_ms.map(|since| spoken(ago(since, now))).unwrap_or_default()
+    }
+
+    /// How that looks.
+    pub(crate) fn look(&self) -> Look {
+        match self.state.as_str() {
+            "failing" | "refused" => Look::Bad,
+            _ => Look::Doubtful,
+        }
+    }
+
+    /// Why it is not registered, and who says so.
+    pub(crate) fn why(&self) -> String {
+        let checked_by = self.checked_by.as_ref().map(|by| format!("in the table, checked by {by}"));
+        let parts = self.reason.clone().into_iter().chain(checked_by);
+        parts.map(|part| printable(&part)).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         places::{DataOption, Given, shown},
         registries::{Registries, RegistryOptions, Told, Untold},
     },
-    listing::{Gone, Instance, Instances, OLD, Services, spoken},
+    listing::{Checked, Gone, Instance, Instances, OLD, Services, Table, spoken},
     terminal::{
         screen::{self, Look, Screen},
         table::{self, Row},
@@ -50,6 +50,8 @@ pub(crate) struct Listed {
     pub(crate) now: SystemTime,
     /// The answers, by service.
     pub(crate) services: BTreeMap<String, Value>,
+    /// What a table of services has and is not registered.
+    pub(crate) unregistered: Vec<Checked>,
 }
 
 const HEAD: [&str; 5] = ["SERVICE", "INSTANCE", "ADDRESS", "STATE", "AGE"];
@@ -73,7 +75,7 @@ pub(crate) async fn run(options: &LsOptions, given: &Given) -> anyhow::Result<()
 
 /// Asks for every instance of `service`, or of all.
 pub(crate) async fn list(registries: &Registries, service: Option<&ServiceName>) -> anyhow::Result<Listed> {
-    let mut listed = Listed { by: None, now: SystemTime::now(), services: BTreeMap::new() };
+    let mut listed = Listed { by: None, now: SystemTime::now(), services: BTreeMap::new(), unregistered: Vec::new() };
     let names = match service {
         Some(service) => vec![service.to_string()],
         None => {
@@ -90,7 +92,20 @@ pub(crate) async fn list(registries: &Registries, service: Option<&ServiceName>)
         (listed.by, listed.now) = (Some(told.by), told.now);
         listed.services.insert(name, told.json);
     }
+    listed.unregistered = unregistered(registries, service).await?;
     Ok(listed)
+}
+
+/// What the table of services has of `service`, or of all, and is not registered. An older registry has no table, and one's token may not
+/// be good for it.
+async fn unregistered(registries: &Registries, service: Option<&ServiceName>) -> anyhow::Result<Vec<Checked>> {
+    let told = match registries.ask(&Method::GET, &["v1", "table"], None, None).await {
+        Err(Untold::Refused { .. }) => return Ok(Vec::new()),
+        told => told?,
+    };
+    let table = Table::deserialize(&told.json).context("the registry's table of services cannot be read")?;
+    let is_meant = |one: &Checked| service.is_none_or(|service| one.service == service.as_str());
+    Ok(table.instances.into_iter().filter(|one| !one.is_registered() && is_meant(one)).collect())
 }
 
 /// Every service, those of which all instances are gone as well. An older registry lists only the others.
@@ -115,6 +130,7 @@ fn text(listed: &Listed, screen: Screen) -> anyhow::Result<String> {
         rows.extend(list.instances.iter().map(|instance| row(service, instance, listed.now)));
         rows.extend(list.tombstones.iter().rev().map(|gone| gone_row(service, gone, listed.now)));
     }
+    rows.extend(listed.unregistered.iter().map(|one| unregistered_row(one, listed.now)));
     let mut text = match rows.is_empty() {
         true => "no instance is registered, and none has gone in the last ten minutes\n".to_owned(),
         false => fit(rows, screen),
@@ -157,6 +173,14 @@ fn row(service: &str, instance: &Instance, now: SystemTime) -> Row<5> {
     }
 }
 
+fn unregistered_row(one: &Checked, now: SystemTime) -> Row<5> {
+    Row {
+        cells: [one.service.clone(), one.name(), one.address.clone(), one.state.clone(), one.age(now)],
+        looks: [Look::Plain, Look::Plain, Look::Plain, one.look(), Look::Plain],
+        text: one.why(),
+    }
+}
+
 fn gone_row(service: &str, gone: &Gone, now: SystemTime) -> Row<5> {
     Row {
         cells: [service.to_owned(), gone.name(), gone.address.clone(), "gone".to_owned(), gone.ago(now)],
@@ -173,7 +197,7 @@ mod tests {
 
     fn listed(service: &str, answer: Value) -> Listed {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
-        Listed { by: None, now, services: [(service.to_owned(), answer)].into() }
+        Listed { by: None, now, services: [(service.to_owned(), answer)].into(), unregistered: Vec::new() }
     }
 
     fn mail() -> Listed {
@@ -215,6 +239,20 @@ mail     mail-2      10.0.0.7:7070        gone      30 s ago  its heartbeats sto
             text(&listed, Screen::sample(80, false)).unwrap(),
             "SERVICE  INSTANCE       STATE    AGE\nmail     10.0.0.5:7070  passing\n"
         );
+    }
+
+    #[test]
+    fn what_the_table_has_and_is_not_registered_is_listed_with_its_reason() {
+        let table = json!({"file":null,"registries":[],"instances":[
+            {"service":"mysql","id":"db-1","address":"10.0.0.5:3306","state":"failing","since_ms":970_000,
+             "reason":"10.0.0.5:3306 cannot be connected to","checked_by":"10.0.0.2:8500","differs":false},
+            {"service":"mysql","id":"db-2","address":"10.0.0.6:3306","state":"passing","checked_by":null,"differs":false}]});
+        let Table { instances } = serde_json::from_value(table).unwrap();
+        let unregistered = instances.into_iter().filter(|one| !one.is_registered()).collect();
+        let listed = Listed { unregistered, ..listed("mysql", json!({"age_ms":10,"instances":[]})) };
+        let text = text(&listed, Screen::sample(140, false)).unwrap();
+        let row = "mysql    db-1      10.0.0.5:3306  failing  30 s  10.0.0.5:3306 cannot be connected to; in the table, checked by 10.0.0.2:8500";
+        assert_eq!(text.lines().nth(1), Some(row), "{text}");
     }
 
     #[test]
