@@ -18,7 +18,7 @@ use crate::{
     table::TableOptions,
 };
 
-/// Takes HTTP heartbeats and keeps one leased key per instance in etcd.
+/// Takes heartbeats over HTTP and gRPC and keeps one leased key per instance in etcd.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "registry",

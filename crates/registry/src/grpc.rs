@@ -27,7 +27,7 @@ use axum::{
     Router,
     http::{HeaderName, header::CONTENT_TYPE},
     middleware::from_fn_with_state,
-    routing::{any_service, get},
+    routing::{get, post_service},
 };
 use discovery::{Incarnation, InstanceId, InstanceKey, ServiceName};
 use futures::stream::BoxStream;
@@ -77,11 +77,11 @@ pub fn routes(rpc: Rpc, calls: Calls) -> Router {
         .expect("the compiler's own descriptors can be read")
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
     Router::new()
-        .route("/muster.v1.Registry/Register", any_service(registry.clone()))
-        .route("/muster.v1.Registry/Deregister", any_service(registry.clone()))
-        .route("/muster.v1.Registry/List", any_service(registry.clone()))
-        .route("/muster.v1.Registry/Watch", any_service(registry))
-        .route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", any_service(reflection))
+        .route("/muster.v1.Registry/Register", post_service(registry.clone()))
+        .route("/muster.v1.Registry/Deregister", post_service(registry.clone()))
+        .route("/muster.v1.Registry/List", post_service(registry.clone()))
+        .route("/muster.v1.Registry/Watch", post_service(registry))
+        .route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", post_service(reflection))
         .layer(from_fn_with_state(calls, calls::admit))
         .route("/v1/muster.proto", get(proto))
 }
@@ -91,8 +91,8 @@ pub fn open_routes(admission: Admission, calls: Calls) -> (Router, tonic_health:
     let (reporter, health) = health::service();
     let health = health.max_decoding_message_size(MESSAGE_MAX_BYTES);
     let routes = Router::new()
-        .route("/grpc.health.v1.Health/Check", any_service(health.clone()))
-        .route("/grpc.health.v1.Health/Watch", any_service(health))
+        .route("/grpc.health.v1.Health/Check", post_service(health.clone()))
+        .route("/grpc.health.v1.Health/Watch", post_service(health))
         .layer(from_fn_with_state(calls, calls::admit));
     (limit(routes, admission), reporter)
 }
@@ -109,7 +109,8 @@ impl Registry for Rpc {
     type WatchStream = Replies<WatchReply>;
 
     async fn register(&self, request: Request<Streaming<Heartbeat>>) -> Result<Response<Self::RegisterStream>, Status> {
-        Ok(Response::new(register::replies(self.clone(), request)))
+        let opened = register::replies(self.clone(), request);
+        opened.map(Response::new).map_err(|problem| statuses::status(&problem))
     }
 
     async fn deregister(&self, request: Request<DeregisterRequest>) -> Result<Response<DeregisterReply>, Status> {

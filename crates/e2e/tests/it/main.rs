@@ -23,5 +23,6 @@ mod private_files;
 mod readme;
 mod second_copy;
 mod service_down;
+mod sidecar_rpc;
 mod start_order;
 mod three_hosts;

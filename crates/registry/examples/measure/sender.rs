@@ -16,7 +16,7 @@ pub(crate) enum Sender {
     /// A request for each heartbeat.
     Http(TcpStream),
     /// A message for each heartbeat, on one stream.
-    Rpc { heartbeats: mpsc::Sender<Heartbeat>, replies: Box<Streaming<HeartbeatReply>> },
+    Rpc { port: u16, heartbeats: mpsc::Sender<Heartbeat>, replies: Box<Streaming<HeartbeatReply>> },
 }
 
 impl Sender {
@@ -30,7 +30,7 @@ impl Sender {
         let mut calls = RegistryClient::connect(url).await.expect("the registry listens");
         let (heartbeats, received) = mpsc::channel(1);
         let replies = calls.register(ReceiverStream::new(received)).await.expect("a stream");
-        Self::Rpc { heartbeats, replies: Box::new(replies.into_inner()) }
+        Self::Rpc { port, heartbeats, replies: Box::new(replies.into_inner()) }
     }
 
     /// One heartbeat; whether it was taken.
@@ -43,7 +43,7 @@ impl Sender {
                 let path = format!("/v1/services/{service}/instances/i{instance}");
                 request(stream, &path, &body).await
             }
-            Self::Rpc { heartbeats, replies } => {
+            Self::Rpc { port, heartbeats, replies } => {
                 let heartbeat = Heartbeat {
                     service,
                     id: format!("i{instance}"),
@@ -51,7 +51,13 @@ impl Sender {
                     ttl_ms: TTL_MS,
                     incarnation: String::new(),
                 };
-                heartbeats.send(heartbeat).await.is_ok() && matches!(replies.message().await, Ok(Some(_)))
+                let is_taken =
+                    heartbeats.send(heartbeat).await.is_ok() && matches!(replies.message().await, Ok(Some(_)));
+                if !is_taken {
+                    // The first refusal is the end of a stream.
+                    *self = Self::connect(*port, true).await;
+                }
+                is_taken
             }
         }
     }

@@ -45,10 +45,10 @@ enum Needed {
 }
 
 /// Who sends the messages of a stream. An extension of every request that came through [`guard`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Requester {
-    /// `None` where there was no guard.
-    asked: Option<(Admission, Tokens)>,
+    admission: Admission,
+    tokens: Tokens,
     client: Option<IpAddr>,
     authorization: Option<HeaderValue>,
     /// The request itself has been let pass, and with it the first message.
@@ -82,9 +82,14 @@ async fn slow_down(State(admission): State<Admission>, request: Request, next: N
     }
 }
 
-async fn introduce(State(asked): State<(Admission, Tokens)>, mut request: Request, next: Next) -> Response {
+async fn introduce(
+    State((admission, tokens)): State<(Admission, Tokens)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let authorization = request.headers().get(AUTHORIZATION).cloned();
-    let requester = Requester { asked: Some(asked), client: super::client(), authorization, has_begun: false };
+    let client = super::client();
+    let requester = Requester { admission, tokens, client, authorization, has_begun: false };
     request.extensions_mut().insert(requester);
     next.run(request).await
 }
@@ -108,12 +113,11 @@ impl Requester {
     ///
     /// 429 `rate_limited`, 401; and what `work` says.
     pub async fn ask<T>(&mut self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-        let Some((admission, tokens)) = &self.asked else { return work.await };
         let has_begun = std::mem::replace(&mut self.has_begun, true);
         if let Some(client) = self.client.filter(|_| has_begun) {
-            admission.take_turn(client).map_err(|denied| Problem::from(&denied))?;
+            self.admission.take_turn(client).map_err(|denied| Problem::from(&denied))?;
         }
-        let caller = tokens.caller_of(self.authorization.as_ref())?;
+        let caller = self.tokens.caller_of(self.authorization.as_ref())?;
         let work = caller.asking(work);
         match self.client {
             Some(client) => CLIENT.scope(client, work).await,

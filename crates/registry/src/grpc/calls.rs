@@ -43,19 +43,8 @@ const CALLS_MAX: usize = 20_480;
 /// The same for one client network.
 const CALLS_PER_CLIENT_MAX: usize = CALLS_MAX / 2;
 
-/// How long a call that is one message may take, until its answer begins.
+/// How long a call may take until its answer begins: at once for a stream of messages, otherwise when its message is there.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How a method uses its stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// One message, answered soon.
-    Message,
-    /// Heartbeats, most of the time none.
-    Heartbeats,
-    /// Something is followed: the connection must stay.
-    Follows,
-}
 
 /// Counts and bounds calls. Clones share everything.
 #[derive(Debug, Clone)]
@@ -116,9 +105,10 @@ impl Calls {
         Self { all, followers, ended }
     }
 
-    fn enter(&self, client: Option<SocketAddr>, shape: Shape) -> Result<(PollPermit, Option<Follower>), RegistryError> {
+    /// For a call of `client`, if it is one that follows something.
+    fn enter(&self, follows: Option<SocketAddr>) -> Result<(PollPermit, Option<Follower>), RegistryError> {
         let permit = self.all.acquire()?;
-        let follower = client.filter(|_| shape == Shape::Follows).map(|client| self.followers.enter(client));
+        let follower = follows.map(|client| self.followers.enter(client));
         Ok((permit, follower.transpose()?))
     }
 }
@@ -127,17 +117,12 @@ impl Calls {
 pub(super) async fn admit(State(calls): State<Calls>, request: Request, next: Next) -> Response {
     let method = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).trim_start_matches('/');
     let method = method.to_owned();
-    let shape = Shape::of(&method);
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(client)| *client);
-    let (permit, follower) = match calls.enter(client, shape) {
+    let (permit, follower) = match calls.enter(client.filter(|_| follows(&method))) {
         Ok(entered) => entered,
         Err(error) => return Problem::from(error).into_response(),
     };
-    let response = match shape {
-        Shape::Message => timeout(MESSAGE_DEADLINE, next.run(request)).await,
-        Shape::Heartbeats | Shape::Follows => Ok(next.run(request).await),
-    };
-    let Ok(response) = response else { return too_slow().into_response() };
+    let Ok(response) = timeout(MESSAGE_DEADLINE, next.run(request)).await else { return too_slow().into_response() };
     let code = told(response.headers());
     let end = End { ended: calls.ended.clone(), method, code };
     response.map(|body| Body::new(Answer { body, end, _permit: permit, _follower: follower }))
@@ -149,22 +134,14 @@ pub(super) fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
 }
 
-fn told(headers: &HeaderMap) -> Option<Code> {
-    Status::from_header_map(headers).map(|status| status.code())
+/// Whether a call lasts, and its connection must stay meanwhile. Heartbeats need none between them.
+fn follows(method: &str) -> bool {
+    let others = ["Registry/Register", "Registry/Deregister", "Registry/List", "Health/Check"];
+    !others.iter().any(|other| method.ends_with(other))
 }
 
-// === impl Shape ===
-
-impl Shape {
-    fn of(method: &str) -> Self {
-        match method {
-            "muster.v1.Registry/Register" => Self::Heartbeats,
-            "muster.v1.Registry/Deregister" | "muster.v1.Registry/List" | "grpc.health.v1.Health/Check" => {
-                Self::Message
-            }
-            _ => Self::Follows,
-        }
-    }
+fn told(headers: &HeaderMap) -> Option<Code> {
+    Status::from_header_map(headers).map(|status| status.code())
 }
 
 // === impl Followers ===

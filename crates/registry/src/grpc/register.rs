@@ -31,8 +31,12 @@ struct Stream {
     span: Span,
 }
 
-pub(super) fn replies(rpc: Rpc, request: Request<Streaming<v1::Heartbeat>>) -> Replies<v1::HeartbeatReply> {
-    let requester = request.extensions().get::<Requester>().cloned().unwrap_or_default();
+pub(super) fn replies(
+    rpc: Rpc,
+    request: Request<Streaming<v1::Heartbeat>>,
+) -> Result<Replies<v1::HeartbeatReply>, Problem> {
+    // There always is one: nothing is registered for a sender of whom nothing is known.
+    let requester = request.extensions().get::<Requester>().cloned().ok_or_else(Problem::internal)?;
     let stream = Stream {
         rpc,
         requester,
@@ -48,7 +52,7 @@ pub(super) fn replies(rpc: Rpc, request: Request<Streaming<v1::Heartbeat>>) -> R
             Err(status) => Some((Err(status), None)),
         }
     });
-    replies.boxed()
+    Ok(replies.boxed())
 }
 
 // === impl Stream ===

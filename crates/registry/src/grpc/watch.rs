@@ -146,6 +146,6 @@ mod tests {
         };
         assert_eq!(marks(3, true), [(true, 0), (false, 0), (false, 7)]);
         assert_eq!(marks(1, false), [(false, 7)]);
-        assert_eq!(marks(0, true), [(true, 7)], "nobody is there");
+        assert_eq!(marks(0, true), [(true, 7)], "an empty service");
     }
 }

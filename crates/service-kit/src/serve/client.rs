@@ -215,3 +215,39 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, sync::atomic::AtomicUsize};
+
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::*;
+
+    /// On one thread, where tokio looks for what sockets have only when there is nothing else to do.
+    #[tokio::test]
+    async fn what_the_kernel_holds_of_a_shared_connection_is_read_before_a_request_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut socket, check) = Socket::new(stream, Bytes::new());
+        check.share();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        let reader = tokio::spawn(async move {
+            let mut buffer = [0; 16];
+            while let Ok(bytes @ 1..) = socket.read(&mut buffer).await {
+                count.fetch_add(bytes, Ordering::Relaxed);
+            }
+        });
+        for sent in 1..=100 {
+            client.write_all(b"x").unwrap();
+            check.clone().during(ensure_client_connected()).await;
+            assert_eq!(seen.load(Ordering::Relaxed), sent);
+        }
+        drop(client);
+        check.clone().during(ensure_client_connected()).await;
+        reader.await.unwrap();
+        check.during(ensure_client_connected()).await;
+    }
+}

@@ -310,7 +310,7 @@ async fn at_the_end_requests_under_way_are_finished_and_no_new_ones_taken() {
     let answer = tokio::spawn(client.send_request(server.request("/slow")));
     wait_until("it is inside", SOON, async || server.inside.available_permits() == 1).await;
     server.shutdown.cancel();
-    wait_until("nobody listens", SOON, async || TcpStream::connect(server.address).await.is_err()).await;
+    wait_until("the port is closed", SOON, async || TcpStream::connect(server.address).await.is_err()).await;
     server.open.add_permits(1);
     assert_eq!(text(answer.await.unwrap().unwrap()).await, "done");
     wait_until("the connection is closed", SOON, async || server.connections.total() == 0).await;

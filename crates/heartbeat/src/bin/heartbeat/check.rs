@@ -32,7 +32,7 @@ const STARTING_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 enum Check {
     /// GET answers 2xx or 3xx.
-    Http { client: HttpClient, url: Url },
+    Http { client: Box<HttpClient>, url: Url },
     /// `sh -c` exits with 0.
     Command { launcher: Launcher, line: String },
     /// It accepts a connection.
@@ -61,7 +61,7 @@ pub(crate) struct Verdict {
 impl Checker {
     pub(crate) fn new(config: &Config, target: &Target, launcher: &Launcher) -> Self {
         let check = match (&config.check_http, &config.check_cmd) {
-            (Some(url), _) => Check::Http { client: HttpClient::probe(), url: url.clone() },
+            (Some(url), _) => Check::Http { client: Box::new(HttpClient::probe()), url: url.clone() },
             (None, Some(line)) => Check::Command { launcher: launcher.clone(), line: line.clone() },
             (None, None) => Check::Connect,
         };

@@ -24,6 +24,7 @@ fn block(language: &str) -> &'static str {
 }
 
 // What follows is on the page.
+#[expect(clippy::print_stdout, reason = "an example shows what it got")]
 async fn announce(url: String) -> Result<(), Box<dyn std::error::Error>> {
     let mut registry = RegistryClient::connect(url).await?;
     let (heartbeats, sent) = tokio::sync::mpsc::channel(1);
@@ -67,7 +68,8 @@ async fn the_documented_clients_work_when_pasted() {
     );
     let mut shell = Command::new("sh");
     let programs = std::path::PathBuf::from(python("python").get_program());
-    let path = format!("{}:{}", programs.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let others = std::env::var_os("PATH").unwrap();
+    let path = format!("{}:{}", programs.parent().unwrap().display(), others.display());
     shell.args(["-c", &script.replace("localhost:8500", address)]).env("PATH", path);
     let started = SystemTime::now();
     let output = succeed(shell, Duration::from_secs(60)).await;

@@ -19,7 +19,7 @@ const GIVEN_UP: usize = 15;
 /// A frame that resets a stream (RFC 9113, sections 4.1 and 6.4).
 const RESET_BYTES: u64 = 13;
 
-/// What the kernel holds of connections to `address` that has not been read, in bytes (proc_pid_net(5): the queue of each socket).
+/// What the kernel holds of connections to `address` that has not been read, in bytes (`proc_pid_net(5)`).
 fn unread(address: SocketAddr) -> u64 {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", address.port());

@@ -78,7 +78,7 @@ async fn ten_thousand_watchers_are_told_of_a_change_and_one_too_many_is_refused(
     let refused = more.iter().filter_map(|opened| opened.as_ref().err()).collect::<Vec<_>>();
     assert!(!refused.is_empty() && refused.iter().all(|status| status.code() == Code::ResourceExhausted));
     drop((streams, more));
-    wait_until("nobody watches", SOON, async || server.metric("registry_waiting").await == 0).await;
+    wait_until("no watcher is left", SOON, async || server.metric("registry_waiting").await == 0).await;
 }
 
 /// As large as an instance may be: about 9 KiB.

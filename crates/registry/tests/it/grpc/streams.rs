@@ -106,7 +106,7 @@ async fn a_list_has_what_the_one_over_http_has() {
         assert_eq!(same["address"], one.instance.as_ref().unwrap().address);
     }
     assert_eq!(client.list("").await.unwrap().len(), 201, "all services");
-    assert_eq!(client.list("nobody").await.unwrap(), []);
+    assert_eq!(client.list("none").await.unwrap(), []);
     let even = ListRequest { service: "mail".to_owned(), tags: vec!["even".to_owned()], ..ListRequest::default() };
     let mut parts = client.calls.clone().list(even).await.unwrap().into_inner();
     let mut sizes = Vec::new();
