@@ -183,6 +183,8 @@ pub fn request(method: Method, url: &Url) -> request::Builder {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -214,6 +216,25 @@ mod tests {
     async fn https_without_certificates_is_an_error_before_anything_is_sent() {
         let error = HttpClient::plain().send(get("https://127.0.0.1:1/".to_owned()), DEADLINE, 0).await.unwrap_err();
         assert!(error.is_connect() && crate::chain(&error).to_string().contains("https is not configured here"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_at_the_deadline_or_at_the_bound() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = HttpClient::probe();
+        let silent = client.send(get(url.clone()), Duration::from_millis(50), 10).await.unwrap_err();
+        assert!(matches!(silent, ClientError::TimedOut(_)), "it accepts and never answers: {silent:?}");
+        let (mut first, _) = listener.accept().await.unwrap();
+        let answering = tokio::spawn(async move { client.send(get(url), DEADLINE, 10).await });
+        let (mut second, _) = listener.accept().await.unwrap();
+        let endless = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n".to_owned() + &"x".repeat(32);
+        second.write_all(endless.as_bytes()).await.unwrap();
+        assert_eq!(answering.await.unwrap().unwrap().body, "xxxxxxxxxx");
+        for stream in [&mut first, &mut second] {
+            let mut rest = Vec::new();
+            tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the connection is closed").ok();
+        }
     }
 
     #[test]
