@@ -1,7 +1,8 @@
 //! What the measuring side costs by itself, beside `wrk`.
 //!
-//! A load that needs more processor time for a request than the gateway does would measure itself. So: the clients of this
-//! program straight on its upstreams, both sides in one thread; then, where it is installed, `wrk` on the same upstreams.
+//! A load that needs more processor time for a request than the gateway does would measure itself. So: the clients of
+//! this program straight on its upstreams, both sides in one thread; then, where it is installed, `wrk` on the same
+//! upstreams.
 
 use std::{
     net::SocketAddr,

@@ -37,7 +37,8 @@ pub struct Options {
     /// The balance program. Default: the one beside this program.
     #[arg(long, value_name = "FILE")]
     balance: Option<PathBuf>,
-    /// Another build of balance. Measures only what a request costs, of both builds in the same rounds, without the others.
+    /// Another build of balance. Measures only what a request costs, of both builds in the same rounds, without the
+    /// others.
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
 }

@@ -9,8 +9,8 @@
 //! | [`origin`] | the upstreams: any request, one fixed answer |
 //! | [`wire`] | as much of HTTP/1.1 as the two sides need |
 //!
-//! Requests that are due while every connection is busy wait, and their latency counts from when they were due: a gateway
-//! that stalls cannot hide it by slowing its clients down ("coordinated omission").
+//! Requests that are due while every connection is busy wait, and their latency counts from when they were due: a
+//! gateway that stalls cannot hide it by slowing its clients down ("coordinated omission").
 
 pub mod clients;
 mod connection;

@@ -1,8 +1,8 @@
 //! The programs under test, with configurations that do the same.
 //!
-//! Each takes `/bench/…` on one thread, adds `X-Forwarded-For`, logs nothing, and keeps connections to two upstreams. The
-//! configurations of nginx and HAProxy are in `configs/`, to be read and argued about. `balance` and nginx cut the first
-//! segment of the path off; HAProxy passes it on, which is less work.
+//! Each takes `/bench/…` on one thread, adds `X-Forwarded-For`, logs nothing, and keeps connections to two upstreams.
+//! The configurations of nginx and HAProxy are in `configs/`, to be read and argued about. `balance` and nginx cut the
+//! first segment of the path off; HAProxy passes it on, which is less work.
 
 use std::{
     fs, io,
@@ -133,8 +133,8 @@ impl Gateway {
     }
 }
 
-/// `balance` from its snapshot, with an etcd that is not there: the steadiest way to give it instances, and every protection
-/// of its data path is on.
+/// `balance` from its snapshot, with an etcd that is not there: the steadiest way to give it instances, and every
+/// protection of its data path is on.
 fn balance(address: SocketAddr, setting: &Setting<'_>) -> anyhow::Result<Command> {
     let snapshot = setting.folder.join(format!("table-{}.json", address.port()));
     fs::write(&snapshot, snapshot_of(setting.upstreams, setting.population).to_string())?;

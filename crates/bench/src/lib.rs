@@ -1,8 +1,8 @@
 //! What a request costs: `balance` beside nginx and HAProxy, on any machine with two cores.
 //!
 //! The gateway under test is pinned to one core. On another one, a single thread is both the clients and the two
-//! upstreams ([`engine`]): one `epoll_wait` serves either side, so it takes less time than the gateway, and the gateway is
-//! what limits a run. The figure is the gateway's own user and system time divided by the completed requests, which
+//! upstreams ([`engine`]): one `epoll_wait` serves either side, so it takes less time than the gateway, and the gateway
+//! is what limits a run. The figure is the gateway's own user and system time divided by the completed requests, which
 //! stays the same when the other side is slow; throughput does not.
 //!
 //! | module | what it is |

@@ -1,8 +1,8 @@
 //! Interleaved rounds, medians, ratios.
 //!
-//! A shared machine is fast in one minute and slow in the next. So each round measures every gateway once, one right after
-//! the other, and what is compared are figures of the same round: the ratio to nginx is the median of the rounds' ratios,
-//! not the ratio of the medians.
+//! A shared machine is fast in one minute and slow in the next. So each round measures every gateway once, one right
+//! after the other, and what is compared are figures of the same round: the ratio to nginx is the median of the rounds'
+//! ratios, not the ratio of the medians.
 
 /// One figure per gateway and round.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -15,7 +15,8 @@ use crate::{
     uniform::Uniform,
 };
 
-/// Connections of users under load, as in most published comparisons: enough to keep a core busy, few enough to fit a cache.
+/// Connections of users under load, as in most published comparisons: enough to keep a core busy, few enough to fit a
+/// cache.
 pub const CONNECTIONS: usize = 32;
 /// Before each measurement: connections are opened, caches and branch predictors are warm.
 const WARM_UP: Duration = Duration::from_millis(300);

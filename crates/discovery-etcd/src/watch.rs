@@ -6,9 +6,9 @@
 //!          LIST ── at revision R ──▶ OPEN ── after R ──────▶ WATCH ────┘
 //! ```
 //!
-//! A gap is a closed stream, a compacted revision, a member that went silent, or one that is behind the list. After each
-//! the whole is listed again and compared, never resumed: a cluster that was wiped and has grown past our revision since
-//! would otherwise look like one that merely goes on. A list is one read, and identical data makes no change.
+//! A gap is a closed stream, a compacted revision, a member that went silent, or one that is behind the list. After
+//! each the whole is listed again and compared, never resumed: a cluster that was wiped and has grown past our revision
+//! since would otherwise look like one that merely goes on. A list is one read, and identical data makes no change.
 //!
 //! While etcd cannot be reached the watch retries, and its last changes stay in force;
 //! [`WatchHealth`] says how old it is.

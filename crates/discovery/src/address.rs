@@ -1,8 +1,8 @@
 //! Where an instance listens: `10.0.0.5:7070`, `[::1]:7070`, `mail:7070`.
 //!
 //! An address has one spelling, whatever was given: it becomes a key and a value, and two spellings would be two
-//! instances. `::ffff:10.0.0.5` (IPv4-mapped, RFC 4291 section 2.5.5.2) is `10.0.0.5`, IPv6 is written as RFC 5952 has it,
-//! a name in lower case without the dot at its end.
+//! instances. `::ffff:10.0.0.5` (IPv4-mapped, RFC 4291 section 2.5.5.2) is `10.0.0.5`, IPv6 is written as RFC 5952 has
+//! it, a name in lower case without the dot at its end.
 
 use std::{
     fmt,
@@ -30,8 +30,8 @@ pub struct HostName(Arc<str>);
 
 /// The machine of an instance.
 ///
-/// `Display` writes an IPv6 address without brackets, `FromStr` reads it with or without. Made by `FromStr` or `From`, an
-/// IPv4-mapped IPv6 address is [`Host::V4`].
+/// `Display` writes an IPv6 address without brackets, `FromStr` reads it with or without. Made by `FromStr` or `From`,
+/// an IPv4-mapped IPv6 address is [`Host::V4`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// `10.0.0.5`

@@ -1,10 +1,11 @@
 //! How long each part of the suite waits for the next one, by default: the one table.
 //!
 //! A caller must wait longer than what it waits for takes at most. Otherwise it gives up first, says only that there
-//! was no answer, and does not learn what came of it: a deregistration that succeeded is reported as failed, and a cause that
-//! was known is lost. So in each chain every link is shorter than the one before.
+//! was no answer, and does not learn what came of it: a deregistration that succeeded is reported as failed, and a
+//! cause that was known is lost. So in each chain every link is shorter than the one before.
 //!
-//! The defaults in the programs' options are these, and so are the numbers in doc/architecture.md; tests hold both to it.
+//! The defaults in the programs' options are these, and so are the numbers in doc/architecture.md; tests hold both to
+//! it.
 
 use std::time::Duration;
 

@@ -10,11 +10,11 @@
 //! | [`SkyDns`](Dialect::SkyDns) | `/skydns/muster/service/mail/<label>`, below the [domain](Dialects::under) | JSON | `CoreDNS`' etcd plugin |
 //! | [`GoMicro`](Dialect::GoMicro) | `/micro/registry/mail/<id>` | JSON | go-micro's etcd registry |
 //!
-//! None of these readers knows a status: whatever they find gets traffic. So only an instance in rotation is written; one
-//! that drains or is critical is taken out of every view while its native key stays.
+//! None of these readers knows a status: whatever they find gets traffic. So only an instance in rotation is written;
+//! one that drains or is critical is taken out of every view while its native key stays.
 //!
-//! Keys depend on service and instance id only, never on what the instance says, so that a writer that removes an instance
-//! knows every key of it.
+//! Keys depend on service and instance id only, never on what the instance says, so that a writer that removes an
+//! instance knows every key of it.
 
 mod go_micro;
 mod grpc;
@@ -68,8 +68,8 @@ pub enum ViewValue {
 
 /// Everything that `dialects` have to say about an instance, at the keys that they use for it.
 ///
-/// [`ViewValue::Absent`] at all of them unless the instance is in rotation. Nothing at all for a nameless instance: that
-/// was written by another program.
+/// [`ViewValue::Absent`] at all of them unless the instance is in rotation. Nothing at all for a nameless instance:
+/// that was written by another program.
 pub fn view(dialects: &Dialects, key: &InstanceKey, instance: &Instance) -> Vec<ViewKey> {
     let Some(id) = &key.instance else { return Vec::new() };
     let mut view: Vec<ViewKey> =

@@ -1,8 +1,9 @@
 //! The addresses that nothing is ever routed to, whatever is announced.
 //!
-//! An instance that is registered, or the name server that answers for its host name, could otherwise have a gateway call
-//! what only the gateway can reach: a cloud's metadata service with its credentials (server-side request forgery). The registry
-//! refuses these addresses when they are announced, the gateway when it is about to connect: to both, this is the list.
+//! An instance that is registered, or the name server that answers for its host name, could otherwise have a gateway
+//! call what only the gateway can reach: a cloud's metadata service with its credentials (server-side request forgery).
+//! The registry refuses these addresses when they are announced, the gateway when it is about to connect: to both, this
+//! is the list.
 //!
 //! | never | why |
 //! |---|---|

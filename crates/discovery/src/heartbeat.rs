@@ -88,8 +88,8 @@ pub struct FullHeartbeat {
     pub ttl_ms: Option<u64>,
     /// Which life this is a heartbeat of. Absent: of whichever is registered, or of a new one.
     ///
-    /// A new life takes the id over from its present holder. A heartbeat of a life that has ended, or whose id another one
-    /// has taken over, changes nothing and is answered with 409.
+    /// A new life takes the id over from its present holder. A heartbeat of a life that has ended, or whose id another
+    /// one has taken over, changes nothing and is answered with 409.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Life>,
 }

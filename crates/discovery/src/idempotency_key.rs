@@ -2,8 +2,8 @@ use crate::Instance;
 
 /// Where a service honours `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 ///
-/// There, a request that comes again with the same key is answered as before and is not carried out again, *at whichever
-/// instance it arrives*.
+/// There, a request that comes again with the same key is answered as before and is not carried out again, *at
+/// whichever instance it arrives*.
 ///
 /// The header alone promises nothing: a client may send it to a service that has never heard of it. So an instance
 /// announces its promise when it registers, as `meta.idempotency-key`:

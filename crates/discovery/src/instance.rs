@@ -95,8 +95,8 @@ impl Instance {
     /// The key of [`Instance::meta`] under which an instance says that it honours `X-Forwarded-Prefix`: `honoured`.
     pub const FORWARDED_PREFIX: &str = "forwarded-prefix";
 
-    /// Whether its redirects, cookies and links begin with what `X-Forwarded-Prefix` says already, so that nothing is to be
-    /// added to them.
+    /// Whether its redirects, cookies and links begin with what `X-Forwarded-Prefix` says already, so that nothing is
+    /// to be added to them.
     pub fn honours_forwarded_prefix(&self) -> bool {
         self.meta.get(Self::FORWARDED_PREFIX).is_some_and(|value| value == "honoured")
     }

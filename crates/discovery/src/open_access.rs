@@ -2,8 +2,8 @@ use crate::Instance;
 
 /// What an instance announces that asks for no token: `meta.open=yes`.
 ///
-/// Who may use a service is judged where users come in: a gateway that serves other machines warns of such a service. One that
-/// announces nothing may be open all the same; a program of another origin does not know of this.
+/// Who may use a service is judged where users come in: a gateway that serves other machines warns of such a service.
+/// One that announces nothing may be open all the same; a program of another origin does not know of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenAccess;
 

@@ -4,7 +4,8 @@
 //! status first and the incarnation, if there is one, before the rest. [`Override::NAMED`] and what follows it is
 //! therefore a range of values in etcd's order, so that a transaction can ask whether an override is for a given life.
 //!
-//! Read: that, its parameters in any order, and the plain `draining` of earlier versions. Unknown parameters are skipped.
+//! Read: that, its parameters in any order, and the plain `draining` of earlier versions. Unknown parameters are
+//! skipped.
 
 use std::{fmt, str::FromStr};
 

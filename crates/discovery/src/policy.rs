@@ -70,8 +70,8 @@ pub struct Timeouts {
     #[serde(with = "duration_text")]
     pub connect: Duration,
     /// For one attempt of a safe method (GET, HEAD, OPTIONS), until the head of the response; then another instance is
-    /// asked. Other methods have no such limit, because the first attempt may still be carried out. 1 ms to 1 h; `null`,
-    /// the default: as long as `response`.
+    /// asked. Other methods have no such limit, because the first attempt may still be carried out. 1 ms to 1 h;
+    /// `null`, the default: as long as `response`.
     #[serde(with = "duration_text::optional")]
     pub per_try: Option<Duration>,
     /// For all attempts together, until the head of the response. 1 ms to 1 h, default 30 s.
@@ -82,8 +82,8 @@ pub struct Timeouts {
     pub stream_idle: Duration,
 }
 
-/// Asking a second instance when the first is slow (Dean and Barroso, "The Tail at Scale", 2013). Only for safe methods:
-/// GET, HEAD and OPTIONS (RFC 9110, section 9.2.1).
+/// Asking a second instance when the first is slow (Dean and Barroso, "The Tail at Scale", 2013). Only for safe
+/// methods: GET, HEAD and OPTIONS (RFC 9110, section 9.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object, as {\"after\": \"100ms\"}")]
 pub struct Hedge {
@@ -96,10 +96,11 @@ pub struct Hedge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with the limits of the circuit breaker")]
 pub struct Breaker {
-    /// Requests that wait for an answer of one instance; further ones go to another. 1 to 1,000,000, default 1024, as Envoy has it.
+    /// Requests that wait for an answer of one instance; further ones go to another. 1 to 1,000,000, default 1024, as
+    /// Envoy has it.
     pub in_flight_max: u32,
-    /// Tunnels (WebSocket) and event streams of one instance, which do not count as requests once their head is out; further ones
-    /// get 503. 0 (none) to 1,000,000, default 10,000: what a gateway has connections for by default.
+    /// Tunnels (WebSocket) and event streams of one instance, which do not count as requests once their head is out;
+    /// further ones get 503. 0 (none) to 1,000,000, default 10,000: what a gateway has connections for by default.
     pub streams_max: u32,
     /// Requests that wait for an instance when all have so many. 0 (none waits) to 1,000,000, default 1024.
     pub queue_max: u32,

@@ -1,15 +1,15 @@
 //! Proof of address: how the process at an address shows that it is the instance that was announced there.
 //!
-//! A registry that asks for it calls the announced address before it lists it, with a nonce that no other program could have
-//! guessed, and is told which instance listens there:
+//! A registry that asks for it calls the announced address before it lists it, with a nonce that no other program could
+//! have guessed, and is told which instance listens there:
 //!
 //! ```text
 //! GET /.well-known/muster?nonce=5b1c…  →  200  5b1c… service/mail/10.0.0.5:7070
 //! ```
 //!
 //! As in ACME's http-01 challenge (RFC 8555 section 8.3), the answer is made of what was asked and of who is asked. The
-//! registry does not say whom it expects, so a program that echoes what it is sent proves nothing; neither does one that
-//! serves the same page to every client. That the sender may announce that service is for its token to prove.
+//! registry does not say whom it expects, so a program that echoes what it is sent proves nothing; neither does one
+//! that serves the same page to every client. That the sender may announce that service is for its token to prove.
 
 use crate::InstanceKey;
 

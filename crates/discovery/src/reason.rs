@@ -7,8 +7,8 @@ use crate::field_error::FieldError;
 /// Why an instance is degraded, draining or critical: a sentence for people, as `no session with the SMTP server`.
 ///
 /// One line of 1 to [`Reason::MAX_CHARS`] characters without control characters, because it ends up in logs, terminals,
-/// lists and e-mails. It is written to etcd whenever it changes, so it holds no counters and no times; and everybody who
-/// can list the instances reads it, so it holds no secrets and no addresses of people. Cloning it is cheap.
+/// lists and e-mails. It is written to etcd whenever it changes, so it holds no counters and no times; and everybody
+/// who can list the instances reads it, so it holds no secrets and no addresses of people. Cloning it is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reason(Arc<str>);
@@ -24,8 +24,8 @@ impl Reason {
         &self.0
     }
 
-    /// Makes a reason of any text: what breaks a line becomes a space, and what is too long is cut. `None` when nothing is
-    /// left.
+    /// Makes a reason of any text: what breaks a line becomes a space, and what is too long is cut. `None` when nothing
+    /// is left.
     pub fn shorten(text: &str) -> Option<Self> {
         let spaced: String = text.chars().map(|c| if breaks_the_line(c) { ' ' } else { c }).collect();
         let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");

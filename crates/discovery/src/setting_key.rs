@@ -6,9 +6,9 @@ use crate::{CONFIG_PREFIX, FieldError, ServiceName, field_error::quoted};
 
 /// Which setting: `mail` for the gateway's policy of a service, `mail/limits` or `a/b/c` for anything else.
 ///
-/// One to one with an etcd key below [`CONFIG_PREFIX`]. Up to eight segments of `[A-Za-z0-9._-]{1,128}`, none of them `.`
-/// or `..`, at most [`SettingKey::MAX_BYTES`] in all; a key of one segment is the name of a service, so that a slip of the
-/// pen is no policy without a reader.
+/// One to one with an etcd key below [`CONFIG_PREFIX`]. Up to eight segments of `[A-Za-z0-9._-]{1,128}`, none of them
+/// `.` or `..`, at most [`SettingKey::MAX_BYTES`] in all; a key of one segment is the name of a service, so that a slip
+/// of the pen is no policy without a reader.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SettingKey(String);

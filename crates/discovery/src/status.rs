@@ -11,8 +11,8 @@ pub enum Status {
     /// Ready for requests.
     #[default]
     Passing,
-    /// Works, but something that it needs does not (mail can queue messages, but not send them, say): in rotation, with a
-    /// remark.
+    /// Works, but something that it needs does not (mail can queue messages, but not send them, say): in rotation, with
+    /// a remark.
     Degraded,
     /// About to leave: finishes what it has, wants nothing new.
     Draining,

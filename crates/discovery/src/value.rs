@@ -2,9 +2,9 @@
 //!
 //! Written: `10.0.0.5:7070` when there is nothing more to say, `https://10.0.0.5:7070` when the scheme is not the
 //! default, else with what is not default as a query, always in this order:
-//! `http://10.0.0.5:7070?weight=2&zone=a&version=1.4.0&health=/healthz&status=draining&tag=eu&meta.owner=ops`.
-//! A degraded instance is written `degraded=<reason>` and without a `status`: readers of before this status skip what they
-//! do not know, and go on sending it requests, which is what it means.
+//! `http://10.0.0.5:7070?weight=2&zone=a&version=1.4.0&health=/healthz&status=draining&tag=eu&meta.owner=ops`. A
+//! degraded instance is written `degraded=<reason>` and without a `status`: readers of before this status skip what
+//! they do not know, and go on sending it requests, which is what it means.
 //!
 //! A list of `service/` therefore reads like a list of addresses, and the plainest client in any language can use it.
 //!

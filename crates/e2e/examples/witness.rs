@@ -4,8 +4,8 @@
 //! Each request is one line, `METHOD NUMBER`, appended to a file before it is answered: what was received survives the
 //! death of the process. The number is the `x-number` that the client sent. `x-sleep-ms` delays the answer.
 //!
-//! With `WITNESS_WORKERS` its capacity is known, whatever the machine: so many requests are worked on at the same time, for
-//! `WITNESS_WORK` each, and the others wait in the order in which they came.
+//! With `WITNESS_WORKERS` its capacity is known, whatever the machine: so many requests are worked on at the same time,
+//! for `WITNESS_WORK` each, and the others wait in the order in which they came.
 
 use std::{fs::File, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 

@@ -129,8 +129,8 @@ impl FaultRow {
             .count()
     }
 
-    /// Demands what holds under every fault but overload: no GET fails, and POSTs fail only in the time `at_risk`, in which an
-    /// instance died with them.
+    /// Demands what holds under every fault but overload: no GET fails, and POSTs fail only in the time `at_risk`, in
+    /// which an instance died with them.
     #[must_use]
     pub fn no_request_failed(self, at_risk: Option<(Instant, Instant)>) -> Self {
         let is_at_risk = |answer: &&Answer| at_risk.is_some_and(|(from, to)| answer.at >= from && answer.due <= to);

@@ -62,7 +62,8 @@ pub struct SlowService {
 // === impl SlowService ===
 
 impl SlowService {
-    /// Two instances of so many worker processes, each with so many threads. `value` is what follows the address in etcd.
+    /// Two instances of so many worker processes, each with so many threads. `value` is what follows the address in
+    /// etcd.
     ///
     /// # Panics
     ///

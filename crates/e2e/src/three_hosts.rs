@@ -154,8 +154,8 @@ impl ThreeHosts {
         wait_until("the users to go on", SOON * 2, async || users.count() >= until).await;
     }
 
-    /// Waits until the gateway of host `gateway` sends requests to the instances on these hosts and to no others, and the
-    /// registry there lists just these.
+    /// Waits until the gateway of host `gateway` sends requests to the instances on these hosts and to no others, and
+    /// the registry there lists just these.
     pub async fn wait_for_table(&self, gateway: usize, on: &[usize], limit: Duration) {
         let expected = |service: &str| -> Vec<String> {
             let runs = |number: &&usize| service == "web" || **number != 2;

@@ -145,7 +145,8 @@ async fn find(listen: IpAddr, registries: &[RegistryUrl]) -> Result<Found, Adver
     choose(lookups.await)
 }
 
-/// The first that is not loopback, else the first; final unless it is loopback and another address could not be determined.
+/// The first that is not loopback, else the first; final unless it is loopback and another address could not be
+/// determined.
 fn choose(answers: Vec<io::Result<IpAddr>>) -> Result<Found, AdvertiseError> {
     let is_complete = answers.iter().all(Result::is_ok);
     let mut error = None;

@@ -74,8 +74,8 @@ impl Client {
         })
     }
 
-    /// Deregisters the life `incarnation` of an instance at `registry`. An instance that it does not know is as gone as one that
-    /// it removed, or whose id another one has.
+    /// Deregisters the life `incarnation` of an instance at `registry`. An instance that it does not know is as gone as
+    /// one that it removed, or whose id another one has.
     pub(crate) async fn delete(
         &self,
         registry: &RegistryUrl,

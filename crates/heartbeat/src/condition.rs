@@ -1,9 +1,9 @@
 //! How the instance is, with the reason, and how often that may be said anew.
 //!
 //! Every change is written to etcd and wakes every gateway. What moves the instance in or out of rotation is worth that
-//! at once. What does not (another reason, `degraded` instead of `passing`) is a remark: the first is said at once, then
-//! [`REMARK_INTERVAL`] passes before the next, and what came in between is never said. So a transport that works every other
-//! time costs etcd six writes a minute, not one with each attempt.
+//! at once. What does not (another reason, `degraded` instead of `passing`) is a remark: the first is said at once,
+//! then [`REMARK_INTERVAL`] passes before the next, and what came in between is never said. So a transport that works
+//! every other time costs etcd six writes a minute, not one with each attempt.
 
 use std::time::Duration;
 

@@ -18,8 +18,8 @@ use service_kit::{
 
 /// A token, or a key to sign with; none for a registry that asks for none.
 ///
-/// The token or key is read for every heartbeat, so that a renewed one counts at once: one small file every two seconds.
-/// Certificates are read for every connection.
+/// The token or key is read for every heartbeat, so that a renewed one counts at once: one small file every two
+/// seconds. Certificates are read for every connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub struct Credentials {
     /// A file with the API token that the registry asks for.
@@ -82,7 +82,8 @@ impl Credentials {
         ClientTls { ca_file: self.registry_ca_file.clone(), identity }
     }
 
-    /// Adds the token or the signature to a request that is complete otherwise: a field that is set later is not signed.
+    /// Adds the token or the signature to a request that is complete otherwise: a field that is set later is not
+    /// signed.
     pub(crate) fn prove(&self, request: &mut Request<Bytes>) -> Result<(), Arc<Unreadable>> {
         if let Some(value) = self.token()? {
             request.headers_mut().insert(AUTHORIZATION, value);

@@ -40,8 +40,8 @@ pub enum HeartbeatError {
         detail: String,
         /// When it wants to be asked again, within our bounds.
         retry_after: Duration,
-        /// For how long the registration holds nevertheless, if it says so: the lease was kept alive, and something else
-        /// was not done.
+        /// For how long the registration holds nevertheless, if it says so: the lease was kept alive, and something
+        /// else was not done.
         holds: Option<Duration>,
     },
     /// Another 5xx: its problem, not ours.
@@ -54,8 +54,8 @@ pub enum HeartbeatError {
         /// What it says about it.
         detail: String,
     },
-    /// 409: another incarnation holds the instance id: a successor of this instance, or a program that was given the same
-    /// id. Nothing is registered for this one, and nothing was changed.
+    /// 409: another incarnation holds the instance id: a successor of this instance, or a program that was given the
+    /// same id. Nothing is registered for this one, and nothing was changed.
     #[error("registry {registry} says that this instance does not hold its id (409): {detail}")]
     AnotherIncarnation {
         /// Which one.

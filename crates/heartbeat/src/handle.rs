@@ -41,9 +41,9 @@ impl Heartbeat {
         Self { condition, state, leave, task: tokio::spawn(task.run(asked_to_leave)), let_go: options.let_go }
     }
 
-    /// Says what this instance is to others from now on, and why. A change is sent at once, or when the heartbeat under way
-    /// has ended (within two fifths of the TTL, if registries are frozen); the same again is nothing. A change that moves it
-    /// neither in nor out of rotation is sent ten seconds after the last one at the earliest.
+    /// Says what this instance is to others from now on, and why. A change is sent at once, or when the heartbeat under
+    /// way has ended (within two fifths of the TTL, if registries are frozen); the same again is nothing. A change that
+    /// moves it neither in nor out of rotation is sent ten seconds after the last one at the earliest.
     ///
     /// A [`Status`](discovery::Status) alone is a condition without a reason.
     pub fn set_condition(&self, condition: impl Into<Condition>) {

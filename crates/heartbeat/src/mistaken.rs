@@ -17,8 +17,8 @@ pub(crate) fn explained(error: &HeartbeatError) -> String {
     }
 }
 
-/// Whether `now` shows that something else than a registry answers, which `before` did not: before it listened, its port
-/// refused connections as a registry's would.
+/// Whether `now` shows that something else than a registry answers, which `before` did not: before it listened, its
+/// port refused connections as a registry's would.
 pub(crate) fn is_news(before: &HeartbeatError, now: &HeartbeatError) -> bool {
     let what = other(now);
     what.is_some() && what != other(before)

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 /// How long one poll waits for a change.
 pub const WAIT: Duration = Duration::from_secs(20);
 
-/// How long an answer may take beyond that: a registry waits up to a sixteenth longer than it is asked to, and asks etcd
-/// for at most two seconds.
+/// How long an answer may take beyond that: a registry waits up to a sixteenth longer than it is asked to, and asks
+/// etcd for at most two seconds.
 pub const ANSWER: Duration = Duration::from_secs(4);
 
 /// What to ask a registry.

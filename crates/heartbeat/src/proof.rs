@@ -20,7 +20,8 @@ pub struct AddressProof(Arc<RwLock<Option<InstanceKey>>>);
 // === impl AddressProof ===
 
 impl AddressProof {
-    /// `GET /.well-known/muster?nonce=…`: 200 with the answer, 400 for what is no nonce, 503 before the first heartbeat.
+    /// `GET /.well-known/muster?nonce=…`: 200 with the answer, 400 for what is no nonce, 503 before the first
+    /// heartbeat.
     pub fn routes(&self) -> Router {
         let this = self.clone();
         Router::new().route(proof::PATH, get(move |query: RawQuery| std::future::ready(this.respond(query))))

@@ -7,9 +7,10 @@
 //!   shortens.
 //! - **Failed** (unreachable, busy, broken): soon, then less often, at most every 2 s. With a lease of 5 s running out
 //!   there is no time for more patience, and an instance must not be absent long after the registries are back.
-//! - **Asked to wait** (429 or 503 with `Retry-After`): not before that, and spread over as long again, so that a registry
-//!   that had to turn many away at once does not see them all again at once.
-//! - **Displaced** (another instance holds the id): after two fifths of the TTL, so that we are back soon when that one ends.
+//! - **Asked to wait** (429 or 503 with `Retry-After`): not before that, and spread over as long again, so that a
+//!   registry that had to turn many away at once does not see them all again at once.
+//! - **Displaced** (another instance holds the id): after two fifths of the TTL, so that we are back soon when that one
+//!   ends.
 //! - **Refused** (a configuration mistake): every 2 s, 4 s, 8 s, 10 s, and so on for ever: it may be the registry's
 //!   configuration that gets mended.
 
@@ -70,8 +71,8 @@ impl Schedule {
         ATTEMPT_MAX.min(self.ttl.get() / 5)
     }
 
-    /// How long a whole heartbeat over `registries` registries may take: two fifths of the TTL, so that another one fits
-    /// before the lease ends.
+    /// How long a whole heartbeat over `registries` registries may take: two fifths of the TTL, so that another one
+    /// fits before the lease ends.
     pub(crate) fn heartbeat_deadline(&self, registries: usize) -> Duration {
         let all = self.attempt_deadline().saturating_mul(u32::try_from(registries).unwrap_or(u32::MAX));
         all.min(self.ttl.heartbeat_interval())
@@ -113,8 +114,8 @@ impl Schedule {
         }
     }
 
-    /// How long to leave a registry alone that asked for `retry_after`: no longer than until the next heartbeat would be due,
-    /// whatever it asks for, so that a short lease is not waited to its end.
+    /// How long to leave a registry alone that asked for `retry_after`: no longer than until the next heartbeat would
+    /// be due, whatever it asks for, so that a short lease is not waited to its end.
     pub(crate) fn held(&self, retry_after: Duration, draw: f64) -> Duration {
         held(retry_after, HELD_MAX.min(self.ttl.heartbeat_interval()), draw)
     }
@@ -125,8 +126,8 @@ impl Schedule {
     }
 }
 
-/// How long to leave a registry alone that asked for `retry_after`, if `longest` is the longest but for the spread; `draw` is
-/// uniform in `0.0..=1.0`.
+/// How long to leave a registry alone that asked for `retry_after`, if `longest` is the longest but for the spread;
+/// `draw` is uniform in `0.0..=1.0`.
 pub(crate) fn held(retry_after: Duration, longest: Duration, draw: f64) -> Duration {
     let retry_after = retry_after.min(longest);
     let spread = retry_after.min(longest - retry_after).max(longest / 8);
@@ -214,7 +215,8 @@ mod tests {
             assert_eq!(schedule().held(ms(asked_ms), 0.0), ms(asked_ms));
             assert_eq!(schedule().held(ms(asked_ms), 1.0), ms(latest_ms));
         }
-        // A heartbeat that is due after two fifths of the TTL and refused, and the answer to the next one, within the TTL.
+        // A heartbeat that is due after two fifths of the TTL and refused, and the answer to the next one, within the
+        // TTL.
         for ttl in [Ttl::MIN, Ttl::from_millis(3000).unwrap(), Ttl::default(), Ttl::MAX] {
             let schedule = Schedule::new(ttl);
             assert!(ttl.heartbeat_interval() + schedule.held(ms(3_600_000), 1.0) < ttl.get(), "{ttl}");

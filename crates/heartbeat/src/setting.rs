@@ -19,8 +19,8 @@
 //! [`WAIT`] and [`ANSWER`].
 //!
 //! *What was read stays.* An outage of every registry, or of etcd, changes nothing: the last value holds. A value is
-//! taken back only by a registry that says that it was deleted. An etcd that was wiped says so, too, but with a revision
-//! that went backwards; then the last value holds until one is written again. Nothing is ever read back from a
+//! taken back only by a registry that says that it was deleted. An etcd that was wiped says so, too, but with a
+//! revision that went backwards; then the last value holds until one is written again. Nothing is ever read back from a
 //! replica that lags: what would be a step back is asked of etcd itself first (`progress`).
 //!
 //! A token or key needs the scope `SERVICE:read` for this, beside `SERVICE:register`.

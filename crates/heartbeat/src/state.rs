@@ -25,15 +25,15 @@ pub struct State {
 // === impl State ===
 
 impl State {
-    /// Whether another instance holds the id of this one: a successor, or a program that was given the same id. It is asked
-    /// with every heartbeat whether that one has ended.
+    /// Whether another instance holds the id of this one: a successor, or a program that was given the same id. It is
+    /// asked with every heartbeat whether that one has ended.
     #[must_use]
     pub fn is_displaced(&self) -> bool {
         matches!(self.last_error, Some(HeartbeatError::AnotherIncarnation { .. }))
     }
 
-    /// Whether the registry says `draining`: an operator wants this instance out of rotation, or the service itself said
-    /// so.
+    /// Whether the registry says `draining`: an operator wants this instance out of rotation, or the service itself
+    /// said so.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.registered && self.reply.as_ref().is_some_and(|reply| reply.status == Status::Draining)

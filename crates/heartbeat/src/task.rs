@@ -193,8 +193,8 @@ impl Task {
         Err(failure.unwrap_or(HeartbeatError::BackedOff))
     }
 
-    /// After a change of the address, and with it of the id, takes back what was announced before. If no registry answers that,
-    /// it expires.
+    /// After a change of the address, and with it of the id, takes back what was announced before. If no registry
+    /// answers that, it expires.
     async fn replace_announced(&mut self, now: &Identity, deadline: Duration) {
         match self.announced.replace(now.clone()) {
             Some(before) if before.instance != now.instance => {

@@ -1,9 +1,9 @@
 //! Measures what a head costs to parse, beside httparse: `cargo run --release -p http1 --example parse_cost`.
 //!
-//! Each row is one head as clients and servers send it. Both parsers take turns for many short rounds; the fastest tenth counts, because a
-//! busy machine only ever adds.
-//! httparse finds the end of the head while it parses, so our row has that too ("find"); it decides nothing about framing,
-//! `Host` or `Connection`, ours does. Ends by itself after some seconds.
+//! Each row is one head as clients and servers send it. Both parsers take turns for many short rounds; the fastest
+//! tenth counts, because a busy machine only ever adds. httparse finds the end of the head while it parses, so our row
+//! has that too ("find"); it decides nothing about framing, `Host` or `Connection`, ours does. Ends by itself after
+//! some seconds.
 
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 

@@ -6,8 +6,8 @@ use crate::{chunked::Chunks, framing::Framing, refusal::Refusal};
 
 /// Takes one body out of its framing, piece by piece, in whatever pieces the bytes arrive.
 ///
-/// Chunk extensions and trailers are checked, bounded and dropped: no instance behind a gateway needs them, and both have
-/// carried attacks (RFC 9110, section 6.5.1).
+/// Chunk extensions and trailers are checked, bounded and dropped: no instance behind a gateway needs them, and both
+/// have carried attacks (RFC 9110, section 6.5.1).
 #[derive(Debug, Clone)]
 pub struct BodyDecoder {
     state: State,

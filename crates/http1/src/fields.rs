@@ -10,8 +10,8 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Where the fields of a head are noted. Keep one for each connection or thread: once it has grown to the number of fields
-/// that usually come, parsing allocates nothing.
+/// Where the fields of a head are noted. Keep one for each connection or thread: once it has grown to the number of
+/// fields that usually come, parsing allocates nothing.
 #[derive(Debug, Default)]
 pub struct Scratch {
     slots: Vec<Slot>,
@@ -270,8 +270,8 @@ impl Field<'_> {
         memchr::memchr(b'_', self.name).is_some()
     }
 
-    /// Appends the line in the one form that [`write::field`](crate::write::field) gives to all. A line that came in this
-    /// form, as nearly all do, is copied as a whole.
+    /// Appends the line in the one form that [`write::field`](crate::write::field) gives to all. A line that came in
+    /// this form, as nearly all do, is copied as a whole.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self.canonical {
             Some(line) => out.extend_from_slice(line),

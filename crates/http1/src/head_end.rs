@@ -9,8 +9,8 @@ use memchr::memchr_iter;
 /// message.
 ///
 /// Only the boundary is found here, and nothing judged. A line that ends with a bare LF is a boundary too, because no
-/// more bytes can make such a head acceptable: [`parse_request`](crate::parse_request) refuses it now instead of after a
-/// deadline.
+/// more bytes can make such a head acceptable: [`parse_request`](crate::parse_request) refuses it now instead of after
+/// a deadline.
 pub fn find_head_end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let from = (*searched).min(bytes.len());
     *searched = bytes.len();

@@ -6,8 +6,8 @@ use crate::bytes::is_host_byte;
 
 /// Whether `host` is a name or an address, and maybe a port up to 65535.
 ///
-/// Narrower than RFC 3986: no empty name (RFC 9110, section 4.2.1), no user, no sub-delimiters. A comma would be a list to
-/// some, and an `@` a user.
+/// Narrower than RFC 3986: no empty name (RFC 9110, section 4.2.1), no user, no sub-delimiters. A comma would be a list
+/// to some, and an `@` a user.
 pub(crate) fn is_host(host: &[u8]) -> bool {
     match host {
         [b'[', rest @ ..] => match memchr::memchr(b']', rest) {

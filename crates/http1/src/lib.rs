@@ -1,8 +1,9 @@
 //! HTTP/1.1 (RFC 9112) as plain functions over bytes: what a gateway reads, decides and writes, without I/O.
 //!
-//! Request smuggling lives from two parsers that disagree where a message ends (RFC 9112, section 11.2). So there is one
-//! parser and one decision here, and it is strict: a message that two parsers could read differently is a [`Refusal`],
-//! never a guess. What passes is written anew with [`mod@write`], and nothing of the peer's framing is copied.
+//! Request smuggling lives from two parsers that disagree where a message ends (RFC 9112, section 11.2). So there is
+//! one parser and one decision here, and it is strict: a message that two parsers could read differently is a
+//! [`Refusal`], never a guess. What passes is written anew with [`mod@write`], and nothing of the peer's framing is
+//! copied.
 //!
 //! The way of a message:
 //!

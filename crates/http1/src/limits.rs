@@ -4,8 +4,8 @@
 /// connection can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Start line, fields and the empty line together, in bytes. Default 32 KiB; at most 4 GiB are read whatever it says.
-    /// Beyond: [`Refusal::HeadTooLarge`](crate::Refusal::HeadTooLarge).
+    /// Start line, fields and the empty line together, in bytes. Default 32 KiB; at most 4 GiB are read whatever it
+    /// says. Beyond: [`Refusal::HeadTooLarge`](crate::Refusal::HeadTooLarge).
     pub head_max_bytes: usize,
     /// Field lines. Default 100. Beyond: [`Refusal::TooManyFields`](crate::Refusal::TooManyFields).
     pub fields_max: usize,

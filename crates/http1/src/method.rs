@@ -63,8 +63,8 @@ impl<'a> Method<'a> {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
     }
 
-    /// Whether sending it twice has the effect of sending it once (RFC 9110, section 9.2.2), so that a gateway may repeat
-    /// it. Of another method nothing is known, so it has not.
+    /// Whether sending it twice has the effect of sending it once (RFC 9110, section 9.2.2), so that a gateway may
+    /// repeat it. Of another method nothing is known, so it has not.
     pub fn is_idempotent(&self) -> bool {
         self.is_safe() || matches!(self, Self::Put | Self::Delete)
     }

@@ -2,8 +2,8 @@
 
 /// A field name that means something on the way; any other is [`Other`](Self::Other).
 ///
-/// Case does not matter. In `Forwarded`, `X-Real-IP` and the `X-Forwarded-*` names, `_` is read as `-`: behind a CGI-like
-/// server both are one variable, and a client could say with `X_Forwarded_For` what it may not say with
+/// Case does not matter. In `Forwarded`, `X-Real-IP` and the `X-Forwarded-*` names, `_` is read as `-`: behind a
+/// CGI-like server both are one variable, and a client could say with `X_Forwarded_For` what it may not say with
 /// `X-Forwarded-For`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -132,8 +132,8 @@ impl Name {
     }
 }
 
-/// Whether a name that is no framing field could be one to a lenient server: its letters spell one, and only hyphens and
-/// other signs differ, as in `Content_Length` or `TransferEncoding`.
+/// Whether a name that is no framing field could be one to a lenient server: its letters spell one, and only hyphens
+/// and other signs differ, as in `Content_Length` or `TransferEncoding`.
 pub(crate) fn resembles_framing(name: &[u8]) -> bool {
     let spells = |letters: &[u8]| {
         let spelled = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
@@ -142,8 +142,8 @@ pub(crate) fn resembles_framing(name: &[u8]) -> bool {
     spells(b"contentlength") || spells(b"transferencoding")
 }
 
-/// Whether it is one of the fields without a standard by which content networks and proxies tell of their client, and which
-/// frameworks believe: Rails `Client-IP`, chi and others `True-Client-IP`, Flask behind a prefix `X-Script-Name`.
+/// Whether it is one of the fields without a standard by which content networks and proxies tell of their client, and
+/// which frameworks believe: Rails `Client-IP`, chi and others `True-Client-IP`, Flask behind a prefix `X-Script-Name`.
 fn of_proxies(name: &[u8]) -> bool {
     const NAMES: [&str; 14] = [
         "client-ip",

@@ -29,14 +29,16 @@ pub struct Request<'a> {
     pub framing: Framing,
     /// Whether there is a `Content-Length`: a POST of length 0 says so, a GET without a body does not.
     pub declares_length: bool,
-    /// The host it is for, a valid one: the authority of an absolute target, else the `Host` field. `None` in HTTP/1.0 only.
+    /// The host it is for, a valid one: the authority of an absolute target, else the `Host` field. `None` in HTTP/1.0
+    /// only.
     pub host: Option<&'a [u8]>,
     /// Whether another request may follow on the connection.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body. Never in HTTP/1.0, which does not know it.
     pub expects_continue: bool,
-    /// The protocols that it offers to switch to: the value of `Upgrade`, if it is there once, `Connection` names it, the
-    /// version is HTTP/1.1, there is no body, and `h2c` is not among them. Otherwise there is nothing to forward of it.
+    /// The protocols that it offers to switch to: the value of `Upgrade`, if it is there once, `Connection` names it,
+    /// the version is HTTP/1.1, there is no body, and `h2c` is not among them. Otherwise there is nothing to forward of
+    /// it.
     pub upgrade: Option<&'a [u8]>,
 }
 

@@ -26,8 +26,8 @@ pub struct Response<'a> {
     pub framing: Framing,
     /// Whether the connection can carry another request once the body is read. Never after [`Framing::UntilClose`].
     pub keep_alive: bool,
-    /// `Content-Length`, also where there is no body to it: of a response to HEAD and of a 304 it tells the length that a
-    /// GET would have brought.
+    /// `Content-Length`, also where there is no body to it: of a response to HEAD and of a 304 it tells the length that
+    /// a GET would have brought.
     pub declared_length: Option<u64>,
     /// With a 101, the protocol that follows: the value of `Upgrade`, if it is there once and `Connection` names it.
     pub upgrade: Option<&'a [u8]>,
@@ -64,8 +64,8 @@ pub fn parse_response<'a>(
     })
 }
 
-/// `HTTP-version SP status-code [ SP reason-phrase ] CRLF`. The RFC wants the second space even before no reason; servers
-/// leave it out, and there is only one way to read that.
+/// `HTTP-version SP status-code [ SP reason-phrase ] CRLF`. The RFC wants the second space even before no reason;
+/// servers leave it out, and there is only one way to read that.
 struct Line<'a> {
     version: Version,
     status: u16,

@@ -23,7 +23,8 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Malformed`] for a form that the method does not have, another scheme, or an authority that is no host.
+    /// [`Refusal::Malformed`] for a form that the method does not have, another scheme, or an authority that is no
+    /// host.
     pub(crate) fn parse(target: &'a [u8], method: Method<'_>) -> Result<Self, Refusal> {
         match target {
             _ if method == Method::Connect => Self::parse_authority(target),

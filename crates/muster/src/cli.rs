@@ -28,7 +28,8 @@ struct Cli {
 enum Command {
     /// Runs the whole suite on this machine until Ctrl-C.
     Up(UpOptions),
-    /// Says in one screen how everything is, the worst first. Exits with 0: well; 1: something is wrong; 2: that cannot be told.
+    /// Says in one screen how everything is, the worst first. Exits with 0: well; 1: something is wrong; 2: that cannot
+    /// be told.
     Status(status::StatusOptions),
     /// Lists services and their instances, also those that have gone in the last ten minutes.
     Ls(ls::LsOptions),
@@ -61,7 +62,8 @@ pub fn main() -> ExitCode {
         return fail(&parent_death::become_program(options));
     }
     service_kit::config::misspelt::<Cli>().iter().for_each(|hint| say(hint));
-    // One thread: on Linux a child is tethered to the thread that started it, and this one lives as long as the process.
+    // One thread: on Linux a child is tethered to the thread that started it, and this one lives as long as the
+    // process.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),

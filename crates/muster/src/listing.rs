@@ -140,8 +140,8 @@ impl Instance {
         }
     }
 
-    /// For how long it has been registered; `>` in front: at least so long, because the registry itself has not looked for
-    /// longer. Empty: the registry does not say.
+    /// For how long it has been registered; `>` in front: at least so long, because the registry itself has not looked
+    /// for longer. Empty: the registry does not say.
     pub(crate) fn age(&self, now: SystemTime) -> String {
         let Some(since) = self.seen_since_ms else { return String::new() };
         let at_least = if self.seen_from_start { ">" } else { "" };
@@ -253,7 +253,8 @@ impl Gone {
     }
 }
 
-/// `12 s`, `3 min`, `2 h`, `5 d`: the largest unit of which there are two, so that it is never wrong by more than a half.
+/// `12 s`, `3 min`, `2 h`, `5 d`: the largest unit of which there are two, so that it is never wrong by more than a
+/// half.
 pub(crate) fn spoken(time: Duration) -> String {
     match time.as_secs() {
         secs @ 0..120 => format!("{secs} s"),

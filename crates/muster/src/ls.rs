@@ -142,8 +142,8 @@ fn text(listed: &Listed, screen: Screen) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The table without what it does not need: addresses where all are ids as well. Where even that is too wide, addresses go to
-/// the text.
+/// The table without what it does not need: addresses where all are ids as well. Where even that is too wide, addresses
+/// go to the text.
 fn fit(mut rows: Vec<Row<5>>, screen: Screen) -> String {
     let is_told = rows.iter().all(|row| row.cells[1] == row.cells[2]);
     if !is_told && table::width(HEAD, &rows) <= screen.width {

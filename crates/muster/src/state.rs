@@ -2,8 +2,8 @@
 //!
 //! It is replaced as a whole at every change, so a reader never sees half of it. Three readers: a test or a script that
 //! waits for `"phase": "ready"` and then takes addresses and process ids from it; `muster ls`, `watch`, `explain` and
-//! `drain`, which find a suite whose ports have moved; and the next `muster up`, which takes the ports again and ends processes
-//! that were left behind.
+//! `drain`, which find a suite whose ports have moved; and the next `muster up`, which takes the ports again and ends
+//! processes that were left behind.
 
 pub(crate) mod process_id;
 

@@ -1,7 +1,7 @@
 //! `muster up`: the whole suite on this machine until Ctrl-C.
 //!
-//! It reads top to bottom: what was asked → the folder, ours alone → what an earlier run left → ports → what runs → start →
-//! ready → a signal → stop in order.
+//! It reads top to bottom: what was asked → the folder, ours alone → what an earlier run left → ports → what runs →
+//! start → ready → a signal → stop in order.
 //!
 //! | file | what it settles |
 //! |---|---|

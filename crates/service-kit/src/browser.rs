@@ -1,8 +1,8 @@
 //! What a web page may make a browser send here.
 //!
 //! A page from anywhere can have its reader's browser send requests to whatever the browser reaches: a service on the
-//! reader's own machine, or behind their firewall. Two refusals keep such pages out; programs (curl, other services) send
-//! nothing that either of them looks for.
+//! reader's own machine, or behind their firewall. Two refusals keep such pages out; programs (curl, other services)
+//! send nothing that either of them looks for.
 //!
 //! | what came | status | code |
 //! |---|---|---|
@@ -10,18 +10,18 @@
 //! | a request for a host name that is none of ours | 403 | `host_not_allowed` |
 //!
 //! *Another site* (cross-site request forgery): a browser says where a request comes from, in `Sec-Fetch-Site` (Fetch
-//! Metadata; only towards https and loopback) and in `Origin` (Fetch, section 3.2), and no script can change either. Pages
-//! behind the same gateway have the same origin, whatever their prefix. GET, HEAD and OPTIONS pass: they change nothing,
-//! and what they answer is kept from pages of other origins by the browser.
+//! Metadata; only towards https and loopback) and in `Origin` (Fetch, section 3.2), and no script can change either.
+//! Pages behind the same gateway have the same origin, whatever their prefix. GET, HEAD and OPTIONS pass: they change
+//! nothing, and what they answer is kept from pages of other origins by the browser.
 //!
 //! *A host name of ours* (DNS rebinding): a page of `evil.example` whose name server says after a while that
-//! `evil.example` is 127.0.0.1 has the same origin as what answers there, and may read and send everything. What it cannot
-//! change is `Host`. So a request that comes in over loopback must name an IP address, `localhost`, a name that
+//! `evil.example` is 127.0.0.1 has the same origin as what answers there, and may read and send everything. What it
+//! cannot change is `Host`. So a request that comes in over loopback must name an IP address, `localhost`, a name that
 //! `/etc/hosts` gives to this machine's loopback, the name that is announced, or one of
 //! [`allowed_hosts`](BrowserOptions::allowed_hosts). With such names configured, this holds on every address.
 //!
-//! *Behind a gateway*, `Host` is what the user asked the gateway for, and may be any public name. A request that a proxy has
-//! forwarded (`Via`, which no script can send) is judged only when its client was on this machine itself, as
+//! *Behind a gateway*, `Host` is what the user asked the gateway for, and may be any public name. A request that a
+//! proxy has forwarded (`Via`, which no script can send) is judged only when its client was on this machine itself, as
 //! `X-Forwarded-For` says: then the browser in question is the one here.
 
 mod host_name;
@@ -54,8 +54,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// What is configured about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct BrowserOptions {
-    /// Host names by which this service may be asked for, and whose pages may change something here, separated by commas;
-    /// `*` for any. Default: over loopback the names of this machine, elsewhere any name, and no page of another site.
+    /// Host names by which this service may be asked for, and whose pages may change something here, separated by
+    /// commas; `*` for any. Default: over loopback the names of this machine, elsewhere any name, and no page of
+    /// another site.
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     pub allowed_hosts: Vec<HostName>,
 }

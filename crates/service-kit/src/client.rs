@@ -1,9 +1,11 @@
-//! The HTTP client of this workspace, plain or over TLS: heartbeats, alerts, webhooks, probes and the command line send with it.
+//! The HTTP client of this workspace, plain or over TLS: heartbeats, alerts, webhooks, probes and the command line send
+//! with it.
 //!
-//! It is HTTP/1.1 by hyper, follows no redirects, knows no proxies and no cookies: a request goes where its URL says, or nowhere.
-//! Connections are kept for [`IDLE_MAX`], if at all. Every request has a deadline for all of it, and an answer is read up to a
-//! bound. The files with certificates are read again for every connection over TLS, so that renewed ones count from then on; a
-//! version that cannot be used changes nothing, and one warning says why. Why not reqwest: `doc/decisions/0014-one-http-client.md`.
+//! It is HTTP/1.1 by hyper, follows no redirects, knows no proxies and no cookies: a request goes where its URL says,
+//! or nowhere. Connections are kept for [`IDLE_MAX`], if at all. Every request has a deadline for all of it, and an
+//! answer is read up to a bound. The files with certificates are read again for every connection over TLS, so that
+//! renewed ones count from then on; a version that cannot be used changes nothing, and one warning says why. Why not
+//! reqwest: `doc/decisions/0014-one-http-client.md`.
 
 mod connector;
 mod tls;

@@ -208,8 +208,8 @@ fn is_of_socket_address(reason: &str) -> bool {
     "".parse::<SocketAddr>().is_err_and(|error| error.to_string() == reason)
 }
 
-/// What is wrong with an address to listen on, and what to write. A host is never assumed: which addresses are listened on
-/// decides who can connect.
+/// What is wrong with an address to listen on, and what to write. A host is never assumed: which addresses are listened
+/// on decides who can connect.
 #[must_use]
 pub fn about_socket_address(value: &str) -> String {
     let (host, port) = value.rsplit_once(':').unwrap_or(("", value));

@@ -1,21 +1,21 @@
 //! Who is connected, in all and by client: bounds that let a newcomer in.
 //!
-//! A server that refuses new connections at its bound belongs to the clients that opened the old ones. So at the bound a connection
-//! that waits without a request goes, and the newcomer gets its place:
+//! A server that refuses new connections at its bound belongs to the clients that opened the old ones. So at the bound
+//! a connection that waits without a request goes, and the newcomer gets its place:
 //!
 //! | bound | reached | then |
 //! |---|---|---|
 //! | [`Bounds::per_client_max`] | by one [`ClientNetwork`] | its own longest waiting connection goes |
 //! | [`Bounds::max`] | by all together | of the network that holds the most, the longest waiting one |
 //!
-//! A connection *waits* from its beginning, or from its last response, until a request's head is complete. Parts of a head
-//! change nothing: otherwise heads that are never completed would outlast a newcomer that has yet to send. A connection with
-//! a request under way never goes. When none can go, the newcomer is [`Full`]: one network can hold no more than its share
-//! in this way.
+//! A connection *waits* from its beginning, or from its last response, until a request's head is complete. Parts of a
+//! head change nothing: otherwise heads that are never completed would outlast a newcomer that has yet to send. A
+//! connection with a request under way never goes. When none can go, the newcomer is [`Full`]: one network can hold no
+//! more than its share in this way.
 //!
-//! The bounds are asked once per connection, under one lock; a request costs two stores to the connection's own memory. At
-//! the bound all connections are looked over once for every `CHOSEN_AT_ONCE` newcomers. The place is free at once, also
-//! when the old connection needs a moment to end.
+//! The bounds are asked once per connection, under one lock; a request costs two stores to the connection's own memory.
+//! At the bound all connections are looked over once for every `CHOSEN_AT_ONCE` newcomers. The place is free at once,
+//! also when the old connection needs a moment to end.
 
 mod choice;
 mod network;
@@ -119,8 +119,8 @@ struct Choice {
 // === impl Bounds ===
 
 impl Bounds {
-    /// With half of `max` for one network, so that no network alone can hold everything, and a proxy or a router with many
-    /// users behind it holds a lot.
+    /// With half of `max` for one network, so that no network alone can hold everything, and a proxy or a router with
+    /// many users behind it holds a lot.
     #[must_use]
     pub fn shared_by_two(max: usize) -> Self {
         Self { max, per_client_max: max.div_ceil(2) }
@@ -169,15 +169,16 @@ impl Connections {
         registry.register(format!("{prefix}_connections_refused"), help, self.0.refused.clone());
     }
 
-    /// Registers `<prefix>_connections_unread_total`, for servers that end connections whose clients do not read ([`crate::serve`]).
+    /// Registers `<prefix>_connections_unread_total`, for servers that end connections whose clients do not read
+    /// ([`crate::serve`]).
     pub fn register_unread(&self, registry: &mut Registry, prefix: &str) {
         let help = "Connections closed because their client took nothing of its response for too long";
         registry.register(format!("{prefix}_connections_unread"), help, self.0.unread.clone());
     }
 
     /// Gives a new connection of `client` a place, another one's if it must be. An exempt client (a proxy, whose
-    /// connections carry the requests of many) has no share. `now_ms` is any clock that never goes back, in milliseconds;
-    /// a server uses the same one always.
+    /// connections carry the requests of many) has no share. `now_ms` is any clock that never goes back, in
+    /// milliseconds; a server uses the same one always.
     ///
     /// # Errors
     ///
@@ -287,8 +288,8 @@ impl State {
     /// Takes the place of a waiting connection, of `only` if that is a network.
     fn evict(&mut self, only: Option<ClientNetwork>, now_ms: u64) -> Option<Arc<Occupant>> {
         loop {
-            // On one that has just been chosen something may have happened since. As long as it waits, it may go: looking
-            // for another one would take as long again.
+            // On one that has just been chosen something may have happened since. As long as it waits, it may go:
+            // looking for another one would take as long again.
             if let Some(occupant) = self.candidate(only, now_ms)?.waiting() {
                 self.remove(&occupant);
                 return Some(occupant);

@@ -1,9 +1,9 @@
 //! What an e-mail address is, once for all services: who takes one, keeps one, compares two or sends to one asks here.
 //!
-//! The forms of RFC 5321, section 4.1.2 that are in use: a dot-atom, `@`, and a domain of labels (letters, digits, inner
-//! hyphens); letters of other scripts in both (RFC 6531, RFC 5890). Quoted local parts (`"a b"@c`), comments, routes and
-//! everything that reads as an IP address (`a@[10.0.0.1]`, `a@127.1`, `a@0x7f.1`) are refused: where they turn up today,
-//! they are attempts to reach a host that has no name.
+//! The forms of RFC 5321, section 4.1.2 that are in use: a dot-atom, `@`, and a domain of labels (letters, digits,
+//! inner hyphens); letters of other scripts in both (RFC 6531, RFC 5890). Quoted local parts (`"a b"@c`), comments,
+//! routes and everything that reads as an IP address (`a@[10.0.0.1]`, `a@127.1`, `a@0x7f.1`) are refused: where they
+//! turn up today, they are attempts to reach a host that has no name.
 //!
 //! One address has several spellings, and each has its use:
 //!
@@ -14,8 +14,8 @@
 //! | [`EmailAddress::to_unicode`] | `Jörg@bücher.example` | `D@bücher.example` | searching, beside the key |
 //! | [`EmailAddress::to_ascii`] | none: needs SMTPUTF8 | `D@xn--bcher-kva.example` | SMTP servers of any kind |
 //!
-//! Bounds, in bytes: 64 before the `@` (RFC 5321, section 4.5.3.1.1), 253 after it (RFC 1035, section 2.3.4, without the
-//! root), 254 in all ([`EmailAddress::MAX_BYTES`]), as it is written and as it is sent.
+//! Bounds, in bytes: 64 before the `@` (RFC 5321, section 4.5.3.1.1), 253 after it (RFC 1035, section 2.3.4, without
+//! the root), 254 in all ([`EmailAddress::MAX_BYTES`]), as it is written and as it is sent.
 //!
 //! Two crates decide: `email_address`, which is also what lettre's parser rests on, about the grammar, and `idna` about
 //! domains of other scripts (UTS 46). What is left to this module is what they would let through.
@@ -95,8 +95,8 @@ impl EmailAddress {
 
     /// The same for all spellings of an address: `Jörg@BÜCHER.example` and `jörg@xn--bcher-kva.example`.
     ///
-    /// Without the difference between upper and lower case, which no mail service in use makes on the left either
-    /// (RFC 5321, section 2.4 leaves it to the receiver), and with the domain in ASCII. Dots and `+tags` stay: only some
+    /// Without the difference between upper and lower case, which no mail service in use makes on the left either (RFC
+    /// 5321, section 2.4 leaves it to the receiver), and with the domain in ASCII. Dots and `+tags` stay: only some
     /// services ignore them. It is kept in databases, and so does not change from release to release.
     #[must_use]
     pub fn key(&self) -> String {

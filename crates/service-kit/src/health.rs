@@ -9,8 +9,8 @@
 //! | passes or is degraded: a part of the work cannot be done | 200, `"status":"degraded"`, with the reason |
 //! | one fails | 503, `"status":"not ready"`, with the reason |
 //!
-//! Degraded is 200 because a load balancer takes the service out of use otherwise, and with it what still works; all its
-//! instances, if they need the same that is broken.
+//! Degraded is 200 because a load balancer takes the service out of use otherwise, and with it what still works; all
+//! its instances, if they need the same that is broken.
 
 use std::{
     collections::BTreeMap,

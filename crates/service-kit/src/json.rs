@@ -118,8 +118,8 @@ pub fn malformed(cause: impl Display) -> Problem {
 
 /// Parses a body that is one JSON object, naming the field that is wrong.
 ///
-/// Left to itself, serde would also take the fields of a struct from a list, in their order (`["mail","10.0.0.5",7070]`),
-/// and no client sends that on purpose.
+/// Left to itself, serde would also take the fields of a struct from a list, in their order
+/// (`["mail","10.0.0.5",7070]`), and no client sends that on purpose.
 ///
 /// # Errors
 /// 400 when it is not JSON, 422 when it is JSON of another shape.

@@ -1,7 +1,7 @@
 //! A log line as JSON: an event with its fields beside each other, and the request that it belongs to.
 //!
-//! Only the innermost span is told, once: it has the request's id, by which everything else is found. An event that does
-//! not belong to the request in which it is noticed (`parent: None`: an instance was registered) is told without.
+//! Only the innermost span is told, once: it has the request's id, by which everything else is found. An event that
+//! does not belong to the request in which it is noticed (`parent: None`: an instance was registered) is told without.
 
 use std::fmt;
 

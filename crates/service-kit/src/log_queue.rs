@@ -1,12 +1,13 @@
 //! The way of a log line to standard error: a queue that never makes its caller wait, and a thread that may wait.
 //!
-//! Standard error is often a pipe, and a pipe whose reader stops (a log driver, a paused terminal, a busy journal) holds
-//! 64 KiB; the write after that blocks until the reader goes on. A service must not wait for that, so the lines wait
-//! instead: at most [`WAITING_MAX_BYTES`] of them, while a thread of its own writes what came before. A line that finds no
-//! room is lost, and counted: in `log_lines_lost_total`, and in a line in its place once there is room again.
+//! Standard error is often a pipe, and a pipe whose reader stops (a log driver, a paused terminal, a busy journal)
+//! holds 64 KiB; the write after that blocks until the reader goes on. A service must not wait for that, so the lines
+//! wait instead: at most [`WAITING_MAX_BYTES`] of them, while a thread of its own writes what came before. A line that
+//! finds no room is lost, and counted: in `log_lines_lost_total`, and in a line in its place once there is room again.
 //!
-//! `tracing-appender` offers nearly this. Its queue is bounded in lines and not in bytes, so that long lines make it hold
-//! as much memory as they like; it tells of lost lines only in a counter; and it writes each line with a call of its own.
+//! `tracing-appender` offers nearly this. Its queue is bounded in lines and not in bytes, so that long lines make it
+//! hold as much memory as they like; it tells of lost lines only in a counter; and it writes each line with a call of
+//! its own.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -84,8 +85,8 @@ impl LogQueue {
         let mut is_open = true;
         loop {
             untold += self.take(&mut lines);
-            // There is room now, and this comes right behind the lines before the lost ones. When nothing could be written
-            // the last time it waits: it would be lost as well, and have to be told of in turn.
+            // There is room now, and this comes right behind the lines before the lost ones. When nothing could be
+            // written the last time it waits: it would be lost as well, and have to be told of in turn.
             if is_open && untold > 0 {
                 tell(std::mem::take(&mut untold));
             }
@@ -97,7 +98,8 @@ impl LogQueue {
         }
     }
 
-    /// Takes what waits, as soon as there is anything, in place of what is in `lines`; how many lines were lost behind it.
+    /// Takes what waits, as soon as there is anything, in place of what is in `lines`; how many lines were lost behind
+    /// it.
     fn take(&self, lines: &mut Vec<u8>) -> u64 {
         lines.clear();
         let state = self.0.filled.wait_while(self.state(), |state| state.is_idle());

@@ -1,7 +1,7 @@
 //! Prometheus metrics: the process's registry and the counters that every HTTP service has.
 //!
-//! Labels are bounded whatever clients send: the route is the pattern that matched (`/v1/users/{name}`), never the path,
-//! and a method outside the usual ones is `other`.
+//! Labels are bounded whatever clients send: the route is the pattern that matched (`/v1/users/{name}`), never the
+//! path, and a method outside the usual ones is `other`.
 
 use std::{sync::Arc, time::Instant};
 

@@ -14,8 +14,8 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
     network.map_err(|_| "it is no network; write for example 10.0.0.0/8, fd00::/8 or 192.168.1.7".to_owned())
 }
 
-/// Whether `address` is in one of `networks`. An IPv4 address mapped into IPv6, as a dual-stack socket reports it, counts as
-/// IPv4.
+/// Whether `address` is in one of `networks`. An IPv4 address mapped into IPv6, as a dual-stack socket reports it,
+/// counts as IPv4.
 #[must_use]
 pub fn contain(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();

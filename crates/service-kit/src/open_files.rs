@@ -1,7 +1,7 @@
 //! How many files, and so connections, the process may have open (`RLIMIT_NOFILE`, see `getrlimit(2)`).
 //!
-//! Many systems start a process with a soft limit of 1024, which is for those that still use `select`, and a hard limit up
-//! to which every process may raise it.
+//! Many systems start a process with a soft limit of 1024, which is for those that still use `select`, and a hard limit
+//! up to which every process may raise it.
 
 use std::io;
 
@@ -10,8 +10,8 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
 };
 
-/// Raises the soft limit to the hard one, and warns when that is less than `needed`. The server starts anyway: without a
-/// file for a new connection, it closes one that waits.
+/// Raises the soft limit to the hard one, and warns when that is less than `needed`. The server starts anyway: without
+/// a file for a new connection, it closes one that waits.
 pub fn raise(needed: usize) {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {

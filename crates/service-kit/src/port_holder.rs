@@ -1,8 +1,8 @@
 //! Which process listens on a TCP port, so that "address already in use" comes with a name.
 //!
-//! Linux tells it in `/proc`: a table of sockets, and behind each process's open files the sockets that
-//! it has. Processes of other users may keep theirs to themselves, and then nothing is known. Asking takes milliseconds,
-//! for when something is wrong.
+//! Linux tells it in `/proc`: a table of sockets, and behind each process's open files the sockets that it has.
+//! Processes of other users may keep theirs to themselves, and then nothing is known. Asking takes milliseconds, for
+//! when something is wrong.
 
 use std::{fmt, net::SocketAddr};
 
@@ -53,7 +53,8 @@ impl PortHolder {
     }
 }
 
-/// Whether a socket that listens on `held` leaves no room for one on `wanted`: the same port, of the same address or of all.
+/// Whether a socket that listens on `held` leaves no room for one on `wanted`: the same port, of the same address or of
+/// all.
 ///
 /// All addresses of IPv6 are taken to be those of IPv4 as well, as they are unless a program says otherwise.
 #[must_use]

@@ -1,8 +1,8 @@
 //! Files that are their user's alone.
 //!
-//! What services write to disk (users, messages, routing tables) is of no concern to other users of the machine. Databases
-//! make files beside their own when they like, so it is the process that is told ([`by_default`]), not each place that
-//! creates one. What a process with a wider umask has left behind is taken back ([`withdraw_sqlite`]).
+//! What services write to disk (users, messages, routing tables) is of no concern to other users of the machine.
+//! Databases make files beside their own when they like, so it is the process that is told ([`by_default`]), not each
+//! place that creates one. What a process with a wider umask has left behind is taken back ([`withdraw_sqlite`]).
 
 use std::{
     fs::{self, Permissions},
@@ -24,8 +24,8 @@ pub fn by_default() {
 
 /// Takes a SQLite database, and the files beside it, from everyone but their user, if everyone has them now.
 ///
-/// A file that only a group has (0640) stays as it is: its operator meant that. Errors are logged; they are no reason not to
-/// start, because the file was like that before.
+/// A file that only a group has (0640) stays as it is: its operator meant that. Errors are logged; they are no reason
+/// not to start, because the file was like that before.
 pub fn withdraw_sqlite(file: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = file.as_os_str().to_owned();

@@ -1,8 +1,8 @@
 //! Values that are made from files, and made again when the files change.
 //!
 //! Tokens and certificates are renewed while services run. The files are small, so they are simply read every
-//! [`INTERVAL`] and compared with what was read before: that works alike for an editor that writes in place, for one that
-//! renames, and for the links to links of an orchestrator's mounted secrets, where time stamps and inodes mislead.
+//! [`INTERVAL`] and compared with what was read before: that works alike for an editor that writes in place, for one
+//! that renames, and for the links to links of an orchestrator's mounted secrets, where time stamps and inodes mislead.
 //!
 //! An invalid new version changes nothing: the old value stays, and one warning says why.
 

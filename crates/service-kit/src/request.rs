@@ -48,7 +48,8 @@ pub fn current() -> Option<RequestContext> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// Middleware (`axum::middleware::from_fn(request::identify)`): settles the ids, opens the log span, answers with the id.
+/// Middleware (`axum::middleware::from_fn(request::identify)`): settles the ids, opens the log span, answers with the
+/// id.
 pub async fn identify(mut request: Request, next: Next) -> Response {
     let context = RequestContext::of(request.headers());
     // The pattern, not the path: /v1/users/{name} names no user.
@@ -113,7 +114,8 @@ pub fn is_acceptable(id: &[u8]) -> bool {
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
 }
 
-/// Trace id and flags of a `traceparent` that we understand: any version but `ff`, lower-case hexadecimal, no all-zero id.
+/// Trace id and flags of a `traceparent` that we understand: any version but `ff`, lower-case hexadecimal, no all-zero
+/// id.
 #[must_use]
 pub fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
     let mut parts = value.trim().split('-');

@@ -4,16 +4,18 @@
 //! This is hyper's HTTP/1.1 connection with the bounds that a service on a network needs, around the same router:
 //!
 //! - a request's head must be complete after [`ServeOptions::header_deadline`], which also ends idle connections;
-//! - a client that takes nothing of its response for [`ServeOptions::write_deadline`] loses its connection, does not hold its
-//!   slot, and is counted ([`Connections::register_unread`]);
-//! - what waits for a client is bounded, here ([`UNWRITTEN_MAX_BYTES`]) and, on Linux, in the kernel ([`UNSENT_MAX_BYTES`]): a
-//!   response that is made while it is read ([`axum::body::Body::from_stream`]) costs no more than that, however long it is;
-//! - connections are bounded, in all and by client ([`crate::connections`]): at a bound the longest waiting one is closed
-//!   for a new one. While all have a request under way, new ones wait in the kernel's queue, and those of a client that has
-//!   its share get 503;
-//! - a client that still sends a body that was refused can read the answer: the connection is closed in one direction, and
-//!   what comes is read and forgotten for a while (RFC 9112, section 9.6);
-//! - with [`ServeOptions::http2`], HTTP/2 is spoken on the same port, within the same bounds and those of [`Http2Options`];
+//! - a client that takes nothing of its response for [`ServeOptions::write_deadline`] loses its connection, does not
+//!   hold its slot, and is counted ([`Connections::register_unread`]);
+//! - what waits for a client is bounded, here ([`UNWRITTEN_MAX_BYTES`]) and, on Linux, in the kernel
+//!   ([`UNSENT_MAX_BYTES`]): a response that is made while it is read ([`axum::body::Body::from_stream`]) costs no more
+//!   than that, however long it is;
+//! - connections are bounded, in all and by client ([`crate::connections`]): at a bound the longest waiting one is
+//!   closed for a new one. While all have a request under way, new ones wait in the kernel's queue, and those of a
+//!   client that has its share get 503;
+//! - a client that still sends a body that was refused can read the answer: the connection is closed in one direction,
+//!   and what comes is read and forgotten for a while (RFC 9112, section 9.6);
+//! - with [`ServeOptions::http2`], HTTP/2 is spoken on the same port, within the same bounds and those of
+//!   [`Http2Options`];
 //! - when `shutdown` is cancelled no connection is accepted any more, idle ones close, requests under way finish within
 //!   [`ServeOptions::drain_deadline`].
 
@@ -48,19 +50,20 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How much of a response waits here until the kernel takes it, in bytes; also the largest head of a request.
 pub const UNWRITTEN_MAX_BYTES: usize = 64 * 1024;
 
-/// How much of a response waits in the kernel until it is sent (`TCP_NOTSENT_LOWAT`), in bytes: a fast connection does not run dry,
-/// and a client that does not read holds no 4 MiB.
+/// How much of a response waits in the kernel until it is sent (`TCP_NOTSENT_LOWAT`), in bytes: a fast connection does
+/// not run dry, and a client that does not read holds no 4 MiB.
 pub const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 
-/// How much later the kernel gives a connection up of its own accord (`TCP_USER_TIMEOUT`): when even the end of it is not acknowledged.
+/// How much later the kernel gives a connection up of its own accord (`TCP_USER_TIMEOUT`): when even the end of it is
+/// not acknowledged.
 const KERNEL_LATER: Duration = Duration::from_secs(5);
 
 /// The bounds of a server.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
     /// Time for a request's head to arrive, from the connection's start or the previous response. Default 75 s: longer
-    /// than gateways and clients keep an idle connection (nginx's upstreams and AWS's ALB for 60 s), so that the client is
-    /// the one who closes it. One that closes first may do so while a request is on its way, which then fails.
+    /// than gateways and clients keep an idle connection (nginx's upstreams and AWS's ALB for 60 s), so that the client
+    /// is the one who closes it. One that closes first may do so while a request is on its way, which then fails.
     pub header_deadline: Duration,
     /// How long a client may take nothing of a response that waits for it. Default 30 s.
     pub write_deadline: Duration,
@@ -199,7 +202,8 @@ async fn accept(listener: &TcpListener, options: &ServeOptions) -> Option<(TcpSt
     }
 }
 
-/// Lets the kernel keep little that is not sent, and end a connection whose other side acknowledges nothing, or takes nothing, for long.
+/// Lets the kernel keep little that is not sent, and end a connection whose other side acknowledges nothing, or takes
+/// nothing, for long.
 #[cfg(target_os = "linux")]
 fn bound_writes(stream: &TcpStream, write_deadline: Duration) {
     let socket = socket2::SockRef::from(stream);

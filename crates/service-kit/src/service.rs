@@ -20,10 +20,10 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs a service named `name` until it ends by itself or is asked to.
 ///
-/// `run` gets the configuration and a token that is cancelled at the first SIGTERM or SIGINT; it returns when everything is
-/// finished and left. What it writes to disk is its user's alone ([`private_files`]). Exit codes: 0 an orderly end, 1 the
-/// service failed or was ended by a second signal, 64 the configuration is wrong, 69 the service cannot have the address that
-/// it is to listen on.
+/// `run` gets the configuration and a token that is cancelled at the first SIGTERM or SIGINT; it returns when
+/// everything is finished and left. What it writes to disk is its user's alone ([`private_files`]). Exit codes: 0 an
+/// orderly end, 1 the service failed or was ended by a second signal, 64 the configuration is wrong, 69 the service
+/// cannot have the address that it is to listen on.
 ///
 /// ```no_run
 /// # use service_kit::{config::{CommonOptions, ServiceConfig}, service};

@@ -1,7 +1,8 @@
 //! SIGTERM and SIGINT become one token that every task watches.
 //!
-//! The first signal asks for an orderly end: the token is cancelled, and every task that holds it finishes what it is doing. A
-//! second signal means that the operator will not wait: [`run_until_second_signal`] then drops the work where it is.
+//! The first signal asks for an orderly end: the token is cancelled, and every task that holds it finishes what it is
+//! doing. A second signal means that the operator will not wait: [`run_until_second_signal`] then drops the work where
+//! it is.
 
 use std::future::Future;
 

@@ -20,14 +20,14 @@
 //! | `content-digest` (RFC 9530, with `sha-256`) | the request has a body |
 //! | each field of [`DECISIVE`] | the request has that field |
 //!
-//! So nothing that decides what a request does can be changed, added or left out by others. `created` (seconds since 1970),
-//! `nonce` (8 to 128 characters that this key has never signed with before) and `keyid` are needed; `expires` is honoured,
-//! `alg` may be left out.
+//! So nothing that decides what a request does can be changed, added or left out by others. `created` (seconds since
+//! 1970), `nonce` (8 to 128 characters that this key has never signed with before) and `keyid` are needed; `expires` is
+//! honoured, `alg` may be left out.
 //!
 //! A server takes it when its own clock is within [`SKEW_MAX`] of `created` and it has not seen the nonce before
-//! ([`Replays`]). Each server remembers for itself: behind several registries a request may be sent once more to another
-//! one within that time. What is said there is what its author said a moment ago, under the same conditions. The answer is
-//! not signed: use TLS where that matters.
+//! ([`Replays`]). Each server remembers for itself: behind several registries a request may be sent once more to
+//! another one within that time. What is said there is what its author said a moment ago, under the same conditions.
+//! The answer is not signed: use TLS where that matters.
 //!
 //! Older clients send another form ([`legacy`]), which covers no field.
 
@@ -72,8 +72,8 @@ pub struct SigningKey {
     key: hmac::Key,
 }
 
-/// Whether a field of `headers` decides whether, or how often, the request is carried out. Not the type of its body, which
-/// every client sends.
+/// Whether a field of `headers` decides whether, or how often, the request is carried out. Not the type of its body,
+/// which every client sends.
 #[must_use]
 pub fn is_conditional(headers: &HeaderMap) -> bool {
     DECISIVE.iter().any(|name| *name != CONTENT_TYPE && headers.contains_key(name))
@@ -107,8 +107,8 @@ impl SigningKey {
         Self::parse(&Secret::from_file(path)?)
     }
 
-    /// Signs a request that is sent now, as it is: fields that are set later are not covered, and those of [`DECISIVE`] would
-    /// have it refused.
+    /// Signs a request that is sent now, as it is: fields that are set later are not covered, and those of [`DECISIVE`]
+    /// would have it refused.
     pub fn sign<B: AsRef<[u8]>>(&self, request: &mut Request<B>) {
         message::sign(&self.name, &self.key, request, secs(SystemTime::now()));
     }

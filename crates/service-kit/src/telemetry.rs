@@ -62,8 +62,8 @@ pub fn init(filter: &str, format: LogFormat) -> Result<LogEnd, String> {
     let terminal = std::io::stderr().is_terminal();
     let queue = QUEUE.get_or_init(start_queue).clone();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue);
-    // Each kind of line has a subscriber of another type, and so has the handle on its filter. `try_init` fails only when
-    // a subscriber is there already, as in tests that start several services in one process.
+    // Each kind of line has a subscriber of another type, and so has the handle on its filter. `try_init` fails only
+    // when a subscriber is there already, as in tests that start several services in one process.
     macro_rules! install {
         ($builder:expr) => {{
             let builder = $builder.with_filter_reloading();

@@ -1,7 +1,7 @@
 //! Text that is what it looks like: one spelling for what Unicode can write in several ways.
 //!
-//! Here and not in a database: SQLite's `LOWER` knows A to Z only, and what MySQL's collations hold for equal depends on
-//! their version.
+//! Here and not in a database: SQLite's `LOWER` knows A to Z only, and what MySQL's collations hold for equal depends
+//! on their version.
 
 use std::borrow::Cow;
 
@@ -24,8 +24,8 @@ pub fn lower_cased(text: &str) -> String {
 
 /// `text` by Unicode's full case folding, composed: "Straße", "STRASSE" and "strasse" are one.
 ///
-/// Unicode Standard, section 3.13, definition D145; no language's special cases. For texts that are searched for. It is longer
-/// than `text` at times, at most three characters for one.
+/// Unicode Standard, section 3.13, definition D145; no language's special cases. For texts that are searched for. It is
+/// longer than `text` at times, at most three characters for one.
 #[must_use]
 pub fn case_folded(text: &str) -> String {
     if text.is_ascii() {

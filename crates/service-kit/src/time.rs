@@ -1,7 +1,7 @@
 //! Moments of the wall clock: what services store, compare and write into JSON.
 //!
-//! One type for all of them, a number of milliseconds, because the types that databases have for times depend on the time zone of the
-//! server (MySQL's `TIMESTAMP`) or do not exist (SQLite). For what is measured and not stored there is
+//! One type for all of them, a number of milliseconds, because the types that databases have for times depend on the
+//! time zone of the server (MySQL's `TIMESTAMP`) or do not exist (SQLite). For what is measured and not stored there is
 //! [`Instant`](std::time::Instant), which no operator sets back.
 
 use std::{

@@ -1,8 +1,9 @@
 //! Token buckets: how often, or how much, is allowed.
 //!
-//! A bucket is full at first and is refilled at a constant rate; what is done is taken out of it. [`TokenBuckets`] are many of them, one for
-//! each client, token or key, in bounded memory: when there are as many as there may be, the full ones are dropped, which
-//! changes nothing for their holders; if that makes no room, newcomers share one bucket until it does.
+//! A bucket is full at first and is refilled at a constant rate; what is done is taken out of it. [`TokenBuckets`] are
+//! many of them, one for each client, token or key, in bounded memory: when there are as many as there may be, the full
+//! ones are dropped, which changes nothing for their holders; if that makes no room, newcomers share one bucket until
+//! it does.
 
 use std::{
     collections::HashMap,

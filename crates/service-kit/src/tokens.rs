@@ -10,8 +10,8 @@
 //! Each line is one token: a name that may stand in logs, what proves it, and [`Scope`]s, `SERVICE:ACTION` separated by
 //! commas, where either side may be `*`. A client sends `Authorization: Bearer TOKEN`; the file holds only the token's
 //! SHA-256, so a reader of the file cannot use it. That is enough because tokens are 256 random bits
-//! ([`NewToken::random`]); a slow password hash would cost every heartbeat its milliseconds and protect nothing more.
-//! A `hmac-sha256:` line is for clients that sign their requests instead ([`crate::signature`]); its key must be kept in
+//! ([`NewToken::random`]); a slow password hash would cost every heartbeat its milliseconds and protect nothing more. A
+//! `hmac-sha256:` line is for clients that sign their requests instead ([`crate::signature`]); its key must be kept in
 //! clear.
 //!
 //! | what came | status | code |
@@ -21,12 +21,12 @@
 //! | a signature that is wrong, too old, seen before, or covers too little | 401 | `signature_refused` |
 //! | a token without that scope | 403 | `out_of_scope` |
 //!
-//! Without a file authentication is disabled: every client has full access, as on a laptop; [`warn_if_open`] says so when others can connect. The file
-//! is read again when it changes; an invalid version leaves the old one in force.
+//! Without a file authentication is disabled: every client has full access, as on a laptop; [`warn_if_open`] says so
+//! when others can connect. The file is read again when it changes; an invalid version leaves the old one in force.
 //!
-//! How a service uses it: `.layer(from_fn_with_state(tokens, tokens::authenticate))` around its routes, and in a handler,
-//! which finds the [`Caller`] in the request's extensions or as [`Caller::current`]:
-//! `caller.require("mail", Action::Write)?`.
+//! How a service uses it: `.layer(from_fn_with_state(tokens, tokens::authenticate))` around its routes, and in a
+//! handler, which finds the [`Caller`] in the request's extensions or as [`Caller::current`]: `caller.require("mail",
+//! Action::Write)?`.
 
 mod authenticate;
 mod caller;
@@ -132,7 +132,8 @@ impl Tokens {
     }
 }
 
-/// Warns that authentication is disabled, so that every client that can connect to `listen` has full access; `option` enables it.
+/// Warns that authentication is disabled, so that every client that can connect to `listen` has full access; `option`
+/// enables it.
 pub fn warn_if_open(tokens: &Tokens, listen: SocketAddr, option: &str) {
     if tokens.is_open() && !listen.ip().to_canonical().is_loopback() {
         tracing::warn!(%listen, "authentication is disabled: anyone who can connect has full access; set {option}");

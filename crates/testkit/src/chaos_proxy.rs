@@ -1,9 +1,9 @@
 //! A TCP proxy that breaks, delays or swallows what passes, and keeps its port while it is down.
 //!
-//! Put between two parts it makes "200, break, 503, restore, 200" a test that can be read. The network's usual accidents
-//! look different to the parts, so each has its own method: [`refuse`](ChaosProxy::refuse) is a process that is not
-//! there, [`reset`](ChaosProxy::reset) one that was killed, [`swallow`](ChaosProxy::swallow) a network or a process that
-//! hangs, [`delay`](ChaosProxy::delay) a long way.
+//! Put between two parts it makes "200, break, 503, restore, 200" a test that can be read. The network's usual
+//! accidents look different to the parts, so each has its own method: [`refuse`](ChaosProxy::refuse) is a process that
+//! is not there, [`reset`](ChaosProxy::reset) one that was killed, [`swallow`](ChaosProxy::swallow) a network or a
+//! process that hangs, [`delay`](ChaosProxy::delay) a long way.
 
 use std::{
     net::SocketAddr,

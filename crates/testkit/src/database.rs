@@ -1,9 +1,10 @@
-//! A real database that speaks MySQL's protocol: MariaDB, or MySQL where one is named, in its own folder, on its own port.
+//! A real database that speaks MySQL's protocol: MariaDB, or MySQL where one is named, in its own folder, on its own
+//! port.
 //!
-//! MariaDB is what Debian ships, and what the tests of `userlist` and of `mail`'s outbox run against; with `TESTKIT_MYSQL` they
-//! run against MySQL (`make mysql`). Initialising a data folder takes a second of
-//! both cores, starting on an initialised one a fifth of that: so the first test initialises one folder beside the test
-//! binaries, and every database starts on a copy of it.
+//! MariaDB is what Debian ships, and what the tests of `userlist` and of `mail`'s outbox run against; with
+//! `TESTKIT_MYSQL` they run against MySQL (`make mysql`). Initialising a data folder takes a second of both cores,
+//! starting on an initialised one a fifth of that: so the first test initialises one folder beside the test binaries,
+//! and every database starts on a copy of it.
 
 mod server;
 

@@ -345,8 +345,8 @@ impl EtcdCluster {
     }
 }
 
-/// The etcd that is started: what `ETCD_BIN` names, so that a test can be run on another version, otherwise the one on the
-/// path.
+/// The etcd that is started: what `ETCD_BIN` names, so that a test can be run on another version, otherwise the one on
+/// the path.
 pub fn binary() -> PathBuf {
     std::env::var_os("ETCD_BIN").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("etcd"), PathBuf::from)
 }

@@ -16,8 +16,8 @@
 //! - the same within each room: no circle between the files and folders that stand side by side. A child may import
 //!   its own page (`use super::Api`), and a page its children.
 //!
-//! Counted is what is compiled into the crate: `use` declarations, re-exports, paths in code and in macros. Not counted: modules under
-//! `#[cfg(test)]`, documentation, and other crates.
+//! Counted is what is compiled into the crate: `use` declarations, re-exports, paths in code and in macros. Not
+//! counted: modules under `#[cfg(test)]`, documentation, and other crates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -124,7 +124,8 @@ fn room(module: &str) -> &str {
     module.split("::").next().unwrap_or(module)
 }
 
-/// Where the ways to `from` and `to` part: their common parent, and its two children. `None` when one is above the other.
+/// Where the ways to `from` and `to` part: their common parent, and its two children. `None` when one is above the
+/// other.
 fn side_by_side<'a>(from: &'a str, to: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
     let mut start = 0;
     loop {

@@ -1,9 +1,10 @@
 //! Hosts on one network: each has an address, a loopback, processes and a cable of its own.
 //!
 //! A host is a network, a process and a mount namespace (namespaces(7)), held by its process 1; a bridge connects the
-//! hosts with the test, whose thread has a network of its own, too. When process 1 is killed, the kernel kills every other
-//! process of that host, and what belonged to it is gone with the last one. So nothing is left behind, whatever becomes of
-//! the test: no name is given to any namespace, and process 1 is killed when the thread that started it ends.
+//! hosts with the test, whose thread has a network of its own, too. When process 1 is killed, the kernel kills every
+//! other process of that host, and what belonged to it is gone with the last one. So nothing is left behind, whatever
+//! becomes of the test: no name is given to any namespace, and process 1 is killed when the thread that started it
+//! ends.
 
 use std::{ffi::OsStr, fs, net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
 
@@ -35,7 +36,8 @@ pub struct Lan {
 pub struct Host {
     number: u8,
     folder: PathBuf,
-    /// How often it was started. Each time it gets a new cable, because the kernel clears the old one away in its own time.
+    /// How often it was started. Each time it gets a new cable, because the kernel clears the old one away in its own
+    /// time.
     boots: u32,
     running: Option<Running>,
 }
@@ -51,8 +53,8 @@ struct Running {
 // === impl Lan ===
 
 impl Lan {
-    /// Takes the calling thread out of this machine's network and into a new one, for good: sockets that the thread opens
-    /// and processes that it starts from now on are on the LAN.
+    /// Takes the calling thread out of this machine's network and into a new one, for good: sockets that the thread
+    /// opens and processes that it starts from now on are on the LAN.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! A name server for tests: it answers over UDP on a loopback port with the addresses that it is told, or fails as told.
+//! A name server for tests: it answers over UDP on a loopback port with the addresses that it is told, or fails as
+//! told.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,9 @@
 //! The network between etcd's members, in which one of them can be cut off from the others.
 //!
 //! Each member advertises a port of this network to the other members; connections to that port are passed on to the
-//! member. etcd says in every request to a peer who sends it (`X-Server-From`), so both directions of a member can be cut:
-//! what is sent to it, and what it sends to others. Its clients still reach it: that is what distinguishes a partition
-//! from a frozen member. What is cut off waits and is delivered later, as in a real network for a while.
+//! member. etcd says in every request to a peer who sends it (`X-Server-From`), so both directions of a member can be
+//! cut: what is sent to it, and what it sends to others. Its clients still reach it: that is what distinguishes a
+//! partition from a frozen member. What is cut off waits and is delivered later, as in a real network for a while.
 
 use std::net::SocketAddr;
 

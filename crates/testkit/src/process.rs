@@ -36,8 +36,8 @@ impl Process {
         Ok(Self { child, output: output.to_owned() })
     }
 
-    /// Starts `command` with a pipe as its standard error, which only the caller reads, or does not; what else it prints is
-    /// appended to the file `output`.
+    /// Starts `command` with a pipe as its standard error, which only the caller reads, or does not; what else it
+    /// prints is appended to the file `output`.
     ///
     /// # Errors
     ///

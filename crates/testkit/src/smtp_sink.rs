@@ -10,10 +10,10 @@
 //! # }
 //! ```
 //!
-//! It is strict where senders get it wrong: a line that does not end in CR LF, or a bare CR or LF inside a message, is a
-//! [violation](SmtpSink::violations). At every [`Step`] it can answer anything, fall silent, or drop the connection, also
-//! after it has taken the message. STARTTLS and TLS use a certificate made at the start, under an authority of its own
-//! ([`SmtpSink::ca_pem`]).
+//! It is strict where senders get it wrong: a line that does not end in CR LF, or a bare CR or LF inside a message, is
+//! a [violation](SmtpSink::violations). At every [`Step`] it can answer anything, fall silent, or drop the connection,
+//! also after it has taken the message. STARTTLS and TLS use a certificate made at the start, under an authority of its
+//! own ([`SmtpSink::ca_pem`]).
 
 mod script;
 mod session;

@@ -9,10 +9,11 @@ use procfs::net::{TcpState, tcp};
 
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Blocks until the kernel knows of `count` connections at `server` that their clients have closed and the server has not.
+/// Blocks until the kernel knows of `count` connections at `server` that their clients have closed and the server has
+/// not.
 ///
-/// On a busy machine the end of a connection takes its time even over loopback: close(2) returns before the other side has
-/// heard of it. Blocks the thread, so that it can be used where no runtime makes progress.
+/// On a busy machine the end of a connection takes its time even over loopback: close(2) returns before the other side
+/// has heard of it. Blocks the thread, so that it can be used where no runtime makes progress.
 ///
 /// # Panics
 ///

@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! Its parser is strict: what it does not understand is a [violation](Upstream::violations), so that a proxy in front of
-//! it is caught when it forwards nonsense. For conversations that a script cannot hold (a body that arrives piece by
+//! Its parser is strict: what it does not understand is a [violation](Upstream::violations), so that a proxy in front
+//! of it is caught when it forwards nonsense. For conversations that a script cannot hold (a body that arrives piece by
 //! piece, an answer before the question is over), [`Upstream::listen`] hands every connection to the test itself.
 
 mod conversation;

@@ -1,8 +1,8 @@
 //! `userlist import` and `userlist export`: many users at once, from and to a file.
 //!
-//! They work on the database, and not through a running instance: no request has to be bounded, nothing depends on who is
-//! registered, and they work before the first instance has started. Instances may run meanwhile; SQLite and MySQL both
-//! let others read and write between two batches.
+//! They work on the database, and not through a running instance: no request has to be bounded, nothing depends on who
+//! is registered, and they work before the first instance has started. Instances may run meanwhile; SQLite and MySQL
+//! both let others read and write between two batches.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -45,8 +45,8 @@ pub enum Command {
         /// What separates the cells of a table.
         #[arg(long, value_enum, default_value_t)]
         delimiter: Delimiter,
-        /// A column of a table that has another name than the field, as "email:E-mail address"; can be repeated. Fields are name,
-        /// email, status, tags, attributes and attributes.KEY. One column may be several.
+        /// A column of a table that has another name than the field, as "email:E-mail address"; can be repeated. Fields
+        /// are name, email, status, tags, attributes and attributes.KEY. One column may be several.
         #[arg(long = "column", value_name = "FIELD:HEADER")]
         columns: Vec<ColumnName>,
         /// Passes over columns that mean nothing here.
@@ -63,8 +63,8 @@ pub enum Command {
         /// How to write it. Default: what its name ends with.
         #[arg(long, value_enum)]
         format: Option<Format>,
-        /// For a spreadsheet, and not to be imported again: what it would take for a formula begins with ', and it sees that
-        /// the file is UTF-8.
+        /// For a spreadsheet, and not to be imported again: what it would take for a formula begins with ', and it sees
+        /// that the file is UTF-8.
         #[arg(long)]
         spreadsheet: bool,
     },

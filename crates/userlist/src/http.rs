@@ -18,8 +18,8 @@
 //! | `GET /v1/export?format=&status=&tag=&q=&…` | 200 CSV or NDJSON |
 //! | `GET /openapi.json` | 200 all of this for programs |
 //!
-//! With API tokens, reading asks for the scope `userlist:read`, changing for `userlist:write`, importing and changing many at once
-//! for `userlist:operate`.
+//! With API tokens, reading asks for the scope `userlist:read`, changing for `userlist:write`, importing and changing
+//! many at once for `userlist:operate`.
 //!
 //! Bodies are bounded by [`BODY_MAX_BYTES`](service_kit::json::BODY_MAX_BYTES). What goes wrong:
 //!

@@ -12,10 +12,10 @@
 //!
 //! - An answer of success means that the database has committed, and that it is on its disk as far as the database
 //!   promises that.
-//! - An answer comes within the deadline, also from a database that is gone, frozen, locked or full: then it is 503 with
-//!   `Retry-After`.
-//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical` with the same reason, so that
-//!   the gateway sends its requests elsewhere; both end by themselves when it is back.
+//! - An answer comes within the deadline, also from a database that is gone, frozen, locked or full: then it is 503
+//!   with `Retry-After`.
+//! - While the database cannot be used, `/readyz` says why and the heartbeat says `critical` with the same reason, so
+//!   that the gateway sends its requests elsewhere; both end by themselves when it is back.
 //! - Start order does not matter: the database, the registries and other instances may come later.
 //! - No name and no address is ever in a log.
 
@@ -129,8 +129,8 @@ fn report_outage(store: &Store, readiness: &Readiness, set_condition: impl Fn(Co
     readiness.report("database", store.outage().map_or(Ok(()), |outage| Err(outage.reason)));
 }
 
-/// Without its database an instance can do nothing at all: critical, and out of rotation, so that one whose database works
-/// is asked.
+/// Without its database an instance can do nothing at all: critical, and out of rotation, so that one whose database
+/// works is asked.
 fn condition(store: &Store) -> Condition {
     match store.outage() {
         None => Condition::default(),

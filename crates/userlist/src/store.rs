@@ -22,8 +22,8 @@
 //! | … during a `create`, or under a condition | retried; a refusal then may be due to the first attempt: [`StoreError::OutcomeUnknown`] |
 //! | the deadline passed | [`StoreError::Unavailable`], or [`StoreError::OutcomeUnknown`] for one of those that was sent |
 //!
-//! A search that no index helps reads the whole table. Few of them do so at the same time, and each is ended in the database
-//! as well when its deadline has passed, so that it does not slow other requests down.
+//! A search that no index helps reads the whole table. Few of them do so at the same time, and each is ended in the
+//! database as well when its deadline has passed, so that it does not slow other requests down.
 //!
 //! Queries run as tasks of their own. A client that goes away in the middle does not cost a connection, and what is
 //! logged about a query has the request's id but not the request's path, which can hold a name.
@@ -156,8 +156,8 @@ impl Store {
         self.observed(Query::count, counting).await
     }
 
-    /// Searches can keep every core and every connection busy; so only some of them do at the same time. Waiting for a permit
-    /// and reading have one deadline.
+    /// Searches can keep every core and every connection busy; so only some of them do at the same time. Waiting for a
+    /// permit and reading have one deadline.
     async fn scan<T: Send + 'static>(&self, is_scan: bool, work: impl Work<T>) -> Result<T, StoreError> {
         let asked = Instant::now();
         let permit = if is_scan { Some(self.search_permit().await?) } else { None };
@@ -170,8 +170,8 @@ impl Store {
         Ok(scanning.await?.value)
     }
 
-    /// Waits for half of the deadline at most, as for a connection: a search that begins later could not end in time, and
-    /// would only delay the next one.
+    /// Waits for half of the deadline at most, as for a connection: a search that begins later could not end in time,
+    /// and would only delay the next one.
     async fn search_permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         match timeout(self.deadline / 2, Arc::clone(&self.scans).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),

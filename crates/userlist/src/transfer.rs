@@ -9,13 +9,14 @@
 //! | `export` | from the store to bytes, page by page |
 //!
 //! Both directions stream: what is in memory is one batch, however long the list is. CSV has a header with the columns
-//! `name`, `email`, `status`, `tags` (separated by `;`) and `attributes` (a JSON object), of which an import needs the first
-//! two, in any order and, when that is said, under other names; `id`, `version`, `created_at` and `updated_at`, which an export writes, are read over. A cell that is
-//! empty, like a member that is missing, leaves what is stored as it is.
+//! `name`, `email`, `status`, `tags` (separated by `;`) and `attributes` (a JSON object), of which an import needs the
+//! first two, in any order and, when that is said, under other names; `id`, `version`, `created_at` and `updated_at`,
+//! which an export writes, are read over. A cell that is empty, like a member that is missing, leaves what is stored as
+//! it is.
 //!
-//! An import is not one transaction: a million users would block all other requests for minutes. It is a put for each line,
-//! committed in batches in the order of the lines. So an import that ended early has stored all that comes before a line,
-//! which the report names, and nothing after it; and the same file again is always right.
+//! An import is not one transaction: a million users would block all other requests for minutes. It is a put for each
+//! line, committed in batches in the order of the lines. So an import that ended early has stored all that comes before
+//! a line, which the report names, and nothing after it; and the same file again is always right.
 
 mod export;
 mod format;

@@ -1,6 +1,7 @@
 //! The upstreams: any request, one fixed answer.
 //!
-//! Two listeners for two upstreams. Connections are kept for ever; what they cost is one `recv` and one `send` a request.
+//! Two listeners for two upstreams. Connections are kept for ever; what they cost is one `recv` and one `send` a
+//! request.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},

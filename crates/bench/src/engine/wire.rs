@@ -1,7 +1,7 @@
 //! As much of HTTP/1.1 as both sides of a measurement need: where a message ends.
 //!
-//! The messages are those of well-known programs, so a length is enough. Whatever has no `Content-Length` has no body; a
-//! response with another framing is [`Malformed`] for this module, not by the standard.
+//! The messages are those of well-known programs, so a length is enough. Whatever has no `Content-Length` has no body;
+//! a response with another framing is [`Malformed`] for this module, not by the standard.
 
 /// Longer heads are malformed.
 pub const HEAD_MAX_BYTES: usize = 64 * 1024;

@@ -20,8 +20,8 @@ use crate::client::{
     write_health::WriteHealth,
 };
 
-/// The wait before all members are asked again; elections take a second, and answers like "no leader" come at once. Twice
-/// as long each time, so that etcd is not asked dozens of times for one call.
+/// The wait before all members are asked again; elections take a second, and answers like "no leader" come at once.
+/// Twice as long each time, so that etcd is not asked dozens of times for one call.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(50);
 const BETWEEN_ROUNDS_MAX: Duration = Duration::from_millis(200);
 
@@ -72,8 +72,8 @@ impl Etcd {
         })
     }
 
-    /// The same, for a caller who waits no longer than `until`: every call ends by then, and the last one, not the caller's
-    /// own clock, says why there is no result.
+    /// The same, for a caller who waits no longer than `until`: every call ends by then, and the last one, not the
+    /// caller's own clock, says why there is no result.
     #[must_use]
     pub fn until(&self, until: Instant) -> Self {
         Self { until: Some(until), ..self.clone() }
@@ -105,7 +105,8 @@ impl Etcd {
         self.member_order.lock().unwrap_or_else(PoisonError::into_inner).order(Instant::now())
     }
 
-    /// Remembers how `member` did. After a failure, certificates and passwords are looked at: they may have been renewed.
+    /// Remembers how `member` did. After a failure, certificates and passwords are looked at: they may have been
+    /// renewed.
     pub(crate) fn record_outcome(&self, member: usize, failure: Option<&Failure>) {
         if failure.is_some_and(|failure| failure.class() != FailureClass::Answer) {
             self.access.reload_if_changed(Instant::now());

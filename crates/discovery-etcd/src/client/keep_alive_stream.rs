@@ -1,11 +1,13 @@
 //! One long-lived keep-alive stream, shared by many leases.
 //!
 //! Requests go in, responses come out in the same order and name their lease. The first caller opens the stream with
-//! its own request; a task reads responses and hands each to the callers that wait for that lease. When the stream breaks, or one
-//! response is overdue, the stream is closed, every waiting call fails at once, and the next caller opens a new one.
+//! its own request; a task reads responses and hands each to the callers that wait for that lease. When the stream
+//! breaks, or one response is overdue, the stream is closed, every waiting call fails at once, and the next caller
+//! opens a new one.
 //!
-//! etcd answers a keep-alive for a lease that has expired but is not yet deleted only after its deletion, and everything
-//! behind it on the stream waits as well. Therefore a member has several streams, and one that stalls is closed.
+//! etcd answers a keep-alive for a lease that has expired but is not yet deleted only after its deletion, and
+//! everything behind it on the stream waits as well. Therefore a member has several streams, and one that stalls is
+//! closed.
 
 use std::{
     collections::HashMap,
@@ -79,8 +81,8 @@ impl KeepAliveStreams {
 // === impl KeepAliveStream ===
 
 impl KeepAliveStream {
-    /// Keeps `lease` alive over the member to which this stream belongs, on which `open_stream` opens a stream when there is
-    /// none; returns its TTL.
+    /// Keeps `lease` alive over the member to which this stream belongs, on which `open_stream` opens a stream when
+    /// there is none; returns its TTL.
     ///
     /// Unbounded: the caller sets the limit and drops this when it is over, which closes the stream, because a response
     /// that is late delays all others.

@@ -2,11 +2,11 @@
 //!
 //! etcd keeps passwords as bcrypt hashes, and comparing one takes a tenth of a second at its default cost (10), and a
 //! second and more at 13: longer than a call may take, and all of it on a processor of etcd. So a log-in is a task that
-//! outlives the call that started it: calls wait for it as long as they may, the next ones find it under way or done, and
-//! etcd compares one password at a time.
+//! outlives the call that started it: calls wait for it as long as they may, the next ones find it under way or done,
+//! and etcd compares one password at a time.
 //!
-//! A log-in that was refused is not repeated at once: for a growing while, calls get the same refusal without etcd being
-//! asked. A changed password file ends that, because members get new clients then ([`crate::client::access`]).
+//! A log-in that was refused is not repeated at once: for a growing while, calls get the same refusal without etcd
+//! being asked. A changed password file ends that, because members get new clients then ([`crate::client::access`]).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -68,7 +68,8 @@ impl Login {
         self.state().running.is_some()
     }
 
-    /// Gets a new token, unless there has been a log-in since the one numbered `stale`. Returns the number of the log-in.
+    /// Gets a new token, unless there has been a log-in since the one numbered `stale`. Returns the number of the
+    /// log-in.
     ///
     /// May be dropped at any time: the log-in goes on.
     pub(crate) async fn log_in(&self, client: &Client, stale: u64) -> Outcome {

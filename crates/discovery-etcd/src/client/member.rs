@@ -11,7 +11,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::client::{access::Access, failure::Failure, keep_alive_stream::KeepAliveStreams, login::Login};
 
-/// Responses may be larger than gRPC's 4 MiB: a list of ten thousand instances, or one transaction that touches as many.
+/// Responses may be larger than gRPC's 4 MiB: a list of ten thousand instances, or one transaction that touches as
+/// many.
 const RESPONSE_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// One etcd member.

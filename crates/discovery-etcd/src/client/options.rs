@@ -22,8 +22,8 @@ pub struct EtcdOptions {
     /// File with the password of the etcd user. Read again when etcd refuses it.
     #[arg(long, env = "ETCD_PASSWORD_FILE")]
     pub etcd_password_file: Option<PathBuf>,
-    /// Certificate authority (PEM) that signed etcd's certificates; needed for https endpoints. This file and the next two are
-    /// read again when a connection is refused.
+    /// Certificate authority (PEM) that signed etcd's certificates; needed for https endpoints. This file and the next
+    /// two are read again when a connection is refused.
     #[arg(long, env = "ETCD_CA_FILE")]
     pub etcd_ca_file: Option<PathBuf>,
     /// Client certificate (PEM), if etcd asks for one.
@@ -35,8 +35,8 @@ pub struct EtcdOptions {
     /// How long one attempt on one etcd member may take; two thirds of it for a connection.
     #[arg(long, env = "ETCD_TIMEOUT", default_value = "450ms", value_parser = duration::parse_positive)]
     pub etcd_timeout: Duration,
-    /// How long a whole call may take, over all members; at a registry all calls of one request together. Heartbeats wait for
-    /// 1 s, so more than 800ms makes them give up before they are told why.
+    /// How long a whole call may take, over all members; at a registry all calls of one request together. Heartbeats
+    /// wait for 1 s, so more than 800ms makes them give up before they are told why.
     #[arg(long, env = "ETCD_DEADLINE", default_value = "800ms", value_parser = duration::parse_positive)]
     pub etcd_deadline: Duration,
 }

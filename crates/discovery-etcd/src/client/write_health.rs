@@ -1,7 +1,7 @@
 //! How well writes go: read by readiness checks while others write.
 //!
-//! A watch that is well says nothing about writes: an etcd whose database has reached its quota answers every read, keeps
-//! every lease alive and writes nothing; a role may allow reading only. So every write notes how it went.
+//! A watch that is well says nothing about writes: an etcd whose database has reached its quota answers every read,
+//! keeps every lease alive and writes nothing; a role may allow reading only. So every write notes how it went.
 //!
 //! | failure | ends with |
 //! |---|---|
@@ -49,8 +49,8 @@ pub struct WriteTrouble {
 // === impl WriteHealth ===
 
 impl WriteHealth {
-    /// What keeps writes from succeeding at `now`, if anything does: a failure that lasts before one that should pass, an
-    /// older one before a newer one.
+    /// What keeps writes from succeeding at `now`, if anything does: a failure that lasts before one that should pass,
+    /// an older one before a newer one.
     pub fn trouble(&self, now: Instant) -> Option<WriteTrouble> {
         let mut troubles = self.troubles();
         troubles.retain(|_, trouble| !trouble.is_forgotten(now));

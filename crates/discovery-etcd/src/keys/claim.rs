@@ -1,8 +1,9 @@
 //! Registering an instance only if its key is still as the caller has seen it.
 //!
 //! [`Etcd::register`] overwrites, which is right for the owner of an instance. Registries are not owners: each takes
-//! heartbeats of any instance, by what its mirror shows, and that may be behind. Two that register the same new instance
-//! at once both compare the key with "not there"; one of them gets the key, the other gets to know whose it is.
+//! heartbeats of any instance, by what its mirror shows, and that may be behind. Two that register the same new
+//! instance at once both compare the key with "not there"; one of them gets the key, the other gets to know whose it
+//! is.
 
 use discovery::{Instance, InstanceKey, LeaseId, Ttl};
 use etcd_client::{PutOptions, TxnOp};
@@ -58,8 +59,8 @@ impl Etcd {
         Ok(claim)
     }
 
-    /// [`Etcd::claim`] under a lease of the caller's choice, which may be there already, for the same instance: it is the
-    /// same life. However often this is done, and by whom, there is one lease.
+    /// [`Etcd::claim`] under a lease of the caller's choice, which may be there already, for the same instance: it is
+    /// the same life. However often this is done, and by whom, there is one lease.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! Writes that may be repeated without harm.
 //!
-//! An attempt that timed out may still be applied, even much later, when a frozen member thaws. A blind repetition could
-//! then put an old value over a newer one. So every write is a compare-and-swap on the revision at which the key was last
-//! seen, and an attempt that comes too late compares unequal and changes nothing. An instance's dialect keys are
-//! written in the same transaction.
+//! An attempt that timed out may still be applied, even much later, when a frozen member thaws. A blind repetition
+//! could then put an old value over a newer one. So every write is a compare-and-swap on the revision at which the key
+//! was last seen, and an attempt that comes too late compares unequal and changes nothing. An instance's dialect keys
+//! are written in the same transaction.
 
 use discovery::{InstanceKey, LeaseId, Revision, dialect};
 use etcd_client::{Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, TxnOpResponse};

@@ -1,15 +1,15 @@
 //! The keys of an instance in other systems' formats (dialects), written with its native key.
 //!
-//! *Consistent.* Whatever writes or deletes a native key does the same to its dialect keys, in the same transaction and under the
-//! same lease; so all of them appear and die together.
+//! *Consistent.* Whatever writes or deletes a native key does the same to its dialect keys, in the same transaction and
+//! under the same lease; so all of them appear and die together.
 //!
-//! *Drained by an operator.* The readers of dialect keys know no overrides, so the dialect keys of an instance with one are removed.
-//! Whether there is one, and for this life, is decided within the transaction, by etcd: however late an attempt is applied,
-//! it writes what is right at that moment.
+//! *Drained by an operator.* The readers of dialect keys know no overrides, so the dialect keys of an instance with one
+//! are removed. Whether there is one, and for this life, is decided within the transaction, by etcd: however late an
+//! attempt is applied, it writes what is right at that moment.
 //!
-//! *Repaired.* Dialect keys can become inconsistent: a registry that was started with other dialects wrote the key, one of
-//! them was deleted, an override came or went. [`Etcd::repair_dialect_keys`] reads, which etcd does not log, and writes only what is
-//! wrong.
+//! *Repaired.* Dialect keys can become inconsistent: a registry that was started with other dialects wrote the key, one
+//! of them was deleted, an override came or went. [`Etcd::repair_dialect_keys`] reads, which etcd does not log, and
+//! writes only what is wrong.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -101,8 +101,8 @@ impl DialectKeys<'_> {
 
 /// `written` unless an override is for the life with this `lease`, or for the present holder of the id; then `removed`.
 ///
-/// An override that names its incarnation has a value from [`Override::NAMED`] on, with the digits next; so one for another
-/// life sorts before or behind those for this one (`~` is behind every character that is written).
+/// An override that names its incarnation has a value from [`Override::NAMED`] on, with the digits next; so one for
+/// another life sorts before or behind those for this one (`~` is behind every character that is written).
 fn unless_overridden(override_key: &str, lease: LeaseId, written: &[TxnOp], removed: Vec<TxnOp>) -> TxnOp {
     let named = |rest: &str| format!("{}{rest}", Override::NAMED);
     let between = |from: String, to: String| {
@@ -157,7 +157,8 @@ impl Etcd {
     /// Repairs the dialect keys of an instance, and returns whether that was necessary. Reading them costs no entry in
     /// etcd's log.
     ///
-    /// Does nothing if the instance does not live by `lease`: then another registry has written it, with its dialect keys.
+    /// Does nothing if the instance does not live by `lease`: then another registry has written it, with its dialect
+    /// keys.
     ///
     /// # Errors
     ///

@@ -59,8 +59,8 @@ impl Etcd {
         Ok(ForeignList { revision, keys: listed.kvs().iter().map(foreign).collect() })
     }
 
-    /// Writes a copy of another program's registration under its lease, if the native key is still as `seen` (`None`: not
-    /// there); whether it was.
+    /// Writes a copy of another program's registration under its lease, if the native key is still as `seen` (`None`:
+    /// not there); whether it was.
     ///
     /// # Errors
     ///

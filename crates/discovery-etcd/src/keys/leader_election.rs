@@ -1,9 +1,9 @@
 //! Leader election: one process of many holds a key by its lease, and leaves a note for its successor.
 //!
-//! The first process to write the key is the leader until it resigns or its lease ends. That one process
-//! believes it still holds what another has just taken is bounded, not excluded (it was frozen, say): right for jobs
-//! where twice is a nuisance, wrong where twice is damage. A holder that keeps its lease alive right before it acts makes
-//! the gap small.
+//! The first process to write the key is the leader until it resigns or its lease ends. That one process believes it
+//! still holds what another has just taken is bounded, not excluded (it was frozen, say): right for jobs where twice is
+//! a nuisance, wrong where twice is damage. A holder that keeps its lease alive right before it acts makes the gap
+//! small.
 
 use discovery::{LeaseId, Revision, Ttl};
 use etcd_client::{PutOptions, TxnOp};

@@ -29,8 +29,8 @@ pub enum TakenBack {
 // === impl Etcd ===
 
 impl Etcd {
-    /// Overrides the status of an instance, whether it is registered or not, until [`Etcd::delete_override`] or, if it is
-    /// about one life, [`Etcd::end_override`].
+    /// Overrides the status of an instance, whether it is registered or not, until [`Etcd::delete_override`] or, if it
+    /// is about one life, [`Etcd::end_override`].
     ///
     /// # Errors
     ///
@@ -55,8 +55,8 @@ impl Etcd {
         Ok(true)
     }
 
-    /// Takes an override back unless it is about another life than `incarnation`. One about the present holder of the id is about
-    /// that one, too.
+    /// Takes an override back unless it is about another life than `incarnation`. One about the present holder of the
+    /// id is about that one, too.
     ///
     /// # Errors
     ///
@@ -81,8 +81,8 @@ impl Etcd {
         Err(failed(CallError::Contended))
     }
 
-    /// Deletes an override whose life has ended: if it still says `order`, and its instance does not live by the lease of
-    /// that incarnation at that very moment. Whether it did.
+    /// Deletes an override whose life has ended: if it still says `order`, and its instance does not live by the lease
+    /// of that incarnation at that very moment. Whether it did.
     ///
     /// # Errors
     ///

@@ -78,9 +78,9 @@ impl Etcd {
         written.ok_or_else(|| EtcdError::NotRegistered { key: key.clone(), lease })
     }
 
-    /// Ends a registration as [`Etcd::deregister`] does, but says `draining` in the instance's name first, if it has not:
-    /// a watcher sees that before the deletion, in this order, and so can tell an instance that left from one whose
-    /// lease ended. Returns when it was gone; 0 when nothing was there.
+    /// Ends a registration as [`Etcd::deregister`] does, but says `draining` in the instance's name first, if it has
+    /// not: a watcher sees that before the deletion, in this order, and so can tell an instance that left from one
+    /// whose lease ended. Returns when it was gone; 0 when nothing was there.
     ///
     /// # Errors
     ///
@@ -149,8 +149,9 @@ impl Etcd {
         if let Some(lease) = lease {
             gone_at = self.revoke(lease, deadline).await.map_err(failed)?.unwrap_or_default();
         }
-        // The caller may not know of a newer lease (another registry's); the instance must not stay listed for that. But
-        // a key that was written after the revocation (which raises the revision only if it deletes a key) is a new registration.
+        // The caller may not know of a newer lease (another registry's); the instance must not stay listed for that.
+        // But a key that was written after the revocation (which raises the revision only if it deletes a key) is a new
+        // registration.
         let path = key.key();
         let seen = self.read(&path, deadline).await.map_err(failed)?;
         if let Some(seen) = seen.filter(|seen| gone_at == Revision::default() || seen.modified <= gone_at) {
@@ -167,8 +168,8 @@ impl Etcd {
     }
 }
 
-/// What is to be written before the key is deleted, and by which lease; `None` when it says so already. A key without a lease
-/// is no registration, and one that cannot be read is deleted as it is.
+/// What is to be written before the key is deleted, and by which lease; `None` when it says so already. A key without a
+/// lease is no registration, and one that cannot be read is deleted as it is.
 fn farewell(seen: &Current) -> Option<(Instance, LeaseId)> {
     let instance = Instance::parse(&seen.value).ok().filter(|instance| instance.status != Status::Draining)?;
     Some((Instance { status: Status::Draining, reason: None, ..instance }, seen.lease?))

@@ -48,8 +48,8 @@ impl Etcd {
         Ok(guard)
     }
 
-    /// Grants `lease`; whether it was not there before. Nothing revokes it when the caller fails: others may have granted
-    /// the same one for the same purpose, and the one that is not used ends with its TTL.
+    /// Grants `lease`; whether it was not there before. Nothing revokes it when the caller fails: others may have
+    /// granted the same one for the same purpose, and the one that is not used ends with its TTL.
     pub(crate) async fn grant_as(&self, lease: LeaseId, ttl: Ttl, deadline: Instant) -> Result<bool, CallError> {
         let granted = self.call(deadline, |client| {
             let mut leases = client.lease();

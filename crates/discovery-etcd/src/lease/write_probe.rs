@@ -1,5 +1,5 @@
-//! Whether etcd writes again, asked without a write of the caller's own: by a lease that is granted and given back, or by
-//! the alarms that the members report.
+//! Whether etcd writes again, asked without a write of the caller's own: by a lease that is granted and given back, or
+//! by the alarms that the members report.
 
 use discovery::Ttl;
 
@@ -21,8 +21,8 @@ impl Etcd {
         granted.map(drop).map_err(|source| EtcdError::Probe { source })
     }
 
-    /// Looks whether a member has raised an alarm that forbids writes, and notes it in [`Etcd::writes`]. Costs no entry in
-    /// etcd's log. With authentication, newer versions answer only root; then nothing is known.
+    /// Looks whether a member has raised an alarm that forbids writes, and notes it in [`Etcd::writes`]. Costs no entry
+    /// in etcd's log. With authentication, newer versions answer only root; then nothing is known.
     pub async fn look_for_alarms(&self) {
         for (endpoint, member) in self.status().await.members {
             let Some(alarm) = member.ok().and_then(|status| status.alarm()) else { continue };

@@ -21,10 +21,12 @@ pub struct WatchOptions {
 
 /// One step in what is known: one list, or one response of etcd's watch. Apply it as a whole.
 ///
-/// The first one has an [`Update::Reset`], an [`OverrideUpdate::Reset`] and a [`PolicyUpdate::Reset`]. See [`Update`] for the contract.
+/// The first one has an [`Update::Reset`], an [`OverrideUpdate::Reset`] and a [`PolicyUpdate::Reset`]. See [`Update`]
+/// for the contract.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Everything up to this revision of etcd is told, with this change. Goes backwards only with [`ResyncCause::Wiped`].
+    /// Everything up to this revision of etcd is told, with this change. Goes backwards only with
+    /// [`ResyncCause::Wiped`].
     pub revision: Revision,
     /// Why everything was listed, when this comes from a list.
     pub cause: Option<ResyncCause>,

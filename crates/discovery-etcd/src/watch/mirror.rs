@@ -41,7 +41,8 @@ pub(crate) struct Changes {
     pub(crate) unreadable: Vec<Unreadable>,
 }
 
-/// Keys that changed while a list was compared, with the revision of their last change: the list may be older than that.
+/// Keys that changed while a list was compared, with the revision of their last change: the list may be older than
+/// that.
 pub(crate) type Touched = BTreeMap<(usize, Vec<u8>), i64>;
 
 // === impl Mirror ===

@@ -33,7 +33,8 @@ pub(crate) enum NextStep {
 // === impl ProgressMonitor ===
 
 impl ProgressMonitor {
-    /// A progress request goes out every `interval`, and silence is noticed at most `limit` after the last sign of life.
+    /// A progress request goes out every `interval`, and silence is noticed at most `limit` after the last sign of
+    /// life.
     pub(crate) fn new(now: Instant, interval: Duration, limit: Duration) -> Self {
         Self { interval, patience: limit.saturating_sub(interval), next: now + interval, owed: None }
     }

@@ -1,9 +1,9 @@
 //! The regular comparison of what the watch has told with a complete list.
 //!
 //! Events have been lost in etcd's history (issues 17529, 19179, 20418), so the watch alone is not trusted. The list is
-//! made while the watch goes on; it is compared once the watch has told everything up to the list's revision, leaving out
-//! what changed later. A difference must be there at two comparisons in a row: etcd 3.4 answers progress requests a little
-//! early (issue 15220).
+//! made while the watch goes on; it is compared once the watch has told everything up to the list's revision, leaving
+//! out what changed later. A difference must be there at two comparisons in a row: etcd 3.4 answers progress requests a
+//! little early (issue 15220).
 
 use std::time::Duration;
 

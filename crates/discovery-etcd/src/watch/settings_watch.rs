@@ -1,7 +1,7 @@
 //! Following all settings: list, watch from there, and list again after any gap or a silence.
 //!
-//! Settings change seldom and are few. So there is no telling a quiet member from a frozen one by progress requests here,
-//! as for instances: after [`SILENCE`] everything is listed again, from a member that answers.
+//! Settings change seldom and are few. So there is no telling a quiet member from a frozen one by progress requests
+//! here, as for instances: after [`SILENCE`] everything is listed again, from a member that answers.
 
 use std::{convert::Infallible, time::Duration};
 

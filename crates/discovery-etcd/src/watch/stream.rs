@@ -50,7 +50,8 @@ fn options(range: Range, revision: Revision) -> WatchOptions {
     WatchOptions::new().with_prefix().with_start_revision(revision.0).with_watch_id(range.watch_id())
 }
 
-/// Reads what a response says, given that everything was listed at revision `listed`. Returns the member's revision, too.
+/// Reads what a response says, given that everything was listed at revision `listed`. Returns the member's revision,
+/// too.
 pub(crate) fn read(response: &WatchResponse, listed: Revision) -> (Revision, StreamMessage) {
     let revision = Revision(response.header().map_or(0, |header| header.revision()));
     (revision, said(response, revision, listed))

@@ -170,8 +170,8 @@ impl Seen {
         rules
     }
 
-    /// The contract of [`Update`], which may undo what an update before it in the same change did: a watch that catches up
-    /// gets many transactions at once.
+    /// The contract of [`Update`], which may undo what an update before it in the same change did: a watch that catches
+    /// up gets many transactions at once.
     fn rule_broken_by(&self, update: &Update, cause: Option<ResyncCause>) -> Option<&'static str> {
         match update {
             Update::Remove(key) if !self.instances.contains_key(key) => Some("what is removed was there"),

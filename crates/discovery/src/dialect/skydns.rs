@@ -1,9 +1,9 @@
 //! `SkyDNS` records, as `CoreDNS`' etcd plugin reads them: the labels of the name, turned round, are the key.
 //!
-//! `mail.service.muster` is `/skydns/muster/service/mail/<label>`, so that a name is the same whether the registry's own
-//! DNS answers for it or `CoreDNS`. The last part becomes a label, too: a SRV record points to
-//! `<label>.mail.service.muster`, and a resolver that follows it asks for that name. An id such as `10.0.0.5:7070` would be four
-//! labels that lead nowhere; so it is made one.
+//! `mail.service.muster` is `/skydns/muster/service/mail/<label>`, so that a name is the same whether the registry's
+//! own DNS answers for it or `CoreDNS`. The last part becomes a label, too: a SRV record points to
+//! `<label>.mail.service.muster`, and a resolver that follows it asks for that name. An id such as `10.0.0.5:7070`
+//! would be four labels that lead nowhere; so it is made one.
 
 use serde::Serialize;
 

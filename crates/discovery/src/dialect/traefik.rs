@@ -2,8 +2,8 @@
 //!
 //! Two lives: the servers come and go with their instances; router, middleware and one key of the service stay, because
 //! a service without a single key is gone together with its router, and a request for it gets 404 instead of 503. These
-//! are written once and never again, so an operator may edit them, add entry points or TLS, or delete them for good when
-//! the service is given up.
+//! are written once and never again, so an operator may edit them, add entry points or TLS, or delete them for good
+//! when the service is given up.
 //!
 //! The route is the one of the suite's own gateway: `/mail/...` goes to an instance of `mail` as `/...`.
 //!

@@ -70,8 +70,8 @@ pub const NEVER: [&str; 64] = [
 pub const PRIVATE: [&str; 7] =
     ["10.0.0.5", "172.16.0.1", "192.168.0.1", "fd12::1", "fc00::1", "fd00:ec1::1", "fd00:ec3::1"];
 
-/// Addresses that may be used as far as this crate goes, and that a registry takes only where it is told to: loopback and the
-/// rest of the internet.
+/// Addresses that may be used as far as this crate goes, and that a registry takes only where it is told to: loopback
+/// and the rest of the internet.
 pub const ELSEWHERE: [&str; 44] = [
     "127.0.0.1",
     "127.0.0.2",

@@ -17,8 +17,8 @@ pub struct Prefix {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Restore {
-    /// Those that do not begin with it already, of instances that do not [honour](crate::Instance::honours_forwarded_prefix)
-    /// `X-Forwarded-Prefix`.
+    /// Those that do not begin with it already, of instances that do not
+    /// [honour](crate::Instance::honours_forwarded_prefix) `X-Forwarded-Prefix`.
     #[default]
     Auto,
     /// All, also those that begin with it: for a service that has a path of its own name and ignores

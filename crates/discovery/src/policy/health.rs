@@ -25,8 +25,8 @@ pub struct Health {
 pub struct Active {
     /// What is asked. Default `http`.
     pub kind: ActiveKind,
-    /// What is asked for, of all instances; `null`, the default: of each what its own `health=` says, and of an instance
-    /// that says nothing only whether it accepts a connection.
+    /// What is asked for, of all instances; `null`, the default: of each what its own `health=` says, and of an
+    /// instance that says nothing only whether it accepts a connection.
     pub path: Option<HealthPath>,
     /// From one probe of an instance to the next. 100 ms to 1 h, default 2 s.
     #[serde(with = "duration_text")]

@@ -15,8 +15,8 @@ pub struct LoadBalancing {
     /// A cookie that keeps a client at the instance that answered it first; `null`, the default: none. It goes before
     /// `policy`, for as long as that instance is in rotation.
     pub sticky: Option<Sticky>,
-    /// How long the share of an instance that joins others grows from a tenth to the whole, so that it can warm up. 0 s,
-    /// the default (at once), to 1 h. When all instances are new, none is spared.
+    /// How long the share of an instance that joins others grows from a tenth to the whole, so that it can warm up. 0
+    /// s, the default (at once), to 1 h. When all instances are new, none is spared.
     #[serde(with = "duration_text")]
     pub slow_start: Duration,
     /// Whether a gateway that was told its zone prefers the instances in it. Default `true`. The more of them fail, the
@@ -31,8 +31,8 @@ pub enum Strategy {
     /// In turn, by weight. Even, predictable, the cheapest.
     #[default]
     RoundRobin,
-    /// Of two drawn by weight, the one with fewer requests under way (the power of two choices; Mitzenmacher, 2001). For
-    /// requests of very different cost.
+    /// Of two drawn by weight, the one with fewer requests under way (the power of two choices; Mitzenmacher, 2001).
+    /// For requests of very different cost.
     LeastRequest,
     /// Of two drawn by weight, the one that will probably answer sooner, judged by a moving average of its latency that
     /// jumps to peaks (Finagle's and linkerd's). For instances of very different speed.

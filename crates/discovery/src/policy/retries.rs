@@ -2,9 +2,9 @@ use serde::{Deserialize, Serialize};
 
 /// Trying again on another instance.
 ///
-/// What may be tried again is not for choosing: a request of which nothing was sent; a safe one; one that is idempotent and
-/// has no precondition, after its connection failed. Of the others only those whose service recognises a repetition by its
-/// `Idempotency-Key`.
+/// What may be tried again is not for choosing: a request of which nothing was sent; a safe one; one that is idempotent
+/// and has no precondition, after its connection failed. Of the others only those whose service recognises a repetition
+/// by its `Idempotency-Key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with retries")]
 pub struct Retries {

@@ -1,15 +1,18 @@
-//! Freezes etcd's leader (SIGSTOP) for 3 to 10 s, thaws it, and measures what becomes of the instances, again and again.
+//! Freezes etcd's leader (SIGSTOP) for 3 to 10 s, thaws it, and measures what becomes of the instances, again and
+//! again.
 //!
 //! A thawed leader believes for a moment that it still leads, and that all leases have run out which were kept alive at
-//! its successor meanwhile; it revokes them (<https://github.com/etcd-io/etcd/issues/15247>). So keys of instances whose
-//! heartbeats never stopped are deleted, in some of the rounds, on every version of etcd 3.4 and 3.5 that was tried.
+//! its successor meanwhile; it revokes them (<https://github.com/etcd-io/etcd/issues/15247>). So keys of instances
+//! whose heartbeats never stopped are deleted, in some of the rounds, on every version of etcd 3.4 and 3.5 that was
+//! tried.
 //!
 //! ```sh
 //! make freezes                              # the etcd on the path, thirty rounds
 //! make freezes ETCD_BIN=… FREEZES=10        # another one
 //! ```
 //!
-//! Real processes: three members, two registries, the gateway, and eight instances of one service under 200 requests a second.
+//! Real processes: three members, two registries, the gateway, and eight instances of one service under 200 requests a
+//! second.
 #![expect(clippy::unwrap_used, reason = "a panic ends the measurement with a line number")]
 #![expect(clippy::print_stdout, reason = "what was measured is shown")]
 
@@ -29,7 +32,8 @@ use testkit::etcd;
 
 use self::{crowd::Crowd, keys::KeyWatch, report::Report, report::Round, table::TableLook};
 
-/// How long the thawed leader is watched: an instance that lost its key is back after one heartbeat, that is two seconds.
+/// How long the thawed leader is watched: an instance that lost its key is back after one heartbeat, that is two
+/// seconds.
 const AFTERMATH: Duration = Duration::from_secs(4);
 
 /// How much is tried.

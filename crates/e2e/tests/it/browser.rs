@@ -1,5 +1,5 @@
-//! Services from a browser's point of view: links and redirects behind a prefix lead where they should, and pages of other
-//! sites are kept out.
+//! Services from a browser's point of view: links and redirects behind a prefix lead where they should, and pages of
+//! other sites are kept out.
 
 use std::process::Command;
 

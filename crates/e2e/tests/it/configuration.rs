@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, process::Command};
 
 const DOCUMENT: &str = include_str!("../../../../doc/configuration.md");
-/// Programs with the subcommands whose options are documented, "" for the program itself; the section is called like the
-/// program. `muster status` has the options of all that ask something.
+/// Programs with the subcommands whose options are documented, "" for the program itself; the section is called like
+/// the program. `muster status` has the options of all that ask something.
 const PROGRAMS: [(&str, &[&str]); 6] = [
     ("registry", &[""]),
     ("balance", &[""]),

@@ -65,8 +65,8 @@ async fn crowd(fault_suite: &FaultSuite) -> Option<usize> {
     Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum())
 }
 
-/// Registers `instances` of the service `crowd`, at ports where no program listens, with one lease that is not kept alive:
-/// only so do they all expire at the same moment.
+/// Registers `instances` of the service `crowd`, at ports where no program listens, with one lease that is not kept
+/// alive: only so do they all expire at the same moment.
 fn register_crowd(fault_suite: &FaultSuite, instances: usize, ttl: Duration) {
     let granted = fault_suite.etcd.etcdctl(&["lease", "grant", &ttl.as_secs().to_string()]);
     let lease = granted.split_whitespace().nth(1).expect("lease ID granted with TTL(Ns)");

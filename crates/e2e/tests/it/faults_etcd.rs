@@ -13,11 +13,12 @@ use testkit::{
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
-/// In that time each of three instances is picked many times, at any rate that is tried here. A machine that is busy with
-/// other tests may hold one up for longer, so that it is ejected for a second.
+/// In that time each of three instances is picked many times, at any rate that is tried here. A machine that is busy
+/// with other tests may hold one up for longer, so that it is ejected for a second.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Everything is registered as before, once etcd is whole again: the aim, and on a machine that is busy with other tests.
+/// Everything is registered as before, once etcd is whole again: the aim, and on a machine that is busy with other
+/// tests.
 const RECONCILED: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 /// The same after a wipe, which is noticed sooner than all have registered again.
 const NOTICED: [Duration; 2] = [Duration::from_secs(2), LIMIT];
@@ -68,8 +69,9 @@ async fn the_leader_is_frozen() {
     users_noticed_nothing(&fault_suite, "etcd leader stopped (SIGSTOP)", users, table, Instant::now()).await;
 }
 
-/// A leader that goes on takes leases for expired that were kept alive at its successor, in about one of three times (etcd
-/// issue 15247). Whether it does so here or not: no request fails, and no instance gets everything. `make freezes` counts.
+/// A leader that goes on takes leases for expired that were kept alive at its successor, in about one of three times
+/// (etcd issue 15247). Whether it does so here or not: no request fails, and no instance gets everything. `make
+/// freezes` counts.
 #[tokio::test]
 async fn the_leader_is_frozen_and_goes_on_again_and_again() {
     let mut fault_suite = FaultSuite::start().await;
@@ -87,7 +89,8 @@ async fn the_leader_is_frozen_and_goes_on_again_and_again() {
     fault_suite.all_in_rotation().await;
     let removals = table.stop().await;
     let row = fault_suite.row("etcd leader stopped for 3.5 to 6.5 s and thawed, again and again", users);
-    // Longer than an ejection on a busy machine, and shorter than it takes until an instance is back by its heartbeat alone.
+    // Longer than an ejection on a busy machine, and shorter than it takes until an instance is back by its heartbeat
+    // alone.
     let idle = row.idle_windows(&WITNESSES, 3 * WINDOW / 2);
     let row = row.within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]);
     let note = format!("out of use at {} of {} looks", removals.missing.len() + removals.unused, removals.looks);

@@ -1,8 +1,8 @@
 //! One of three hosts is lost, with its gateway, its registry, the leader of etcd and its instances; users of the other
 //! gateway notice nothing. Twice: every process of the host is killed, and its cable is cut.
 //!
-//! What no gateway can hide is a response of which the first part has been passed on when the host is lost; the instances
-//! here write theirs in one piece.
+//! What no gateway can hide is a response of which the first part has been passed on when the host is lost; the
+//! instances here write theirs in one piece.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! Ten thousand instances, a registry that turns all of them away for a minute, and its return: on a clock that is only a
-//! number, with the schedule and the bookkeeping that the real loop uses.
+//! Ten thousand instances, a registry that turns all of them away for a minute, and its return: on a clock that is only
+//! a number, with the schedule and the bookkeeping that the real loop uses.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 

@@ -8,8 +8,8 @@ use crate::HeartbeatOptions;
 
 /// Lets `config/<service>/log` decide what this process logs, in the words of `--log`.
 ///
-/// For as long as the runtime lives; `configured` counts while there is no such setting. A setting that makes no sense is
-/// told of and changes nothing.
+/// For as long as the runtime lives; `configured` counts while there is no such setting. A setting that makes no sense
+/// is told of and changes nothing.
 ///
 /// # Panics
 ///

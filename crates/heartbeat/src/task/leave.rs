@@ -3,13 +3,14 @@
 //! A deletion looks the same to a gateway as an expiry. Written first, `draining` lets it tell an instance that left,
 //! which is not to be tried any more, from one that vanished, which may be worth a last try.
 //!
-//! All of it is bounded, because a supervisor that stops a service kills it soon: each registry gets 1 s for the deletion, which is
-//! longer than it takes, so that a deregistration that succeeds is not taken for one that failed. For `draining`, which the
-//! deletion says as well, each gets half of that, and all of them 1 s; both together have 2 s.
+//! All of it is bounded, because a supervisor that stops a service kills it soon: each registry gets 1 s for the
+//! deletion, which is longer than it takes, so that a deregistration that succeeds is not taken for one that failed.
+//! For `draining`, which the deletion says as well, each gets half of that, and all of them 1 s; both together have 2
+//! s.
 //!
-//! Both are about this life alone: what another one holds under the same id, a successor or a copy, is left alone. And a
-//! frozen registry that finds an old heartbeat in its socket when it thaws registers nothing, because that names a life
-//! that has ended.
+//! Both are about this life alone: what another one holds under the same id, a successor or a copy, is left alone. And
+//! a frozen registry that finds an old heartbeat in its socket when it thaws registers nothing, because that names a
+//! life that has ended.
 
 use std::time::Duration;
 

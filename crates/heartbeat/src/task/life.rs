@@ -1,8 +1,9 @@
 //! Which life of the registration our heartbeats are of; see [`discovery::Incarnation`].
 //!
-//! The id of a life is drawn here, before its first heartbeat. So that heartbeat may be repeated, at another registry or
-//! after a lost answer, without beginning another life, and an instance that leaves before any answer came can still say which it
-//! means. A life begins by taking the instance id over from its present holder; what follows is only ever about this life:
+//! The id of a life is drawn here, before its first heartbeat. So that heartbeat may be repeated, at another registry
+//! or after a lost answer, without beginning another life, and an instance that leaves before any answer came can still
+//! say which it means. A life begins by taking the instance id over from its present holder; what follows is only ever
+//! about this life:
 //!
 //! | the registry says | then |
 //! |---|---|
@@ -71,7 +72,8 @@ impl Lives {
         }
     }
 
-    /// Whether a heartbeat that the registry at `index` refused with `error` should be sent again at once, said otherwise.
+    /// Whether a heartbeat that the registry at `index` refused with `error` should be sent again at once, said
+    /// otherwise.
     fn refused(&mut self, index: usize, error: &HeartbeatError, now: Instant) -> bool {
         match error {
             HeartbeatError::IncarnationEnded { .. } if !self.is_leaving => self.renew(),
@@ -87,8 +89,8 @@ impl Lives {
 // === impl Task ===
 
 impl Task {
-    /// Sends a heartbeat to the registry at `index`, which gets until `deadline` for its answer; again, if it is to be said
-    /// otherwise. A registry of before reasons refuses what it does not know: it gets what it does.
+    /// Sends a heartbeat to the registry at `index`, which gets until `deadline` for its answer; again, if it is to be
+    /// said otherwise. A registry of before reasons refuses what it does not know: it gets what it does.
     pub(crate) async fn ask(
         &mut self,
         index: usize,

@@ -55,8 +55,8 @@ impl Folder {
 // === impl Sidecar ===
 
 impl Sidecar {
-    /// Announces `web` at 127.0.0.1 and a port of its own, if the options name none, with these options and, behind `--`,
-    /// this program run by `sh -c` in the folder.
+    /// Announces `web` at 127.0.0.1 and a port of its own, if the options name none, with these options and, behind
+    /// `--`, this program run by `sh -c` in the folder.
     pub(crate) fn start(folder: Folder, options: &[&str], script: Option<&str>) -> Self {
         Self::everywhere(folder, &[&["--host", "127.0.0.1"], options].concat(), script)
     }

@@ -93,7 +93,8 @@ pub fn request(input: &[u8]) -> Option<Result<Head, Refusal>> {
     Some(Ok(seen))
 }
 
-/// Reads the front of `input` as a response: to a GET, or, if a byte `H` or `C` is in front of it, to a HEAD or CONNECT.
+/// Reads the front of `input` as a response: to a GET, or, if a byte `H` or `C` is in front of it, to a HEAD or
+/// CONNECT.
 ///
 /// # Panics
 ///

@@ -19,8 +19,8 @@ pub(crate) const OLD: Duration = Duration::from_secs(3);
 /// Which gateways to ask.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GatewayOptions {
-    /// The admin sides of gateways, as http://host:port or https://host:port, separated by commas. By default that of the
-    /// `muster up` whose data folder is --data, otherwise <http://127.0.0.1:8081>.
+    /// The admin sides of gateways, as http://host:port or https://host:port, separated by commas. By default that of
+    /// the `muster up` whose data folder is --data, otherwise <http://127.0.0.1:8081>.
     #[arg(long, env = "BALANCE_ADMIN_URL", value_delimiter = ',', value_parser = url, value_name = "URL,…")]
     admin: Vec<Url>,
 }

@@ -8,8 +8,8 @@
 //! 4. a `muster up` that runs in the folder of `MUSTER_DATA`, or in `data`;
 //! 5. the usual port on this machine.
 //!
-//! What a person writes for this one command is meant more than what was once set for all, and each command says where it
-//! looked and why there.
+//! What a person writes for this one command is meant more than what was once set for all, and each command says where
+//! it looked and why there.
 
 use std::{fmt, path::PathBuf};
 

@@ -18,8 +18,8 @@ use crate::client::{
 /// Which registries to ask, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RegistryOptions {
-    /// Registries, as http://host:port or https://host:port, separated by commas; the first that answers is believed. By
-    /// default those of the `muster up` whose data folder is --data, otherwise <http://127.0.0.1:8500>.
+    /// Registries, as http://host:port or https://host:port, separated by commas; the first that answers is believed.
+    /// By default those of the `muster up` whose data folder is --data, otherwise <http://127.0.0.1:8500>.
     #[arg(long, env = "REGISTRY_URLS", value_delimiter = ',', value_parser = url, value_name = "URL,…")]
     registry: Vec<Url>,
     #[command(flatten)]

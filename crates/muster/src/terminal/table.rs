@@ -22,8 +22,8 @@ pub(crate) fn layout<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> S
     std::iter::once(&head).chain(rows).map(|line| cells(line, &widths, |_, cell| cell) + "\n").collect()
 }
 
-/// The same, with a last column of texts, called `last`, that fits `screen`: wrapped beside the others, or below them where
-/// that would be too narrow.
+/// The same, with a last column of texts, called `last`, that fits `screen`: wrapped beside the others, or below them
+/// where that would be too narrow.
 pub(crate) fn fitted<const N: usize>(head: [&str; N], last: &str, rows: &[Row<N>], screen: Screen) -> String {
     let head = head.map(str::to_owned);
     let widths = widths(std::iter::once(&head).chain(rows.iter().map(|row| &row.cells)));

@@ -20,7 +20,8 @@ use crate::{environment::Environment, terminal::screen::is_coloured, up::log_pre
 /// How many lines may wait for a slow terminal.
 const WAITING_MAX: usize = 10_000;
 
-/// How many bytes of lines may wait for it: a line of a process may have 16 KiB, so that the number alone bounds nothing.
+/// How many bytes of lines may wait for it: a line of a process may have 16 KiB, so that the number alone bounds
+/// nothing.
 const WAITING_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the end of the program waits for the last lines to be shown.

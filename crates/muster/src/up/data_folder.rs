@@ -44,8 +44,8 @@ pub(crate) enum OpenDataError {
 impl DataFolder {
     /// Makes the folder where it is missing, and locks it.
     ///
-    /// The lock is `flock(2)`: the kernel lets go of it when the process ends, however it ends, so that no user ever has
-    /// to delete a stale file.
+    /// The lock is `flock(2)`: the kernel lets go of it when the process ends, however it ends, so that no user ever
+    /// has to delete a stale file.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenDataError> {
         // Other users of this machine must not read the mail.
         let create = |path: &Path| {
@@ -116,8 +116,8 @@ fn lock(folder: &Path) -> Result<File, OpenDataError> {
     Ok(file)
 }
 
-/// Tries for a moment: of a `muster up` that was killed while it started a process, that process may hold the lock until
-/// it has become its program, because a fork shares it.
+/// Tries for a moment: of a `muster up` that was killed while it started a process, that process may hold the lock
+/// until it has become its program, because a fork shares it.
 fn try_lock(file: &File) -> Result<(), TryLockError> {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {

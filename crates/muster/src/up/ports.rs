@@ -89,8 +89,8 @@ impl Ports {
     }
 }
 
-/// The port of the last time; the usual one with a digit in front; everything else without privileges, upwards and below
-/// the kernel's own choice for outgoing connections (32768 on Linux) first.
+/// The port of the last time; the usual one with a digit in front; everything else without privileges, upwards and
+/// below the kernel's own choice for outgoing connections (32768 on Linux) first.
 fn candidates(usual: u16, last: Option<u16>) -> impl Iterator<Item = u16> {
     let alike = [10_000, 20_000].into_iter().filter_map(move |more| usual.checked_add(more));
     last.into_iter().chain(alike).chain(usual.max(10_000)..32_768).chain(1024..=u16::MAX)

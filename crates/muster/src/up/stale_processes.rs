@@ -1,7 +1,7 @@
 //! Ends what a `muster up` left behind that was itself killed.
 //!
-//! On Linux children end with it ([`crate::up::parent_death`]), so there is rarely anything to do; but one that was frozen, or
-//! that takes its time, may still hold its port and, if it is etcd, its folder.
+//! On Linux children end with it ([`crate::up::parent_death`]), so there is rarely anything to do; but one that was
+//! frozen, or that takes its time, may still hold its port and, if it is etcd, its folder.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Ends every process of `last` that still runs, and says so. Only to be called with the data folder locked: no other process
-/// else's processes can be in its file then.
+/// Ends every process of `last` that still runs, and says so. Only to be called with the data folder locked: no other
+/// process else's processes can be in its file then.
 pub(crate) async fn stop(last: &State, console: &Console) {
     let running =
         || last.processes.iter().filter_map(|process| process.identity.as_ref().map(|id| (&process.name, id)));

@@ -68,8 +68,8 @@ impl Stage {
     /// In which order the stages end: a sender of requests before those that answer them.
     ///
     /// The gateway first: it takes no more requests and finishes those under way while everything behind it still
-    /// answers, so that no client sees an error other than a refused connection. Then the services, which deregister at a
-    /// registry that is still there; then the registries; then etcd, on which all of them lean.
+    /// answers, so that no client sees an error other than a refused connection. Then the services, which deregister at
+    /// a registry that is still there; then the registries; then etcd, on which all of them lean.
     pub(crate) const END: [Self; 4] = [Self::Gateway, Self::Services, Self::Registry, Self::Etcd];
 }
 
@@ -114,7 +114,8 @@ impl Settings<'_> {
         process
     }
 
-    /// It registers by the name that stands before its log lines, which stays when a taken port gives it another address.
+    /// It registers by the name that stands before its log lines, which stays when a taken port gives it another
+    /// address.
     fn mail(&self, name: &str) -> Process {
         let mut process = self.process(name, Stage::Services, &self.programs.mail);
         process.set("MAIL_LISTEN", process.address.to_string());

@@ -37,8 +37,8 @@ impl Names {
         !self.allowed.is_empty()
     }
 
-    /// Whether requests may ask for `host`. Any IP address will do: it means the same to everyone, and no name server can make
-    /// it lead elsewhere.
+    /// Whether requests may ask for `host`. Any IP address will do: it means the same to everyone, and no name server
+    /// can make it lead elsewhere.
     pub(super) fn are_ours(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         host.parse::<IpAddr>().is_ok()
@@ -54,7 +54,8 @@ impl Names {
     }
 }
 
-/// The names that a hosts file (hosts(5)) gives to loopback addresses; Debian's own name of the machine is at 127.0.1.1.
+/// The names that a hosts file (hosts(5)) gives to loopback addresses; Debian's own name of the machine is at
+/// 127.0.1.1.
 fn of_loopback(hosts: &str) -> impl Iterator<Item = String> {
     hosts.lines().flat_map(|line| {
         let line = line.split('#').next().unwrap_or_default();

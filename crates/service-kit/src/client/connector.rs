@@ -1,4 +1,5 @@
-//! Connections of the client: to an address that passes the check, plain or over TLS with the certificates as they are now.
+//! Connections of the client: to an address that passes the check, plain or over TLS with the certificates as they are
+//! now.
 
 use std::{
     future, io,
@@ -28,8 +29,8 @@ use crate::tls::HTTP2;
 
 /// How long a TCP connection may take, for all addresses of a name together.
 ///
-/// One lost packet is survived, which Linux repeats after 1 s. A name server and a handshake of TLS have the whole deadline of the
-/// request.
+/// One lost packet is survived, which Linux repeats after 1 s. A name server and a handshake of TLS have the whole
+/// deadline of the request.
 pub const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// Says why nothing is sent to an address; it completes the sentence "10.0.0.5 …".

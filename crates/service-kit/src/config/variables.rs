@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 
 use clap::{Command, CommandFactory};
 
-/// Shorter names are near to words that any program may use (`HOST` to `PORT`): of these only a wrong plural is noticed.
+/// Shorter names are near to words that any program may use (`HOST` to `PORT`): of these only a wrong plural is
+/// noticed.
 const LEN_MIN: usize = 6;
 
-/// Variables of one program that are near to one of another: where several programs share an environment, both are right.
+/// Variables of one program that are near to one of another: where several programs share an environment, both are
+/// right.
 const OF_OTHERS: [&str; 2] = ["REGISTRY_TOKEN_FILE", "REGISTRY_TOKENS_FILE"];
 
 /// One sentence for each variable of this process that seems to be meant for an option of `C`, and is not its name.
 ///
-/// It differs by one letter (one too many, one missing, another one, two in the wrong order), and the right one is not set.
+/// It differs by one letter (one too many, one missing, another one, two in the wrong order), and the right one is not
+/// set.
 #[must_use]
 pub fn misspelt<C: CommandFactory>() -> Vec<String> {
     // Empty counts as unset, here too.

@@ -1,9 +1,9 @@
 //! Which connections go when places are needed.
 //!
-//! The network that holds the most loses first, and of its connections the one that has waited longest without a request.
-//! So a client that opens thousands pushes out its own, however it keeps them open, and where all hold equally few (an
-//! attack from many addresses) the longest wait decides among all. Connections of exempt networks, which carry the requests
-//! of many clients, go when there are no others.
+//! The network that holds the most loses first, and of its connections the one that has waited longest without a
+//! request. So a client that opens thousands pushes out its own, however it keeps them open, and where all hold equally
+//! few (an attack from many addresses) the longest wait decides among all. Connections of exempt networks, which carry
+//! the requests of many clients, go when there are no others.
 
 use std::{
     cmp::Reverse,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// A client's network: one IPv4 address, or one IPv6 /64.
 ///
-/// A /64 is the least that one subscriber is given (RFC 6177), so 2⁶⁴ addresses are still one client. An IPv4 address mapped
-/// into IPv6, as a dual-stack socket reports it, is IPv4.
+/// A /64 is the least that one subscriber is given (RFC 6177), so 2⁶⁴ addresses are still one client. An IPv4 address
+/// mapped into IPv6, as a dual-stack socket reports it, is IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientNetwork(IpAddr);
 

@@ -5,13 +5,13 @@ use super::Bounds;
 /// How many connections a service takes. Flatten it into a service's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args)]
 pub struct ConnectionOptions {
-    /// Most connections at the same time. At the bound, of the client network (IPv4 address, IPv6 /64) that holds the most,
-    /// the connection that has waited longest without a request is closed for a new one; while all have a request under way,
-    /// new ones wait. Default: 4096; mail: 1024.
+    /// Most connections at the same time. At the bound, of the client network (IPv4 address, IPv6 /64) that holds the
+    /// most, the connection that has waited longest without a request is closed for a new one; while all have a request
+    /// under way, new ones wait. Default: 4096; mail: 1024.
     #[arg(long, env = "CONNECTIONS_MAX", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: Option<u32>,
-    /// Most connections of one client network. At the bound its longest waiting one is closed for a new one; while all have
-    /// a request under way, new ones get 503. 0 for no bound. Default: half of `--connections-max`.
+    /// Most connections of one client network. At the bound its longest waiting one is closed for a new one; while all
+    /// have a request under way, new ones get 503. 0 for no bound. Default: half of `--connections-max`.
     #[arg(long, env = "CONNECTIONS_PER_CLIENT_MAX", value_name = "NUMBER")]
     pub connections_per_client_max: Option<usize>,
 }

@@ -61,8 +61,8 @@ impl Place {
         Self { connections, occupant: Arc::new(Occupant::new(network, true, 0)) }
     }
 
-    /// No request is under way since `now_ms`, a moment of the clock that [`Connections::admit`] was told: the connection may
-    /// be closed when its place is needed. Parts of a head change nothing: dripping gains nothing.
+    /// No request is under way since `now_ms`, a moment of the clock that [`Connections::admit`] was told: the
+    /// connection may be closed when its place is needed. Parts of a head change nothing: dripping gains nothing.
     pub fn wait(&self, now_ms: u64) {
         self.occupant.waiting.store(now_ms.min(BUSY - 1), Ordering::Relaxed);
     }
@@ -77,7 +77,8 @@ impl Place {
         self.connections.0.unread.inc();
     }
 
-    /// Whether another connection has the place already: what is under way may be finished, as the last of its connection.
+    /// Whether another connection has the place already: what is under way may be finished, as the last of its
+    /// connection.
     #[must_use]
     pub fn is_evicted(&self) -> bool {
         self.occupant.is_evicted.load(Ordering::Relaxed)
@@ -85,8 +86,8 @@ impl Place {
 
     /// Does the connection's `work`. When the place is needed while no request is under way, drops it; `None` then.
     ///
-    /// Must be the whole of a task, or be polled whenever the task is woken. Pinned by its caller: moved in here, it would take
-    /// its room three times.
+    /// Must be the whole of a task, or be polled whenever the task is woken. Pinned by its caller: moved in here, it
+    /// would take its room three times.
     pub async fn hold<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| {
             self.occupant.waker.get_or_init(|| cx.waker().clone());

@@ -10,8 +10,8 @@ use serde_json::{Map, Number, Value};
 
 /// A JSON object in which no key comes twice, on any level.
 ///
-/// `serde_json` takes the last of two, other parsers the first (RFC 8259, section 4): what one program checked is not what
-/// another one does. The error reads as serde's own for a struct, `duplicate field`.
+/// `serde_json` takes the last of two, other parsers the first (RFC 8259, section 4): what one program checked is not
+/// what another one does. The error reads as serde's own for a struct, `duplicate field`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Object(pub Map<String, Value>);
 

@@ -20,8 +20,8 @@ use super::{LookupError, search::Search};
 /// How long one name server is asked for; less than [`super::LOOKUP_MAX`], so that the next one has time left.
 pub(super) const ASKED_MAX: Duration = Duration::from_secs(2);
 
-/// How long the IPv4 addresses wait for those of IPv6: the "Resolution Delay" of RFC 8305, section 3, which says 50 ms. Here
-/// only the first look-up has someone who waits for it, and an answer without IPv6 stands for longer.
+/// How long the IPv4 addresses wait for those of IPv6: the "Resolution Delay" of RFC 8305, section 3, which says 50 ms.
+/// Here only the first look-up has someone who waits for it, and an answer without IPv6 stands for longer.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(200);
 
 /// The longest time to live of an answer that lacks one family because that question was not answered.
@@ -100,7 +100,8 @@ impl Server {
     }
 }
 
-/// One answer from those about either family. The name is denied when both say so: one that says nothing may have addresses.
+/// One answer from those about either family. The name is denied when both say so: one that says nothing may have
+/// addresses.
 fn together(four: Result<Found, LookupError>, six: Result<Found, LookupError>) -> Result<Found, LookupError> {
     match (four, six) {
         (Ok(four), Ok(six)) => {

@@ -1,8 +1,8 @@
 //! One look-up, from `/etc/hosts` to the last name server.
 //!
-//! The name servers are asked in their order, as resolv.conf(5) has it: the first may know names that the others do not.
-//! But a dead one costs a third of a second and not five: then the next one is asked beside it, and the first good answer is
-//! the answer. "There is no such name" counts when every one before has spoken.
+//! The name servers are asked in their order, as resolv.conf(5) has it: the first may know names that the others do
+//! not. But a dead one costs a third of a second and not five: then the next one is asked beside it, and the first good
+//! answer is the answer. "There is no such name" counts when every one before has spoken.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

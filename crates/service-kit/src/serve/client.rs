@@ -1,11 +1,11 @@
 //! Whether the client of a request has closed its connection, as the kernel knows it.
 //!
 //! hyper drops a request whose connection has ended, once it reads the end. tokio lets it read only when its driver has
-//! reported something, which another thread may be about to do: a server that was stopped for a while begins with requests
-//! whose end is in the kernel and not yet known here. [`ensure_client_connected`] asks the kernel instead.
+//! reported something, which another thread may be about to do: a server that was stopped for a while begins with
+//! requests whose end is in the kernel and not yet known here. [`ensure_client_connected`] asks the kernel instead.
 //!
-//! Over HTTP/2 a request ends with a frame (`RST_STREAM`) as well as with its connection, and another task reads it. So all that the
-//! kernel holds of the connection is read before the request goes on.
+//! Over HTTP/2 a request ends with a frame (`RST_STREAM`) as well as with its connection, and another task reads it. So
+//! all that the kernel holds of the connection is read before the request goes on.
 
 use std::{
     io::{self, IoSlice},
@@ -33,9 +33,9 @@ tokio::task_local! {
 
 /// Goes on only while the client of this request is connected; otherwise the request is dropped here.
 ///
-/// For what must not be begun for a client that has given up. It must be awaited in the request's own task. Costs one poll(2)
-/// and one more turn of the connection. Does nothing outside of a request that [`serve`](super::serve) has taken in, or
-/// while a next request is waiting behind it in hyper's buffer.
+/// For what must not be begun for a client that has given up. It must be awaited in the request's own task. Costs one
+/// poll(2) and one more turn of the connection. Does nothing outside of a request that [`serve`](super::serve) has
+/// taken in, or while a next request is waiting behind it in hyper's buffer.
 pub async fn ensure_client_connected() {
     let Ok(check) = CHECK.try_with(Check::clone) else { return };
     if check.is_shared() {
@@ -43,7 +43,8 @@ pub async fn ensure_client_connected() {
     } else {
         check.ask();
     }
-    // HTTP/1: the connection's task reads before it polls its request again. HTTP/2: it drops what has been reset before that.
+    // HTTP/1: the connection's task reads before it polls its request again. HTTP/2: it drops what has been reset
+    // before that.
     tokio::task::yield_now().await;
 }
 

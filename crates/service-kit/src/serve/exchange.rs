@@ -1,7 +1,9 @@
-//! What a connection is doing, seen from outside of hyper: whether a request is under way, and whether all of it was read.
+//! What a connection is doing, seen from outside of hyper: whether a request is under way, and whether all of it was
+//! read.
 //!
-//! hyper does not tell. But it asks us to serve a request, it drops the response's body when all of it is in its buffers,
-//! and it flushes the stream that we give it when these are empty: a request is under way from the first to the last.
+//! hyper does not tell. But it asks us to serve a request, it drops the response's body when all of it is in its
+//! buffers, and it flushes the stream that we give it when these are empty: a request is under way from the first to
+//! the last.
 
 use std::{
     future::{Future, pending},
@@ -24,8 +26,8 @@ use tokio::{
 
 use crate::connections::Place;
 
-/// What hyper reads of an unread body so that the connection can go on is its buffer, of 8 KiB at first. A longer rest means
-/// its end.
+/// What hyper reads of an unread body so that the connection can go on is its buffer, of 8 KiB at first. A longer rest
+/// means its end.
 const READ_ANYWAY_BYTES: u64 = 8 * 1024;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);

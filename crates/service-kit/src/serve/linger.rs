@@ -1,8 +1,8 @@
 //! The end of a connection whose client may still be sending.
 //!
-//! A socket that is closed while bytes arrive for it is reset, and the reset takes away from the client what it has not read
-//! yet: the answer that says why its body was refused. So the own direction is closed, and the rest is read and forgotten
-//! until the client has noticed (RFC 9112, section 9.6).
+//! A socket that is closed while bytes arrive for it is reset, and the reset takes away from the client what it has not
+//! read yet: the answer that says why its body was refused. So the own direction is closed, and the rest is read and
+//! forgotten until the client has noticed (RFC 9112, section 9.6).
 
 use std::{io, time::Duration};
 

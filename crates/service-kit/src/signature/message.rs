@@ -1,7 +1,7 @@
 //! HTTP message signatures (RFC 9421), as far as requests with `hmac-sha256` need them.
 //!
-//! Structured fields (RFC 9651) are read and written by the crate `sfv`, the HMAC is ring's. What is left is the signature
-//! base (section 2.5): a line for each covered component, and one for the parameters.
+//! Structured fields (RFC 9651) are read and written by the crate `sfv`, the HMAC is ring's. What is left is the
+//! signature base (section 2.5): a line for each covered component, and one for the parameters.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -121,8 +121,8 @@ impl Signed {
         is_current(self.created, now) && self.expires.is_none_or(|expires| secs(now) <= expires)
     }
 
-    /// Whether the signature is that of this request, and covers what it must. Takes the same time whatever is wrong with the
-    /// signature itself.
+    /// Whether the signature is that of this request, and covers what it must. Takes the same time whatever is wrong
+    /// with the signature itself.
     ///
     /// # Errors
     ///
@@ -176,7 +176,8 @@ impl<'a> Target<'a> {
         Self { method, uri, headers }
     }
 
-    /// The value of a component (RFC 9421, sections 2.1 and 2.2); nothing for one that is not there, or that we do not know.
+    /// The value of a component (RFC 9421, sections 2.1 and 2.2); nothing for one that is not there, or that we do not
+    /// know.
     fn component(&self, name: &str) -> Option<String> {
         let path = self.uri.path();
         Some(match name {

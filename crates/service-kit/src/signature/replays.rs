@@ -1,8 +1,8 @@
 //! Nonces that have been seen.
 //!
-//! A nonce counts for as long as its request could be sent again: while the request's time is within [`SKEW_MAX`] of the
-//! clock, which is at most twice that. So two generations of that length are kept: new nonces go into the young one, and
-//! when it is old enough, it becomes the old one, and the one before is forgotten as a whole.
+//! A nonce counts for as long as its request could be sent again: while the request's time is within [`SKEW_MAX`] of
+//! the clock, which is at most twice that. So two generations of that length are kept: new nonces go into the young
+//! one, and when it is old enough, it becomes the old one, and the one before is forgotten as a whole.
 //!
 //! Of each nonce 64 bits of a hash with a secret key are kept: eight bytes, and two of a million different nonces fall
 //! together with a probability of 10⁻⁷. Memory is bounded: a generation that is full takes no more, and signed requests

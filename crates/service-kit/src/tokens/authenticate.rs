@@ -19,7 +19,8 @@ use crate::{
 /// The largest body of a signed request, which must be read before the signature can be checked: 1 MiB.
 const SIGNED_BODY_MAX_BYTES: usize = 1024 * 1024;
 
-/// Middleware (`from_fn_with_state(tokens, authenticate)`): refuses who proves nothing, and tells the handlers who asks.
+/// Middleware (`from_fn_with_state(tokens, authenticate)`): refuses who proves nothing, and tells the handlers who
+/// asks.
 ///
 /// A caller that is authenticated may still have no rights: [`Caller::require`] checks them.
 pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
@@ -112,8 +113,8 @@ async fn verify(tokens: &Tokens, request: &mut Request) -> Result<Caller, Refuse
     if tokens.is_first(&signed.name, &signed.nonce, now) { Ok(Caller::Holder(grant)) } else { Err(refused()) }
 }
 
-/// The same for the form of older clients. With a condition it is refused, but its nonce is spent: a program that has recorded it
-/// cannot send it here without.
+/// The same for the form of older clients. With a condition it is refused, but its nonce is spent: a program that has
+/// recorded it cannot send it here without.
 async fn verify_legacy(tokens: &Tokens, signed: &legacy::Signed, request: &mut Request) -> Result<Caller, Refused> {
     let now = SystemTime::now();
     let refused = || Refused::Signature(WRONG);

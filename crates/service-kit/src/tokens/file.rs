@@ -15,8 +15,8 @@ const TOKENS_MAX: usize = 10_000;
 
 /// The lines of a file.
 ///
-/// Hashes are found by their first eight bytes and then compared as a whole in constant time. What the time of the first
-/// step tells about a hash is of no use: a token cannot be chosen by its hash.
+/// Hashes are found by their first eight bytes and then compared as a whole in constant time. What the time of the
+/// first step tells about a hash is of no use: a token cannot be chosen by its hash.
 #[derive(Debug, Default)]
 pub(crate) struct TokenFile {
     bearers: HashMap<[u8; 8], Vec<Bearer>>,

@@ -9,8 +9,8 @@ use crate::wait::{SOON, wait_for};
 
 impl EtcdCluster {
     /// A counter or gauge of member `index`, with its labels as they are printed:
-    /// `grpc_server_started_total{grpc_method="LeaseGrant",grpc_service="etcdserverpb.Lease",grpc_type="unary"}`. 0 when there
-    /// is none.
+    /// `grpc_server_started_total{grpc_method="LeaseGrant",grpc_service="etcdserverpb.Lease",grpc_type="unary"}`. 0
+    /// when there is none.
     ///
     /// # Panics
     ///

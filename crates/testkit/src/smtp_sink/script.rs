@@ -21,7 +21,8 @@ pub enum Step {
     Recipient,
     /// `DATA`.
     Data,
-    /// 354 was sent, the message is on its way: only [`Behaviour::Hang`] (stop reading) and [`Behaviour::Drop`] make sense.
+    /// 354 was sent, the message is on its way: only [`Behaviour::Hang`] (stop reading) and [`Behaviour::Drop`] make
+    /// sense.
     Text,
     /// The final dot was received; the reply that decides is due.
     EndOfData,

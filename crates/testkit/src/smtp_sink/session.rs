@@ -28,7 +28,8 @@ pub struct Received {
 }
 
 impl Received {
-    /// Name and unfolded value of every header line, in order. A line that is no header keeps its text under an empty name.
+    /// Name and unfolded value of every header line, in order. A line that is no header keeps its text under an empty
+    /// name.
     pub fn headers(&self) -> Vec<(String, String)> {
         let text = String::from_utf8_lossy(&self.data);
         let head = text.split("\r\n\r\n").next().unwrap_or_default();

@@ -6,8 +6,8 @@
 //! cargo run --release -p userlist --example load -- [--rounds 5] [--seconds 3] [--clients 16] [DATABASE_URL…]
 //! ```
 //!
-//! Without a URL: a SQLite file in a temporary folder. For MySQL give the URL of an empty database, and the process id of
-//! its server. The programs, each in a process of its own:
+//! Without a URL: a SQLite file in a temporary folder. For MySQL give the URL of an empty database, and the process id
+//! of its server. The programs, each in a process of its own:
 //!
 //! - `userlist`: `PUT` and `GET /v1/users/{name}` over as many kept connections as there are clients;
 //! - `go`: the same from `plain-go`, on the same database;
@@ -15,8 +15,8 @@
 //!   would that has the database to itself. Its PUT is one statement, where the others read first.
 //!
 //! Each round measures all of them one right after the other. A line has the medians of the rounds: requests a second,
-//! processor time of the program and of the database's server for each request, and the 99th percentile of the time from
-//! when a request was sent. For a file, the time of SQLite is in the program's.
+//! processor time of the program and of the database's server for each request, and the 99th percentile of the time
+//! from when a request was sent. For a file, the time of SQLite is in the program's.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
 mod program;

@@ -1,7 +1,8 @@
 //! `PATCH` and `DELETE /v1/users?…`: the same change to all users of a filter.
 //!
-//! It goes through them in the order of their ids, in steps that are committed one by one, for [`TIME_MAX`] at most: before a
-//! gateway gives the request up. Then the answer says where to go on, and the same request with that `cursor` does.
+//! It goes through them in the order of their ids, in steps that are committed one by one, for [`TIME_MAX`] at most:
+//! before a gateway gives the request up. Then the answer says where to go on, and the same request with that `cursor`
+//! does.
 
 use std::time::Duration;
 
@@ -80,8 +81,8 @@ pub(super) async fn delete(
 // === impl Selection ===
 
 impl Selection {
-    /// Reads a query string. Without a filter it takes `all=true`: a forgotten one must not mean all users, nor one that is
-    /// empty all that the others let through.
+    /// Reads a query string. Without a filter it takes `all=true`: a forgotten one must not mean all users, nor one
+    /// that is empty all that the others let through.
     fn parse(query: &str) -> Result<Self, Problem> {
         let mut chosen = Filter::default();
         let mut cursor = None;

@@ -31,8 +31,8 @@ pub(super) struct Cursor {
     pub(super) total: Option<i64>,
 }
 
-/// A cursor as it travels: base64url of this in JSON. Opaque to clients, and worth nothing to one who changes it: it can
-/// only name another place in the same list.
+/// A cursor as it travels: base64url of this in JSON. Opaque to clients, and worth nothing to one who changes it: it
+/// can only name another place in the same list.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
@@ -113,8 +113,8 @@ pub(super) fn not_a_cursor() -> FieldError {
     FieldError::new("cursor", "it must be the next_cursor of a page with the same filters and order; begin without one")
 }
 
-/// Sets what a parameter says about which users; shared with the export and with changes to many. `others` are the parameters
-/// beside these.
+/// Sets what a parameter says about which users; shared with the export and with changes to many. `others` are the
+/// parameters beside these.
 pub(super) fn filter(filter: &mut Filter, key: &str, value: &str, others: &str) -> Result<(), FieldError> {
     match key {
         "status" => filter.status = Some(value.parse()?),

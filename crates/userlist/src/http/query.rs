@@ -2,11 +2,12 @@
 
 use discovery::FieldError;
 
-/// Parameters that are `true` or `false`. One without a value is a mistake: `?dry_run` must not be a change that is made.
+/// Parameters that are `true` or `false`. One without a value is a mistake: `?dry_run` must not be a change that is
+/// made.
 const FLAGS: [&str; 4] = ["dry_run", "all", "spreadsheet", "create"];
 
-/// Gives each parameter of a query to `set`, and collects what is wrong. Empty ones count as absent, except for [`FLAGS`]; one
-/// that comes twice is a mistake.
+/// Gives each parameter of a query to `set`, and collects what is wrong. Empty ones count as absent, except for
+/// [`FLAGS`]; one that comes twice is a mistake.
 pub(super) fn each_once(query: &str, mut set: impl FnMut(&str, &str) -> Result<(), FieldError>) -> Vec<FieldError> {
     let mut seen = Vec::new();
     let mut errors = Vec::new();

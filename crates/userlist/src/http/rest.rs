@@ -40,8 +40,8 @@ struct Users {
     total: Option<i64>,
 }
 
-/// A page costs the same wherever it is, no user is listed twice because another one was deleted, and a user who is added
-/// or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
+/// A page costs the same wherever it is, no user is listed twice because another one was deleted, and a user who is
+/// added or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
 ///
 /// Counting reads all rows, so it is done once, for the first page; the cursor carries the total on.
 pub(super) async fn list(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Response, Problem> {

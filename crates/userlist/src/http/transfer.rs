@@ -62,8 +62,8 @@ pub(super) async fn import(
     Ok(answer(&stopped))
 }
 
-/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The path is
-/// compared as it was sent, as for the scope that it asks for.
+/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The
+/// path is compared as it was sent, as for the scope that it asks for.
 pub(super) async fn import_as_before(state: State<Store>, query: RawQuery, request: Request) -> Response {
     if request.uri().path() == super::IMPORT_AS_BEFORE {
         return import(state, query, request).await.into_response();
@@ -188,8 +188,8 @@ fn unreadable(error: &Unreadable) -> Problem {
     Problem::new(status, code, detail)
 }
 
-/// Streams. When the database goes away in the middle, the connection is broken off: a list that ends early must not look
-/// like one that is complete.
+/// Streams. When the database goes away in the middle, the connection is broken off: a list that ends early must not
+/// look like one that is complete.
 pub(super) async fn download(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let (how, filter) = export_options(&query.unwrap_or_default())?;
     let mut steps = Box::pin(export(store, filter, how));

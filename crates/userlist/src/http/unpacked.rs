@@ -16,7 +16,8 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 /// The largest file of one request: 1 GiB. Its memory is that of one batch; the limit is for who sends without an end.
 pub(super) const FILE_MAX_BYTES: u64 = 1 << 30;
 
-/// How many times what came may come out. Lists of users become a tenth to a thirtieth; gzip makes a thousandth of zeros.
+/// How many times what came may come out. Lists of users become a tenth to a thirtieth; gzip makes a thousandth of
+/// zeros.
 const RATIO_MAX: u64 = 100;
 /// What may come out of the first bytes, of which some repeat more than a whole file does.
 const FREE_BYTES: u64 = 1 << 20;

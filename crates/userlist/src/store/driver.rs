@@ -1,7 +1,8 @@
 //! What a database must be able to do: the contract between [`Store`](super::Store) and each kind of database.
 //!
 //! What a request did is committed when its connection is settled, and may be seen by others before; between
-//! [`Connection::begin`] and [`Connection::commit`] it is seen all at once. What is asked is in `sql`, once for all kinds. Text is compared byte for byte.
+//! [`Connection::begin`] and [`Connection::commit`] it is seen all at once. What is asked is in `sql`, once for all
+//! kinds. Text is compared byte for byte.
 
 mod error;
 mod statement;
@@ -66,7 +67,7 @@ pub(crate) trait Connection: Send {
     /// Ends it without a trace.
     fn roll_back(&mut self) -> Answer<'_, ()>;
 
-    /// Keeps the connection for the next request, and waits until what was done on it is on the disk. An error means what
-    /// it means for [`Connection::commit`].
+    /// Keeps the connection for the next request, and waits until what was done on it is on the disk. An error means
+    /// what it means for [`Connection::commit`].
     fn settle(self: Box<Self>) -> Answer<'static, ()>;
 }

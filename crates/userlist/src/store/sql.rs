@@ -1,4 +1,5 @@
-//! What is asked of a database, in SQL that MySQL, MariaDB and SQLite understand alike, but for one expression ([`Dialect`]).
+//! What is asked of a database, in SQL that MySQL, MariaDB and SQLite understand alike, but for one expression
+//! ([`Dialect`]).
 //!
 //! Text columns compare byte for byte in all of them. `INSTR` does too, and knows no wildcards.
 
@@ -61,9 +62,9 @@ impl Dialect {
         }
     }
 
-    /// What makes others wait for rows that are read to be changed in the same transaction. Without it, a change
-    /// of one of hundreds meanwhile makes the whole batch start again, and many such changes keep it from ever being done. SQLite has one
-    /// writer.
+    /// What makes others wait for rows that are read to be changed in the same transaction. Without it, a change of one
+    /// of hundreds meanwhile makes the whole batch start again, and many such changes keep it from ever being done.
+    /// SQLite has one writer.
     fn lock(self) -> &'static str {
         match self {
             Self::Mysql => " FOR UPDATE",
@@ -126,8 +127,8 @@ pub(super) fn copy(user: &User) -> Statement {
         .bind(user.email.key())
 }
 
-/// Whether another user than `id` has this address. The index on claims does not know those from before addresses had to
-/// be unique.
+/// Whether another user than `id` has this address. The index on claims does not know those from before addresses had
+/// to be unique.
 pub(super) fn others_with(email: &EmailAddress, id: i64) -> Statement {
     Statement::new("SELECT COUNT(*) FROM (SELECT id FROM users WHERE email_key = ? AND id <> ? LIMIT 1) AS others")
         .bind(email.key())
@@ -274,8 +275,8 @@ fn claim(email: &EmailAddress, emails: Emails) -> Option<String> {
     (emails == Emails::Unique).then(|| email.key())
 }
 
-/// What [`Filter::text`] is searched in: name and address without case, the latter in both spellings where it has two. No
-/// text that is searched for has a line end.
+/// What [`Filter::text`] is searched in: name and address without case, the latter in both spellings where it has two.
+/// No text that is searched for has a line end.
 pub(super) fn search_key(name: &str, email: &EmailAddress) -> String {
     let ascii = case_folded(&email.key());
     let mut key = format!("{}\n{ascii}", case_folded(name));

@@ -1,7 +1,7 @@
 //! What changes users: create, put, patch, delete.
 //!
-//! A change reads the user, computes the next version, and stores it on condition that the version in between is the one
-//! that was read: one statement, no lock that outlives it, and the answer is exactly what was stored. When another
+//! A change reads the user, computes the next version, and stores it on condition that the version in between is the
+//! one that was read: one statement, no lock that outlives it, and the answer is exactly what was stored. When another
 //! request was faster, everything is done again with what it stored.
 
 mod batch;
@@ -79,8 +79,8 @@ impl Store {
         self.observed(Query::create, async { settled(creating.await, Repeated::IsAnotherThing) }).await
     }
 
-    /// Creates the user, or makes one who is there what `user` says: nothing that it does not name is left. What would be lost so
-    /// is not: the caller says that it is to go.
+    /// Creates the user, or makes one who is there what `user` says: nothing that it does not name is left. What would
+    /// be lost so is not: the caller says that it is to go.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when the user has a status, tags or attributes that `user` does not name; and those of
@@ -89,10 +89,12 @@ impl Store {
         self.put_as(user, condition, Unnamed::MustBeDefault).await
     }
 
-    /// Creates the user, or changes what `user` names. Any number of these at the same time end in one user with one id.
+    /// Creates the user, or changes what `user` names. Any number of these at the same time end in one user with one
+    /// id.
     ///
     /// # Errors
-    /// [`StoreError::ConditionFailed`], [`StoreError::EmailTaken`]; or the database does not answer, or takes no changes.
+    /// [`StoreError::ConditionFailed`], [`StoreError::EmailTaken`]; or the database does not answer, or takes no
+    /// changes.
     pub async fn put(&self, user: &NewUser, condition: &Condition) -> Result<(User, Put), StoreError> {
         self.put_as(user, condition, Unnamed::Stays).await
     }
@@ -114,8 +116,8 @@ impl Store {
     /// Changes a user.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUser`], [`StoreError::UserExists`] and [`StoreError::EmailTaken`] for the new name or address,
-    /// [`StoreError::ConditionFailed`], [`StoreError::Invalid`] when merged attributes are too large,
+    /// [`StoreError::NoSuchUser`], [`StoreError::UserExists`] and [`StoreError::EmailTaken`] for the new name or
+    /// address, [`StoreError::ConditionFailed`], [`StoreError::Invalid`] when merged attributes are too large,
     /// [`StoreError::OutcomeUnknown`]; or the database does not answer, or takes no changes.
     pub async fn patch(&self, key: &Key, changes: &Changes, condition: &Condition) -> Result<User, StoreError> {
         let key = key.clone();
@@ -142,7 +144,8 @@ impl Store {
     /// Deletes a user.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUser`], [`StoreError::ConditionFailed`]; or the database does not answer, or takes no changes.
+    /// [`StoreError::NoSuchUser`], [`StoreError::ConditionFailed`]; or the database does not answer, or takes no
+    /// changes.
     pub async fn delete(&self, key: &Key, condition: &Condition) -> Result<(), StoreError> {
         let key = key.clone();
         let condition = condition.clone();

@@ -18,13 +18,13 @@ const HEADER: [&str; 9] =
 pub struct Export {
     /// In which format.
     pub format: Format,
-    /// For a spreadsheet, and not to be imported again: cells that it would take for formulas begin with `'`, and a byte order
-    /// mark tells it that the file is UTF-8. Only for tables.
+    /// For a spreadsheet, and not to be imported again: cells that it would take for formulas begin with `'`, and a
+    /// byte order mark tells it that the file is UTF-8. Only for tables.
     pub is_for_spreadsheet: bool,
 }
 
-/// The users of a filter in the order of their ids, as pieces of a file. A user who is there from the beginning to the end is
-/// in it once; one who comes or goes meanwhile may be in it or not.
+/// The users of a filter in the order of their ids, as pieces of a file. A user who is there from the beginning to the
+/// end is in it once; one who comes or goes meanwhile may be in it or not.
 pub fn export(store: Store, filter: Filter, how: Export) -> impl Stream<Item = Result<Vec<u8>, StoreError>> {
     let byte_order_mark = if how.is_for_spreadsheet { "\u{feff}" } else { "" };
     let mut header = match how.format {
@@ -92,8 +92,8 @@ async fn table(users: &[User], is_for_spreadsheet: bool) -> Vec<u8> {
     writer.into_inner().await.expect("nothing fails in memory")
 }
 
-/// A cell that a spreadsheet shows and does not compute ("CSV Injection", OWASP): formulas begin with one of these, also in
-/// their full width.
+/// A cell that a spreadsheet shows and does not compute ("CSV Injection", OWASP): formulas begin with one of these,
+/// also in their full width.
 fn defused(cell: String) -> String {
     let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']);
     if is_formula { format!("'{cell}") } else { cell }

@@ -88,8 +88,8 @@ pub enum Cause {
 // === impl Import ===
 
 impl<'a> Import<'a> {
-    /// Puts every user of `records`, and tells `progress` after every batch how far it is. Ends before the next batch when
-    /// `interruption` is cancelled.
+    /// Puts every user of `records`, and tells `progress` after every batch how far it is. Ends before the next batch
+    /// when `interruption` is cancelled.
     ///
     /// # Errors
     /// It ended early; see [`Stopped::report`] for what is stored.

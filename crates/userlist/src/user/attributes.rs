@@ -7,7 +7,8 @@ use serde_json::{Map, Number, Value};
 /// What else is known about a user: any JSON object within bounds.
 ///
 /// At most [`Attributes::MAX_BYTES`] when written without spaces, keys of at most [`Attributes::KEY_MAX_CHARS`], and
-/// [`Attributes::MAX_DEPTH`] levels. Numbers are those of 64 bits: integers from -2^63 to 2^64 - 1, and binary64 between these. A member whose value is `null` is none: in a merge patch it removes one.
+/// [`Attributes::MAX_DEPTH`] levels. Numbers are those of 64 bits: integers from -2^63 to 2^64 - 1, and binary64
+/// between these. A member whose value is `null` is none: in a merge patch it removes one.
 #[derive(Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 pub struct Attributes(Map<String, Value>);
@@ -93,8 +94,8 @@ fn check_value(value: &Value, depth: usize) -> Result<(), FieldError> {
     }
 }
 
-/// Whether a number may be another one than was written: what is read as no integer of 64 bits is read as the next binary64
-/// (RFC 8259, section 6).
+/// Whether a number may be another one than was written: what is read as no integer of 64 bits is read as the next
+/// binary64 (RFC 8259, section 6).
 fn is_rounded(number: &Number) -> bool {
     const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
     const INTEGERS_BEGIN: f64 = -9_223_372_036_854_775_808.0;

@@ -23,8 +23,8 @@ async fn start() -> (Service, tempfile::TempDir) {
     (Service::start(&format!("sqlite:{}/users.db", folder.path().display())).await, folder)
 }
 
-/// What one line of a file does to another: the same name again in a batch and in a later one, an address that is taken, one
-/// that is given up, one that is swapped.
+/// What one line of a file does to another: the same name again in a batch and in a later one, an address that is
+/// taken, one that is given up, one that is swapped.
 fn tangled() -> String {
     let mut file = "name,email,status,tags\n".to_owned();
     for (name, email, status, tags) in [
@@ -72,7 +72,8 @@ async fn a_dry_run_says_exactly_what_a_run_does() {
             (tried["dry_run"], tried["stored_to_line"]) = (json!(false), done["stored_to_line"].clone());
             assert_eq!(tried, done, "unique: {unique}");
             let expected = match unique {
-                // Taken: new's by other, old's by heir, stranger's by late; user-7 gives its address up before the second twin.
+                // Taken: new's by other, old's by heir, stranger's by late; user-7 gives its address up before the
+                // second twin.
                 "true" => json!([603, 6, 1, 4, [4, 7, 8, 612]]),
                 _ => json!([605, 7, 2, 0, []]),
             };

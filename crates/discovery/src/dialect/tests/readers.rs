@@ -98,8 +98,8 @@ pub(super) struct Service {
     pub(super) pass_host_header: bool,
 }
 
-/// Traefik: keys in order, parts by `/`, names without regard to case, a part of digits is a place in a list (and a list
-/// is as long as it has entries, whatever the numbers); a field that it does not know spoils everything.
+/// Traefik: keys in order, parts by `/`, names without regard to case, a part of digits is a place in a list (and a
+/// list is as long as it has entries, whatever the numbers); a field that it does not know spoils everything.
 pub(super) fn traefik(etcd: &Etcd) -> Result<Traefik, String> {
     let mut config = Traefik::default();
     let mut places: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Whether the program is well: an HTTP request, a command, or, if neither was asked for, a TCP connection. And whether it
-//! is the program that listens, and where it is announced.
+//! Whether the program is well: an HTTP request, a command, or, if neither was asked for, a TCP connection. And whether
+//! it is the program that listens, and where it is announced.
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -95,7 +95,8 @@ impl Checker {
     }
 }
 
-/// Checks for ever, and tells `verdict` about every change; it holds none until the program was well for the first time.
+/// Checks for ever, and tells `verdict` about every change; it holds none until the program was well for the first
+/// time.
 pub(crate) async fn run(mut checker: Checker, config: Config, verdict: watch::Sender<Option<Verdict>>) {
     let mut health = Health::new(config.rise, config.fall);
     let mut complaint = String::new();

@@ -76,8 +76,8 @@ impl Owner {
         all.is_some_and(|all| sockets::of_descendants().is_some_and(|held| held.any_of(&all).is_some()))
     }
 
-    /// Whether connections to `ip` (to any address, if it is not known) arrive at the program. Where the system does not
-    /// tell, that is said once and taken to be so.
+    /// Whether connections to `ip` (to any address, if it is not known) arrive at the program. Where the system does
+    /// not tell, that is said once and taken to be so.
     ///
     /// # Errors
     /// They arrive elsewhere; says where, and what to do.

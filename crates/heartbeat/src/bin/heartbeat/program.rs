@@ -66,8 +66,8 @@ impl Program {
 
     /// Ends what the program left behind in its process group: SIGTERM, and SIGKILL after `grace`.
     ///
-    /// A shell that is ended leaves the command it was running, for example. What moved to a process group of its own, as
-    /// daemons do, is not found.
+    /// A shell that is ended leaves the command it was running, for example. What moved to a process group of its own,
+    /// as daemons do, is not found.
     pub(crate) async fn sweep(&self, grace: Duration) {
         if self.left_behind(Signal::SIGTERM) {
             tracing::info!("stopping processes that the program left behind");

@@ -6,8 +6,9 @@
 //! | none | `HOST:PORT` | that | this machine: the way from outside is not ours to try |
 //! | none | | the address of the interface that reaches the registry | that |
 //!
-//! In the last case, a program that listens on another loopback address only (`localhost` is `::1` to Node.js) is announced
-//! by that, if the registry is on this machine, too; if not, it could not be reached, and that is said instead.
+//! In the last case, a program that listens on another loopback address only (`localhost` is `::1` to Node.js) is
+//! announced by that, if the registry is on this machine, too; if not, it could not be reached, and that is said
+//! instead.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

@@ -1,8 +1,9 @@
-//! Whether the program speaks what it is announced to speak. Asked once, when it is well for the first time: a gateway could
-//! only say that the instance is of no use.
+//! Whether the program speaks what it is announced to speak. Asked once, when it is well for the first time: a gateway
+//! could only say that the instance is of no use.
 //!
-//! Told by the first bytes of the answer to a greeting of the protocol. The greetings carry no request, so that a program does
-//! nothing for them. A program that is announced as `http` is not greeted: its greeting would be a request.
+//! Told by the first bytes of the answer to a greeting of the protocol. The greetings carry no request, so that a
+//! program does nothing for them. A program that is announced as `http` is not greeted: its greeting would be a
+//! request.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(1);
 /// What an HTTP/2 client begins with (RFC 9113, section 3.4): the preface and an empty SETTINGS frame.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// A handshake record that TLS refuses with an alert (RFC 8446, sections 5.1 and 6), and ends of lines for who reads lines.
+/// A handshake record that TLS refuses with an alert (RFC 8446, sections 5.1 and 6), and ends of lines for who reads
+/// lines.
 const TLS: &[u8] = b"\x16\x03\x01\0\x04\x01\0\0\0\r\n\r\n\r\n";
 
 /// Says so when the program at `address` does not speak `scheme`.
@@ -52,7 +54,8 @@ async fn greet(address: &Address, greeting: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 fn judge(scheme: Scheme, answer: &[u8]) -> Option<&'static str> {
-    // A TLS record begins with its type, alert or handshake, and version 3; an HTTP/2 frame has its type, SETTINGS, fourth.
+    // A TLS record begins with its type, alert or handshake, and version 3; an HTTP/2 frame has its type, SETTINGS,
+    // fourth.
     let is_tls = matches!(answer, [0x15 | 0x16, 3, ..]);
     let is_http1 = answer.starts_with(b"HTTP/1.") || answer.starts_with(b"<");
     match scheme {

@@ -63,8 +63,8 @@ enum Repair {
     Replace { id: String },
 }
 
-/// Makes the cluster, asked at any of `endpoints`, expect a new and empty member that listens at `peer_url`. It can then
-/// be started with [`crate::up::etcd::member::Join::Existing`].
+/// Makes the cluster, asked at any of `endpoints`, expect a new and empty member that listens at `peer_url`. It can
+/// then be started with [`crate::up::etcd::member::Join::Existing`].
 ///
 /// etcd changes its members only when those it has have been connected for 5 s ("unhealthy cluster" before), so this
 /// asks again for a while. Each attempt looks at the members anew: one that was cut off half way does no harm.

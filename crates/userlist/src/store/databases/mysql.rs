@@ -128,8 +128,8 @@ impl Mysql {
             .connect_lazy_with(self.options.clone())
     }
 
-    /// MySQL and MariaDB have two variables for it, and each reads over the comment that is for the other: "Comment Syntax"
-    /// in both manuals. MySQL's is about SELECT alone. Migrations have a connection without it.
+    /// MySQL and MariaDB have two variables for it, and each reads over the comment that is for the other: "Comment
+    /// Syntax" in both manuals. MySQL's is about SELECT alone. Migrations have a connection without it.
     fn statement_limit(&self) -> String {
         let seconds = self.limits.deadline.as_secs_f64();
         let millis = self.limits.deadline.as_millis();

@@ -3,11 +3,12 @@
 //! What is particular about it:
 //!
 //! - **One writer at a time**, over all processes that have the file open. Within this one, writers queue for a single
-//!   connection, in order, and share flushes (`writer`); SQLite's own waiting polls, and is left for the other processes.
-//! - **Success is on the disk**: the write-ahead log with `synchronous = FULL` is flushed before a statement is answered
-//!   ("PRAGMA synchronous"). A statement that returns rows is read to its end, because SQLite commits there.
-//! - **Several processes may start on one new file.** sqlx takes no lock for SQLite's migrations, so they run inside one
-//!   `BEGIN IMMEDIATE`, and the second process finds them done.
+//!   connection, in order, and share flushes (`writer`); SQLite's own waiting polls, and is left for the other
+//!   processes.
+//! - **Success is on the disk**: the write-ahead log with `synchronous = FULL` is flushed before a statement is
+//!   answered ("PRAGMA synchronous"). A statement that returns rows is read to its end, because SQLite commits there.
+//! - **Several processes may start on one new file.** sqlx takes no lock for SQLite's migrations, so they run inside
+//!   one `BEGIN IMMEDIATE`, and the second process finds them done.
 //! - **The file may be taken away** while it is open, and writes would go on into a file without a name. The check
 //!   compares what the path leads to with what was opened.
 //! - **No server ends a statement**, so one that may read the whole table checks the clock itself.
@@ -149,8 +150,8 @@ impl Database for Sqlite {
     }
 }
 
-/// A database of its own with the same tables, in memory as long as it is small, then in a temporary file without a name
-/// ("Temporary Files Used By SQLite"); it is gone when the connection is dropped.
+/// A database of its own with the same tables, in memory as long as it is small, then in a temporary file without a
+/// name ("Temporary Files Used By SQLite"); it is gone when the connection is dropped.
 pub(crate) async fn temporary() -> Result<Box<dyn Connection>, DriverError> {
     let options = SqliteConnectOptions::new()
         .filename("")

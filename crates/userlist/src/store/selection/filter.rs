@@ -16,8 +16,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// With this tag among theirs.
     pub tag: Option<Tag>,
-    /// With this text somewhere in name or address, whatever its case and however the domain is spelt. Reads all rows that
-    /// the rest lets through.
+    /// With this text somewhere in name or address, whatever its case and however the domain is spelt. Reads all rows
+    /// that the rest lets through.
     pub text: Option<SearchText>,
     /// With this address, however it is spelt.
     pub email: Option<EmailAddress>,
@@ -56,8 +56,8 @@ pub struct Period {
 // === impl Filter ===
 
 impl Filter {
-    /// Whether only few users may be meant, of many: then reading the whole table in the order in which it is stored takes a
-    /// tenth of the time of reading it in the order of an index, row by row, until a page is full.
+    /// Whether only few users may be meant, of many: then reading the whole table in the order in which it is stored
+    /// takes a tenth of the time of reading it in the order of an index, row by row, until a page is full.
     pub(crate) fn is_selective(&self) -> bool {
         let Self { status, tag, text, attributes, created, .. } = self;
         let is_rare = matches!(status, Some(Status::Unsubscribed | Status::Bounced));
@@ -79,9 +79,9 @@ impl Filter {
 
     /// A number that is the same for the same filter and order, to see whether a cursor belongs to them. Not secret.
     ///
-    /// It is the same in the release before, and for filters of that release in the next: a broadcast of `mail` goes through
-    /// the list for hours, and instances of both releases answer it while one replaces the other. So what is added to a filter
-    /// counts only where it is given.
+    /// It is the same in the release before, and for filters of that release in the next: a broadcast of `mail` goes
+    /// through the list for hours, and instances of both releases answer it while one replaces the other. So what is
+    /// added to a filter counts only where it is given.
     #[must_use]
     pub fn fingerprint(&self, sort: Sort) -> u64 {
         let Self { status, tag, text, email, name, attributes, created, updated } = self;
@@ -122,8 +122,8 @@ impl std::fmt::Debug for SearchText {
 // === impl AttributeFilter ===
 
 impl AttributeFilter {
-    /// The member `key`, with dots into objects (`plan.name`), is the text `value`; or, where `value` is a number, `true` or
-    /// `false`, that.
+    /// The member `key`, with dots into objects (`plan.name`), is the text `value`; or, where `value` is a number,
+    /// `true` or `false`, that.
     ///
     /// # Errors
     /// The key cannot be looked for.

@@ -84,8 +84,8 @@ pub(super) async fn put(
     end(connection, imported, true).await
 }
 
-/// Ends a transaction: keeps what was done, when all of it was and it is to be kept. The connection goes back to the others
-/// only without a transaction.
+/// Ends a transaction: keeps what was done, when all of it was and it is to be kept. The connection goes back to the
+/// others only without a transaction.
 pub(super) async fn end<T>(
     connection: &mut dyn Connection,
     done: Result<T, DriverError>,

@@ -1,7 +1,7 @@
 //! The same change to many users: to all of a filter, page by page.
 //!
-//! Each page is a transaction of its own, so that other requests run in between. A user who does not match the filter any
-//! more when the page is changed is left as it is. A dry run is the same, rolled back.
+//! Each page is a transaction of its own, so that other requests run in between. A user who does not match the filter
+//! any more when the page is changed is left as it is. A dry run is the same, rolled back.
 
 use discovery::FieldError;
 use service_kit::time::UnixMillis;
@@ -47,8 +47,8 @@ pub struct BulkStep {
 impl Store {
     /// Does the same to all users of a page, which must be in the order of ids.
     ///
-    /// On disk when this returns; with `is_dry_run` nothing is changed, and the answer is what it would be. The same again does
-    /// nothing more.
+    /// On disk when this returns; with `is_dry_run` nothing is changed, and the answer is what it would be. The same
+    /// again does nothing more.
     ///
     /// # Errors
     /// The database does not answer, or takes no changes.

@@ -1,9 +1,9 @@
 //! What an import would do: the same work as that of an import, on a copy that is thrown away.
 //!
-//! A transaction that is rolled back at the end of the file would show the same, and would keep all other requests from changing
-//! anything until then (SQLite has one writer). So the users that a batch concerns are copied into a database of its own,
-//! a temporary file that SQLite removes, and stay there as the batch left them for the batches that follow: a name or an
-//! address that comes twice in one file is what it would be.
+//! A transaction that is rolled back at the end of the file would show the same, and would keep all other requests from
+//! changing anything until then (SQLite has one writer). So the users that a batch concerns are copied into a database
+//! of its own, a temporary file that SQLite removes, and stay there as the batch left them for the batches that follow:
+//! a name or an address that comes twice in one file is what it would be.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -14,8 +14,8 @@ use super::Bytes;
 /// What a reader may have taken ahead of the record that it is at.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 
-/// Ends with an error instead of reading a record without an end into memory, or a quote without an end to the end of the
-/// file; and lets the last line have an end.
+/// Ends with an error instead of reading a record without an end into memory, or a quote without an end to the end of
+/// the file; and lets the last line have an end.
 pub(super) struct Bounded {
     input: Bytes,
     delimiter: u8,

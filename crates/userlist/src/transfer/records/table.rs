@@ -34,8 +34,8 @@ impl Table {
     /// Reads the header.
     pub(super) async fn open(input: Bytes, options: &ImportOptions) -> Result<Self, Unreadable> {
         let (bounded, shared) = Bounded::new(input, options.delimiter.byte());
-        // A "\r" before the end of a line is taken off the last cell: the reader counts lines by "\n", and with its own idea of
-        // "\r\n" it would begin a line in the middle.
+        // A "\r" before the end of a line is taken off the last cell: the reader counts lines by "\n", and with its own
+        // idea of "\r\n" it would begin a line in the middle.
         let ends = Terminator::Any(b'\n');
         let mut builder = AsyncReaderBuilder::new();
         let builder = builder.flexible(true).terminator(ends).delimiter(options.delimiter.byte());

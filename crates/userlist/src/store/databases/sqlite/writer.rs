@@ -12,9 +12,10 @@
 //!
 //! - It is answered after the flush, also when it changed nothing because of what another one of the same transaction
 //!   stored: no request gets an answer that may still be undone.
-//! - When one fails, all are undone. The one that failed gets its error; the others are done again, each with its deadline.
-//! - One whose request was given up in the middle is undone alone when it has a transaction of its own (an import), and is
-//!   committed with the others when it is a single statement.
+//! - When one fails, all are undone. The one that failed gets its error; the others are done again, each with its
+//!   deadline.
+//! - One whose request was given up in the middle is undone alone when it has a transaction of its own (an import), and
+//!   is committed with the others when it is a single statement.
 
 use std::time::Duration;
 
