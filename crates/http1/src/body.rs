@@ -1,8 +1,6 @@
 //! Taking a body out of its framing.
 
-use std::ops::Range;
-
-use crate::{chunked::Chunks, framing::Framing, refusal::Refusal};
+use crate::{chunked::Chunks, framing::Framing, piece::Piece, refusal::Refusal};
 
 /// Takes one body out of its framing, piece by piece, in whatever pieces the bytes arrive.
 ///
@@ -22,15 +20,6 @@ enum State {
     AtEnd,
     /// Was refused; stays refused.
     Refused(Refusal),
-}
-
-/// What [`BodyDecoder::decode`] found at the front of the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// So many bytes are used up. 0 only if there were none, or the body was at its end before.
-    pub consumed: usize,
-    /// Which of the used bytes are body. Often all, sometimes none.
-    pub data: Range<usize>,
 }
 
 impl BodyDecoder {

@@ -5,9 +5,9 @@
 //! ```
 
 use crate::{
-    body::Piece,
     bytes::{is_ows, is_text_byte, is_token_byte},
     framing::malformed,
+    piece::Piece,
     refusal::Refusal,
 };
 

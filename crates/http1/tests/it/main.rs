@@ -11,6 +11,7 @@ mod corpus;
 mod for_any_input;
 mod framing_table;
 mod hyper_agrees;
+mod layout;
 mod memory;
 mod mutations;
 mod read;
