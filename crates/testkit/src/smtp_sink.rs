@@ -15,6 +15,7 @@
 //! also after it has taken the message. STARTTLS and TLS use a certificate made at the start, under an authority of its
 //! own ([`SmtpSink::ca_pem`]).
 
+mod received;
 mod script;
 mod session;
 mod tls;
@@ -32,8 +33,8 @@ use tokio::{
 
 use crate::listening::Listening;
 
+pub use received::Received;
 pub use script::{Behaviour, Step};
-pub use session::Received;
 pub use tls::SinkTls;
 
 use script::Script;
