@@ -3,6 +3,10 @@
 //! Members are killed, frozen, thawed, restarted and wiped like in life. Each keeps its ports and its data over a
 //! restart, unless it is wiped.
 
+mod config;
+mod etcdctl;
+mod quota;
+
 use std::{
     fs,
     io::ErrorKind,
@@ -20,8 +24,6 @@ use tokio::{
     time::timeout,
 };
 
-mod quota;
-
 use crate::{
     peer_network::PeerNetwork,
     ports::free_ports,
@@ -29,29 +31,7 @@ use crate::{
     wait::{SOON, poll, wait_for},
 };
 
-/// How a cluster is started.
-#[derive(Debug, Clone, Default)]
-pub struct EtcdConfig {
-    /// How many members: 1 or 3. 0 is 1.
-    pub members: usize,
-    /// More flags for every member.
-    pub args: Vec<String>,
-    /// TLS towards clients; without it, plain HTTP.
-    pub tls: Option<EtcdTls>,
-    /// Whether members talk through a network that can be cut ([`EtcdCluster::cut_off`]).
-    pub can_be_cut: bool,
-}
-
-/// Files for TLS between etcd and its clients, as PEM.
-#[derive(Debug, Clone)]
-pub struct EtcdTls {
-    /// The authority that signed the members' certificates, and those that clients must have.
-    pub ca: PathBuf,
-    /// The members' certificate, for 127.0.0.1.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
+pub use config::{EtcdConfig, EtcdTls};
 
 /// A running cluster. Dropping it ends every member and removes its data.
 #[derive(Debug)]
@@ -254,34 +234,6 @@ impl EtcdCluster {
                 self.member_healthy(index).await;
             }
         }
-    }
-
-    /// Runs `etcdctl` against the members that are up, without a user, and returns what it prints.
-    ///
-    /// # Panics
-    ///
-    /// When it fails, with what it said.
-    pub fn etcdctl(&self, args: &[&str]) -> String {
-        self.etcdctl_with(args, "")
-    }
-
-    /// The same with something on its standard input.
-    ///
-    /// # Panics
-    ///
-    /// As [`EtcdCluster::etcdctl`].
-    pub fn etcdctl_with(&self, args: &[&str], input: &str) -> String {
-        let up = |index: &usize| self.members[*index].process.is_some() && !self.members[*index].frozen;
-        let endpoints: Vec<String> = (0..self.members.len()).filter(up).map(|index| self.endpoint(index)).collect();
-        let stdin = self.dir.path().join("etcdctl-input");
-        fs::write(&stdin, input).expect("a writable temporary folder");
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(endpoints.join(",")).args(args);
-        command.stdin(fs::File::open(&stdin).expect("the file that was just written"));
-        let output = command.output().unwrap_or_else(|error| panic!("cannot run etcdctl: {error}"));
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "etcdctl {args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
     }
 
     /// What member `index` has printed in its present run and those before.
