@@ -17,9 +17,9 @@ use testkit::process::Process;
 use crate::{
     cost::Cost,
     engine::{Clients, Connections, Done, EventLoop, Load, Outcome, Pace, Traffic},
+    harness::{CONNECTIONS, Harness},
     machine,
     shape::SHAPES,
-    stand::{CONNECTIONS, Stand},
 };
 
 /// Microseconds of processor time for one small GET.
@@ -38,8 +38,8 @@ pub struct Calibration {
 /// # Errors
 ///
 /// The event loop, or `wrk`, cannot run.
-pub fn calibrate(stand: &mut Stand, duration: Duration) -> anyhow::Result<Calibration> {
-    let (event_loop, upstream, cores) = stand.parts();
+pub fn calibrate(harness: &mut Harness, duration: Duration) -> anyhow::Result<Calibration> {
+    let (event_loop, upstream, cores) = harness.parts();
     let mut calibration = Calibration { both_us: both(event_loop, upstream, duration)?, ..Calibration::default() };
     if let Some(wrk) = machine::find("wrk") {
         let folder = tempfile::tempdir()?;

@@ -12,11 +12,11 @@ use clap::Parser;
 use crate::{
     calibrate,
     gateway::{Gateway, Kind, Population},
+    harness::Harness,
     machine,
     pin::Cores,
     report,
     rows::{self, Extent},
-    stand::Stand,
 };
 
 /// What a request costs: balance beside nginx and HAProxy, on two cores of this machine.
@@ -60,19 +60,19 @@ impl Options {
         ensure!(missing.is_empty(), "missing: {}; run: bench --install (needs apt and root)", missing.join(", "));
         let cores = Cores::choose().context("two cores are needed, one for the gateway and one for the load")?;
         let extent = self.extent();
-        let mut stand = Stand::new(cores, self.balance()?)?;
+        let mut harness = Harness::new(cores, self.balance()?)?;
         report::facts(extent);
         if let Some(other) = &self.beside {
-            return compare(&mut stand, other, extent);
+            return compare(&mut harness, other, extent);
         }
-        report::calibration(calibrate::calibrate(&mut stand, extent.duration)?);
+        report::calibration(calibrate::calibrate(&mut harness, extent.duration)?);
 
-        let start = |kind| stand.gateway(kind, Population::default());
+        let start = |kind| harness.gateway(kind, Population::default());
         let gateways = Kind::ALL.into_iter().map(start).collect::<anyhow::Result<Vec<Gateway>>>()?;
-        requests(&mut stand, &gateways, extent, &Kind::ALL.map(Kind::name))?;
+        requests(&mut harness, &gateways, extent, &Kind::ALL.map(Kind::name))?;
         drop(gateways);
-        report::idle(&rows::idle(&mut stand, extent)?, extent);
-        report::populations(&rows::populations(&mut stand, extent)?);
+        report::idle(&rows::idle(&mut harness, extent)?, extent);
+        report::populations(&rows::populations(&mut harness, extent)?);
         Ok(())
     }
 
@@ -93,16 +93,16 @@ impl Options {
 }
 
 /// What a request costs, of this build and of the `other` one.
-fn compare(stand: &mut Stand, other: &Path, extent: Extent) -> anyhow::Result<()> {
-    let gateways = [stand.gateway(Kind::Balance, Population::default())?, stand.gateway_of(other)?];
-    requests(stand, &gateways, extent, &["balance", "the other build"])
+fn compare(harness: &mut Harness, other: &Path, extent: Extent) -> anyhow::Result<()> {
+    let gateways = [harness.gateway(Kind::Balance, Population::default())?, harness.gateway_of(other)?];
+    requests(harness, &gateways, extent, &["balance", "the other build"])
 }
 
-fn requests(stand: &mut Stand, gateways: &[Gateway], extent: Extent, columns: &[&str]) -> anyhow::Result<()> {
-    let shapes = rows::shapes(stand, gateways, extent)?;
+fn requests(harness: &mut Harness, gateways: &[Gateway], extent: Extent, columns: &[&str]) -> anyhow::Result<()> {
+    let shapes = rows::shapes(harness, gateways, extent)?;
     report::shapes(&shapes, columns);
     let per_second = rows::half_of(&shapes[0].2, report::REFERENCE);
-    report::fixed_rate(&rows::fixed_rate(stand, gateways, extent, per_second)?, per_second, columns);
+    report::fixed_rate(&rows::fixed_rate(harness, gateways, extent, per_second)?, per_second, columns);
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`rows`] | **what is measured**, a function for each row of the table |
-//! | [`stand`], [`shape`], `uniform` | one measurement: of which request, how, and what came of it |
+//! | [`harness`], [`shape`], `uniform` | one measurement: of which request, how, and what came of it |
 //! | [`rounds`] | interleaved rounds, medians, ratios |
 //! | [`gateway`] | the three programs, with configurations that do the same |
 //! | [`cost`] | processor time and memory of a process and its children, from `/proc` |
@@ -23,11 +23,11 @@ pub mod cli;
 pub mod cost;
 pub mod engine;
 pub mod gateway;
+pub mod harness;
 pub mod machine;
 pub mod pin;
 pub mod report;
 pub mod rounds;
 pub mod rows;
 pub mod shape;
-pub mod stand;
 mod uniform;

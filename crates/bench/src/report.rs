@@ -3,11 +3,11 @@
 use crate::{
     calibrate::Calibration,
     gateway::Kind,
+    harness::CONNECTIONS,
     machine,
     rounds::Rounds,
     rows::{BURST, Extent, FixedRate, POPULATIONS},
     shape::Shape,
-    stand::CONNECTIONS,
 };
 
 /// The column that the others are compared with.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::{
     gateway::{Gateway, Kind, Population},
+    harness::{CONNECTIONS, Harness},
     rounds::Rounds,
     shape::{SHAPES, Shape},
-    stand::{CONNECTIONS, Stand},
 };
 
 /// How much is measured.
@@ -24,14 +24,18 @@ pub struct Extent {
 ///
 /// # Errors
 ///
-/// As [`Stand::cpu`].
-pub fn shapes(stand: &mut Stand, gateways: &[Gateway], extent: Extent) -> anyhow::Result<Vec<(Shape, Rounds, Rounds)>> {
+/// As [`Harness::cpu`].
+pub fn shapes(
+    harness: &mut Harness,
+    gateways: &[Gateway],
+    extent: Extent,
+) -> anyhow::Result<Vec<(Shape, Rounds, Rounds)>> {
     let mut rows: Vec<_> =
         SHAPES.into_iter().map(|shape| (shape, Rounds::new(gateways.len()), Rounds::new(gateways.len()))).collect();
     for _ in 0..extent.rounds {
         for (shape, cpu, per_second) in &mut rows {
             for (index, gateway) in gateways.iter().enumerate() {
-                let figure = stand.cpu(gateway, *shape, extent.duration)?;
+                let figure = harness.cpu(gateway, *shape, extent.duration)?;
                 cpu.add(index, figure.cpu_us);
                 per_second.add(index, figure.per_second);
             }
@@ -47,9 +51,9 @@ pub type FixedRate = [Rounds; 4];
 ///
 /// # Errors
 ///
-/// As [`Stand::cpu`].
+/// As [`Harness::cpu`].
 pub fn fixed_rate(
-    stand: &mut Stand,
+    harness: &mut Harness,
     gateways: &[Gateway],
     extent: Extent,
     per_second: f64,
@@ -57,7 +61,7 @@ pub fn fixed_rate(
     let mut all: FixedRate = std::array::from_fn(|_| Rounds::new(gateways.len()));
     for _ in 0..extent.rounds {
         for (index, gateway) in gateways.iter().enumerate() {
-            let (figure, latencies) = stand.latencies(gateway, per_second, extent.duration)?;
+            let (figure, latencies) = harness.latencies(gateway, per_second, extent.duration)?;
             let figures = [figure.cpu_us, latencies.p50, latencies.p99, latencies.p999];
             all.iter_mut().zip(figures).for_each(|(rounds, figure)| rounds.add(index, figure));
         }
@@ -75,11 +79,11 @@ pub const BURST: u64 = 2_000;
 ///
 /// # Errors
 ///
-/// As [`Stand::idle_bytes`].
-pub fn idle(stand: &mut Stand, extent: Extent) -> anyhow::Result<[Vec<f64>; 2]> {
+/// As [`Harness::idle_bytes`].
+pub fn idle(harness: &mut Harness, extent: Extent) -> anyhow::Result<[Vec<f64>; 2]> {
     let connections = extent.idle_connections;
     let mut row = |at_once| -> anyhow::Result<Vec<f64>> {
-        Kind::ALL.into_iter().map(|kind| stand.idle_bytes(kind, connections, at_once)).collect()
+        Kind::ALL.into_iter().map(|kind| harness.idle_bytes(kind, connections, at_once)).collect()
     };
     Ok([row(CONNECTIONS as u64)?, row(BURST)?])
 }
@@ -95,16 +99,16 @@ pub const POPULATIONS: [(&str, Population); 3] = [
 ///
 /// # Errors
 ///
-/// As [`Stand::cpu`].
-pub fn populations(stand: &mut Stand, extent: Extent) -> anyhow::Result<Rounds> {
-    let start = |(_, population)| stand.gateway(Kind::Balance, population);
+/// As [`Harness::cpu`].
+pub fn populations(harness: &mut Harness, extent: Extent) -> anyhow::Result<Rounds> {
+    let start = |(_, population)| harness.gateway(Kind::Balance, population);
     let gateways = POPULATIONS.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
     // Ten thousand instances are ten thousand connections, opened before anything is counted.
-    stand.cpu(&gateways[2], SHAPES[0], extent.duration)?;
+    harness.cpu(&gateways[2], SHAPES[0], extent.duration)?;
     let mut rounds = Rounds::new(gateways.len());
     for _ in 0..extent.rounds {
         for (index, gateway) in gateways.iter().enumerate() {
-            rounds.add(index, stand.cpu(gateway, SHAPES[0], extent.duration)?.cpu_us);
+            rounds.add(index, harness.cpu(gateway, SHAPES[0], extent.duration)?.cpu_us);
         }
     }
     Ok(rounds)

@@ -43,7 +43,7 @@ pub struct Latencies {
 
 /// Where it is measured.
 #[derive(Debug)]
-pub struct Stand {
+pub struct Harness {
     event_loop: EventLoop,
     upstreams: [std::net::SocketAddr; 2],
     cores: Cores,
@@ -51,9 +51,9 @@ pub struct Stand {
     balance: PathBuf,
 }
 
-// === impl Stand ===
+// === impl Harness ===
 
-impl Stand {
+impl Harness {
     /// Two upstreams on this thread, which moves to the load's core; `balance` is the program to measure.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Stand {
     ///
     /// # Errors
     ///
-    /// As [`Stand::cpu`].
+    /// As [`Harness::cpu`].
     pub fn latencies(
         &mut self,
         gateway: &Gateway,
@@ -130,7 +130,7 @@ impl Stand {
     ///
     /// # Errors
     ///
-    /// As [`Stand::cpu`].
+    /// As [`Harness::cpu`].
     pub fn idle_bytes(&mut self, kind: Kind, connections: u64, at_once: u64) -> anyhow::Result<f64> {
         let gateway = self.gateway(kind, Population::default())?;
         self.cpu(&gateway, SHAPES[0], WARM_UP)?;
