@@ -15,14 +15,14 @@ use crate::{
     users::{Answer, is_post},
 };
 
-/// What users noticed, and what the witnesses wrote down.
+/// What users noticed, and what the test instances wrote down.
 #[derive(Debug)]
 pub struct FaultRow {
     fault: String,
     scale: Scale,
     /// What became of all requests.
     pub answers: Vec<Answer>,
-    /// How often each request reached a witness.
+    /// How often each request reached a test instance.
     received: BTreeMap<u64, usize>,
     /// What was measured beside that, with its aim: `ejected after 0.012 s (aim 0.1 s)`.
     seen: Vec<String>,
@@ -33,7 +33,7 @@ pub struct FaultRow {
 // === impl FaultRow ===
 
 impl FaultRow {
-    /// The row of `fault`; `received` holds the number of every request that a witness wrote down.
+    /// The row of `fault`; `received` holds the number of every request that a test instance wrote down.
     #[must_use]
     pub fn new(fault: &str, scale: Scale, answers: Vec<Answer>, received: impl IntoIterator<Item = u64>) -> Self {
         let mut counts = BTreeMap::new();
@@ -88,7 +88,7 @@ impl FaultRow {
         self
     }
 
-    /// How often each request reached a witness.
+    /// How often each request reached a test instance.
     #[must_use]
     pub fn received(&self) -> &BTreeMap<u64, usize> {
         &self.received
@@ -99,12 +99,12 @@ impl FaultRow {
         self.answers.iter().filter(move |answer| answer.outcome.is_err() && is_post(answer.number) == post)
     }
 
-    /// Numbers of POSTs that reached more than one witness, or one twice.
+    /// Numbers of POSTs that reached more than one test instance, or one twice.
     pub fn replayed(&self) -> impl Iterator<Item = u64> {
         self.received.iter().filter(|(number, times)| is_post(**number) && **times > 1).map(|(number, _)| *number)
     }
 
-    /// POSTs that a witness never saw although the user was told 200.
+    /// POSTs that a test instance never saw although the user was told 200.
     pub fn lost(&self) -> impl Iterator<Item = u64> {
         let told = self.answers.iter().filter(|answer| answer.outcome.is_ok() && is_post(answer.number));
         told.map(|answer| answer.number).filter(|number| !self.received.contains_key(number))

@@ -1,4 +1,4 @@
-//! What faults are tried on: three etcd members, two registries, three witnesses, one gateway, all real processes.
+//! What faults are tried on: three etcd members, two registries, three test instances, one gateway, all real processes.
 //!
 //! Each part keeps its port and its files for its life, so that it can be killed and started again.
 
@@ -29,9 +29,10 @@ use crate::{
 };
 
 /// The parts beside etcd, in the order in which they are started.
-pub const PARTS: [&str; 6] = ["registry-1", "registry-2", "witness-1", "witness-2", "witness-3", "balance"];
+pub const PARTS: [&str; 6] =
+    ["registry-1", "registry-2", "test-instance-1", "test-instance-2", "test-instance-3", "balance"];
 /// The instances of the service under load.
-pub const WITNESSES: [&str; 3] = ["witness-1", "witness-2", "witness-3"];
+pub const TEST_INSTANCES: [&str; 3] = ["test-instance-1", "test-instance-2", "test-instance-3"];
 
 /// Everything that runs; it ends with this value.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ struct Part {
 // === impl FaultSuite ===
 
 impl FaultSuite {
-    /// Starts everything and waits until the gateway sends requests to all three witnesses.
+    /// Starts everything and waits until the gateway sends requests to all three test instances.
     pub async fn start() -> Self {
         Self::with(|_| Vec::new()).await
     }
@@ -70,7 +71,7 @@ impl FaultSuite {
         fault_suite
     }
 
-    /// Starts every part and waits until the gateway sends requests to all three witnesses.
+    /// Starts every part and waits until the gateway sends requests to all three test instances.
     pub async fn run_all(&mut self) {
         for name in PARTS {
             self.run(name);
@@ -96,9 +97,9 @@ impl FaultSuite {
             let mut environment = vec![("LOG_FORMAT", "text".to_owned()), ("RUST_LOG", "info".to_owned())];
             environment.extend(match kind(name) {
                 "registry" => vec![("REGISTRY_LISTEN", listen.to_string()), ("ETCD_ENDPOINTS", endpoints.clone())],
-                "witness" => vec![
-                    ("WITNESS_LISTEN", listen.to_string()),
-                    ("WITNESS_RECORD", file(format!("{name}.record")).display().to_string()),
+                "test-instance" => vec![
+                    ("TEST_INSTANCE_LISTEN", listen.to_string()),
+                    ("TEST_INSTANCE_RECORD", file(format!("{name}.record")).display().to_string()),
                     ("INSTANCE_ID", name.to_owned()),
                     ("REGISTRY_URLS", registries.clone()),
                 ],
@@ -126,7 +127,7 @@ impl FaultSuite {
     /// When its program is not built.
     pub fn run(&mut self, name: &'static str) {
         let part = self.part(name);
-        let mut command = Command::new(binaries::find(kind(name)));
+        let mut command = Command::new(binaries::find(&kind(name).replace('-', "_")));
         command.env_clear().envs(part.environment.iter().map(|(name, value)| (*name, value)));
         part.process = Some(Process::start(&mut command, &part.output).expect("a program that was built starts"));
     }
@@ -210,16 +211,21 @@ impl FaultSuite {
     /// The row of `answers`.
     #[must_use]
     pub fn row_of(&self, fault: &str, answers: Vec<Answer>) -> FaultRow {
-        let records = WITNESSES.map(|name| self.folder.path().join(format!("{name}.record")));
+        let records = TEST_INSTANCES.map(|name| self.folder.path().join(format!("{name}.record")));
         let text: String = records.iter().map(|record| std::fs::read_to_string(record).unwrap_or_default()).collect();
         let number = |line: &str| line.split_once(' ')?.1.parse().ok();
         FaultRow::new(fault, self.scale, answers, text.lines().filter_map(number))
     }
 
-    /// Watches over the witnesses in the gateway's table.
+    /// Watches over the test instances in the gateway's table.
     #[must_use]
     pub fn table_watch(&self) -> TableWatch {
-        TableWatch::start(self.client.clone(), format!("http://{}/v1/table", self.admin), "witness", &WITNESSES)
+        TableWatch::start(
+            self.client.clone(),
+            format!("http://{}/v1/table", self.admin),
+            "test-instance",
+            &TEST_INSTANCES,
+        )
     }
 
     /// Where the admin side has `path`.
@@ -239,16 +245,17 @@ impl FaultSuite {
         self.client.get(format!("http://{}/metrics", self.admin)).send().await.ok()?.text().await.ok()
     }
 
-    /// What the gateway does with the witness `name`: `in_rotation`, `ejected`, …; `None` when it does not know it.
+    /// What the gateway does with the test instance `name`: `in_rotation`, `ejected`, …; `None` when it does not know
+    /// it.
     pub async fn decision(&self, name: &str) -> Option<String> {
         let table = self.admin("/v1/table").await?;
-        let instances = table["services"]["witness"]["instances"].as_array()?;
+        let instances = table["services"]["test-instance"]["instances"].as_array()?;
         let is_it = |instance: &&Value| instance["key"].as_str().is_some_and(|key| key.ends_with(name));
         instances.iter().find(is_it).and_then(|instance| instance["decision"].as_str()).map(str::to_owned)
     }
 
-    /// Waits until the witness `name` is in rotation, or is not; how long that took since `since`. `None`: longer than
-    /// `limit`.
+    /// Waits until the test instance `name` is in rotation, or is not; how long that took since `since`. `None`: longer
+    /// than `limit`.
     pub async fn in_rotation(&self, name: &str, wanted: bool, since: Instant, limit: Duration) -> Option<Duration> {
         while since.elapsed() < limit {
             if (self.decision(name).await.as_deref() == Some("in_rotation")) == wanted {
@@ -259,9 +266,9 @@ impl FaultSuite {
         None
     }
 
-    /// Waits until all three witnesses are in rotation.
+    /// Waits until all three test instances are in rotation.
     pub async fn all_in_rotation(&self) {
-        for name in WITNESSES {
+        for name in TEST_INSTANCES {
             wait_until(&format!("{name} in rotation"), SOON, async || {
                 self.decision(name).await.as_deref() == Some("in_rotation")
             })
@@ -269,13 +276,14 @@ impl FaultSuite {
         }
     }
 
-    /// Waits until a registry lists all three witnesses; how long that took since `since`, `None`: longer than `limit`.
+    /// Waits until a registry lists all three test instances; how long that took since `since`, `None`: longer than
+    /// `limit`.
     pub async fn all_registered(&self, since: Instant, limit: Duration) -> Option<Duration> {
-        let url = format!("http://{}/v1/services/witness/instances", self.address("registry-1"));
+        let url = format!("http://{}/v1/services/test-instance/instances", self.address("registry-1"));
         while since.elapsed() < limit {
             if let Ok(response) = self.client.get(&url).send().await
                 && let Ok(body) = response.json::<Value>().await
-                && body["instances"].as_array().is_some_and(|instances| instances.len() == WITNESSES.len())
+                && body["instances"].as_array().is_some_and(|instances| instances.len() == TEST_INSTANCES.len())
             {
                 return Some(since.elapsed());
             }
@@ -294,5 +302,5 @@ impl FaultSuite {
 }
 
 fn kind(name: &str) -> &str {
-    name.split_once('-').map_or(name, |(kind, _)| kind)
+    name.rsplit_once('-').map_or(name, |(kind, _)| kind)
 }

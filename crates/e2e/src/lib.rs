@@ -5,7 +5,7 @@
 //! | [`binaries`] | finds the programs that the build made |
 //! | [`suite`] | three etcd members, two of each service, the gateway; each can be killed, frozen and started again |
 //! | [`load`] | requests at a constant rate, and what became of them |
-//! | [`fault_suite`] | what faults are tried on: three witnesses behind the gateway, which write down what reached them |
+//! | [`fault_suite`] | what faults are tried on: three test instances behind the gateway, which write down what reached them |
 //! | [`users`], [`fault_row`] | requests that are due by the clock, and what their senders noticed of a fault |
 //! | [`table_watch`] | whether an instance was ever missing from the gateway's table |
 //! | [`three_hosts`] | an etcd member and a registry each, two gateways, services in three languages; hosts are killed and cut off |

@@ -1,7 +1,7 @@
 //! Users: requests at a constant rate from a thread of their own, and what became of each.
 //!
 //! The rate does not wait for answers, and a latency counts from when its request was due. Three of four requests are
-//! GET, every fourth is a POST with a body. Each carries its number, which the witnesses write down.
+//! GET, every fourth is a POST with a body. Each carries its number, which the test instances write down.
 
 use std::{
     fmt,
@@ -67,7 +67,7 @@ pub fn is_post(number: u64) -> bool {
 // === impl Users ===
 
 impl Users {
-    /// Sends `per_second` requests a second to the service `witness` behind the gateway at `target`.
+    /// Sends `per_second` requests a second to the service `test-instance` behind the gateway at `target`.
     ///
     /// # Panics
     ///
@@ -173,9 +173,9 @@ impl Traffic for Notes {
     fn write(&mut self, number: u64, out: &mut Vec<u8>) {
         let number = self.first + number;
         let head = match is_post(number) {
-            false => format!("GET /witness/r HTTP/1.1\r\nHost: localhost\r\nx-number: {number}\r\n\r\n"),
+            false => format!("GET /test-instance/r HTTP/1.1\r\nHost: localhost\r\nx-number: {number}\r\n\r\n"),
             true => format!(
-                "POST /witness/r HTTP/1.1\r\nHost: localhost\r\nx-number: {number}\r\nContent-Length: 5\r\n\r\nhello"
+                "POST /test-instance/r HTTP/1.1\r\nHost: localhost\r\nx-number: {number}\r\nContent-Length: 5\r\n\r\nhello"
             ),
         };
         out.extend_from_slice(head.as_bytes());
@@ -183,7 +183,7 @@ impl Traffic for Notes {
 
     fn done(&mut self, done: Done<'_>) {
         let outcome = match done.outcome {
-            Outcome::Answered(200, head) => Ok(wire::header(head, "x-witness").unwrap_or_default().to_owned()),
+            Outcome::Answered(200, head) => Ok(wire::header(head, "x-test-instance").unwrap_or_default().to_owned()),
             Outcome::Answered(status, _) => Err(Failed::Status(status)),
             Outcome::Broken(broken) => Err(Failed::Broken(broken)),
         };

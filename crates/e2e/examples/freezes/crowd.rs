@@ -1,10 +1,10 @@
-//! More instances of the service `witness` than the fault suite has.
+//! More instances of the service `test-instance` than the fault suite has.
 
 use std::process::Command;
 
 use e2e::{
     binaries,
-    fault_suite::{FaultSuite, WITNESSES},
+    fault_suite::{FaultSuite, TEST_INSTANCES},
 };
 use testkit::{
     ports::free_ports,
@@ -24,13 +24,13 @@ impl Crowd {
     pub(crate) async fn start(fault_suite: &FaultSuite, more: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registries = ["registry-1", "registry-2"].map(|name| format!("http://{}", fault_suite.address(name)));
-        let mut names: Vec<String> = WITNESSES.map(str::to_owned).into();
+        let mut names: Vec<String> = TEST_INSTANCES.map(str::to_owned).into();
         let mut processes = Vec::new();
         for (number, port) in free_ports(more).into_iter().enumerate() {
-            let name = format!("witness-{}", WITNESSES.len() + 1 + number);
-            let mut command = Command::new(binaries::find("witness"));
-            command.env_clear().env("WITNESS_LISTEN", format!("127.0.0.1:{port}")).env("INSTANCE_ID", &name);
-            command.env("WITNESS_RECORD", folder.path().join(&name)).env("REGISTRY_URLS", registries.join(","));
+            let name = format!("test-instance-{}", TEST_INSTANCES.len() + 1 + number);
+            let mut command = Command::new(binaries::find("test_instance"));
+            command.env_clear().env("TEST_INSTANCE_LISTEN", format!("127.0.0.1:{port}")).env("INSTANCE_ID", &name);
+            command.env("TEST_INSTANCE_RECORD", folder.path().join(&name)).env("REGISTRY_URLS", registries.join(","));
             let process = Process::start(&mut command, &folder.path().join(format!("{name}.log"))).unwrap();
             processes.push(process);
             names.push(name);

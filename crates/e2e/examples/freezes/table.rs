@@ -39,7 +39,7 @@ async fn look(client: reqwest::Client, url: String, names: Vec<String>, stop: Ca
         if let Ok(answer) = client.get(&url).send().await
             && let Ok(table) = answer.json::<serde_json::Value>().await
         {
-            let instances = table["services"]["witness"]["instances"].as_array().cloned().unwrap_or_default();
+            let instances = table["services"]["test-instance"]["instances"].as_array().cloned().unwrap_or_default();
             for name in &names {
                 let is_it = |one: &&serde_json::Value| one["key"].as_str().is_some_and(|key| key.ends_with(name));
                 let decision = instances.iter().find(is_it).and_then(|one| one["decision"].as_str());

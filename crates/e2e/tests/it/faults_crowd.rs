@@ -128,7 +128,7 @@ async fn clients_that_misbehave_neither_slow_others_down_nor_fill_the_memory() {
 /// A head, a line every half second, for ever: until the gateway has had enough, or eight seconds.
 async fn drip(address: std::net::SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /witness HTTP/1.1\r\nHost: localhost\r\n").await?;
+    stream.write_all(b"GET /test-instance HTTP/1.1\r\nHost: localhost\r\n").await?;
     for number in 0..16 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         stream.write_all(format!("x-{number}: y\r\n").as_bytes()).await?;
@@ -139,7 +139,7 @@ async fn drip(address: std::net::SocketAddr) -> std::io::Result<()> {
 /// A head of half a megabyte.
 async fn head_bomb(address: std::net::SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /witness HTTP/1.1\r\nHost: localhost\r\n").await?;
+    stream.write_all(b"GET /test-instance HTTP/1.1\r\nHost: localhost\r\n").await?;
     for number in 0..8 {
         stream.write_all(format!("x-{number}: {}\r\n", "y".repeat(64 * 1024)).as_bytes()).await?;
     }
@@ -149,7 +149,7 @@ async fn head_bomb(address: std::net::SocketAddr) -> std::io::Result<()> {
 /// A body that is announced as a hundred megabytes, and a megabyte of it.
 async fn oversize_body(address: std::net::SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"POST /witness HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n").await?;
+    stream.write_all(b"POST /test-instance HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n").await?;
     stream.write_all(&vec![b'x'; 1024 * 1024]).await?;
     stream.read_to_end(&mut Vec::new()).await.map(|_| ())
 }
@@ -157,7 +157,7 @@ async fn oversize_body(address: std::net::SocketAddr) -> std::io::Result<()> {
 /// Half a request, and no more.
 async fn half_close(address: std::net::SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"POST /witness HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nxxx").await?;
+    stream.write_all(b"POST /test-instance HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nxxx").await?;
     stream.shutdown().await?;
     stream.read_to_end(&mut Vec::new()).await.map(|_| ())
 }
@@ -165,7 +165,7 @@ async fn half_close(address: std::net::SocketAddr) -> std::io::Result<()> {
 /// A whole request, and gone before the answer.
 async fn reset(address: std::net::SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /witness HTTP/1.1\r\nHost: localhost\r\nx-sleep-ms: 300\r\n\r\n").await?;
+    stream.write_all(b"GET /test-instance HTTP/1.1\r\nHost: localhost\r\nx-sleep-ms: 300\r\n\r\n").await?;
     tokio::time::sleep(Duration::from_millis(50)).await;
     stream.set_zero_linger()
 }

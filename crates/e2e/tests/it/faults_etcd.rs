@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{
-    fault_suite::{FaultSuite, WITNESSES},
+    fault_suite::{FaultSuite, TEST_INSTANCES},
     table_watch::TableWatch,
     users::Users,
 };
@@ -37,7 +37,7 @@ async fn users_noticed_nothing(
     fault_suite.pass(Duration::from_secs(1)).await;
     let removals = table.stop().await;
     let row = fault_suite.row(fault, users).within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]);
-    let idle = row.idle_windows(&WITNESSES, fault_suite.scale.pick(3 * WINDOW, WINDOW));
+    let idle = row.idle_windows(&TEST_INSTANCES, fault_suite.scale.pick(3 * WINDOW, WINDOW));
     row.without_removals(&removals)
         .none("windows without an answer of one that lived", idle)
         .no_request_failed(None)
@@ -91,7 +91,7 @@ async fn the_leader_is_frozen_and_goes_on_again_and_again() {
     let row = fault_suite.row("etcd leader stopped for 3.5 to 6.5 s and thawed, again and again", users);
     // Longer than an ejection on a busy machine, and shorter than it takes until an instance is back by its heartbeat
     // alone.
-    let idle = row.idle_windows(&WITNESSES, 3 * WINDOW / 2);
+    let idle = row.idle_windows(&TEST_INSTANCES, 3 * WINDOW / 2);
     let row = row.within("reconciled", reconciled, RECONCILED[0], RECONCILED[1]);
     let note = format!("out of use at {} of {} looks", removals.missing.len() + removals.unused, removals.looks);
     row.with_note(note).none("windows without an answer of one that lived", idle).no_request_failed(None).check();

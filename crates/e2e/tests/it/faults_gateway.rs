@@ -19,7 +19,7 @@ const ENDS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 async fn a_gateway_that_is_told_to_end_finishes_what_it_accepted() {
     let mut fault_suite = FaultSuite::start().await;
     let users = fault_suite.users().await;
-    let url = format!("http://{}/witness/slow", fault_suite.address("balance"));
+    let url = format!("http://{}/test-instance/slow", fault_suite.address("balance"));
     let slow: Vec<_> =
         (0..SLOW).map(|_| tokio::spawn(fault_suite.client.get(&url).header("x-sleep-ms", "1500").send())).collect();
     // All of them have been received by then; they sleep for longer.
@@ -44,7 +44,7 @@ async fn a_gateway_that_starts_without_etcd_serves_its_snapshot_and_says_so() {
     (0..3).for_each(|member| fault_suite.etcd.kill(member));
     let started = Instant::now();
     fault_suite.run("balance");
-    let url = format!("http://{}/witness", fault_suite.address("balance"));
+    let url = format!("http://{}/test-instance", fault_suite.address("balance"));
     wait_until("an answer without etcd", SOON, async || {
         TcpStream::connect(fault_suite.address("balance")).is_ok()
             && fault_suite.client.get(&url).send().await.is_ok_and(|response| response.status() == 200)

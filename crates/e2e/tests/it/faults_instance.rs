@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{
-    fault_suite::{FaultSuite, WITNESSES},
+    fault_suite::{FaultSuite, TEST_INSTANCES},
     scale::Scale,
 };
 use nix::sys::signal::Signal;
@@ -23,12 +23,12 @@ const BACK: [Duration; 2] = [Duration::from_secs(2), LIMIT];
 async fn a_killed_instance_fails_no_request_but_posts_that_it_had_received() {
     let mut fault_suite = FaultSuite::start().await;
     let users = fault_suite.users().await;
-    let killed = fault_suite.kill("witness-2");
-    let ejected = fault_suite.in_rotation("witness-2", false, killed, LIMIT).await;
+    let killed = fault_suite.kill("test-instance-2");
+    let ejected = fault_suite.in_rotation("test-instance-2", false, killed, LIMIT).await;
     fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(4), Duration::from_secs(10))).await;
     let started = Instant::now();
-    fault_suite.run("witness-2");
-    let back = fault_suite.in_rotation("witness-2", true, started, LIMIT).await;
+    fault_suite.run("test-instance-2");
+    let back = fault_suite.in_rotation("test-instance-2", true, started, LIMIT).await;
     fault_suite.pass(Duration::from_secs(1)).await;
     let row = fault_suite.row("SIGKILL of one of three instances", users);
     let row = row.within("ejected", ejected, EJECTED[0], EJECTED[1]).within("back", back, BACK[0], BACK[1]);
@@ -41,7 +41,7 @@ async fn a_service_that_is_restarted_again_and_again_fails_no_request() {
     let users = fault_suite.users().await;
     let rounds = fault_suite.scale.pick(2, 20);
     for _ in 0..rounds {
-        for name in WITNESSES {
+        for name in TEST_INSTANCES {
             fault_suite.terminate(name).await;
             let started = Instant::now();
             fault_suite.run(name);
@@ -56,11 +56,11 @@ async fn a_service_that_is_restarted_again_and_again_fails_no_request() {
 async fn a_frozen_instance_fails_no_get_and_is_back_when_it_thaws() {
     let mut fault_suite = FaultSuite::start().await;
     let users = fault_suite.users().await;
-    let frozen = fault_suite.signal("witness-2", Signal::SIGSTOP);
-    let ejected = fault_suite.in_rotation("witness-2", false, frozen, LIMIT).await;
+    let frozen = fault_suite.signal("test-instance-2", Signal::SIGSTOP);
+    let ejected = fault_suite.in_rotation("test-instance-2", false, frozen, LIMIT).await;
     fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
-    let thawed = fault_suite.signal("witness-2", Signal::SIGCONT);
-    let back = fault_suite.in_rotation("witness-2", true, thawed, LIMIT).await;
+    let thawed = fault_suite.signal("test-instance-2", Signal::SIGCONT);
+    let back = fault_suite.in_rotation("test-instance-2", true, thawed, LIMIT).await;
     fault_suite.pass(Duration::from_secs(1)).await;
     let row = fault_suite.row("SIGSTOP, later SIGCONT, of one of three instances", users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);
@@ -77,11 +77,11 @@ async fn a_frozen_instance_is_ejected_when_the_first_answer_is_overdue() {
     };
     let mut fault_suite = FaultSuite::with(deadline).await;
     let users = fault_suite.users().await;
-    let frozen = fault_suite.signal("witness-2", Signal::SIGSTOP);
-    let ejected = fault_suite.in_rotation("witness-2", false, frozen, LIMIT).await;
+    let frozen = fault_suite.signal("test-instance-2", Signal::SIGSTOP);
+    let ejected = fault_suite.in_rotation("test-instance-2", false, frozen, LIMIT).await;
     fault_suite.pass(fault_suite.scale.pick(Duration::from_secs(3), Duration::from_secs(10))).await;
-    let thawed = fault_suite.signal("witness-2", Signal::SIGCONT);
-    let back = fault_suite.in_rotation("witness-2", true, thawed, LIMIT).await;
+    let thawed = fault_suite.signal("test-instance-2", Signal::SIGCONT);
+    let back = fault_suite.in_rotation("test-instance-2", true, thawed, LIMIT).await;
     fault_suite.pass(Duration::from_secs(1)).await;
     let row = fault_suite.row(&format!("SIGSTOP with a response timeout of {limit}"), users);
     let row = row.within("ejected", ejected, FROZEN[0], FROZEN[1]).within("back", back, BACK[0], BACK[1]);

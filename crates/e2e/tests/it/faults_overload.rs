@@ -6,14 +6,14 @@ use std::{
 };
 
 use e2e::{
-    fault_suite::{FaultSuite, WITNESSES},
+    fault_suite::{FaultSuite, TEST_INSTANCES},
     latency::{in_ms, quantile},
     scale::{Scale, capacity},
     users::{Answer, Failed, Users},
 };
 use testkit::wait::{SOON, wait_until};
 
-/// How long a witness works on a request: with its number of workers its capacity, whatever the machine.
+/// How long a test instance works on a request: with its number of workers its capacity, whatever the machine.
 const WORK: Duration = Duration::from_millis(20);
 /// A later answer is of no use to a client.
 const USEFUL: Duration = Duration::from_secs(1);
@@ -27,14 +27,21 @@ const TOLD: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)]
 #[tokio::test]
 async fn at_five_times_its_capacity_a_service_with_a_breaker_of_its_size_goes_on_at_its_capacity() {
     let workers: u32 = Scale::chosen().pick(1, 4);
-    let fault_suite = FaultSuite::with(|name| match name.starts_with("witness") {
-        true => vec![("WITNESS_WORKERS", workers.to_string()), ("WITNESS_WORK", format!("{}ms", WORK.as_millis()))],
+    let fault_suite = FaultSuite::with(|name| match name.starts_with("test-instance") {
+        true => vec![
+            ("TEST_INSTANCE_WORKERS", workers.to_string()),
+            ("TEST_INSTANCE_WORK", format!("{}ms", WORK.as_millis())),
+        ],
         false => Vec::new(),
     })
     .await;
-    fault_suite.etcd.etcdctl(&["put", "config/witness", &format!(r#"{{"breaker":{{"in_flight_max":{workers}}}}}"#)]);
+    fault_suite.etcd.etcdctl(&[
+        "put",
+        "config/test-instance",
+        &format!(r#"{{"breaker":{{"in_flight_max":{workers}}}}}"#),
+    ]);
     wait_until("the policy", SOON, async || {
-        let explanation = fault_suite.admin("/explain?service=witness").await.unwrap_or_default();
+        let explanation = fault_suite.admin("/explain?service=test-instance").await.unwrap_or_default();
         explanation["policy"]["effective"]["breaker"]["in_flight_max"] == workers
     })
     .await;
@@ -59,7 +66,7 @@ async fn at_five_times_its_capacity_a_service_with_a_breaker_of_its_size_goes_on
         }
     }
     let percent = 100.0 * goodput / peak;
-    let able = per_second(WITNESSES.len(), WORK) * f64::from(workers);
+    let able = per_second(TEST_INSTANCES.len(), WORK) * f64::from(workers);
     let note = format!(
         "goodput {goodput:.0}/s, {percent:.0} % of the peak of {peak:.0}/s (aim 90 %; {able:.0}/s by its workers), p99 of it {}",
         in_ms(quantile(useful, 0.99))

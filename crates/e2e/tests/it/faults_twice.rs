@@ -6,7 +6,7 @@ use std::{
 };
 
 use e2e::{
-    fault_suite::{FaultSuite, WITNESSES},
+    fault_suite::{FaultSuite, TEST_INSTANCES},
     gunicorn::SlowService,
     suite::{PARTS, Suite},
 };
@@ -69,7 +69,7 @@ impl Sent {
 #[tokio::test]
 async fn a_slow_service_carries_out_every_request_once_at_every_rate() {
     let fault_suite = FaultSuite::start().await;
-    let url = format!("http://{}/witness/r", fault_suite.address("balance"));
+    let url = format!("http://{}/test-instance/r", fault_suite.address("balance"));
     let mut first = 1 << 40;
     for work in [200, 800, 3000].map(Duration::from_millis) {
         for per_second in [1, 5, 20] {
@@ -88,7 +88,7 @@ async fn a_slow_service_carries_out_every_request_once_at_every_rate() {
             );
         }
     }
-    for name in WITNESSES {
+    for name in TEST_INSTANCES {
         assert_eq!(fault_suite.decision(name).await.as_deref(), Some("in_rotation"));
     }
 }
