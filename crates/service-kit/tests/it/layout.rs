@@ -1,7 +1,7 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 33] = [
+const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("backoff", &[]),
     ("connections", &[]),
     ("duration", &[]),
@@ -9,6 +9,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
     ("log_line", &[]),
     ("log_queue", &[]),
     ("metrics", &[]),
+    ("networks", &[]),
     ("open_files", &[]),
     ("port_holder", &[]),
     ("private_files", &[]),
@@ -28,7 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 33] = [
     ("signature", &["secret"]),
     ("tls", &["reload"]),
     ("client", &["tls"]),
-    ("health", &["tls"]),
+    ("health", &["client", "tls"]),
     ("telemetry", &["log_line", "log_queue"]),
     ("config", &["browser", "telemetry"]),
     ("tokens", &["json", "problem", "reload", "signature"]),
