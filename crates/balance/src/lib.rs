@@ -15,6 +15,7 @@
 //! | [`discovery`] | who is there, who is not any more and why |
 //! | [`health`] | who is well |
 //! | [`telemetry`] | what is counted |
+//! | `access` | who may use a service, and how much |
 //! | `routing` | which service a request is for |
 //! | [`table`] | service → instances: what a request sees of discovery and health |
 //! | `load_balancing` | which instance gets the request |
@@ -25,6 +26,7 @@
 //! | `io` | a stream with a buffer |
 //! | [`addresses`], [`clock`], [`config`], `counters`, `hash` | where nothing is ever sent; the time; the options; what cores count; numbers that look like chance |
 
+mod access;
 pub mod addresses;
 pub mod admin;
 pub mod clock;

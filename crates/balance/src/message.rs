@@ -8,9 +8,10 @@
 //! | `request_id` | request id and trace context |
 //! | `repeatable` | what a request's head says about carrying it out twice |
 //! | `forwarded`, `prefix` | what an instance was told of the path that the client asked for, and where its answer gets it back |
-//! | `refusal`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, who may read them |
+//! | `refusal`, `denial`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, who may read them |
 
 pub(crate) mod cors;
+pub(crate) mod denial;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
 pub(crate) mod prefix;

@@ -5,6 +5,7 @@
 //! | `gateway` | **the life of a request, on one page** |
 //! | `context` | what one core has to serve requests with |
 //! | `admission` | what passes, and which service it is for |
+//! | `checked` | what a judgement about who may pass comes to |
 //! | `forward` | pick, attempt, judge, maybe another attempt |
 //! | `hedge` | the attempts that are under way |
 //! | `retry` | whether the request may be tried again |
@@ -14,6 +15,7 @@
 //! | `unavailable` | why no instance answers, in a sentence |
 
 pub(crate) mod admission;
+pub(crate) mod checked;
 pub(crate) mod context;
 pub(crate) mod forward;
 pub(crate) mod gateway;

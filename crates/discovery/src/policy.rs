@@ -12,13 +12,16 @@
 //! | [`timeouts`](Timeouts), [`retries`](Retries), [`hedge`](Hedge) | how long an attempt may take, and when there is another |
 //! | [`health`](Health) | who is left alone for a while, by probes and by traffic |
 //! | [`breaker`](Breaker), [`limits`](Limits) | how much at the same time, and how large |
+//! | [`auth`](Auth) | who may use the service |
 //! | [`prefix`](Prefix), [`cors`](Cors), [`errors`](Errors) | what clients of the service read beside what it answers |
 //!
 //! Readers are strict here, unlike those of instances: an unknown field or a value out of range is an error that names
 //! its place in the document (`health.active.interval`) and says what to change. A policy that is half understood would
 //! be worse than the one before. Durations are text with a unit, `"2s"`, `"1m 30s"`, `"250ms"`.
 
+mod access_ranges;
 mod answers;
+mod auth;
 mod document;
 mod duration_text;
 mod health;
@@ -31,6 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Cors, Details, Errors, Prefix, Restore};
+pub use auth::{Auth, Keys, Networks, Require};
 pub use document::PolicyDocument;
 pub use health::{Active, ActiveKind, Health, Passive};
 pub use load_balancing::{HashOn, LoadBalancing, Sticky, Strategy};
@@ -54,6 +58,8 @@ pub struct Policy {
     pub breaker: Breaker,
     /// How large things may be.
     pub limits: Limits,
+    /// Who may use the service; `null`, the default: every client that reaches the gateway.
+    pub auth: Option<Auth>,
     /// What becomes of the prefix that is cut off the paths.
     pub prefix: Prefix,
     /// What pages of other sites may read.

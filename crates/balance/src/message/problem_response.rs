@@ -22,6 +22,11 @@ pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &GatewayError, facts: &RequestM
     for (name, value) in fields {
         write::field(out, name, &value);
     }
+    if let GatewayError::Denied(denial) = refusal {
+        for (name, value) in &denial.fields {
+            write::field(out, name.as_bytes(), value.as_bytes());
+        }
+    }
     finish(out, json.as_bytes(), facts, is_last, date);
 }
 

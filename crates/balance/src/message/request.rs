@@ -170,6 +170,11 @@ impl UpstreamRequest {
         write::end(&mut self.bytes);
     }
 
+    /// The head as long as it is not [complete](Self::complete_head): the request line, then field lines.
+    pub(crate) fn open_head(&mut self) -> Option<&mut Vec<u8>> {
+        (!self.is_head_complete).then_some(&mut self.bytes)
+    }
+
     /// What is there to be sent, from the start or from where it was last forgotten.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -3,9 +3,15 @@
 //! The codec has refused what two parsers could read differently ([`http1`]); what is refused here is understood, but not
 //! for a gateway.
 
+use std::sync::Arc;
+
 use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
+    access::{
+        asked::Asked,
+        rules::{Access, Passed},
+    },
     downstream::{deadlines::ConnectionTimers, unread_body::Rest},
     load_balancing::affinity::{self, Affinity},
     message::{
@@ -15,7 +21,7 @@ use crate::{
         request::{RequestMeta, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },
-    proxy::{context::Gateway, unavailable},
+    proxy::{checked, context::Gateway, unavailable},
     routing::{slash, target},
     table::routing_table::{RoutingTable, Service},
 };
@@ -31,7 +37,7 @@ pub(crate) enum Admitted<'t> {
     /// A browser is to ask for this location instead.
     Moved(&'t Service, Vec<u8>, RequestMeta, Rest),
     /// It goes to an instance of this service.
-    Forward(&'t Service, UpstreamRequest, Affinity),
+    Forward(&'t Service, UpstreamRequest, Affinity, Option<Box<Passed>>),
 }
 
 /// A request that goes nowhere, with what is needed to say so.
@@ -85,7 +91,12 @@ pub(crate) fn admit<'t>(
         return Err(refuse(unavailable::unknown(name, table), RequestMeta { cors, ..facts }));
     };
     let policy = service.policy();
+    let asks = |access: &Arc<Access>| access.check(&Asked::new(&request, asked, &downstream.client, table.keys()));
     facts.cors = Cors::of(&policy.cors, &request);
+    let passed = match service.access.as_ref().map(asks).transpose() {
+        Ok(passed) => passed.map(Box::new),
+        Err(denial) => return Err(refuse(checked::denied(gateway, service, denial), facts)),
+    };
     let sizes = Sizes {
         body_max_bytes: policy.limits.body_max_bytes.unwrap_or(limits.body_max_bytes),
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
@@ -104,7 +115,7 @@ pub(crate) fn admit<'t>(
     }
     let outgoing = UpstreamRequest::new(bytes, &request, asked.as_bytes(), prefix, &downstream.client, facts, sizes);
     let choice = affinity::of(policy, &request, &downstream.client);
-    Ok(Admitted::Forward(service, outgoing, choice))
+    Ok(Admitted::Forward(service, outgoing, choice, passed))
 }
 
 fn check(request: &Request<'_>) -> Result<(), GatewayError> {

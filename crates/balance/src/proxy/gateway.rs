@@ -45,7 +45,10 @@ impl Gateway {
                 self.counters(service).responded(307, Duration::ZERO);
                 self.send_elsewhere(client, &location, &facts, rest, downstream).await
             }
-            Ok(Admitted::Forward(service, request, ask)) => {
+            Ok(Admitted::Forward(service, mut request, ask, passed)) => {
+                if let (Some(passed), Some(head)) = (passed, request.open_head()) {
+                    passed.write(head);
+                }
                 // Boxed: a connection that waits for its next request needs nothing of it.
                 let serving = Box::new(Forward::new(self, service, request, ask, downstream));
                 self.forward(client, serving).await

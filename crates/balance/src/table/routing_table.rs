@@ -18,7 +18,10 @@ use discovery::{Address, InstanceKey, Reason, Revision, Scheme, ServiceName, Sta
 use http::HeaderValue;
 
 use crate::{
-    addresses::Forbidden, instance::candidate::Candidate, load_balancing::balancer::Balancer,
+    access::{keys::KeyRing, rules::Access},
+    addresses::Forbidden,
+    instance::candidate::Candidate,
+    load_balancing::balancer::Balancer,
     table::tombstones::Tombstone,
 };
 
@@ -34,6 +37,8 @@ pub struct RoutingTable {
     policies: HashMap<Box<str>, Arc<Policy>>,
     /// How many services have a policy in etcd that is invalid.
     pub(crate) policies_broken: usize,
+    /// The API keys in force.
+    keys: Arc<KeyRing>,
 }
 
 /// Where a table comes from, and thereby what a missing service means.
@@ -62,6 +67,8 @@ pub struct Service {
     pub(crate) withheld: Vec<ExcludedInstance>,
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
+    /// What it asks of its clients; `None`: nothing.
+    pub(crate) access: Option<Arc<Access>>,
 }
 
 /// A registered instance that gets no requests.
@@ -91,7 +98,7 @@ pub(crate) enum ExclusionReason {
 
 impl RoutingTable {
     pub(crate) fn new(source: Source, revision: Revision, services: HashMap<Box<str>, Arc<Service>>) -> Self {
-        Self { source, revision, services, policies: HashMap::new(), policies_broken: 0 }
+        Self { source, revision, services, policies: HashMap::new(), policies_broken: 0, keys: Arc::default() }
     }
 
     pub(crate) fn with_broken_policies(mut self, policies_broken: usize) -> Self {
@@ -102,6 +109,16 @@ impl RoutingTable {
     pub(crate) fn with_policies(mut self, policies: HashMap<Box<str>, Arc<Policy>>) -> Self {
         self.policies = policies;
         self
+    }
+
+    pub(crate) fn with_keys(mut self, keys: Arc<KeyRing>) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The API keys in force.
+    pub(crate) fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 
     /// What `config/<name>` says, over the gateway's defaults.
@@ -134,6 +151,7 @@ impl Service {
             unregistered: BTreeSet::new(),
             withheld: Vec::new(),
             tombstones: Vec::new(),
+            access: None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access;
 mod active_checks;
 mod broken_bodies;
 mod client_leaves;

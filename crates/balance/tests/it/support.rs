@@ -125,6 +125,13 @@ impl Gateway {
         self.publish();
     }
 
+    /// etcd holds this API key, or no longer holds it.
+    pub(crate) fn set_access_key(&mut self, id: &str, json: Option<&str>) {
+        let mistake = self.instances.set_access_key(id.parse().unwrap(), json.map(str::to_owned));
+        assert_eq!(mistake, None);
+        self.publish();
+    }
+
     pub(crate) fn publish(&mut self) {
         self.revision += 1;
         self.instances.at(Source::Etcd, Revision(self.revision));

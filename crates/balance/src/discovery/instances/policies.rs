@@ -11,7 +11,10 @@ use discovery::{
 };
 
 use super::Instances;
-use crate::load_balancing::effective_policy::{EffectivePolicy, PolicySource};
+use crate::{
+    access::rules::Access,
+    load_balancing::effective_policy::{EffectivePolicy, PolicySource},
+};
 
 /// The policies of all services.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ struct StoredPolicy {
     /// The last good ones, for the snapshot.
     good: Option<String>,
     effective_policy: EffectivePolicy,
+    /// What it asks of clients.
+    access: Option<Arc<Access>>,
 }
 
 // === impl Policies ===
@@ -39,6 +44,11 @@ impl Policies {
     pub(super) fn of(&self, service: &ServiceName) -> EffectivePolicy {
         let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
         self.given.get(service).map_or_else(default, |given| given.effective_policy.clone())
+    }
+
+    /// What the service asks of its clients; `None`: nothing.
+    pub(super) fn access(&self, service: &ServiceName) -> Option<Arc<Access>> {
+        self.given.get(service)?.access.clone()
     }
 
     /// Those of the services of which something is said.
@@ -68,24 +78,27 @@ impl Policies {
         let Some(text) = text else { return Ok(self.given.remove(service).is_some()) };
         let before = self.given.remove(service);
         if let Some(before) = before.as_ref().filter(|before| before.text == text) {
-            let same =
-                StoredPolicy { text, good: before.good.clone(), effective_policy: before.effective_policy.clone() };
-            self.given.insert(service.clone(), same);
+            let (good, effective_policy) = (before.good.clone(), before.effective_policy.clone());
+            let access = before.access.clone();
+            self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy, access });
             return Ok(false);
         }
         match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
             Ok(policy) => {
+                let access = Access::of(service, &policy);
                 let effective_policy =
                     EffectivePolicy { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
-                self.given.insert(service.clone(), StoredPolicy { good: Some(text.clone()), text, effective_policy });
+                let good = Some(text.clone());
+                self.given.insert(service.clone(), StoredPolicy { good, text, effective_policy, access });
                 Ok(true)
             }
             Err(mistake) => {
                 let good = before.as_ref().and_then(|before| before.good.clone());
+                let access = before.as_ref().and_then(|before| before.access.clone());
                 let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
                 let effective_policy = before.map_or_else(default, |before| before.effective_policy);
                 let effective_policy = EffectivePolicy { mistake: Some(mistake.clone()), ..effective_policy };
-                self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy });
+                self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy, access });
                 Err(mistake)
             }
         }

@@ -1,7 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use discovery::{
-    Address, Incarnation, Instance, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update,
+    AccessKeyId, Address, Incarnation, Instance, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName,
+    Update,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct Saved {
     /// What `config/<service>` said last that made sense.
     #[serde(default)]
     pub policies: BTreeMap<ServiceName, String>,
+    /// The API keys, as in etcd: what proves them, never a key.
+    #[serde(default)]
+    pub access_keys: BTreeMap<AccessKeyId, String>,
     /// Instances whose lease expired and that may be alive nevertheless, like `instances`.
     #[serde(default)]
     pub suspects: BTreeMap<InstanceKey, String>,
@@ -75,6 +79,7 @@ impl Instances {
             instances: self.registered.iter().map(value).collect(),
             overrides: self.overrides.clone(),
             policies: self.policies.save(),
+            access_keys: self.access_keys.save(),
             suspects: self.suspects.iter().map(suspect).collect(),
             tombstones: self.tombstones.all().map(tombstone).collect(),
         }
@@ -112,6 +117,7 @@ impl Instances {
         self.replace_overrides(saved.overrides);
         // What was saved was valid for the program that saved it; if it no longer is, the default is in force.
         self.replace_policies(saved.policies);
+        self.replace_access_keys(saved.access_keys);
         unreadable
     }
 }

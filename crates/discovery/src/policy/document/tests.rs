@@ -40,7 +40,7 @@ fn a_document_says_only_what_differs() {
 }
 
 #[test]
-fn origins_are_the_one_list() {
+fn a_list_stands_only_where_one_belongs() {
     let cors = policy(r#"{"cors":{"origins":["https://app.example:8443","http://[::1]:3000","*"]}}"#).unwrap().cors;
     assert_eq!(cors.origins, ["https://app.example:8443", "http://[::1]:3000", "*"]);
 }
@@ -97,6 +97,18 @@ fn every_mistake_names_its_place_and_what_to_change() {
         (r#"{"cors":{"origins":["App"]}}"#, "cors.origins", "is no origin"),
         (r#"{"cors":{"origins":"*"}}"#, "cors.origins", "invalid type"),
         (r#"{"cors":["*"]}"#, "cors", "a list"),
+        (r#"{"auth":["any"]}"#, "auth", "a list"),
+        (r#"{"auth":{"network":{}}}"#, "auth.network", "unknown field"),
+        (r#"{"auth":{"require":"some"}}"#, "auth.require", "expected `any` or `all`"),
+        (r#"{"auth":{"networks":[["10.0.0.0/8"]]}}"#, "auth.networks", "a list"),
+        (r#"{"auth":{"networks":{"allow":[["::1"]]}}}"#, "auth.networks.allow[]", "a list"),
+        (r#"{"auth":{"networks":{"allow":["10.0.0.0/33"]}}}"#, "auth.networks.allow", "is no network"),
+        (r#"{"auth":{"networks":{"deny":["all"]}}}"#, "auth.networks.deny", "is no network"),
+        (r#"{"auth":{"keys":{"header":"a b"}}}"#, "auth.keys.header", "no name"),
+        (r#"{"auth":{"keys":["x-api-key"]}}"#, "auth.keys", "a list"),
+        (r#"{"auth":{"public_paths":["healthz"]}}"#, "auth.public_paths", "is no plain path"),
+        (r#"{"auth":{"public_paths":["/a/../b"]}}"#, "auth.public_paths", "is no plain path"),
+        (r#"{"auth":{"public_paths":["/a%2fb"]}}"#, "auth.public_paths", "is no plain path"),
         (r#"{"health":{"panic_threshold_percent":101}}"#, "health.panic_threshold_percent", "give 0 to 100"),
     ] {
         let said = mistake(json);

@@ -1,0 +1,25 @@
+//! Who may use a service, and how much: what stands between routing and pick.
+//!
+//! A service that asks nothing has no [`Access`](rules::Access), and its requests pay one test for it. For the others the
+//! order is fixed: where the client is, what it shows, what follows from who it is. What can be judged at once is; the rest is a
+//! question that the request waits for. A judgement is a plain value, so that one line of `proxy/admission.rs` asks for it and
+//! one file there (`proxy/checked.rs`) carries it out.
+//!
+//! Nothing is open by mistake: what cannot be read, is there twice or cannot be asked lets no request through. What is known of the
+//! client goes on in fields that no client can send itself ([`identity`]).
+//!
+//! | file | what it settles |
+//! |---|---|
+//! | [`rules`] | what a service asks for, made ready for requests; any or all of it |
+//! | [`asked`] | what a request shows |
+//! | [`identity`] | who the client is, and how the instance learns it |
+//! | [`keys`] | API keys |
+//! | [`public_paths`] | paths that need nothing, and why no other spelling passes for one |
+//! | [`refusals`] | 401 and 403, with their challenges (RFC 6750) |
+
+pub(crate) mod asked;
+pub(crate) mod identity;
+pub(crate) mod keys;
+pub(crate) mod public_paths;
+pub(crate) mod refusals;
+pub(crate) mod rules;
