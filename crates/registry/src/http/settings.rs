@@ -10,11 +10,14 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use discovery::{Revision, SettingKey};
+use discovery::{AccessKey, AccessKeyId, Revision, SettingKey};
 use discovery_etcd::{Expected, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
-use service_kit::Problem;
+use service_kit::{
+    Problem,
+    tokens::{Action, Caller},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -91,6 +94,7 @@ pub(super) async fn put(
     let expected = expected(&headers)?;
     let body = service_kit::json::read(request, VALUE_MAX_BYTES).await?;
     let value = String::from_utf8(body.into()).map_err(|_| Problem::field("value", "is not UTF-8 text"))?;
+    may_open(&key, &value)?;
     match api.settings.write(key, value, expected).await? {
         Write::Done(revision) => {
             let revision = revision.unwrap_or_default();
@@ -116,6 +120,17 @@ pub(super) async fn delete(
 
 fn parse(key: &str) -> Result<SettingKey, Problem> {
     key.parse().map_err(error::field)
+}
+
+/// An API key of the gateway's opens services, so its writer needs the right to configure each of them, beside that to write
+/// below `key`: else the owner of a service that happens to be called `key` could open all others.
+fn may_open(key: &SettingKey, value: &str) -> Result<(), Problem> {
+    let Some(caller) = Caller::current().filter(|_| AccessKeyId::of_setting(key.as_str()).is_some()) else {
+        return Ok(());
+    };
+    // What is no key is refused where it is written.
+    let services = AccessKey::parse(value).map(|key| key.services).unwrap_or_default();
+    services.iter().try_for_each(|service| caller.require(service, Action::Config))
 }
 
 /// The value with its revision, or 404 with the index from which to wait for it. Both say up to which revision that is
