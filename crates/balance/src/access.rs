@@ -10,16 +10,27 @@
 //!
 //! | file | what it settles |
 //! |---|---|
-//! | [`rules`] | what a service asks for, made ready for requests; any or all of it |
+//! | [`rules`] | what a service asks for, made ready for requests |
+//! | [`auth_rules`], [`passed`] | each way in, any or all of them; a request that is let through, or will be when a question is answered |
 //! | [`asked`] | what a request shows |
 //! | [`identity`] | who the client is, and how the instance learns it |
 //! | [`keys`] | API keys |
+//! | [`basic`], [`hashing`], [`verdicts`] | names and passwords; slow hashes beside the requests, and what they said |
+//! | [`issued`], [`jwt`], [`key_fetcher`] | tokens of an issuer; their form and signatures; reading the issuers' keys |
 //! | [`public_paths`] | paths that need nothing, and why no other spelling passes for one |
 //! | [`refusals`] | 401 and 403, with their challenges (RFC 6750) |
 
 pub(crate) mod asked;
+mod auth_rules;
+pub(crate) mod basic;
+pub(crate) mod hashing;
 pub(crate) mod identity;
+pub(crate) mod issued;
+pub(crate) mod jwt;
+pub(crate) mod key_fetcher;
 pub(crate) mod keys;
+pub(crate) mod passed;
 pub(crate) mod public_paths;
 pub(crate) mod refusals;
 pub(crate) mod rules;
+pub(crate) mod verdicts;

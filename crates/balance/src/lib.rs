@@ -114,6 +114,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let checker =
         Checker::new(table.clone(), addresses.clone(), metrics.checks(), config.gateway.timeouts.stall_timeout);
     let checking = tokio::spawn(checker.run(control_end.clone()));
+    let fetching = tokio::spawn(table.clone().keep_issuers_keys(control_end.clone()));
     let watching = tokio::spawn(watcher.run(changes, control_end.clone()));
     let administering = tokio::spawn(serve(admin_listener, admin, ServeOptions::default(), control_end.clone()));
     first_table(&table, &shutdown).await;
@@ -131,7 +132,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     workers.ended().await;
     // Last, so that an operator can watch the drain.
     control_end.cancel();
-    let _ended = tokio::join!(resolving, checking, watching, administering);
+    let _ended = tokio::join!(resolving, checking, fetching, watching, administering);
     if was_asked { Ok(()) } else { Err("the workers ended by themselves".into()) }
 }
 

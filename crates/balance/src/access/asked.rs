@@ -1,8 +1,9 @@
 //! What a request shows of its client: where it is, and its credentials.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http1::{Fields, Name, Request};
+use service_kit::connections::ClientNetwork;
 
 use crate::{access::keys::KeyRing, message::headers::Client};
 
@@ -47,6 +48,12 @@ impl<'a> Asked<'a> {
         let last = lines.last()?.value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
         // What a trusted proxy says and cannot be read is no address at all.
         std::str::from_utf8(last).ok()?.parse().ok().map(|address: IpAddr| address.to_canonical())
+    }
+
+    /// What the client counts as, for what is bounded for each.
+    pub(crate) fn client_network(&self) -> ClientNetwork {
+        // Clients that cannot be told apart are one.
+        ClientNetwork::of(self.client_address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
     }
 
     /// The values of a field, whatever its case.

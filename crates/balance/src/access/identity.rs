@@ -2,8 +2,9 @@
 //!
 //! | field | says |
 //! |---|---|
-//! | `X-Auth-Method` | what let the client in: `key`, `network`, … |
-//! | `X-Auth-Subject` | who it is: the id of the key, … |
+//! | `X-Auth-Method` | what let the client in: `key`, `jwt`, `basic` or `network` |
+//! | `X-Auth-Subject` | who it is: the id of the key, the token's subject, the name, the network |
+//! | those of the policy | claims of the token |
 //!
 //! For a service that asks for anything, a client's own fields of these names end at the gateway on every path, public ones
 //! included: an instance may believe them.
@@ -26,13 +27,15 @@ pub(crate) struct Identity {
     pub(crate) subject: Arc<str>,
     /// What else the instance is told.
     pub(crate) fields: Vec<(Arc<str>, String)>,
+    /// Claims that are wanted later.
+    pub(crate) claims: Vec<(Arc<str>, String)>,
 }
 
 // === impl Identity ===
 
 impl Identity {
     pub(crate) fn new(method: &'static str, subject: &str) -> Self {
-        Self { method, subject: subject.into(), fields: Vec::new() }
+        Self { method, subject: subject.into(), fields: Vec::new(), claims: Vec::new() }
     }
 
     /// Writes what the instance is told.

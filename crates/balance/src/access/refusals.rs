@@ -4,10 +4,14 @@
 //! |---|---|---|---|
 //! | nothing | 401 | `credentials_missing` | a challenge without `error` |
 //! | the same field twice | 401 | `credentials_invalid` | `invalid_request` |
-//! | a credential that does not count | 401 | `credentials_invalid` | `invalid_token` |
+//! | a name or a password that is wrong | 401 | `credentials_invalid` | (a challenge of RFC 7617) |
+//! | another credential that does not count | 401 | `credentials_invalid` | `invalid_token` |
 //! | one that counts, for something else | 403 | `out_of_scope` | `insufficient_scope` |
 //! | a client that is somewhere else | 403 | `client_not_allowed` | |
+//! | more passwords than are checked at the same time | 429 | `too_many_passwords` | |
 //! | nothing that could be judged, because what would judge it is away | 503 | `auth_unavailable` | |
+
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -44,6 +48,20 @@ impl Refusals {
     /// What it has shown does not count; `why` says what is wrong and nothing of it.
     pub(crate) fn invalid(&self, why: &'static str) -> Box<Denial> {
         self.refused("invalid_token", why)
+    }
+
+    /// The name or the password is wrong; which of them is not told.
+    pub(crate) fn wrong_password(&self) -> Box<Denial> {
+        let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm);
+        let why = "name or password are wrong";
+        Box::new(Denial::new(StatusCode::UNAUTHORIZED, "credentials_invalid", why).with(CHALLENGE, challenge))
+    }
+
+    /// The client tries more passwords than are worked on.
+    pub(crate) fn too_many_passwords() -> Box<Denial> {
+        let detail = "as many of your passwords are being checked as may be; wait for the answers";
+        let denial = Denial::new(StatusCode::TOO_MANY_REQUESTS, "too_many_passwords", detail);
+        Box::new(denial.after(Duration::from_secs(2)))
     }
 
     /// What it has shown cannot be read in one way.

@@ -204,7 +204,7 @@ impl Instances {
     /// Another number when something has changed that is worth saving.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.version
+        self.version + self.policies.key_set_changes()
     }
 
     /// The instances to be asked whether they are still there; none at an address that has turned out to be forbidden.

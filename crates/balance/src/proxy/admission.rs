@@ -8,10 +8,7 @@ use std::sync::Arc;
 use http1::{BodyDecoder, Method, Name, Request, Target, parse_request};
 
 use crate::{
-    access::{
-        asked::Asked,
-        rules::{Access, Passed},
-    },
+    access::{asked::Asked, passed::Passed, rules::Access},
     downstream::{deadlines::ConnectionTimers, unread_body::Rest},
     load_balancing::affinity::{self, Affinity},
     message::{

@@ -3,10 +3,33 @@
 use std::time::Duration;
 
 use crate::{
+    access::passed::Passed,
+    io::wire::{BufferedStream, Stream},
     message::{denial::Denial, refusal::GatewayError},
-    proxy::context::Gateway,
+    proxy::{context::Gateway, forward::Forward, reply::Next},
     table::routing_table::Service,
 };
+
+impl Gateway {
+    /// Forwards a request of a service that asks for something, once that is settled.
+    pub(super) async fn forward_checked<S: Stream>(
+        &self,
+        client: &mut BufferedStream<S>,
+        mut serving: Box<Forward<'_>>,
+        mut passed: Box<Passed>,
+    ) -> Next {
+        if !passed.is_settled()
+            && let Err(denial) = passed.settle().await
+        {
+            let refusal = denied(self, serving.service, denial);
+            return self.give_up(client, serving, &refusal).await;
+        }
+        if let Some(head) = serving.request.open_head() {
+            passed.write(head);
+        }
+        self.forward(client, serving).await
+    }
+}
 
 /// A request of `service` is refused for want of something: counted with the service's answers, and the reason, which has nothing
 /// of a credential, is there for who looks for it.

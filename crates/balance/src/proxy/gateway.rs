@@ -45,13 +45,13 @@ impl Gateway {
                 self.counters(service).responded(307, Duration::ZERO);
                 self.send_elsewhere(client, &location, &facts, rest, downstream).await
             }
-            Ok(Admitted::Forward(service, mut request, ask, passed)) => {
-                if let (Some(passed), Some(head)) = (passed, request.open_head()) {
-                    passed.write(head);
-                }
+            Ok(Admitted::Forward(service, request, ask, passed)) => {
                 // Boxed: a connection that waits for its next request needs nothing of it.
                 let serving = Box::new(Forward::new(self, service, request, ask, downstream));
-                self.forward(client, serving).await
+                match passed {
+                    None => self.forward(client, serving).await,
+                    Some(passed) => Box::pin(self.forward_checked(client, serving, passed)).await,
+                }
             }
             Err(refused) => {
                 let Refused { refusal, facts, rest } = *refused;
@@ -61,7 +61,11 @@ impl Gateway {
     }
 
     /// Forwards a request, and its response back.
-    async fn forward<S: Stream>(&self, client: &mut BufferedStream<S>, mut serving: Box<Forward<'_>>) -> Next {
+    pub(super) async fn forward<S: Stream>(
+        &self,
+        client: &mut BufferedStream<S>,
+        mut serving: Box<Forward<'_>>,
+    ) -> Next {
         let service = serving.service;
         let served = serving.serve(client).await;
         self.counters(service).responded(status(&served), serving.lasted());
@@ -111,7 +115,7 @@ impl Gateway {
     }
 
     /// Says why no instance answers.
-    async fn give_up<S: Stream>(
+    pub(super) async fn give_up<S: Stream>(
         &self,
         client: &mut BufferedStream<S>,
         serving: Box<Forward<'_>>,

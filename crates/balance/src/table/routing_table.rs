@@ -16,9 +16,10 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use discovery::{Address, InstanceKey, Reason, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{keys::KeyRing, rules::Access},
+    access::{jwt::key_set::KeySet, key_fetcher, keys::KeyRing, rules::Access},
     addresses::Forbidden,
     instance::candidate::Candidate,
     load_balancing::balancer::Balancer,
@@ -116,6 +117,12 @@ impl RoutingTable {
         self
     }
 
+    /// The keys of the issuers whose tokens services take.
+    pub(crate) fn key_sets(&self) -> Vec<Arc<KeySet>> {
+        let all = self.services.values().filter_map(|service| service.access.as_ref()?.key_set());
+        all.cloned().collect()
+    }
+
     /// The API keys in force.
     pub(crate) fn keys(&self) -> &KeyRing {
         &self.keys
@@ -194,6 +201,11 @@ impl TableHandle {
     #[must_use]
     pub fn load(&self) -> Arc<RoutingTable> {
         self.0.load_full()
+    }
+
+    /// Reads the keys of token issuers, for the services of whichever table is in force, until `shutdown`.
+    pub async fn keep_issuers_keys(self, shutdown: CancellationToken) {
+        key_fetcher::run(|| self.load().key_sets(), shutdown).await;
     }
 
     /// Puts `table` in force, at once and for every core.

@@ -6,6 +6,8 @@
 mod support;
 
 mod access;
+mod access_passwords;
+mod access_tokens;
 mod active_checks;
 mod broken_bodies;
 mod client_leaves;

@@ -76,6 +76,8 @@ impl Gateway {
             .with_policy(options.default_policy());
         let (table, metrics) = (TableHandle::new(), DataMetrics::new(&options));
         let workers = Workers::start(listeners, &options, &addresses, &table, &metrics).unwrap();
+        // Ends with the runtime of the test.
+        tokio::spawn(table.clone().keep_issuers_keys(CancellationToken::new()));
         Self { workers, instances, table, metrics, revision: 0 }
     }
 

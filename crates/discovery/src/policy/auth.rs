@@ -1,4 +1,8 @@
+use std::{collections::BTreeMap, time::Duration};
+
 use serde::{Deserialize, Serialize};
+
+use super::duration_text;
 
 /// Who may use a service through the gateway. Absent, the default: every client that reaches the gateway.
 ///
@@ -17,9 +21,56 @@ pub struct Auth {
     pub networks: Option<Networks>,
     /// API keys (`muster key new`).
     pub keys: Option<Keys>,
+    /// Tokens that an identity provider has signed.
+    pub jwt: Option<Jwt>,
+    /// Names and passwords.
+    pub basic: Option<Basic>,
     /// Whether the instance gets the credential that let the client in: the field is taken away otherwise, because what has
     /// been judged is of no more use and a secret less is a secret less. Default `false`.
     pub keep_credentials: bool,
+}
+
+/// Tokens that an identity provider has signed (JWT, RFC 7519), in `Authorization: Bearer TOKEN`.
+///
+/// The algorithm is the key's: RS256 to RS512, PS256 to PS512, ES256 to ES512, EdDSA with Ed25519, HS256 to HS512. `exp` is needed, `nbf`
+/// is kept. Keys are named in exactly one of two ways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object, as {\"issuer\": \"https://id.example\", \"audiences\": [\"mail\"], …}"
+)]
+pub struct Jwt {
+    /// What `iss` must be, byte by byte. 1 to 512 bytes.
+    pub issuer: String,
+    /// One of these must be in `aud`. At most 16. Empty: `aud` is not looked at, which is right only when the issuer's tokens are for
+    /// this service alone.
+    pub audiences: Vec<String>,
+    /// The issuer's keys (JSON Web Key Set) at this address, `http` or `https`, with no user in it. Read when the policy is new, then every
+    /// five minutes, and for a key that is not known at most once a minute; no redirect is followed.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// The same in a file on the gateway's host, by its whole path; read again within a second when it changes. The place for
+    /// secrets (`kty` `oct`).
+    #[serde(default)]
+    pub jwks_file: Option<String>,
+    /// By how much the clocks of issuer and gateway may differ. 0 s to 5 min, default 30 s.
+    #[serde(default = "Jwt::default_leeway", with = "duration_text")]
+    pub leeway: Duration,
+    /// Scopes that a token must have, all of them, in `scope` or `scp`; else 403. At most 16. Default: none.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Claims that the instance is told: field → claim, as `{"x-auth-email": "email"}`. A field begins with `x-` and is one that no
+    /// client can send to this service. At most 16. Default: none.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
+}
+
+/// Names and passwords (RFC 7617), for a handful of people or programs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object, as {\"users\": {\"ann\": \"$2y$12$…\"}}")]
+pub struct Basic {
+    /// Name → bcrypt hash, as `htpasswd -nB NAME` prints it, of cost 4 to 15. 1 to 256 names of 1 to 64 bytes.
+    pub users: BTreeMap<String, String>,
 }
 
 /// API keys, which are made and revoked with `muster key` and stand in etcd as hashes; each opens the services that it names.
@@ -68,6 +119,31 @@ impl Auth {
 impl Default for Keys {
     fn default() -> Self {
         Self { header: "authorization".to_owned() }
+    }
+}
+
+// === impl Jwt ===
+
+impl Jwt {
+    /// Most audiences, scopes, and claims.
+    pub const LIST_MAX: usize = 16;
+
+    fn default_leeway() -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            jwks_url: None,
+            jwks_file: None,
+            leeway: Self::default_leeway(),
+            scopes: Vec::new(),
+            claims: BTreeMap::new(),
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use discovery::{
@@ -12,7 +15,7 @@ use discovery::{
 
 use super::Instances;
 use crate::{
-    access::rules::Access,
+    access::{issued::KnownKeys, rules::Access},
     load_balancing::effective_policy::{EffectivePolicy, PolicySource},
 };
 
@@ -21,6 +24,10 @@ use crate::{
 pub(super) struct Policies {
     default: Arc<Policy>,
     given: BTreeMap<ServiceName, StoredPolicy>,
+    /// The issuers' keys that an earlier run had, by their URL.
+    saved_key_sets: BTreeMap<String, String>,
+    /// Grows when issuers' keys have changed.
+    key_set_changes: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -38,7 +45,7 @@ struct StoredPolicy {
 
 impl Policies {
     pub(super) fn new(default: Policy) -> Self {
-        Self { default: Arc::new(default), given: BTreeMap::new() }
+        Self { default: Arc::new(default), ..Self::default() }
     }
 
     pub(super) fn of(&self, service: &ServiceName) -> EffectivePolicy {
@@ -85,7 +92,9 @@ impl Policies {
         }
         match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
             Ok(policy) => {
-                let access = Access::of(service, &policy);
+                let before = before.as_ref().and_then(|before| before.access.as_deref());
+                let known = KnownKeys { saved: &self.saved_key_sets, changes: &self.key_set_changes };
+                let access = Access::of(service, &policy, before, &known);
                 let effective_policy =
                     EffectivePolicy { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
                 let good = Some(text.clone());
@@ -102,6 +111,22 @@ impl Policies {
                 Err(mistake)
             }
         }
+    }
+
+    /// What an earlier run had read of the keys of issuers.
+    pub(super) fn restore_key_sets(&mut self, saved: BTreeMap<String, String>) {
+        self.saved_key_sets = saved;
+    }
+
+    /// What issuers have said their keys are, by their URL.
+    pub(super) fn key_sets(&self) -> BTreeMap<String, String> {
+        let sets = self.given.values().filter_map(|given| given.access.as_ref()?.key_set());
+        sets.filter_map(|set| set.saved()).collect()
+    }
+
+    /// Another number when the keys of an issuer have changed.
+    pub(super) fn key_set_changes(&self) -> u64 {
+        self.key_set_changes.load(Ordering::Relaxed)
     }
 
     /// The last good words of each service.

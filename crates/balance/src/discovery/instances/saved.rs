@@ -34,6 +34,9 @@ pub struct Saved {
     /// The API keys, as in etcd: what proves them, never a key.
     #[serde(default)]
     pub access_keys: BTreeMap<AccessKeyId, String>,
+    /// The keys of token issuers, as their URLs have given them.
+    #[serde(default)]
+    pub key_sets: BTreeMap<String, String>,
     /// Instances whose lease expired and that may be alive nevertheless, like `instances`.
     #[serde(default)]
     pub suspects: BTreeMap<InstanceKey, String>,
@@ -80,6 +83,7 @@ impl Instances {
             overrides: self.overrides.clone(),
             policies: self.policies.save(),
             access_keys: self.access_keys.save(),
+            key_sets: self.policies.key_sets(),
             suspects: self.suspects.iter().map(suspect).collect(),
             tombstones: self.tombstones.all().map(tombstone).collect(),
         }
@@ -115,6 +119,7 @@ impl Instances {
             self.touched.insert(key.service);
         }
         self.replace_overrides(saved.overrides);
+        self.policies.restore_key_sets(saved.key_sets);
         // What was saved was valid for the program that saved it; if it no longer is, the default is in force.
         self.replace_policies(saved.policies);
         self.replace_access_keys(saved.access_keys);
