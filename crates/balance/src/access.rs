@@ -18,6 +18,7 @@
 //! | [`basic`], [`hashing`], [`verdicts`] | names and passwords; slow hashes beside the requests, and what they said |
 //! | [`issued`], [`jwt`], [`key_fetcher`] | tokens of an issuer; their form and signatures; reading the issuers' keys |
 //! | [`public_paths`] | paths that need nothing, and why no other spelling passes for one |
+//! | [`limits`], [`rate_limiter`], [`in_flight`] | how much one client may have; how often, in bounded memory; how much at the same time |
 //! | [`refusals`] | 401 and 403, with their challenges (RFC 6750) |
 
 pub(crate) mod asked;
@@ -25,12 +26,15 @@ mod auth_rules;
 pub(crate) mod basic;
 pub(crate) mod hashing;
 pub(crate) mod identity;
+mod in_flight;
 pub(crate) mod issued;
 pub(crate) mod jwt;
 pub(crate) mod key_fetcher;
 pub(crate) mod keys;
+mod limits;
 pub(crate) mod passed;
 pub(crate) mod public_paths;
+mod rate_limiter;
 pub(crate) mod refusals;
 pub(crate) mod rules;
 pub(crate) mod verdicts;

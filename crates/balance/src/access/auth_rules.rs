@@ -54,12 +54,19 @@ enum Finding {
 // === impl AuthRules ===
 
 impl AuthRules {
-    pub(super) fn new(service: &ServiceName, rules: &Auth, before: Option<&Self>, known: &KnownKeys<'_>) -> Self {
+    /// `kept` are claims of tokens that are wanted later.
+    pub(super) fn new(
+        service: &ServiceName,
+        rules: &Auth,
+        kept: &[Arc<str>],
+        before: Option<&Self>,
+        known: &KnownKeys<'_>,
+    ) -> Self {
         let read = |texts: &[String]| texts.iter().filter_map(|text| policy::Networks::read(text)).collect();
         let networks = rules.networks.clone().unwrap_or_default();
         let issued_before = before.and_then(|before| before.issued.as_deref());
-        let issued = |jwt| Arc::new(Issued::new(jwt, Vec::new(), issued_before, known));
-        let claims = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
+        let issued = |jwt| Arc::new(Issued::new(jwt, kept.to_vec(), issued_before, known));
+        let told = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
         Self {
             service: service.as_str().into(),
             allow: read(&networks.allow),
@@ -71,7 +78,7 @@ impl AuthRules {
             reserved: [identity::METHOD_FIELD, identity::SUBJECT_FIELD]
                 .map(Arc::from)
                 .into_iter()
-                .chain(claims)
+                .chain(told)
                 .collect(),
             rules: rules.clone(),
         }
@@ -82,7 +89,7 @@ impl AuthRules {
         if !self.deny.is_empty() && address.is_none_or(|address| contains(&self.deny, address)) {
             return Err(Refusals::elsewhere());
         }
-        let mut passed = Passed { stripped: self.reserved.clone(), ..Passed::default() };
+        let mut passed = Passed::without(self.reserved.clone());
         if self.public_paths.has(asked.path) {
             return Ok(passed);
         }

@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use service_kit::connections::ClientNetwork;
+
 use crate::{
     access::{
         basic,
         identity::{self, Identity},
+        in_flight::Place,
         issued::Issued,
+        limits::Limits,
         refusals::Refusals,
     },
     message::denial::Denial,
@@ -22,6 +26,10 @@ pub(crate) struct Passed {
     /// The fields that end here: those that no client may send, and those of the credentials.
     pub(super) stripped: Vec<Arc<str>>,
     pub(super) questions: Vec<Question>,
+    /// How much the client may have.
+    limits: Option<(Arc<Limits>, ClientNetwork)>,
+    /// What it has.
+    place: Option<Place>,
 }
 
 /// What cannot be judged at once.
@@ -36,12 +44,18 @@ pub(super) enum Question {
 // === impl Passed ===
 
 impl Passed {
-    /// Whether nothing is left to be asked.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.questions.is_empty()
+    /// One whose fields called `stripped` end here.
+    pub(super) fn without(stripped: Vec<Arc<str>>) -> Self {
+        Self { stripped, ..Self::default() }
     }
 
-    /// Waits for the answers to all questions.
+    /// The same for a client that may have so much.
+    pub(super) fn limited(self, limits: Option<(Arc<Limits>, ClientNetwork)>) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Waits for the answers to all questions, then counts the request by who the client is. Hold on to this until the last
+    /// byte: it holds the client's place.
     ///
     /// # Errors
     ///
@@ -52,6 +66,9 @@ impl Passed {
             let late = "your credentials could not be checked in time; come again";
             let identity = answer.unwrap_or_else(|_| Err(Box::new(Denial::unavailable(late))))?;
             self.identity.get_or_insert(identity);
+        }
+        if let Some((limits, client)) = &self.limits {
+            self.place = limits.take_after(self.identity.as_deref(), *client)?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use discovery::{ServiceName, policy::Policy};
 
 use crate::{
-    access::{asked::Asked, auth_rules::AuthRules, issued::KnownKeys, jwt::key_set::KeySet, passed::Passed},
+    access::{
+        asked::Asked, auth_rules::AuthRules, issued::KnownKeys, jwt::key_set::KeySet, limits::Limits, passed::Passed,
+    },
     message::denial::Denial,
 };
 
@@ -13,6 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Access {
     auth: Option<AuthRules>,
+    limits: Option<Arc<Limits>>,
 }
 
 // === impl Access ===
@@ -25,9 +28,12 @@ impl Access {
         before: Option<&Self>,
         known: &KnownKeys<'_>,
     ) -> Option<Arc<Self>> {
+        let limits = Limits::new(policy, before.and_then(|before| before.limits.as_deref()));
         let before = before.and_then(|before| before.auth.as_ref());
-        let auth = policy.auth.as_ref().map(|auth| AuthRules::new(service, auth, before, known));
-        auth.is_some().then(|| Arc::new(Self { auth }))
+        let kept = Limits::claims(policy);
+        let auth = policy.auth.as_ref().map(|auth| AuthRules::new(service, auth, &kept, before, known));
+        let limits = (!limits.is_empty()).then(|| Arc::new(limits));
+        (auth.is_some() || limits.is_some()).then(|| Arc::new(Self { auth, limits }))
     }
 
     /// Judges a request.
@@ -36,10 +42,12 @@ impl Access {
     ///
     /// Why it does not pass.
     pub(crate) fn check(&self, asked: &Asked<'_>) -> Result<Passed, Box<Denial>> {
-        match &self.auth {
-            Some(auth) => auth.check(asked),
-            None => Ok(Passed::default()),
+        let client = self.limits.as_ref().map(|limits| (Arc::clone(limits), asked.client_network()));
+        if let Some((limits, client)) = &client {
+            limits.take_before(asked, *client)?;
         }
+        let passed = self.auth.as_ref().map(|auth| auth.check(asked)).transpose()?.unwrap_or_default();
+        Ok(passed.limited(client))
     }
 
     /// The keys of the tokens that it takes.

@@ -18,16 +18,17 @@ impl Gateway {
         mut serving: Box<Forward<'_>>,
         mut passed: Box<Passed>,
     ) -> Next {
-        if !passed.is_settled()
-            && let Err(denial) = passed.settle().await
-        {
+        if let Err(denial) = passed.settle().await {
             let refusal = denied(self, serving.service, denial);
             return self.give_up(client, serving, &refusal).await;
         }
         if let Some(head) = serving.request.open_head() {
             passed.write(head);
         }
-        self.forward(client, serving).await
+        // What it holds is the client's until the last byte.
+        let next = self.forward(client, serving).await;
+        drop(passed);
+        next
     }
 }
 

@@ -4,15 +4,43 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Auth, Basic, Jwt, Networks, Policy, Require, ranges::check_token};
+use super::{Auth, Basic, Jwt, LimitKey, Networks, Policy, RateLimit, Require, ranges::check_token};
 use crate::{FieldError, field_error::quoted};
 
 // === impl Policy ===
 
 impl Policy {
     pub(super) fn check_access(&self) -> Result<(), FieldError> {
-        self.auth.as_ref().map_or(Ok(()), Auth::check)
+        self.auth.as_ref().map_or(Ok(()), Auth::check)?;
+        at_most("rate_limit", self.rate_limit.len(), RateLimit::MAX)?;
+        self.rate_limit.iter().try_for_each(RateLimit::check)?;
+        self.in_flight_per_client.map_or(Ok(()), |max| in_range("in_flight_per_client", max))
     }
+}
+
+// === impl RateLimit ===
+
+impl RateLimit {
+    fn check(&self) -> Result<(), FieldError> {
+        in_range("rate_limit.requests", self.requests)?;
+        self.burst.map_or(Ok(()), |burst| in_range("rate_limit.burst", burst))?;
+        if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&self.window) {
+            return Err(FieldError::new("rate_limit.window", "is out of range; give 1s to 1day"));
+        }
+        match &self.key {
+            LimitKey::Header(name) => check_token("rate_limit.key.header", name),
+            LimitKey::Claim(name) if (1..=64).contains(&name.len()) => Ok(()),
+            LimitKey::Claim(_) => Err(FieldError::new("rate_limit.key.claim", "is no name; give 1 to 64 bytes")),
+            LimitKey::Client | LimitKey::Identity => Ok(()),
+        }
+    }
+}
+
+fn in_range(path: &'static str, number: u32) -> Result<(), FieldError> {
+    if (1..=1_000_000).contains(&number) {
+        return Ok(());
+    }
+    Err(FieldError::new(path, format!("{number} is out of range; give 1 to 1000000")))
 }
 
 // === impl Auth ===

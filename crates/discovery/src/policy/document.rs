@@ -55,13 +55,14 @@ impl PolicyDocument {
 const OPTIONAL: [&str; 4] = ["auth", "hedge", "load_balancing.hash_on", "load_balancing.sticky"];
 
 /// The fields that take a list.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 7] = [
     "auth.jwt.audiences",
     "auth.jwt.scopes",
     "auth.networks.allow",
     "auth.networks.deny",
     "auth.public_paths",
     "cors.origins",
+    "rate_limit",
 ];
 
 /// Puts the members of `over` into `under`, section by section.
