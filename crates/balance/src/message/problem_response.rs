@@ -3,7 +3,7 @@
 use http1::write;
 use service_kit::{Problem, problem};
 
-use crate::message::{refusal::GatewayError, request::RequestMeta, request_id::RequestId, response};
+use crate::message::{cors::Preflight, refusal::GatewayError, request::RequestMeta, request_id::RequestId, response};
 
 /// Writes a refusal of the request that these are the facts of.
 pub(crate) fn refuse(out: &mut Vec<u8>, refusal: &GatewayError, facts: &RequestMeta, is_last: bool, date: &[u8]) {
@@ -50,6 +50,16 @@ pub(crate) fn moved(out: &mut Vec<u8>, location: &[u8], facts: &RequestMeta, is_
     write::field(out, b"Location", location);
     write::field(out, b"Vary", b"Accept");
     finish(out, b"", facts, is_last, date);
+}
+
+/// Writes the answer to a browser that asks for leave to send a request.
+pub(crate) fn preflight(out: &mut Vec<u8>, preflight: &Preflight, facts: &RequestMeta, is_last: bool, date: &[u8]) {
+    write::status_line(out, 204, b"No Content");
+    preflight.write(out);
+    write::field(out, b"X-Request-Id", facts.id.as_bytes());
+    write::field(out, b"Date", date);
+    response::connection(out, is_last, facts);
+    write::end(out);
 }
 
 fn finish(out: &mut Vec<u8>, body: &[u8], facts: &RequestMeta, is_last: bool, date: &[u8]) {

@@ -4,9 +4,10 @@
 //! buffer to the other socket as it is, without a copy, but for a small piece that leaves together with the head; one that
 //! comes in chunks, or ends with its connection, is framed again. Chunk extensions and trailers end here.
 
-use http1::{BodyDecoder, Fields, Framing, Name, One, Refusal as Http, Response, write};
+use http1::{BodyDecoder, Field, Fields, Framing, Name, One, Refusal as Http, Response, write};
 
 use crate::message::{
+    cors::Cors,
     headers,
     prefix::Prefix,
     request::{RequestMeta, UpstreamRequest},
@@ -62,7 +63,8 @@ impl DownstreamResponse {
         let is_unframed = ends_with_connection && facts.is_http_1_0;
         let is_last = own.is_last || !facts.keep_alive || is_unframed;
         write::status_line(&mut bytes, response.status, response.reason);
-        fields(&mut bytes, &response.fields, own.prefix);
+        fields(&mut bytes, &response.fields, own.prefix, &facts.cors);
+        facts.cors.write_for_service(&mut bytes);
         if is_chunked {
             write::field(&mut bytes, b"Transfer-Encoding", b"chunked");
         } else if let Some(length) = response.declared_length.filter(|_| may_tell_length(response)) {
@@ -183,7 +185,7 @@ impl DownstreamResponse {
 /// Writes an interim response (1xx) for the client (RFC 9110, section 15.2).
 pub(crate) fn interim(bytes: &mut Vec<u8>, response: &Response<'_>, prefix: Prefix<'_>) {
     write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields, Some(prefix));
+    fields(bytes, &response.fields, Some(prefix), &Cors::Unsaid);
     write::end(bytes);
 }
 
@@ -196,7 +198,7 @@ pub(crate) fn switching(
     prefix: Prefix<'_>,
 ) {
     write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields, Some(prefix));
+    fields(bytes, &response.fields, Some(prefix), &Cors::Unsaid);
     write::field(bytes, b"X-Request-Id", facts.id.as_bytes());
     write::field(bytes, b"Connection", b"upgrade");
     write::field(bytes, b"Upgrade", protocol);
@@ -213,9 +215,10 @@ pub(crate) fn is_event_stream(response: &Response<'_>) -> bool {
     types.next().is_some_and(|field| is(field.value))
 }
 
-fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) {
+fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>, cors: &Cors) {
     let prefix = prefix.filter(|_| Prefix::concerns(fields));
-    for field in fields.iter().filter(|field| headers::passes_to_client(field, fields)) {
+    let passes = |field: &Field<'_>| headers::passes_to_client(field, fields) && !cors.replaces(field.name);
+    for field in fields.iter().filter(passes) {
         match &prefix {
             Some(prefix) => prefix.write(bytes, &field),
             None => field.write(bytes),

@@ -12,7 +12,7 @@ use crate::{
     downstream::{deadlines::ConnectionTimers, unread_body::Rest},
     load_balancing::affinity::{self, Affinity},
     message::{
-        cors::Cors,
+        cors::{Cors, Preflight},
         headers,
         refusal::GatewayError,
         request::{RequestMeta, Sizes, UpstreamRequest, refusal},
@@ -33,6 +33,8 @@ pub(crate) enum Admitted<'t> {
     Index(RequestMeta, Rest),
     /// A browser is to ask for this location instead.
     Moved(&'t Service, Vec<u8>, RequestMeta, Rest),
+    /// A browser asks for leave, and the service's policy answers.
+    Preflight(Preflight, RequestMeta, Rest),
     /// It goes to an instance of this service.
     Forward(&'t Service, UpstreamRequest, Affinity, Option<Box<Passed>>),
 }
@@ -83,8 +85,13 @@ pub(crate) fn admit<'t>(
         let rest = rest(&facts);
         return Ok(Admitted::Index(facts, rest));
     };
+    let cors_policy = table.policy(name).map(|policy| &policy.cors);
+    if let Some(preflight) = cors_policy.and_then(|policy| Preflight::of(policy, &request)) {
+        let rest = rest(&facts);
+        return Ok(Admitted::Preflight(preflight, facts, rest));
+    }
     let Some(service) = table.service(name) else {
-        let cors = table.policy(name).map(|policy| Cors::of(&policy.cors, &request)).unwrap_or_default();
+        let cors = cors_policy.map(|policy| Cors::of(policy, &request)).unwrap_or_default();
         return Err(refuse(unavailable::unknown(name, table), RequestMeta { cors, ..facts }));
     };
     let policy = service.policy();

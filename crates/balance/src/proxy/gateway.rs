@@ -45,6 +45,9 @@ impl Gateway {
                 self.counters(service).responded(307, Duration::ZERO);
                 self.send_elsewhere(client, &location, &facts, rest, downstream).await
             }
+            Ok(Admitted::Preflight(preflight, facts, rest)) => {
+                self.answer_preflight(client, &preflight, &facts, rest, downstream).await
+            }
             Ok(Admitted::Forward(service, request, ask, passed)) => {
                 // Boxed: a connection that waits for its next request needs nothing of it.
                 let serving = Box::new(Forward::new(self, service, request, ask, downstream));

@@ -8,7 +8,7 @@ use crate::{
         unread_body::Rest,
     },
     io::wire::{BufferedStream, Stream},
-    message::{problem_response, refusal::GatewayError, request::RequestMeta},
+    message::{cors::Preflight, problem_response, refusal::GatewayError, request::RequestMeta},
     proxy::context::Gateway,
     routing::index,
     table::routing_table::RoutingTable,
@@ -56,6 +56,22 @@ impl Gateway {
         let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
         let mut bytes = self.buffers.vec();
         self.clock.with_date(|date| problem_response::moved(&mut bytes, location, facts, is_last, date));
+        self.say(client, bytes, facts, is_last, is_read, downstream).await
+    }
+
+    /// Tells a browser what pages of another site may send.
+    pub(super) async fn answer_preflight<S: Stream>(
+        &self,
+        client: &mut BufferedStream<S>,
+        preflight: &Preflight,
+        facts: &RequestMeta,
+        rest: Rest,
+        downstream: &ConnectionTimers,
+    ) -> Next {
+        let is_read = rest.discard(client, self.options.retries.replay_max_bytes).await;
+        let is_last = !is_read || !facts.keep_alive || downstream.is_draining();
+        let mut bytes = self.buffers.vec();
+        self.clock.with_date(|date| problem_response::preflight(&mut bytes, preflight, facts, is_last, date));
         self.say(client, bytes, facts, is_last, is_read, downstream).await
     }
 

@@ -13,6 +13,7 @@ mod active_checks;
 mod broken_bodies;
 mod client_leaves;
 mod cores;
+mod cors;
 mod crowds;
 mod drain;
 mod ejection;

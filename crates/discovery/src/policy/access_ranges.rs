@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Auth, Basic, Jwt, LimitKey, Networks, Policy, RateLimit, Require, ranges::check_token};
+use super::{Auth, Basic, Cors, Jwt, LimitKey, Networks, Policy, RateLimit, Require, ranges::check_token};
 use crate::{FieldError, field_error::quoted};
 
 // === impl Policy ===
@@ -14,7 +14,32 @@ impl Policy {
         self.auth.as_ref().map_or(Ok(()), Auth::check)?;
         at_most("rate_limit", self.rate_limit.len(), RateLimit::MAX)?;
         self.rate_limit.iter().try_for_each(RateLimit::check)?;
-        self.in_flight_per_client.map_or(Ok(()), |max| in_range("in_flight_per_client", max))
+        self.in_flight_per_client.map_or(Ok(()), |max| in_range("in_flight_per_client", max))?;
+        self.cors.check()
+    }
+}
+
+// === impl Cors ===
+
+impl Cors {
+    fn check(&self) -> Result<(), FieldError> {
+        let lists = [
+            ("cors.methods", &self.methods, Self::METHODS_MAX),
+            ("cors.headers", &self.headers, Self::ORIGINS_MAX),
+            ("cors.expose", &self.expose, Self::ORIGINS_MAX),
+        ];
+        for (path, names, max) in lists {
+            at_most(path, names.len(), max)?;
+            names.iter().try_for_each(|name| check_token(path, name))?;
+        }
+        if self.credentials && self.origins.iter().any(|origin| origin == "*") {
+            let reason = "cannot go with the origin \"*\": every site could act for its readers; name the origins";
+            return Err(FieldError::new("cors.credentials", reason));
+        }
+        if self.max_age > Duration::from_secs(86_400) {
+            return Err(FieldError::new("cors.max_age", "is out of range; give 0s to 1day"));
+        }
+        Ok(())
     }
 }
 

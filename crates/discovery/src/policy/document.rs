@@ -55,12 +55,15 @@ impl PolicyDocument {
 const OPTIONAL: [&str; 4] = ["auth", "hedge", "load_balancing.hash_on", "load_balancing.sticky"];
 
 /// The fields that take a list.
-const LISTS: [&str; 7] = [
+const LISTS: [&str; 10] = [
     "auth.jwt.audiences",
     "auth.jwt.scopes",
     "auth.networks.allow",
     "auth.networks.deny",
     "auth.public_paths",
+    "cors.expose",
+    "cors.headers",
+    "cors.methods",
     "cors.origins",
     "rate_limit",
 ];
