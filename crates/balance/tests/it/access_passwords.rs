@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::upstream::Upstream;
+use testkit::{
+    etcd::EtcdCluster,
+    upstream::Upstream,
+    wait::{SOON, wait_until},
+};
 
-use crate::support::Gateway;
+use crate::support::{Gateway, Program};
 
 /// `ann:correct horse`, by `htpasswd -nbB -C 12`.
 const ANN: &str = "$2y$12$GpeRAktS5/guZaqtw51zQ.BBeK79/9IYL.5Il3RLtCaoyx7tUVI5.";
@@ -60,6 +64,19 @@ async fn a_wrong_password_an_unknown_name_and_nonsense_are_refused_alike() {
     let missing = gateway.get("/mail").await;
     assert_eq!((missing.status, missing.header("www-authenticate")), (401, Some("Basic realm=\"mail\"")));
     assert!(mail.requests().is_empty());
+}
+
+#[tokio::test]
+async fn no_page_and_no_log_line_shows_a_hash() {
+    let etcd = EtcdCluster::start(1).await;
+    etcd.etcdctl(&["put", "service/mail/0", "127.0.0.1:1"]);
+    etcd.etcdctl(&["put", "config/mail", &format!(r#"{{"auth":{{"basic":{{"users":{{"ann":"{ANN}"}}}}}}}}"#)]);
+    let program = Program::start(etcd.dir(), &etcd.endpoint(0), &[]).await;
+    wait_until("the policy", SOON, async || program.admin("/explain?service=mail").await["policy"]["source"] == "etcd")
+        .await;
+    let shown = program.admin("/explain?service=mail").await;
+    assert_eq!(shown["policy"]["effective"]["auth"]["basic"]["users"]["ann"], "(a hash)");
+    assert!(!shown.to_string().contains("$2y$") && !program.output().contains("$2y$"));
 }
 
 #[tokio::test]
