@@ -5,6 +5,7 @@
 //! | `gateway` | **the life of a request, on one page** |
 //! | `context` | what one core has to serve requests with |
 //! | `admission` | what passes, and which service it is for |
+//! | `auth_service` | asking a service who may pass |
 //! | `checked` | what a judgement about who may pass comes to |
 //! | `forward` | pick, attempt, judge, maybe another attempt |
 //! | `hedge` | the attempts that are under way |
@@ -15,6 +16,7 @@
 //! | `unavailable` | why no instance answers, in a sentence |
 
 pub(crate) mod admission;
+mod auth_service;
 pub(crate) mod checked;
 pub(crate) mod context;
 pub(crate) mod forward;

@@ -35,7 +35,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Cors, CorsScope, Details, Errors, Prefix, Restore};
-pub use auth::{Auth, Basic, Jwt, Keys, Networks, Require};
+pub use auth::{Auth, Basic, ForwardAuth, Jwt, Keys, Networks, Require};
 pub use document::PolicyDocument;
 pub use health::{Active, ActiveKind, Health, Passive};
 pub use load_balancing::{HashOn, LoadBalancing, Sticky, Strategy};

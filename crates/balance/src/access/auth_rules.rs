@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use discovery::{
     ServiceName,
-    policy::{self, Auth, Require},
+    policy::{self, Auth, ForwardAuth, Require},
 };
 use service_kit::connections::ClientNetwork;
 
@@ -36,10 +36,11 @@ pub(super) struct AuthRules {
     deny: Vec<ipnet::IpNet>,
     pub(super) issued: Option<Arc<Issued>>,
     users: Option<Users>,
+    forward: Option<Arc<ForwardAuth>>,
     public_paths: PublicPaths,
     refusals: Arc<Refusals>,
     /// The fields that no client may send.
-    reserved: Vec<Arc<str>>,
+    reserved: Arc<[Arc<str>]>,
 }
 
 /// What one way in says.
@@ -49,6 +50,8 @@ enum Finding {
     Good(Arc<Identity>),
     Bad(Box<Denial>),
     Open(Question),
+    /// A service is to be asked.
+    Forward(Arc<ForwardAuth>),
 }
 
 // === impl AuthRules ===
@@ -66,12 +69,14 @@ impl AuthRules {
         let networks = rules.networks.clone().unwrap_or_default();
         let issued_before = before.and_then(|before| before.issued.as_deref());
         let issued = |jwt| Arc::new(Issued::new(jwt, kept.to_vec(), issued_before, known));
+        let passed_on = rules.forward.iter().flat_map(|rule| &rule.pass).map(|field| field.as_str().into());
         let told = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
         Self {
             service: service.as_str().into(),
             allow: read(&networks.allow),
             deny: read(&networks.deny),
             issued: rules.jwt.as_ref().map(issued),
+            forward: rules.forward.clone().map(Arc::new),
             users: rules.basic.as_ref().map(|basic| Users::new(&basic.users)),
             public_paths: PublicPaths::new(&rules.public_paths),
             refusals: Arc::new(Refusals::new(service.as_str(), &schemes(rules))),
@@ -79,6 +84,7 @@ impl AuthRules {
                 .map(Arc::from)
                 .into_iter()
                 .chain(told)
+                .chain(passed_on)
                 .collect(),
             rules: rules.clone(),
         }
@@ -89,7 +95,7 @@ impl AuthRules {
         if !self.deny.is_empty() && address.is_none_or(|address| contains(&self.deny, address)) {
             return Err(Refusals::elsewhere());
         }
-        let mut passed = Passed::without(self.reserved.clone());
+        let mut passed = Passed::without(Arc::clone(&self.reserved));
         if self.public_paths.has(asked.path) {
             return Ok(passed);
         }
@@ -106,6 +112,7 @@ impl AuthRules {
             match finding {
                 Finding::Good(identity) => _ = passed.identity.get_or_insert(identity),
                 Finding::Open(question) => passed.questions.push(question),
+                Finding::Forward(rule) => passed.forward = Some((rule, None)),
                 Finding::Bad(denial) if is_any => {
                     lacking.get_or_insert(denial);
                     continue;
@@ -114,7 +121,7 @@ impl AuthRules {
                 Finding::Bad(denial) => return Err(denial),
                 Finding::Absent => return Err(self.refusals.missing()),
             }
-            passed.stripped.extend(field.filter(|_| !self.rules.keep_credentials).map(Arc::from));
+            passed.spent.extend(field.filter(|_| !self.rules.keep_credentials).map(Arc::from));
             if is_any {
                 return Ok(());
             }
@@ -124,7 +131,7 @@ impl AuthRules {
     }
 
     /// What each way in says that the service names, with the field that its credential is in. Where the client is comes last: a
-    /// credential says more about it.
+    /// credential says more about it. A service is asked only when nothing else will do.
     fn ways<'a>(
         &'a self,
         asked: &'a Asked<'_>,
@@ -134,7 +141,8 @@ impl AuthRules {
         let tokens = self.issued.iter().map(|issued| (Some(AUTHORIZATION), self.token(issued, asked)));
         let users = self.users.iter().map(|users| (Some(AUTHORIZATION), self.password(users, asked)));
         let networks = self.rules.networks.iter().map(move |_| (None, self.network(address)));
-        keys.chain(tokens).chain(users).chain(networks)
+        let forward = self.forward.iter().map(|rule| (None, Finding::Forward(Arc::clone(rule))));
+        keys.chain(tokens).chain(users).chain(networks).chain(forward)
     }
 
     fn key(&self, header: &str, asked: &Asked<'_>) -> Finding {

@@ -2,9 +2,9 @@
 //!
 //! | field | says |
 //! |---|---|
-//! | `X-Auth-Method` | what let the client in: `key`, `jwt`, `basic` or `network` |
+//! | `X-Auth-Method` | what let the client in: `key`, `jwt`, `basic`, `network` or `forward` |
 //! | `X-Auth-Subject` | who it is: the id of the key, the token's subject, the name, the network |
-//! | those of the policy | claims of the token |
+//! | those of the policy | claims of the token; what the service said that was asked |
 //!
 //! For a service that asks for anything, a client's own fields of these names end at the gateway on every path, public ones
 //! included: an instance may believe them.
@@ -25,7 +25,7 @@ pub(crate) struct Identity {
     pub(crate) method: &'static str,
     /// Its name there; empty where there is none.
     pub(crate) subject: Arc<str>,
-    /// What else the instance is told.
+    /// What else the instance is told, as it may stand in a field.
     pub(crate) fields: Vec<(Arc<str>, String)>,
     /// Claims that are wanted later.
     pub(crate) claims: Vec<(Arc<str>, String)>,
@@ -45,20 +45,24 @@ impl Identity {
             write::field(head, SUBJECT_FIELD.as_bytes(), visible(&self.subject).as_bytes());
         }
         for (name, value) in &self.fields {
-            write::field(head, name.as_bytes(), visible(value).as_bytes());
+            write::field(head, name.as_bytes(), value.as_bytes());
         }
     }
 }
 
-/// Takes the fields called `names` out of a head that is not complete yet (its request line, then field lines), and says
+/// Takes the fields that `names` gives out of a head that is not complete yet (its request line, then field lines), and says
 /// who the client is instead.
-pub(crate) fn replace(head: &mut Vec<u8>, names: &[Arc<str>], identity: Option<&Identity>) {
+pub(crate) fn replace<N: AsRef<str>, I: Iterator<Item = N>>(
+    head: &mut Vec<u8>,
+    names: impl Fn() -> I,
+    identity: Option<&Identity>,
+) {
     let mut at = line_end(head, 0);
     while at < head.len() {
         let end = line_end(head, at);
         let colon = head[at..end].iter().position(|byte| *byte == b':').unwrap_or(0);
         let name = &head[at..at + colon];
-        if names.iter().any(|stripped| stripped.as_bytes().eq_ignore_ascii_case(name)) {
+        if names().any(|stripped| stripped.as_ref().as_bytes().eq_ignore_ascii_case(name)) {
             head.drain(at..end);
         } else {
             at = end;
@@ -75,7 +79,7 @@ fn line_end(head: &[u8], at: usize) -> usize {
 }
 
 /// A value as it may stand in a field: what is not visible ASCII, and `%`, as `%XX` (RFC 3986, section 2.1).
-fn visible(value: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn visible(value: &str) -> std::borrow::Cow<'_, str> {
     let is_plain = |byte: &u8| (byte.is_ascii_graphic() && *byte != b'%') || *byte == b' ';
     if value.as_bytes().iter().all(is_plain) && value.trim() == value {
         return value.into();
@@ -97,7 +101,7 @@ mod tests {
     fn replaced(head: &str, names: &[&str], identity: Option<&Identity>) -> String {
         let mut head = head.as_bytes().to_vec();
         let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
-        replace(&mut head, &names, identity);
+        replace(&mut head, || names.iter(), identity);
         String::from_utf8(head).unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use discovery::policy::ForwardAuth;
 use service_kit::connections::ClientNetwork;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
         limits::Limits,
         refusals::Refusals,
     },
-    message::denial::Denial,
+    message::{denial::Denial, request::UpstreamRequest},
 };
 
 /// How long a request waits for the answer to a question.
@@ -23,9 +24,13 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Passed {
     pub(super) identity: Option<Arc<Identity>>,
-    /// The fields that end here: those that no client may send, and those of the credentials.
-    pub(super) stripped: Vec<Arc<str>>,
+    /// The fields that no client may send.
+    reserved: Option<Arc<[Arc<str>]>>,
+    /// Those of the credentials, which end here.
+    pub(super) spent: Vec<Arc<str>>,
     pub(super) questions: Vec<Question>,
+    /// A service that is to be asked, and the question.
+    pub(super) forward: Option<(Arc<ForwardAuth>, Option<Box<UpstreamRequest>>)>,
     /// How much the client may have.
     limits: Option<(Arc<Limits>, ClientNetwork)>,
     /// What it has.
@@ -44,9 +49,9 @@ pub(super) enum Question {
 // === impl Passed ===
 
 impl Passed {
-    /// One whose fields called `stripped` end here.
-    pub(super) fn without(stripped: Vec<Arc<str>>) -> Self {
-        Self { stripped, ..Self::default() }
+    /// One whose fields called `reserved` end here.
+    pub(super) fn without(reserved: Arc<[Arc<str>]>) -> Self {
+        Self { reserved: Some(reserved), ..Self::default() }
     }
 
     /// The same for a client that may have so much.
@@ -54,8 +59,25 @@ impl Passed {
         Self { limits, ..self }
     }
 
-    /// Waits for the answers to all questions, then counts the request by who the client is. Hold on to this until the last
-    /// byte: it holds the client's place.
+    /// Takes along what a service is to be asked, if one is, while the request is there to be read.
+    pub(crate) fn asking(mut self, question: impl FnOnce(&ForwardAuth) -> UpstreamRequest) -> Self {
+        if let Some((rule, asked)) = &mut self.forward {
+            *asked = Some(Box::new(question(rule)));
+        }
+        self
+    }
+
+    /// The service that is to be asked, and the question.
+    pub(crate) fn take_question(&mut self) -> Option<(Arc<ForwardAuth>, Option<Box<UpstreamRequest>>)> {
+        self.forward.take()
+    }
+
+    /// A service has said who the client is.
+    pub(crate) fn identified(&mut self, identity: Arc<Identity>) {
+        self.identity.get_or_insert(identity);
+    }
+
+    /// Waits for the answers to all questions but that to a service.
     ///
     /// # Errors
     ///
@@ -67,6 +89,15 @@ impl Passed {
             let identity = answer.unwrap_or_else(|_| Err(Box::new(Denial::unavailable(late))))?;
             self.identity.get_or_insert(identity);
         }
+        Ok(())
+    }
+
+    /// Counts the request by who the client is. Hold on to this until the last byte: it holds the client's place.
+    ///
+    /// # Errors
+    ///
+    /// There were too many, or there are.
+    pub(crate) fn count(&mut self) -> Result<(), Box<Denial>> {
         if let Some((limits, client)) = &self.limits {
             self.place = limits.take_after(self.identity.as_deref(), *client)?;
         }
@@ -75,7 +106,8 @@ impl Passed {
 
     /// Takes out of the head what ends here, and says who the client is.
     pub(crate) fn write(&self, head: &mut Vec<u8>) {
-        identity::replace(head, &self.stripped, self.identity.as_deref());
+        let reserved = self.reserved.iter().flat_map(|reserved| reserved.iter());
+        identity::replace(head, || reserved.clone().chain(&self.spent), self.identity.as_deref());
     }
 }
 

@@ -176,6 +176,11 @@ impl DownstreamResponse {
         self.is_read() && !self.has_next()
     }
 
+    /// What has been written of it and not left yet: its head at first.
+    pub(crate) fn own_bytes(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
     /// The buffer, for the next response.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes

@@ -18,7 +18,7 @@ use crate::{
         request::{RequestMeta, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },
-    proxy::{checked, context::Gateway, unavailable},
+    proxy::{auth_service, checked, context::Gateway, unavailable},
     routing::{slash, target},
     table::routing_table::{RoutingTable, Service},
 };
@@ -98,7 +98,11 @@ pub(crate) fn admit<'t>(
     let asks = |access: &Arc<Access>| access.check(&Asked::new(&request, asked, &downstream.client, table.keys()));
     facts.cors = Cors::of(&policy.cors, &request);
     let passed = match service.access.as_ref().map(asks).transpose() {
-        Ok(passed) => passed.map(Box::new),
+        Ok(passed) => {
+            let question =
+                |rule: &_| auth_service::question(rule, &request, path_and_query, &downstream.client, &facts);
+            passed.map(|passed| Box::new(passed.asking(question)))
+        }
         Err(denial) => return Err(refuse(checked::denied(gateway, service, denial), facts)),
     };
     let sizes = Sizes {

@@ -6,7 +6,12 @@ use crate::{
     access::passed::Passed,
     io::wire::{BufferedStream, Stream},
     message::{denial::Denial, refusal::GatewayError},
-    proxy::{context::Gateway, forward::Forward, reply::Next},
+    proxy::{
+        auth_service::{self, Judgement},
+        context::Gateway,
+        forward::Forward,
+        reply::Next,
+    },
     table::routing_table::Service,
 };
 
@@ -18,9 +23,18 @@ impl Gateway {
         mut serving: Box<Forward<'_>>,
         mut passed: Box<Passed>,
     ) -> Next {
-        if let Err(denial) = passed.settle().await {
-            let refusal = denied(self, serving.service, denial);
-            return self.give_up(client, serving, &refusal).await;
+        let judged = match passed.settle().await {
+            Ok(()) => self.ask_of(client, &serving, &mut passed).await,
+            Err(denial) => Err(Judgement::Refused(denial)),
+        };
+        let counted = judged.and_then(|()| passed.count().map_err(Judgement::Refused));
+        match counted {
+            Ok(()) => {}
+            Err(Judgement::Answered(next)) => return next,
+            Err(Judgement::Refused(denial)) => {
+                let refusal = denied(self, serving.service, denial);
+                return self.give_up(client, serving, &refusal).await;
+            }
         }
         if let Some(head) = serving.request.open_head() {
             passed.write(head);
@@ -29,6 +43,21 @@ impl Gateway {
         let next = self.forward(client, serving).await;
         drop(passed);
         next
+    }
+
+    /// Asks the service that is to be asked, if one is.
+    async fn ask_of<S: Stream>(
+        &self,
+        client: &mut BufferedStream<S>,
+        serving: &Forward<'_>,
+        passed: &mut Passed,
+    ) -> Result<(), Judgement> {
+        let Some((rule, question)) = passed.take_question() else { return Ok(()) };
+        // A question that was not put lets nothing through.
+        let Some(question) = question else { return Err(auth_service::away()) };
+        let identity = self.ask_auth_service(client, &rule, *question, serving.downstream).await?;
+        passed.identified(identity);
+        Ok(())
     }
 }
 

@@ -349,6 +349,17 @@ impl<'a> Forward<'a> {
     }
 }
 
+/// The status that is counted.
+pub(crate) fn status(served: &Result<Served, GatewayError>) -> u16 {
+    match served {
+        Ok(Served::Response { begun, .. }) => begun.status,
+        Ok(Served::Tunnel { .. }) => 101,
+        // The client had left; what nginx logs.
+        Ok(Served::ClientClosed) => 499,
+        Err(refusal) => refusal.problem().status.as_u16(),
+    }
+}
+
 /// What the client gets if this failure is the last. Of a last resort that refuses connections, its tombstone knows more.
 fn refusal(service: &Service, candidate: &Candidate, failure: Failure) -> GatewayError {
     let nobody_is_registered = service.balancer.candidates.all().is_empty();

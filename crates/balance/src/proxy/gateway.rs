@@ -16,7 +16,7 @@ use crate::{
     proxy::{
         admission::{Admitted, Refused, admit},
         context::Gateway,
-        forward::{Forward, Served},
+        forward::{Forward, Served, status},
         record::{self, Begun},
         relay::{End, Relay},
         reply::{Next, write_all},
@@ -88,7 +88,7 @@ impl Gateway {
     }
 
     /// Passes a response on, until its end.
-    async fn relay<S: Stream>(
+    pub(super) async fn relay<S: Stream>(
         &self,
         client: &mut BufferedStream<S>,
         serving: &mut Forward<'_>,
@@ -131,7 +131,7 @@ impl Gateway {
     }
 
     /// Keeps what can be used again.
-    fn finish<S: Stream>(
+    pub(super) fn finish<S: Stream>(
         &self,
         client: &BufferedStream<S>,
         end: &End,
@@ -187,15 +187,5 @@ impl Gateway {
             }
         }
         Next::Close
-    }
-}
-
-fn status(served: &Result<Served, GatewayError>) -> u16 {
-    match served {
-        Ok(Served::Response { begun, .. }) => begun.status,
-        Ok(Served::Tunnel { .. }) => 101,
-        // The client had left; what nginx logs.
-        Ok(Served::ClientClosed) => 499,
-        Err(refusal) => refusal.problem().status.as_u16(),
     }
 }

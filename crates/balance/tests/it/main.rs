@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod access_forward;
 mod access_limits;
 mod access_passwords;
 mod access_tokens;

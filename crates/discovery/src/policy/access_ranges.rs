@@ -4,8 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Auth, Basic, Cors, Jwt, LimitKey, Networks, Policy, RateLimit, Require, ranges::check_token};
-use crate::{FieldError, field_error::quoted};
+use super::{Auth, Basic, Cors, ForwardAuth, Jwt, LimitKey, Networks, Policy, RateLimit, Require, ranges::check_token};
+use crate::{FieldError, ServiceName, field_error::quoted};
 
 // === impl Policy ===
 
@@ -78,6 +78,7 @@ impl Auth {
         self.keys.as_ref().map_or(Ok(()), |keys| check_token("auth.keys.header", &keys.header))?;
         self.jwt.as_ref().map_or(Ok(()), Jwt::check)?;
         self.basic.as_ref().map_or(Ok(()), Basic::check)?;
+        self.forward.as_ref().map_or(Ok(()), ForwardAuth::check)?;
         self.check_require()
     }
 
@@ -174,6 +175,28 @@ pub(super) fn check_identity_field(path: &'static str, name: &str) -> Result<(),
         return Ok(());
     }
     Err(FieldError::new(path, format!("{} is no field for this; give a name that begins with x-auth-", quoted(name))))
+}
+
+// === impl ForwardAuth ===
+
+impl ForwardAuth {
+    fn check(&self) -> Result<(), FieldError> {
+        self.service.parse::<ServiceName>().map_err(|error| error.under("auth.forward.service"))?;
+        let is_path = self.path.starts_with('/')
+            && self.path.len() <= 2048
+            && self.path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        if !is_path {
+            return Err(FieldError::new("auth.forward.path", "is no path; begin it with '/'"));
+        }
+        at_most("auth.forward.pass", self.pass.len(), Self::PASS_MAX)?;
+        self.pass.iter().try_for_each(|name| {
+            let lower = name.to_ascii_lowercase();
+            match lower == "authorization" || (lower.starts_with("remote-") && !lower.contains('_')) {
+                true => check_token("auth.forward.pass", name),
+                false => check_identity_field("auth.forward.pass", name),
+            }
+        })
+    }
 }
 
 // === impl Basic ===

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub struct Auth {
     pub jwt: Option<Jwt>,
     /// Names and passwords.
     pub basic: Option<Basic>,
+    /// A service that judges requests.
+    pub forward: Option<ForwardAuth>,
     /// Whether the instance gets the credential that let the client in: the field is taken away otherwise, because what has
     /// been judged is of no more use and a secret less is a secret less. Default `false`.
     pub keep_credentials: bool,
@@ -66,11 +68,28 @@ pub struct Jwt {
 }
 
 /// Names and passwords (RFC 7617), for a handful of people or programs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object, as {\"users\": {\"ann\": \"$2y$12$…\"}}")]
 pub struct Basic {
     /// Name → bcrypt hash, as `htpasswd -nB NAME` prints it, of cost 4 to 15. 1 to 256 names of 1 to 64 bytes.
     pub users: BTreeMap<String, String>,
+}
+
+/// A service that judges requests: it is asked about each one that no other way in lets pass, with a GET that has the fields of the
+/// request and no body. 2xx lets the request through; 301, 302, 303, 307, 308, 401 and 403 are the client's answer; anything else, and no answer,
+/// is 503 `auth_unavailable`. How long it may take is said by its own policy (`timeouts`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object, as {\"service\": \"auth\", \"path\": \"/verify\"}")]
+pub struct ForwardAuth {
+    /// Its name; it is registered like any other service.
+    pub service: String,
+    /// The path, and maybe a query, that it is asked for. Default `/`.
+    #[serde(default = "ForwardAuth::default_path")]
+    pub path: String,
+    /// The fields of its answer that the instance gets, and that no client can send: names that begin with `x-` or `remote-`, and
+    /// `authorization`. The first that is there is the client's name for limits. At most 16. Default: none.
+    #[serde(default)]
+    pub pass: Vec<String>,
 }
 
 /// API keys, which are made and revoked with `muster key` and stand in etcd as hashes; each opens the services that it names.
@@ -114,6 +133,15 @@ impl Auth {
     pub const PATH_MAX_BYTES: usize = 256;
 }
 
+// === impl Basic ===
+
+impl fmt::Debug for Basic {
+    /// The names alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.users.keys()).finish()
+    }
+}
+
 // === impl Keys ===
 
 impl Default for Keys {
@@ -144,6 +172,17 @@ impl Default for Jwt {
             scopes: Vec::new(),
             claims: BTreeMap::new(),
         }
+    }
+}
+
+// === impl ForwardAuth ===
+
+impl ForwardAuth {
+    /// Most fields that are passed on.
+    pub const PASS_MAX: usize = 16;
+
+    fn default_path() -> String {
+        "/".to_owned()
     }
 }
 

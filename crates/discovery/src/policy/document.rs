@@ -55,7 +55,8 @@ impl PolicyDocument {
 const OPTIONAL: [&str; 4] = ["auth", "hedge", "load_balancing.hash_on", "load_balancing.sticky"];
 
 /// The fields that take a list.
-const LISTS: [&str; 10] = [
+const LISTS: [&str; 11] = [
+    "auth.forward.pass",
     "auth.jwt.audiences",
     "auth.jwt.scopes",
     "auth.networks.allow",

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use discovery::policy::Jwt;
 use serde_json::{Map, Value};
 
-use crate::access::identity::Identity;
+use crate::access::identity::{Identity, visible};
 
 /// A token that is signed by a key of the set.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,8 +29,10 @@ pub(crate) fn judge(claims: &Map<String, Value>, rules: &Jwt, kept: &[Arc<str>],
         return Judged::OutOfScope;
     }
     let mut identity = Identity::new("jwt", claims.get("sub").and_then(Value::as_str).unwrap_or_default());
-    let fields =
-        rules.claims.iter().filter_map(|(field, claim)| Some((field.as_str().into(), text(claims.get(claim)?)?)));
+    let fields = rules
+        .claims
+        .iter()
+        .filter_map(|(field, claim)| Some((field.as_str().into(), visible(&text(claims.get(claim)?)?).into_owned())));
     identity.fields = fields.collect();
     identity.claims = kept.iter().filter_map(|claim| Some((Arc::clone(claim), text(claims.get(&**claim)?)?))).collect();
     Judged::Good(identity, until)
