@@ -106,10 +106,14 @@ impl AuthRules {
     /// Asks each way in, until the client may pass.
     fn ask_all_ways(&self, asked: &Asked<'_>, address: Option<IpAddr>, passed: &mut Passed) -> Result<(), Box<Denial>> {
         let is_any = self.rules.require == Require::Any;
+        passed.is_any = is_any;
         let mut lacking = None;
         let mut is_in = false;
         for (field, finding) in self.ways(asked, address) {
+            let is_open = matches!(finding, Finding::Open(_));
             match finding {
+                // What a question may come to nothing for: the answer is the same as if it were known already.
+                Finding::Good(identity) if is_any && is_in => passed.otherwise = Some(identity),
                 Finding::Good(identity) => _ = passed.identity.get_or_insert(identity),
                 Finding::Open(question) => passed.questions.push(question),
                 Finding::Forward(rule) => passed.forward = Some((rule, None)),
@@ -122,10 +126,10 @@ impl AuthRules {
                 Finding::Absent => return Err(self.refusals.missing()),
             }
             passed.spent.extend(field.filter(|_| !self.rules.keep_credentials).map(Arc::from));
-            if is_any {
-                return Ok(());
-            }
             is_in = true;
+            if is_any && !is_open {
+                break;
+            }
         }
         if is_in { Ok(()) } else { Err(lacking.unwrap_or_else(|| self.nothing_shown())) }
     }

@@ -29,6 +29,10 @@ pub(crate) struct Passed {
     /// Those of the credentials, which end here.
     pub(super) spent: Vec<Arc<str>>,
     pub(super) questions: Vec<Question>,
+    /// Who the client is if the answer is no, where one way in is enough.
+    pub(super) otherwise: Option<Arc<Identity>>,
+    /// Whether one way in is enough.
+    pub(super) is_any: bool,
     /// A service that is to be asked, and the question.
     pub(super) forward: Option<(Arc<ForwardAuth>, Option<Box<UpstreamRequest>>)>,
     /// How much the client may have.
@@ -83,11 +87,20 @@ impl Passed {
     ///
     /// Why the request does not pass.
     pub(crate) async fn settle(&mut self) -> Result<(), Box<Denial>> {
+        let is_any = self.is_any;
         for question in std::mem::take(&mut self.questions) {
             let answer = tokio::time::timeout(ANSWER_MAX, question.answer()).await;
             let late = "your credentials could not be checked in time; come again";
-            let identity = answer.unwrap_or_else(|_| Err(Box::new(Denial::unavailable(late))))?;
-            self.identity.get_or_insert(identity);
+            match answer.unwrap_or_else(|_| Err(Box::new(Denial::unavailable(late)))) {
+                Ok(identity) => {
+                    self.identity.get_or_insert(identity);
+                    if is_any {
+                        self.forward = None;
+                    }
+                }
+                Err(denial) if self.otherwise.is_none() && (self.forward.is_none() || !is_any) => return Err(denial),
+                Err(_) => self.identity = self.otherwise.take(),
+            }
         }
         Ok(())
     }

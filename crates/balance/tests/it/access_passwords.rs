@@ -67,6 +67,25 @@ async fn a_wrong_password_an_unknown_name_and_nonsense_are_refused_alike() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_does_not_keep_out_a_client_whose_network_is_enough() {
+    let (mail, mut gateway) = gateway().await;
+    let basic_users = format!(r#""basic":{{"users":{{"ann":"{ANN}"}}}}"#);
+    gateway.set_policy("mail", &format!(r#"{{"auth":{{{basic_users},"networks":{{"allow":["127.0.0.0/8"]}}}}}}"#));
+    // While it is worked out, and when it is known.
+    for _ in 0..2 {
+        assert_eq!(gateway.ask(&basic("ann:wrong")).await.status, 200);
+        assert_eq!(mail.requests().pop().unwrap().header("x-auth-method"), Some("network"));
+    }
+    assert_eq!(gateway.ask(&basic("ann:correct horse")).await.status, 200);
+    assert_eq!(mail.requests().pop().unwrap().header("x-auth-method"), Some("basic"));
+    gateway.set_policy(
+        "mail",
+        &format!(r#"{{"auth":{{"require":"all",{basic_users},"networks":{{"allow":["127.0.0.0/8"]}}}}}}"#),
+    );
+    assert_eq!(gateway.ask(&basic("ann:wrong")).await.status, 401);
+}
+
+#[tokio::test]
 async fn no_page_and_no_log_line_shows_a_hash() {
     let etcd = EtcdCluster::start(1).await;
     etcd.etcdctl(&["put", "service/mail/0", "127.0.0.1:1"]);
