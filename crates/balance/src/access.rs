@@ -1,12 +1,12 @@
 //! Who may use a service, and how much: what stands between routing and pick.
 //!
-//! A service that asks nothing has no [`Access`](rules::Access), and its requests pay one test for it. For the others the
-//! order is fixed: where the client is, what it shows, what follows from who it is. What can be judged at once is; the rest is a
-//! question that the request waits for. A judgement is a plain value, so that one line of `proxy/admission.rs` asks for it and
-//! one file there (`proxy/checked.rs`) carries it out.
+//! A service that asks nothing has no [`Access`](rules::Access), and its requests pay one test for it. For the others
+//! the order is fixed: where the client is, what it shows, what follows from who it is. What can be judged at once is;
+//! the rest is a question that the request waits for. A judgement is a plain value, so that one line of
+//! `proxy/admission.rs` asks for it and one file there (`proxy/checked.rs`) carries it out.
 //!
-//! Nothing is open by mistake: what cannot be read, is there twice or cannot be asked lets no request through. What is known of the
-//! client goes on in fields that no client can send itself ([`identity`]).
+//! Nothing is open by mistake: what cannot be read, is there twice or cannot be asked lets no request through. What is
+//! known of the client goes on in fields that no client can send itself ([`identity`]).
 //!
 //! | file | what it settles |
 //! |---|---|

@@ -6,16 +6,17 @@ use crate::{CONFIG_PREFIX, FieldError, ServiceName, SettingKey, field_error::quo
 
 /// Which API key, as it may stand in logs and in headers: `[A-Za-z0-9._-]{1,64}`.
 ///
-/// One to one with an etcd key, `config/key/<id>`. It lies among the settings, so that who may write and read it, how much of
-/// it, and with which conditions, is settled as for every other setting; as it has two segments it is no service's policy.
+/// One to one with an etcd key, `config/key/<id>`. It lies among the settings, so that who may write and read it, how
+/// much of it, and with which conditions, is settled as for every other setting; as it has two segments it is no
+/// service's policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AccessKeyId(String);
 
 /// What etcd holds of an API key of the gateway's: what proves it, and for which services. Never the key itself.
 ///
-/// The hash is plain SHA-256, because the key is 256 random bits: a slow hash would cost every request its milliseconds and
-/// protect nothing more.
+/// The hash is plain SHA-256, because the key is 256 random bits: a slow hash would cost every request its milliseconds
+/// and protect nothing more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object, as {\"sha256\": \"…\", \"services\": [\"mail\"]}")]
 pub struct AccessKey {

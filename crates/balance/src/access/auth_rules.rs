@@ -134,8 +134,8 @@ impl AuthRules {
         if is_in { Ok(()) } else { Err(lacking.unwrap_or_else(|| self.nothing_shown())) }
     }
 
-    /// What each way in says that the service names, with the field that its credential is in. Where the client is comes last: a
-    /// credential says more about it. A service is asked only when nothing else will do.
+    /// What each way in says that the service names, with the field that its credential is in. Where the client is
+    /// comes last: a credential says more about it. A service is asked only when nothing else will do.
     fn ways<'a>(
         &'a self,
         asked: &'a Asked<'_>,

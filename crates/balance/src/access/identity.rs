@@ -6,8 +6,8 @@
 //! | `X-Auth-Subject` | who it is: the id of the key, the token's subject, the name, the network |
 //! | those of the policy | claims of the token; what the service said that was asked |
 //!
-//! For a service that asks for anything, a client's own fields of these names end at the gateway on every path, public ones
-//! included: an instance may believe them.
+//! For a service that asks for anything, a client's own fields of these names end at the gateway on every path, public
+//! ones included: an instance may believe them.
 
 use std::sync::Arc;
 
@@ -50,8 +50,8 @@ impl Identity {
     }
 }
 
-/// Takes the fields that `names` gives out of a head that is not complete yet (its request line, then field lines), and says
-/// who the client is instead.
+/// Takes the fields that `names` gives out of a head that is not complete yet (its request line, then field lines), and
+/// says who the client is instead.
 pub(crate) fn replace<N: AsRef<str>, I: Iterator<Item = N>>(
     head: &mut Vec<u8>,
     names: impl Fn() -> I,

@@ -1,5 +1,5 @@
-//! How many requests of one client are under way at a service at the same time, from their head to their last byte; a tunnel is
-//! one for as long as it lasts.
+//! How many requests of one client are under way at a service at the same time, from their head to their last byte; a
+//! tunnel is one for as long as it lasts.
 
 use std::{
     collections::HashMap,

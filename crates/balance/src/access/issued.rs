@@ -59,7 +59,8 @@ pub(crate) enum Checked {
 // === impl Issued ===
 
 impl Issued {
-    /// Those of `rules`. The keys of the policy `before` stay when they come from the same place; `saved` is what an earlier run had.
+    /// Those of `rules`. The keys of the policy `before` stay when they come from the same place; `saved` is what an
+    /// earlier run had.
     pub(crate) fn new(rules: &Jwt, kept: Vec<Arc<str>>, before: Option<&Self>, known: &KnownKeys<'_>) -> Self {
         let source = match (&rules.jwks_url, &rules.jwks_file) {
             (Some(url), _) => Source::Url(url.clone()),

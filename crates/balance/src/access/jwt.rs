@@ -1,9 +1,10 @@
 //! Tokens that somebody else has signed (JSON Web Tokens; RFC 7519, with the advice of RFC 8725).
 //!
-//! *The algorithm belongs to the key and never to the token.* What a token names is compared with what the key is for, so that
-//! `none`, and HMAC with a public RSA key for a secret, are no more than a wrong name. A key is only ever one of the set that the
-//! policy names: a token that brings its own (`jwk`, `jku`, `x5u`, `x5c`) is refused, and so is one that asks for what is not known here
-//! (`crit`), has a member twice, or is larger than [`TOKEN_MAX_BYTES`](token::TOKEN_MAX_BYTES).
+//! *The algorithm belongs to the key and never to the token.* What a token names is compared with what the key is for,
+//! so that `none`, and HMAC with a public RSA key for a secret, are no more than a wrong name. A key is only ever one
+//! of the set that the policy names: a token that brings its own (`jwk`, `jku`, `x5u`, `x5c`) is refused, and so is one
+//! that asks for what is not known here (`crit`), has a member twice, or is larger than
+//! [`TOKEN_MAX_BYTES`](token::TOKEN_MAX_BYTES).
 //!
 //! | file | what it settles |
 //! |---|---|

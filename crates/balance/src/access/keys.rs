@@ -1,7 +1,7 @@
 //! API keys: every key that is in force, found by its hash.
 //!
-//! The ring is part of the routing table, so a key that is made or revoked counts at every gateway as soon as etcd's watch
-//! tells of it, and a gateway that starts without etcd has it from its snapshot.
+//! The ring is part of the routing table, so a key that is made or revoked counts at every gateway as soon as etcd's
+//! watch tells of it, and a gateway that starts without etcd has it from its snapshot.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,8 +15,8 @@ const KEY_MAX_BYTES: usize = 256;
 
 /// The keys in force.
 ///
-/// A key is found by the hash of what came. What the time of that tells of a hash is of no use, because no client can choose a
-/// key by its hash.
+/// A key is found by the hash of what came. What the time of that tells of a hash is of no use, because no client can
+/// choose a key by its hash.
 #[derive(Debug, Default)]
 pub(crate) struct KeyRing {
     by_hash: HashMap<[u8; 32], Known>,

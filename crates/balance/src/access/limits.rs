@@ -1,7 +1,7 @@
 //! How much of a service one client may have: its rate limits, and what it has under way.
 //!
-//! What is counted by where the client is, or by a field, is taken before its credentials are judged, so that guesses count, too; what
-//! is counted by who it is, after. Each gateway counts for itself.
+//! What is counted by where the client is, or by a field, is taken before its credentials are judged, so that guesses
+//! count, too; what is counted by who it is, after. Each gateway counts for itself.
 
 use std::{
     sync::{Arc, LazyLock},

@@ -1,9 +1,9 @@
 //! Paths that need no credential.
 //!
-//! The gateway passes a path on byte by byte, and servers differ in what they make of it: `//`, `/./`, `%2e%2e`, `;x` and
-//! letters of the other case may all lead to another resource than they seem to. So a path is public only when no server can
-//! read it in two ways: it has none of that, and equals a public path byte by byte. Every other spelling needs what the service
-//! asks for, and the instance never sees one that was let through as something else.
+//! The gateway passes a path on byte by byte, and servers differ in what they make of it: `//`, `/./`, `%2e%2e`, `;x`
+//! and letters of the other case may all lead to another resource than they seem to. So a path is public only when no
+//! server can read it in two ways: it has none of that, and equals a public path byte by byte. Every other spelling
+//! needs what the service asks for, and the instance never sees one that was let through as something else.
 
 /// Those of one service.
 #[derive(Debug, Default)]

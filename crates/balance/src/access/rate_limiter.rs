@@ -1,12 +1,13 @@
 //! How often, for any number of keys, in a memory that does not grow.
 //!
-//! The algorithm is GCRA (the ITU's I.371; "leaky bucket as a meter"): of a key it keeps one moment, the *theoretical arrival time*,
-//! at which a key that keeps to its rate would come next. A request moves it on by one interval; a request that would move it further
-//! than the burst allows is refused and moves nothing. A moment that has passed says as much as none at all, so keys need no end.
+//! The algorithm is GCRA (the ITU's I.371; "leaky bucket as a meter"): of a key it keeps one moment, the *theoretical
+//! arrival time*, at which a key that keeps to its rate would come next. A request moves it on by one interval; a
+//! request that would move it further than the burst allows is refused and moves nothing. A moment that has passed says
+//! as much as none at all, so keys need no end.
 //!
-//! The moments stand in sets of eight, and the hash of a key, which a client cannot foresee, says in which. When a set is
-//! full, the key gives way that is nearest to its full burst: who is over the limit is remembered longest. So a million clients at once
-//! make the limit inexact for those who hardly use it, and nothing else.
+//! The moments stand in sets of eight, and the hash of a key, which a client cannot foresee, says in which. When a set
+//! is full, the key gives way that is nearest to its full burst: who is over the limit is remembered longest. So a
+//! million clients at once make the limit inexact for those who hardly use it, and nothing else.
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},

@@ -21,7 +21,8 @@ pub(crate) struct Access {
 // === impl Access ===
 
 impl Access {
-    /// That of `service` under `policy`; `None` when it asks for nothing. What it has learnt `before` stays, where it is still of use.
+    /// That of `service` under `policy`; `None` when it asks for nothing. What it has learnt `before` stays, where it
+    /// is still of use.
     pub(crate) fn of(
         service: &ServiceName,
         policy: &Policy,

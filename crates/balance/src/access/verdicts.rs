@@ -1,8 +1,8 @@
 //! What the slow hash has said of a password, so that it is asked once.
 //!
-//! A password is remembered as a digest with a key that this process has drawn and that nothing else knows: what is in memory is
-//! of no use elsewhere, and a request costs a microsecond instead of a quarter of a second. Right and wrong ones are bounded
-//! apart, so that guesses do not push the right ones out. All are forgotten when the policy changes.
+//! A password is remembered as a digest with a key that this process has drawn and that nothing else knows: what is in
+//! memory is of no use elsewhere, and a request costs a microsecond instead of a quarter of a second. Right and wrong
+//! ones are bounded apart, so that guesses do not push the right ones out. All are forgotten when the policy changes.
 
 use std::{
     collections::HashSet,

@@ -187,13 +187,13 @@ impl Watcher {
             let mistakes = match update {
                 AccessKeyUpdate::Reset(all) => self.instances.replace_access_keys(all),
                 AccessKeyUpdate::Set(id, text) => {
-                    let mistake = self.instances.set_access_key(id.clone(), Some(text));
+                    let mistake = self.instances.set_access_key(&id, Some(text));
                     tracing::info!(target: TARGET, { key.id = %id, is_used = mistake.is_none() }, "API key set");
                     mistake.map(|mistake| (id, mistake)).into_iter().collect()
                 }
                 AccessKeyUpdate::Unset(id) => {
                     tracing::info!(target: TARGET, { key.id = %id }, "API key revoked");
-                    self.instances.set_access_key(id, None);
+                    self.instances.set_access_key(&id, None);
                     Vec::new()
                 }
             };

@@ -1,9 +1,9 @@
 //! Asking a service who may pass (`auth.forward`).
 //!
-//! The service is one by name, like any other: its instances are picked, ejected and retried, and its own policy's deadlines hold. It
-//! gets a GET with the fields of the request, without its body, and with `X-Forwarded-Method` and `X-Forwarded-Uri`. What it
-//! answers is the judgement: 2xx lets the request through, as it was; a redirect, 401 and 403 are the client's answer; everything
-//! else, and no answer, lets nothing through.
+//! The service is one by name, like any other: its instances are picked, ejected and retried, and its own policy's
+//! deadlines hold. It gets a GET with the fields of the request, without its body, and with `X-Forwarded-Method` and
+//! `X-Forwarded-Uri`. What it answers is the judgement: 2xx lets the request through, as it was; a redirect, 401 and
+//! 403 are the client's answer; everything else, and no answer, lets nothing through.
 
 use std::sync::Arc;
 

@@ -61,8 +61,8 @@ impl Gateway {
     }
 }
 
-/// A request of `service` is refused for want of something: counted with the service's answers, and the reason, which has nothing
-/// of a credential, is there for who looks for it.
+/// A request of `service` is refused for want of something: counted with the service's answers, and the reason, which
+/// has nothing of a credential, is there for who looks for it.
 pub(super) fn denied(gateway: &Gateway, service: &Service, denial: Box<Denial>) -> GatewayError {
     let Denial { status, code, .. } = &*denial;
     gateway.counters(service).responded(status.as_u16(), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Tokens that PyJWT and joserfc make, good ones and bad ones, and where their keys come from.
+//! Tokens that `PyJWT` and `joserfc` make, good ones and bad ones, and where their keys come from.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

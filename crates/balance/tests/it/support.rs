@@ -129,7 +129,7 @@ impl Gateway {
 
     /// etcd holds this API key, or no longer holds it.
     pub(crate) fn set_access_key(&mut self, id: &str, json: Option<&str>) {
-        let mistake = self.instances.set_access_key(id.parse().unwrap(), json.map(str::to_owned));
+        let mistake = self.instances.set_access_key(&id.parse().unwrap(), json.map(str::to_owned));
         assert_eq!(mistake, None);
         self.publish();
     }

@@ -1,4 +1,5 @@
-//! Which values of a policy make sense that say who may use a service. Every bound is in the documentation of its field.
+//! Which values of a policy make sense that say who may use a service. Every bound is in the documentation of its
+//! field.
 
 use std::{net::IpAddr, time::Duration};
 

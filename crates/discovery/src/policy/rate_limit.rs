@@ -19,13 +19,14 @@ pub struct RateLimit {
     /// How many at once, after a pause. 1 to 1,000,000; `null`, the default: as many as `requests`.
     #[serde(default)]
     pub burst: Option<u32>,
-    /// Who counts. `gateway`, the default and the only one: each gateway for itself, so that three let three times as much through.
+    /// Who counts. `gateway`, the default and the only one: each gateway for itself, so that three let three times as
+    /// much through.
     #[serde(default)]
     pub per: LimitScope,
 }
 
-/// Of whom requests are counted together: `"client"`, `"identity"`, `{"claim": "org"}`, `{"header": "x-tenant"}`. A request
-/// without it is counted by its client.
+/// Of whom requests are counted together: `"client"`, `"identity"`, `{"claim": "org"}`, `{"header": "x-tenant"}`. A
+/// request without it is counted by its client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKey {
@@ -36,8 +37,8 @@ pub enum LimitKey {
     Identity,
     /// What a token says in this claim.
     Claim(String),
-    /// What a request says in this field. Clients choose it, so it bounds only clients that want to be bounded, or a field that a
-    /// proxy in front has set.
+    /// What a request says in this field. Clients choose it, so it bounds only clients that want to be bounded, or a
+    /// field that a proxy in front has set.
     Header(String),
 }
 

@@ -1,7 +1,7 @@
 //! JSON objects in which no name is there twice.
 //!
-//! serde_json keeps the last of several members, other readers the first: a token that is read in two ways may say one thing
-//! to the gateway and another to the instance (RFC 8725, section 2.4; RFC 7519, section 4 leaves it open).
+//! `serde_json` keeps the last of several members, other readers the first: a token that is read in two ways may say
+//! one thing to the gateway and another to the instance (RFC 8725, section 2.4; RFC 7519, section 4 leaves it open).
 
 use std::fmt;
 

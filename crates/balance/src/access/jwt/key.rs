@@ -46,10 +46,10 @@ impl Key {
         let (algorithm, verifier) = match text("kty")? {
             "RSA" => {
                 let (algorithm, parameters) = rsa(text("alg").unwrap_or("RS256"))?;
-                let n = without_leading_zeros(bytes("n")?);
+                let n = without_leading_zeros(&bytes("n")?);
                 // Below 2048 bits ring refuses every signature; say so when the key is read.
                 (n.len() >= 256).then_some(())?;
-                (algorithm, Verifier::Rsa { parameters, n, e: without_leading_zeros(bytes("e")?) })
+                (algorithm, Verifier::Rsa { parameters, n, e: without_leading_zeros(&bytes("e")?) })
             }
             "EC" => ec(text("crv")?, &bytes("x")?, &bytes("y")?)?,
             "OKP" if text("crv") == Some("Ed25519") => {
@@ -63,7 +63,7 @@ impl Key {
         text("alg").is_none_or(is_its_own).then(|| Self { id: text("kid").map(str::to_owned), algorithm, verifier })
     }
 
-    /// Whether a token may name this algorithm for it; `Ed25519` is EdDSA's newer name (RFC 9864).
+    /// Whether a token may name this algorithm for it; `Ed25519` is the newer name of `EdDSA` (RFC 9864).
     pub(crate) fn is_for(&self, algorithm: &str) -> bool {
         algorithm == self.algorithm || (self.algorithm == "EdDSA" && algorithm == "Ed25519")
     }
@@ -122,7 +122,7 @@ fn hmac_of(algorithm: &str, secret: &[u8]) -> Option<(&'static str, Verifier)> {
     (secret.len() >= bytes_min).then(|| (name, Verifier::Hmac(hmac::Key::new(hash, secret))))
 }
 
-fn without_leading_zeros(bytes: Vec<u8>) -> Vec<u8> {
+fn without_leading_zeros(bytes: &[u8]) -> Vec<u8> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes[zeros..].to_vec()
 }

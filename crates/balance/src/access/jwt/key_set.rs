@@ -1,9 +1,9 @@
 //! The keys of a policy, from a file or a URL, and when they are read again.
 //!
-//! Requests only read what is there. One task ([`fetch`](crate::access::key_fetcher)) reads files and asks URLs: at first, every five
-//! minutes, and when a token names a key that is not in the set, for that at most once a minute, so that a client with invented
-//! key ids asks nobody on its own. A set that was good stays in force while no newer one can be had; it is in the gateway's snapshot,
-//! so that a restart needs no identity provider.
+//! Requests only read what is there. One task ([`fetch`](crate::access::key_fetcher)) reads files and asks URLs: at
+//! first, every five minutes, and when a token names a key that is not in the set, for that at most once a minute, so
+//! that a client with invented key ids asks nobody on its own. A set that was good stays in force while no newer one
+//! can be had; it is in the gateway's snapshot, so that a restart needs no identity provider.
 
 use std::{
     sync::{
@@ -122,8 +122,8 @@ impl KeySet {
         }
     }
 
-    /// Waits, for `limit` at most, until the set has been read again for a key that is not in it; at once when that was tried
-    /// a moment ago.
+    /// Waits, for `limit` at most, until the set has been read again for a key that is not in it; at once when that was
+    /// tried a moment ago.
     pub(crate) async fn renewed(&self, limit: Duration) {
         let changed = self.changed.notified();
         let mut changed = std::pin::pin!(changed);

@@ -1,7 +1,7 @@
 //! Tokens that were good a moment ago, so that a signature is checked once.
 //!
-//! A token is remembered by its SHA-256, until it expires or the keys of its policy change. Bounded: when a part is full, what has
-//! expired makes room, else any other.
+//! A token is remembered by its SHA-256, until it expires or the keys of its policy change. Bounded: when a part is
+//! full, what has expired makes room, else any other.
 
 use std::{
     collections::HashMap,

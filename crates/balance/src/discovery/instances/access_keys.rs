@@ -25,8 +25,8 @@ impl AccessKeys {
         self.given.clone()
     }
 
-    /// Makes the ring anew; what is wrong with some keys. Unlike a policy, a key that became invalid opens nothing: it may have been
-    /// meant to be narrower.
+    /// Makes the ring anew; what is wrong with some keys. Unlike a policy, a key that became invalid opens nothing: it
+    /// may have been meant to be narrower.
     fn forge(&mut self) -> Vec<(AccessKeyId, FieldError)> {
         let mut ring = KeyRing::default();
         let add = |(id, text): (&AccessKeyId, &String)| ring.add(id, text).err().map(|error| (id.clone(), error));
@@ -49,12 +49,12 @@ impl Instances {
     }
 
     /// Takes over what `config/key/<id>` says, or that it is revoked; returns what is wrong with that key.
-    pub fn set_access_key(&mut self, id: AccessKeyId, text: Option<String>) -> Option<FieldError> {
+    pub fn set_access_key(&mut self, id: &AccessKeyId, text: Option<String>) -> Option<FieldError> {
         match text {
             Some(text) => drop(self.access_keys.given.insert(id.clone(), text)),
-            None => drop(self.access_keys.given.remove(&id)),
+            None => drop(self.access_keys.given.remove(id)),
         }
-        self.forge().into_iter().find(|(other, _)| *other == id).map(|(_, mistake)| mistake)
+        self.forge().into_iter().find(|(other, _)| other == id).map(|(_, mistake)| mistake)
     }
 
     fn forge(&mut self) -> Vec<(AccessKeyId, FieldError)> {
