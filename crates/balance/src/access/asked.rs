@@ -52,7 +52,7 @@ impl<'a> Asked<'a> {
 
     /// What the client counts as, for what is bounded for each.
     pub(crate) fn client_network(&self) -> ClientNetwork {
-        // Clients that cannot be told apart are one.
+        // Clients that cannot be distinguished are one.
         ClientNetwork::of(self.client_address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
     }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// What the field of every bearer token, and of names and passwords, is called.
 const AUTHORIZATION: &str = "authorization";
-/// What our keys begin with, so that they are told from tokens of others in the same field.
+/// What our keys begin with, which distinguishes them from tokens of others in the same field.
 const KEY_PREFIX: &[u8] = b"muster_";
 
 /// Who may pass.
@@ -70,7 +70,7 @@ impl AuthRules {
         let issued_before = before.and_then(|before| before.issued.as_deref());
         let issued = |jwt| Arc::new(Issued::new(jwt, kept.to_vec(), issued_before, known));
         let passed_on = rules.forward.iter().flat_map(|rule| &rule.pass).map(|field| field.as_str().into());
-        let told = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
+        let claimed = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
         Self {
             service: service.as_str().into(),
             allow: read(&networks.allow),
@@ -83,7 +83,7 @@ impl AuthRules {
             reserved: [identity::METHOD_FIELD, identity::SUBJECT_FIELD]
                 .map(Arc::from)
                 .into_iter()
-                .chain(told)
+                .chain(claimed)
                 .chain(passed_on)
                 .collect(),
             rules: rules.clone(),
@@ -152,7 +152,7 @@ impl AuthRules {
     fn key(&self, header: &str, asked: &Asked<'_>) -> Finding {
         let key = if header.eq_ignore_ascii_case(AUTHORIZATION) {
             match asked.authorization() {
-                // With tokens of others in the same field, ours are told by how they begin.
+                // With tokens of others in the same field, ours are known by how they begin.
                 Authorization::Bearer(token) if self.issued.is_some() && !token.starts_with(KEY_PREFIX) => {
                     return Finding::Absent;
                 }

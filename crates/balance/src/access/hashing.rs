@@ -2,8 +2,8 @@
 //!
 //! bcrypt costs a core for a quarter of a second, on purpose. So hashes are worked on by threads of their own, half as
 //! many as there are cores, one client (an IPv4 address or an IPv6 /64) after the other, and one at a time of each: who
-//! tries wrong passwords waits for its own, and everybody else for one of its hashes at most. What waits is bounded, of
-//! each client and in all.
+//! tries wrong passwords waits for its own, and every other client for one of its hashes at most. What waits is bounded,
+//! of each client and in all.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

@@ -7,7 +7,7 @@
 //! | those of the policy | claims of the token; what the service said that was asked |
 //!
 //! For a service that asks for anything, a client's own fields of these names end at the gateway on every path, public
-//! ones included: an instance may believe them.
+//! ones included: an instance may rely on them.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) struct Identity {
     pub(crate) method: &'static str,
     /// Its name there; empty where there is none.
     pub(crate) subject: Arc<str>,
-    /// What else the instance is told, as it may stand in a field.
+    /// What else is sent to the instance, as it may stand in a field.
     pub(crate) fields: Vec<(Arc<str>, String)>,
     /// Claims that are wanted later.
     pub(crate) claims: Vec<(Arc<str>, String)>,
@@ -38,7 +38,7 @@ impl Identity {
         Self { method, subject: subject.into(), fields: Vec::new(), claims: Vec::new() }
     }
 
-    /// Writes what the instance is told.
+    /// Writes what is sent to the instance.
     fn write(&self, head: &mut Vec<u8>) {
         write::field(head, METHOD_FIELD.as_bytes(), self.method.as_bytes());
         if !self.subject.is_empty() {

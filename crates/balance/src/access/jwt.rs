@@ -1,4 +1,4 @@
-//! Tokens that somebody else has signed (JSON Web Tokens; RFC 7519, with the advice of RFC 8725).
+//! Tokens that an issuer has signed (JSON Web Tokens; RFC 7519, with the advice of RFC 8725).
 //!
 //! *The algorithm belongs to the key and never to the token.* What a token names is compared with what the key is for,
 //! so that `none`, and HMAC with a public RSA key for a secret, are no more than a wrong name. A key is only ever one

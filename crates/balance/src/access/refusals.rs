@@ -50,7 +50,7 @@ impl Refusals {
         self.refused("invalid_token", why)
     }
 
-    /// The name or the password is wrong; which of them is not told.
+    /// The name or the password is wrong; which of them is not said.
     pub(crate) fn wrong_password(&self) -> Box<Denial> {
         let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm);
         let why = "name or password are wrong";

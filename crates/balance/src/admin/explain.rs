@@ -51,7 +51,7 @@ fn policy(effective_policy: &EffectivePolicy) -> Value {
         PolicySource::Etcd => "etcd",
     };
     let mut effective = json!(*effective_policy.policy);
-    // Whoever sees this page could try passwords on the hashes.
+    // Every reader of this page could try passwords on the hashes.
     if let Some(users) = effective.pointer_mut("/auth/basic/users").and_then(Value::as_object_mut) {
         users.values_mut().for_each(|hash| *hash = json!("(a hash)"));
     }

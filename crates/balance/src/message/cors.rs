@@ -31,7 +31,7 @@ pub(crate) struct ForService {
     credentials: bool,
 }
 
-/// What a browser that asks for leave is told: the fields of the answer (Fetch, section 4.8).
+/// What is answered to a browser that asks for leave: the fields (Fetch, section 4.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Preflight(pub(crate) Vec<(&'static str, String)>);
 

@@ -1,4 +1,4 @@
-//! Why a request may not pass, as its client is told: status, code, sentence, and the fields that go with them.
+//! Why a request may not pass, as its client gets it: status, code, sentence, and the fields that go with them.
 
 use std::{borrow::Cow, time::Duration};
 

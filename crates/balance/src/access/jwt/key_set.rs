@@ -2,8 +2,8 @@
 //!
 //! Requests only read what is there. One task ([`fetch`](crate::access::key_fetcher)) reads files and asks URLs: at
 //! first, every five minutes, and when a token names a key that is not in the set, for that at most once a minute, so
-//! that a client with invented key ids asks nobody on its own. A set that was good stays in force while no newer one
-//! can be had; it is in the gateway's snapshot, so that a restart needs no identity provider.
+//! that a client with invented key ids causes no request of its own. A set that was good stays in force while no newer
+//! one can be had; it is in the gateway's snapshot, so that a restart needs no identity provider.
 
 use std::{
     sync::{
