@@ -18,6 +18,7 @@
 //! | [`discovery`] | which instances there are, which are gone and why |
 //! | [`health`] | which instances are well |
 //! | [`telemetry`] | what is counted |
+//! | `access` | who may use a service, and how much |
 //! | `routing` | which service a request is for |
 //! | [`table`] | service → instances: what a request sees of discovery and health |
 //! | `load_balancing` | which instance gets the request |
@@ -28,6 +29,7 @@
 //! | `io` | a stream with a buffer, and a body in it |
 //! | [`addresses`], [`clock`], [`config`], `counters`, `hash` | where nothing is ever sent; the time; the options; what cores count; hashes |
 
+mod access;
 pub mod addresses;
 pub mod admin;
 pub mod clock;
@@ -117,6 +119,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     let checker =
         Checker::new(table.clone(), addresses.clone(), metrics.checks(), config.gateway.timeouts.stall_timeout);
     let checking = tokio::spawn(checker.run(control_end.clone()));
+    let fetching = tokio::spawn(table.clone().keep_issuers_keys(control_end.clone()));
     let watching = tokio::spawn(watcher.run(changes, control_end.clone()));
     let administering = tokio::spawn(serve(admin_listener, admin, ServeOptions::default(), control_end.clone()));
     first_table(&table, &shutdown).await;
@@ -134,7 +137,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Fail
     workers.ended().await;
     // Last, so that an operator can watch the drain.
     control_end.cancel();
-    let _ended = tokio::join!(resolving, checking, watching, administering);
+    let _ended = tokio::join!(resolving, checking, fetching, watching, administering);
     if was_asked { Ok(()) } else { Err("the workers ended by themselves".into()) }
 }
 

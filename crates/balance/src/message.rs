@@ -8,9 +8,10 @@
 //! | `request_id` | request id and trace context |
 //! | `repeatable` | what a request's head says about carrying it out twice |
 //! | `forwarded`, `prefix` | what a request said of the path that its client asked for, and where the answer gets it back |
-//! | `gateway_error`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, which pages may read them |
+//! | `gateway_error`, `denial`, `problem_response`, `cors` | the gateway's own answers: the table from reason to status, the bytes, which pages may read them |
 
 pub(crate) mod cors;
+pub(crate) mod denial;
 pub(crate) mod forwarded;
 pub(crate) mod gateway_error;
 pub(crate) mod headers;

@@ -5,6 +5,8 @@
 //! | `gateway` | **the life of a request, on one page** |
 //! | `context` | what one core has to serve requests with |
 //! | `admission` | what passes, and which service it is for |
+//! | `auth_service`, `question` | asking a service who may pass; the question as an exchange of the gateway's own |
+//! | `checked` | what a judgement about who may pass comes to |
 //! | `forward` | pick, attempt, judge, maybe another attempt |
 //! | `hedge` | the attempts that are under way |
 //! | `retry` | whether the request may be tried again |
@@ -15,11 +17,14 @@
 //! | `unavailable` | why no instance answers, in a sentence |
 
 pub(crate) mod admission;
+mod auth_service;
+pub(crate) mod checked;
 pub(crate) mod context;
 pub(crate) mod forward;
 pub(crate) mod gateway;
 pub(crate) mod hedge;
 pub(crate) mod pass;
+mod question;
 pub(crate) mod record;
 pub(crate) mod relay;
 pub(crate) mod reply;

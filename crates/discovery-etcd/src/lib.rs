@@ -62,7 +62,7 @@ pub use keys::{
 };
 pub use watch::{
     Watch,
-    change::{Change, OverrideUpdate, PolicyUpdate, WatchOptions},
+    change::{AccessKeyUpdate, Change, OverrideUpdate, PolicyUpdate, WatchOptions},
     health::{ResyncCause, WatchHealth, WatchState},
     settings_watch::SettingsChange,
     watch,

@@ -7,6 +7,7 @@
 //! readers are liberal ([`Instance::parse`]), and every refusal is a [`FieldError`] that names the field and says what
 //! to change. Every value that is written is read back the same; property tests hold both to it.
 
+mod access_key;
 mod address;
 pub mod deadlines;
 pub mod dialect;
@@ -38,6 +39,7 @@ mod update;
 mod value;
 mod weight;
 
+pub use access_key::{AccessKey, AccessKeyId};
 pub use address::{Address, Host, HostName};
 pub use dialect::Dialect;
 pub use field_error::FieldError;

@@ -12,28 +12,34 @@
 //! | [`timeouts`](Timeouts), [`retries`](Retries), [`hedge`](Hedge) | how long an attempt may take, and when there is another |
 //! | [`health`](Health) | who is left alone for a while, by probes and by traffic |
 //! | [`breaker`](Breaker), [`limits`](Limits) | how much at the same time, and how large |
+//! | [`auth`](Auth), [`rate_limit`](RateLimit), `in_flight_per_client` | who may use the service, and how much |
 //! | [`prefix`](Prefix), [`cors`](Cors), [`errors`](Errors) | what clients of the service read beside what it answers |
 //!
 //! Readers are strict here, unlike those of instances: an unknown field or a value out of range is an error that names
 //! its place in the document (`health.active.interval`) and says what to change. A policy that is half understood would
 //! be worse than the one before. Durations are text with a unit, `"2s"`, `"1m 30s"`, `"250ms"`.
 
+mod access_ranges;
 mod answers;
+mod auth;
 mod document;
 mod duration_text;
 mod health;
 mod load_balancing;
 mod ranges;
+mod rate_limit;
 mod retries;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use answers::{Cors, Details, Errors, Prefix, Restore};
+pub use answers::{Cors, CorsScope, Details, Errors, Prefix, Restore};
+pub use auth::{Auth, Basic, ForwardAuth, Jwt, Keys, Networks, Require};
 pub use document::PolicyDocument;
 pub use health::{Active, ActiveKind, Health, Passive};
 pub use load_balancing::{HashOn, LoadBalancing, Sticky, Strategy};
+pub use rate_limit::{LimitKey, LimitScope, RateLimit};
 pub use retries::{IdempotencyKeys, Retries};
 
 /// Everything that can be said about how the gateway treats a service.
@@ -54,6 +60,13 @@ pub struct Policy {
     pub breaker: Breaker,
     /// How large things may be.
     pub limits: Limits,
+    /// Who may use the service; `null`, the default: every client that reaches the gateway.
+    pub auth: Option<Auth>,
+    /// How often one client may ask; all of them hold. At most [`RateLimit::MAX`]; default: none.
+    pub rate_limit: Vec<RateLimit>,
+    /// How many requests one client, an IPv4 address or an IPv6 /64, may have under way at one gateway; a tunnel is one for as long
+    /// as it lasts. 1 to 1,000,000; `null`, the default: no bound.
+    pub in_flight_per_client: Option<u32>,
     /// What becomes of the prefix that is cut off the paths.
     pub prefix: Prefix,
     /// What pages of other sites may read.

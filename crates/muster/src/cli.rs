@@ -7,7 +7,7 @@ use service_kit::{config::EXIT_USAGE, private_files};
 
 use crate::{
     client::{hint::Hint, places::Given},
-    drain, explain, ls, status,
+    drain, explain, key, ls, status,
     up::{
         self,
         options::UpOptions,
@@ -39,6 +39,8 @@ enum Command {
     Explain(explain::ExplainOptions),
     /// Takes an instance out of rotation without ending it, or puts it back.
     Drain(drain::DrainOptions),
+    /// Makes, lists and revokes the API keys with which clients pass the gateway.
+    Key(key::KeyOptions),
     /// Becomes another program that ends with this one's parent.
     #[command(hide = true)]
     Tethered(ParentDeathOptions),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
             Command::Watch(options) => watch::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
             Command::Explain(options) => explain::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
             Command::Drain(options) => drain::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
+            Command::Key(options) => key::run(&options, &given).await.map(|()| ExitCode::SUCCESS),
             Command::Tethered(_) => unreachable!("it was dealt with above"),
         }
     });

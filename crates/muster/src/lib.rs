@@ -9,6 +9,7 @@
 //! | `client` | where to look; registries and gateways: the first one that answers |
 //! | `listing` | who is there and who has gone, in a person's words |
 //! | `ls`, `drain` | the list; an operator's order about an instance |
+//! | `key` | the API keys of the gateway's clients |
 //! | `explain` | why requests go where they go |
 //! | `watch` | each change, from etcd itself |
 //! | `status` | how everything is, the worst first |
@@ -20,6 +21,7 @@ mod client;
 mod drain;
 mod environment;
 mod explain;
+mod key;
 mod listing;
 mod ls;
 mod state;

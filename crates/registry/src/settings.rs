@@ -5,7 +5,7 @@
 //! setting cost etcd nothing when it changes.
 //!
 //! `config/<service>` is the gateway's policy for a service, and is written only if it is free of mistakes
-//! ([`discovery::policy`]). What is in any other setting is its readers' business.
+//! ([`discovery::policy`]); so is `config/key/<id>`, an API key of the gateway's clients. What is in any other setting is its readers' business.
 //!
 //! What is written in a minute is metered ([`crate::admission::writes`]), and what is there has a bound, of each service and in all:
 //! settings do not expire.
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{FieldError, Revision, SettingKey, policy::PolicyDocument};
+use discovery::{AccessKey, AccessKeyId, FieldError, Revision, SettingKey, policy::PolicyDocument};
 use discovery_etcd::{Etcd, EtcdError, Expected, Setting, SettingsChange, Write};
 use tokio::time::{Instant, timeout_at};
 
@@ -327,6 +327,9 @@ fn check(key: &SettingKey, value: &str) -> Result<(), RegistryError> {
     }
     if key.policy_of().is_some() {
         PolicyDocument::parse(value.as_bytes()).map_err(RegistryError::Invalid)?;
+    }
+    if AccessKeyId::of_setting(key.as_str()).is_some() {
+        AccessKey::parse(value).map_err(RegistryError::Invalid)?;
     }
     Ok(())
 }

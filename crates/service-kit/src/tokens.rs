@@ -46,7 +46,7 @@ use self::file::TokenFile;
 pub use self::{
     authenticate::authenticate,
     caller::Caller,
-    new::NewToken,
+    new::{NewSecret, NewToken},
     scope::{Action, Grant, Scope, ScopeError},
 };
 use crate::{

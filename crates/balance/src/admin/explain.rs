@@ -50,10 +50,15 @@ fn policy(effective_policy: &EffectivePolicy) -> Value {
         PolicySource::Default => "default",
         PolicySource::Etcd => "etcd",
     };
+    let mut effective = json!(*effective_policy.policy);
+    // Every reader of this page could try passwords on the hashes.
+    if let Some(users) = effective.pointer_mut("/auth/basic/users").and_then(Value::as_object_mut) {
+        users.values_mut().for_each(|hash| *hash = json!("(a hash)"));
+    }
     json!({
         "source": source,
         "not_in_force": effective_policy.mistake.as_ref().map(ToString::to_string),
-        "effective": *effective_policy.policy,
+        "effective": effective,
     })
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.
 
+mod access_keys;
 mod build_service;
 mod by_address;
 mod overrides;
@@ -28,6 +29,7 @@ use std::{
 
 use discovery::{InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update, policy::Policy};
 
+use access_keys::AccessKeys;
 use by_address::AddressIndex;
 use policies::Policies;
 pub use saved::{Saved, SavedTombstone};
@@ -59,6 +61,7 @@ pub struct Instances {
     suspected_places: AddressIndex,
     tombstones: Tombstones,
     policies: Policies,
+    access_keys: AccessKeys,
     /// The gateway's own zone.
     zone: Option<String>,
     health_epoch: HealthEpoch,
@@ -116,6 +119,7 @@ impl Instances {
             suspected_places: AddressIndex::default(),
             tombstones: Tombstones::default(),
             policies: Policies::default(),
+            access_keys: AccessKeys::default(),
             version: 0,
             zone: None,
             health_epoch: HealthEpoch::default(),
@@ -200,7 +204,7 @@ impl Instances {
     /// Another number when something has changed that is worth saving.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.version
+        self.version + self.policies.key_set_changes()
     }
 
     /// The instances to be asked whether they are still there; none at an address that has turned out to be forbidden.
@@ -288,7 +292,7 @@ impl Instances {
             };
         }
         let table = RoutingTable::new(self.source, self.revision, self.built.clone());
-        let table = table.with_policies(self.policies.all());
+        let table = table.with_policies(self.policies.all()).with_keys(self.access_keys.ring());
         Some(Arc::new(table.with_broken_policies(self.policies.broken())))
     }
 

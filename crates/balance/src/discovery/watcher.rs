@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use discovery::{InstanceKey, Registered, Revision, ServiceName, Update};
-use discovery_etcd::{Change, OverrideUpdate, PolicyUpdate, WatchHealth};
+use discovery_etcd::{AccessKeyUpdate, Change, OverrideUpdate, PolicyUpdate, WatchHealth};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use service_kit::{chain, health::Readiness};
 use tokio::{
@@ -178,7 +178,29 @@ impl Watcher {
                 );
             }
         }
+        self.apply_access_keys(change.access_keys);
         self.instances.at(Source::Etcd, change.revision);
+    }
+
+    fn apply_access_keys(&mut self, updates: Vec<AccessKeyUpdate>) {
+        for update in updates {
+            let mistakes = match update {
+                AccessKeyUpdate::Reset(all) => self.instances.replace_access_keys(all),
+                AccessKeyUpdate::Set(id, text) => {
+                    let mistake = self.instances.set_access_key(&id, Some(text));
+                    tracing::info!(target: TARGET, { key.id = %id, is_used = mistake.is_none() }, "API key set");
+                    mistake.map(|mistake| (id, mistake)).into_iter().collect()
+                }
+                AccessKeyUpdate::Unset(id) => {
+                    tracing::info!(target: TARGET, { key.id = %id }, "API key revoked");
+                    self.instances.set_access_key(&id, None);
+                    Vec::new()
+                }
+            };
+            for (id, mistake) in mistakes {
+                tracing::warn!(target: TARGET, { key.id = %id }, "an API key in etcd is invalid and opens nothing: {mistake}");
+            }
+        }
     }
 
     fn record_removal(&mut self, dead: &Dead) {

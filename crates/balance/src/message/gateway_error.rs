@@ -5,6 +5,8 @@ use std::{borrow::Cow, time::Duration};
 use http::StatusCode;
 use service_kit::Problem;
 
+use crate::message::denial::Denial;
+
 /// Why a request gets its answer from the gateway and not from an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GatewayError {
@@ -61,6 +63,8 @@ pub(crate) enum GatewayError {
     Busy(&'static str),
     /// The instance has as many tunnels and event streams as it may have.
     StreamsFull,
+    /// The service asks for something that the request does not have.
+    Denied(Box<Denial>),
 }
 
 /// When to ask again: an instance that comes back is known within a heartbeat.
@@ -134,6 +138,7 @@ impl GatewayError {
             Self::StreamsFull => {
                 unavailable("overloaded", "the instance has as many tunnels and event streams as it may have")
             }
+            Self::Denied(denial) => denial.problem(),
             Self::UpstreamClosed(detail) => bad_gateway("upstream_closed", detail),
             Self::UpstreamMalformed(detail) => bad_gateway("upstream_malformed", detail),
             Self::UpstreamTimeout(detail) => {
@@ -168,6 +173,7 @@ impl GatewayError {
             | Self::UpstreamMalformed(_)
             | Self::UpstreamTimeout(_)
             | Self::StreamsFull
+            | Self::Denied(_)
             | Self::Busy(_) => false,
         }
     }

@@ -38,6 +38,11 @@ impl Client {
         Self { address: address.to_canonical().to_string().into_bytes().into(), is_trusted }
     }
 
+    /// Whether it may speak for others.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
     /// Its address, as text.
     pub(crate) fn address(&self) -> &[u8] {
         &self.address

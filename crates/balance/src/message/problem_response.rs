@@ -1,18 +1,20 @@
 //! Answers of our own, as a client gets them: always a problem (RFC 9457), always with the request id.
 
+use std::borrow::Cow;
+
+use http::StatusCode;
 use http1::write;
 use service_kit::{Problem, problem};
 
 use crate::message::{
-    gateway_error::GatewayError, request::RequestMeta, request_id::RequestId, response::FramingFields,
+    cors::Preflight, gateway_error::GatewayError, request::RequestMeta, request_id::RequestId, response::FramingFields,
 };
 
 /// An answer of our own: what its head says, and its body.
 #[derive(Debug)]
 pub(crate) struct OwnResponse {
-    status: u16,
-    reason: &'static str,
-    fields: Vec<(&'static [u8], Vec<u8>)>,
+    status: StatusCode,
+    fields: Vec<(Cow<'static, [u8]>, Vec<u8>)>,
     body: Vec<u8>,
 }
 
@@ -22,37 +24,62 @@ impl OwnResponse {
     /// A problem, for the client of that request.
     pub(crate) fn problem(refusal: &GatewayError, facts: &RequestMeta) -> Self {
         let problem = refusal.problem();
-        let mut fields: Vec<(&[u8], Vec<u8>)> = vec![(b"Content-Type", problem::MEDIA_TYPE.as_bytes().to_vec())];
+        let mut fields = vec![field("Content-Type", problem::MEDIA_TYPE)];
         if let Some(secs) = problem.retry_after_secs() {
-            fields.push((b"Retry-After", secs.to_string().into_bytes()));
+            fields.push(field("Retry-After", secs.to_string()));
         }
         if *refusal == GatewayError::MethodNotAllowed {
-            fields.push((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_vec()));
+            fields.push(field("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        let reason = problem.status.canonical_reason().unwrap_or("Error");
+        if let GatewayError::Denied(denial) = refusal {
+            fields.extend(denial.fields.iter().map(|(name, value)| field(name, value.as_str())));
+        }
         let body = with_id(&problem, &facts.id).into_bytes();
-        Self { status: problem.status.as_u16(), reason, fields, body }
+        Self { status: problem.status, fields, body }
     }
 
     /// JSON with status 200.
     pub(crate) fn json(value: &serde_json::Value) -> Self {
-        let fields = vec![(&b"Content-Type"[..], b"application/json".to_vec())];
-        Self { status: 200, reason: "OK", fields, body: value.to_string().into_bytes() }
+        let fields = vec![field("Content-Type", "application/json")];
+        Self { status: StatusCode::OK, fields, body: value.to_string().into_bytes() }
     }
 
     /// A redirect of a browser.
     pub(crate) fn moved(location: Vec<u8>) -> Self {
-        let fields = vec![(&b"Location"[..], location), (b"Vary", b"Accept".to_vec())];
-        Self { status: 307, reason: "Temporary Redirect", fields, body: Vec::new() }
+        let fields = vec![field("Location", location), field("Vary", "Accept")];
+        Self { status: StatusCode::TEMPORARY_REDIRECT, fields, body: Vec::new() }
+    }
+
+    /// The answer to a browser that asks for leave to send a request.
+    pub(crate) fn preflight(Preflight(fields): Preflight) -> Self {
+        let fields = fields.into_iter().map(|(name, value)| field(name, value)).collect();
+        Self { status: StatusCode::NO_CONTENT, fields, body: Vec::new() }
+    }
+
+    /// What a service has answered in the gateway's place. Of `fields`, those that every answer of our own has are left
+    /// out.
+    pub(crate) fn of_service<'f>(
+        status: StatusCode,
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+        body: Vec<u8>,
+    ) -> Self {
+        const OURS: [&[u8]; 3] = [b"content-length", b"date", b"x-request-id"];
+        let is_theirs = |(name, _): &(&[u8], &[u8])| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
+        let owned = |(name, value): (&[u8], &[u8])| (Cow::Owned(name.to_vec()), value.to_vec());
+        Self { status, fields: fields.filter(is_theirs).map(owned).collect(), body }
     }
 
     /// Writes its head, for the client of that request.
     pub(crate) fn write_head(&self, out: &mut Vec<u8>, facts: &RequestMeta, date: &[u8], framing: FramingFields) {
-        write::status_line(out, self.status, self.reason.as_bytes());
+        let reason = self.status.canonical_reason().unwrap_or("Error");
+        write::status_line(out, self.status.as_u16(), reason.as_bytes());
         for (name, value) in &self.fields {
             write::field(out, name, value);
         }
-        write::field_number(out, b"Content-Length", self.body.len() as u64);
+        // RFC 9110, section 8.6.
+        if self.status != StatusCode::NO_CONTENT {
+            write::field_number(out, b"Content-Length", self.body.len() as u64);
+        }
         write::field(out, b"X-Request-Id", facts.id.as_bytes());
         write::field(out, b"Date", date);
         facts.cors.write(out);
@@ -63,6 +90,10 @@ impl OwnResponse {
     pub(crate) fn body(&self, facts: &RequestMeta) -> &[u8] {
         if facts.is_head { b"" } else { &self.body }
     }
+}
+
+fn field(name: &'static str, value: impl Into<Vec<u8>>) -> (Cow<'static, [u8]>, Vec<u8>) {
+    (Cow::Borrowed(name.as_bytes()), value.into())
 }
 
 /// A refusal as bytes, for a connection that no longer speaks HTTP with us, or never did. Nothing follows it.

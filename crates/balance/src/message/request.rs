@@ -194,6 +194,11 @@ impl UpstreamRequest {
         self.head_bytes = self.bytes.len();
     }
 
+    /// The head as long as it is not [complete](Self::complete_head): the request line, then field lines.
+    pub(crate) fn open_head(&mut self) -> Option<&mut Vec<u8>> {
+        (self.head != Head::Complete).then_some(&mut self.bytes)
+    }
+
     /// What is there to be sent, from the start or from where it was last forgotten: the head, and the body as plain
     /// bytes.
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -2,9 +2,9 @@
 //!
 //! No I/O, and no framing: the fields that say how the message is framed are the [framing's](FramingFields).
 
-use http1::{Fields, Framing, Name, One, Response, write};
+use http1::{Field, Fields, Framing, Name, One, Response, write};
 
-use crate::message::{headers, prefix::Prefix, request::RequestMeta};
+use crate::message::{cors::Cors, headers, prefix::Prefix, request::RequestMeta};
 
 /// Whether the head says how long the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,8 @@ pub(crate) fn head(
     framing: FramingFields,
 ) {
     write::status_line(out, response.status, response.reason);
-    fields(out, &response.fields, own.prefix);
+    fields(out, &response.fields, own.prefix, &facts.cors);
+    facts.cors.write_for_service(out);
     if framing.is_chunked {
         write::field(out, b"Transfer-Encoding", b"chunked");
     } else if let Some(length) = response.declared_length.filter(|_| may_tell_length(response)) {
@@ -86,7 +87,7 @@ pub(crate) fn head(
 /// Writes an interim response (1xx) for the client (RFC 9110, section 15.2).
 pub(crate) fn interim(bytes: &mut Vec<u8>, response: &Response<'_>, prefix: Prefix<'_>) {
     write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields, Some(prefix));
+    fields(bytes, &response.fields, Some(prefix), &Cors::Unsaid);
     write::end(bytes);
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn switching(
     prefix: Prefix<'_>,
 ) {
     write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields, Some(prefix));
+    fields(bytes, &response.fields, Some(prefix), &Cors::Unsaid);
     write::field(bytes, b"X-Request-Id", facts.id.as_bytes());
     write::field(bytes, b"Connection", b"upgrade");
     write::field(bytes, b"Upgrade", protocol);
@@ -116,9 +117,10 @@ pub(crate) fn is_event_stream(response: &Response<'_>) -> bool {
     types.next().is_some_and(|field| is(field.value))
 }
 
-fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>) {
+fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>, cors: &Cors) {
     let prefix = prefix.filter(|_| Prefix::concerns(fields));
-    for field in fields.iter().filter(|field| headers::passes_to_client(field, fields)) {
+    let passes = |field: &Field<'_>| headers::passes_to_client(field, fields) && !cors.replaces(field.name);
+    for field in fields.iter().filter(passes) {
         match &prefix {
             Some(prefix) => prefix.write(bytes, &field),
             None => field.write(bytes),

@@ -3,18 +3,21 @@
 //! The codec has refused what two parsers could read differently ([`http1`]); what is refused here is understood, but not
 //! for a gateway.
 
+use std::{sync::Arc, time::Instant};
+
 use http1::{Method, Name, Request, Target, parse_request};
 
 use crate::{
+    access::{asked::Asked, passed::Passed, rules::Access},
     load_balancing::affinity::{self, Affinity},
     message::{
-        cors::Cors,
+        cors::{Cors, Preflight},
         gateway_error::GatewayError,
         headers::{self, Client},
         request::{RequestMeta, Rewrite, Sizes, UpstreamRequest, refusal},
         request_id::RequestId,
     },
-    proxy::{context::Gateway, unavailable},
+    proxy::{auth_service, checked, context::Gateway, unavailable},
     routing::{slash, target},
     table::routing_table::{RoutingTable, Service},
 };
@@ -29,8 +32,10 @@ pub(crate) enum Admitted<'t> {
     Index(RequestMeta),
     /// A browser is to ask for this location instead.
     Moved(&'t Service, Vec<u8>, RequestMeta),
-    /// It goes to an instance of this service.
-    Forward(&'t Service, UpstreamRequest, Affinity),
+    /// A browser asks for leave, and the service's policy answers.
+    Preflight(Preflight, RequestMeta),
+    /// It goes to an instance of this service; at once, or when what the service asks for is settled.
+    Forward(&'t Service, UpstreamRequest, Affinity, Option<Box<Passed>>),
 }
 
 /// A request that goes nowhere, with what is needed to say so.
@@ -40,7 +45,7 @@ pub(crate) struct Refused {
     pub(crate) facts: RequestMeta,
 }
 
-/// Judges a request's head, finds the service, and writes the request that leaves.
+/// Judges a request's head, which had come at `now`, finds the service, and writes the request that leaves.
 ///
 /// # Errors
 ///
@@ -50,6 +55,7 @@ pub(crate) fn admit<'t>(
     head: &[u8],
     table: &'t RoutingTable,
     client: &Client,
+    now: Instant,
 ) -> Result<Admitted<'t>, Box<Refused>> {
     let limits = &gateway.options.limits;
     let mut scratch = gateway.scratch.borrow_mut();
@@ -74,12 +80,24 @@ pub(crate) fn admit<'t>(
     let target::Target::Service { service: name, rest: asked } = target::parse(path_and_query) else {
         return Ok(Admitted::Index(facts));
     };
+    let cors_policy = table.policy(name).map(|policy| &policy.cors);
+    if let Some(preflight) = cors_policy.and_then(|policy| Preflight::of(policy, &request)) {
+        return Ok(Admitted::Preflight(preflight, facts));
+    }
     let Some(service) = table.service(name) else {
-        let cors = table.policy(name).map(|policy| Cors::of(&policy.cors, &request)).unwrap_or_default();
+        let cors = cors_policy.map(|policy| Cors::of(policy, &request)).unwrap_or_default();
         return Err(refuse(unavailable::unknown(name, table), RequestMeta { cors, ..facts }));
     };
     let policy = service.policy();
     facts.cors = Cors::of(&policy.cors, &request);
+    let asks = |access: &Arc<Access>| access.check(&Asked::new(&request, asked, client, table.keys()), now);
+    let passed = match service.access.as_ref().map(asks).transpose() {
+        Ok(passed) => passed.map(|passed| {
+            let question = |rule: &_| auth_service::question(rule, &request, path_and_query, client, &facts);
+            Box::new(passed.asking(question))
+        }),
+        Err(denial) => return Err(refuse(checked::denied(gateway, service, denial), facts)),
+    };
     let sizes = Sizes {
         body_max_bytes: policy.limits.body_max_bytes.unwrap_or(limits.body_max_bytes),
         replay_max_bytes: usize::try_from(gateway.options.retries.replay_max_bytes).unwrap_or(usize::MAX),
@@ -98,7 +116,7 @@ pub(crate) fn admit<'t>(
     let rewrite = Rewrite { rest: asked.as_bytes(), prefix, client };
     let outgoing = UpstreamRequest::new(bytes, &request, rewrite, facts, sizes);
     let choice = affinity::of(policy, &request, client);
-    Ok(Admitted::Forward(service, outgoing, choice))
+    Ok(Admitted::Forward(service, outgoing, choice, passed))
 }
 
 fn check(request: &Request<'_>) -> Result<(), GatewayError> {

@@ -61,6 +61,23 @@ pub(crate) enum Served {
     ClientClosed,
 }
 
+// === impl Served ===
+
+impl Served {
+    /// The status that is counted.
+    pub(crate) fn status(served: &Result<Self, GatewayError>) -> u16 {
+        match served {
+            Ok(Self::Response { begun, .. }) => begun.status,
+            Ok(Self::Tunnel { .. }) => 101,
+            // The client had left; what nginx logs.
+            Ok(Self::ClientClosed) => 499,
+            Err(refusal) => refusal.problem().status.as_u16(),
+        }
+    }
+}
+
+// === impl Forward ===
+
 impl<'a> Forward<'a> {
     /// A request whose head had come at that moment.
     pub(crate) fn new(
@@ -81,6 +98,11 @@ impl<'a> Forward<'a> {
             interims: 0,
             attempts: HedgedAttempts::default(),
         }
+    }
+
+    /// Something had to be waited for before the first attempt, until `now`.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.last_event_at = now;
     }
 
     /// How long the client has waited for the head of its response, as of the last event.
@@ -110,8 +132,9 @@ impl<'a> Forward<'a> {
         client: &mut D,
         timeouts: &AttemptTimeouts,
     ) -> Result<Served, GatewayError> {
-        let first = self.attempt(self.started).await?;
-        self.attempts.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::of(self.started)))?);
+        let begins_at = self.last_event_at;
+        let first = self.attempt(begins_at).await?;
+        self.attempts.add(first.ok_or_else(|| unavailable::of(self.context.service, Millis::of(begins_at)))?);
         // What has come of the body already leaves together with the head.
         self.upload.take_in(client)?;
         loop {

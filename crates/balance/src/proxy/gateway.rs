@@ -36,7 +36,8 @@ impl Gateway {
         timers.stop(Waiting::Head);
         timers.stop(Waiting::Request);
         let table = self.table.load();
-        match admit(self, client.head(), &table, &timers.client) {
+        let now = self.clock.read();
+        match admit(self, client.head(), &table, &timers.client, now) {
             Ok(Admitted::Index(facts)) => {
                 client.begin(&facts);
                 let listing = index::listing(&table, self.options.index);
@@ -47,12 +48,19 @@ impl Gateway {
                 self.counters(service).responded(307, Duration::ZERO);
                 Box::pin(self.answer(client, timers, &facts, OwnResponse::moved(location))).await
             }
-            Ok(Admitted::Forward(service, request, affinity)) => {
+            Ok(Admitted::Preflight(preflight, facts)) => {
+                client.begin(&facts);
+                Box::pin(self.answer(client, timers, &facts, OwnResponse::preflight(preflight))).await
+            }
+            Ok(Admitted::Forward(service, request, affinity, passed)) => {
                 client.begin(&request.facts);
                 let context = RequestContext::new(self, service, timers);
                 // Boxed: a connection that waits for its next request needs nothing of it.
-                let forward = Box::new(Forward::new(context, request, affinity, self.clock.read()));
-                self.forward(client, forward).await
+                let forward = Box::new(Forward::new(context, request, affinity, now));
+                match passed {
+                    None => self.forward(client, forward).await,
+                    Some(passed) => Box::pin(self.forward_checked(client, forward, passed)).await,
+                }
             }
             Err(refused) => {
                 let Refused { refusal, facts } = *refused;
@@ -63,14 +71,9 @@ impl Gateway {
     }
 
     /// Forwards a request, and its response back.
-    async fn forward<D: DownstreamExchange>(&self, client: &mut D, mut forward: Box<Forward<'_>>) -> Ended {
+    pub(super) async fn forward<D: DownstreamExchange>(&self, client: &mut D, mut forward: Box<Forward<'_>>) -> Ended {
         let context = forward.context;
-        let served = forward.serve(client).await;
-        context.counters().responded(status(&served), forward.lasted());
-        // An attempt that is over has left its place, unless there was none.
-        if matches!(&served, Ok(Served::ClientClosed) | Err(_)) && !matches!(served, Err(GatewayError::Busy(_))) {
-            self.queues.one_left(&context.service.name);
-        }
+        let served = self.serve(client, &mut forward).await;
         match served {
             Ok(Served::Response { begun, mut attempt }) => {
                 let end = self.relay(client, &mut forward, begun, &mut attempt).await;
@@ -78,17 +81,42 @@ impl Gateway {
             }
             Ok(Served::Tunnel { attempt }) => Box::pin(self.tunnel(client, attempt, context.timers)).await,
             Ok(Served::ClientClosed) => Ended::Broken,
-            Err(refusal) => {
-                // Not kept for as long as the answer takes.
-                let mut request = forward.upload.request;
-                self.buffers.put_vec(request.take_bytes());
-                Box::pin(self.refuse(client, context.timers, &request.facts, &refusal)).await
-            }
+            Err(refusal) => Box::pin(self.give_up(client, forward, &refusal)).await,
         }
     }
 
+    /// Serves until an instance answers, and counts that.
+    pub(super) async fn serve<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        forward: &mut Forward<'_>,
+    ) -> Result<Served, GatewayError> {
+        let served = forward.serve(client).await;
+        let context = forward.context;
+        context.counters().responded(Served::status(&served), forward.lasted());
+        // An attempt that is over has left its place, unless there was none.
+        if matches!(&served, Ok(Served::ClientClosed) | Err(_)) && !matches!(served, Err(GatewayError::Busy(_))) {
+            self.queues.one_left(&context.service.name);
+        }
+        served
+    }
+
+    /// Refuses a request that was to be forwarded.
+    pub(super) async fn give_up<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        forward: Box<Forward<'_>>,
+        refusal: &GatewayError,
+    ) -> Ended {
+        let Forward { context, upload, .. } = *forward;
+        let mut request = upload.request;
+        // Not kept for as long as the answer takes.
+        self.buffers.put_vec(request.take_bytes());
+        self.refuse(client, context.timers, &request.facts, refusal).await
+    }
+
     /// Passes a response on, until its end.
-    async fn relay<D: DownstreamExchange>(
+    pub(super) async fn relay<D: DownstreamExchange>(
         &self,
         client: &mut D,
         forward: &mut Forward<'_>,
@@ -112,7 +140,7 @@ impl Gateway {
     }
 
     /// Keeps what can be used again.
-    fn finish(&self, end: &End, attempt: Box<Attempt>, forward: &mut Forward<'_>) -> Ended {
+    pub(super) fn finish(&self, end: &End, attempt: Box<Attempt>, forward: &mut Forward<'_>) -> Ended {
         let request = &mut forward.upload.request;
         let is_request_sent = request.is_complete() && attempt.has_sent_all(request);
         self.buffers.put_vec(request.take_bytes());
@@ -154,15 +182,5 @@ impl Gateway {
             self.lingering.linger(stream.into_stream()).await;
         }
         Ended::Early
-    }
-}
-
-fn status(served: &Result<Served, GatewayError>) -> u16 {
-    match served {
-        Ok(Served::Response { begun, .. }) => begun.status,
-        Ok(Served::Tunnel { .. }) => 101,
-        // The client had left; what nginx logs.
-        Ok(Served::ClientClosed) => 499,
-        Err(refusal) => refusal.problem().status.as_u16(),
     }
 }

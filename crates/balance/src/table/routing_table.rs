@@ -16,9 +16,13 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use discovery::{Address, InstanceKey, Reason, Revision, Scheme, ServiceName, Status, policy::Policy};
 use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    addresses::Forbidden, instance::candidate::Candidate, load_balancing::balancer::Balancer,
+    access::{jwt::key_set::KeySet, key_fetcher, keys::KeyRing, rules::Access},
+    addresses::Forbidden,
+    instance::candidate::Candidate,
+    load_balancing::balancer::Balancer,
     table::tombstones::Tombstone,
 };
 
@@ -34,6 +38,8 @@ pub struct RoutingTable {
     policies: HashMap<Box<str>, Arc<Policy>>,
     /// How many services have a policy in etcd that is invalid.
     pub(crate) policies_broken: usize,
+    /// The API keys in force.
+    keys: Arc<KeyRing>,
 }
 
 /// Where a table comes from, and thereby what a missing service means.
@@ -62,6 +68,8 @@ pub struct Service {
     pub(crate) withheld: Vec<ExcludedInstance>,
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
+    /// What it asks of its clients; `None`: nothing.
+    pub(crate) access: Option<Arc<Access>>,
 }
 
 /// A registered instance that gets no requests.
@@ -91,7 +99,7 @@ pub(crate) enum ExclusionReason {
 
 impl RoutingTable {
     pub(crate) fn new(source: Source, revision: Revision, services: HashMap<Box<str>, Arc<Service>>) -> Self {
-        Self { source, revision, services, policies: HashMap::new(), policies_broken: 0 }
+        Self { source, revision, services, policies: HashMap::new(), policies_broken: 0, keys: Arc::default() }
     }
 
     pub(crate) fn with_broken_policies(mut self, policies_broken: usize) -> Self {
@@ -102,6 +110,22 @@ impl RoutingTable {
     pub(crate) fn with_policies(mut self, policies: HashMap<Box<str>, Arc<Policy>>) -> Self {
         self.policies = policies;
         self
+    }
+
+    pub(crate) fn with_keys(mut self, keys: Arc<KeyRing>) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The keys of the issuers whose tokens services take.
+    pub(crate) fn key_sets(&self) -> Vec<Arc<KeySet>> {
+        let all = self.services.values().filter_map(|service| service.access.as_ref()?.key_set());
+        all.cloned().collect()
+    }
+
+    /// The API keys in force.
+    pub(crate) fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 
     /// What `config/<name>` says, over the gateway's defaults.
@@ -134,6 +158,7 @@ impl Service {
             unregistered: BTreeSet::new(),
             withheld: Vec::new(),
             tombstones: Vec::new(),
+            access: None,
         }
     }
 
@@ -176,6 +201,11 @@ impl TableHandle {
     #[must_use]
     pub fn load(&self) -> Arc<RoutingTable> {
         self.0.load_full()
+    }
+
+    /// Reads the keys of token issuers, for the services of whichever table is in force, until `shutdown`.
+    pub async fn keep_issuers_keys(self, shutdown: CancellationToken) {
+        key_fetcher::run(|| self.load().key_sets(), shutdown).await;
     }
 
     /// Puts `table` in force, at once and for every core.

@@ -11,7 +11,7 @@ use std::{
 /// The four in the first lines stand on nothing; `message` is pure; `instance` is what is known of one instance, and
 /// `load_balancing` chooses among them; both sides of a request, `downstream` and `upstream`, know neither each other nor the
 /// table; `proxy` is the request's way through all of that.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("addresses", &[]),
     ("clock", &[]),
     ("config", &[]),
@@ -19,18 +19,20 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("hash", &[]),
     ("io", &[]),
     ("message", &["config"]),
+    ("access", &["message"]),
     ("downstream", &["clock", "config", "io", "message"]),
     ("instance", &["addresses", "clock", "hash"]),
     ("upstream", &["addresses", "clock", "counters", "hash", "instance", "io", "message"]),
     ("load_balancing", &["clock", "counters", "hash", "instance", "message"]),
-    ("table", &["addresses", "clock", "instance", "load_balancing"]),
+    ("table", &["access", "addresses", "clock", "instance", "load_balancing"]),
     ("routing", &["table"]),
     ("telemetry", &["clock", "config", "counters", "instance", "message", "table"]),
     ("health", &["addresses", "clock", "hash", "instance", "table", "telemetry", "upstream"]),
-    ("discovery", &["addresses", "clock", "health", "instance", "load_balancing", "table"]),
+    ("discovery", &["access", "addresses", "clock", "health", "instance", "load_balancing", "table"]),
     (
         "proxy",
         &[
+            "access",
             "addresses",
             "clock",
             "config",

@@ -5,10 +5,16 @@
 
 mod support;
 
+mod access;
+mod access_forward;
+mod access_limits;
+mod access_passwords;
+mod access_tokens;
 mod active_checks;
 mod broken_bodies;
 mod client_leaves;
 mod cores;
+mod cors;
 mod crowds;
 mod drain;
 mod ejection;

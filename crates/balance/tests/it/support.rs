@@ -76,6 +76,8 @@ impl Gateway {
             .with_policy(options.default_policy());
         let (table, metrics) = (TableHandle::new(), DataMetrics::new(&options));
         let workers = Workers::start(listeners, &options, &addresses, &table, &metrics).unwrap();
+        // Ends with the runtime of the test.
+        tokio::spawn(table.clone().keep_issuers_keys(CancellationToken::new()));
         Self { workers, instances, table, metrics, revision: 0 }
     }
 
@@ -122,6 +124,13 @@ impl Gateway {
     /// The text of `config/<service>` in etcd is this.
     pub(crate) fn set_policy(&mut self, service: &str, json: &str) {
         self.instances.set_policy(&service.parse().unwrap(), Some(json.to_owned())).unwrap();
+        self.publish();
+    }
+
+    /// etcd holds this API key, or no longer holds it.
+    pub(crate) fn set_access_key(&mut self, id: &str, json: Option<&str>) {
+        let mistake = self.instances.set_access_key(&id.parse().unwrap(), json.map(str::to_owned));
+        assert_eq!(mistake, None);
         self.publish();
     }
 

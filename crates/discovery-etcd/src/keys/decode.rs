@@ -1,8 +1,8 @@
 //! etcd's keys and values, parsed.
 
 use discovery::{
-    CONFIG_PREFIX, FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Override, Registered, Revision,
-    SERVICE_PREFIX, ServiceName,
+    AccessKeyId, CONFIG_PREFIX, FieldError, Instance, InstanceKey, LeaseId, OVERRIDE_PREFIX, Override, Registered,
+    Revision, SERVICE_PREFIX, ServiceName,
 };
 use etcd_client::KeyValue;
 
@@ -113,6 +113,13 @@ impl Entry {
     /// The policy that this is, as it was written.
     pub(crate) fn policy(&self) -> Option<(ServiceName, String)> {
         Some((policy_key(&self.key)?, String::from_utf8_lossy(&self.value).into_owned()))
+    }
+}
+
+impl Entry {
+    /// The gateway's API key that this is, as it was written.
+    pub(crate) fn access_key(&self) -> Option<(AccessKeyId, String)> {
+        Some((AccessKeyId::of_key(&self.key)?, String::from_utf8_lossy(&self.value).into_owned()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use discovery::{InstanceKey, Override, Registered, Revision, ServiceName};
+use discovery::{AccessKeyId, InstanceKey, Override, Registered, Revision, ServiceName};
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::{
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub overrides: BTreeMap<InstanceKey, Override>,
     /// The services' policies, as they were written.
     pub policies: BTreeMap<ServiceName, String>,
+    /// The gateway's API keys, as they were written.
+    pub access_keys: BTreeMap<AccessKeyId, String>,
     /// Keys and values that cannot be parsed.
     pub unreadable: Vec<Unreadable>,
 }
@@ -44,6 +46,7 @@ impl Snapshot {
                 }),
                 Range::Policies => {
                     snapshot.policies.extend(entry.policy());
+                    snapshot.access_keys.extend(entry.access_key());
                     Ok(())
                 }
             };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use discovery::{InstanceKey, Override, Revision, ServiceName, Update};
+use discovery::{AccessKeyId, InstanceKey, Override, Revision, ServiceName, Update};
 
 use crate::{keys::decode::Unreadable, watch::health::ResyncCause};
 
@@ -21,8 +21,7 @@ pub struct WatchOptions {
 
 /// One step in what is known: one list, or one response of etcd's watch. Apply it as a whole.
 ///
-/// The first one has an [`Update::Reset`], an [`OverrideUpdate::Reset`] and a [`PolicyUpdate::Reset`]. See [`Update`]
-/// for the contract.
+/// The first one has a reset of each: instances, overrides, policies and API keys. See [`Update`] for the contract.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     /// Everything up to this revision of etcd is told, with this change. Goes backwards only with
@@ -36,6 +35,8 @@ pub struct Change {
     pub overrides: Vec<OverrideUpdate>,
     /// What changed about policies, in order.
     pub policies: Vec<PolicyUpdate>,
+    /// What changed about the gateway's API keys, in order.
+    pub access_keys: Vec<AccessKeyUpdate>,
     /// Keys and values that cannot be parsed and did not have the same mistake before. An instance whose value
     /// became unreadable is in `updates` as removed.
     pub unreadable: Vec<Unreadable>,
@@ -62,6 +63,17 @@ pub enum PolicyUpdate {
     Set(ServiceName, String),
     /// This service has none any more.
     Unset(ServiceName),
+}
+
+/// One change to the gateway's API keys, `config/key/<id>`, as they were written. The reader parses them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessKeyUpdate {
+    /// There are these, and no others.
+    Reset(BTreeMap<AccessKeyId, String>),
+    /// This key says this now.
+    Set(AccessKeyId, String),
+    /// This key is revoked.
+    Unset(AccessKeyId),
 }
 
 // === impl WatchOptions ===

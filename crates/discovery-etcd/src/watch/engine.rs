@@ -303,8 +303,8 @@ impl Engine {
         if changes.is_empty() {
             return None;
         }
-        let Changes { updates, overrides, policies, unreadable } = changes;
-        Some(Change { revision, cause, updates, overrides, policies, unreadable })
+        let Changes { updates, overrides, policies, access_keys, unreadable } = changes;
+        Some(Change { revision, cause, updates, overrides, policies, access_keys, unreadable })
     }
 }
 

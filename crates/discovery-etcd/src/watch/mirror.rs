@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use discovery::{FieldError, InstanceKey, Override, Registered, Revision, ServiceName, Update};
+use discovery::{
+    AccessKeyId, CONFIG_PREFIX, FieldError, InstanceKey, Override, Registered, Revision, ServiceName, Update,
+};
 
 use crate::{
     keys::{
         decode::{Entry, Range, Unreadable, instance_key, override_key, policy_key},
         snapshot::Snapshot,
     },
-    watch::change::{OverrideUpdate, PolicyUpdate},
+    watch::change::{AccessKeyUpdate, OverrideUpdate, PolicyUpdate},
 };
 
 /// A copy of all ranges, as of the last list or event.
@@ -18,6 +20,7 @@ pub(crate) struct Mirror {
     instances: BTreeMap<InstanceKey, Registered>,
     overrides: BTreeMap<InstanceKey, Override>,
     policies: BTreeMap<ServiceName, String>,
+    access_keys: BTreeMap<AccessKeyId, String>,
     unreadable: BTreeMap<String, FieldError>,
     /// By range: everything up to here is in. The watchers run independently of each other.
     applied: [Revision; Range::ALL.len()],
@@ -38,6 +41,7 @@ pub(crate) struct Changes {
     pub(crate) updates: Vec<Update>,
     pub(crate) overrides: Vec<OverrideUpdate>,
     pub(crate) policies: Vec<PolicyUpdate>,
+    pub(crate) access_keys: Vec<AccessKeyUpdate>,
     pub(crate) unreadable: Vec<Unreadable>,
 }
 
@@ -71,6 +75,10 @@ impl Mirror {
         if first || self.policies != snapshot.policies {
             changes.policies.push(PolicyUpdate::Reset(snapshot.policies.clone()));
             self.policies = snapshot.policies;
+        }
+        if first || self.access_keys != snapshot.access_keys {
+            changes.access_keys.push(AccessKeyUpdate::Reset(snapshot.access_keys.clone()));
+            self.access_keys = snapshot.access_keys;
         }
         let before = std::mem::take(&mut self.unreadable);
         for unreadable in snapshot.unreadable {
@@ -139,7 +147,26 @@ impl Mirror {
         }
     }
 
+    fn apply_access_key(&mut self, id: AccessKeyId, event: &Event, changes: &mut Changes) {
+        match event {
+            Event::Put(entry) => {
+                let text = String::from_utf8_lossy(&entry.value).into_owned();
+                if self.access_keys.insert(id.clone(), text.clone()).as_ref() != Some(&text) {
+                    changes.access_keys.push(AccessKeyUpdate::Set(id, text));
+                }
+            }
+            Event::Delete { .. } => {
+                if self.access_keys.remove(&id).is_some() {
+                    changes.access_keys.push(AccessKeyUpdate::Unset(id));
+                }
+            }
+        }
+    }
+
     fn apply_policy(&mut self, event: &Event, changes: &mut Changes) {
+        if let Some(id) = AccessKeyId::of_key(event.key()) {
+            return self.apply_access_key(id, event, changes);
+        }
         let Some(service) = policy_key(event.key()) else { return };
         match event {
             Event::Put(entry) => {
@@ -185,7 +212,13 @@ impl Mirror {
             .into_iter()
             .filter(|service| untouched(Range::Policies, service.config_key()))
             .filter(|service| snapshot.policies.get(*service) != self.policies.get(*service));
-        wrong_instances.count() + wrong_overrides.count() + wrong_policies.count()
+        let access_keys: BTreeSet<_> = snapshot.access_keys.keys().chain(self.access_keys.keys()).collect();
+        let wrong_access_keys = access_keys
+            .into_iter()
+            .filter(|id| untouched(Range::Policies, etcd_key(id)))
+            .filter(|id| snapshot.access_keys.get(*id) != self.access_keys.get(*id));
+        let wrong_settings = wrong_policies.count() + wrong_access_keys.count();
+        wrong_instances.count() + wrong_overrides.count() + wrong_settings
     }
 
     /// Becomes what the list found, but for the keys touched after it was made.
@@ -194,12 +227,15 @@ impl Mirror {
         snapshot.instances.retain(|registered| !is_touched(Range::Instances, registered.key.key()));
         snapshot.overrides.retain(|key, _| !is_touched(Range::Overrides, key.override_key()));
         snapshot.policies.retain(|service, _| !is_touched(Range::Policies, service.config_key()));
+        snapshot.access_keys.retain(|id, _| !is_touched(Range::Policies, etcd_key(id)));
         let newer = self.instances.values().filter(|registered| is_touched(Range::Instances, registered.key.key()));
         snapshot.instances.extend(newer.cloned());
         let newer = self.overrides.iter().filter(|(key, _)| is_touched(Range::Overrides, key.override_key()));
         snapshot.overrides.extend(newer.map(|(key, order)| (key.clone(), order.clone())));
         let newer = self.policies.iter().filter(|(service, _)| is_touched(Range::Policies, service.config_key()));
         snapshot.policies.extend(newer.map(|(service, text)| (service.clone(), text.clone())));
+        let newer = self.access_keys.iter().filter(|(id, _)| is_touched(Range::Policies, etcd_key(id)));
+        snapshot.access_keys.extend(newer.map(|(id, text)| (id.clone(), text.clone())));
         let applied = self.applied.map(|applied| applied.max(snapshot.revision));
         let changes = self.reset(snapshot);
         self.applied = applied;
@@ -240,7 +276,8 @@ impl Event {
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.updates.is_empty() && self.overrides.is_empty() && self.policies.is_empty() && self.unreadable.is_empty()
+        let has_settings = !self.policies.is_empty() || !self.access_keys.is_empty();
+        self.updates.is_empty() && self.overrides.is_empty() && !has_settings && self.unreadable.is_empty()
     }
 
     /// Whether they come from a list.
@@ -248,7 +285,12 @@ impl Changes {
         self.updates.iter().any(|update| matches!(update, Update::Reset(_)))
             || self.overrides.iter().any(|update| matches!(update, OverrideUpdate::Reset(_)))
             || self.policies.iter().any(|update| matches!(update, PolicyUpdate::Reset(_)))
+            || self.access_keys.iter().any(|update| matches!(update, AccessKeyUpdate::Reset(_)))
     }
+}
+
+fn etcd_key(id: &AccessKeyId) -> String {
+    format!("{CONFIG_PREFIX}{}", id.setting())
 }
 
 /// Remembers that `event` touched its key.

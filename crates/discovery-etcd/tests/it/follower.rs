@@ -159,7 +159,8 @@ impl Seen {
         if first && !matches!(change.updates.as_slice(), [Update::Reset(_)]) {
             rules.push("the first update is a reset");
         }
-        let is_empty = change.updates.is_empty() && change.overrides.is_empty() && change.policies.is_empty();
+        let has_settings = !change.policies.is_empty() || !change.access_keys.is_empty();
+        let is_empty = change.updates.is_empty() && change.overrides.is_empty() && !has_settings;
         if is_empty && change.unreadable.is_empty() {
             rules.push("a change changes something");
         }

@@ -52,20 +52,30 @@ impl PolicyDocument {
 }
 
 /// Objects that may be absent: a document's takes the place of the default's as a whole, and `null` takes it away.
-const OPTIONAL: [&str; 3] = ["hedge", "load_balancing.hash_on", "load_balancing.sticky"];
+const OPTIONAL: [&str; 4] = ["auth", "hedge", "load_balancing.hash_on", "load_balancing.sticky"];
 
 /// The fields that take a list.
-const LISTS: [&str; 1] = ["cors.origins"];
+const LISTS: [&str; 11] = [
+    "auth.forward.pass",
+    "auth.jwt.audiences",
+    "auth.jwt.scopes",
+    "auth.networks.allow",
+    "auth.networks.deny",
+    "auth.public_paths",
+    "cors.expose",
+    "cors.headers",
+    "cors.methods",
+    "cors.origins",
+    "rate_limit",
+];
 
 /// Puts the members of `over` into `under`, section by section.
 fn merge(under: &mut Value, over: &Map<String, Value>, path: &str) -> Result<(), FieldError> {
     let Value::Object(under) = under else { return Ok(()) };
     for (name, value) in over {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        refuse_lists(&path, value)?;
         match (under.get_mut(name), value) {
-            (_, Value::Array(_)) if !LISTS.contains(&path.as_str()) => {
-                return Err(FieldError::new(path, "is a list, which this field does not take"));
-            }
             _ if OPTIONAL.contains(&path.as_str()) => drop(under.insert(name.clone(), value.clone())),
             (Some(section @ Value::Object(_)), Value::Object(members)) => merge(section, members, &path)?,
             (Some(Value::Object(_)), other) => return Err(not_an_object(&path, other)),
@@ -73,6 +83,20 @@ fn merge(under: &mut Value, over: &Map<String, Value>, path: &str) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Refuses a list where an object or a value belongs: serde would take it for the object's members in their order.
+fn refuse_lists(path: &str, value: &Value) -> Result<(), FieldError> {
+    match value {
+        Value::Array(_) if !LISTS.contains(&path) => {
+            Err(FieldError::new(path.to_owned(), "is a list, which this field does not take"))
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| refuse_lists(&format!("{path}[]"), item)),
+        Value::Object(members) => {
+            members.iter().try_for_each(|(name, value)| refuse_lists(&format!("{path}.{name}"), value))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> FieldError {

@@ -22,6 +22,7 @@ impl Policy {
         self.check_durations()?;
         self.check_numbers()?;
         self.check_load_balancing()?;
+        self.check_access()?;
         self.check_origins()
     }
 
@@ -123,7 +124,7 @@ fn is_origin(origin: &str) -> bool {
 }
 
 /// RFC 9110, section 5.6.2: what a field's or a cookie's name is made of.
-fn check_token(path: &'static str, name: &str) -> Result<(), FieldError> {
+pub(super) fn check_token(path: &'static str, name: &str) -> Result<(), FieldError> {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if (1..=64).contains(&name.len()) && name.bytes().all(is_token) {
         return Ok(());

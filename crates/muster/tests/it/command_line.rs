@@ -68,6 +68,39 @@ async fn ls_shows_every_instance_of_every_service_also_as_json() {
 }
 
 #[tokio::test]
+async fn a_key_is_shown_once_and_only_its_hash_is_sent() {
+    let registry = Upstream::start(|request| match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/v1/config") => {
+            Reply::ok(r#"{"settings":[{"key":"mail","revision":1},{"key":"key/old","revision":2}]}"#)
+        }
+        ("GET", "/v1/config/key/old") => {
+            Reply::ok(format!(r#"{{"sha256":"{}","services":["mail","web"]}}"#, "ab".repeat(32)))
+        }
+        ("PUT", "/v1/config/key/ci") => Reply::ok(r#"{"revision":8}"#),
+        ("DELETE", "/v1/config/key/old") => Reply::ok(r#"{"existed":true}"#),
+        _ => Reply::status(404, &[], r#"{"code":"no_such_setting","detail":"there is no setting"}"#),
+    })
+    .await;
+    let url = url(&registry);
+    let made = printed(&muster(&["key", "--registry", &url, "new", "ci", "--service", "mail"]).await);
+    let secret = made.lines().next().unwrap();
+    assert!(secret.starts_with("muster_") && secret.len() == 71, "{made}");
+    let put = registry.requests().into_iter().find(|request| request.method == "PUT").unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(&put.body).unwrap();
+    assert_eq!((&sent["services"], sent["sha256"].as_str().unwrap().len()), (&serde_json::json!(["mail"]), 64));
+    assert!(!sent.to_string().contains(secret.trim_start_matches("muster_")));
+    let again = muster(&["key", "--registry", &url, "new", "old", "--all"]).await;
+    assert!(
+        !again.status.success() && String::from_utf8_lossy(&again.stderr).contains("a key old already"),
+        "{again:?}"
+    );
+    let listed = printed(&muster(&["key", "--registry", &url, "ls"]).await);
+    assert!(listed.contains("old  mail, web") && !listed.contains("abab"), "{listed}");
+    let revoked = printed(&muster(&["key", "--registry", &url, "revoke", "old"]).await);
+    assert!(revoked.starts_with("old is revoked\n"), "{revoked}");
+}
+
+#[tokio::test]
 async fn ls_asks_a_registry_that_does_not_know_tombstones_of_services_without_them() {
     let registry = Upstream::start(|request| match request.target.as_str() {
         "/v1/services" => Reply::ok(r#"{"services":[{"name":"mail"}]}"#),

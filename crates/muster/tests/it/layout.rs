@@ -1,7 +1,7 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("environment", &[]),
     ("terminal", &["environment"]),
     ("state", &[]),
@@ -9,11 +9,12 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("listing", &["terminal"]),
     ("ls", &["client", "listing", "terminal"]),
     ("drain", &["client", "terminal"]),
+    ("key", &["client", "terminal"]),
     ("explain", &["client", "listing", "terminal"]),
     ("watch", &["client", "listing", "terminal"]),
     ("status", &["client", "explain", "listing", "ls", "terminal"]),
     ("up", &["environment", "state", "terminal"]),
-    ("cli", &["client", "drain", "explain", "ls", "status", "up", "watch"]),
+    ("cli", &["client", "drain", "explain", "key", "ls", "status", "up", "watch"]),
 ];
 
 #[test]

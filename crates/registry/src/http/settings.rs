@@ -10,12 +10,13 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use discovery::{Revision, SettingKey};
+use discovery::{AccessKey, AccessKeyId, Revision, SettingKey};
 use discovery_etcd::{Expected, Write};
 use serde::Serialize;
 use service_kit::{
     Problem,
     openapi::{matching, one_of, parameter, reference},
+    tokens::{Action, Caller},
 };
 use tokio::time::Instant;
 use utoipa::{
@@ -81,8 +82,7 @@ pub(super) struct ReaderHas;
 
 impl IntoParams for KeyPath {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        const KEY: &str =
-            "`SERVICE` for the gateway's policy, `A/B/…` for anything else. Slashes are written as they are.";
+        const KEY: &str = "`SERVICE` for the gateway's policy, `key/ID` for an API key of its clients, `A/B/…` for anything else. Slashes are written as they are.";
         vec![parameter("key", ParameterIn::Path, KEY, reference::<SettingKey>())]
     }
 }
@@ -194,6 +194,7 @@ pub(super) async fn put(
     let expected = expected(&headers)?;
     let body = service_kit::json::read(request, VALUE_MAX_BYTES).await?;
     let value = String::from_utf8(body.into()).map_err(|_| Problem::field("value", "is not UTF-8 text"))?;
+    may_open(&key, &value)?;
     match api.settings.write(key, value, expected).await? {
         Write::Done(revision) => {
             let revision = revision.unwrap_or_default();
@@ -223,6 +224,17 @@ pub(super) async fn delete(
 
 fn parse(key: &str) -> Result<SettingKey, Problem> {
     key.parse().map_err(error::field)
+}
+
+/// An API key of the gateway's opens services, so its writer needs the right to configure each of them, beside that to write
+/// below `key`: else the owner of a service that happens to be called `key` could open all others.
+fn may_open(key: &SettingKey, value: &str) -> Result<(), Problem> {
+    let Some(caller) = Caller::current().filter(|_| AccessKeyId::of_setting(key.as_str()).is_some()) else {
+        return Ok(());
+    };
+    // What is no key is refused where it is written.
+    let services = AccessKey::parse(value).map(|key| key.services).unwrap_or_default();
+    services.iter().try_for_each(|service| caller.require(service, Action::Config))
 }
 
 /// The value with its revision, or 404 with the index from which to wait for it. Both say up to which revision that is

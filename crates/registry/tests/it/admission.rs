@@ -90,6 +90,24 @@ async fn every_path_asks_for_its_scope() {
 }
 
 #[tokio::test]
+async fn a_key_of_the_gateway_opens_no_service_that_its_writer_may_not_configure() {
+    let etcd = EtcdCluster::start(1).await;
+    let key = token("key", &["key:config", "mail:config"]);
+    let ops = token("ops", &["*:config"]);
+    let file = TokensFile::with(&[&key, &ops]);
+    let registry = Registry::start_with(&etcd, |config| config.admission.tokens_file = Some(file.path.clone())).await;
+    let opening = |service: &str| json!({"sha256": "ab".repeat(32), "services": [service]});
+    for (who, service, status) in
+        [(&key, "mail", 200), (&key, "web", 403), (&key, "*", 403), (&ops, "web", 200), (&ops, "*", 200)]
+    {
+        let answer = ask(&registry, Some(who), "PUT", "/v1/config/key/ci", opening(service)).await;
+        assert_eq!(answer.status.as_u16(), status, "{service}: {:?}", answer.body);
+    }
+    let revoked = ask(&registry, Some(&key), "DELETE", "/v1/config/key/ci", Value::Null).await;
+    assert_eq!(revoked.status.as_u16(), 200, "to end a key, the right to keys is enough");
+}
+
+#[tokio::test]
 async fn a_service_registers_with_its_token_or_with_its_signature() {
     let etcd = EtcdCluster::start(1).await;
     let bearer = token("bearer", &["mail:register"]);

@@ -105,6 +105,7 @@ async fn a_policy_with_a_mistake_is_refused_by_its_place_and_a_key_cannot_leave_
     assert_eq!(put("/v1/config/mail", r#"{"timeouts":{"response":"5"}}"#).await, field("timeouts.response"));
     assert_eq!(put("/v1/config/mail", r#"{"timeout":{}}"#).await, field("timeout"));
     assert_eq!(put("/v1/config/mail", "[]").await.0, 422);
+    assert_eq!(put("/v1/config/key/ci", r#"{"sha256":"secret","services":["mail"]}"#).await, field("sha256"));
     assert_eq!(value(&etcd, "config/mail").as_deref(), Some(r#"{"timeouts":{"response":"5s"}}"#));
     for key in ["Mail", "a/../b", "a/%2e%2e/b", "a//b", "a%2F/b", "a/b%00", "a/ü"] {
         assert_eq!(put(&format!("/v1/config/{key}"), "x").await, field("key"), "{key}");

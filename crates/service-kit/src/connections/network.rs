@@ -1,6 +1,9 @@
 //! What counts as one client.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 /// A client's network: one IPv4 address, or one IPv6 /64.
 ///
@@ -16,6 +19,16 @@ impl ClientNetwork {
         match address.to_canonical() {
             IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
             address @ IpAddr::V4(_) => Self(address),
+        }
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    /// `10.0.0.5`, `2001:db8:0:1::/64`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
         }
     }
 }

@@ -19,6 +19,35 @@ pub struct NewToken {
     pub line: String,
 }
 
+/// 256 random bits that were just made, and what to keep of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSecret {
+    /// For the client. Shown once and kept nowhere.
+    pub secret: String,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+// === impl NewSecret ===
+
+impl NewSecret {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn random() -> Result<Self, String> {
+        let secret = format!("{PREFIX}{}", random_key()?);
+        let sha256 = hex::encode(sha256(secret.as_bytes()));
+        Ok(Self { secret, sha256 })
+    }
+}
+
+fn random_key() -> Result<String, String> {
+    let mut bits = [0; 32];
+    SystemRandom::new().fill(&mut bits).map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(hex::encode(bits))
+}
+
 // === impl NewToken ===
 
 impl NewToken {
@@ -33,17 +62,14 @@ impl NewToken {
         if scopes.is_empty() {
             return Err("a token without a scope may do nothing; give --scope SERVICE:ACTION".to_owned());
         }
-        let mut bits = [0; 32];
-        SystemRandom::new().fill(&mut bits).map_err(|_| "the system gives no random numbers".to_owned())?;
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-        let key = hex::encode(bits);
         let scopes = scopes.join(",");
         if is_signing {
+            let key = random_key()?;
             return Ok(Self { secret: format!("{name}:{key}"), line: format!("{name} hmac-sha256:{key} {scopes}") });
         }
-        let secret = format!("{PREFIX}{key}");
-        let hash = hex::encode(sha256(secret.as_bytes()));
-        Ok(Self { secret, line: format!("{name} sha256:{hash} {scopes}") })
+        let NewSecret { secret, sha256 } = NewSecret::random()?;
+        Ok(Self { secret, line: format!("{name} sha256:{sha256} {scopes}") })
     }
 }
 

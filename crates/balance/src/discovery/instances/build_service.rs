@@ -67,7 +67,8 @@ impl Instances {
             effective_policy: effective_policy.clone(),
             ..Balancer::empty(0)
         };
-        Some(Service { balancer, unregistered, withheld, tombstones, ..fresh })
+        let access = self.policies.access(name);
+        Some(Service { balancer, unregistered, withheld, tombstones, access, ..fresh })
     }
 
     pub(super) fn instances_of(&self, name: &ServiceName) -> impl Iterator<Item = (&InstanceKey, &Known)> {

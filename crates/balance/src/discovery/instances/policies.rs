@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use discovery::{
@@ -11,13 +14,20 @@ use discovery::{
 };
 
 use super::Instances;
-use crate::load_balancing::effective_policy::{EffectivePolicy, PolicySource};
+use crate::{
+    access::{issued::KnownKeys, rules::Access},
+    load_balancing::effective_policy::{EffectivePolicy, PolicySource},
+};
 
 /// The policies of all services.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     default: Arc<Policy>,
     given: BTreeMap<ServiceName, StoredPolicy>,
+    /// The issuers' keys that an earlier run had, by their URL.
+    saved_key_sets: BTreeMap<String, String>,
+    /// Grows when issuers' keys have changed.
+    key_set_changes: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -27,18 +37,25 @@ struct StoredPolicy {
     /// The last good ones, for the snapshot.
     good: Option<String>,
     effective_policy: EffectivePolicy,
+    /// What it asks of clients.
+    access: Option<Arc<Access>>,
 }
 
 // === impl Policies ===
 
 impl Policies {
     pub(super) fn new(default: Policy) -> Self {
-        Self { default: Arc::new(default), given: BTreeMap::new() }
+        Self { default: Arc::new(default), ..Self::default() }
     }
 
     pub(super) fn of(&self, service: &ServiceName) -> EffectivePolicy {
         let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
         self.given.get(service).map_or_else(default, |given| given.effective_policy.clone())
+    }
+
+    /// What the service asks of its clients; `None`: nothing.
+    pub(super) fn access(&self, service: &ServiceName) -> Option<Arc<Access>> {
+        self.given.get(service)?.access.clone()
     }
 
     /// Those of the services of which something is said.
@@ -68,27 +85,48 @@ impl Policies {
         let Some(text) = text else { return Ok(self.given.remove(service).is_some()) };
         let before = self.given.remove(service);
         if let Some(before) = before.as_ref().filter(|before| before.text == text) {
-            let same =
-                StoredPolicy { text, good: before.good.clone(), effective_policy: before.effective_policy.clone() };
-            self.given.insert(service.clone(), same);
+            let (good, effective_policy) = (before.good.clone(), before.effective_policy.clone());
+            let access = before.access.clone();
+            self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy, access });
             return Ok(false);
         }
         match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
             Ok(policy) => {
+                let before = before.as_ref().and_then(|before| before.access.as_deref());
+                let known = KnownKeys { saved: &self.saved_key_sets, changes: &self.key_set_changes };
+                let access = Access::of(service, &policy, before, &known);
                 let effective_policy =
                     EffectivePolicy { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
-                self.given.insert(service.clone(), StoredPolicy { good: Some(text.clone()), text, effective_policy });
+                let good = Some(text.clone());
+                self.given.insert(service.clone(), StoredPolicy { good, text, effective_policy, access });
                 Ok(true)
             }
             Err(mistake) => {
                 let good = before.as_ref().and_then(|before| before.good.clone());
+                let access = before.as_ref().and_then(|before| before.access.clone());
                 let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
                 let effective_policy = before.map_or_else(default, |before| before.effective_policy);
                 let effective_policy = EffectivePolicy { mistake: Some(mistake.clone()), ..effective_policy };
-                self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy });
+                self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy, access });
                 Err(mistake)
             }
         }
+    }
+
+    /// What an earlier run had read of the keys of issuers.
+    pub(super) fn restore_key_sets(&mut self, saved: BTreeMap<String, String>) {
+        self.saved_key_sets = saved;
+    }
+
+    /// What issuers have said their keys are, by their URL.
+    pub(super) fn key_sets(&self) -> BTreeMap<String, String> {
+        let sets = self.given.values().filter_map(|given| given.access.as_ref()?.key_set());
+        sets.filter_map(|set| set.saved()).collect()
+    }
+
+    /// Another number when the keys of an issuer have changed.
+    pub(super) fn key_set_changes(&self) -> u64 {
+        self.key_set_changes.load(Ordering::Relaxed)
     }
 
     /// The last good words of each service.

@@ -1,7 +1,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use discovery::{
-    Address, Incarnation, Instance, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName, Update,
+    AccessKeyId, Address, Incarnation, Instance, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName,
+    Update,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,12 @@ pub struct Saved {
     /// What `config/<service>` said last that made sense.
     #[serde(default)]
     pub policies: BTreeMap<ServiceName, String>,
+    /// The API keys, as in etcd: what proves them, never a key.
+    #[serde(default)]
+    pub access_keys: BTreeMap<AccessKeyId, String>,
+    /// The keys of token issuers, as their URLs have given them.
+    #[serde(default)]
+    pub key_sets: BTreeMap<String, String>,
     /// Instances whose lease expired and that may be alive nevertheless, like `instances`.
     #[serde(default)]
     pub suspects: BTreeMap<InstanceKey, String>,
@@ -75,6 +82,8 @@ impl Instances {
             instances: self.registered.iter().map(value).collect(),
             overrides: self.overrides.clone(),
             policies: self.policies.save(),
+            access_keys: self.access_keys.save(),
+            key_sets: self.policies.key_sets(),
             suspects: self.suspects.iter().map(suspect).collect(),
             tombstones: self.tombstones.all().map(tombstone).collect(),
         }
@@ -110,8 +119,10 @@ impl Instances {
             self.touched.insert(key.service);
         }
         self.replace_overrides(saved.overrides);
+        self.policies.restore_key_sets(saved.key_sets);
         // What was saved was valid for the program that saved it; if it no longer is, the default is in force.
         self.replace_policies(saved.policies);
+        self.replace_access_keys(saved.access_keys);
         unreadable
     }
 }

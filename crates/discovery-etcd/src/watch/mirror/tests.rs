@@ -37,6 +37,24 @@ fn the_first_list_is_a_change_even_when_it_is_empty() {
 }
 
 #[test]
+fn api_keys_are_followed_and_a_revoked_one_is_gone_with_its_event() {
+    let mut mirror = Mirror::default();
+    let id = || AccessKeyId::of_key(b"config/key/ci").unwrap();
+    let listed = Snapshot { access_keys: [(id(), "a".to_owned())].into(), ..list(5, &[]) };
+    let first = mirror.reset(listed.clone());
+    assert_eq!(first.access_keys, [AccessKeyUpdate::Reset(listed.access_keys.clone())]);
+    assert!(mirror.reset(listed.clone()).is_empty());
+    let gone = Event::Delete { key: b"config/key/ci".to_vec(), modified: 6 };
+    let changes = mirror.apply(Range::Policies, std::slice::from_ref(&gone));
+    assert_eq!((changes.access_keys.as_slice(), changes.policies.len()), (&[AccessKeyUpdate::Unset(id())][..], 0));
+    // A list that was made before the event does not bring it back.
+    let mut touched = Touched::new();
+    touch_event(&mut touched, Range::Policies, &gone);
+    assert_eq!(mirror.differences(&listed, &touched), 0);
+    assert!(mirror.adopt(listed, &touched).is_empty());
+}
+
+#[test]
 fn policies_are_followed_and_other_configuration_is_left_alone() {
     let mail = || "mail".parse::<discovery::ServiceName>().unwrap();
     let listed = Snapshot { policies: [(mail(), "{}".to_owned())].into(), ..list(5, &[]) };

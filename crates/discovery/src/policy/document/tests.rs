@@ -40,7 +40,7 @@ fn a_document_says_only_what_differs() {
 }
 
 #[test]
-fn origins_are_the_one_list() {
+fn a_list_stands_only_where_one_belongs() {
     let cors = policy(r#"{"cors":{"origins":["https://app.example:8443","http://[::1]:3000","*"]}}"#).unwrap().cors;
     assert_eq!(cors.origins, ["https://app.example:8443", "http://[::1]:3000", "*"]);
 }
@@ -96,7 +96,65 @@ fn every_mistake_names_its_place_and_what_to_change() {
         (r#"{"cors":{"origins":["https://app.example/"]}}"#, "cors.origins", "is no origin"),
         (r#"{"cors":{"origins":["App"]}}"#, "cors.origins", "is no origin"),
         (r#"{"cors":{"origins":"*"}}"#, "cors.origins", "invalid type"),
+        (r#"{"cors":{"origins":["*"],"credentials":true}}"#, "cors.credentials", "every site"),
+        (r#"{"cors":{"headers":["a b"]}}"#, "cors.headers", "no name"),
+        (r#"{"cors":{"max_age":"2d"}}"#, "cors.max_age", "give 0s to 1day"),
+        (r#"{"cors":{"applies_to":"all"}}"#, "cors.applies_to", "expected `own_answers` or `service`"),
         (r#"{"cors":["*"]}"#, "cors", "a list"),
+        (r#"{"auth":["any"]}"#, "auth", "a list"),
+        (r#"{"auth":{"network":{}}}"#, "auth.network", "unknown field"),
+        (r#"{"auth":{"require":"some"}}"#, "auth.require", "expected `any` or `all`"),
+        (r#"{"auth":{"networks":[["10.0.0.0/8"]]}}"#, "auth.networks", "a list"),
+        (r#"{"auth":{"networks":{"allow":[["::1"]]}}}"#, "auth.networks.allow[]", "a list"),
+        (r#"{"auth":{"networks":{"allow":["10.0.0.0/33"]}}}"#, "auth.networks.allow", "is no network"),
+        (r#"{"auth":{"networks":{"deny":["all"]}}}"#, "auth.networks.deny", "is no network"),
+        (r#"{"auth":{"keys":{"header":"a b"}}}"#, "auth.keys.header", "no name"),
+        (r#"{"auth":{"keys":["x-api-key"]}}"#, "auth.keys", "a list"),
+        (r#"{"auth":{"jwt":{"issuer":"a"}}}"#, "auth.jwt.audiences", "missing field"),
+        (r#"{"auth":{"jwt":{"issuer":"a","audiences":[]}}}"#, "auth.jwt.jwks_url", "either"),
+        (r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_url":"ftp://a/"}}}"#, "auth.jwt.jwks_url", "no address"),
+        (
+            r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_url":"https://u@a/"}}}"#,
+            "auth.jwt.jwks_url",
+            "no address",
+        ),
+        (r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_file":"a"}}}"#, "auth.jwt.jwks_file", "whole path"),
+        (
+            r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_file":"/a","leeway":"6m"}}}"#,
+            "auth.jwt.leeway",
+            "0s to 5m",
+        ),
+        (
+            r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_file":"/a","claims":{"host":"a"}}}}"#,
+            "auth.jwt.claims",
+            "x-auth-",
+        ),
+        (
+            r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_file":"/a","algorithms":["none"]}}}"#,
+            "auth.jwt.algorithms",
+            "",
+        ),
+        (r#"{"auth":{"basic":{"users":{}}}}"#, "auth.basic.users", "give 1 to 256"),
+        (r#"{"auth":{"basic":{"users":{"ann":"secret"}}}}"#, "auth.basic.users", "\"ann\" has no bcrypt hash"),
+        (
+            r#"{"auth":{"require":"all","keys":{},"basic":{"users":{"a":"$2y$12$uG8nNb3eJJ1AbzEb6zHqQeRmdbQ1Op6ub8ZHmyP5r5aPLKYqzKpkW"}}}}"#,
+            "auth.require",
+            "two of the ways",
+        ),
+        (r#"{"rate_limit":{"requests":1}}"#, "rate_limit", "invalid type"),
+        (r#"{"rate_limit":[{}]}"#, "rate_limit[0].requests", "missing field"),
+        (r#"{"rate_limit":[["client",1]]}"#, "rate_limit[]", "a list"),
+        (r#"{"rate_limit":[{"requests":0}]}"#, "rate_limit.requests", "give 1 to 1000000"),
+        (r#"{"rate_limit":[{"requests":1,"window":"10ms"}]}"#, "rate_limit.window", "1s to 1day"),
+        (r#"{"rate_limit":[{"requests":1,"per":"fleet"}]}"#, "rate_limit[0].per", "expected `gateway`"),
+        (r#"{"rate_limit":[{"requests":1,"key":{"header":"a b"}}]}"#, "rate_limit.key.header", "no name"),
+        (r#"{"in_flight_per_client":0}"#, "in_flight_per_client", "give 1 to 1000000"),
+        (r#"{"auth":{"forward":{"service":"Auth"}}}"#, "auth.forward.service", "a-z"),
+        (r#"{"auth":{"forward":{"service":"auth","path":"verify"}}}"#, "auth.forward.path", "begin it with"),
+        (r#"{"auth":{"forward":{"service":"auth","pass":["host"]}}}"#, "auth.forward.pass", "x-auth-"),
+        (r#"{"auth":{"public_paths":["healthz"]}}"#, "auth.public_paths", "is no plain path"),
+        (r#"{"auth":{"public_paths":["/a/../b"]}}"#, "auth.public_paths", "is no plain path"),
+        (r#"{"auth":{"public_paths":["/a%2fb"]}}"#, "auth.public_paths", "is no plain path"),
         (r#"{"health":{"panic_threshold_percent":101}}"#, "health.panic_threshold_percent", "give 0 to 100"),
     ] {
         let said = mistake(json);

@@ -1,0 +1,81 @@
+//! What a request shows of its client: where it is, and its credentials.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http1::{Fields, Name, Request};
+use service_kit::connections::ClientNetwork;
+
+use crate::{access::keys::KeyRing, message::headers::Client};
+
+/// A request, as far as it matters for who may pass.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    fields: &'a Fields<'a>,
+    /// What the instance is asked for, without the query; as it came.
+    pub(crate) path: &'a str,
+    client: &'a Client,
+    pub(crate) keys: &'a KeyRing,
+}
+
+/// What is in `Authorization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Authorization<'a> {
+    Absent,
+    Bearer(&'a [u8]),
+    Basic(&'a [u8]),
+    /// A scheme that is none of ours.
+    Other,
+    /// The field is there more than once.
+    Several,
+}
+
+// === impl Asked ===
+
+impl<'a> Asked<'a> {
+    /// `rest` is what the instance is asked for.
+    pub(crate) fn new(request: &'a Request<'a>, rest: &'a str, client: &'a Client, keys: &'a KeyRing) -> Self {
+        let path = rest.split('?').next().unwrap_or_default();
+        Self { fields: &request.fields, path: if path.is_empty() { "/" } else { path }, client, keys }
+    }
+
+    /// Where the client is: who is connected, or whom a trusted proxy has named last.
+    pub(crate) fn client_address(&self) -> Option<IpAddr> {
+        let own = || std::str::from_utf8(self.client.address()).ok()?.parse().ok();
+        if !self.client.is_trusted() || !self.fields.has(Name::XForwardedFor) {
+            return own();
+        }
+        let lines = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"x-forwarded-for"));
+        let last = lines.last()?.value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
+        // What a trusted proxy says and cannot be read is no address at all.
+        std::str::from_utf8(last).ok()?.parse().ok().map(|address: IpAddr| address.to_canonical())
+    }
+
+    /// What the client counts as, for what is bounded for each.
+    pub(crate) fn client_network(&self) -> ClientNetwork {
+        // Clients that cannot be distinguished are one.
+        ClientNetwork::of(self.client_address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+
+    /// The values of a field, whatever its case.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| field.value)
+    }
+
+    pub(crate) fn authorization(&self) -> Authorization<'a> {
+        let mut values = self.values("authorization");
+        let Some(value) = values.next() else { return Authorization::Absent };
+        if values.next().is_some() {
+            return Authorization::Several;
+        }
+        let scheme_end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+        let (scheme, rest) = value.split_at(scheme_end);
+        match scheme {
+            scheme if scheme.eq_ignore_ascii_case(b"bearer") => Authorization::Bearer(rest.trim_ascii()),
+            scheme if scheme.eq_ignore_ascii_case(b"basic") => Authorization::Basic(rest.trim_ascii()),
+            _ => Authorization::Other,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Slow hashes of passwords, off the threads that serve.
+//!
+//! bcrypt costs a core for a quarter of a second, on purpose. So hashes are worked on by threads of their own, half as
+//! many as there are cores, one client (an IPv4 address or an IPv6 /64) after the other, and one at a time of each: who
+//! tries wrong passwords waits for its own, and every other client for one of its hashes at most. What waits is bounded,
+//! of each client and in all.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use service_kit::connections::ClientNetwork;
+use tokio::sync::oneshot;
+
+use crate::access::verdicts::{Digest, Verdicts};
+
+/// Hashes of one client that wait.
+const CLIENT_MAX: usize = 16;
+/// All that wait.
+const TOTAL_MAX: usize = 1024;
+
+/// The threads of this process, which start with the first hash.
+static POOL: LazyLock<Pool> = LazyLock::new(Pool::default);
+
+/// One password to be checked.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) digest: Digest,
+    /// The hash that it is to have.
+    pub(crate) hash: Arc<str>,
+    pub(crate) password: Box<[u8]>,
+    /// Whether a match counts; else the hash is only worked on so that an unknown name takes as long as a known one.
+    pub(crate) counts: bool,
+    /// Where the result goes, so that it is worked out once.
+    pub(crate) verdicts: Arc<Verdicts>,
+}
+
+/// As much waits as may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+#[derive(Default)]
+struct Pool {
+    queue: Mutex<Queue<(Job, oneshot::Sender<bool>)>>,
+    work: Condvar,
+}
+
+/// What waits, by client; pure.
+struct Queue<T> {
+    waiting: HashMap<ClientNetwork, VecDeque<T>>,
+    /// Whose turn it is.
+    turns: VecDeque<ClientNetwork>,
+    /// Whose hash is being worked on.
+    running: HashSet<ClientNetwork>,
+    total: usize,
+    threads: usize,
+}
+
+/// Whether the password is right; the answer comes when it has been worked out, and never when the process ends before.
+///
+/// # Errors
+///
+/// [`Full`].
+pub(crate) fn submit(client: ClientNetwork, job: Job) -> Result<oneshot::Receiver<bool>, Full> {
+    let (reply, answer) = oneshot::channel();
+    let mut queue = POOL.lock();
+    queue.put(client, (job, reply))?;
+    if queue.threads < threads_max() {
+        let number = queue.threads;
+        // Without a thread the job waits for one that starts with the next job, or for its deadline.
+        let started = thread::Builder::new().name(format!("balance-hash-{number}")).spawn(|| POOL.work());
+        queue.threads += usize::from(started.is_ok());
+    }
+    drop(queue);
+    POOL.work.notify_one();
+    Ok(answer)
+}
+
+fn threads_max() -> usize {
+    (thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
+}
+
+// === impl Pool ===
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Queue<(Job, oneshot::Sender<bool>)>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let mut queue = self.lock();
+            let (client, (job, reply)) = loop {
+                match queue.take() {
+                    Some(next) => break next,
+                    None => queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            drop(queue);
+            // The client may have left, and the same password may have been worked out for the one before.
+            if !reply.is_closed() {
+                let _left = reply.send(job.run());
+            }
+            self.lock().done(client);
+            self.work.notify_one();
+        }
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    fn run(&self) -> bool {
+        if let Some(known) = self.verdicts.get(&self.digest) {
+            return known;
+        }
+        let matches = bcrypt::non_truncating_verify(&self.password, &self.hash).unwrap_or(false);
+        let is_right = matches && self.counts;
+        self.verdicts.put(self.digest, is_right);
+        is_right
+    }
+}
+
+// === impl Queue ===
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let (waiting, turns, running) = Default::default();
+        Self { waiting, turns, running, total: 0, threads: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    fn put(&mut self, client: ClientNetwork, job: T) -> Result<(), Full> {
+        let of_client = self.waiting.get(&client).map_or(0, VecDeque::len);
+        if self.total >= TOTAL_MAX || of_client >= CLIENT_MAX {
+            return Err(Full);
+        }
+        self.total += 1;
+        self.waiting.entry(client).or_default().push_back(job);
+        if of_client == 0 && !self.running.contains(&client) {
+            self.turns.push_back(client);
+        }
+        Ok(())
+    }
+
+    /// The next job, of the client whose turn it is.
+    fn take(&mut self) -> Option<(ClientNetwork, T)> {
+        let client = self.turns.pop_front()?;
+        let jobs = self.waiting.get_mut(&client)?;
+        let job = jobs.pop_front()?;
+        if jobs.is_empty() {
+            self.waiting.remove(&client);
+        }
+        self.total -= 1;
+        self.running.insert(client);
+        Some((client, job))
+    }
+
+    fn done(&mut self, client: ClientNetwork) {
+        self.running.remove(&client);
+        if self.waiting.contains_key(&client) {
+            self.turns.push_back(client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(n: u8) -> ClientNetwork {
+        ClientNetwork::of([10, 0, 0, n].into())
+    }
+
+    #[test]
+    fn one_client_waits_for_its_own_and_others_take_their_turns() {
+        let mut queue = Queue::default();
+        (0..3).for_each(|n| queue.put(client(1), n).unwrap());
+        queue.put(client(2), 10).unwrap();
+        assert_eq!(queue.take(), Some((client(1), 0)));
+        assert_eq!(queue.take(), Some((client(2), 10)), "not the first one's next, while its own is under way");
+        assert_eq!(queue.take(), None);
+        queue.done(client(1));
+        assert_eq!(queue.take(), Some((client(1), 1)));
+        queue.done(client(2));
+        assert_eq!(queue.take(), None);
+        queue.done(client(1));
+        assert_eq!(queue.take(), Some((client(1), 2)));
+        queue.done(client(1));
+        assert!(queue.waiting.is_empty() && queue.turns.is_empty() && queue.running.is_empty() && queue.total == 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_of_each_client_and_in_all() {
+        let mut queue = Queue::default();
+        assert_eq!((0..100).filter(|n| queue.put(client(1), *n).is_ok()).count(), CLIENT_MAX);
+        let all = (0..=255).flat_map(|n| std::iter::repeat_n(n, CLIENT_MAX)).skip(2 * CLIENT_MAX);
+        all.for_each(|n| _ = queue.put(client(n), 0));
+        assert_eq!(queue.total, TOTAL_MAX);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a service asks for, made ready for requests: its policy, read once when it changes.
+
+use std::{sync::Arc, time::Instant};
+
+use discovery::{ServiceName, policy::Policy};
+
+use crate::{
+    access::{
+        asked::Asked, auth_rules::AuthRules, issued::KnownKeys, jwt::key_set::KeySet, limits::Limits, passed::Passed,
+    },
+    message::denial::Denial,
+};
+
+/// What a service asks for.
+#[derive(Debug)]
+pub(crate) struct Access {
+    auth: Option<AuthRules>,
+    limits: Option<Arc<Limits>>,
+}
+
+// === impl Access ===
+
+impl Access {
+    /// That of `service` under `policy`; `None` when it asks for nothing. What it has learnt `before` stays, where it
+    /// is still of use.
+    pub(crate) fn of(
+        service: &ServiceName,
+        policy: &Policy,
+        before: Option<&Self>,
+        known: &KnownKeys<'_>,
+    ) -> Option<Arc<Self>> {
+        let limits = Limits::new(policy, before.and_then(|before| before.limits.as_deref()));
+        let before = before.and_then(|before| before.auth.as_ref());
+        let kept = Limits::claims(policy);
+        let auth = policy.auth.as_ref().map(|auth| AuthRules::new(service, auth, &kept, before, known));
+        let limits = (!limits.is_empty()).then(|| Arc::new(limits));
+        (auth.is_some() || limits.is_some()).then(|| Arc::new(Self { auth, limits }))
+    }
+
+    /// Judges a request whose head had come at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not pass.
+    pub(crate) fn check(&self, asked: &Asked<'_>, now: Instant) -> Result<Passed, Box<Denial>> {
+        let client = self.limits.as_ref().map(|limits| (Arc::clone(limits), asked.client_network()));
+        if let Some((limits, client)) = &client {
+            limits.take_before(asked, *client, now)?;
+        }
+        let passed = self.auth.as_ref().map(|auth| auth.check(asked)).transpose()?.unwrap_or_default();
+        Ok(passed.limited(client))
+    }
+
+    /// The keys of the tokens that it takes.
+    pub(crate) fn key_set(&self) -> Option<&Arc<KeySet>> {
+        Some(&self.auth.as_ref()?.issued.as_ref()?.key_set)
+    }
+}

@@ -1,0 +1,79 @@
+//! What a judgement about who may pass comes to on the way of a request.
+
+use std::time::Duration;
+
+use crate::{
+    access::passed::Passed,
+    downstream::exchange::{DownstreamExchange, Ended},
+    message::{denial::Denial, gateway_error::GatewayError},
+    proxy::{
+        auth_service::{self, Judgement},
+        context::{Gateway, RequestContext},
+        forward::Forward,
+    },
+    table::routing_table::Service,
+};
+
+impl Gateway {
+    /// Forwards a request of a service that asks for something, once that is settled.
+    pub(super) async fn forward_checked<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        mut forward: Box<Forward<'_>>,
+        mut passed: Box<Passed>,
+    ) -> Ended {
+        let context = forward.context;
+        let judged = match passed.settle().await {
+            Ok(()) => self.ask_of(client, &context, &mut passed).await,
+            Err(denial) => Err(Judgement::Refused(denial)),
+        };
+        let now = self.clock.read();
+        match judged.and_then(|()| passed.count(now).map_err(Judgement::Refused)) {
+            Ok(()) => {}
+            Err(Judgement::ClientClosed) => return Ended::Broken,
+            Err(Judgement::Answered(answer)) => {
+                let facts = &forward.upload.request.facts;
+                return self.pass_judgement_on(client, context.timers, facts, answer).await;
+            }
+            Err(Judgement::Refused(denial)) => {
+                let refusal = denied(self, context.service, denial);
+                return self.give_up(client, forward, &refusal).await;
+            }
+        }
+        if let Some(head) = forward.upload.request.open_head() {
+            passed.write(head);
+        }
+        forward.resume(now);
+        // What it holds is the client's until the last byte.
+        let ended = self.forward(client, forward).await;
+        drop(passed);
+        ended
+    }
+
+    /// Asks the service that is to be asked, if one is.
+    async fn ask_of<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        context: &RequestContext<'_>,
+        passed: &mut Passed,
+    ) -> Result<(), Judgement> {
+        let Some((rule, question)) = passed.take_question() else { return Ok(()) };
+        // A question that was not put lets nothing through.
+        let Some(question) = question else { return Err(auth_service::away()) };
+        let identity = self.ask_auth_service(client, context.timers, &rule, *question).await?;
+        passed.identified(identity);
+        Ok(())
+    }
+}
+
+/// A request of `service` is refused for want of something: counted with the service's answers, and the reason, which
+/// has nothing of a credential, is there for who looks for it.
+pub(super) fn denied(gateway: &Gateway, service: &Service, denial: Box<Denial>) -> GatewayError {
+    let Denial { status, code, .. } = &*denial;
+    gateway.counters(service).responded(status.as_u16(), Duration::ZERO);
+    tracing::debug!(
+        target: "balance::access", { service.name = %service.name, code, status = status.as_u16() },
+        "request refused by the service's policy",
+    );
+    GatewayError::Denied(denial)
+}
