@@ -7,7 +7,8 @@
 //!
 //! - A head is bytes in the form of RFC 9112. Of a response the framing says which fields frame it ([`FramingFields`]).
 //! - A body is runs: plain bytes, borrowed. What a framing [takes](DownstreamExchange::take) of a run waits in a buffer
-//!   of its own; what it does not take leaves from where it is, behind what waits.
+//!   of its own; what it does not take leaves from where it is, behind what waits, or is offered again when there is
+//!   room for it.
 //!
 //! Deadlines are not in here: they are cells that the core's ticker looks over ([`ConnectionTimers`]), one set an
 //! exchange.
@@ -123,7 +124,7 @@ pub(crate) trait DownstreamExchange {
     /// Whether something waits to be sent.
     fn has_waiting(&self) -> bool;
 
-    /// Sends once: what waits, and then of the `run`, which was not [taken](Self::take).
+    /// Sends once: what waits, and then of the `run`, which was not [taken](Self::take); nothing of it if it must be.
     fn poll_send(&mut self, cx: &mut Context<'_>, run: &[u8]) -> Poll<io::Result<Sent>>;
 
     /// The same, asking the kernel itself how much it takes, whatever the runtime was notified of.

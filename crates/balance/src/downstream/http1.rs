@@ -195,12 +195,13 @@ impl<S: Stream> DownstreamExchange for Http1Exchange<'_, S> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, run: &[u8]) -> Poll<io::Result<Sent>> {
+        let run = self.response.leaves_as_it_is(run);
         let bytes = ready!(self.client.poll_write_both(cx, self.response.waiting(), run))?;
         Poll::Ready(Ok(Sent { bytes, of_run: self.response.wrote(bytes) }))
     }
 
     fn send_at_once(&mut self, run: &[u8]) -> Poll<io::Result<Sent>> {
-        let waiting = self.response.waiting();
+        let (waiting, run) = (self.response.waiting(), self.response.leaves_as_it_is(run));
         let bytes = ready!(self.client.write_at_once(if waiting.is_empty() { run } else { waiting }))?;
         Poll::Ready(Ok(Sent { bytes, of_run: self.response.wrote(bytes) }))
     }

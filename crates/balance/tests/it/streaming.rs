@@ -37,6 +37,30 @@ async fn a_response_that_never_ends_arrives_piece_by_piece() {
 }
 
 #[tokio::test]
+async fn many_small_chunks_that_come_at_once_arrive_as_they_were_sent() {
+    let mut upstream = Upstream::listen().await;
+    let gateway = Gateway::before(&[upstream.address()], &[]);
+    let mut client = gateway.connect().await;
+    client.send("GET /mail/rows HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut conversation = upstream.accept().await;
+    conversation.read_request().await.unwrap().unwrap();
+    // More than all buffers of the gateway, of which each is full when it is read.
+    let rows: String = (0..10_000).map(|n| format!("row {n:06}\n")).collect();
+    let chunks: String = rows.split_inclusive('\n').map(|row| format!("{:x}\r\n{row}\r\n", row.len())).collect();
+    let sending = conversation.write(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"));
+    let reading = async {
+        assert_eq!(client.head_only().await.status, 200);
+        let mut arrived = Vec::new();
+        while let Some(chunk) = client.chunk().await {
+            arrived.extend(chunk);
+        }
+        arrived
+    };
+    let ((), arrived) = tokio::join!(sending, reading);
+    assert!(arrived == rows.into_bytes(), "{} bytes", arrived.len());
+}
+
+#[tokio::test]
 async fn a_request_that_never_ends_arrives_piece_by_piece() {
     for (framing, wrap) in [("Content-Length: 1000", false), ("Transfer-Encoding: chunked", true)] {
         let mut upstream = Upstream::listen().await;

@@ -124,6 +124,12 @@ impl ResponseWriter {
         run.len()
     }
 
+    /// What may leave, behind what [waits](Self::waiting), of a run that was not [taken](Self::take): nothing where it is
+    /// to be framed, which it is as soon as there is room.
+    pub(super) fn leaves_as_it_is<'r>(&self, run: &'r [u8]) -> &'r [u8] {
+        if self.framing == Framing::Chunks { &[] } else { run }
+    }
+
     /// The whole body was taken in.
     pub(super) fn end(&mut self) {
         if self.framing == Framing::Chunks {
@@ -214,7 +220,7 @@ mod tests {
     fn pass(answer: &mut ResponseWriter, mut run: &[u8], out: &mut Vec<u8>) {
         loop {
             run = &run[answer.take(run)..];
-            let both: Vec<u8> = answer.waiting().iter().chain(run).copied().take(7).collect();
+            let both: Vec<u8> = answer.waiting().iter().chain(answer.leaves_as_it_is(run)).copied().take(7).collect();
             if both.is_empty() {
                 return;
             }

@@ -97,3 +97,22 @@ fn chunks_that_have_come_together_leave_together() {
     let all = HEAD.len() + 2 * chunk + "0\r\n\r\n".len();
     assert_eq!(writes(BodyLength::Unknown, &[b"one", b"two"]), [[all]]);
 }
+
+#[test]
+fn a_run_that_found_no_room_to_be_framed_never_leaves_without_its_frame() {
+    let (writes, clock) = (Writes::default(), Rc::new(Clock::default()));
+    let timers = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), clock);
+    let mut client = BufferedStream::new(writes.clone(), Buffers::default());
+    let mut exchange = Http1Exchange::new(&mut client, &timers, 0, 0);
+    exchange.begin(&RequestMeta { keep_alive: true, ..RequestMeta::unknown() });
+    exchange.respond(BodyLength::Unknown, false, |out, _| out.extend_from_slice(HEAD));
+    let much = vec![7; 64 * 1024];
+    assert_eq!((exchange.take(&much), exchange.take(b"next")), (much.len(), 0));
+    let sent = exchange.poll_send(&mut Context::from_waker(Waker::noop()), b"next");
+    assert!(matches!(sent, Poll::Ready(Ok(Sent { of_run: 0, .. }))), "{sent:?}");
+    assert_eq!(exchange.take(b"next"), 4, "there is room now");
+    exchange.poll_flush(&mut Context::from_waker(Waker::noop())).unwrap();
+    drop(exchange);
+    let much = HEAD.len() + "10000\r\n".len() + much.len() + "\r\n".len();
+    assert_eq!(writes.0.take(), [[much], ["4\r\nnext\r\n".len()]]);
+}
