@@ -73,6 +73,8 @@ impl Gateway {
             while client.has_waiting() || !run.is_empty() {
                 match client.poll_send(cx, run) {
                     Poll::Ready(Ok(sent)) => {
+                        // What it is to take next has the whole time again.
+                        timers.stop(Waiting::Client);
                         run = &run[sent.of_run..];
                         if sent.of_run > 0 && run.is_empty() {
                             client.end();
