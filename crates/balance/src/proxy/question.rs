@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::StatusCode;
@@ -95,9 +95,17 @@ impl<D: DownstreamExchange> DownstreamExchange for Question<'_, D> {
         Some(0)
     }
 
-    /// A client whose body is still to come is not looked at: that would read it.
+    /// Of a body that is still to come a buffer is read, and nothing used up. Its end may be in there, so that the end of
+    /// the client's direction says nothing.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.client.has_come() { self.client.poll_left(cx) } else { Poll::Pending }
+        while !self.client.has_come() {
+            match ready!(self.client.poll_read(cx)) {
+                Ok(Read::More) => {}
+                Ok(Read::Full | Read::End) => return Poll::Pending,
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        self.client.poll_left(cx)
     }
 
     fn has_half_closed(&self) -> bool {

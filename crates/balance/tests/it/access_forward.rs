@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::upstream::{Reply, Upstream};
+use testkit::{
+    upstream::{Reply, Upstream},
+    wait::{SOON, wait_until},
+};
 
 use crate::support::{Answer, Gateway, RealServer};
 
@@ -172,6 +175,28 @@ async fn its_own_deadline_holds_and_a_dead_instance_is_passed_over() {
     let began = Instant::now();
     assert_eq!(get(&gateway, "").await.code(), (503, "auth_unavailable".to_owned()));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_question_ends_when_its_client_leaves_and_not_when_it_has_only_ended_its_direction() {
+    let mail = Upstream::named("mail").await;
+    let silent = Upstream::start(|_| Reply::Silence).await;
+    let mut gateway = start(&mail, &[silent.address().to_string()]).await;
+    for (n, rest) in ["Content-Length: 10\r\n\r\nhalf", "\r\n"].into_iter().enumerate() {
+        let mut client = gateway.connect().await;
+        client.send(format!("PUT /mail/x HTTP/1.1\r\nHost: a\r\n{rest}")).await;
+        wait_until("the question", SOON, || async { silent.requests().len() == n + 1 }).await;
+        client.reset();
+        wait_until("its end", SOON, || async { silent.connections_open() == 0 }).await;
+    }
+    gateway.remove("service/auth/0");
+    let auth = Upstream::start(|_| Reply::after(Duration::from_millis(50), "")).await;
+    gateway.register("service/auth/1", &auth.address().to_string());
+    let mut client = gateway.connect().await;
+    client.send("PUT /mail/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole").await;
+    client.half_close().await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(mail.requests().pop().unwrap().body, b"whole");
 }
 
 #[tokio::test]
