@@ -147,6 +147,36 @@ pub fn refusals<const N: usize>(meanings: [(u16, &str); N]) -> BTreeMap<String, 
     meanings.map(|(status, meaning)| (status.to_string(), refusal(status, meaning).into())).into()
 }
 
+/// Defines types that stand for answers which are problems: each with its statuses, and what those mean.
+///
+/// The crate that uses it depends on `utoipa`, as it does for its handlers.
+///
+/// ```
+/// service_kit::problem_responses! {
+///     /// The thing is not there.
+///     pub NoSuchThing: [(404, "There is none.")];
+/// }
+///
+/// #[utoipa::path(get, path = "/thing", responses((status = 200, description = "It."), NoSuchThing))]
+/// async fn thing() {}
+/// ```
+#[macro_export]
+macro_rules! problem_responses {
+    ($($(#[$doc:meta])* $visibility:vis $name:ident: [$($meaning:expr),+ $(,)?];)+) => { $(
+        $(#[$doc])*
+        $visibility struct $name;
+
+        impl ::utoipa::IntoResponses for $name {
+            fn responses() -> ::std::collections::BTreeMap<
+                ::std::string::String,
+                ::utoipa::openapi::RefOr<::utoipa::openapi::Response>,
+            > {
+                $crate::openapi::refusals([$($meaning),+])
+            }
+        }
+    )+ };
+}
+
 fn refusal(status: u16, meaning: &str) -> Response {
     let content = Content::new(Some(reference::<problem::Body<'_>>()));
     let builder = ResponseBuilder::new().description(meaning).content(problem::MEDIA_TYPE, content);

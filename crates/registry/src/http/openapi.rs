@@ -1,12 +1,10 @@
 //! What `/openapi.json` says beside the handlers: what this is, and which answers many paths have in common.
 
-use std::collections::BTreeMap;
-
 use discovery::{InstanceId, ServiceName, SettingKey};
-use service_kit::openapi::refusals;
+use service_kit::problem_responses;
 use utoipa::{
-    IntoResponses, OpenApi,
-    openapi::{ObjectBuilder, RefOr, Response, Schema, Type},
+    OpenApi,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
 use super::listing::{InstanceEntry, TombstoneEntry};
@@ -36,23 +34,9 @@ pub(super) fn holds_ms() -> (&'static str, RefOr<Schema>) {
     ("holds_ms", milliseconds.into())
 }
 
-/// Defines types that stand for answers which are problems.
-macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident: [$($meaning:expr),+ $(,)?];)+) => { $(
-        $(#[$doc])*
-        pub(super) struct $name;
-
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                refusals([$($meaning),+])
-            }
-        }
-    )+ };
-}
-
-problems! {
+problem_responses! {
     /// What any path may answer.
-    Usual: [
+    pub(super) Usual: [
         (400, "Not JSON, not text, or an expression that is not understood."),
         (401, "No token, or not a good one."),
         (403, "The token does not allow it, or the address may not be announced."),
@@ -63,24 +47,24 @@ problems! {
         (503, "etcd cannot be read or written now; retry later."),
     ];
     /// What a path without parameters may answer.
-    UsualOfAList: [
+    pub(super) UsualOfAList: [
         (401, "No token, or not a good one."),
         (403, "The token does not allow it, or the address may not be announced."),
         (429, "Too many requests, or too many registrations."),
         (503, "etcd cannot be read or written now; retry later."),
     ];
     /// What a path may answer that needs no etcd.
-    UsualOfMemory: [
+    pub(super) UsualOfMemory: [
         (401, "No token, or not a good one."),
         (403, "The token does not allow it."),
         (429, "Too many requests."),
     ];
     /// The instance is not there.
-    NoSuch: [(404, "There is none.")];
+    pub(super) NoSuch: [(404, "There is none.")];
     /// Of a life that has ended, or whose id another one holds.
-    AnotherLife: [(409, "It is of a life that does not hold the instance id.")];
+    pub(super) AnotherLife: [(409, "It is of a life that does not hold the instance id.")];
     /// An id without its service.
-    SeveralHaveIt: [(409, "Several instances have this id.")];
+    pub(super) SeveralHaveIt: [(409, "Several instances have this id.")];
     /// A condition in the header does not hold.
-    NotAsExpected: [(412, "It is not as the condition says.")];
+    pub(super) NotAsExpected: [(412, "It is not as the condition says.")];
 }
