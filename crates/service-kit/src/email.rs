@@ -27,6 +27,10 @@ mod tests;
 use std::{fmt, str::FromStr};
 
 use serde::Serialize;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 use crate::text::{composed, lower_cased};
 
@@ -128,6 +132,15 @@ impl FromStr for EmailAddress {
         Ok(Self(address.into_owned()))
     }
 }
+
+impl PartialSchema for EmailAddress {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(Self::MAX_BYTES));
+        text.description(Some("Kept as written; international")).into()
+    }
+}
+
+impl ToSchema for EmailAddress {}
 
 impl fmt::Debug for EmailAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

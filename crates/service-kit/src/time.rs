@@ -13,6 +13,10 @@ use std::{
 
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
+};
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z by the clock of this host.
 ///
@@ -110,6 +114,15 @@ impl Serialize for UnixMillis {
         serializer.collect_str(self)
     }
 }
+
+impl PartialSchema for UnixMillis {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl ToSchema for UnixMillis {}
 
 #[cfg(test)]
 mod tests {

@@ -41,6 +41,7 @@ mod bulk;
 mod error;
 mod input;
 mod listing;
+mod openapi;
 mod plain;
 mod query;
 mod rest;
@@ -50,47 +51,36 @@ mod unpacked;
 use axum::{
     Extension, Router,
     extract::Request,
-    http::{Method, header},
+    http::Method,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    routing::{MethodRouter, get, post},
+    routing::post,
 };
-use service_kit::tokens::{self, Action, Caller, Tokens};
+use service_kit::{
+    openapi::reference,
+    tokens::{self, Action, Caller, Tokens},
+};
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::store::Store;
+use crate::{store::Store, transfer::Report};
 
-/// What the routes are, for programs: OpenAPI 3.1, served at `/openapi.json`.
-pub const DESCRIPTION: &str = include_str!("../openapi.json");
-
-/// Every path with what is behind it. Below `/v1/users/` there are users and nothing else, whatever their names.
-fn table() -> [(&'static str, MethodRouter<Store>); 6] {
-    [
-        ("/", post(plain::call)),
-        ("/v1/users", get(rest::list).post(rest::create).patch(bulk::change).delete(bulk::delete)),
-        ("/v1/import", post(transfer::import)),
-        ("/v1/export", get(transfer::download)),
-        ("/v1/users/by-id/{id}", get(rest::get_by_id).patch(rest::patch_by_id).delete(rest::delete_by_id)),
-        (
-            "/v1/users/{name}",
-            get(rest::get).put(rest::put).patch(rest::patch).delete(rest::delete).post(transfer::import_as_before),
-        ),
-    ]
-}
-
-/// The paths of [`routes`], as they stand in the description.
-#[must_use]
-pub fn paths() -> Vec<&'static str> {
-    table().iter().map(|(path, _)| *path).chain(["/openapi.json"]).collect()
-}
-
-/// The routes of the service, without those that every service has.
+/// The routes of the service and their description, without those that every service has.
+///
+/// Each handler says in `#[utoipa::path]` which is its own. Below `/v1/users/` there are users and nothing else, whatever their names.
 pub fn routes(store: Store, tokens: Tokens) -> Router {
-    let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
-    routes
+    let routes = OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .routes(routes!(plain::call))
+        .routes(routes!(rest::list, rest::create, bulk::change, bulk::delete))
+        .routes(routes!(transfer::import))
+        .routes(routes!(transfer::download))
+        .routes(routes!(rest::get_by_id, rest::patch_by_id, rest::delete_by_id))
+        .routes(routes!(rest::get, rest::put, rest::patch, rest::delete))
+        .route("/v1/users/{name}", post(transfer::import_as_before))
         .with_state(store)
         .route_layer(middleware::from_fn(authorize))
-        .route_layer(middleware::from_fn_with_state(tokens, tokens::authenticate))
-        .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION)))
+        .route_layer(middleware::from_fn_with_state(tokens, tokens::authenticate));
+    service_kit::openapi::described(routes, None, [("report", reference::<Report>())])
 }
 
 /// Lets pass who may do what a method and a path ask for. What the plain form asks for is in its body.

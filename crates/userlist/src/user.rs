@@ -11,6 +11,7 @@ mod changes;
 mod draft;
 mod email;
 mod name;
+pub(crate) mod openapi;
 mod status;
 mod tags;
 
@@ -26,6 +27,7 @@ pub(crate) use email::email;
 
 use serde::Serialize;
 use service_kit::time::UnixMillis;
+use utoipa::ToSchema;
 
 /// What the store calls a user: positive, unique, never given to another user, not even after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -33,21 +35,29 @@ use service_kit::time::UnixMillis;
 pub struct UserId(pub i64);
 
 /// A user as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+// Nothing is read into it; the description says that it has no other fields.
+#[serde(deny_unknown_fields)]
 pub struct User {
     /// Grows with every user; stays whatever else changes.
+    #[schema(inline)]
     pub id: UserId,
     /// Unique.
+    #[schema(inline)]
     pub name: UserName,
     /// Two users may share one, unless the configuration says otherwise.
+    #[schema(inline)]
     pub email: EmailAddress,
     /// Whether mail may be sent to them.
     pub status: Status,
     /// Labels to select by.
+    #[schema(inline)]
     pub tags: Tags,
     /// What else is known.
+    #[schema(inline)]
     pub attributes: Attributes,
     /// 1 at first, one more with every change: what `ETag` and `If-Match` compare.
+    #[schema(minimum = 1)]
     pub version: i64,
     /// When they were stored first; for those from before times were kept, when that began.
     pub created_at: UnixMillis,

@@ -14,11 +14,13 @@ use discovery::FieldError;
 use serde::Serialize;
 use service_kit::{Problem, json::JsonBody};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::{
     error::{invalid, problem},
     input::BulkBody,
     listing::{Cursor, filter, not_a_cursor},
+    openapi::{Filters, ManyAtOnce, OfABody, Usual},
     query::{cut, each_once, flag},
 };
 use crate::{
@@ -39,8 +41,10 @@ struct Selection {
 }
 
 /// What was done, or in a dry run would be.
-#[derive(Default, Serialize)]
-struct Report {
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = BulkReport)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
     /// Nothing was changed.
     dry_run: bool,
     /// All users of the filter had their turn.
@@ -52,29 +56,39 @@ struct Report {
     errors: Vec<UserError>,
     errors_left_out: u64,
     /// What to give as `cursor` to go on; null when it is complete.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct UserError {
+    #[schema(inline)]
     id: UserId,
     field: String,
     reason: String,
 }
 
+/// Change all users of a filter
+///
+/// Scope: userlist:operate.
+#[utoipa::path(patch, path = "/v1/users", operation_id = "changeUsers", params(Filters, ManyAtOnce), request_body = BulkBody,
+    responses((status = 200, description = "What was done; look at is_complete", body = Report), Usual, OfABody))]
 pub(super) async fn change(
     State(store): State<Store>,
     RawQuery(query): RawQuery,
     JsonBody(body): JsonBody<BulkBody>,
-) -> Result<Json<impl Serialize>, Problem> {
+) -> Result<Json<Report>, Problem> {
     let selection = Selection::parse(&query.unwrap_or_default())?;
     selection.all(&store, &BulkChange::Change(Box::new(body.into_changes()?))).await
 }
 
-pub(super) async fn delete(
-    State(store): State<Store>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<impl Serialize>, Problem> {
+/// Delete all users of a filter
+///
+/// Scope: userlist:operate.
+#[utoipa::path(delete, path = "/v1/users", operation_id = "deleteUsers", params(Filters, ManyAtOnce),
+    responses((status = 200, description = "What was done; look at is_complete", body = Report), Usual))]
+pub(super) async fn delete(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Json<Report>, Problem> {
     Selection::parse(&query.unwrap_or_default())?.all(&store, &BulkChange::Delete).await
 }
 

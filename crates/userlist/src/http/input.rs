@@ -8,6 +8,10 @@ use discovery::FieldError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use service_kit::{Problem, json::Object};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::{
     error::invalid,
@@ -15,7 +19,10 @@ use super::{
 };
 use crate::{
     store::Condition,
-    user::{self, AttributeChanges, Attributes, Changes, Draft, NewUser, Status, Tags, User, UserId, UserName},
+    user::{
+        self, AttributeChanges, Attributes, Changes, Draft, EmailAddress, NewUser, Status, Tags, User, UserId,
+        UserName, openapi::tags,
+    },
 };
 
 /// `{name}` in a path, percent-decoded: `a/b` is sent as `a%2Fb`.
@@ -25,25 +32,79 @@ pub(super) struct PathName(pub(super) UserName);
 pub(super) struct PathId(pub(super) UserId);
 
 /// The body of `POST /v1/users`; `PUT /v1/users/{name}` may leave the name out.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = PutUser, description = "A user as it is to be.")]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserBody {
+    /// Only the one in the path
+    #[schema(min_length = 1, max_length = 128)]
     pub(super) name: Option<String>,
+    #[schema(value_type = EmailAddress, inline)]
     email: String,
+    #[schema(value_type = Option<Status>)]
     status: Option<String>,
+    #[schema(value_type = Option<Tags>, inline)]
     tags: Option<Vec<String>>,
+    #[schema(value_type = Option<Attributes>, inline)]
     attributes: Option<Object>,
 }
 
+/// [`UserBody`] where no path says the name.
+pub(super) struct NewUserBody;
+
+impl PartialSchema for NewUserBody {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = UserBody::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.properties.insert("name".to_owned(), UserName::schema());
+            object.required.push("name".to_owned());
+        }
+        schema
+    }
+}
+
+impl ToSchema for NewUserBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "NewUser".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        UserBody::schemas(schemas);
+    }
+}
+
+/// The body of `PATCH /v1/users/{name}`: what [`changes`] reads.
+#[derive(ToSchema)]
+#[schema(as = Patch, description = "A merge patch (RFC 7396).")]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what is read from a map, in which null is not absent")]
+pub(super) struct PatchBody {
+    #[schema(inline, required = false)]
+    name: UserName,
+    #[schema(inline, required = false)]
+    email: EmailAddress,
+    status: Option<Status>,
+    #[schema(inline)]
+    tags: Option<Tags>,
+    #[schema(inline)]
+    attributes: Option<Attributes>,
+}
+
 /// The body of `PATCH /v1/users`: what is to be different about all of them.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BulkChange, description = "At least one of these", min_properties = 1)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BulkBody {
+    #[schema(value_type = Option<Status>)]
     status: Option<String>,
     #[serde(default)]
+    #[schema(schema_with = tags, required = false)]
     add_tags: Vec<String>,
     #[serde(default)]
+    #[schema(schema_with = tags, required = false)]
     remove_tags: Vec<String>,
+    /// A merge patch (RFC 7396)
+    #[schema(value_type = Option<Object>)]
     attributes: Option<Object>,
 }
 

@@ -10,27 +10,39 @@ use serde_json::json;
 use service_kit::{
     Problem,
     json::JsonBody,
+    openapi::one_of,
     tokens::{Action, Caller},
 };
+use utoipa::{ToSchema, openapi::ObjectBuilder};
 
-use super::{SERVICE, error::problem, input};
+use super::{
+    SERVICE,
+    error::problem,
+    input,
+    openapi::{NoSuchUser, OfABody, Taken, Usual},
+};
 use crate::{
     store::{Condition, Key, Store},
     user::{EmailAddress, User, UserId, UserName},
 };
 
 /// The body of `POST /`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = PlainCall)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Call {
+    #[schema(inline)]
     method: Method,
+    #[schema(value_type = UserName, inline)]
     name: String,
-    /// Only `put` needs one. Others may send it empty, as clients do whose language writes every field.
+    /// Only put needs one. Others may send it empty, as clients do whose language writes every field.
+    #[schema(max_length = 254)]
     email: Option<String>,
 }
 
 // From a string, so that a number is a wrong type and not, as serde_json has it for enums, no JSON.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[schema(rename_all = "lowercase")]
 #[serde(try_from = "String")]
 enum Method {
     Put,
@@ -51,6 +63,34 @@ impl TryFrom<String> for Method {
     }
 }
 
+/// What comes back.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes which of the two is written")]
+enum PlainReply<'a> {
+    User(PlainUser<'a>),
+    Gone(PlainGone),
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is written when a user is gone")]
+struct PlainGone {
+    #[schema(schema_with = success)]
+    message: String,
+}
+
+fn success() -> ObjectBuilder {
+    one_of(&["success"])
+}
+
+/// The plain form: put, get or del a user by name
+///
+/// Scope: userlist:read to get, userlist:write to put and del.
+#[utoipa::path(post, path = "/", operation_id = "plain", request_body = Call,
+    responses(
+        (status = 200, description = "The user, or that they are gone", body = PlainReply<'_>),
+        Usual, OfABody, NoSuchUser, Taken,
+    ))]
 pub(super) async fn call(
     State(store): State<Store>,
     Extension(caller): Extension<Caller>,
@@ -77,10 +117,14 @@ pub(super) async fn call(
 }
 
 /// What this form shows of a user, and always will: clients that know nothing else compare it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct PlainUser<'a> {
+    #[schema(inline)]
     id: UserId,
+    #[schema(inline)]
     name: &'a UserName,
+    #[schema(inline)]
     email: &'a EmailAddress,
 }
 

@@ -13,11 +13,15 @@ use service_kit::{
     Problem,
     json::{JsonBody, Object},
 };
+use utoipa::ToSchema;
 
 use super::{
     error::problem,
-    input::{self, PathId, PathName, UserBody},
+    input::{self, NewUserBody, PatchBody, PathId, PathName, UserBody},
     listing::Listing,
+    openapi::{
+        ConditionFailed, Creating, CreatorHas, Filters, NoSuchUser, OfABody, Paging, ReaderHas, Taken, Usual, WriterHas,
+    },
 };
 use crate::{
     store::{Condition, Key, Put, Store, StoreError},
@@ -31,19 +35,26 @@ const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remo
 const ATTEMPTS: usize = 3;
 
 /// Some of the users.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct Users {
     users: Vec<User>,
     /// What to give as `cursor` for the next page; null on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
     /// How many there were when the first page was read; null when counting them took too long.
+    #[schema(required, minimum = 0)]
     total: Option<i64>,
 }
 
-/// A page costs the same wherever it is, no user is listed twice because another one was deleted, and a user who is
-/// added or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
+/// List users, page by page
+///
+/// Scope: userlist:read. A page costs the same wherever it is, no user is listed twice because another one was deleted, and a user who is added
+/// or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
 ///
 /// Counting reads all rows, so it is done once, for the first page; the cursor carries the total on.
+#[utoipa::path(get, path = "/v1/users", operation_id = "listUsers", params(Filters, Paging),
+    responses((status = 200, description = "Some of the users", body = Users), Usual))]
 pub(super) async fn list(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let listing = Listing::parse(&query.unwrap_or_default())?;
     let page = listing.page();
@@ -60,6 +71,18 @@ pub(super) async fn list(State(store): State<Store>, RawQuery(query): RawQuery) 
     Ok(Json(Users { users, next_cursor, total }).into_response())
 }
 
+/// Create a user
+///
+/// Scope: userlist:write.
+#[utoipa::path(post, path = "/v1/users", operation_id = "createUser", request_body = NewUserBody,
+    responses(
+        (status = 201, description = "Created", body = User,
+            headers(
+                ("ETag" = String, description = "Which user, in which version"),
+                ("Location" = String, description = "Relative to this path"),
+            )),
+        Usual, OfABody, Taken,
+    ))]
 pub(super) async fn create(
     State(store): State<Store>,
     JsonBody(body): JsonBody<UserBody>,
@@ -76,6 +99,11 @@ pub(super) async fn create(
     Ok(response)
 }
 
+/// Create a user, or replace one; what they have and the body does not name is 422
+///
+/// Scope: userlist:write.
+#[utoipa::path(put, path = "/v1/users/{name}", operation_id = "putUser", params(PathName, WriterHas, CreatorHas), request_body = UserBody,
+    responses((status = 200, description = "The user", body = User, headers(("ETag" = String, description = "Which user, in which version"))), (status = 201, description = "Created", body = User, headers(("ETag" = String, description = "Which user, in which version"))), Usual, OfABody, Taken, ConditionFailed))]
 pub(super) async fn put(
     State(store): State<Store>,
     PathName(name): PathName,
@@ -97,6 +125,11 @@ pub(super) async fn put(
     Ok((status, one(&user)).into_response())
 }
 
+/// Get a user by name
+///
+/// Scope: userlist:read.
+#[utoipa::path(get, path = "/v1/users/{name}", operation_id = "getUser", params(PathName, ReaderHas),
+    responses((status = 200, description = "The user", body = User, headers(("ETag" = String, description = "Which user, in which version"))), (status = 304, description = "The reader has this version", headers(("ETag" = String, description = "Which user, in which version"))), Usual, NoSuchUser))]
 pub(super) async fn get(
     store: State<Store>,
     PathName(name): PathName,
@@ -105,6 +138,11 @@ pub(super) async fn get(
     find(&store, &Key::Name(name), &headers).await
 }
 
+/// Get a user by id
+///
+/// Scope: userlist:read.
+#[utoipa::path(get, path = "/v1/users/by-id/{id}", operation_id = "getUserById", params(PathId, ReaderHas),
+    responses((status = 200, description = "The user", body = User, headers(("ETag" = String, description = "Which user, in which version"))), (status = 304, description = "The reader has this version", headers(("ETag" = String, description = "Which user, in which version"))), Usual, NoSuchUser))]
 pub(super) async fn get_by_id(
     store: State<Store>,
     PathId(id): PathId,
@@ -113,7 +151,11 @@ pub(super) async fn get_by_id(
     find(&store, &Key::Id(id), &headers).await
 }
 
-/// With `?create=true` a user that does not exist yet is created.
+/// Change a user by name: a merge patch (RFC 7396)
+///
+/// Scope: userlist:write.
+#[utoipa::path(patch, path = "/v1/users/{name}", operation_id = "patchUser", params(PathName, WriterHas, Creating), request_body = PatchBody,
+    responses((status = 200, description = "The user", body = User, headers(("ETag" = String, description = "Which user, in which version"))), (status = 201, description = "Created", body = User, headers(("ETag" = String, description = "Which user, in which version"))), Usual, OfABody, NoSuchUser, Taken, ConditionFailed))]
 pub(super) async fn patch(
     store: State<Store>,
     PathName(name): PathName,
@@ -127,6 +169,11 @@ pub(super) async fn patch(
     change(&store, &Key::Name(name), &headers, body).await
 }
 
+/// Change a user by id: a merge patch (RFC 7396)
+///
+/// Scope: userlist:write.
+#[utoipa::path(patch, path = "/v1/users/by-id/{id}", operation_id = "patchUserById", params(PathId, WriterHas), request_body = PatchBody,
+    responses((status = 200, description = "The user", body = User, headers(("ETag" = String, description = "Which user, in which version"))), Usual, OfABody, NoSuchUser, Taken, ConditionFailed))]
 pub(super) async fn patch_by_id(
     store: State<Store>,
     PathId(id): PathId,
@@ -136,6 +183,11 @@ pub(super) async fn patch_by_id(
     change(&store, &Key::Id(id), &headers, body).await
 }
 
+/// Delete a user by name
+///
+/// Scope: userlist:write.
+#[utoipa::path(delete, path = "/v1/users/{name}", operation_id = "deleteUser", params(PathName, WriterHas),
+    responses((status = 204, description = "Gone"), Usual, NoSuchUser, ConditionFailed))]
 pub(super) async fn delete(
     store: State<Store>,
     PathName(name): PathName,
@@ -144,6 +196,11 @@ pub(super) async fn delete(
     remove(&store, &Key::Name(name), &headers).await
 }
 
+/// Delete a user by id
+///
+/// Scope: userlist:write.
+#[utoipa::path(delete, path = "/v1/users/by-id/{id}", operation_id = "deleteUserById", params(PathId, WriterHas),
+    responses((status = 204, description = "Gone"), Usual, NoSuchUser, ConditionFailed))]
 pub(super) async fn delete_by_id(
     store: State<Store>,
     PathId(id): PathId,

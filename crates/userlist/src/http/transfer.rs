@@ -20,18 +20,25 @@ use tokio_util::{io::StreamReader, sync::CancellationToken};
 use super::{
     error::{invalid, problem},
     listing,
+    openapi::{ExportHow, Filters, ImportHow, OfABody, Usual},
     query::{cut, each_once, flag},
     unpacked::{FILE_MAX_BYTES, Unpacked},
 };
 use crate::{
     store::{Filter, Store},
-    transfer::{Cause, Export, Format, Import, ImportOptions, Records, Stopped, Unreadable, export},
+    transfer::{Cause, Export, Format, Import, ImportOptions, Records, Report, Stopped, Unreadable, export},
     user::Tags,
 };
 
 /// How long a client may send nothing of its file.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Put every user of a file
+///
+/// Scope: userlist:operate.
+#[utoipa::path(post, path = "/v1/import", operation_id = "importUsers", params(ImportHow),
+    request_body(content((String = "text/csv"), (String = "application/x-ndjson"))),
+    responses((status = 200, description = "What was done; look at refused", body = Report), Usual, OfABody))]
 pub(super) async fn import(
     State(store): State<Store>,
     RawQuery(query): RawQuery,
@@ -54,16 +61,15 @@ pub(super) async fn import(
                 Err(stopped) => *stopped,
             }
         }
-        Err(unreadable) => Stopped {
-            report: crate::transfer::Report { dry_run: is_dry_run, ..Default::default() },
-            cause: unreadable.into(),
-        },
+        Err(unreadable) => {
+            Stopped { report: Report { dry_run: is_dry_run, ..Default::default() }, cause: unreadable.into() }
+        }
     };
     Ok(answer(&stopped))
 }
 
-/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The
-/// path is compared as it was sent, as for the scope that it asks for.
+/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The path is
+/// compared as it was sent, as for the scope that it asks for.
 pub(super) async fn import_as_before(state: State<Store>, query: RawQuery, request: Request) -> Response {
     if request.uri().path() == super::IMPORT_AS_BEFORE {
         return import(state, query, request).await.into_response();
@@ -188,8 +194,16 @@ fn unreadable(error: &Unreadable) -> Problem {
     Problem::new(status, code, detail)
 }
 
-/// Streams. When the database goes away in the middle, the connection is broken off: a list that ends early must not
-/// look like one that is complete.
+/// All users of a filter as a file
+///
+/// Scope: userlist:read. It streams. When the database goes away in the middle, the connection is broken off: a list that ends early must not look
+/// like one that is complete.
+#[utoipa::path(get, path = "/v1/export", operation_id = "exportUsers", params(Filters, ExportHow),
+    responses(
+        (status = 200, description = "The file; it is complete when the response is",
+            content((String = "text/csv"), (String = "application/x-ndjson"))),
+        Usual,
+    ))]
 pub(super) async fn download(State(store): State<Store>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let (how, filter) = export_options(&query.unwrap_or_default())?;
     let mut steps = Box::pin(export(store, filter, how));

@@ -4,6 +4,7 @@ use discovery::FieldError;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::{Record, Records, Unreadable};
 use crate::{
@@ -29,7 +30,8 @@ pub struct Import<'a> {
 }
 
 /// What an import did, or in a dry run would do now, if no other request changed anything.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Report {
     /// Nothing was stored.
     pub dry_run: bool,
@@ -52,7 +54,7 @@ pub struct Report {
 }
 
 /// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LineError {
     /// Where the user begins, from 1.
     pub line: u64,
