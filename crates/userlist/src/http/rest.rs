@@ -49,8 +49,9 @@ struct Users {
 
 /// List users, page by page
 ///
-/// Scope: userlist:read. A page costs the same wherever it is, no user is listed twice because another one was deleted, and a user who is added
-/// or changed meanwhile is there or not: the cursor is a place in the order, not a number of users to skip.
+/// Scope: userlist:read. A page costs the same wherever it is, no user is listed twice because another one was deleted,
+/// and a user who is added or changed meanwhile is there or not: the cursor is a place in the order, not a number of
+/// users to skip.
 ///
 /// Counting reads all rows, so it is done once, for the first page; the cursor carries the total on.
 #[utoipa::path(get, path = "/v1/users", operation_id = "listUsers", params(Filters, Paging),

@@ -68,8 +68,8 @@ pub(super) async fn import(
     Ok(answer(&stopped))
 }
 
-/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The path is
-/// compared as it was sent, as for the scope that it asks for.
+/// `POST /v1/users/import`, the path of older releases; anything else that is posted there is what no user takes. The
+/// path is compared as it was sent, as for the scope that it asks for.
 pub(super) async fn import_as_before(state: State<Store>, query: RawQuery, request: Request) -> Response {
     if request.uri().path() == super::IMPORT_AS_BEFORE {
         return import(state, query, request).await.into_response();
@@ -196,8 +196,8 @@ fn unreadable(error: &Unreadable) -> Problem {
 
 /// All users of a filter as a file
 ///
-/// Scope: userlist:read. It streams. When the database goes away in the middle, the connection is broken off: a list that ends early must not look
-/// like one that is complete.
+/// Scope: userlist:read. It streams. When the database goes away in the middle, the connection is broken off: a list
+/// that ends early must not look like one that is complete.
 #[utoipa::path(get, path = "/v1/export", operation_id = "exportUsers", params(Filters, ExportHow),
     responses(
         (status = 200, description = "The file; it is complete when the response is",

@@ -4,8 +4,8 @@ use discovery::FieldError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Whether mail may be sent to a user. A user who is not active stays on the list: after a deletion the next import would
-/// subscribe them again.
+/// Whether mail may be sent to a user. A user who is not active stays on the list: after a deletion the next import
+/// would subscribe them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
