@@ -62,7 +62,7 @@ pub(crate) fn replace<N: AsRef<str>, I: Iterator<Item = N>>(
         let end = line_end(head, at);
         let colon = head[at..end].iter().position(|byte| *byte == b':').unwrap_or(0);
         let name = &head[at..at + colon];
-        if names().any(|stripped| stripped.as_ref().as_bytes().eq_ignore_ascii_case(name)) {
+        if names().any(|stripped| is_read_as(name, stripped.as_ref().as_bytes())) {
             head.drain(at..end);
         } else {
             at = end;
@@ -71,6 +71,14 @@ pub(crate) fn replace<N: AsRef<str>, I: Iterator<Item = N>>(
     if let Some(identity) = identity {
         identity.write(head);
     }
+}
+
+/// Whether some server reads a field called `name` as `other`: for CGI a name is written in capitals, by some servers
+/// with `_` for every sign in it, so that `X.Auth.Subject` becomes `HTTP_X_AUTH_SUBJECT` like `X-Auth-Subject`.
+fn is_read_as(name: &[u8], other: &[u8]) -> bool {
+    let is_sign = |byte: &u8| !byte.is_ascii_alphanumeric();
+    let is_same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (is_sign(a) && is_sign(b));
+    name.len() == other.len() && name.iter().zip(other).all(is_same)
 }
 
 /// Where the line that begins at `at` ends, its line break included.
@@ -111,6 +119,18 @@ mod tests {
         let identity = Identity::new("key", "ci");
         let expected = "GET /x-auth-subject: HTTP/1.1\r\nHost: a\r\nX-Auth-Subjects: b\r\nX-Auth-Method: key\r\nX-Auth-Subject: ci\r\n";
         assert_eq!(replaced(head, &[SUBJECT_FIELD], Some(&identity)), expected);
+    }
+
+    #[test]
+    fn no_name_passes_that_some_server_reads_as_one_of_ours() {
+        for name in ["X_Auth_Subject", "X.Auth.Subject", "x~auth-SUBJECT", "X-Auth!Subject"] {
+            assert_eq!(
+                replaced(&format!("GET / HTTP/1.1\r\n{name}: root\r\n"), &[SUBJECT_FIELD], None),
+                "GET / HTTP/1.1\r\n"
+            );
+        }
+        let other = "GET / HTTP/1.1\r\nXxAuth-Subject: a\r\n";
+        assert_eq!(replaced(other, &[SUBJECT_FIELD], None), other);
     }
 
     #[test]

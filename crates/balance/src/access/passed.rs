@@ -69,7 +69,14 @@ impl Passed {
     /// Takes along what a service is to be asked, if one is, while the request is there to be read.
     pub(crate) fn asking(mut self, question: impl FnOnce(&ForwardAuth) -> UpstreamRequest) -> Self {
         if let Some((rule, asked)) = &mut self.forward {
-            *asked = Some(Box::new(question(rule)));
+            let mut question = question(rule);
+            // What only the gateway says of a client, it says of none yet; a credential is what is asked about.
+            let reserved = self.reserved.iter().flat_map(|reserved| reserved.iter());
+            let reserved = reserved.filter(|name| !name.eq_ignore_ascii_case("authorization"));
+            if let Some(head) = question.open_head() {
+                identity::replace(head, || reserved.clone(), None);
+            }
+            *asked = Some(Box::new(question));
         }
         self
     }
