@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Access {
     auth: Option<AuthRules>,
     limits: Option<Arc<Limits>>,
+    /// Nothing is known of what it asks for.
+    is_closed: bool,
 }
 
 // === impl Access ===
@@ -34,7 +36,20 @@ impl Access {
         let kept = Limits::claims(policy);
         let auth = policy.auth.as_ref().map(|auth| AuthRules::new(service, auth, &kept, before, known));
         let limits = (!limits.is_empty()).then(|| Arc::new(limits));
-        (auth.is_some() || limits.is_some()).then(|| Arc::new(Self { auth, limits }))
+        (auth.is_some() || limits.is_some()).then(|| Arc::new(Self { auth, limits, is_closed: false }))
+    }
+
+    /// That of a service whose policy cannot be understood and was not before, if it may be about who may pass: then no
+    /// request passes. Such a text comes from a newer version, or around the registry, which refuses it.
+    pub(crate) fn of_mistaken(text: &str) -> Option<Arc<Self>> {
+        let is_about_it = text.to_ascii_lowercase().contains("auth");
+        is_about_it.then(|| Arc::new(Self { auth: None, limits: None, is_closed: true }))
+    }
+
+    /// Whether no request passes at all.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Judges a request whose head had come at `now`.
@@ -43,6 +58,9 @@ impl Access {
     ///
     /// Why it does not pass.
     pub(crate) fn check(&self, asked: &Asked<'_>, now: Instant) -> Result<Passed, Box<Denial>> {
+        if self.is_closed {
+            return Err(Box::new(Denial::unavailable("the policy that says who may use this service is invalid")));
+        }
         let client = self.limits.as_ref().map(|limits| (Arc::clone(limits), asked.client_network()));
         if let Some((limits, client)) = &client {
             limits.take_before(asked, *client, now)?;

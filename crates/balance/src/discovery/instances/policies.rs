@@ -103,7 +103,10 @@ impl Policies {
             }
             Err(mistake) => {
                 let good = before.as_ref().and_then(|before| before.good.clone());
-                let access = before.as_ref().and_then(|before| before.access.clone());
+                let access = match &good {
+                    Some(_) => before.as_ref().and_then(|before| before.access.clone()),
+                    None => Access::of_mistaken(&text),
+                };
                 let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
                 let effective_policy = before.map_or_else(default, |before| before.effective_policy);
                 let effective_policy = EffectivePolicy { mistake: Some(mistake.clone()), ..effective_policy };
@@ -129,10 +132,11 @@ impl Policies {
         self.key_set_changes.load(Ordering::Relaxed)
     }
 
-    /// The last good words of each service.
+    /// The last good words of each service; where none were good and nothing passes for that, those.
     pub(super) fn save(&self) -> BTreeMap<ServiceName, String> {
-        let good = |(service, given): (&ServiceName, &StoredPolicy)| Some((service.clone(), given.good.clone()?));
-        self.given.iter().filter_map(good).collect()
+        let words =
+            |given: &StoredPolicy| given.good.clone().or_else(|| given.access.as_ref().map(|_| given.text.clone()));
+        self.given.iter().filter_map(|(service, given)| Some((service.clone(), words(given)?))).collect()
     }
 }
 
@@ -214,5 +218,23 @@ mod tests {
         let effective_policy = policies.of(&mail());
         assert_eq!((effective_policy.source, effective_policy.mistake.is_some()), (PolicySource::Default, true));
         assert!(policies.save().is_empty());
+    }
+
+    #[test]
+    fn a_policy_that_was_never_good_and_may_say_who_passes_lets_nothing_pass_also_after_a_restart() {
+        let of_newer = r#"{"auth":{"passkeys":{}}}"#;
+        let mut policies = Policies::default();
+        assert!(policies.set(&mail(), Some(of_newer.into())).is_err());
+        let is_closed = |policies: &Policies| policies.access(&mail()).is_some_and(|access| access.is_closed());
+        assert!(is_closed(&policies));
+        let mut restarted = Policies::default();
+        assert!(restarted.set(&mail(), policies.save().remove(&mail())).is_err());
+        assert!(is_closed(&restarted));
+        policies.set(&mail(), Some(r#"{"auth":{"keys":{}}}"#.into())).unwrap();
+        assert!(policies.access(&mail()).is_some() && !is_closed(&policies));
+        assert!(policies.set(&mail(), Some(of_newer.into())).is_err());
+        assert!(policies.access(&mail()).is_some() && !is_closed(&policies), "the last good one stays in force");
+        policies.set(&mail(), Some("{}".into())).unwrap();
+        assert!(policies.access(&mail()).is_none());
     }
 }
