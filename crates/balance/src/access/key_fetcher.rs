@@ -10,7 +10,7 @@ use service_kit::{
     chain,
     client::{ClientTls, HttpClient},
 };
-use tokio::task::JoinSet;
+use tokio::{io::AsyncReadExt as _, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::jwt::key_set::{KeySet, SET_MAX_BYTES, Source};
@@ -57,11 +57,9 @@ async fn read(client: &HttpClient, source: &Source) -> Result<Vec<u8>, String> {
     let url = match source {
         Source::Url(url) => url,
         Source::File(path) => {
-            let size = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?.len();
-            if size > SET_MAX_BYTES as u64 {
-                return Err(format!("it is larger than {SET_MAX_BYTES} bytes"));
-            }
-            return tokio::fs::read(path).await.map_err(|error| error.to_string());
+            let bytes = read_file(path).await.map_err(|error| error.to_string())?;
+            let is_whole = bytes.len() <= SET_MAX_BYTES;
+            return is_whole.then_some(bytes).ok_or_else(|| format!("it is larger than {SET_MAX_BYTES} bytes"));
         }
     };
     let request = Request::get(url).header(header::ACCEPT, "application/jwk-set+json, application/json");
@@ -71,5 +69,35 @@ async fn read(client: &HttpClient, source: &Source) -> Result<Vec<u8>, String> {
         StatusCode::OK if answer.body.len() <= SET_MAX_BYTES => Ok(answer.body.to_vec()),
         StatusCode::OK => Err(format!("it is larger than {SET_MAX_BYTES} bytes")),
         status => Err(format!("the issuer answers {status}")),
+    }
+}
+
+/// Reads a file, at most one byte more than a set may have. Devices and pipes, which have no end or make their reader
+/// wait, are not opened: the path comes from the writer of a policy.
+async fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
+    if !tokio::fs::metadata(path).await?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    tokio::fs::File::open(path).await?.take(SET_MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_no_end_is_not_read_and_a_file_is_no_further_than_a_set_may_be() {
+        let client = HttpClient::plain();
+        let read = async |path: &str| read(&client, &Source::File(path.to_owned())).await;
+        for path in ["/dev/zero", "/", "/does/not/exist"] {
+            assert!(read(path).await.is_err(), "{path}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (bytes, is_read) in [(SET_MAX_BYTES, true), (SET_MAX_BYTES + 1, false)] {
+            std::fs::write(file.path(), vec![b' '; bytes]).unwrap();
+            assert_eq!(read(file.path().to_str().unwrap()).await.is_ok(), is_read, "{bytes}");
+        }
     }
 }
