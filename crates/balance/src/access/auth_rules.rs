@@ -35,7 +35,7 @@ pub(super) struct AuthRules {
     allow: Vec<ipnet::IpNet>,
     deny: Vec<ipnet::IpNet>,
     pub(super) issued: Option<Arc<Issued>>,
-    users: Option<Users>,
+    users: Option<Arc<Users>>,
     forward: Option<Arc<ForwardAuth>>,
     public_paths: PublicPaths,
     refusals: Arc<Refusals>,
@@ -69,6 +69,10 @@ impl AuthRules {
         let networks = rules.networks.clone().unwrap_or_default();
         let issued_before = before.and_then(|before| before.issued.as_deref());
         let issued = |jwt| Arc::new(Issued::new(jwt, kept.to_vec(), issued_before, known));
+        // What was worked out stays while the names and hashes do: else every change of a policy costs it again.
+        let same_users =
+            before.filter(|before| before.rules.basic == rules.basic).and_then(|before| before.users.clone());
+        let users = same_users.or_else(|| rules.basic.as_ref().map(|basic| Arc::new(Users::new(&basic.users))));
         let passed_on = rules.forward.iter().flat_map(|rule| &rule.pass).map(|field| field.as_str().into());
         let claimed = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
         Self {
@@ -77,7 +81,7 @@ impl AuthRules {
             deny: read(&networks.deny),
             issued: rules.jwt.as_ref().map(issued),
             forward: rules.forward.clone().map(Arc::new),
-            users: rules.basic.as_ref().map(|basic| Users::new(&basic.users)),
+            users,
             public_paths: PublicPaths::new(&rules.public_paths),
             refusals: Arc::new(Refusals::new(service.as_str(), &schemes(rules))),
             reserved: [identity::METHOD_FIELD, identity::SUBJECT_FIELD]

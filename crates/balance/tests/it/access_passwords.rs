@@ -53,6 +53,26 @@ async fn a_right_password_passes_and_costs_its_slow_hash_once() {
 }
 
 #[tokio::test]
+async fn a_policy_that_changes_elsewhere_costs_no_hash_again_and_one_whose_hash_changes_does() {
+    let (_mail, mut gateway) = gateway().await;
+    assert_eq!(gateway.ask(&basic("ann:correct horse")).await.status, 200);
+    let policy =
+        |hash: &str| format!(r#"{{"timeouts":{{"connect":"2s"}},"auth":{{"basic":{{"users":{{"ann":"{hash}"}}}}}}}}"#);
+    gateway.set_policy("mail", &policy(ANN));
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = gateway.connect().await;
+        client.send(basic("ann:correct horse")).await;
+        clients.push(client);
+    }
+    for mut client in clients {
+        assert_eq!(client.answer().await.status, 200, "one client may have sixteen hashes under way");
+    }
+    gateway.set_policy("mail", &policy(&ANN.replace("UVI5.", "UVI5/")));
+    assert_eq!(gateway.ask(&basic("ann:correct horse")).await.status, 401);
+}
+
+#[tokio::test]
 async fn a_wrong_password_an_unknown_name_and_nonsense_are_refused_alike() {
     let (mail, gateway) = gateway().await;
     let long = format!("ann:{}", "x".repeat(73));
