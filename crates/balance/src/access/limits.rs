@@ -104,17 +104,31 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts it by who the client is, and takes a place for it.
+    /// Takes a place for it.
     ///
     /// # Errors
     ///
-    /// There were too many, or there are.
+    /// There are too many.
+    pub(crate) fn enter(&self, client: ClientNetwork) -> Result<Option<Place>, Box<Denial>> {
+        let Some(in_flight) = &self.in_flight else { return Ok(None) };
+        in_flight.enter(client).map(Some).ok_or_else(|| {
+            let detail = format!("you have {} requests under way at this service; wait for answers", in_flight.max());
+            let denial = Denial::new(StatusCode::TOO_MANY_REQUESTS, "too_many_in_flight", detail);
+            Box::new(denial.after(Duration::from_secs(1)))
+        })
+    }
+
+    /// Counts it by who the client is.
+    ///
+    /// # Errors
+    ///
+    /// There were too many.
     pub(crate) fn take_after(
         &self,
         identity: Option<&Identity>,
         client: ClientNetwork,
         now: Instant,
-    ) -> Result<Option<Place>, Box<Denial>> {
+    ) -> Result<(), Box<Denial>> {
         for rate in &self.rates {
             match &rate.rule.key {
                 LimitKey::Client | LimitKey::Header(_) => {}
@@ -129,12 +143,7 @@ impl Limits {
                 }
             }
         }
-        let Some(in_flight) = &self.in_flight else { return Ok(None) };
-        in_flight.enter(client).map(Some).ok_or_else(|| {
-            let detail = format!("you have {} requests under way at this service; wait for answers", in_flight.max());
-            let denial = Denial::new(StatusCode::TOO_MANY_REQUESTS, "too_many_in_flight", detail);
-            Box::new(denial.after(Duration::from_secs(1)))
-        })
+        Ok(())
     }
 }
 

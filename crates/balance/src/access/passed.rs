@@ -115,16 +115,27 @@ impl Passed {
         Ok(())
     }
 
-    /// Counts the request by who the client is. Hold on to this until the last byte: it holds the client's place.
+    /// Takes the client's place, before any question is put: one that waits for an answer is under way. Hold on to this
+    /// until the last byte.
     ///
     /// # Errors
     ///
-    /// There were too many, or there are.
-    pub(crate) fn count(&mut self, now: Instant) -> Result<(), Box<Denial>> {
+    /// There are too many.
+    pub(crate) fn enter(&mut self) -> Result<(), Box<Denial>> {
         if let Some((limits, client)) = &self.limits {
-            self.place = limits.take_after(self.identity.as_deref(), *client, now)?;
+            self.place = limits.enter(*client)?;
         }
         Ok(())
+    }
+
+    /// Counts the request by who the client is.
+    ///
+    /// # Errors
+    ///
+    /// There were too many.
+    pub(crate) fn count(&self, now: Instant) -> Result<(), Box<Denial>> {
+        let Some((limits, client)) = &self.limits else { return Ok(()) };
+        limits.take_after(self.identity.as_deref(), *client, now)
     }
 
     /// Takes out of the head what ends here, and says who the client is.

@@ -23,7 +23,11 @@ impl Gateway {
         mut passed: Box<Passed>,
     ) -> Ended {
         let context = forward.context;
-        let judged = match passed.settle().await {
+        let settled = match passed.enter() {
+            Ok(()) => passed.settle().await,
+            Err(denial) => Err(denial),
+        };
+        let judged = match settled {
             Ok(()) => self.ask_of(client, &context, &mut passed).await,
             Err(denial) => Err(Judgement::Refused(denial)),
         };

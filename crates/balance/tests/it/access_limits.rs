@@ -110,3 +110,15 @@ async fn a_client_has_its_requests_under_way_until_their_last_byte_also_tunnels(
     drop(tunnels);
     wait_until("the places", SOON, async || get(&gateway, "").await.status == 200).await;
 }
+
+#[tokio::test]
+async fn a_request_is_under_way_while_it_waits_for_a_judgement() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_mail, mut gateway) =
+        limited(r#"{"auth":{"forward":{"service":"auth"}},"in_flight_per_client":1}"#, &["--stall-timeout=0s"]).await;
+    gateway.register("service/auth/0", &silent.local_addr().unwrap().to_string());
+    let mut waiting = gateway.connect().await;
+    waiting.send("GET /mail HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let _asked = silent.accept().await.unwrap();
+    assert_eq!(get(&gateway, "").await.code(), (429, "too_many_in_flight".to_owned()));
+}
