@@ -144,7 +144,7 @@ pub(super) fn away() -> Judgement {
     Judgement::Refused(Box::new(Denial::unavailable("the service that says who may pass does not answer; come again")))
 }
 
-/// Who the client is by the fields that are passed on; the first of them that is there is its name.
+/// Who the client is by the fields that are passed on; the first that the rule names is its name.
 fn identity<D>(rule: &ForwardAuth, answer: &Question<'_, D>) -> Identity {
     let value = |name: &String| {
         let mut fields = answer.fields();
@@ -152,6 +152,7 @@ fn identity<D>(rule: &ForwardAuth, answer: &Question<'_, D>) -> Identity {
         Some((name.as_str().into(), std::str::from_utf8(value).ok()?.to_owned()))
     };
     let fields: Vec<(Arc<str>, String)> = rule.pass.iter().filter_map(value).collect();
-    let name = fields.first().map(|(_, value)| value.clone()).unwrap_or_default();
+    let is_first = |field: &str| rule.pass.first().is_some_and(|first| first == field);
+    let name = fields.first().filter(|(field, _)| is_first(field)).map(|(_, value)| value.clone()).unwrap_or_default();
     Identity { fields, ..Identity::new("forward", &name) }
 }

@@ -136,6 +136,16 @@ async fn what_the_service_answers_is_framed_for_the_client_that_gets_it() {
 }
 
 #[tokio::test]
+async fn only_the_first_field_that_is_passed_on_says_who_the_client_is() {
+    let mail = Upstream::named("mail").await;
+    let auth = Upstream::start(|_| Reply::status(200, &[("X-Auth-Asked", "root")], "")).await;
+    let gateway = start(&mail, &[auth.address().to_string()]).await;
+    assert_eq!(get(&gateway, "").await.status, 200);
+    let told = mail.requests().pop().unwrap();
+    assert_eq!((told.header("x-auth-asked"), told.header("x-auth-subject")), (Some("root"), None));
+}
+
+#[tokio::test]
 async fn without_a_judgement_nothing_passes() {
     let mail = Upstream::named("mail").await;
     let mut gateway = start(&mail, &[]).await;
