@@ -136,6 +136,21 @@ async fn what_the_service_answers_is_framed_for_the_client_that_gets_it() {
 }
 
 #[tokio::test]
+async fn what_only_the_gateway_says_of_a_client_reaches_the_service_from_no_client_either() {
+    let mail = Upstream::named("mail").await;
+    let auth = Upstream::start(|request| {
+        let is_said =
+            ["x-auth-user", "x-auth-subject", "x-auth-method"].iter().any(|name| request.header(name).is_some());
+        if is_said { Reply::status(403, &[], "believed") } else { Reply::ok("") }
+    })
+    .await;
+    let gateway = start(&mail, &[auth.address().to_string()]).await;
+    let fields = "X-Auth-User: root\r\nx-auth-subject: root\r\nX-AUTH-METHOD: key\r\n";
+    assert_eq!(get(&gateway, fields).await.status, 200);
+    assert_eq!(mail.requests().pop().unwrap().header("x-auth-user"), None);
+}
+
+#[tokio::test]
 async fn only_the_first_field_that_is_passed_on_says_who_the_client_is() {
     let mail = Upstream::named("mail").await;
     let auth = Upstream::start(|_| Reply::status(200, &[("X-Auth-Asked", "root")], "")).await;
