@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{Auth, Basic, Cors, ForwardAuth, Jwt, LimitKey, Networks, Policy, RateLimit, Require, ranges::check_token};
 use crate::{FieldError, ServiceName, field_error::quoted};
@@ -76,7 +76,7 @@ impl Auth {
         at_most("auth.public_paths", self.public_paths.len(), Self::PUBLIC_PATHS_MAX)?;
         self.public_paths.iter().try_for_each(|path| check_public_path(path))?;
         self.networks.as_ref().map_or(Ok(()), Networks::check)?;
-        self.keys.as_ref().map_or(Ok(()), |keys| check_token("auth.keys.header", &keys.header))?;
+        self.keys.as_ref().map_or(Ok(()), |keys| check_key_field(&keys.header))?;
         self.jwt.as_ref().map_or(Ok(()), Jwt::check)?;
         self.basic.as_ref().map_or(Ok(()), Basic::check)?;
         self.forward.as_ref().map_or(Ok(()), ForwardAuth::check)?;
@@ -110,12 +110,58 @@ impl Networks {
         Ok(())
     }
 
-    /// The network that `text` means; an address is a network of one.
+    /// The network that `text` means; an address is a network of one. Clients are compared by their IPv4 address where
+    /// they have one, so a network of mapped addresses is the IPv4 network, and one that has others as well is none.
     #[must_use]
     pub fn read(text: &str) -> Option<IpNet> {
         let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-        text.parse().ok().or_else(address)
+        let network = text.parse().ok().or_else(address)?;
+        let IpAddr::V6(start) = network.addr() else { return Some(network) };
+        let Some(mapped) = start.to_ipv4_mapped() else { return Some(network) };
+        Ipv4Net::new(mapped, network.prefix_len().checked_sub(96)?).ok().map(IpNet::from)
     }
+}
+
+/// The field of a key: none that the gateway reads or writes itself. It ends there, so that of `Content-Length` nothing
+/// would be left to say where a body ends.
+fn check_key_field(name: &str) -> Result<(), FieldError> {
+    const PATH: &str = "auth.keys.header";
+    check_token(PATH, name)?;
+    if !is_of_gateway(name) && !name.contains('_') {
+        return Ok(());
+    }
+    Err(FieldError::new(PATH, format!("{} is no field for this; give authorization or x-api-key", quoted(name))))
+}
+
+/// Whether the gateway reads, writes or ends such a field itself; whatever signs the name has, because some servers read
+/// them all alike.
+fn is_of_gateway(name: &str) -> bool {
+    const NAMES: [&str; 21] = [
+        "connection",
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-auth-method",
+        "x-auth-subject",
+        "x-host",
+        "x-original-url",
+        "x-real-ip",
+        "x-request-id",
+        "x-rewrite-url",
+        "x-script-name",
+    ];
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    NAMES.contains(&name.as_str()) || ["proxy-", "x-forwarded"].iter().any(|start| name.starts_with(start))
 }
 
 // === impl Jwt ===
@@ -168,11 +214,7 @@ fn is_fetched(url: &str) -> bool {
 pub(super) fn check_identity_field(path: &'static str, name: &str) -> Result<(), FieldError> {
     check_token(path, name)?;
     let lower = name.to_ascii_lowercase();
-    let is_taken =
-        ["x-forwarded", "x-real-ip", "x-request-id", "x-original-url", "x-rewrite-url", "x-host", "x-script-name"]
-            .iter()
-            .any(|taken| lower.starts_with(taken));
-    if lower.starts_with("x-") && !is_taken && !lower.contains('_') {
+    if lower.starts_with("x-") && !is_of_gateway(name) && !lower.contains('_') {
         return Ok(());
     }
     Err(FieldError::new(path, format!("{} is no field for this; give a name that begins with x-auth-", quoted(name))))

@@ -91,8 +91,8 @@ pub struct ForwardAuth {
     #[serde(default = "ForwardAuth::default_path")]
     pub path: String,
     /// The fields of its answer that the instance gets, and that no client can send: names that begin with `x-` or
-    /// `remote-`, and `authorization`. The first that is there is the client's name for limits. At most 16. Default:
-    /// none.
+    /// `remote-`, and `authorization`. The first of the list is the client's name, `X-Auth-Subject`. At most 16.
+    /// Default: none.
     #[serde(default)]
     pub pass: Vec<String>,
 }
@@ -103,7 +103,7 @@ pub struct ForwardAuth {
 #[serde(default, deny_unknown_fields, expecting = "an object, as {\"header\": \"x-api-key\"}")]
 pub struct Keys {
     /// The field with the key. Default `authorization`, where it follows the word `Bearer`; in another one,
-    /// `x-api-key`, it stands alone.
+    /// `x-api-key`, it stands alone. None that the gateway reads or writes itself, as `host`.
     pub header: String,
 }
 
@@ -118,7 +118,8 @@ pub enum Require {
     All,
 }
 
-/// Where clients may be: addresses and networks, as `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`.
+/// Where clients may be: addresses and networks, as `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`. An IPv4 network that
+/// is mapped into IPv6, `::ffff:10.0.0.0/104`, means the IPv4 network.
 ///
 /// The client is who is connected to the gateway; behind a proxy that the gateway trusts it is who that proxy says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::policy::{ActiveKind, HashOn, Strategy};
+use crate::policy::{ActiveKind, HashOn, Networks, Strategy};
 
 fn policy(json: &str) -> Result<Policy, FieldError> {
     PolicyDocument::parse(json.as_bytes())?.over(&Policy::default())
@@ -109,6 +109,15 @@ fn every_mistake_names_its_place_and_what_to_change() {
         (r#"{"auth":{"networks":{"allow":["10.0.0.0/33"]}}}"#, "auth.networks.allow", "is no network"),
         (r#"{"auth":{"networks":{"deny":["all"]}}}"#, "auth.networks.deny", "is no network"),
         (r#"{"auth":{"keys":{"header":"a b"}}}"#, "auth.keys.header", "no name"),
+        (r#"{"auth":{"networks":{"deny":["::ffff:0.0.0.0/95"]}}}"#, "auth.networks.deny", "is no network"),
+        (r#"{"auth":{"keys":{"header":"Content-Length"}}}"#, "auth.keys.header", "x-api-key"),
+        (r#"{"auth":{"keys":{"header":"proxy-authorization"}}}"#, "auth.keys.header", "x-api-key"),
+        (r#"{"auth":{"forward":{"service":"auth","pass":["X-Auth-Subject"]}}}"#, "auth.forward.pass", "no field"),
+        (
+            r#"{"auth":{"jwt":{"issuer":"a","audiences":[],"jwks_file":"/a","claims":{"x-auth.method":"a"}}}}"#,
+            "auth.jwt.claims",
+            "no field",
+        ),
         (r#"{"auth":{"keys":["x-api-key"]}}"#, "auth.keys", "a list"),
         (r#"{"auth":{"jwt":{"issuer":"a"}}}"#, "auth.jwt.audiences", "missing field"),
         (r#"{"auth":{"jwt":{"issuer":"a","audiences":[]}}}"#, "auth.jwt.jwks_url", "either"),
@@ -162,4 +171,18 @@ fn every_mistake_names_its_place_and_what_to_change() {
     }
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(PolicyDocument::MAX_BYTES));
     assert!(mistake(&large).contains("65536 are allowed"));
+}
+
+#[test]
+fn a_network_of_mapped_addresses_is_the_ipv4_network() {
+    for (text, network) in [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("fd00::/8", "fd00::/8"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+    ] {
+        assert_eq!(Networks::read(text), network.parse().ok(), "{text}");
+    }
 }
