@@ -29,10 +29,8 @@ pub(crate) fn judge(claims: &Map<String, Value>, rules: &Jwt, kept: &[Arc<str>],
         return Judged::OutOfScope;
     }
     let mut identity = Identity::new("jwt", claims.get("sub").and_then(Value::as_str).unwrap_or_default());
-    let fields = rules
-        .claims
-        .iter()
-        .filter_map(|(field, claim)| Some((field.as_str().into(), visible(&text(claims.get(claim)?)?).into_owned())));
+    let fields =
+        rules.claims.iter().filter_map(|(field, claim)| Some((field.as_str().into(), field_text(claims.get(claim)?)?)));
     identity.fields = fields.collect();
     identity.claims = kept.iter().filter_map(|claim| Some((Arc::clone(claim), text(claims.get(&**claim)?)?))).collect();
     Judged::Good(identity, until)
@@ -81,7 +79,16 @@ fn scopes(claims: &Map<String, Value>) -> Vec<&str> {
     [of("scope"), of("scp")].concat()
 }
 
-/// A claim as a field has it: a text, a number, yes or no; a list of these with commas.
+/// A claim as a field has it. A comma in an item of a list is `%2C`: an item must not read like two.
+fn field_text(claim: &Value) -> Option<String> {
+    let item = |item: &Value| Some(visible(&text(item)?).replace(',', "%2C"));
+    match claim {
+        Value::Array(items) => items.iter().map(item).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
+        one => Some(visible(&text(one)?).into_owned()),
+    }
+}
+
+/// A claim as a text: a text, a number, yes or no; a list of these with commas.
 fn text(claim: &Value) -> Option<String> {
     match claim {
         Value::String(text) => Some(text.clone()),
@@ -128,6 +135,14 @@ mod tests {
         assert_eq!(identity.fields, [("x-auth-email".into(), "a@b".to_owned())]);
         assert_eq!(identity.claims, [("email".into(), "a@b".to_owned())]);
         assert_eq!(judged(|_| {}, &["admin"]), Judged::OutOfScope);
+    }
+
+    #[test]
+    fn an_item_of_a_list_never_reads_like_two() {
+        let groups = serde_json::json!(["staff", "a,admin", "50%", ["b", "c"], 7]);
+        let judged = judged(|claims| drop(claims.insert("email".to_owned(), groups.clone())), &[]);
+        let Judged::Good(identity, _) = judged else { panic!("it is good") };
+        assert_eq!(identity.fields, [("x-auth-email".into(), "staff,a%2Cadmin,50%25,b%2Cc,7".to_owned())]);
     }
 
     #[test]
