@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use http1::{Fields, Name, Request};
-use service_kit::connections::ClientNetwork;
+use ipnet::IpNet;
+use service_kit::{connections::ClientNetwork, networks};
 
 use crate::{access::keys::KeyRing, message::headers::Client};
 
@@ -14,6 +15,8 @@ pub(crate) struct Asked<'a> {
     /// What the instance is asked for, without the query; as it came.
     pub(crate) path: &'a str,
     client: &'a Client,
+    /// Where proxies are that may speak for others.
+    trusted: &'a [IpNet],
     pub(crate) keys: &'a KeyRing,
 }
 
@@ -32,22 +35,36 @@ pub(crate) enum Authorization<'a> {
 // === impl Asked ===
 
 impl<'a> Asked<'a> {
-    /// `rest` is what the instance is asked for.
-    pub(crate) fn new(request: &'a Request<'a>, rest: &'a str, client: &'a Client, keys: &'a KeyRing) -> Self {
+    /// `rest` is what the instance is asked for; proxies in the networks `trusted` may speak for others.
+    pub(crate) fn new(
+        request: &'a Request<'a>,
+        rest: &'a str,
+        client: &'a Client,
+        trusted: &'a [IpNet],
+        keys: &'a KeyRing,
+    ) -> Self {
         let path = rest.split('?').next().unwrap_or_default();
-        Self { fields: &request.fields, path: if path.is_empty() { "/" } else { path }, client, keys }
+        Self { fields: &request.fields, path: if path.is_empty() { "/" } else { path }, client, trusted, keys }
     }
 
-    /// Where the client is: who is connected, or whom a trusted proxy has named last.
+    /// Where the client is: who is connected, or whom a trusted proxy has named last that is no trusted proxy itself.
+    /// Where all are, it is the one that is farthest away.
     pub(crate) fn client_address(&self) -> Option<IpAddr> {
         let own = || std::str::from_utf8(self.client.address()).ok()?.parse().ok();
         if !self.client.is_trusted() || !self.fields.has(Name::XForwardedFor) {
             return own();
         }
-        let lines = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"x-forwarded-for"));
-        let last = lines.last()?.value.rsplit(|byte| *byte == b',').next()?.trim_ascii();
-        // What a trusted proxy says and cannot be read is no address at all.
-        std::str::from_utf8(last).ok()?.parse().ok().map(|address: IpAddr| address.to_canonical())
+        let lines: Vec<&[u8]> = self.values("x-forwarded-for").collect();
+        let mut farthest = None;
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+            // What a trusted proxy says and cannot be read is no address at all.
+            let address: IpAddr = std::str::from_utf8(hop.trim_ascii()).ok()?.parse().ok()?;
+            farthest = Some(address.to_canonical());
+            if !networks::contain(self.trusted, address) {
+                break;
+            }
+        }
+        farthest
     }
 
     /// What the client counts as, for what is bounded for each.

@@ -90,7 +90,8 @@ pub(crate) fn admit<'t>(
     };
     let policy = service.policy();
     facts.cors = Cors::of(&policy.cors, &request);
-    let asks = |access: &Arc<Access>| access.check(&Asked::new(&request, asked, client, table.keys()), now);
+    let trusted = &gateway.options.trust_forwarded_from;
+    let asks = |access: &Arc<Access>| access.check(&Asked::new(&request, asked, client, trusted, table.keys()), now);
     let passed = match service.access.as_ref().map(asks).transpose() {
         Ok(passed) => passed.map(|passed| {
             let question = |rule: &_| auth_service::question(rule, &request, path_and_query, client, &facts);

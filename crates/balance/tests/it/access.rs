@@ -121,6 +121,11 @@ async fn a_trusted_proxy_says_where_the_client_is() {
         ("X-Forwarded-For: 192.0.2.1, 10.1.2.3\r\n", 200),
         ("X-Forwarded-For: 10.1.2.3, 192.0.2.1\r\n", 403),
         ("X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-For: 192.0.2.1\r\n", 403),
+        ("X-Forwarded-For: 10.1.2.3, 127.0.0.9\r\n", 200),
+        ("X-Forwarded-For: 192.0.2.1, 10.1.2.3\r\nX-Forwarded-For: 127.0.0.8, ::ffff:127.0.0.9\r\n", 200),
+        ("X-Forwarded-For: 10.1.2.3, 192.0.2.1, 127.0.0.9\r\n", 403),
+        ("X-Forwarded-For: 10.1.2.3, nonsense, 127.0.0.9\r\n", 403),
+        ("X-Forwarded-For: 127.0.0.9\r\n", 403),
         ("X-Forwarded-For: nonsense\r\n", 403),
         ("", 403),
     ] {
