@@ -88,6 +88,18 @@ async fn no_other_spelling_of_a_path_passes_for_a_public_one() {
 }
 
 #[tokio::test]
+async fn a_policy_of_a_newer_version_lets_nothing_pass_where_none_was_good_before() {
+    let mail = Upstream::named("mail").await;
+    let mut gateway = Gateway::before(&[mail.address()], &[]);
+    gateway.set_mistaken_policy("mail", r#"{"auth":{"passkeys":{}}}"#);
+    assert_eq!(get(&gateway, "/mail", "").await.code(), (503, "auth_unavailable".to_owned()));
+    gateway.set_policy("mail", "{}");
+    assert_eq!(get(&gateway, "/mail", "").await.status, 200);
+    gateway.set_mistaken_policy("mail", r#"{"auth":{"passkeys":{}}}"#);
+    assert_eq!(get(&gateway, "/mail", "").await.status, 200, "the last good one stays in force");
+}
+
+#[tokio::test]
 async fn two_credentials_in_the_same_field_let_nothing_through() {
     let (_mail, mut gateway) = asking(r#"{"keys":{}}"#).await;
     gateway.set_access_key("ci", Some(&key("mail")));

@@ -127,6 +127,12 @@ impl Gateway {
         self.publish();
     }
 
+    /// etcd holds a policy that cannot be understood.
+    pub(crate) fn set_mistaken_policy(&mut self, service: &str, json: &str) {
+        self.instances.set_policy(&service.parse().unwrap(), Some(json.to_owned())).unwrap_err();
+        self.publish();
+    }
+
     /// etcd holds this API key, or no longer holds it.
     pub(crate) fn set_access_key(&mut self, id: &str, json: Option<&str>) {
         let mistake = self.instances.set_access_key(&id.parse().unwrap(), json.map(str::to_owned));
