@@ -31,9 +31,9 @@ use super::{
     document::Entry,
 };
 
-/// Checks under way at the same time; others wait for their turn, which counts against no timeout.
+/// Checks by connection under way at the same time; others wait for their turn, which counts against no timeout.
 const AT_ONCE_MAX: usize = 64;
-/// Programs under way at the same time. Each is a process, which costs more than a connection.
+/// Programs under way at the same time, beside those. Each is a process, which costs more than a connection.
 const COMMANDS_AT_ONCE_MAX: usize = 8;
 /// So much later than its deadline no result counts.
 const LATE: Duration = Duration::from_secs(1);
@@ -74,17 +74,18 @@ impl Prober {
 
     /// Does `check` of `entry` when its turn has come.
     pub(super) async fn ask(&self, check: &Check, entry: &Entry) -> Outcome {
-        let _place = self.places.acquire().await.expect("the semaphore is never closed");
-        let place = match check.probe {
-            Probe::Command(_) => Some(Arc::clone(&self.commands).acquire_owned().await.expect("it is never closed")),
-            Probe::Tcp(_) | Probe::Http(_) | Probe::Grpc(_) => None,
+        // Of one kind only: programs that hang keep no connection waiting.
+        let places = match check.probe {
+            Probe::Command(_) => &self.commands,
+            Probe::Tcp(_) | Probe::Http(_) | Probe::Grpc(_) => &self.places,
         };
+        let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
         let started = Instant::now();
         let answer = match &check.probe {
             Probe::Tcp(address) => tcp(address, check.timeout).await,
             Probe::Http(probe) => http::ask(&self.http, probe, check.timeout).await,
             Probe::Grpc(probe) => grpc::ask(probe, check.timeout).await,
-            Probe::Command(words) => command::ask(words, entry, check.timeout, place).await,
+            Probe::Command(words) => command::ask(words, entry, check.timeout, Some(place)).await,
         };
         judged(answer, started.elapsed(), check.timeout)
     }
@@ -117,6 +118,27 @@ mod tests {
         assert_eq!(bad(limit), Outcome::Bad("no".parse().unwrap()));
         assert_eq!(bad(limit + LATE + Duration::from_millis(1)), Outcome::Void);
         assert_eq!(judged(Ok(()), limit * 9, limit), Outcome::Good, "an answer is an answer");
+    }
+
+    #[tokio::test]
+    async fn programs_that_wait_for_their_turn_keep_no_connection_waiting() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let text = format!(
+            r#"{{"instances":[{{"service":"a","address":"{address}","checks":[{{"type":"tcp"}},
+            {{"type":"command","command":["/bin/sleep","71.0091"],"timeout":"1m"}}]}}]}}"#
+        );
+        let table = crate::table::document::Table::parse(std::path::Path::new("t.json"), &text).unwrap();
+        let entry = Arc::clone(table.entries.values().next().unwrap());
+        let prober = Prober::new().unwrap();
+        let mut hanging = tokio::task::JoinSet::new();
+        for _ in 0..=AT_ONCE_MAX {
+            let (prober, entry) = (prober.clone(), Arc::clone(&entry));
+            hanging.spawn(async move { prober.ask(&entry.checks[1], &entry).await });
+        }
+        tokio::task::yield_now().await;
+        let asked = timeout(Duration::from_secs(10), prober.ask(&entry.checks[0], &entry)).await;
+        assert_eq!(asked, Ok(Outcome::Good));
     }
 
     #[tokio::test]
