@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::{
     body::Bytes,
-    http::{HeaderValue, Request, header},
+    http::{HeaderValue, Request, Uri, header},
 };
 use service_kit::{
     chain,
@@ -23,11 +23,29 @@ pub(super) async fn ask(client: &HttpClient, probe: &HttpProbe, limit: Duration)
     headers.insert(header::USER_AGENT, HeaderValue::from_static("muster-registry"));
     headers.extend(probe.headers.clone());
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let uri = &probe.uri;
+    let uri = shown(&probe.uri);
     match client.send(request, limit, 0).await {
         Ok(answer) if probe.statuses.contain(answer.status) => Ok(()),
         Ok(answer) => Err(format!("{uri} answered {}, not {}", answer.status.as_u16(), probe.statuses)),
         Err(ClientError::TimedOut(_)) => Err(format!("{uri} did not answer within {}", duration::format(limit))),
         Err(error) => Err(format!("{uri}: {}", chain(&error))),
+    }
+}
+
+/// Without its query, which may be a password: a reason is read by everyone.
+fn shown(uri: &Uri) -> String {
+    let text = uri.to_string();
+    text.split_once('?').map_or(text.as_str(), |(shown, _)| shown).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_shows_no_query() {
+        let shown_of = |text: &str| shown(&text.parse().unwrap());
+        assert_eq!(shown_of("http://10.0.0.5:80/health?token=hunter2"), "http://10.0.0.5:80/health");
+        assert_eq!(shown_of("http://10.0.0.5:80/health"), "http://10.0.0.5:80/health");
     }
 }
