@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{
     check::Check,
     fields::Fields,
-    mistake::Mistake,
+    mistake::{Mistake, unquoted},
     source::{Format, Item},
 };
 
@@ -135,7 +135,7 @@ fn announced(fields: &mut Fields<'_>) -> Option<(Instance, Ttl)> {
         instance.meta.insert(Origin::REGISTERED_BY.to_owned(), Origin::BY_TABLE.to_owned());
         instance.check().map(|()| (instance, ttl))
     });
-    parts.map_err(|error| fields.blame(&error.field, error.reason.clone())).ok()
+    parts.map_err(|error| fields.blame(&error.field, unquoted(&error.reason))).ok()
 }
 
 fn read_checks(fields: &mut Fields<'_>, checks: Vec<Value>, instance: &Instance) -> Vec<Check> {
@@ -218,7 +218,7 @@ mod tests {
             "line 2: instances[0].wieght: is not known",
             "line 3: instances[1].service: is missing",
             "line 3: instances[1].ttl_ms: 5000 is out of range",
-            "line 3: instances[1].checks[0].type: \"ping\" is no type of check",
+            "line 3: instances[1].checks[0].type: is no type of check",
             "line 3: instances[1].checks[1].interval: a unit is missing",
             "line 3: instances[1].checks[1].rise: ",
             "line 4: instances[2].checks[0].status: is no list of statuses",

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use service_kit::duration;
 
-use super::mistake::Mistake;
+use super::mistake::{Mistake, unquoted_of};
 
 /// What is left of an object, where it stands, and what was wrong with it so far.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl<'a> Fields<'a> {
     /// A field that may be absent.
     pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let value = self.value(name)?;
-        serde_json::from_value(value).map_err(|error| self.blame(name, error.to_string())).ok()
+        serde_json::from_value(value).map_err(|error| self.blame(name, unquoted_of(&error))).ok()
     }
 
     /// A field that must be there.
@@ -79,11 +79,14 @@ impl<'a> Fields<'a> {
             Ok(given) if bounds.contains(&given) => given,
             Ok(_) => {
                 let bounds = [*bounds.start(), *bounds.end()].map(duration::format);
-                self.blame(name, format!("{text} is out of range; give {} to {}", bounds[0], bounds[1]));
+                self.blame(name, format!("is out of range; give {} to {}", bounds[0], bounds[1]));
                 default
             }
             Err(reason) => {
-                self.blame(name, reason);
+                // A bare number may be quoted; what else stands there may be anything.
+                let is_number = text.trim().parse::<f64>().is_ok();
+                let general = "is no duration; write for example \"2s\", \"500ms\" or \"1m 30s\"".to_owned();
+                self.blame(name, if is_number { reason } else { general });
                 default
             }
         }
