@@ -5,11 +5,13 @@
 //! change counts once two looks have found it the same: half of a TOML file can be a file without mistakes, and what is
 //! missing in it would be deregistered.
 //!
-//! A version with a mistake changes nothing: the last good one stays in force, and what is wrong is reported.
+//! Looking may block, so it is done beside everything else. A version with a mistake changes nothing: the last good one
+//! stays in force, and what is wrong is reported.
+
+mod reader;
 
 use std::{
     convert::Infallible,
-    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,9 +19,11 @@ use std::{
 
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 
+use self::reader::{Found, Reader};
 use super::{
     document::Table,
     mistake::{Mistake, Mistakes},
@@ -27,9 +31,6 @@ use super::{
 
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
-
-/// The largest file.
-const FILE_MAX_BYTES: u64 = 1024 * 1024;
 
 /// What is in force, and what is wrong with the file now.
 #[derive(Debug, Clone)]
@@ -42,11 +43,11 @@ pub(super) struct Loaded {
 /// Follows the file.
 #[derive(Debug)]
 pub(super) struct TableFile {
-    path: PathBuf,
+    reader: Reader,
     /// The version that was settled last, good or not.
-    settled: Result<Vec<u8>, Vec<Mistake>>,
+    settled: Found,
     /// A version that was seen once.
-    fresh: Option<Result<Vec<u8>, Vec<Mistake>>>,
+    fresh: Option<Found>,
     loaded: watch::Sender<Loaded>,
 }
 
@@ -70,10 +71,11 @@ impl TableFile {
     /// It has mistakes: at a start, those are to be reported at once.
     pub(super) fn open(path: &Path) -> Result<Self, TableError> {
         let refused = |mistakes| TableError { path: path.to_owned(), mistakes };
-        let bytes = read(path).map_err(refused)?;
+        let mut reader = Reader::new(path);
+        let bytes = reader.read().map_err(refused)?;
         let table = Arc::new(parse(path, &bytes).map_err(refused)?);
         let loaded = watch::Sender::new(Loaded { table, mistakes: Arc::default() });
-        Ok(Self { path: path.to_owned(), settled: Ok(bytes), fresh: None, loaded })
+        Ok(Self { reader, settled: Ok(bytes), fresh: None, loaded })
     }
 
     /// What is in force, now and later.
@@ -87,12 +89,18 @@ impl TableFile {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.look();
+            self = spawn_blocking(move || {
+                self.look();
+                self
+            })
+            .await
+            .expect("a look does not panic");
         }
     }
 
+    /// Blocks, for as long as the reader may.
     fn look(&mut self) {
-        let found = read(&self.path);
+        let found = self.reader.read();
         if found == self.settled {
             self.fresh = None;
         } else if self.fresh.as_ref() == Some(&found) {
@@ -105,8 +113,8 @@ impl TableFile {
     }
 
     fn take(&self) {
-        let path = self.path.display();
-        match self.settled.clone().and_then(|bytes| parse(&self.path, &bytes)) {
+        let path = self.reader.path().display();
+        match self.settled.clone().and_then(|bytes| parse(self.reader.path(), &bytes)) {
             Ok(table) => {
                 tracing::info!(%path, instances = table.entries.len(), "table of services read again, because its file changed");
                 self.loaded.send_replace(Loaded { table: Arc::new(table), mistakes: Arc::default() });
@@ -122,17 +130,7 @@ impl TableFile {
 
 /// What is in the file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Vec<Mistake>> {
-    let mistake = |reason: String| vec![Mistake::of_file(reason)];
-    let contents = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = contents().map_err(|error| mistake(format!("it cannot be read: {error}")))?;
-    match u64::try_from(bytes.len()) {
-        Ok(0..=FILE_MAX_BYTES) => Ok(bytes),
-        _ => Err(mistake(format!("it has more than {FILE_MAX_BYTES} bytes"))),
-    }
+    Reader::new(path).read()
 }
 
 /// What these bytes say.
