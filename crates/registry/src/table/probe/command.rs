@@ -23,7 +23,7 @@ use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, killpg},
-        wait::{Id, WaitPidFlag, waitid},
+        wait::{Id, WaitPidFlag, waitid, waitpid},
     },
     unistd::Pid,
 };
@@ -35,6 +35,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::table::document::Entry;
 
@@ -67,7 +68,8 @@ pub(super) async fn ask(
     let (reader, command) = prepare(words, entry).map_err(failed)?;
     let (group, ended) =
         spawn_blocking(move || start(command, place)).await.map_err(io::Error::other).flatten().map_err(failed)?;
-    let reading = tokio::spawn(read(reader));
+    // What a session of its own has kept open is not read for longer than this check goes on.
+    let reading = AbortOnDropHandle::new(tokio::spawn(read(reader)));
     let ended = timeout(limit, ended).await;
     let Ok(ended) = ended else {
         group.kill();
@@ -122,6 +124,9 @@ fn start(mut command: Command, place: Option<OwnedSemaphorePermit>) -> io::Resul
 }
 
 /// Waits for the end of the program, ends what it has left behind, then frees its number.
+///
+/// As process 1 of a container the registry inherits what the program has left: those of its group are reaped as well.
+/// While there is one, no other group can have their number.
 fn reap(mut child: Child, leader: &Mutex<Leader>) -> io::Result<ExitStatus> {
     let pid = leader.lock().unwrap_or_else(PoisonError::into_inner).pid;
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
@@ -129,6 +134,9 @@ fn reap(mut child: Child, leader: &Mutex<Leader>) -> io::Result<ExitStatus> {
     let _ = killpg(pid, Signal::SIGKILL);
     let status = child.wait();
     leader.is_reaped = true;
+    drop(leader);
+    let group = Pid::from_raw(-pid.as_raw());
+    while matches!(waitpid(group, None), Ok(_) | Err(Errno::EINTR)) {}
     status
 }
 
@@ -229,6 +237,35 @@ mod tests {
     async fn what_a_program_leaves_in_the_background_ends_with_it() {
         assert_eq!(run("sleep 71.0071 >/dev/null 2>&1 & sleep 71.0072 & exit 0", SOON).await, Ok(()));
         wait_until_gone("71.007").await;
+    }
+
+    /// Processes whose parent is this one and that have ended, but for their entry.
+    fn zombies() -> usize {
+        let mine = format!(") Z {} ", std::process::id());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let states = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+        states.filter(|state| state.contains(&mine)).count()
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_to_process_1_is_reaped_there() {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        for _ in 0..3 {
+            assert_eq!(run("sleep 71.0101 & (sleep 71.0102 & sleep 71.0103) & exit 0", SOON).await, Ok(()));
+        }
+        wait_until_gone("71.010").await;
+        wait_until("nothing is left to be reaped", SOON, async || zombies() == 0).await;
+        nix::sys::prctl::set_child_subreaper(false).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_session_of_its_own_keeps_open_is_no_longer_read_when_the_check_has_ended() {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        let session = |process: &str| format!("$(cut -d' ' -f6 /proc/{process}/stat)");
+        let (its, ours) = (session("$!"), session("$$"));
+        let script = format!("setsid sleep 10.0111 & while [ {its} = {ours} ]; do :; done");
+        assert_eq!(run(&script, SOON).await, Ok(()));
+        wait_until("the reading has ended", Duration::from_secs(2), async || metrics.num_alive_tasks() == 0).await;
     }
 
     #[tokio::test]
