@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use discovery::{Incarnation, InstanceKey, Origin};
+use discovery::{Incarnation, InstanceKey, LeaseId, Origin};
 use service_kit::chain;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -14,6 +14,9 @@ use super::{
     document::Table,
     peers::{Term, name},
 };
+
+/// How many instances are deregistered in one turn.
+const DEREGISTERED_AT_ONCE_MAX: usize = 4;
 
 /// What runs, and what is left to be done. Dropping it ends every checker.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Assignment {
     tasks: JoinSet<()>,
     /// What the table had and has no more, until it is deregistered or another registry sees to that.
     dropped: BTreeSet<InstanceKey>,
+    /// The one of them that was last tried.
+    after: Option<InstanceKey>,
 }
 
 #[derive(Debug)]
@@ -42,7 +47,7 @@ impl Assignment {
         let running = BTreeMap::new();
         let tasks = JoinSet::new();
         let dropped = BTreeSet::new();
-        Self { parts, in_force, running, tasks, dropped }
+        Self { parts, in_force, running, tasks, dropped, after: None }
     }
 
     /// Makes it as `table`, and what is known of the other registries, want it.
@@ -105,19 +110,11 @@ impl Assignment {
         self.parts.peers.announce(|said| (said.instances, said.states) = (instances, states));
     }
 
-    /// Deregisters what no registry has any more. If two do that at once, one of them finds nothing to be done.
+    /// Deregisters what no registry has any more, a few per turn: each waits for etcd, and a hand-over waits for the
+    /// turn. If two registries do that at once, one of them finds nothing to be done.
     async fn deregister_dropped(&mut self) {
-        for key in self.dropped.clone() {
-            let held = self.parts.mirror.read().held(&key);
-            let lease = held.and_then(|held| {
-                let lease = held.lease?;
-                let origin = Origin::of(held.instance.as_ref()?, Some(lease));
-                (origin == Origin::Table).then_some(lease)
-            });
-            if lease.is_none() && self.parts.mirror.is_fresh() {
-                self.dropped.remove(&key);
-            }
-            let Some(lease) = lease else { continue };
+        for (key, lease) in self.to_deregister() {
+            self.after = Some(key.clone());
             if !self.parts.peers.are_without(&key).await {
                 continue;
             }
@@ -131,5 +128,53 @@ impl Assignment {
                 }
             }
         }
+    }
+
+    /// Those of one turn, with their leases; what is no longer registered is forgotten.
+    fn to_deregister(&mut self) -> Vec<(InstanceKey, LeaseId)> {
+        let is_fresh = self.parts.mirror.is_fresh();
+        let mut registered = Vec::new();
+        for key in std::mem::take(&mut self.dropped) {
+            let lease = self.lease_of(&key);
+            let lease_here = lease.filter(|_| !self.parts.peers.has_other(&key));
+            registered.extend(lease_here.map(|lease| (key.clone(), lease)));
+            if lease.is_some() || !is_fresh {
+                self.dropped.insert(key);
+            }
+        }
+        next_of(registered, self.after.as_ref())
+    }
+
+    /// By which the table's registration of it lives.
+    fn lease_of(&self, key: &InstanceKey) -> Option<LeaseId> {
+        let held = self.parts.mirror.read().held(key)?;
+        let lease = held.lease?;
+        (Origin::of(held.instance.as_ref()?, Some(lease)) == Origin::Table).then_some(lease)
+    }
+}
+
+/// The next few behind `after`, then from the beginning: one that cannot be deregistered keeps no other waiting.
+fn next_of<T>(mut all: Vec<(InstanceKey, T)>, after: Option<&InstanceKey>) -> Vec<(InstanceKey, T)> {
+    let seen = all.iter().take_while(|(key, _)| Some(key) <= after).count();
+    all.rotate_left(seen);
+    all.truncate(DEREGISTERED_AT_ONCE_MAX);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_turn_goes_on_where_the_last_one_ended() {
+        let all = || (10..20).map(|id| (format!("service/a/{id}").parse::<InstanceKey>().unwrap(), id)).collect();
+        let mut after = None;
+        let mut turn = || {
+            let next: Vec<(InstanceKey, i32)> = next_of(all(), after.as_ref());
+            after = next.last().map(|(key, _)| key.clone());
+            next.iter().map(|(_, id)| *id).collect::<Vec<_>>()
+        };
+        assert_eq!([turn(), turn(), turn()], [[10, 11, 12, 13], [14, 15, 16, 17], [18, 19, 10, 11]]);
+        assert!(next_of(Vec::<(InstanceKey, ())>::new(), None).is_empty());
     }
 }

@@ -118,6 +118,11 @@ impl Peers {
         }
     }
 
+    /// Whether another registry had the instance in its table at the last look.
+    pub(super) fn has_other(&self, key: &InstanceKey) -> bool {
+        self.view().has_other(&self.0.id, &name(key))
+    }
+
     /// Whether no other registry has the instance in its table, by etcd itself and at this moment.
     pub(super) async fn are_without(&self, key: &InstanceKey) -> bool {
         self.look().await.is_ok() && {
