@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Address, FieldError, HealthPath, Host, Incarnation, Instance, InstanceId, Life, OtherHolder, Reason,
+    Address, FieldError, HealthPath, Host, Incarnation, Instance, InstanceId, Life, Origin, OtherHolder, Reason,
     SERVICE_PREFIX, Scheme, ServiceName, Status, Ttl, Weight,
 };
 
@@ -196,6 +196,10 @@ impl FullHeartbeat {
             meta: self.meta.unwrap_or_default(),
         };
         instance.check()?;
+        if Origin::is_of_table(&instance) {
+            let what = "is said by registries only, of what stands in their table; leave it out";
+            return Err(FieldError::new("meta", format!("{}={} {what}", Origin::REGISTERED_BY, Origin::BY_TABLE)));
+        }
         Ok((instance, ttl))
     }
 }
@@ -237,6 +241,16 @@ mod tests {
         assert_eq!(instance.to_string(), "http://10.0.0.5:7070?health=/healthz");
         assert!(read(r#"{"name":"mail","host":"a","port":1,"health":"healthz"}"#).is_err());
         assert!(read(r#"{"name":"mail","host":"a","port":1,"leaving":"yes"}"#).is_err());
+    }
+
+    #[test]
+    fn no_sender_says_that_a_table_registers_it() {
+        let parts = |by: &str| {
+            let json = format!(r#"{{"address":"10.0.0.5:1","meta":{{"registered-by":"{by}"}}}}"#);
+            serde_json::from_str::<FullHeartbeat>(&json).unwrap().into_parts()
+        };
+        assert_eq!(parts("table").unwrap_err().field, "meta");
+        assert!(parts("ops").is_ok());
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Origin {
         }
     }
 
-    fn is_of_table(instance: &Instance) -> bool {
+    /// Whether it says that it stands in a table.
+    pub(crate) fn is_of_table(instance: &Instance) -> bool {
         instance.meta.get(Self::REGISTERED_BY).is_some_and(|by| by == Self::BY_TABLE)
     }
 }
