@@ -4,22 +4,27 @@
 //! for its client, as a stream of heartbeats does between two of them, is not worked on ([`wait_for_client`]).
 //!
 //! A stream whose client opens no window for what waits to be sent costs one part of its response, and no more: the next one is
-//! made when that is sent. When nothing of it is sent for [`ServeOptions::write_deadline`](super::ServeOptions::write_deadline), the
-//! stream is reset, and counted like a connection whose client does not read. hyper polls a response only when there is room
-//! for it, so this is watched from around its task.
+//! made when that is sent. It is handed over in pieces of at most [`PIECE_MAX_BYTES`], one at a time. When one is not sent after
+//! [`ServeOptions::write_deadline`](super::ServeOptions::write_deadline), the stream is reset, and counted like a connection whose
+//! client does not read.
+//!
+//! That hyper asks for more does not say that a piece is sent: it hands all of it to h2 when there is room for one byte, and its
+//! task ends with the last one. h2 drops a piece when it is written, so that is waited for; and a response ends with a frame of
+//! its own after the last piece, so that its task, which can reset the stream, lasts until then.
 
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::body::{Body, Bytes};
+use futures::task::AtomicWaker;
 use hyper::{
     body::{Body as HttpBody, Frame, SizeHint},
     rt::Executor,
@@ -30,6 +35,9 @@ use super::{
     client::Check,
     exchange::{Exchange, now_ms},
 };
+
+/// How much of a response is handed over at once, in bytes: the largest frame of a client that has not asked for larger ones.
+const PIECE_MAX_BYTES: usize = 16 * 1024;
 
 tokio::task_local! {
     /// The connection of the stream that this task works on.
@@ -58,9 +66,22 @@ pub(super) struct Open(Streams);
 /// A stream that is not worked on, until it is dropped.
 struct Rest(Streams);
 
-/// Since when a part of a response waits to be sent.
+/// Whether a piece of a response waits to be sent.
 #[derive(Debug, Default)]
-struct Unsent(Mutex<Option<Instant>>);
+struct Unsent {
+    /// Since when; `None`: all that was handed over is sent.
+    since: Mutex<Option<Instant>>,
+    /// It has waited for too long.
+    is_late: AtomicBool,
+    /// The task of the stream.
+    stream: AtomicWaker,
+}
+
+/// A piece of a response, until it is sent or its stream has ended.
+struct Piece {
+    bytes: Bytes,
+    unsent: Arc<Unsent>,
+}
 
 /// Runs streams in tasks, and ends those whose client does not read.
 #[derive(Debug, Clone)]
@@ -73,6 +94,10 @@ pub(super) struct Tasks {
 #[derive(Debug)]
 pub(super) struct Part {
     body: Body,
+    /// What the body has given and is not handed over.
+    rest: Bytes,
+    /// The body has been asked for something: it ends when it says so and all is sent.
+    has_begun: bool,
     streams: Streams,
     check: Check,
     /// After the body, which may be at rest.
@@ -139,7 +164,7 @@ impl Streams {
 
     /// The response, which is made while it is sent.
     pub(super) fn answer(&self, open: Open, check: Check, body: Body) -> Part {
-        Part { body, streams: self.clone(), check, _open: open }
+        Part { body, rest: Bytes::new(), has_begun: false, streams: self.clone(), check, _open: open }
     }
 }
 
@@ -163,11 +188,42 @@ impl Drop for Rest {
 
 impl Unsent {
     fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     fn since(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when all that was handed over is sent, or is late.
+    fn poll_sent(&self, cx: &Context<'_>) -> Poll<Result<(), axum::Error>> {
+        self.stream.register(cx.waker());
+        if self.is_late.load(Ordering::Acquire) {
+            return Poll::Ready(Err(axum::Error::new("the client takes nothing of its response")));
+        }
+        if self.since().is_some() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}
+
+// === impl Piece ===
+
+impl Piece {
+    fn watched(bytes: Bytes, unsent: &Arc<Unsent>) -> Bytes {
+        unsent.set(Some(Instant::now()));
+        Bytes::from_owner(Self { bytes, unsent: Arc::clone(unsent) })
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.unsent.set(None);
+        self.unsent.stream.wake();
     }
 }
 
@@ -196,7 +252,13 @@ impl Tasks {
             if patience.deadline() != until {
                 patience.as_mut().reset(until);
             }
-            patience.as_mut().poll(cx).map(|()| self.exchange.place().note_unread())
+            ready!(patience.as_mut().poll(cx));
+            self.exchange.place().note_unread();
+            // Resets the stream itself if it can: what h2 holds of it is dropped then. hyper may hold the piece still, if there
+            // never was room for any of it; then h2 holds nothing, and the end of the task resets the stream.
+            unsent.is_late.store(true, Ordering::Release);
+            let _ended_or_dropped = stream.as_mut().poll(cx);
+            Poll::Ready(())
         })
         .await;
     }
@@ -209,22 +271,33 @@ impl HttpBody for Part {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // There is room, so what was handed over before is sent.
-        let _outside_of_tasks = UNSENT.try_with(|unsent| unsent.set(None));
         let this = &mut *self;
-        let poll = || Pin::new(&mut this.body).poll_frame(cx);
-        let frame = this.check.while_polling(|| STREAMS.sync_scope(this.streams.clone(), poll));
-        if matches!(&frame, Poll::Ready(Some(Ok(frame))) if frame.is_data()) {
-            let _outside_of_tasks = UNSENT.try_with(|unsent| unsent.set(Some(Instant::now())));
+        let unsent = UNSENT.try_with(Arc::clone).unwrap_or_default();
+        if let Err(late) = ready!(unsent.poll_sent(cx)) {
+            return Poll::Ready(Some(Err(late)));
         }
-        frame
+        if this.rest.is_empty() {
+            this.has_begun = true;
+            let poll = || Pin::new(&mut this.body).poll_frame(cx);
+            let frame = this.check.while_polling(|| STREAMS.sync_scope(this.streams.clone(), poll));
+            match ready!(frame).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) if data.is_empty() => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Ok(Ok(data))) => this.rest = data,
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_MAX_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(Piece::watched(piece, &unsent)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        !self.has_begun && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        // Asked for before the body is, for the length in the head.
+        if self.has_begun { SizeHint::default() } else { self.body.size_hint() }
     }
 }

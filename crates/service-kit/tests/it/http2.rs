@@ -120,12 +120,12 @@ impl Server {
         timeout(SOON, client.send_request(self.request(path))).await.expect("an answer soon").unwrap()
     }
 
-    fn unread(&self) -> bool {
+    fn unread(&self, count: usize) -> bool {
         let mut registry = Registry::default();
         self.connections.register_unread(&mut registry, "http");
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        text.contains("http_connections_unread_total 1")
+        text.contains(&format!("http_connections_unread_total {count}\n"))
     }
 }
 
@@ -192,7 +192,7 @@ async fn a_stream_that_its_client_does_not_read_is_ended_and_the_others_go_on() 
     let mut read = server.ask(&mut client, "/endless/16384").await.into_body();
     let started = Instant::now();
     let reading = async {
-        while started.elapsed() < write_deadline * 3 || !server.unread() {
+        while started.elapsed() < write_deadline * 3 || !server.unread(1) {
             read.frame().await.expect("it goes on").expect("and is not reset");
         }
     };
@@ -211,6 +211,34 @@ async fn a_stream_that_its_client_does_not_read_is_ended_and_the_others_go_on() 
     for _ in 0..100 {
         timeout(write_deadline, again.frame()).await.expect("room again").unwrap().unwrap();
     }
+}
+
+/// One byte of room is enough for hyper to hand over all of a short answer.
+#[tokio::test]
+async fn answers_for_which_there_is_a_byte_of_room_are_dropped_in_time_beside_a_stream_that_lasts() {
+    let write_deadline = Duration::from_millis(500);
+    let server = plain(ServeOptions { write_deadline, ..ServeOptions::default() }).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let lasting = tokio::spawn(client.send_request(server.request("/slow")));
+    wait_until("it is inside", SOON, async || server.inside.available_permits() == 1).await;
+    let unread = [server.ask(&mut client, "/").await, server.ask(&mut client, "/endless/16384").await];
+    wait_until("both are counted", SOON, async || server.unread(2)).await;
+    for response in unread {
+        let mut body = response.into_body();
+        let end = loop {
+            match timeout(SOON, body.frame()).await.expect("what was sent, and then the end") {
+                Some(Ok(frame)) => assert_eq!(frame.into_data().unwrap().len(), 1),
+                end => break end,
+            }
+        };
+        assert!(matches!(end, Some(Err(_))), "it is reset");
+    }
+    server.open.add_permits(1);
+    assert!(lasting.await.unwrap().is_ok(), "the connection goes on");
 }
 
 #[tokio::test]
