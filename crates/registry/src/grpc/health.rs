@@ -22,9 +22,14 @@ pub(super) fn service() -> (HealthReporter, HealthServer<impl Health>) {
 pub async fn run(reporter: HealthReporter, readiness: Readiness) -> Infallible {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = None;
     loop {
         ticks.tick().await;
         let status = if readiness.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        // Watchers are sent what is set, even if it is the same.
+        if reported.replace(status) == Some(status) {
+            continue;
+        }
         for service in ["", SERVICE_NAME] {
             reporter.set_service_status(service, status).await;
         }
