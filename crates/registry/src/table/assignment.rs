@@ -113,7 +113,7 @@ impl Assignment {
     /// Deregisters what no registry has any more, a few per turn: each waits for etcd, and a hand-over waits for the
     /// turn. If two registries do that at once, one of them finds nothing to be done.
     async fn deregister_dropped(&mut self) {
-        for (key, lease) in self.to_deregister() {
+        for (key, lease) in self.next_to_deregister() {
             self.after = Some(key.clone());
             if !self.parts.peers.are_without(&key).await {
                 continue;
@@ -131,7 +131,7 @@ impl Assignment {
     }
 
     /// Those of one turn, with their leases; what is no longer registered is forgotten.
-    fn to_deregister(&mut self) -> Vec<(InstanceKey, LeaseId)> {
+    fn next_to_deregister(&mut self) -> Vec<(InstanceKey, LeaseId)> {
         let is_fresh = self.parts.mirror.is_fresh();
         let mut registered = Vec::new();
         for key in std::mem::take(&mut self.dropped) {
