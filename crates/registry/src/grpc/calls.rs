@@ -3,6 +3,10 @@
 //! A call costs a stream of its connection, not a connection. So calls are bounded by themselves, [`CALLS_MAX`] in all and half
 //! of them for one client network, and the connections of those who follow something, which are never closed for another
 //! client's, count among the clients that wait over HTTP ([`LongPolls`]).
+//!
+//! The calls of `grpc.`, health and reflection, have a bound of their own, so that those who need no token keep no heartbeat out.
+//! Their streams know of no end: they end here, with the registry, and those of reflection after so many messages and so much time,
+//! because only their beginning counts against the rate of their client.
 
 use std::{
     collections::HashMap,
@@ -43,6 +47,18 @@ const CALLS_MAX: usize = 20_480;
 /// The same for one client network.
 const CALLS_PER_CLIENT_MAX: usize = CALLS_MAX / 2;
 
+/// Most calls of health and reflection at once.
+const OPEN_CALLS_MAX: usize = 1024;
+
+/// The same for one client network.
+const OPEN_CALLS_PER_CLIENT_MAX: usize = 64;
+
+/// How many answers a stream of reflection may have. A program that reads all of the contract needs a tenth.
+const REFLECTION_ANSWERS_MAX: usize = 256;
+
+/// How long it may last.
+const REFLECTION_MAX: Duration = Duration::from_secs(60);
+
 /// How long a call may take until its answer begins: at once for a stream of messages, otherwise when its message is there.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -50,7 +66,10 @@ const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Calls {
     all: LongPolls,
+    /// Those of health and reflection.
+    open: LongPolls,
     followers: Followers,
+    closing: CancellationToken,
     ended: Family<CallLabels, Counter>,
 }
 
@@ -77,8 +96,17 @@ struct Follower {
 struct Answer {
     body: Body,
     end: End,
+    /// For a stream that knows of no end itself.
+    limit: Option<Limit>,
     _permit: PollPermit,
     _follower: Option<Follower>,
+}
+
+/// When a stream ends that its service would not end.
+struct Limit {
+    /// Gives what to say.
+    over: Pin<Box<dyn Future<Output = Status> + Send>>,
+    answers: usize,
 }
 
 /// Counts a call when it ends, however it does.
@@ -100,13 +128,18 @@ impl Calls {
     ) -> Self {
         let ended = Family::default();
         metrics.register("registry_calls", "gRPC calls that ended, by method and code", ended.clone());
-        let all = LongPolls::bounded(admission, closing, CALLS_MAX, CALLS_PER_CLIENT_MAX);
+        let open = LongPolls::bounded(admission.clone(), closing.clone(), OPEN_CALLS_MAX, OPEN_CALLS_PER_CLIENT_MAX);
+        let all = LongPolls::bounded(admission, closing.clone(), CALLS_MAX, CALLS_PER_CLIENT_MAX);
         let followers = Followers { connections: Arc::default(), permits: long_polls.clone() };
-        Self { all, followers, ended }
+        Self { all, open, followers, closing, ended }
     }
 
-    /// For a call of `client`, if it is one that follows something.
-    fn enter(&self, follows: Option<SocketAddr>) -> Result<(PollPermit, Option<Follower>), RegistryError> {
+    /// For a call of `client`.
+    fn enter(&self, method: &str, client: Option<SocketAddr>) -> Result<(PollPermit, Option<Follower>), RegistryError> {
+        if is_open(method) {
+            return Ok((self.open.acquire()?, None));
+        }
+        let follows = client.filter(|_| follows(method));
         let permit = self.all.acquire()?;
         let follower = follows.map(|client| self.followers.enter(client));
         Ok((permit, follower.transpose()?))
@@ -118,14 +151,15 @@ pub(super) async fn admit(State(calls): State<Calls>, request: Request, next: Ne
     let method = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).trim_start_matches('/');
     let method = method.to_owned();
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(client)| *client);
-    let (permit, follower) = match calls.enter(client.filter(|_| follows(&method))) {
+    let (permit, follower) = match calls.enter(&method, client) {
         Ok(entered) => entered,
         Err(error) => return Problem::from(error).into_response(),
     };
     let Ok(response) = timeout(MESSAGE_DEADLINE, next.run(request)).await else { return too_slow().into_response() };
     let code = told(response.headers());
-    let end = End { ended: calls.ended.clone(), method, code };
-    response.map(|body| Body::new(Answer { body, end, _permit: permit, _follower: follower }))
+    let limit = Limit::of(&method, calls.closing);
+    let end = End { ended: calls.ended, method, code };
+    response.map(|body| Body::new(Answer { body, end, limit, _permit: permit, _follower: follower }))
 }
 
 /// What a call came to that did not say in time what it wants.
@@ -136,8 +170,13 @@ pub(super) fn too_slow() -> Problem {
 
 /// Whether a call lasts, and its connection must stay meanwhile. Heartbeats need none between them.
 fn follows(method: &str) -> bool {
-    let others = ["Registry/Register", "Registry/Deregister", "Registry/List", "Health/Check"];
+    let others = ["Registry/Register", "Registry/Deregister", "Registry/List"];
     !others.iter().any(|other| method.ends_with(other))
+}
+
+/// Whether a call is of health or reflection.
+fn is_open(method: &str) -> bool {
+    method.starts_with("grpc.")
 }
 
 fn told(headers: &HeaderMap) -> Option<Code> {
@@ -169,6 +208,54 @@ impl Drop for Follower {
     }
 }
 
+// === impl Limit ===
+
+impl Limit {
+    fn of(method: &str, closing: CancellationToken) -> Option<Self> {
+        let is_reflection = method.ends_with("/ServerReflectionInfo");
+        if !is_reflection && !method.ends_with("Health/Watch") {
+            return None;
+        }
+        let over = async move {
+            let closed = closing.cancelled();
+            let closing = || Status::unavailable("the registry ends");
+            if !is_reflection {
+                closed.await;
+                return closing();
+            }
+            match timeout(REFLECTION_MAX, closed).await {
+                Ok(()) => closing(),
+                Err(_) => Status::deadline_exceeded("the stream has lasted for long; open another one"),
+            }
+        };
+        let answers = if is_reflection { REFLECTION_ANSWERS_MAX } else { usize::MAX };
+        Some(Self { over: Box::pin(over), answers })
+    }
+
+    /// What the stream ends with, if it is to end.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if self.answers == 0 {
+            return Poll::Ready(Status::resource_exhausted("the stream has had many answers; open another one"));
+        }
+        self.over.as_mut().poll(cx)
+    }
+
+    fn count(&mut self, data: &[u8]) {
+        self.answers = self.answers.saturating_sub(messages(data));
+    }
+}
+
+/// How many messages begin in `data`, which begins with one: a byte, the length in four, and the message.
+fn messages(mut data: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(([_, length @ ..], rest)) = data.split_first_chunk::<5>() {
+        count += 1;
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        data = rest.get(length..).unwrap_or_default();
+    }
+    count
+}
+
 // === impl Answer ===
 
 impl HttpBody for Answer {
@@ -176,7 +263,24 @@ impl HttpBody for Answer {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(limit) = &mut self.limit
+            && let Poll::Ready(status) = limit.poll_over(cx)
+        {
+            // Asked for once more, it is over.
+            self.limit = None;
+            self.body = Body::empty();
+            self.end.code = Some(status.code());
+            let mut trailers = HeaderMap::new();
+            let _always_valid = status.add_header(&mut trailers);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
         let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+            && let Some(limit) = &mut self.limit
+        {
+            limit.count(data);
+        }
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
@@ -223,5 +327,19 @@ fn name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_however_many_come_at_once() {
+        let empty = [0, 0, 0, 0, 0];
+        let three = [&[0, 0, 0, 0, 2, 7, 7][..], &empty, &empty].concat();
+        assert_eq!(messages(&three), 3);
+        assert_eq!(messages(&[0, 0, 0, 1, 0, 7]), 1, "the rest comes later");
+        assert_eq!(messages(&[]), 0);
     }
 }

@@ -1,10 +1,13 @@
 //! The contract is what is published, and programs find it.
 
-use testkit::etcd::EtcdCluster;
-use tonic::Code;
+use std::time::Duration;
+
+use testkit::{etcd::EtcdCluster, wait::SOON};
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    ServerReflectionRequest, ServerReflectionResponse, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
@@ -72,4 +75,51 @@ async fn reflection_lists_every_service_and_has_its_file() {
     }
     let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
     assert!(matches!(answer, MessageResponse::FileDescriptorResponse(_)), "{answer:?}");
+}
+
+async fn channel(registry: &Registry) -> tonic::transport::Channel {
+    tonic::transport::Endpoint::from_shared(registry.url.clone()).unwrap().connect().await.unwrap()
+}
+
+/// What asks `ListServices` for ever, and the answers.
+async fn reflect(registry: &Registry) -> Streaming<ServerReflectionResponse> {
+    let mut reflection = ServerReflectionClient::new(channel(registry).await);
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let asked = ServerReflectionRequest { message_request, ..Default::default() };
+    reflection.server_reflection_info(futures::stream::repeat(asked)).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn a_stream_of_reflection_has_a_bounded_number_of_answers() {
+    let registry = Registry::without_etcd().await;
+    let mut answers = reflect(&registry).await;
+    let mut count = 0;
+    let end = loop {
+        match timeout(SOON, answers.message()).await.expect("an answer or the end") {
+            Ok(Some(_)) => count += 1,
+            Ok(None) => panic!("no status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::ResourceExhausted, "{end:?}");
+    assert!((256..1024).contains(&count), "{count}");
+}
+
+#[tokio::test]
+async fn streams_of_health_are_few_and_none_delays_the_end_of_the_registry() {
+    let registry = Registry::without_etcd().await;
+    let health = HealthClient::new(channel(&registry).await);
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        streams.push(health.clone().watch(HealthCheckRequest::default()).await.unwrap().into_inner());
+    }
+    let refused = health.clone().watch(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let client = Client::of(&registry).await;
+    assert_eq!(client.list("mail").await.unwrap_err().code(), Code::Unavailable, "others are taken, but etcd is away");
+    let started = Instant::now();
+    registry.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let ended = async { while matches!(streams[0].message().await, Ok(Some(_))) {} };
+    timeout(SOON, ended).await.expect("an end");
 }
