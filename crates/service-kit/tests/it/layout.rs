@@ -1,7 +1,7 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 34] = [
+const MAY_IMPORT: [(&str, &[&str]); 35] = [
     ("backoff", &[]),
     ("connections", &[]),
     ("duration", &[]),
@@ -25,6 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 34] = [
     ("problem", &["request"]),
     ("browser", &["problem"]),
     ("json", &["problem"]),
+    ("openapi", &["problem"]),
     ("reload", &["error_chain"]),
     ("signature", &["secret"]),
     ("tls", &["reload"]),
