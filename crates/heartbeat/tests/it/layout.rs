@@ -1,7 +1,7 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 21] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("condition", &[]),
     ("credentials", &[]),
     ("poll", &[]),
@@ -16,7 +16,9 @@ const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("metrics", &["error"]),
     ("mistaken", &["error"]),
     ("state", &["error", "registry_url"]),
-    ("client", &["credentials", "error", "poll", "registry_url"]),
+    ("refusal", &["error", "registry_url"]),
+    ("rpc", &["credentials", "error", "refusal", "registry_url"]),
+    ("client", &["credentials", "error", "poll", "refusal", "registry_url", "rpc"]),
     ("details", &["condition", "metrics", "options", "proof"]),
     ("registration_state", &["error", "mistaken", "registry_url", "schedule", "state"]),
     ("log_events", &["mistaken", "registration_state", "state"]),
