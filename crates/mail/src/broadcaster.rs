@@ -24,12 +24,16 @@ use service_kit::time::UnixMillis;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
     outbox::{
         Outbox, OutboxError,
-        store::broadcasts::{Claimed, Step},
+        store::{
+            broadcasts::{Claimed, Step},
+            openapi::{Metadata, Tag},
+        },
     },
     submission::ComposeConfig,
     templates::Template,
@@ -53,25 +57,29 @@ pub const NO_PUBLIC_URL: &str = "readers could not leave: set --public-url (MAIL
                                  the gateway's public address and /mail";
 
 /// The body of `POST /v1/broadcasts`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BroadcastRequest {
     /// The template's name.
     pub template: String,
     /// Parameters of userlist's `GET /v1/users`, as `{"tag":"beta"}`. `status` is always `active`.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
     pub filter: Selection,
     /// Values that are the same for everybody.
     #[serde(default)]
+    #[schema(value_type = Object, required = false)]
     pub data: Map<String, Value>,
     /// One of the allowed senders.
     #[serde(default)]
     pub from: Option<String>,
-    /// What the messages are found by; see [`Labels`](crate::outbox::store::labels::Labels).
+    /// What kind of message it is; in nothing that is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Tag>)]
     pub tag: Option<String>,
-    /// See `tag`.
+    /// What else its sender knows it by; in nothing that is sent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Metadata, required = false)]
     pub metadata: BTreeMap<String, String>,
     /// Only says whom the broadcast would reach.
     #[serde(default, skip_serializing)]

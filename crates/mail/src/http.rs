@@ -29,6 +29,7 @@ mod batch;
 mod broadcasts;
 mod content;
 mod messages;
+mod openapi;
 mod plain;
 pub mod request_reader;
 mod segment;
@@ -40,11 +41,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    http::{HeaderMap, HeaderName, header},
-    routing::{MethodRouter, get, post, put},
+    http::{HeaderMap, HeaderName},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use service_kit::{
     Problem,
@@ -128,63 +130,34 @@ fn may(action: Action) -> Result<(), Problem> {
     Caller::current().map_or(Ok(()), |caller| caller.require("mail", action))
 }
 
-/// What the routes are, for programs: OpenAPI 3.1, served at `/openapi.json`.
-pub const DESCRIPTION: &str = include_str!("../openapi.json");
-
-type Table<S> = Vec<(&'static str, MethodRouter<S>)>;
-
-/// The routes that ask for a token.
-fn table() -> Table<Arc<Api>> {
-    let template = get(templates::get).put(templates::put).delete(templates::delete);
-    vec![
-        ("/", post(plain::send)),
-        ("/v1/batch", post(batch::submit)),
-        ("/v1/messages", get(messages::list).post(messages::submit)),
-        ("/v1/messages/{id}", get(messages::get)),
-        ("/v1/messages/{id}/content", get(content::get)),
-        ("/v1/messages/{id}/raw", get(content::raw)),
-        ("/v1/messages/{id}/cancel", post(messages::cancel)),
-        ("/v1/messages/{id}/requeue", post(messages::requeue)),
-        ("/v1/templates", get(templates::list)),
-        ("/v1/templates/{name}", template.layer(Extension(BodyLimit(TEMPLATE_MAX_BYTES)))),
-        ("/v1/suppressions", get(suppressions::list)),
-        ("/v1/suppressions/{address}", put(suppressions::put).delete(suppressions::delete)),
-        ("/v1/bounces", post(suppressions::bounce)),
-        ("/v1/broadcasts", get(broadcasts::list).post(broadcasts::create)),
-        ("/v1/broadcasts/{id}", get(broadcasts::get)),
-        ("/v1/broadcasts/{id}/skipped", get(broadcasts::skipped)),
-        ("/v1/broadcasts/{id}/cancel", post(broadcasts::cancel)),
-    ]
-}
-
 /// Where readers leave. Its path proves who asks, and mail programs may ask from pages of their own (RFC 8058).
 pub const UNSUBSCRIBE: &str = "/v1/unsubscribe/{token}";
 
-/// What readers reach, who have no token but the one in their link; and the description, which holds no secret.
-fn public_table() -> Table<Arc<Api>> {
-    let describe = async || ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION);
-    vec![(UNSUBSCRIBE, get(suppressions::ask).post(suppressions::unsubscribe)), ("/openapi.json", get(describe))]
-}
-
-/// The paths of all routes, as they stand in the description.
-#[must_use]
-pub fn paths() -> Vec<&'static str> {
-    let tables = table().into_iter().chain(public_table());
-    tables.map(|(path, _)| path).collect()
-}
-
-fn router(table: Table<Arc<Api>>, api: Arc<Api>) -> Router {
-    table.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods)).with_state(api)
-}
-
-/// The routes that ask for a token.
-pub fn guarded(api: Arc<Api>) -> Router {
-    router(table(), api)
-}
-
-/// Those that do not.
-pub fn public(api: Arc<Api>) -> Router {
-    router(public_table(), api)
+/// The routes and their description. Each handler says in `#[utoipa::path]` which is its own.
+///
+/// `guard`: around those that ask for a token. The others are for readers, who have no token but the one in their link; and the description, which holds no secret.
+pub fn routes(api: Arc<Api>, guard: impl FnOnce(OpenApiRouter<Arc<Api>>) -> OpenApiRouter<Arc<Api>>) -> Router {
+    let template = OpenApiRouter::new().routes(routes!(templates::get, templates::put, templates::delete));
+    let guarded = OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .routes(routes!(plain::send))
+        .routes(routes!(batch::submit))
+        .routes(routes!(messages::list, messages::submit))
+        .routes(routes!(messages::get))
+        .routes(routes!(content::get))
+        .routes(routes!(content::raw))
+        .routes(routes!(messages::cancel))
+        .routes(routes!(messages::requeue))
+        .routes(routes!(templates::list))
+        .merge(template.layer(Extension(BodyLimit(TEMPLATE_MAX_BYTES))))
+        .routes(routes!(suppressions::list))
+        .routes(routes!(suppressions::put, suppressions::delete))
+        .routes(routes!(suppressions::bounce))
+        .routes(routes!(broadcasts::list, broadcasts::create))
+        .routes(routes!(broadcasts::get))
+        .routes(routes!(broadcasts::skipped))
+        .routes(routes!(broadcasts::cancel));
+    let public = OpenApiRouter::new().routes(routes!(suppressions::ask, suppressions::unsubscribe));
+    service_kit::openapi::described(guard(guarded).merge(public), None, []).with_state(api)
 }
 
 /// The key of a request, after its caller's name: 1 to 128 visible ASCII characters.

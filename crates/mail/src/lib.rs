@@ -133,8 +133,7 @@ impl Service {
         let tokens = Tokens::load(config.tokens_file.as_deref())?;
         tokens.register(&mut metrics);
         warn_if_open(&tokens, config.listen, "--tokens-file (MAIL_TOKENS_FILE)");
-        let guarded = http::guarded(Arc::clone(&api));
-        let routes = guarded.layer(from_fn_with_state(tokens, tokens::authenticate)).merge(http::public(api));
+        let routes = http::routes(api, |routes| routes.layer(from_fn_with_state(tokens, tokens::authenticate)));
         let announced = config.heartbeat.advertise.as_ref().map(|address| address.host.to_string());
         let guard = Guard::new(&config.common.browser, announced.as_deref()).open_to_pages(&[http::UNSUBSCRIBE]);
         let router = app::assemble(routes, guard, readiness, metrics);

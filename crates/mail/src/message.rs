@@ -12,6 +12,7 @@
 pub mod composer;
 pub mod content;
 pub mod dkim;
+pub(crate) mod openapi;
 pub mod recipient;
 pub mod recipient_spec;
 pub mod sender;

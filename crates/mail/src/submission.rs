@@ -11,6 +11,7 @@ use lettre::message::Mailbox;
 use serde::Deserialize;
 use serde_json::Value;
 use service_kit::time::UnixMillis;
+use utoipa::ToSchema;
 
 use crate::{
     config::{Config, outbox_options::OutboxOptions},
@@ -19,12 +20,14 @@ use crate::{
         composer::{self, ATTACHMENTS_MAX, ComposeError, Composer, FileRequest},
         content::SpoolDir,
         dkim,
+        openapi::{self, Parties},
         recipient_spec::{self, RecipientSpec},
         sender::Sender,
     },
     outbox::store::{
         entry::{IdempotencyKey, Kind, NewMessage},
         labels::Labels,
+        openapi::{Metadata, Tag},
     },
     templates::{Filled, Filler},
 };
@@ -33,35 +36,43 @@ use crate::{
 pub const SEND_AT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The body of `POST /v1/messages`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
-    /// See [`recipient_spec`]; at least one.
+    /// At least one.
     #[serde(default)]
+    #[schema(value_type = Parties, required)]
     pub to: Value,
     /// Cc recipients, in the same form.
     #[serde(default)]
+    #[schema(value_type = Parties, required = false)]
     pub cc: Value,
     /// Bcc recipients, in the same form.
     #[serde(default)]
+    #[schema(value_type = Parties, required = false)]
     pub bcc: Value,
     /// Where answers go.
     #[serde(default)]
+    #[schema(value_type = Parties, required = false)]
     pub reply_to: Value,
     /// One of the allowed senders; left out, the configured one.
     #[serde(default)]
     pub from: Option<String>,
     /// One line; left out, the configured one.
     #[serde(default)]
+    #[schema(max_length = 200)]
     pub subject: Option<String>,
     /// Plain text; this, `html` or both.
     #[serde(default)]
+    #[schema(max_length = 1_048_576)]
     pub text: Option<String>,
     /// The same for readers that show html. It is sent as it is.
     #[serde(default)]
+    #[schema(max_length = 1_048_576)]
     pub html: Option<String>,
-    /// See [`composer::header`].
+    /// Those that a request may set.
     #[serde(default)]
+    #[schema(schema_with = openapi::headers, required = false)]
     pub headers: BTreeMap<String, String>,
     /// Files. Their contents are read apart from the rest; see [`crate::http::request_reader`].
     #[serde(skip)]
@@ -71,15 +82,19 @@ pub struct Submission {
     pub template: Option<String>,
     /// What it is filled with.
     #[serde(default)]
+    #[schema(required = false)]
     pub data: Value,
-    /// Not before this moment; see [`UnixMillis`].
+    /// Not before this moment, in UTC or with an offset; at most 30 days away.
     #[serde(default)]
+    #[schema(format = DateTime)]
     pub send_at: Option<String>,
-    /// What it is found by; see [`Labels`].
+    /// What kind of message it is; in nothing that is sent.
     #[serde(default)]
+    #[schema(value_type = Option<Tag>)]
     pub tag: Option<String>,
-    /// See `tag`.
+    /// What else its sender knows it by; in nothing that is sent.
     #[serde(default)]
+    #[schema(value_type = Metadata, required = false)]
     pub metadata: BTreeMap<String, String>,
 }
 

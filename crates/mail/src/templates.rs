@@ -21,6 +21,7 @@ use discovery::FieldError;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// The most bytes of one part: 256 KiB.
 const PART_MAX_BYTES: usize = 256 * 1024;
@@ -30,19 +31,23 @@ const FILLED_MAX_BYTES: usize = 1024 * 1024;
 const FUEL: u64 = 200_000;
 
 /// A template as it is uploaded and kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     /// The subject.
+    #[schema(max_length = 262_144)]
     pub subject: String,
     /// Plain text; this, `html` or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 262_144)]
     pub text: Option<String>,
     /// The same for readers that show html.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 262_144)]
     pub html: Option<String>,
     /// A value for every variable: what the template is checked with.
     #[serde(default)]
+    #[schema(required = false)]
     pub sample: Value,
 }
 

@@ -121,6 +121,20 @@ pub fn reference<T: ToSchema>() -> RefOr<Schema> {
     Ref::from_schema_name(T::name()).into()
 }
 
+/// One object with the fields of several, as `#[serde(flatten)]` writes it: a closed one if any of them is.
+#[must_use]
+pub fn joined<const N: usize>(first: RefOr<Schema>, others: [RefOr<Schema>; N]) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut joined)) = first else { return first };
+    for other in others {
+        if let RefOr::T(Schema::Object(other)) = other {
+            joined.properties.extend(other.properties);
+            joined.required.extend(other.required);
+            joined.additional_properties = joined.additional_properties.or(other.additional_properties);
+        }
+    }
+    joined.into()
+}
+
 /// A string that matches `pattern`.
 #[must_use]
 pub fn matching(pattern: &str) -> ObjectBuilder {

@@ -8,6 +8,7 @@ use lettre::message::Mailbox;
 use serde::Serialize;
 use tokio::{task::spawn_blocking, time::Instant};
 use url::Url;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 use crate::outbox::store::{
     broadcasts::Step,
     entry::{IdempotencyKey, Kind, NewMessage},
+    openapi::SkippedBy,
     skips::Skip,
 };
 
@@ -26,17 +28,24 @@ const COUNTING_MAX: Duration = Duration::from_secs(15);
 const NAMED_MAX: usize = 100;
 
 /// What a broadcast would do.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = BroadcastCount)]
+#[serde(deny_unknown_fields)]
 pub struct Count {
     /// Users that userlist said there are.
+    #[schema(minimum = 0)]
     pub total: i64,
     /// Messages that would be sent.
+    #[schema(minimum = 0)]
     pub queued: i64,
     /// Users who would get none.
+    #[schema(minimum = 0)]
     pub skipped: i64,
-    /// How many of them for each reason; see [`Skip`].
+    /// How many of them for each reason of Skip.
+    #[schema(value_type = SkippedBy)]
     pub skipped_by: BTreeMap<String, i64>,
     /// The first 100 of them.
+    #[schema(max_items = 100)]
     pub skips: Vec<Skip>,
     /// Whether all users were looked at. If not, there was no time for more than `queued` and `skipped` say.
     pub is_complete: bool,

@@ -22,9 +22,11 @@ use service_kit::{
     tokens::Action,
 };
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::{
     Api, idempotency_key, key_of_caller, may, messages,
+    openapi::{Key, Malformed, OfABody, Usual},
     request_reader::{
         self,
         batch::{Entry, entries},
@@ -32,7 +34,7 @@ use super::{
     run_blocking,
 };
 use crate::{
-    message::content::IN_MEMORY_MAX_BYTES,
+    message::{content::IN_MEMORY_MAX_BYTES, openapi::Parties},
     outbox::{AcceptResult, store::entry::IdempotencyKey},
 };
 
@@ -46,7 +48,58 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// When to send again what was not begun.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// `POST /v1/batch`
+/// The body of a request: what [`entries`] cuts.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what is cut into messages before it is read")]
+struct Batch {
+    #[schema(min_items = 1, max_items = 100)]
+    messages: Vec<OneOfBatch>,
+}
+
+/// As for /v1/messages; with `idempotency_key`, a key of its own
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what a message has beside what /v1/messages reads")]
+struct OneOfBatch {
+    #[schema(pattern = "^[!-~]{1,128}$")]
+    idempotency_key: Option<String>,
+    #[schema(inline)]
+    to: Parties,
+}
+
+/// What comes back: [`shown`] of each.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what is put together from answers and problems")]
+struct Answers {
+    /// In the order of the request
+    messages: Vec<OneAnswer>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is put together from answers and problems")]
+struct OneAnswer {
+    /// 202: as of POST /v1/messages; else a problem
+    status: i32,
+    /// The answer to the same message that came before
+    #[schema(nullable = false)]
+    replayed: Option<bool>,
+}
+
+/// Take many messages in, each on its own
+///
+/// Scope: mail:write. A key of the request counts for each message by its place.
+#[utoipa::path(post, path = "/v1/batch", operation_id = "batch", params(Key),
+    request_body(content = Batch,
+        example = json!({ "messages": [
+            { "to": "dong@example.com", "text": "hello" },
+            { "to": "ann@example.com", "text": "hello" },
+        ] })),
+    responses(
+        (status = 202, description = "All of them are on disk", body = Answers),
+        (status = 207, description = "Not all of them: each answer has its status", body = Answers),
+        Malformed, Usual, OfABody,
+    ))]
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;

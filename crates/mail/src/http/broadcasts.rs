@@ -13,22 +13,35 @@ use serde_json::Value;
 use service_kit::{
     Problem,
     json::{self as body, BODY_MAX_BYTES},
+    openapi::joined,
     tokens::Action,
 };
 use url::Url;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 use uuid::Uuid;
 
-use super::{Api, REPLAYED, idempotency_key, may, messages, segment::Segment};
+use super::{
+    Api, REPLAYED, idempotency_key, may, messages,
+    openapi::{BroadcastKey, Conflict, DiskFull, Invalid, Malformed, NoSuch, OfABody, PathId, SkipCursor, Usual},
+    segment::Segment,
+};
 use crate::{
-    broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, NO_PUBLIC_URL, RehearsalError},
+    broadcaster::{AudienceError, Broadcast, BroadcastRequest, Broadcaster, Count, NO_PUBLIC_URL, RehearsalError},
     error::{invalid, outbox_problem, spool_problem},
-    message::recipient_spec::{self, RecipientSpec},
+    message::{
+        openapi::Parties,
+        recipient_spec::{self, RecipientSpec},
+    },
     outbox::{
         OutboxError,
         store::{
-            broadcasts::Created,
+            broadcasts::{BroadcastView, Created},
             entry::{Accepted, IdempotencyKey},
             labels::Labels,
+            skips::SkipPage,
         },
     },
     submission,
@@ -40,7 +53,55 @@ const TEST_TO_MAX: usize = 10;
 /// Who was left out, a page at a time.
 const SKIPPED_MAX: u32 = 200;
 
-/// `POST /v1/broadcasts`
+/// A [`BroadcastRequest`] with what is not kept of it.
+struct NewBroadcast;
+
+impl PartialSchema for NewBroadcast {
+    fn schema() -> RefOr<Schema> {
+        joined(BroadcastRequest::schema(), [Rehearsal::schema()])
+    }
+}
+
+impl ToSchema for NewBroadcast {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        BroadcastRequest::schemas(schemas);
+        Rehearsal::schemas(schemas);
+    }
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes fields of a request that are not written again")]
+struct Rehearsal {
+    /// Only says whom the broadcast would reach.
+    #[schema(default = false, required = false)]
+    dry_run: bool,
+    /// Only sends the message of the first user to these addresses.
+    #[schema(required = false)]
+    test_to: Parties,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is put together by the handler")]
+struct Broadcasts {
+    broadcasts: Vec<BroadcastView>,
+}
+
+/// A message to each active user whom userlist finds
+///
+/// Scope: mail:operate. With `dry_run` it only counts whom it would reach; with `test_to` it only sends the
+/// first user's message to those addresses.
+#[utoipa::path(post, path = "/v1/broadcasts", operation_id = "broadcast", params(BroadcastKey),
+    request_body(content = NewBroadcast,
+        example = json!({ "template": "news", "filter": { "tag": "beta" } })),
+    responses(
+        (status = 200, description = "The count of a dry run", body = Count),
+        (status = 202, description = "It begins; or the test is on disk", body = Created,
+            headers(
+                ("Location" = String, description = "Relative to this service"),
+                ("idempotent-replayed" = String, description = "true: the answer to the same request that came before"),
+            )),
+        Malformed, Usual, OfABody, DiskFull, Conflict,
+    ))]
 pub(super) async fn create(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Operate)?;
     let name = idempotency_key(request.headers())?;
@@ -167,20 +228,32 @@ fn rehearsal_problem(error: RehearsalError) -> Problem {
     }
 }
 
-/// `GET /v1/broadcasts`
+/// The last 200 broadcasts
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/broadcasts", operation_id = "listBroadcasts",
+    responses((status = 200, description = "The broadcasts", body = Broadcasts), Usual))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     may(Action::Read)?;
     let broadcasts = api.outbox.broadcasts().await.map_err(|error| outbox_problem(&error))?;
     Ok(Json(serde_json::json!({ "broadcasts": broadcasts })).into_response())
 }
 
-/// `GET /v1/broadcasts/{id}`
+/// How far it is
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/broadcasts/{id}", operation_id = "getBroadcast", params(PathId),
+    responses((status = 200, description = "The broadcast", body = BroadcastView), Malformed, Usual, NoSuch))]
 pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     Ok(Json(api.outbox.broadcast(&id).await.map_err(|error| outbox_problem(&error))?).into_response())
 }
 
-/// `GET /v1/broadcasts/{id}/skipped?cursor=`
+/// Who was left out, and why
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/broadcasts/{id}/skipped", operation_id = "listSkipped", params(PathId, SkipCursor),
+    responses((status = 200, description = "Some of them", body = SkipPage), Malformed, Usual, NoSuch, Invalid))]
 pub(super) async fn skipped(
     State(api): State<Arc<Api>>,
     Segment(id): Segment,
@@ -196,7 +269,14 @@ pub(super) async fn skipped(
     Ok(Json(page).into_response())
 }
 
-/// `POST /v1/broadcasts/{id}/cancel`
+/// Stop it, and take back what waits
+///
+/// Scope: mail:operate.
+#[utoipa::path(post, path = "/v1/broadcasts/{id}/cancel", operation_id = "cancelBroadcast", params(PathId),
+    responses(
+        (status = 200, description = "The broadcast", body = BroadcastView),
+        Malformed, Usual, NoSuch, DiskFull,
+    ))]
 pub(super) async fn cancel(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     api.outbox.cancel_broadcast(&id).await.map_err(|error| outbox_problem(&error))?;

@@ -17,7 +17,13 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use serde::Serialize;
 use service_kit::{Problem, tokens::Action};
 
-use super::{Api, may, segment::Segment};
+use utoipa::ToSchema;
+
+use super::{
+    Api, may,
+    openapi::{Malformed, NoSuch, PathId, Usual},
+    segment::Segment,
+};
 use crate::{
     error::outbox_problem,
     message::content::{CHUNK_BYTES, Content, IN_MEMORY_MAX_BYTES},
@@ -28,27 +34,42 @@ use crate::{
 const READ_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A message's text.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessageContent)]
+#[serde(deny_unknown_fields)]
 struct Shown {
     subject: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     html: Option<String>,
+    #[schema(inline)]
     attachments: Vec<Attachment>,
-    /// Whether there may be more attachments than those.
+    /// false: there may be more attachments, beyond the first 8 MiB
     is_complete: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct Attachment {
     filename: String,
     content_type: String,
-    /// None of one that is not read to its end.
+    /// null: it ends beyond the first 8 MiB of the message
+    #[schema(required, format = Int64)]
     bytes: Option<usize>,
 }
 
-/// `GET /v1/messages/{id}/raw`
+/// A message as it is sent
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/messages/{id}/raw", operation_id = "getRaw", params(PathId),
+    responses(
+        (status = 200, description = "Headers and body; not its recipients, of whom some are in no header",
+            body = String, content_type = "message/rfc822"),
+        Malformed, Usual, NoSuch,
+    ))]
 pub(super) async fn raw(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     let content = api.outbox.content(&id).await.map_err(|error| outbox_problem(&error))?;
@@ -72,7 +93,14 @@ pub(super) async fn raw(State(api): State<Arc<Api>>, Segment(id): Segment) -> Re
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
-/// `GET /v1/messages/{id}/content`
+/// What a message says
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/messages/{id}/content", operation_id = "getContent", params(PathId),
+    responses(
+        (status = 200, description = "Its texts, and what its files are", body = Shown),
+        Malformed, Usual, NoSuch,
+    ))]
 pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     let content = api.outbox.content(&id).await.map_err(|error| outbox_problem(&error))?;

@@ -1,6 +1,6 @@
 //! `/v1/messages`: accepting, looking up, cancelling.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -10,11 +10,16 @@ use axum::{
 };
 use lettre::message::Mailbox;
 use serde::Serialize;
-use service_kit::{Problem, time::UnixMillis, tokens::Action};
+use service_kit::{Problem, openapi::joined, time::UnixMillis, tokens::Action};
 use tokio::sync::SemaphorePermit;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::{
     Api, MESSAGE_ID, REPLAYED, idempotency_key, may,
+    openapi::{Conflict, DiskFull, Filters, Invalid, Key, Malformed, NoSuch, OfABody, PathId, Usual},
     request_reader::{self, MessageRequest},
     run_blocking,
     segment::Segment,
@@ -22,12 +27,12 @@ use super::{
 };
 use crate::{
     error::{compose_problem, fill_problem, invalid, outbox_problem},
-    message::{content::IN_MEMORY_MAX_BYTES, recipient, recipient_spec::RecipientSpec},
+    message::{content::IN_MEMORY_MAX_BYTES, openapi::Attachment, recipient, recipient_spec::RecipientSpec},
     outbox::{
         AcceptResult, OutboxError,
         store::{
             entry::{Accepted, IdempotencyKey, Kind, State as DeliveryState},
-            labels,
+            labels::{self, Labels},
             query::{Filter, MessageView},
         },
     },
@@ -44,13 +49,74 @@ const PAGE_MAX: u32 = 200;
 const PAGE: u32 = 50;
 
 /// Some messages.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Messages)]
+#[serde(deny_unknown_fields)]
 struct Page {
+    #[schema(value_type = Vec<Message>)]
     messages: Vec<MessageView>,
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// `POST /v1/messages`
+/// A [`MessageView`] with its labels.
+struct Message;
+
+/// A [`Submission`] with its files, which are read apart from the rest.
+struct NewMessage;
+
+impl PartialSchema for Message {
+    fn schema() -> RefOr<Schema> {
+        joined(MessageView::schema(), [Labels::schema()])
+    }
+}
+
+impl ToSchema for Message {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        MessageView::schemas(schemas);
+        Labels::schemas(schemas);
+    }
+}
+
+impl PartialSchema for NewMessage {
+    fn schema() -> RefOr<Schema> {
+        joined(Submission::schema(), [Files::schema()])
+    }
+}
+
+impl ToSchema for NewMessage {
+    fn name() -> Cow<'static, str> {
+        "Submission".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Submission::schemas(schemas);
+        Files::schemas(schemas);
+    }
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is read apart from the rest")]
+struct Files {
+    #[schema(max_items = 20, required = false)]
+    attachments: Vec<Attachment>,
+}
+
+/// Take a message in; it is sent until it is delivered, refused or too old
+///
+/// Scope: mail:write.
+#[utoipa::path(post, path = "/v1/messages", operation_id = "submit", params(Key),
+    request_body(content = NewMessage,
+        example = json!({ "to": "Dong <dong@example.com>", "subject": "Hello", "text": "hello" })),
+    responses(
+        (status = 202, description = "It is on disk", body = Accepted,
+            headers(
+                ("Location" = String, description = "Relative to this service"),
+                ("x-message-id" = String, description = "The Message-ID"),
+                ("idempotent-replayed" = String, description = "true: the answer to the same request that came before"),
+            )),
+        Malformed, Usual, OfABody, DiskFull, Conflict,
+    ))]
 pub(super) async fn submit(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let key = idempotency_key(request.headers())?;
@@ -101,7 +167,11 @@ pub(super) fn answer(accepted: &Accepted, replayed: bool) -> Response {
     response
 }
 
-/// `GET /v1/messages`
+/// List messages, the newest first
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/messages", operation_id = "listMessages", params(Filters),
+    responses((status = 200, description = "Some of the messages", body = Page), Malformed, Usual, Invalid))]
 pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     may(Action::Read)?;
     let filter = filter(&query.unwrap_or_default())?;
@@ -115,7 +185,11 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
     Ok(Json(Page { messages, next_cursor }).into_response())
 }
 
-/// `GET /v1/messages/{id}`
+/// A message, each recipient, each attempt
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/messages/{id}", operation_id = "getMessage", params(PathId),
+    responses((status = 200, description = "The message", body = Message), Malformed, Usual, NoSuch))]
 pub(super) async fn get(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Read)?;
     shown(&api, &id).await
@@ -126,14 +200,28 @@ async fn shown(api: &Api, id: &str) -> Result<Response, Problem> {
     Ok(Json(message).into_response())
 }
 
-/// `POST /v1/messages/{id}/cancel`
+/// Take back what is not sent yet
+///
+/// Scope: mail:write.
+#[utoipa::path(post, path = "/v1/messages/{id}/cancel", operation_id = "cancelMessage", params(PathId),
+    responses(
+        (status = 200, description = "The message", body = Message),
+        Malformed, Usual, NoSuch, Conflict, DiskFull,
+    ))]
 pub(super) async fn cancel(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Write)?;
     api.outbox.cancel(&id).await.map_err(|error| outbox_problem(&error))?;
     shown(&api, &id).await
 }
 
-/// `POST /v1/messages/{id}/requeue`
+/// Try what failed, was cancelled or waits, now
+///
+/// Scope: mail:operate.
+#[utoipa::path(post, path = "/v1/messages/{id}/requeue", operation_id = "requeueMessage", params(PathId),
+    responses(
+        (status = 200, description = "The message", body = Message),
+        Malformed, Usual, NoSuch, Conflict, DiskFull,
+    ))]
 pub(super) async fn requeue(State(api): State<Arc<Api>>, Segment(id): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     let expires = UnixMillis::now() + api.compose_config.options.retry_for;

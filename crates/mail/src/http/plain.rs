@@ -9,10 +9,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
-use service_kit::{Problem, json, problem::FieldProblem, time::UnixMillis, tokens::Action};
+use service_kit::{Problem, json, openapi::one_of, problem::FieldProblem, time::UnixMillis, tokens::Action};
 use tokio::time::Instant;
+use utoipa::{ToSchema, openapi::ObjectBuilder};
 
-use super::{Api, MESSAGE_ID, REPLAYED, idempotency_key, may, run_blocking};
+use super::{
+    Api, MESSAGE_ID, REPLAYED, idempotency_key, may,
+    openapi::{Conflict, DiskFull, Key, Malformed, OfABody, OfSmtp, Usual},
+    run_blocking,
+};
 use crate::{
     error::{self, compose_problem, outbox_problem},
     outbox::store::entry::{Accepted, IdempotencyKey, NewMessage},
@@ -27,12 +32,30 @@ const LIGHT_BYTES: usize = 64 * 1024;
 /// When to ask again for a message that is still being sent.
 const UNDER_WAY_RETRY: Duration = Duration::from_secs(5);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Sent {
+    #[schema(schema_with = success)]
     message: &'static str,
 }
 
-/// `POST /`
+fn success() -> ObjectBuilder {
+    one_of(&["success"])
+}
+
+/// The plain form: hand a message to the SMTP server, now
+///
+/// Scope: mail:write. It has a record like any other message, and is tried once, while the client waits.
+#[utoipa::path(post, path = "/", operation_id = "plain", params(Key),
+    request_body(content = MailRequest,
+        example = json!({ "address": "dong@example.com", "message": "hello" })),
+    responses(
+        (status = 200, description = "The SMTP server, or the folder, has it", body = Sent,
+            headers(
+                ("x-message-id" = String, description = "The Message-ID"),
+                ("idempotent-replayed" = String, description = "true: the answer to the same request that came before"),
+            )),
+        Malformed, Usual, OfABody, DiskFull, Conflict, OfSmtp,
+    ))]
 pub(super) async fn send(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     may(Action::Write)?;
     let name = idempotency_key(request.headers())?;

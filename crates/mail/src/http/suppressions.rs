@@ -11,18 +11,27 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 use service_kit::{Problem, json::JsonBody, tokens::Action};
+use utoipa::ToSchema;
 
-use super::{Api, may, segment::Segment};
+use super::{
+    Api, may,
+    openapi::{
+        DiskFull, Invalid, ListCursor, Malformed, NewAddress, NoSuch, OfABody, PathAddress, PathToken, Unavailable,
+        Usual,
+    },
+    segment::Segment,
+};
 use crate::{
     error::outbox_problem,
     message::recipient,
-    outbox::store::suppression::{Reason, Scope},
+    outbox::store::suppression::{Reason, Scope, Suppression},
 };
 
 const PAGE: u32 = 200;
 
 /// The body of `PUT /v1/suppressions/{address}`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewSuppression)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
     #[serde(default)]
@@ -31,21 +40,25 @@ pub(super) struct Entry {
     #[serde(default)]
     stream: Option<Scope>,
     #[serde(default)]
+    #[schema(required = false)]
     detail: String,
 }
 
 /// The body of `POST /v1/bounces`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bounce {
+    #[schema(max_length = 254)]
     address: String,
     #[serde(rename = "type")]
+    #[schema(inline)]
     kind: BounceKind,
     #[serde(default)]
+    #[schema(required = false)]
     detail: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum BounceKind {
     /// Came back for good.
@@ -56,7 +69,21 @@ enum BounceKind {
     Complaint,
 }
 
-/// `GET /v1/suppressions?cursor=`
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes what is put together by the handler")]
+struct Suppressions {
+    #[schema(inline)]
+    suppressions: Vec<Suppression>,
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Whom nothing is sent to
+///
+/// Scope: mail:read.
+#[utoipa::path(get, path = "/v1/suppressions", operation_id = "listSuppressions", params(ListCursor),
+    responses((status = 200, description = "Some of the list", body = Suppressions), Malformed, Usual, Invalid))]
 pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     may(Action::Read)?;
     let mut after = " ".to_owned();
@@ -77,7 +104,13 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
     Ok(Json(json!({ "suppressions": entries, "next_cursor": next_cursor })).into_response())
 }
 
-/// `PUT /v1/suppressions/{address}`
+/// Put an address on the list
+///
+/// Scope: mail:operate.
+#[utoipa::path(put, path = "/v1/suppressions/{address}", operation_id = "suppress", params(NewAddress),
+    request_body(content = Entry,
+        example = json!({ "reason": "manual" })),
+    responses((status = 204, description = "Done"), Malformed, Usual, OfABody, DiskFull))]
 pub(super) async fn put(
     State(api): State<Arc<Api>>,
     Segment(address): Segment,
@@ -93,14 +126,24 @@ pub(super) async fn put(
     suppress(&api, &address, reason, scope, &entry.detail).await
 }
 
-/// `DELETE /v1/suppressions/{address}`
+/// Take an address off the list
+///
+/// Scope: mail:operate.
+#[utoipa::path(delete, path = "/v1/suppressions/{address}", operation_id = "unsuppress", params(PathAddress),
+    responses((status = 204, description = "Done"), Malformed, Usual, NoSuch, DiskFull))]
 pub(super) async fn delete(State(api): State<Arc<Api>>, Segment(address): Segment) -> Result<Response, Problem> {
     may(Action::Operate)?;
     api.outbox.unsuppress(&address).await.map_err(|error| outbox_problem(&error))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `POST /v1/bounces`: hard bounces and complaints end on the list; a soft one says nothing about next time.
+/// What came back: hard bounces and complaints end on the list
+///
+/// Scope: mail:write. A soft one says nothing about next time.
+#[utoipa::path(post, path = "/v1/bounces", operation_id = "bounce",
+    request_body(content = Bounce,
+        example = json!({ "address": "gone@example.com", "type": "hard", "detail": "550 5.1.1 unknown" })),
+    responses((status = 204, description = "Done"), Malformed, Usual, OfABody, DiskFull))]
 pub(super) async fn bounce(
     State(api): State<Arc<Api>>,
     JsonBody(bounce): JsonBody<Bounce>,
@@ -131,12 +174,21 @@ fn one_line(detail: &str) -> String {
     detail.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
-/// `GET /v1/unsubscribe/{token}`: a page with a button. Programs that look at links must not unsubscribe anybody.
+/// A page with a button
+///
+/// Programs that look at links must not unsubscribe a reader.
+#[utoipa::path(get, path = "/v1/unsubscribe/{token}", operation_id = "askToUnsubscribe", params(PathToken), security(()),
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"), Malformed))]
 pub(super) async fn ask(Segment(_): Segment) -> Response {
     page("<form method=\"post\"><p>No more mail of this kind?</p><button>Unsubscribe</button></form>")
 }
 
-/// `POST /v1/unsubscribe/{token}`: the button, or the reader's mail program (RFC 8058). Needs no token but this one.
+/// The button, and mail programs (RFC 8058); needs no API token
+#[utoipa::path(post, path = "/v1/unsubscribe/{token}", operation_id = "unsubscribe", params(PathToken), security(()),
+    responses(
+        (status = 200, description = "Done", body = String, content_type = "text/html"),
+        Malformed, NoSuch, Unavailable, DiskFull,
+    ))]
 pub(super) async fn unsubscribe(State(api): State<Arc<Api>>, Segment(token): Segment) -> Result<Response, Problem> {
     api.outbox.unsubscribe(&token).await.map_err(|error| outbox_problem(&error))?;
     Ok(page("<p>Done. You will get no more mail of this kind.</p>"))

@@ -29,6 +29,7 @@ mod group_commit;
 pub mod immediate;
 pub mod keys;
 pub mod labels;
+pub(crate) mod openapi;
 pub mod query;
 pub mod retention;
 pub mod skips;

@@ -6,6 +6,7 @@ use discovery::FieldError;
 use lettre::message::Mailbox;
 use serde::Deserialize;
 use service_kit::time::UnixMillis;
+use utoipa::ToSchema;
 
 use crate::{
     message::{
@@ -24,15 +25,19 @@ use crate::{
 pub const TEXT_MAX_BYTES: usize = 256 * 1024;
 
 /// The body of `POST /`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Plain)]
 #[serde(deny_unknown_fields)]
 pub struct MailRequest {
     /// One mail address; see [`Recipient`].
+    #[schema(max_length = 254)]
     pub address: String,
     /// The text; see [`TEXT_MAX_BYTES`].
+    #[schema(max_length = 262_144)]
     pub message: String,
     /// One line; left out, the configured one.
     #[serde(default)]
+    #[schema(max_length = 200)]
     pub subject: Option<String>,
 }
 

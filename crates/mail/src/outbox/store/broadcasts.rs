@@ -10,35 +10,47 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use service_kit::time::UnixMillis;
 use sqlx::AnyConnection;
+use utoipa::ToSchema;
 
 use super::{
     Outbox, OutboxError,
     entry::{CLAIM, IdempotencyKey},
     events::Kinds,
-    keys, skips,
+    keys,
+    openapi::SkippedBy,
+    skips,
     suppression::{self, NewEntry, Reason, Scope},
 };
 
 pub(crate) use page::{Outgoing, Step};
 
 /// A broadcast as its sender sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Broadcast)]
+#[serde(deny_unknown_fields)]
 pub struct BroadcastView {
     /// Its id.
+    #[schema(min_length = 1)]
     pub id: String,
     /// `running`, `done` (all messages are in the outbox), `cancelled` or `failed`.
+    #[schema(schema_with = super::openapi::broadcast_states)]
     pub state: String,
     /// Users that userlist said there were, when it was last asked.
+    #[schema(minimum = 0)]
     pub total: i64,
     /// Messages put into the outbox.
+    #[schema(minimum = 0)]
     pub queued: i64,
     /// Users who get none: on the suppression list, or without an address or what the template needs.
+    #[schema(minimum = 0)]
     pub skipped: i64,
-    /// How many of them for each reason; empty in lists. See [`Skip`](skips::Skip). Forgotten after `--keep`.
+    /// How many of them for each reason; empty in lists. Forgotten after `--keep`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = SkippedBy, required = false)]
     pub skipped_by: BTreeMap<String, i64>,
     /// What went wrong last; it is tried again while the state is `running`.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     pub error: String,
     /// When it was asked for.
     pub created_at: UnixMillis,
@@ -46,13 +58,15 @@ pub struct BroadcastView {
     pub changed_at: UnixMillis,
     /// Its messages by state; empty in lists.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(schema_with = super::openapi::deliveries, required = false)]
     pub deliveries: BTreeMap<String, i64>,
 }
 
 /// The answer to a broadcast that was accepted; kept for requests that come again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Created {
     /// The broadcast's id.
+    #[schema(min_length = 1)]
     pub id: String,
 }
 

@@ -14,6 +14,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use service_kit::time::UnixMillis;
 use tokio::sync::OnceCell;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::labels::Labels;
@@ -23,7 +24,7 @@ use crate::message::{MessageId, content::Content};
 pub const CLAIM: Duration = Duration::from_secs(20);
 
 /// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not settled yet.
@@ -177,15 +178,18 @@ impl IdempotencyKey {
 }
 
 /// The answer to a message that was taken; kept for requests that come again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accepted {
     /// The message's id.
+    #[schema(min_length = 1)]
     pub id: String,
     /// Its Message-ID header.
     pub message_id: String,
     /// How many recipients it goes to.
+    #[schema(format = Int64)]
     pub recipients: usize,
     /// How many of those on its lists are on the suppression list.
+    #[schema(format = Int64)]
     pub suppressed: usize,
 }
 

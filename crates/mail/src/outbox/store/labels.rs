@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use discovery::FieldError;
 use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe};
+use utoipa::ToSchema;
 
-use super::OutboxError;
+use super::{
+    OutboxError,
+    openapi::{Metadata, Tag},
+};
 
 /// The longest tag, and the longest name of metadata, in characters.
 const NAME_MAX_CHARS: usize = 40;
@@ -21,13 +25,16 @@ const TAG: &str = "tag";
 const METADATA: &str = "metadata.";
 
 /// See the module.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Labels {
     /// What kind of message it is: `welcome`. 1 to 40 letters, digits, `-`, `_` and `.`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Tag>, nullable = false)]
     pub tag: Option<String>,
     /// What else the sender knows it by: `{"order":"17"}`. At most 20; names like tags, values of 1 to 200 characters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Metadata, required = false)]
     pub metadata: BTreeMap<String, String>,
 }
 

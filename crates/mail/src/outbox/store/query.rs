@@ -3,6 +3,7 @@
 use serde::Serialize;
 use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
+use utoipa::ToSchema;
 
 use super::{
     Outbox, OutboxError,
@@ -15,14 +16,16 @@ use super::{
 use crate::message::content::Content;
 
 /// A message as its sender sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MessageView {
     /// Its id.
+    #[schema(min_length = 1)]
     pub id: String,
     /// Its Message-ID header.
     pub message_id: String,
     /// `queued` while any recipient is; then `delivered`, `failed`, `cancelled` or `suppressed` when all are, and else
     /// `partial`.
+    #[schema(schema_with = super::openapi::message_states)]
     pub state: &'static str,
     /// The envelope's sender.
     pub from: String,
@@ -32,50 +35,64 @@ pub struct MessageView {
     pub created_at: UnixMillis,
     /// The broadcast that it belongs to.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(min_length = 1, required = false)]
     pub broadcast: String,
     /// What it is found by.
     #[serde(flatten)]
+    #[schema(ignore)]
     pub labels: Labels,
     /// How it stands with each.
     pub recipients: Vec<RecipientView>,
 }
 
 /// One recipient's delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Recipient)]
+#[serde(deny_unknown_fields)]
 pub struct RecipientView {
     #[serde(skip)]
     delivery: i64,
     /// Whom.
     pub address: String,
     /// `to`, `cc` or `bcc`.
+    #[schema(schema_with = super::openapi::kinds)]
     pub kind: String,
-    /// See [`State`].
+    /// How far it is.
     pub state: State,
     /// Why nothing is sent there: the suppression list's reason.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     pub reason: String,
     /// How many times it has been tried.
+    #[schema(minimum = 0)]
     pub attempts: i64,
     /// When it is tried next, while it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub next_attempt_at: Option<UnixMillis>,
     /// When it is given up, while it is queued.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub expires_at: Option<UnixMillis>,
     /// When its state became final.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub settled_at: Option<UnixMillis>,
     /// Each attempt; empty in lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub log: Vec<AttemptView>,
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Attempt)]
+#[serde(deny_unknown_fields)]
 pub struct AttemptView {
     /// When it began.
     pub at: UnixMillis,
     /// How long it took.
+    #[schema(minimum = 0)]
     pub took_ms: i64,
     /// `sent`, or how it failed.
     pub outcome: String,

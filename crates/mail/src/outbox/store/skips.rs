@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use service_kit::time::UnixMillis;
 use sqlx::{AnyConnection, AssertSqlSafe};
+use utoipa::ToSchema;
 
 use super::{Outbox, OutboxError, sql::placeholders};
 
@@ -12,7 +13,8 @@ use super::{Outbox, OutboxError, sql::placeholders};
 const DETAIL_MAX_CHARS: usize = 500;
 
 /// A user who gets no message.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Skip {
     /// Their name.
     pub user: String,
@@ -20,9 +22,11 @@ pub struct Skip {
     pub address: String,
     /// `bounce`, `complaint`, `unsubscribe` or `manual`: what the suppression list says; `inactive`: userlist's status;
     /// `invalid_address`, `invalid_template`: no message can be made.
+    #[schema(schema_with = super::openapi::skip_reasons)]
     pub reason: String,
     /// More about it; may be empty.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     pub detail: String,
 }
 
@@ -34,11 +38,14 @@ impl std::fmt::Debug for Skip {
 }
 
 /// Some of a broadcast's skips.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Skipped)]
+#[serde(deny_unknown_fields)]
 pub struct SkipPage {
     /// In the order in which they were left out.
     pub skipped: Vec<Skip>,
     /// Where the next page begins; `None` after the last.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

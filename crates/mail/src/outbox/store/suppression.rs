@@ -30,6 +30,7 @@ use std::{
 use serde::Serialize;
 use service_kit::{email::EmailAddress, time::UnixMillis};
 use sqlx::{AnyConnection, AssertSqlSafe};
+use utoipa::ToSchema;
 
 use super::{
     Outbox, OutboxError,
@@ -47,13 +48,16 @@ pub use stream::{Reason, Scope, Stream};
 const CLOCKS_APART: Duration = Duration::from_secs(2);
 
 /// An address on the list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Suppression {
     /// In lower case: the list does not tell `A@b.c` from `a@b.c`, though a server might.
     pub address: String,
     /// What it stops: `all`, `broadcast` or `transactional`.
+    #[schema(value_type = Scope)]
     pub stream: String,
     /// Why.
+    #[schema(value_type = Reason)]
     pub reason: String,
     /// In whose words.
     pub detail: String,

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use service_kit::time::UnixMillis;
+use utoipa::ToSchema;
 
 use super::{Outbox, OutboxError};
 use crate::templates::Template;
 
 /// A template with its name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct StoredTemplate {
     /// What requests call it.
     pub name: String,
@@ -15,6 +16,7 @@ pub struct StoredTemplate {
     pub changed_at: UnixMillis,
     /// What it is.
     #[serde(flatten)]
+    #[schema(ignore)]
     pub template: Template,
 }
 

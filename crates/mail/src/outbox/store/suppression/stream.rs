@@ -1,11 +1,12 @@
 //! Why an address is on the list, and what that stops.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::outbox::store::events::EventKind;
 
 /// Why nothing is sent there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
     /// Mail to it came back for good.
@@ -73,7 +74,8 @@ impl Stream {
 }
 
 /// What an entry stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Stream, description = "Which mail is stopped")]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// All mail.
