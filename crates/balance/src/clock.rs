@@ -1,6 +1,6 @@
 //! Time on the data path: milliseconds since the process started, read once a tick and not once a request.
 //!
-//! What is measured needs the exact moment of its event. It is [read](Clock::read) where the event comes in, and passed
+//! What is measured needs the exact moment of its event. It is read where the event comes in, and passed
 //! to all that follows: below that edge no code asks for the time.
 
 use std::{

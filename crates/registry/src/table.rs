@@ -11,13 +11,13 @@
 //! | [`options`] | where the file is |
 //! | `source`, `fields`, [`mistake`] | JSON or TOML as values with their lines; what is wrong with them |
 //! | [`document`], [`check`] | what a table may say |
-//! | [`file`] | the file, read again when it changes |
+//! | [mod@file] | the file, read again when it changes |
 //! | `probe` | one check, done once: TCP, HTTP, gRPC, a program |
 //! | `verdict` | rise and fall |
 //! | [`announcement`], `peers` | what registries say of themselves, and which of them checks what |
 //! | `checker` | checks one instance and keeps it registered while it passes |
 //! | `assignment` | which checkers run here; what is no longer in the table is deregistered |
-//! | `board`, [`report`], `metrics` | what can be read of it |
+//! | `board`, [mod@report], `metrics` | what can be read of it |
 //!
 //! A registration of the table is one like any other: the same registrar writes it, with one lease for its life, and
 //! `meta.registered-by=table` in its value distinguishes it. Any registry may keep that lease alive, so when another one takes

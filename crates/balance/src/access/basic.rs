@@ -1,7 +1,7 @@
 //! Names and passwords (RFC 7617), whose hashes are those of `htpasswd -B`.
 //!
 //! A right password costs a slow hash once, off the threads that serve ([`hashing`]), and then a keyed digest
-//! ([`verdicts`](crate::access::verdicts)). A name that is not known costs the same hash, so that answers do not tell
+//! ([`crate::access::verdicts`]). A name that is not known costs the same hash, so that answers do not tell
 //! which names are.
 
 use std::{collections::BTreeMap, sync::Arc};

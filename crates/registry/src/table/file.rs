@@ -1,6 +1,6 @@
 //! The file of a table, read again when it changes.
 //!
-//! It is small, so it is simply read every [`INTERVAL`] and compared with what was read before: that works alike for an
+//! It is small, so it is simply read every half second and compared with what was read before: that works alike for an
 //! editor that writes in place, for one that renames, and for the links to links of an orchestrator's mounted files. A
 //! change counts once two looks have found it the same: half of a TOML file can be a file without mistakes, and what is
 //! missing in it would be deregistered.
