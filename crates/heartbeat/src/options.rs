@@ -8,8 +8,8 @@ use crate::{Credentials, RegistryUrl};
 /// To whom an instance announces itself, and as what. `#[command(flatten)]` it into a service's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct HeartbeatOptions {
-    /// Registries, separated by commas; grpc://HOST:PORT for heartbeats over gRPC. They are equal: the first heartbeat goes to a random one, the next ones to
-    /// whichever worked last.
+    /// Registries, separated by commas; grpc://HOST:PORT for heartbeats over gRPC. They are equal: the first heartbeat
+    /// goes to a random one, the next ones to whichever worked last.
     #[arg(
         long = "registry",
         env = "REGISTRY_URLS",

@@ -135,7 +135,8 @@ pub const UNSUBSCRIBE: &str = "/v1/unsubscribe/{token}";
 
 /// The routes and their description. Each handler says in `#[utoipa::path]` which is its own.
 ///
-/// `guard`: around those that ask for a token. The others are for readers, who have no token but the one in their link; and the description, which holds no secret.
+/// `guard`: around those that ask for a token. The others are for readers, who have no token but the one in their link;
+/// and the description, which holds no secret.
 pub fn routes(api: Arc<Api>, guard: impl FnOnce(OpenApiRouter<Arc<Api>>) -> OpenApiRouter<Arc<Api>>) -> Router {
     let template = OpenApiRouter::new().routes(routes!(templates::get, templates::put, templates::delete));
     let guarded = OpenApiRouter::with_openapi(openapi::Description::openapi())

@@ -5,7 +5,8 @@
 //! setting cost etcd nothing when it changes.
 //!
 //! `config/<service>` is the gateway's policy for a service, and is written only if it is free of mistakes
-//! ([`discovery::policy`]); so is `config/key/<id>`, an API key of the gateway's clients. What is in any other setting is its readers' business.
+//! ([`discovery::policy`]); so is `config/key/<id>`, an API key of the gateway's clients. What is in any other setting
+//! only its readers interpret.
 //!
 //! What is written in a minute is metered ([`crate::admission::writes`]), and what is there has a bound, of each service and in all:
 //! settings do not expire.

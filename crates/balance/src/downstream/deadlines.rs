@@ -366,7 +366,8 @@ mod tests {
 
     #[test]
     fn the_end_shortens_the_wait_for_a_request_and_no_other() {
-        let (all, (timers, clock)) = (CoreConnections::default(), connection());
+        let all = CoreConnections::default();
+        let (timers, clock) = connection();
         all.add(&timers);
         timers.wait_for_request(Duration::from_secs(60));
         timers.wait(Waiting::Head, Duration::from_secs(5));

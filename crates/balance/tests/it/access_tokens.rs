@@ -105,7 +105,7 @@ async fn a_new_key_is_fetched_once_a_minute_at_most_and_the_last_good_set_outliv
     gateway.set_policy("mail", &url("first"));
     let token = &made.good["PyJWT RS256"];
     assert_eq!(ask(&gateway, token).await.status, 200, "the first request waits for the keys");
-    // Invented key ids ask nobody, and are answered at once.
+    // Invented key ids cause no request to the issuer, and are answered at once.
     for _ in 0..20 {
         assert_eq!(ask(&gateway, &made.new).await.status, 401);
     }

@@ -191,7 +191,8 @@ impl Inner {
                 Ok(_) if mine.written == wanted => Some(mine.written),
                 Ok(_) => match self.etcd.restate(&key, &wanted, mine.lease).await {
                     Ok(lives) => lives.then(|| wanted.clone()),
-                    // An etcd that is full keeps leases alive and writes nothing. What is announced is old then, and this registry still there.
+                    // An etcd that is full keeps leases alive and writes nothing. What is announced is old then, and this
+                    // registry still there.
                     Err(error) => {
                         tracing::debug!(error = %chain(&error), "cannot write what this registry checks");
                         Some(mine.written)

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_token_is_remembered_until_it_expires_or_its_keys_change_and_memory_is_bounded() {
-        let (verified, keys) = (Verified::default(), Arc::new(Keys::default()));
+        let verified = Verified::default();
+        let keys = Arc::new(Keys::default());
         let at = |secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
         let identity = Arc::new(Identity::new("jwt", "ann"));
         verified.put(b"token", Arc::clone(&identity), 10.0, Arc::clone(&keys), at(1));

@@ -196,7 +196,9 @@ mod tests {
         let length = BodyLength::of(response.framing);
         answer.begin(length, false, |out, framing| response::head(out, &response, facts, OWN, framing));
         let mut body = BodyDecoder::new(response.framing);
-        let (mut out, mut start, mut until) = (Vec::new(), end, 0);
+        let mut out = Vec::new();
+        let mut start = end;
+        let mut until = 0;
         for piece in pieces {
             until += piece.len();
             while start < until {

@@ -61,7 +61,8 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
 /// What the writes are made of in which a response leaves.
 fn writes(length: BodyLength, runs: &[&[u8]]) -> Vec<Vec<usize>> {
-    let (writes, clock) = (Writes::default(), Rc::new(Clock::default()));
+    let writes = Writes::default();
+    let clock = Rc::new(Clock::default());
     let timers = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), clock);
     let mut client = BufferedStream::new(writes.clone(), Buffers::default());
     let mut exchange = Http1Exchange::new(&mut client, &timers, 0, 0);
@@ -100,7 +101,8 @@ fn chunks_that_have_come_together_leave_together() {
 
 #[test]
 fn a_run_that_found_no_room_to_be_framed_never_leaves_without_its_frame() {
-    let (writes, clock) = (Writes::default(), Rc::new(Clock::default()));
+    let writes = Writes::default();
+    let clock = Rc::new(Clock::default());
     let timers = ConnectionTimers::new(Client::new("10.0.0.9".parse().unwrap(), false), clock);
     let mut client = BufferedStream::new(writes.clone(), Buffers::default());
     let mut exchange = Http1Exchange::new(&mut client, &timers, 0, 0);

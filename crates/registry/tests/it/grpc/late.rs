@@ -1,4 +1,4 @@
-//! A heartbeat that waited in a registry that was stopped brings back nobody whose sender has given it up.
+//! A heartbeat that waited in a registry that was stopped brings back no instance whose sender has given it up.
 
 use std::{cell::Cell, net::SocketAddr};
 
