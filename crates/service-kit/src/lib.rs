@@ -20,7 +20,7 @@
 //! | [`email`], [`text`] | what an e-mail address is; text in one spelling |
 //! | [`browser`] | what web pages of other sites may make a browser send: nothing that changes anything |
 //! | [`tokens`], [`signature`] | who may do what: bearer tokens and signed requests |
-//! | [`reload`] | files that are read again when they change |
+//! | [`reload`], [`regular_file`] | files that are read again when they change; small ones whose path a configuration names |
 //! | [`health`], [`metrics`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`app`], [`openapi`] | the router around a service's own routes; their description for programs |
 //! | [`token_bucket`] | rate limits, in bounded memory |
@@ -49,6 +49,7 @@ pub mod openapi;
 pub mod port_holder;
 pub mod private_files;
 pub mod problem;
+pub mod regular_file;
 pub mod reload;
 pub mod request;
 pub mod secret;

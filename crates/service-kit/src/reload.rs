@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::task::spawn_blocking;
 
 use crate::chain;
 
@@ -88,7 +89,8 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 }
 
-/// Checks the files until the last handle on the value is dropped.
+/// Checks the files until the last handle on the value is dropped. Reads beside the tasks of the service: a file system
+/// over the network may hang.
 async fn keep_up<T>(
     what: &'static str,
     files: Vec<PathBuf>,
@@ -99,8 +101,10 @@ async fn keep_up<T>(
     let mut complaint = String::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
+        let looked_at = files.clone();
+        let Ok(found) = spawn_blocking(move || read(&looked_at)).await else { return };
         let Some(value) = value.upgrade() else { return };
-        let made = match read(&files) {
+        let made = match found {
             Ok(contents) if contents == known => continue,
             Ok(contents) => {
                 known = contents;

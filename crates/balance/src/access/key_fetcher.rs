@@ -1,6 +1,8 @@
 //! Reads the key sets of all policies: one task for the whole gateway, beside the requests.
 
 use std::{
+    io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,8 +11,9 @@ use http::{Request, StatusCode, header};
 use service_kit::{
     chain,
     client::{ClientTls, HttpClient},
+    regular_file,
 };
-use tokio::{io::AsyncReadExt as _, task::JoinSet};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::jwt::key_set::{KeySet, SET_MAX_BYTES, Source};
@@ -56,10 +59,12 @@ fn check(address: std::net::IpAddr) -> Result<(), &'static str> {
 async fn read(client: &HttpClient, source: &Source) -> Result<Vec<u8>, String> {
     let url = match source {
         Source::Url(url) => url,
+        // The path comes from the writer of a policy.
         Source::File(path) => {
-            let bytes = read_file(path).await.map_err(|error| error.to_string())?;
-            let is_whole = bytes.len() <= SET_MAX_BYTES;
-            return is_whole.then_some(bytes).ok_or_else(|| format!("it is larger than {SET_MAX_BYTES} bytes"));
+            let path = PathBuf::from(path);
+            let read = spawn_blocking(move || regular_file::read(&path, SET_MAX_BYTES as u64)).await;
+            let bytes = read.map_err(io::Error::other).flatten().map_err(|error| error.to_string())?;
+            return bytes.ok_or_else(|| format!("it is larger than {SET_MAX_BYTES} bytes"));
         }
     };
     let request = Request::get(url).header(header::ACCEPT, "application/jwk-set+json, application/json");
@@ -70,17 +75,6 @@ async fn read(client: &HttpClient, source: &Source) -> Result<Vec<u8>, String> {
         StatusCode::OK => Err(format!("it is larger than {SET_MAX_BYTES} bytes")),
         status => Err(format!("the issuer answers {status}")),
     }
-}
-
-/// Reads a file, at most one byte more than a set may have. Devices and pipes, which have no end or make their reader
-/// wait, are not opened: the path comes from the writer of a policy.
-async fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
-    if !tokio::fs::metadata(path).await?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
-    }
-    let mut bytes = Vec::new();
-    tokio::fs::File::open(path).await?.take(SET_MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@
 //! The moments stand in sets of eight, and the hash of a key, which a client cannot foresee, says in which. When a set
 //! is full, the key gives way that is nearest to its full burst: who is over the limit is remembered longest. So a
 //! million clients at once make the limit inexact for those who hardly use it, and nothing else.
+//!
+//! [`service_kit::token_bucket`] is not for this place: its buckets have one lock, which every core would wait for with
+//! each request, and newcomers share a bucket when there are as many as there may be, which a client can bring about.
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},

@@ -1,7 +1,7 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 35] = [
+const MAY_IMPORT: [(&str, &[&str]); 36] = [
     ("backoff", &[]),
     ("connections", &[]),
     ("duration", &[]),
@@ -13,6 +13,7 @@ const MAY_IMPORT: [(&str, &[&str]); 35] = [
     ("open_files", &[]),
     ("port_holder", &[]),
     ("private_files", &[]),
+    ("regular_file", &[]),
     ("request", &[]),
     ("secret", &[]),
     ("shutdown", &[]),

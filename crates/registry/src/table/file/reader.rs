@@ -4,16 +4,14 @@
 //! most: while it hangs no other is started, and what it finds counts when it is back.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::Duration,
 };
 
-use nix::fcntl::OFlag;
+use service_kit::regular_file;
 
 use crate::table::mistake::Mistake;
 
@@ -75,25 +73,8 @@ fn begin(read: impl FnOnce() -> Found + Send + 'static) -> io::Result<Receiver<F
 }
 
 fn contents(path: &Path) -> Found {
-    let bytes = regular(path).map_err(|error| cannot(&error.to_string()))?;
-    match u64::try_from(bytes.len()) {
-        Ok(0..=FILE_MAX_BYTES) => Ok(bytes),
-        _ => Err(vec![Mistake::of_file(format!("it has more than {FILE_MAX_BYTES} bytes"))]),
-    }
-}
-
-/// Opened without waiting, as it may have become another kind of file since it was looked at.
-fn regular(path: &Path) -> io::Result<Vec<u8>> {
-    let refuse_others = |metadata: fs::Metadata| match metadata.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::other("it is no regular file")),
-    };
-    refuse_others(fs::metadata(path)?)?;
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    refuse_others(file.metadata()?)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let bytes = regular_file::read(path, FILE_MAX_BYTES).map_err(|error| cannot(&error.to_string()))?;
+    bytes.ok_or_else(|| vec![Mistake::of_file(format!("it has more than {FILE_MAX_BYTES} bytes"))])
 }
 
 fn cannot(why: &str) -> Vec<Mistake> {
