@@ -3,7 +3,8 @@
 //! bcrypt costs a core for a quarter of a second, on purpose. So hashes are worked on by threads of their own, half as
 //! many as there are cores, one client (an IPv4 address or an IPv6 /64) after the other, and one at a time of each: who
 //! tries wrong passwords waits for its own, and every other client for one of its hashes at most. What waits is bounded,
-//! of each client and in all.
+//! of each client and in all; requests of a client that show the same password wait for one hash, as all do that come in
+//! the moment after a start.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -43,8 +44,26 @@ pub(crate) struct Full;
 
 #[derive(Default)]
 struct Pool {
-    queue: Mutex<Queue<(Job, oneshot::Sender<bool>)>>,
+    waiting: Mutex<Waiting>,
     work: Condvar,
+}
+
+/// What is to be worked on, and who waits for it.
+#[derive(Default)]
+struct Waiting {
+    queue: Queue<Job>,
+    /// Of jobs that wait or are worked on.
+    replies: HashMap<JobKey, Vec<oneshot::Sender<bool>>>,
+    threads: usize,
+}
+
+/// Jobs with the same key come to the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct JobKey {
+    client: ClientNetwork,
+    digest: Digest,
+    hash: Arc<str>,
+    counts: bool,
 }
 
 /// What waits, by client; pure.
@@ -55,7 +74,6 @@ struct Queue<T> {
     /// Whose hash is being worked on.
     running: HashSet<ClientNetwork>,
     total: usize,
-    threads: usize,
 }
 
 /// Whether the password is right; the answer comes when it has been worked out, and never when the process ends before.
@@ -65,15 +83,21 @@ struct Queue<T> {
 /// [`Full`].
 pub(crate) fn submit(client: ClientNetwork, job: Job) -> Result<oneshot::Receiver<bool>, Full> {
     let (reply, answer) = oneshot::channel();
-    let mut queue = POOL.lock();
-    queue.put(client, (job, reply))?;
-    if queue.threads < threads_max() {
-        let number = queue.threads;
+    let key = job.key(client);
+    let mut waiting = POOL.lock();
+    if let Some(replies) = waiting.replies.get_mut(&key) {
+        replies.push(reply);
+        return Ok(answer);
+    }
+    waiting.queue.put(client, job)?;
+    waiting.replies.insert(key, vec![reply]);
+    if waiting.threads < threads_max() {
+        let number = waiting.threads;
         // Without a thread the job waits for one that starts with the next job, or for its deadline.
         let started = thread::Builder::new().name(format!("balance-hash-{number}")).spawn(|| POOL.work());
-        queue.threads += usize::from(started.is_ok());
+        waiting.threads += usize::from(started.is_ok());
     }
-    drop(queue);
+    drop(waiting);
     POOL.work.notify_one();
     Ok(answer)
 }
@@ -85,25 +109,31 @@ fn threads_max() -> usize {
 // === impl Pool ===
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, Queue<(Job, oneshot::Sender<bool>)>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work(&self) {
+        let mut waiting = self.lock();
         loop {
-            let mut queue = self.lock();
-            let (client, (job, reply)) = loop {
-                match queue.take() {
-                    Some(next) => break next,
-                    None => queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                }
+            let Some((client, job)) = waiting.queue.take() else {
+                waiting = self.work.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
             };
-            drop(queue);
-            // The client may have left, and the same password may have been worked out for the one before.
-            if !reply.is_closed() {
-                let _left = reply.send(job.run());
+            let key = job.key(client);
+            // The clients may have left.
+            let is_wanted = |reply: &oneshot::Sender<bool>| !reply.is_closed();
+            if waiting.replies.get(&key).is_some_and(|replies| replies.iter().any(is_wanted)) {
+                drop(waiting);
+                let is_right = job.run();
+                waiting = self.lock();
+                for reply in waiting.replies.remove(&key).into_iter().flatten() {
+                    let _left = reply.send(is_right);
+                }
+            } else {
+                waiting.replies.remove(&key);
             }
-            self.lock().done(client);
+            waiting.queue.done(client);
             self.work.notify_one();
         }
     }
@@ -112,6 +142,10 @@ impl Pool {
 // === impl Job ===
 
 impl Job {
+    fn key(&self, client: ClientNetwork) -> JobKey {
+        JobKey { client, digest: self.digest, hash: Arc::clone(&self.hash), counts: self.counts }
+    }
+
     fn run(&self) -> bool {
         if let Some(known) = self.verdicts.get(&self.digest) {
             return known;
@@ -128,7 +162,7 @@ impl Job {
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         let (waiting, turns, running) = Default::default();
-        Self { waiting, turns, running, total: 0, threads: 0 }
+        Self { waiting, turns, running, total: 0 }
     }
 }
 
@@ -191,6 +225,25 @@ mod tests {
         assert_eq!(queue.take(), Some((client(1), 2)));
         queue.done(client(1));
         assert!(queue.waiting.is_empty() && queue.turns.is_empty() && queue.running.is_empty() && queue.total == 0);
+    }
+
+    #[tokio::test]
+    async fn requests_with_one_password_wait_for_one_hash() {
+        let hash: Arc<str> = bcrypt::hash("right", 10).unwrap().into();
+        let verdicts = Arc::new(Verdicts::default());
+        let job = |password: &str| Job {
+            digest: crate::access::verdicts::digest(password.as_bytes()),
+            hash: Arc::clone(&hash),
+            password: password.as_bytes().into(),
+            counts: true,
+            verdicts: Arc::clone(&verdicts),
+        };
+        let answers: Vec<_> = (0..1000).map(|_| submit(client(200), job("right"))).collect();
+        for answer in answers {
+            assert!(answer.expect("no more waits than one hash").await.unwrap());
+        }
+        assert!(POOL.lock().replies.is_empty(), "nothing is left behind");
+        assert!(!submit(client(200), job("wrong")).unwrap().await.unwrap());
     }
 
     #[test]
