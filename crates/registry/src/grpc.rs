@@ -35,7 +35,7 @@ use muster_proto::v1::{
     DeregisterReply, DeregisterRequest, Heartbeat, HeartbeatReply, ListReply, ListRequest, WatchReply, WatchRequest,
     registry_server::{Registry, RegistryServer},
 };
-use service_kit::Problem;
+use service_kit::{Problem, serve::SmallParts};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -109,8 +109,10 @@ impl Registry for Rpc {
     type WatchStream = Replies<WatchReply>;
 
     async fn register(&self, request: Request<Streaming<Heartbeat>>) -> Result<Response<Self::RegisterStream>, Status> {
-        let opened = register::replies(self.clone(), request);
-        opened.map(Response::new).map_err(|problem| statuses::status(&problem))
+        let opened = register::replies(self.clone(), request).map_err(|problem| statuses::status(&problem))?;
+        let mut response = Response::new(opened);
+        response.extensions_mut().insert(SmallParts);
+        Ok(response)
     }
 
     async fn deregister(&self, request: Request<DeregisterRequest>) -> Result<Response<DeregisterReply>, Status> {

@@ -36,7 +36,11 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{client::ensure_client_connected, http2::Http2Options, streams::wait_for_client};
+pub use self::{
+    client::ensure_client_connected,
+    http2::Http2Options,
+    streams::{SmallParts, wait_for_client},
+};
 use self::{
     conversation::Conversation,
     exchange::{Exchange, now_ms},

@@ -1,13 +1,14 @@
 //! One HTTP/2 connection.
 //!
-//! A connection carries many requests at once, so what bounds a connection of HTTP/1.1 has to bound each of its streams as well:
+//! A connection carries many requests at once, so what bounds a connection of HTTP/1.1 has to bound each of its streams
+//! as well:
 //!
 //! | bound | of |
 //! |---|---|
 //! | [`Http2Options::streams_max`] | requests at once on a connection |
 //! | [`HEADERS_MAX_BYTES`] | a request's head, as it is unpacked |
 //! | [`STREAM_WINDOW_BYTES`], [`CONNECTION_WINDOW_BYTES`] | what of requests' bodies waits to be read here |
-//! | [`UNSENT_MAX_BYTES`] | what of a response waits to be sent |
+//! | [`UNSENT_MAX_BYTES`] | what of a response waits to be sent; of all responses of a connection: `streams` |
 //! | the write deadline | how long nothing of that may be sent, for a stream (`streams`) and for the connection |
 //! | [`PING_INTERVAL`], [`PING_DEADLINE`] | how long a client that has gone silent keeps its connection |
 //! | the header deadline | how long a connection may have no request |
@@ -62,8 +63,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// The bounds that HTTP/2 has beside those of all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Http2Options {
-    /// Requests at the same time on one connection. Default 256: enough for a program that watches every service over one
-    /// connection, which waits beyond that for one of them to end.
+    /// Requests at the same time on one connection. Default 256: enough for a program that watches every service over
+    /// one connection, which waits beyond that for one of them to end.
     pub streams_max: u32,
 }
 
@@ -158,7 +159,7 @@ impl Service<Request<Incoming>> for Routed {
         let during = check.clone();
         Box::pin(during.during(streams.clone().during(async move {
             let response = router.oneshot(request).await?;
-            Ok(response.map(|body| streams.answer(open, check, body)))
+            Ok(streams.answer(open, check, response))
         })))
     }
 }

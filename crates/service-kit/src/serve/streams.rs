@@ -1,16 +1,22 @@
 //! The requests of one HTTP/2 connection, each a stream with a task of its own.
 //!
-//! The connection may be closed for another client while none of them is worked on; see [`crate::connections`]. One that waits
-//! for its client, as a stream of heartbeats does between two of them, is not worked on ([`wait_for_client`]).
+//! The connection may be closed for another client while none of them is worked on; see [`crate::connections`]. One
+//! that waits for its client, as a stream of heartbeats does between two of them, is not worked on
+//! ([`wait_for_client`]).
 //!
-//! A stream whose client opens no window for what waits to be sent costs one part of its response, and no more: the next one is
-//! made when that is sent. It is handed over in pieces of at most [`PIECE_MAX_BYTES`], one at a time. When one is not sent after
-//! [`ServeOptions::write_deadline`](super::ServeOptions::write_deadline), the stream is reset, and counted like a connection whose
-//! client does not read.
+//! A stream whose client opens no window for what waits to be sent costs one part of its response, and no more: the
+//! next one is made when that is sent. It is handed over in pieces of at most [`PIECE_MAX_BYTES`], one at a time. When
+//! one is not sent after [`ServeOptions::write_deadline`](super::ServeOptions::write_deadline), the stream is reset,
+//! and counted like a connection whose client does not read.
 //!
-//! That hyper asks for more does not say that a piece is sent: it hands all of it to h2 when there is room for one byte, and its
-//! task ends with the last one. h2 drops a piece when it is written, so that is waited for; and a response ends with a frame of
-//! its own after the last piece, so that its task, which can reset the stream, lasts until then.
+//! All streams of a connection together have [`UNSENT_PARTS_MAX_BYTES`] for parts that are not sent: beyond that the
+//! next part of any of them is made when one is sent, or its stream is ended. Answers that are [`SmallParts`] go on
+//! beside them.
+//!
+//! That hyper asks for more does not say that a piece is sent: it hands all of it to h2 when there is room for one
+//! byte, and its task ends with the last one. h2 drops a piece when it is written, so that is waited for; and a
+//! response ends with a frame of its own after the last piece, so that its task, which can reset the stream, lasts
+//! until then.
 
 use std::{
     future::{Future, poll_fn},
@@ -26,18 +32,41 @@ use std::{
 use axum::body::{Body, Bytes};
 use futures::task::AtomicWaker;
 use hyper::{
+    Response,
     body::{Body as HttpBody, Frame, SizeHint},
     rt::Executor,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::PollSemaphore;
 
 use super::{
     client::Check,
     exchange::{Exchange, now_ms},
 };
 
-/// How much of a response is handed over at once, in bytes: the largest frame of a client that has not asked for larger ones.
+/// How much of a response is handed over at once, in bytes: the largest frame of a client that has not asked for larger
+/// ones.
 const PIECE_MAX_BYTES: usize = 16 * 1024;
+
+/// How much of the responses of one connection may be made and not sent, in bytes; a part that is larger than a piece
+/// may exceed it by the rest of it. What one client that reads nothing can make a server keep is this times its
+/// connections. As much as may wait in the other direction, and 64 pieces: enough to keep 100 ms of 80 Mbit/s full.
+const UNSENT_PARTS_MAX_BYTES: usize = 1024 * 1024;
+
+/// What [`UNSENT_PARTS_MAX_BYTES`] is counted in.
+const UNIT_BYTES: usize = 1024;
+
+/// The units of a piece, which are reserved before a part is made.
+const PIECE_UNITS: usize = PIECE_MAX_BYTES / UNIT_BYTES;
+
+/// An extension of a response whose parts are some hundred bytes each, and are made one for each message of the client:
+/// they are made whatever else of the connection is not sent. So a client's heartbeats are answered beside streams that
+/// it does not read.
+#[derive(Debug, Clone, Copy)]
+pub struct SmallParts;
 
 tokio::task_local! {
     /// The connection of the stream that this task works on.
@@ -55,6 +84,8 @@ struct State {
     exchange: Exchange,
     open: AtomicUsize,
     worked_on: AtomicUsize,
+    /// What is left of [`UNSENT_PARTS_MAX_BYTES`].
+    room: Arc<Semaphore>,
     /// When the last one ended, by [`now_ms`].
     idle_since_ms: AtomicU64,
 }
@@ -96,6 +127,10 @@ pub(super) struct Part {
     body: Body,
     /// What the body has given and is not handed over.
     rest: Bytes,
+    /// For the next part; `None`: it needs none.
+    room: Option<PollSemaphore>,
+    /// For what the body gave last, until all of that is sent.
+    reserved: Option<OwnedSemaphorePermit>,
     /// The body has been asked for something: it ends when it says so and all is sent.
     has_begun: bool,
     streams: Streams,
@@ -104,11 +139,11 @@ pub(super) struct Part {
     _open: Open,
 }
 
-/// Waits for what the client of this request sends next. Meanwhile its connection may be closed for another client's, as one
-/// that has no request under way.
+/// Waits for what the client of this request sends next. Meanwhile its connection may be closed for another client's,
+/// as one that has no request under way.
 ///
-/// For streams that are idle most of the time, and whose client loses nothing with its connection. Outside of an HTTP/2 stream
-/// it only waits.
+/// For streams that are idle most of the time, and whose client loses nothing with its connection. Outside of an HTTP/2
+/// stream it only waits.
 pub async fn wait_for_client<F: Future>(next: F) -> F::Output {
     let streams = STREAMS.try_with(Streams::clone).ok();
     let _rest = streams.map(|streams| {
@@ -123,7 +158,9 @@ pub async fn wait_for_client<F: Future>(next: F) -> F::Output {
 impl Streams {
     pub(super) fn new(exchange: Exchange) -> Self {
         let idle_since_ms = AtomicU64::new(now_ms());
-        Self(Arc::new(State { exchange, open: AtomicUsize::new(0), worked_on: AtomicUsize::new(0), idle_since_ms }))
+        let room = Arc::new(Semaphore::new(UNSENT_PARTS_MAX_BYTES / UNIT_BYTES));
+        let (open, worked_on) = Default::default();
+        Self(Arc::new(State { exchange, open, worked_on, room, idle_since_ms }))
     }
 
     pub(super) fn open(&self) -> Open {
@@ -163,8 +200,13 @@ impl Streams {
     }
 
     /// The response, which is made while it is sent.
-    pub(super) fn answer(&self, open: Open, check: Check, body: Body) -> Part {
-        Part { body, rest: Bytes::new(), has_begun: false, streams: self.clone(), check, _open: open }
+    pub(super) fn answer(&self, open: Open, check: Check, response: Response<Body>) -> Response<Part> {
+        let is_small = response.extensions().get::<SmallParts>().is_some();
+        let room = (!is_small).then(|| PollSemaphore::new(Arc::clone(&self.0.room)));
+        response.map(|body| {
+            let streams = self.clone();
+            Part { body, rest: Bytes::new(), room, reserved: None, has_begun: false, streams, check, _open: open }
+        })
     }
 }
 
@@ -254,8 +296,8 @@ impl Tasks {
             }
             ready!(patience.as_mut().poll(cx));
             self.exchange.place().note_unread();
-            // Resets the stream itself if it can: what h2 holds of it is dropped then. hyper may hold the piece still, if there
-            // never was room for any of it; then h2 holds nothing, and the end of the task resets the stream.
+            // Resets the stream itself if it can: what h2 holds of it is dropped then. hyper may hold the piece still,
+            // if there never was room for any of it; then h2 holds nothing, and the end of the task resets the stream.
             unsent.is_late.store(true, Ordering::Release);
             let _ended_or_dropped = stream.as_mut().poll(cx);
             Poll::Ready(())
@@ -265,6 +307,41 @@ impl Tasks {
 }
 
 // === impl Part ===
+
+impl Part {
+    /// Asks the body for what is next, when there is room for it.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.reserved = None;
+        let units = u32::try_from(PIECE_UNITS).expect("it is small");
+        // The semaphore is never closed. Room that is not used now is given back: others may have something to send.
+        let reserved = match &mut self.room {
+            Some(room) => ready!(room.poll_acquire_many(cx, units)),
+            None => None,
+        };
+        self.has_begun = true;
+        let poll = || Pin::new(&mut self.body).poll_frame(cx);
+        let frame = ready!(self.check.while_polling(|| STREAMS.sync_scope(self.streams.clone(), poll)));
+        if let Some(Ok(frame)) = &frame {
+            self.reserved = reserved.and_then(|reserved| fitted(reserved, frame.data_ref().map_or(0, Bytes::len)));
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// What is needed of `reserved` for so many bytes, and more of the same if there is more.
+fn fitted(mut reserved: OwnedSemaphorePermit, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let needed = bytes.div_ceil(UNIT_BYTES);
+    match needed.checked_sub(PIECE_UNITS) {
+        None => reserved.split(needed),
+        Some(more) => {
+            let more = u32::try_from(more)
+                .ok()
+                .and_then(|more| Arc::clone(reserved.semaphore()).try_acquire_many_owned(more).ok());
+            more.into_iter().for_each(|more| reserved.merge(more));
+            Some(reserved)
+        }
+    }
+}
 
 impl HttpBody for Part {
     type Data = Bytes;
@@ -277,10 +354,7 @@ impl HttpBody for Part {
             return Poll::Ready(Some(Err(late)));
         }
         if this.rest.is_empty() {
-            this.has_begun = true;
-            let poll = || Pin::new(&mut this.body).poll_frame(cx);
-            let frame = this.check.while_polling(|| STREAMS.sync_scope(this.streams.clone(), poll));
-            match ready!(frame).map(|frame| frame.map(Frame::into_data)) {
+            match ready!(this.poll_body(cx)).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) if data.is_empty() => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Some(Ok(Ok(data))) => this.rest = data,
                 Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),

@@ -1,9 +1,14 @@
 //! HTTP/2 on the port of HTTP/1.1, within bounds of its own.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
     extract::Path,
     http::{Request, Response, StatusCode},
@@ -16,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use service_kit::{
     connections::{Bounds, Connections},
-    serve::{Http2Options, ServeOptions, ensure_client_connected, serve_with, wait_for_client},
+    serve::{Http2Options, ServeOptions, SmallParts, ensure_client_connected, serve_with, wait_for_client},
     tls::TlsOptions,
 };
 use testkit::wait::{SOON, wait_until};
@@ -45,6 +50,8 @@ struct Server {
     open: &'static Semaphore,
     /// And one for each that has come in.
     inside: &'static Semaphore,
+    /// Bytes of `/endless/…` that were made.
+    made: &'static AtomicUsize,
     shutdown: CancellationToken,
 }
 
@@ -68,12 +75,15 @@ async fn start(options: ServeOptions, tls: TlsOptions) -> Server {
         let body = wait_for_client(body.collect()).await;
         body.map(|body| body.to_bytes()).unwrap_or_default()
     };
-    let endless = async |Path(bytes): Path<usize>| {
-        let part = Bytes::from(vec![b'x'; bytes]);
-        Body::from_stream(stream::repeat(part).map(Ok::<_, Infallible>))
+    let made: &'static AtomicUsize = Box::leak(Box::default());
+    let endless = async move |Path(bytes): Path<usize>| {
+        let parts = stream::repeat(Bytes::from(vec![b'x'; bytes]));
+        let count = move |part: &Bytes| _ = made.fetch_add(part.len(), Ordering::Relaxed);
+        Body::from_stream(parts.inspect(count).map(Ok::<_, Infallible>))
     };
     let router = Router::new()
         .route("/", get(async || "hello"))
+        .route("/small", get(async || (Extension(SmallParts), "hello")))
         .route("/slow", get(slow))
         .route("/patient", post(patient))
         .route("/endless/{bytes}", get(endless));
@@ -83,7 +93,7 @@ async fn start(options: ServeOptions, tls: TlsOptions) -> Server {
     let options = ServeOptions { http2: Some(options.http2.unwrap_or_default()), ..options };
     let shutdown = CancellationToken::new();
     tokio::spawn(serve_with(listener, router, options, tls.load().unwrap(), shutdown.clone()));
-    Server { address, connections, open, inside, shutdown }
+    Server { address, connections, open, inside, made, shutdown }
 }
 
 async fn plain(options: ServeOptions) -> Server {
@@ -239,6 +249,31 @@ async fn answers_for_which_there_is_a_byte_of_room_are_dropped_in_time_beside_a_
     }
     server.open.add_permits(1);
     assert!(lasting.await.unwrap().is_ok(), "the connection goes on");
+}
+
+#[tokio::test]
+async fn what_all_streams_of_a_connection_leave_unread_is_bounded_in_bytes_and_small_answers_go_on() {
+    const PART: usize = 16 * 1024;
+    const UNREAD: usize = 200;
+    const BOUND: usize = 1024 * 1024;
+    let server = plain(ServeOptions::default()).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut unread = Vec::new();
+    for _ in 0..UNREAD {
+        unread.push(server.ask(&mut client, &format!("/endless/{PART}")).await);
+    }
+    let made = async || server.made.load(Ordering::Relaxed);
+    wait_until("as much is made as may be", SOON, async || made().await == BOUND).await;
+    assert_eq!(text(server.ask(&mut client, "/small").await).await, "hello", "beside them");
+    let waiting = server.ask(&mut client, "/").await;
+    assert_eq!(made().await, BOUND, "no more than that, of {UNREAD} streams with {PART} bytes each");
+    // Reading one to some bytes makes room for no other; giving them up does.
+    drop(unread);
+    assert_eq!(text(waiting).await, "hello");
 }
 
 #[tokio::test]
