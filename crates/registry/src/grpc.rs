@@ -8,12 +8,13 @@
 //! | `muster.v1.Registry/Watch` | what happens to one service: `watch` |
 //! | `grpc.health.v1.Health` | what `/readyz` says: `health` |
 //! | `grpc.reflection.v1.ServerReflection` | the contract, for programs that have not compiled it |
-//! | `GET /v1/muster.proto` | the contract as it is published |
 //!
-//! A call is a POST over HTTP/2, so it comes through the layers of every request: rate, token, request id, counters. What is
-//! around calls alone is in `calls`; a message of a stream of heartbeats is let pass like a request of its own
-//! ([`Requester`](crate::admission::access::Requester)). Handlers do what those of [`crate::http`] do: they call the [`Registrar`] or
-//! look into the [`Catalog`]. Errors are the same problems, as statuses (`statuses`).
+//! The contract is published at `GET /v1/muster.proto` ([`crate::http`]).
+//!
+//! A call is a POST over HTTP/2, so it comes through the layers of every request: rate, token, request id, counters.
+//! What is around calls alone is in `calls`; a message of a stream of heartbeats is let pass like a request of its own
+//! ([`Requester`](crate::admission::access::Requester)). Handlers do what those of [`crate::http`] do: they call the
+//! [`Registrar`] or look into the [`Catalog`]. Errors are the same problems, as statuses (`statuses`).
 
 mod calls;
 mod entries;
@@ -23,12 +24,7 @@ mod register;
 mod statuses;
 mod watch;
 
-use axum::{
-    Router,
-    http::{HeaderName, header::CONTENT_TYPE},
-    middleware::from_fn_with_state,
-    routing::{get, post_service},
-};
+use axum::{Router, middleware::from_fn_with_state, routing::post_service};
 use discovery::{Incarnation, InstanceId, InstanceKey, ServiceName};
 use futures::stream::BoxStream;
 use muster_proto::v1::{
@@ -83,7 +79,6 @@ pub fn routes(rpc: Rpc, calls: Calls) -> Router {
         .route("/muster.v1.Registry/Watch", post_service(registry))
         .route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", post_service(reflection))
         .layer(from_fn_with_state(calls, calls::admit))
-        .route("/v1/muster.proto", get(proto))
 }
 
 /// The calls that need no token: `grpc.health.v1`, which says of `ready` what `/readyz` says.
@@ -95,11 +90,6 @@ pub fn open_routes(admission: Admission, calls: Calls) -> (Router, tonic_health:
         .route("/grpc.health.v1.Health/Watch", post_service(health))
         .layer(from_fn_with_state(calls, calls::admit));
     (limit(routes, admission), reporter)
-}
-
-/// `GET /v1/muster.proto`
-async fn proto() -> ([(HeaderName, &'static str); 1], &'static str) {
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], muster_proto::PROTO)
 }
 
 #[tonic::async_trait]

@@ -11,6 +11,7 @@
 //! | `GET /v1/services/{service}/instances` | every instance of one service; the same |
 //! | `GET /v1/table` | the instances of the table, and how their checks go |
 //! | `GET /v1/watch` | what happens to one service, as server-sent events |
+//! | `GET /v1/muster.proto` | the contract of the same over gRPC |
 //! | `GET /v1/prometheus/targets` | every instance, for Prometheus |
 //! | `GET /v1/config` | every setting with its revision |
 //! | `GET`, `PUT`, `DELETE` `/v1/config/{key…}` | one setting; waits for a change if asked to |
@@ -22,6 +23,7 @@
 
 mod condition;
 mod consul;
+mod contract;
 mod heartbeats;
 mod listing;
 mod long_polls;
@@ -70,6 +72,7 @@ pub fn routes(api: Api) -> Router {
         .routes(routes!(overrides::list))
         .routes(routes!(table::report))
         .routes(routes!(watch::watch))
+        .routes(routes!(contract::proto))
         .routes(routes!(prometheus::targets))
         .routes(routes!(settings::list))
         .routes(routes!(settings::get, settings::put, settings::delete))

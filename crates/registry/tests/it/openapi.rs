@@ -26,7 +26,8 @@ async fn every_route_is_described_and_everything_described_is_a_route() {
     assert_eq!(described.body["openapi"], "3.1.0");
     let paths = described.body["paths"].as_object().unwrap();
     let operations: usize = paths.values().map(|methods| methods.as_object().unwrap().len()).sum();
-    assert!(operations >= 28, "{operations} operations: some are lost");
+    assert!(operations >= 29, "{operations} operations: some are lost");
+    assert!(paths.contains_key("/v1/muster.proto"), "what is published for gRPC as well");
     for (path, methods) in paths {
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{service}", "Not-A-Name").replace(['{', '}'], "!");
