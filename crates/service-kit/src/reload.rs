@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::task::spawn_blocking;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::chain;
 
@@ -23,7 +23,14 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The value made of the files' newest version that made sense. Clones share it.
 #[derive(Debug)]
-pub struct Reloaded<T>(Arc<ArcSwap<T>>);
+pub struct Reloaded<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    value: ArcSwap<T>,
+    /// How often the value was replaced.
+    replaced: watch::Sender<u64>,
+}
 
 /// Why there is no value.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +67,7 @@ impl<T> Clone for Reloaded<T> {
 impl<T: Send + Sync + 'static> Reloaded<T> {
     /// A value that never changes.
     pub fn fixed(value: T) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(value)))
+        Self(Arc::new(Shared { value: ArcSwap::from_pointee(value), replaced: watch::Sender::default() }))
     }
 
     /// Reads `files` and makes the value of their contents with `parse`, now and after every change, until the last
@@ -85,7 +92,12 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
 
     /// The value as it is now.
     pub fn get(&self) -> Arc<T> {
-        self.0.load_full()
+        self.0.value.load_full()
+    }
+
+    /// Is marked as changed after every replacement of the value, and fails when the last clone has been dropped.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.replaced.subscribe()
     }
 }
 
@@ -96,14 +108,14 @@ async fn keep_up<T>(
     files: Vec<PathBuf>,
     mut known: Contents,
     parse: impl Fn(&[Vec<u8>]) -> Result<T, String>,
-    value: Weak<ArcSwap<T>>,
+    shared: Weak<Shared<T>>,
 ) {
     let mut complaint = String::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
         let looked_at = files.clone();
         let Ok(found) = spawn_blocking(move || read(&looked_at)).await else { return };
-        let Some(value) = value.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else { return };
         let made = match found {
             Ok(contents) if contents == known => continue,
             Ok(contents) => {
@@ -114,7 +126,8 @@ async fn keep_up<T>(
         };
         match made {
             Ok(made) => {
-                value.store(Arc::new(made));
+                shared.value.store(Arc::new(made));
+                shared.replaced.send_modify(|count| *count += 1);
                 complaint.clear();
                 tracing::info!(what, "read again, because a file changed");
             }

@@ -41,6 +41,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+use tokio::sync::watch;
 
 use self::file::TokenFile;
 pub use self::{
@@ -120,6 +121,12 @@ impl Tokens {
     /// The key and the rights of a signing client.
     pub(crate) fn signing(&self, name: &str) -> Option<(ring::hmac::Key, Arc<Grant>)> {
         self.file.as_ref()?.get().signing(name)
+    }
+
+    /// Is marked as changed when there is a new version of the file; `None`: there are no tokens.
+    #[must_use]
+    pub fn changes(&self) -> Option<watch::Receiver<u64>> {
+        self.file.as_ref().map(Reloaded::subscribe)
     }
 
     /// Whether a signature's nonce is new; from now on it is not.

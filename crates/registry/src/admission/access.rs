@@ -16,9 +16,13 @@
 //! The last two lines are for paths that do not exist yet: what was not foreseen needs the most.
 //! `/healthz`, `/readyz` and `/metrics` need no token, nor does `grpc.health.v1`.
 //!
-//! A message of a stream is a request of its own: it is asked the same by [`Requester`].
+//! A message of a stream is a request of its own: it is asked the same by [`Requester`]. An answer that lasts, to one
+//! who watches or waits, ends when the token is withdrawn or loses the scope: [`Right`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    future::pending,
+    net::{IpAddr, SocketAddr},
+};
 
 use axum::{
     RequestExt as _, Router,
@@ -31,12 +35,12 @@ use service_kit::{
     Problem,
     tokens::{Action, Caller, Tokens, authenticate},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Admission, CLIENT, Denied};
 
 /// What a request needs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Needed {
     /// A scope for this service; `*` for all of them at once.
     For(String, Action),
@@ -53,6 +57,19 @@ pub struct Requester {
     authorization: Option<HeaderValue>,
     /// The request itself has been let pass, and with it the first message.
     has_begun: bool,
+}
+
+/// By which token and scope the request of this task was let pass; kept by what lasts longer than a look at the moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Right {
+    tokens: Tokens,
+    caller: Caller,
+    needed: Needed,
+    changes: watch::Receiver<u64>,
+}
+
+tokio::task_local! {
+    static RIGHT: Right;
 }
 
 /// Puts the layers around `routes`.
@@ -106,8 +123,8 @@ impl Admission {
 // === impl Requester ===
 
 impl Requester {
-    /// Does `work` for the next message of the stream, if it is let pass: the client's rate counts it, and the token is looked up
-    /// again, because it may have been withdrawn.
+    /// Does `work` for the next message of the stream, if it is let pass: the client's rate counts it, and the token is
+    /// looked up again, because it may have been withdrawn.
     ///
     /// # Errors
     ///
@@ -136,13 +153,61 @@ async fn authorize(mut request: Request, next: Next) -> Response {
         // What is not text is refused by the handler.
         Err(_) => None,
     };
-    let allowed = match needed(request.method(), &route, service) {
-        Needed::For(service, action) => caller.require(&service, action),
-        Needed::Somewhere(action) => caller.require_somewhere(action),
-    };
-    match allowed {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    let needed = needed(request.method(), &route, service);
+    if let Err(problem) = needed.of(&caller) {
+        return problem.into_response();
+    }
+    let tokens = request.extensions().get::<Requester>().map(|requester| requester.tokens.clone());
+    match tokens.and_then(|tokens| Right::new(tokens, caller, needed)) {
+        Some(right) => RIGHT.scope(right, next.run(request)).await,
+        None => next.run(request).await,
+    }
+}
+
+// === impl Needed ===
+
+impl Needed {
+    fn of(&self, caller: &Caller) -> Result<(), Problem> {
+        match self {
+            Self::For(service, action) => caller.require(service, *action),
+            Self::Somewhere(action) => caller.require_somewhere(*action),
+        }
+    }
+}
+
+// === impl Right ===
+
+impl Right {
+    fn new(tokens: Tokens, caller: Caller, needed: Needed) -> Option<Self> {
+        let mut changes = tokens.changes()?;
+        // The file may have changed since the token was looked up.
+        changes.mark_changed();
+        Some(Self { tokens, caller, needed, changes })
+    }
+
+    /// That of the request of this task; `None`: it needed no token.
+    pub(crate) fn current() -> Option<Self> {
+        RIGHT.try_with(Clone::clone).ok()
+    }
+
+    /// The same to do `action` to `service` alone.
+    pub(crate) fn only(self, service: &str, action: Action) -> Self {
+        Self { needed: Needed::For(service.to_owned(), action), ..self }
+    }
+
+    /// Returns when there is no such right any more: what to answer then. Cancel safe.
+    pub(crate) async fn lost(right: &mut Option<Self>) -> Problem {
+        let Some(right) = right else { return pending().await };
+        loop {
+            if right.changes.changed().await.is_err() {
+                // Nobody reads the file any more: the registry ends.
+                pending::<()>().await;
+            }
+            let caller = right.tokens.again(&right.caller);
+            if let Err(problem) = caller.and_then(|caller| right.needed.of(&caller)) {
+                return problem;
+            }
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! `Watch`: what happens to one service, as over HTTP in `http::watch`.
 //!
-//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes, which
-//! is made when it has taken what was before. One that does not read at all loses its stream ([`service_kit::serve`]).
+//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes,
+//! which is made when it has taken what was before. One that does not read at all loses its stream
+//! ([`service_kit::serve`]).
 
 use std::time::Duration;
 
 use discovery::{Revision, ServiceName};
-use futures::{StreamExt as _, stream::unfold};
+use futures::{FutureExt as _, StreamExt as _, stream::unfold};
 use muster_proto::v1::{WatchReply, WatchRequest};
-use service_kit::Problem;
+use service_kit::{Problem, tokens::Action};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +17,10 @@ use super::{
     Replies, Rpc,
     entries::{Parts, by_itself, registered, removed, service},
     list::authorize,
+    statuses::status,
 };
 use crate::{
+    admission::access::Right,
     catalog::Catalog,
     error,
     mirror::{Delta, Subscription, Topic},
@@ -35,6 +38,8 @@ struct Follower {
     service: ServiceName,
     subscription: Subscription,
     closing: CancellationToken,
+    /// The stream ends with it.
+    right: Option<Right>,
     /// The index up to which everything was sent, or is in `unsent`; `None`: nothing was.
     sent: Option<Revision>,
     unsent: Unsent,
@@ -53,14 +58,18 @@ pub(super) fn follow(rpc: &Rpc, request: &WatchRequest) -> Result<Replies<WatchR
     let follower = Follower {
         catalog: rpc.catalog.clone(),
         subscription: rpc.catalog.subscribe(Topic::Service(service.clone())),
+        right: Right::current().map(|right| right.only(service.as_str(), Action::Read)),
         service,
         closing: rpc.closing.clone(),
         sent: (request.index > 0).then_some(Revision(request.index)),
         unsent: Box::new(std::iter::empty()),
     };
-    let replies = unfold(follower, |mut follower| async move {
-        let reply = follower.next().await?;
-        Some((Ok(reply), follower))
+    let replies = unfold(Some(follower), |follower| async move {
+        let mut follower = follower?;
+        match follower.next().await? {
+            Ok(reply) => Some((Ok(reply), Some(follower))),
+            Err(problem) => Some((Err(status(&problem)), None)),
+        }
     });
     Ok(replies.boxed())
 }
@@ -68,18 +77,27 @@ pub(super) fn follow(rpc: &Rpc, request: &WatchRequest) -> Result<Replies<WatchR
 // === impl Follower ===
 
 impl Follower {
-    /// What to send next; `None` when the registry ends. Asked for only when the client has taken most of what was before.
-    async fn next(&mut self) -> Option<WatchReply> {
+    /// What to send next; `None` when the registry ends. Asked for only when the client has taken most of what was
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// 401, 403: the client's token has been withdrawn, or has lost the scope.
+    async fn next(&mut self) -> Option<Result<WatchReply, Problem>> {
         loop {
+            if let Some(problem) = Right::lost(&mut self.right).now_or_never() {
+                return Some(Err(problem));
+            }
             if let Some(reply) = self.unsent.next() {
-                return Some(by_itself(WatchReply { age_ms: self.age_ms(), ..reply }).await);
+                return Some(Ok(by_itself(WatchReply { age_ms: self.age_ms(), ..reply }).await));
             }
             if self.look() {
                 continue;
             }
             tokio::select! {
+                problem = Right::lost(&mut self.right) => return Some(Err(problem)),
                 woken = timeout(HEARTBEAT, self.subscription.changed()) => if woken.is_err() {
-                    return Some(WatchReply { age_ms: self.age_ms(), ..WatchReply::default() });
+                    return Some(Ok(WatchReply { age_ms: self.age_ms(), ..WatchReply::default() }));
                 },
                 () = self.closing.cancelled() => return None,
             }

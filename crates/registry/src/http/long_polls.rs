@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::query::Poll;
 use crate::{
-    admission::{self, Admission, Denied},
+    admission::{self, Admission, Denied, access::Right},
     catalog::Catalog,
     error::RegistryError,
     mirror::Topic,
@@ -35,8 +35,8 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How many clients wait at most. Each holds one of the server's 4096 connections, and heartbeats need some, too.
 const WAITING_MAX: usize = 3072;
 
-/// How many clients of one network wait at most: half, as of connections ([`service_kit::connections`]), so that one network alone
-/// cannot keep all others from waiting.
+/// How many clients of one network wait at most: half, as of connections ([`service_kit::connections`]), so that one
+/// network alone cannot keep all others from waiting.
 const WAITING_PER_CLIENT_MAX: usize = WAITING_MAX / 2;
 
 /// The requests that wait for a change, bounded. Clones share it.
@@ -100,11 +100,13 @@ impl LongPolls {
     ///
     /// # Errors
     ///
-    /// As [`LongPolls::acquire`].
-    pub(super) async fn wait(&self, catalog: &Catalog, topic: Topic, poll: &Poll) -> Result<(), RegistryError> {
+    /// As [`LongPolls::acquire`]; 401 and 403 when the token is withdrawn, or loses the scope, meanwhile.
+    pub(super) async fn wait(&self, catalog: &Catalog, topic: Topic, poll: &Poll) -> Result<(), Problem> {
         let Some(seen) = poll.seen else { return Ok(()) };
         let permit = self.acquire()?;
+        let mut right = Right::current();
         tokio::select! {
+            problem = Right::lost(&mut right) => Err(problem),
             _ = catalog.wait(topic, seen, poll.until()) => Ok(()),
             () = permit.closed() => Ok(()),
         }
@@ -140,8 +142,8 @@ impl Drop for Share {
 // === impl Poll ===
 
 impl Poll {
-    /// Until when to wait. A little longer than was asked for, by a sixteenth at most, so that a thousand who were woken
-    /// together do not come back together for ever.
+    /// Until when to wait. A little longer than was asked for, by a sixteenth at most, so that a thousand who were
+    /// woken together do not come back together for ever.
     pub(super) fn until(&self) -> Instant {
         let wait = self.wait.unwrap_or(WAIT_DEFAULT).min(WAIT_MAX);
         Instant::now() + wait + wait.mul_f64(rand::random::<f64>() / 16.0)

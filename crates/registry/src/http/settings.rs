@@ -1,8 +1,8 @@
 //! The config centre over HTTP.
 //!
-//! A value is the body itself; its revision is its `ETag`. A writer that sends it back as `If-Match` overwrites only what
-//! it has read, one that sends `If-None-Match: *` only nothing; else the answer is 412, with the `ETag` of what is there
-//! (RFC 9110 section 13.1).
+//! A value is the body itself; its revision is its `ETag`. A writer that sends it back as `If-Match` overwrites only
+//! what it has read, one that sends `If-None-Match: *` only nothing; else the answer is 412, with the `ETag` of what is
+//! there (RFC 9110 section 13.1).
 
 use axum::{
     Json,
@@ -33,6 +33,7 @@ use super::{
     query::{Pairs, Poll, unknown},
 };
 use crate::{
+    admission::access::Right,
     error,
     settings::{Found, VALUE_MAX_BYTES},
 };
@@ -168,7 +169,9 @@ pub(super) async fn get(
         Some(seen) => {
             let place = api.long_polls.acquire()?;
             let until = poll.until();
+            let mut right = Right::current();
             tokio::select! {
+                problem = Right::lost(&mut right) => return Err(problem),
                 answer = api.settings.wait(&key, seen, until) => answer?,
                 () = place.closed() => api.settings.wait(&key, seen, Instant::now()).await?,
             }
@@ -226,8 +229,8 @@ fn parse(key: &str) -> Result<SettingKey, Problem> {
     key.parse().map_err(error::field)
 }
 
-/// An API key of the gateway's opens services, so its writer needs the right to configure each of them, beside that to write
-/// below `key`: else the owner of a service that happens to be called `key` could open all others.
+/// An API key of the gateway's opens services, so its writer needs the right to configure each of them, beside that to
+/// write below `key`: else the owner of a service that happens to be called `key` could open all others.
 fn may_open(key: &SettingKey, value: &str) -> Result<(), Problem> {
     let Some(caller) = Caller::current().filter(|_| AccessKeyId::of_setting(key.as_str()).is_some()) else {
         return Ok(());

@@ -7,12 +7,14 @@
 //! : age_ms 320            nothing happened for a while; etcd last spoke so long ago
 //! ```
 //!
-//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>.) The last event of everything that happened at once
-//! carries an `id`, the service's index. A client that comes back with it as `Last-Event-ID` (a browser's `EventSource`
-//! does so by itself), at this replica or another, gets what it missed; if that can no longer be told, a reset.
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>.) The last event of everything that happened at
+//! once carries an `id`, the service's index. A client that comes back with it as `Last-Event-ID` (a browser's
+//! `EventSource` does so by itself), at this replica or another, gets what it missed; if that can no longer be told, a
+//! reset.
 //!
-//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes, which
-//! is made when it has taken what was before. One that does not read at all loses its connection ([`service_kit::serve`]).
+//! A client that reads slowly misses nothing and is told less: what happens while it reads becomes one set of changes,
+//! which is made when it has taken what was before. One that does not read at all loses its connection
+//! ([`service_kit::serve`]).
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -24,7 +26,7 @@ use axum::{
 };
 use bytes::Bytes;
 use discovery::{Revision, ServiceName};
-use futures::stream::unfold;
+use futures::{FutureExt as _, stream::unfold};
 use service_kit::{Problem, openapi::parameter};
 use tokio::time::timeout;
 use utoipa::{
@@ -44,6 +46,7 @@ use super::{
     query::{Pairs, unknown},
 };
 use crate::{
+    admission::access::Right,
     catalog::Catalog,
     error,
     mirror::{Delta, Entry, Subscription, Tombstone, Topic},
@@ -52,7 +55,8 @@ use crate::{
 /// How long the stream stays silent at most. A client, a proxy, or the kernel then notices that the other end is gone.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// What a stream begins with: how long a client should wait before it comes back, in milliseconds, in case the stream ends.
+/// What a stream begins with: how long a client should wait before it comes back, in milliseconds, in case the stream
+/// ends.
 const BEGINNING: &[u8] = b"retry: 1000\n: following\n\n";
 
 /// What is being sent, made while it is.
@@ -64,6 +68,8 @@ struct Follower {
     service: ServiceName,
     subscription: Subscription,
     permit: PollPermit,
+    /// The stream ends with it.
+    right: Option<Right>,
     /// The index up to which everything was sent, or is in `unsent`; `None`: nothing was.
     sent: Option<Revision>,
     unsent: Unsent,
@@ -81,7 +87,8 @@ impl IntoParams for LastEventId {
 
 /// What happens to one service, as server-sent events: reset, add, remove.
 ///
-/// The last event of everything that happened at once has an `id`; sent back as `Last-Event-ID`, the stream goes on behind it.
+/// The last event of everything that happened at once has an `id`; sent back as `Last-Event-ID`, the stream goes on
+/// behind it.
 #[utoipa::path(get, path = "/v1/watch", operation_id = "watch", tag = "registry",
     params(("service" = ServiceName, Query, description = "The service."), LastEventId),
     responses((status = 200, description = "The answer.", body = String, content_type = "text/event-stream"), Usual))]
@@ -103,7 +110,8 @@ pub(super) async fn watch(
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).map(Revision);
     let subscription = api.catalog.subscribe(Topic::Service(service.clone()));
     let unsent: Unsent = Box::new([Bytes::from_static(BEGINNING)].into_iter());
-    let follower = Follower { catalog: api.catalog, service, subscription, permit, sent: seen, unsent };
+    let right = Right::current();
+    let follower = Follower { catalog: api.catalog, service, subscription, permit, right, sent: seen, unsent };
     let body = Body::from_stream(unfold(follower, |mut follower| async move {
         let bytes = follower.next().await?;
         Some((Ok::<_, Infallible>(bytes), follower))
@@ -118,9 +126,13 @@ pub(super) async fn watch(
 // === impl Follower ===
 
 impl Follower {
-    /// What to send next; `None` when the registry ends. Asked for only when the client has taken most of what was before.
+    /// What to send next; `None` when the registry ends, or the client's token was withdrawn: coming back, it is told
+    /// so. Asked for only when the client has taken most of what was before.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if Right::lost(&mut self.right).now_or_never().is_some() {
+                return None;
+            }
             if let Some(bytes) = self.unsent.next() {
                 return Some(bytes);
             }
@@ -128,6 +140,7 @@ impl Follower {
                 continue;
             }
             tokio::select! {
+                _ = Right::lost(&mut self.right) => return None,
                 woken = timeout(HEARTBEAT, self.subscription.changed()) => if woken.is_err() {
                     return Some(self.heartbeat());
                 },

@@ -28,7 +28,7 @@ pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, ne
     match caller {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
-            CURRENT.scope(caller, next.run(request)).await
+            challenged(CURRENT.scope(caller, next.run(request)).await)
         }
         Err(Refused::Body(problem)) => problem.into_response(),
         Err(Refused::Proof(refusal)) => {
@@ -45,8 +45,8 @@ pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, ne
 // === impl Tokens ===
 
 impl Tokens {
-    /// Who sends the next message of a stream that began with this `Authorization`: tokens may have changed since. A signature
-    /// is for one request, and says nothing about a stream.
+    /// Who sends the next message of a stream that began with this `Authorization`: tokens may have changed since. A
+    /// signature is for one request, and says nothing about a stream.
     ///
     /// # Errors
     ///
@@ -66,6 +66,30 @@ impl Tokens {
             problem(refusal, "").0
         })
     }
+
+    /// Who `caller` is now, whom a token or a signature once proved: for what lasts longer than a request.
+    ///
+    /// # Errors
+    ///
+    /// 401 `token_unknown`: it has been withdrawn since.
+    pub fn again(&self, caller: &Caller) -> Result<Caller, Problem> {
+        let (Caller::Holder(grant), Some(file)) = (caller, &self.file) else { return Ok(caller.clone()) };
+        file.get().again(grant).map(Caller::Holder).ok_or_else(|| {
+            self.count(Refusal::Unknown);
+            problem(Refusal::Unknown, "").0
+        })
+    }
+}
+
+/// A handler that finds its caller's token withdrawn answers 401, too, and that has a challenge (RFC 9110, section
+/// 11.6.1).
+fn challenged(mut response: Response) -> Response {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let (_, challenge) = problem(Refusal::Unknown, "");
+        let challenge = HeaderValue::from_static(challenge);
+        response.headers_mut().entry(header::WWW_AUTHENTICATE).or_insert(challenge);
+    }
+    response
 }
 
 enum Refused {

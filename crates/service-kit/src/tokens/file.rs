@@ -21,6 +21,8 @@ const TOKENS_MAX: usize = 10_000;
 pub(crate) struct TokenFile {
     bearers: HashMap<[u8; 8], Vec<Bearer>>,
     signers: HashMap<String, (hmac::Key, Arc<Grant>)>,
+    /// All of them, by what proves them.
+    grants: HashMap<[u8; 32], Arc<Grant>>,
 }
 
 #[derive(Debug)]
@@ -74,8 +76,14 @@ impl TokenFile {
         self.signers.get(name).map(|(key, grant)| (key.clone(), Arc::clone(grant)))
     }
 
+    /// What the token or the key that `grant` was once given for may do now; `None` when it is not here any more.
+    pub(crate) fn again(&self, grant: &Grant) -> Option<Arc<Grant>> {
+        self.grants.get(&grant.proof).cloned()
+    }
+
     fn add(&mut self, grant: Grant, proof: Proof) {
         let grant = Arc::new(grant);
+        self.grants.insert(grant.proof, Arc::clone(&grant));
         match proof {
             Proof::Sha256(hash) => {
                 let start = hash[..8].try_into().expect("a hash has more than eight bytes");
@@ -104,7 +112,8 @@ fn parse_line(line: &str) -> Result<(Grant, Proof), String> {
         .map(str::parse)
         .collect::<Result<_, _>>()
         .map_err(|error: super::ScopeError| error.to_string())?;
-    Ok((Grant { name: name.to_owned(), scopes }, parse_proof(proof)?))
+    let (proof, sum) = parse_proof(proof)?;
+    Ok((Grant { name: name.to_owned(), scopes, proof: sum }, proof))
 }
 
 /// Whether a token may be called so: it stands in logs and in headers.
@@ -113,13 +122,16 @@ pub(super) fn is_token_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-fn parse_proof(text: &str) -> Result<Proof, String> {
+/// What proves the name, and a hash that tells it from all others.
+fn parse_proof(text: &str) -> Result<(Proof, [u8; 32]), String> {
     let bytes = |hex: &str| -> Option<[u8; 32]> { hex::decode(hex).ok()?.try_into().ok() };
     let digits = "it has 64 hexadecimal digits";
     match text.split_once(':') {
-        Some(("sha256", hash)) => bytes(hash).map(Proof::Sha256).ok_or_else(|| format!("the hash is wrong: {digits}")),
+        Some(("sha256", hash)) => {
+            bytes(hash).map(|hash| (Proof::Sha256(hash), hash)).ok_or_else(|| format!("the hash is wrong: {digits}"))
+        }
         Some(("hmac-sha256", key)) => bytes(key)
-            .map(|key| Proof::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+            .map(|key| (Proof::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &key)), sha256(&key)))
             .ok_or_else(|| format!("the key is wrong: {digits}")),
         _ => Err("the second word starts with sha256: or hmac-sha256:".to_owned()),
     }
@@ -139,6 +151,19 @@ mod tests {
         assert!(grant.allows("mail", Action::Register) && !grant.allows("web", Action::Register));
         assert!(file.bearer("hunter3").is_none() && file.bearer("").is_none());
         assert!(file.signing("ci").is_none());
+    }
+
+    #[test]
+    fn a_token_is_known_again_by_what_proves_it_and_not_by_its_name() {
+        let line = |kind: &str, proof: &str, scope: &str| format!("ci {kind}:{proof} {scope}\n");
+        let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+        for kind in ["sha256", "hmac-sha256"] {
+            let file = |text: String| TokenFile::parse(text.as_bytes()).unwrap();
+            let before = file(line(kind, &one, "mail:read"));
+            let grant = before.grants.values().next().unwrap();
+            assert!(file(line(kind, &one, "web:read")).again(grant).unwrap().allows("web", Action::Read), "{kind}");
+            assert!(file(line(kind, &other, "mail:read")).again(grant).is_none(), "{kind}: another one of that name");
+        }
     }
 
     #[test]

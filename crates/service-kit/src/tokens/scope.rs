@@ -33,6 +33,8 @@ pub struct Grant {
     pub name: String,
     /// What; nothing else.
     pub scopes: Vec<Scope>,
+    /// Tells what proved it from other tokens, and is of no use to prove anything.
+    pub(super) proof: [u8; 32],
 }
 
 /// Text that is no scope.

@@ -1,19 +1,24 @@
 //! What is refused, and how that is said.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
-use muster_proto::v1::DeregisterRequest;
+use futures::future::join_all;
+use muster_proto::v1::{DeregisterRequest, WatchReply};
 use reqwest::Method;
 use service_kit::tokens::NewToken;
 use testkit::{
     etcd::EtcdCluster,
-    wait::{SOON, wait_for},
+    wait::{SOON, wait_for, wait_until},
 };
-use tonic::{Code, Status};
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::{Client, heartbeat, next, reason};
-use crate::support::{Registry, keys};
+use crate::support::{Registry, keys, metric};
 
 fn refused(status: &Status) -> (Code, String) {
     (status.code(), reason(status))
@@ -119,6 +124,83 @@ async fn a_token_opens_what_it_is_for_and_a_withdrawn_one_ends_a_stream() {
     let last = wait_for("the end of the stream", SOON, say).await;
     assert_eq!(refused(&last), expected(Code::Unauthenticated, "token_unknown"));
     assert_eq!(keys(&etcd), ["service/mail/a"], "until its lease ends");
+}
+
+/// A registry with a token that may read `mail`, and the file that it is in.
+async fn with_reader(etcd: &EtcdCluster, folder: &Path) -> (Registry, NewToken, PathBuf) {
+    let file = folder.join("tokens");
+    let reader = NewToken::random("reader", &["mail:read".parse().unwrap()], false).unwrap();
+    std::fs::write(&file, &reader.line).unwrap();
+    let registry = Registry::start_with(etcd, |config| config.admission.tokens_file = Some(file.clone())).await;
+    (registry, reader, file)
+}
+
+/// What a watch ends with, whatever came before.
+async fn end(watch: &mut Streaming<WatchReply>) -> Status {
+    let until_its_end = async {
+        loop {
+            match watch.message().await {
+                Ok(reply) => assert!(reply.is_some(), "it does not end as if nothing were wrong"),
+                Err(status) => return status,
+            }
+        }
+    };
+    timeout(SOON, until_its_end).await.expect("an end soon")
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_token_is_withdrawn_or_loses_the_scope() {
+    let etcd = EtcdCluster::start(1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, reader, file) = with_reader(&etcd, folder.path()).await;
+    let client = Client::of(&registry).await.with_token(&reader.secret);
+    let mut watch = client.watch("mail", 0).await.unwrap();
+    assert!(next(&mut watch).await.unwrap().reset);
+    std::fs::write(&file, reader.line.replace("mail:read", "web:read")).unwrap();
+    assert_eq!(refused(&end(&mut watch).await), expected(Code::PermissionDenied, "out_of_scope"));
+
+    let mut watch = client.watch("web", 0).await.unwrap();
+    assert!(next(&mut watch).await.unwrap().reset);
+    std::fs::write(&file, "# nobody\n").unwrap();
+    assert_eq!(refused(&end(&mut watch).await), expected(Code::Unauthenticated, "token_unknown"));
+}
+
+#[tokio::test]
+async fn what_waits_over_http_ends_when_its_token_is_withdrawn() {
+    let etcd = EtcdCluster::start(1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, reader, file) = with_reader(&etcd, folder.path()).await;
+    let authorization = format!("Bearer {}", reader.secret);
+    let ask = async |path: &str| {
+        let header = Some(("authorization", authorization.as_str()));
+        registry.ask_within(SOON, Method::GET, path, header, "").await
+    };
+    etcd.etcdctl(&["put", "config/mail", "{}"]);
+    wait_until("the setting is known", SOON, async || ask("/v1/config/mail").await.status == 200).await;
+    let setting = ask("/v1/config/mail").await.headers["x-muster-index"].to_str().unwrap().to_owned();
+    let list = ask("/v1/services/mail/instances").await.accepted();
+    let index = &list["revision"];
+    let follower = reqwest::Client::builder().no_proxy().build().unwrap();
+    let stream = follower.get(format!("{}/v1/watch?service=mail", registry.url)).bearer_auth(&reader.secret);
+    let stream = stream.send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    let paths = [
+        format!("/v1/services/mail/instances?index={index}&wait=5m"),
+        format!("/v1/health/service/mail?index={}&wait=5m", index.as_i64().unwrap().max(1)),
+        format!("/v1/config/mail?index={setting}&wait=5m"),
+    ];
+    let withdraw = async {
+        wait_until("all of them wait", SOON, async || metric(&registry, "registry_waiting").await == 4.0).await;
+        std::fs::write(&file, "# nobody\n").unwrap();
+    };
+    let asked = join_all(paths.iter().map(|path| ask(path)));
+    let (answers, body, ()) = tokio::join!(asked, timeout(SOON, stream.text()), withdraw);
+    for answer in answers {
+        assert_eq!((answer.status.as_u16(), answer.code()), (401, "token_unknown"), "{:?}", answer.body);
+        assert!(answer.headers.contains_key("www-authenticate"));
+    }
+    let events = body.expect("the stream ends").unwrap();
+    assert!(events.contains("event: reset"), "{events}");
 }
 
 #[tokio::test]
