@@ -55,7 +55,7 @@ pub mod write_watch;
 
 use std::{convert::Infallible, time::Duration};
 
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use discovery::{deadlines, dialect::Dialects};
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
@@ -162,8 +162,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let rpc = Rpc { registrar: registrar.clone(), catalog: catalog.clone(), closing: shutdown.clone() };
     let (health_routes, health) = grpc::open_routes(admission.clone(), calls.clone());
     let routes = http::routes(Api { registrar, catalog, settings: settings.clone(), long_polls, table: table_view });
-    let routes = access::guard(routes.merge(grpc::routes(rpc, calls)), admission, tokens).merge(health_routes);
-    let router = app::assemble(routes, guard, readiness.clone(), metrics).layer(from_fn(grpc::convert));
+    let routes = access::guard(routes.merge(grpc::routes(rpc, calls.clone())), admission, tokens).merge(health_routes);
+    let router = app::assemble(routes, guard, readiness.clone(), metrics);
+    let router = router.layer(from_fn_with_state(calls, grpc::convert));
 
     tracing::info!(
         %listen,

@@ -1,12 +1,15 @@
 //! What is around every call: how many there may be, how long one may take to be asked, and what it came to.
 //!
-//! A call costs a stream of its connection, not a connection. So calls are bounded by themselves, [`CALLS_MAX`] in all and half
-//! of them for one client network, and the connections of those who follow something, which are never closed for another
-//! client's, count among the clients that wait over HTTP ([`LongPolls`]).
+//! A call costs a stream of its connection, not a connection. So calls are bounded by themselves, [`CALLS_MAX`] in all
+//! and half of them for one client network, and the connections of those who follow something, which are never closed
+//! for another client's, count among the clients that wait over HTTP ([`LongPolls`]).
 //!
-//! The calls of `grpc.`, health and reflection, have a bound of their own, so that those who need no token keep no heartbeat out.
-//! Their streams know of no end: they end here, with the registry, and those of reflection after so many messages and so much time,
-//! because only their beginning counts against the rate of their client.
+//! Every call is counted once by what it came to: here when it was answered, or given up by its client; where the
+//! answer is a problem, of a layer around the calls or of these bounds, by `statuses`.
+//!
+//! The calls of `grpc.`, health and reflection, have a bound of their own, so that those who need no token keep no
+//! heartbeat out. Their streams know of no end: they end here, with the registry, and those of reflection after so many
+//! messages and so much time, because only their beginning counts against the rate of their client.
 
 use std::{
     collections::HashMap,
@@ -59,7 +62,8 @@ const REFLECTION_ANSWERS_MAX: usize = 256;
 /// How long it may last.
 const REFLECTION_MAX: Duration = Duration::from_secs(60);
 
-/// How long a call may take until its answer begins: at once for a stream of messages, otherwise when its message is there.
+/// How long a call may take until its answer begins: at once for a stream of messages, otherwise when its message is
+/// there.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Counts and bounds calls. Clones share everything.
@@ -111,15 +115,19 @@ struct Limit {
 
 /// Counts a call when it ends, however it does.
 struct End {
-    ended: Family<CallLabels, Counter>,
+    calls: Calls,
     method: String,
+    /// `None`: its client has given it up.
     code: Option<Code>,
+    /// It is counted elsewhere.
+    is_counted: bool,
 }
 
 // === impl Calls ===
 
 impl Calls {
-    /// Registers `registry_calls_total{method,code}`. Connections are counted among `long_polls`; `admission` counts refusals.
+    /// Registers `registry_calls_total{method,code}`; `method` is empty for one that there is not. Connections are
+    /// counted among `long_polls`; `admission` counts refusals.
     pub fn new(
         long_polls: &LongPolls,
         admission: Admission,
@@ -132,6 +140,10 @@ impl Calls {
         let all = LongPolls::bounded(admission, closing.clone(), CALLS_MAX, CALLS_PER_CLIENT_MAX);
         let followers = Followers { connections: Arc::default(), permits: long_polls.clone() };
         Self { all, open, followers, closing, ended }
+    }
+
+    fn count(&self, method: String, code: Code) {
+        self.ended.get_or_create(&CallLabels { method, code: name(code) }).inc();
     }
 
     /// For a call of `client`.
@@ -155,11 +167,22 @@ pub(super) async fn admit(State(calls): State<Calls>, request: Request, next: Ne
         Ok(entered) => entered,
         Err(error) => return Problem::from(error).into_response(),
     };
-    let Ok(response) = timeout(MESSAGE_DEADLINE, next.run(request)).await else { return too_slow().into_response() };
-    let code = told(response.headers());
-    let limit = Limit::of(&method, calls.closing);
-    let end = End { ended: calls.ended, method, code };
+    let limit = Limit::of(&method, calls.closing.clone());
+    let mut end = End { calls, method, code: None, is_counted: false };
+    let Ok(response) = timeout(MESSAGE_DEADLINE, next.run(request)).await else {
+        end.is_counted = true;
+        return too_slow().into_response();
+    };
+    end.code = told(response.headers());
     response.map(|body| Body::new(Answer { body, end, limit, _permit: permit, _follower: follower }))
+}
+
+/// Counts a call to `path` that ended with a problem.
+pub(super) fn count_refused(calls: &Calls, path: Option<&MatchedPath>, code: Code) {
+    let method = path.map_or("", MatchedPath::as_str).trim_start_matches('/');
+    // Whatever else has the content type of a call is none.
+    let method = if method.starts_with("muster.v1.") || is_open(method) { method } else { "" };
+    calls.count(method.to_owned(), code);
 }
 
 /// What a call came to that did not say in time what it wants.
@@ -302,8 +325,9 @@ impl HttpBody for Answer {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let code = name(self.code.unwrap_or(Code::Cancelled));
-        self.ended.get_or_create(&CallLabels { method: std::mem::take(&mut self.method), code }).inc();
+        if !self.is_counted {
+            self.calls.count(std::mem::take(&mut self.method), self.code.unwrap_or(Code::Cancelled));
+        }
     }
 }
 
@@ -333,6 +357,15 @@ fn name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_reflection_that_lasts_is_ended_after_its_time() {
+        let opened = tokio::time::Instant::now();
+        let mut limit = Limit::of("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", CancellationToken::new());
+        let over = std::future::poll_fn(|cx| limit.as_mut().unwrap().poll_over(cx)).await;
+        assert_eq!((over.code(), opened.elapsed().as_secs()), (Code::DeadlineExceeded, REFLECTION_MAX.as_secs()));
+        assert!(Limit::of("muster.v1.Registry/Watch", CancellationToken::new()).is_none(), "it knows its own end");
+    }
 
     #[test]
     fn messages_are_counted_however_many_come_at_once() {

@@ -11,15 +11,15 @@
 //! | 503 | `UNAVAILABLE` |
 //! | 500 | `INTERNAL` |
 //!
-//! The details are those of `google.rpc.Status` (<https://google.aip.dev/193>): `ErrorInfo` with the problem's `code` as its
-//! reason and the HTTP status and further members in its metadata, `RetryInfo` for `Retry-After`, `BadRequest` for fields, and
-//! `RequestInfo` with the request id.
+//! The details are those of `google.rpc.Status` (<https://google.aip.dev/193>): `ErrorInfo` with the problem's `code`
+//! as its reason and the HTTP status and further members in its metadata, `RetryInfo` for `Retry-After`, `BadRequest`
+//! for fields, and `RequestInfo` with the request id.
 
 use std::collections::HashMap;
 
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{MatchedPath, Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::Next,
     response::Response,
@@ -29,14 +29,19 @@ use service_kit::{Problem, request};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// Middleware around everything: answers a call with a status where a layer has answered with a problem.
-pub async fn convert(request: Request, next: Next) -> Response {
+use super::calls::{Calls, count_refused};
+
+/// Middleware around everything: answers a call with a status where a layer has answered with a problem, and counts it.
+pub async fn convert(State(calls): State<Calls>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
     let is_call = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
     let response = next.run(request).await;
     let Some(problem) = response.extensions().get::<Problem>().filter(|_| is_call) else { return response };
     let id = response.headers().get(request::REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let mut converted = with_id(problem, id).into_http::<Body>();
+    let status = with_id(problem, id);
+    count_refused(&calls, path.as_ref(), status.code());
+    let mut converted = status.into_http::<Body>();
     if let Some(id) = response.headers().get(request::REQUEST_ID) {
         converted.headers_mut().insert(request::REQUEST_ID, id.clone());
     }

@@ -18,7 +18,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::{Client, heartbeat, next, reason};
-use crate::support::{Registry, keys, metric};
+use crate::support::{Registry, exchange, keys, metric};
 
 fn refused(status: &Status) -> (Code, String) {
     (status.code(), reason(status))
@@ -201,6 +201,39 @@ async fn what_waits_over_http_ends_when_its_token_is_withdrawn() {
     }
     let events = body.expect("the stream ends").unwrap();
     assert!(events.contains("event: reset"), "{events}");
+}
+
+#[tokio::test]
+async fn refused_calls_and_those_that_say_nothing_in_time_are_counted_by_their_code() {
+    let etcd = EtcdCluster::start(1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, reader, _) = with_reader(&etcd, folder.path()).await;
+    let stranger = Client::of(&registry).await;
+    assert!(stranger.list("mail").await.is_err());
+    let client = stranger.with_token(&reader.secret);
+    assert!(client.list("web").await.is_err());
+    assert!(client.register().await.is_err());
+    client.list("mail").await.unwrap();
+    for path in ["/muster.v1.Registry/Forget", "/nowhere"] {
+        registry.ask_with(Method::POST, path, Some(("content-type", "application/grpc")), "").await;
+    }
+    let authority = registry.url.strip_prefix("http://").unwrap();
+    let silent = format!(
+        "POST /muster.v1.Registry/List HTTP/1.1\r\nHost: {authority}\r\n\
+         Content-Type: application/grpc\r\nTE: trailers\r\nAuthorization: Bearer {}\r\nContent-Length: 100\r\n\r\n",
+        reader.secret
+    );
+    assert!(exchange(authority, silent.as_bytes()).await.contains("grpc-status: 4"));
+    let counted = async |method: &str, code: &str| {
+        metric(&registry, &format!("registry_calls_total{{method=\"{method}\",code=\"{code}\"}}")).await
+    };
+    let list = "muster.v1.Registry/List";
+    assert_eq!(counted(list, "UNAUTHENTICATED").await, 1.0);
+    assert_eq!(counted(list, "PERMISSION_DENIED").await, 1.0);
+    assert_eq!(counted("muster.v1.Registry/Register", "PERMISSION_DENIED").await, 1.0);
+    assert_eq!(counted(list, "DEADLINE_EXCEEDED").await, 1.0);
+    assert_eq!(counted(list, "OK").await, 1.0);
+    assert_eq!(counted("", "UNIMPLEMENTED").await, 2.0);
 }
 
 #[tokio::test]
