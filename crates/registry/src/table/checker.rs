@@ -12,9 +12,9 @@
 //! registration that etcd lost is written again, one that another registry wrote is taken as it is.
 //!
 //! *Taken over.* An instance that is registered by the table, at the address that the table has, passed at the registry
-//! that checked it before. It counts as passing until it has failed `fall` times here; its life goes on under the same lease,
-//! which is kept alive before the first result is there. One whose address the table has changed stays as it is registered
-//! until the new address has passed or failed.
+//! that checked it before. It counts as passing until it has failed `fall` times here; its life goes on under the same
+//! lease, which is kept alive before the first result is there. One whose address the table has changed stays as it is
+//! registered until the new address has passed or failed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,6 +49,8 @@ const TICK: Duration = Duration::from_millis(500);
 const KEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// After a refusal, how long until the next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the log says that an instance cannot be deregistered.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
 /// Results that wait to be read.
 const RESULTS_MAX: usize = 16;
 
@@ -75,6 +77,8 @@ pub(super) struct Checker {
     next: Instant,
     /// Why it could not be registered.
     refusal: Option<Reason>,
+    /// When the log last said that it is deregistered, since it has failed.
+    said: Option<Instant>,
 }
 
 /// One check, and what came of it.
@@ -98,7 +102,7 @@ enum Holder {
 
 impl Checker {
     pub(super) fn new(entry: Arc<Entry>, parts: Parts, term: Term) -> Self {
-        Self { entry, parts, term, checks: Vec::new(), next: Instant::now(), refusal: None }
+        Self { entry, parts, term, checks: Vec::new(), next: Instant::now(), refusal: None, said: None }
     }
 
     /// Goes on for as long as it is polled.
@@ -174,7 +178,11 @@ impl Checker {
             return;
         }
         let is_fresh = self.parts.mirror.is_fresh();
-        match (self.holder(), self.verdict()) {
+        let verdict = self.verdict();
+        if verdict != Verdict::Fails {
+            self.said = None;
+        }
+        match (self.holder(), verdict) {
             (Holder::Another(reason), _) => self.show(State::Contested, Some(reason)),
             (Holder::Table { lease, .. }, Verdict::Passes) => {
                 self.show(State::Passing, None);
@@ -274,15 +282,29 @@ impl Checker {
     }
 
     async fn end(&mut self, lease: LeaseId) {
-        let key = &self.entry.key;
-        if !self.parts.peers.confirm(key, self.term).await {
+        let is_again = self.said.is_some();
+        if (is_again && !self.is_due(RETRY_INTERVAL)) || !self.parts.peers.confirm(&self.entry.key, self.term).await {
             return;
         }
+        let key = &self.entry.key;
         let reason = self.reason().map(|reason| reason.to_string());
-        tracing::warn!(%key, reason, "an instance of the table fails its checks; it is deregistered");
+        let is_said = self.said.is_none_or(|said| said.elapsed() >= SAID_AGAIN);
+        if is_said {
+            self.said = Some(Instant::now());
+        }
+        if !is_again {
+            tracing::warn!(%key, reason, "an instance of the table fails its checks; it is deregistered");
+        }
         let ended = self.parts.registrar.deregister(key.clone(), Some(Incarnation(lease))).await;
-        if let Err(error) = ended {
-            tracing::debug!(%key, error = %chain(&error), "cannot deregister an instance of the table");
+        match ended {
+            Err(error) if is_said => {
+                let error = chain(&error);
+                tracing::warn!(%key, reason, %error, "cannot deregister an instance of the table; retrying");
+            }
+            Err(error) => {
+                tracing::debug!(%key, error = %chain(&error), "cannot deregister an instance of the table");
+            }
+            Ok(_) => {}
         }
     }
 
