@@ -8,7 +8,10 @@
 //! `instances` is all that its table has, each with a digest of what it says there; `states` those that it checks and
 //! that are not registered as they should be, so that every registry can say why.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use discovery::Reason;
 use ring::digest;
@@ -17,6 +20,10 @@ use utoipa::ToSchema;
 
 /// Below this, each registry has a key, which lives by its lease.
 pub(super) const PREFIX: &str = "lock/table/";
+
+/// How old an announcement may grow in which only reasons are old. Others decide nothing by them, and what fails in
+/// another way each time would have every registry write twice a second.
+pub(super) const REASONS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +65,22 @@ pub enum State {
     Refused,
 }
 
+// === impl Announcement ===
+
+impl Announcement {
+    /// Whether it is time to write this where `written` has been for `age`.
+    pub(super) fn replaces(&self, written: &Self, age: Duration) -> bool {
+        self != written && (age >= REASONS_INTERVAL || !self.decides_as(written))
+    }
+
+    /// Whether the two differ in reasons alone.
+    fn decides_as(&self, other: &Self) -> bool {
+        let state = |(name, trouble): (&String, &Trouble)| (name.clone(), trouble.state);
+        (&self.listen, &self.instances) == (&other.listen, &other.instances)
+            && self.states.iter().map(state).eq(other.states.iter().map(state))
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -73,8 +96,8 @@ impl State {
     }
 }
 
-/// Which of `members` checks the instance `key`: the one with the highest digest of both names (rendezvous hashing, Thaler
-/// and Ravishankar 1998). All that know the same members agree; when one goes, only what it had is shared out.
+/// Which of `members` checks the instance `key`: the one with the highest digest of both names (rendezvous hashing,
+/// Thaler and Ravishankar 1998). All that know the same members agree; when one goes, only what it had is shared out.
 pub(super) fn checker_of<'a>(members: impl Iterator<Item = &'a str>, key: &str) -> Option<&'a str> {
     let score = |member: &str| {
         let digest = digest::digest(&digest::SHA256, format!("{member}\0{key}").as_bytes());
@@ -111,6 +134,21 @@ mod tests {
             assert!(before == after || *before == "b", "{before} {after}");
         }
         assert_eq!(checker_of([].into_iter(), "db/1"), None);
+    }
+
+    #[test]
+    fn a_state_is_announced_at_once_and_a_reason_seldom() {
+        let said = |state, reason: &str| {
+            let trouble = Trouble { state, reason: reason.parse().ok(), since_ms: 7 };
+            Announcement { states: [("db/a".to_owned(), trouble)].into(), ..Announcement::default() }
+        };
+        let written = said(State::Failing, "refused");
+        let soon = Duration::from_millis(500);
+        assert!(said(State::Pending, "refused").replaces(&written, soon));
+        assert!(Announcement::default().replaces(&written, soon), "it passes");
+        assert!(!said(State::Failing, "timed out").replaces(&written, soon));
+        assert!(said(State::Failing, "timed out").replaces(&written, REASONS_INTERVAL));
+        assert!(!written.clone().replaces(&written, REASONS_INTERVAL * 9), "what is the same is not written again");
     }
 
     #[test]

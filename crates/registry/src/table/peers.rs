@@ -1,13 +1,14 @@
 //! Which registries have a table, and which of them checks an instance.
 //!
-//! Each says under a key of its own that it is there, and what its table has ([`Announcement`]). The key lives by a lease of
-//! [`TTL`], kept alive every [`INTERVAL`] by the very task that lists the others: a registry that is killed, frozen
-//! or cut off from etcd is gone for the others within 3.5 s, the TTL and what etcd and the next look add.
+//! Each says under a key of its own that it is there, and what its table has ([`Announcement`]). The key lives by a
+//! lease of [`TTL`], kept alive every [`INTERVAL`] by the very task that lists the others: a registry that is killed,
+//! frozen or cut off from etcd is gone for the others within 3.5 s, the TTL and what etcd and the next look add.
 //!
-//! *Which may act.* A registry acts for its instances only while its own lease is known to live: etcd said so, and since
-//! the question less than a TTL has passed. One that was frozen finds its knowledge too old when it goes on, and does nothing
-//! until etcd has answered that its lease is gone; then it comes back as one that is new, for another [`Term`], and what it knew of
-//! its instances counts no more. Before an instance is registered or deregistered, etcd is asked once more ([`Peers::confirm`]).
+//! *Which may act.* A registry acts for its instances only while its own lease is known to live: etcd said so, and
+//! since the question less than a TTL has passed. One that was frozen finds its knowledge too old when it goes on, and
+//! does nothing until etcd has answered that its lease is gone; then it comes back as one that is new, for another
+//! [`Term`], and what it knew of its instances counts no more. Before an instance is registered or deregistered, etcd
+//! is asked once more ([`Peers::confirm`]).
 //!
 //! *Tables that differ.* An instance is checked by one of those registries whose table has it.
 
@@ -55,7 +56,10 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct Presence {
     lease: LeaseId,
-    written: String,
+    /// What the key says; `None`: an answer was lost, so that is not known.
+    written: Option<Announcement>,
+    /// When it was written.
+    at: Instant,
 }
 
 /// Which registries were there when etcd was last asked.
@@ -150,7 +154,8 @@ impl Peers {
         }
     }
 
-    /// Says that this registry is there, and looks for the others. Of many that want this at the same time, one does it for all.
+    /// Says that this registry is there, and looks for the others. Of many that want this at the same time, one does it
+    /// for all.
     async fn look(&self) -> Result<(), EtcdError> {
         let inner = &*self.0;
         let wanted = Instant::now();
@@ -159,17 +164,21 @@ impl Peers {
             return Ok(());
         }
         let asked = Instant::now();
-        let term = inner.stay(&mut presence).await?;
-        let listed = inner.etcd.list_foreign(PREFIX).await?;
-        let members = listed.keys.iter().filter_map(|one| {
-            let id = std::str::from_utf8(&one.key).ok()?.strip_prefix(PREFIX)?;
-            let said = serde_json::from_slice(&one.value);
-            let said =
-                said.inspect_err(|error| tracing::debug!(id, %error, "invalid key of a registry, skipped")).ok()?;
-            Some((id.to_owned(), said))
-        });
-        let view = View { members: members.collect(), confirmed: term.map(|term| (term, asked)) };
-        inner.view.send_replace(Arc::new(view));
+        let before = presence.as_ref().map(|mine| mine.lease);
+        // At the same time: where etcd takes most of a second for an answer, two in turn would take as long as the
+        // lease lasts.
+        let (term, listed) = tokio::join!(inner.stay(&mut presence), inner.list());
+        let term = term?;
+        let mut members = match term == before {
+            true => listed?,
+            // Two that begin at once: at least one of them sees the other.
+            false => inner.list().await?,
+        };
+        if let Some(said) = presence.as_ref().and_then(|mine| mine.written.clone()) {
+            // It may have been written after the others were listed.
+            members.insert(inner.id.clone(), said);
+        }
+        inner.view.send_replace(Arc::new(View { members, confirmed: term.map(|term| (term, asked)) }));
         Ok(())
     }
 }
@@ -181,36 +190,62 @@ impl Inner {
         format!("{PREFIX}{}", self.id)
     }
 
+    /// What all of them say.
+    async fn list(&self) -> Result<BTreeMap<String, Announcement>, EtcdError> {
+        let listed = self.etcd.list_foreign(PREFIX).await?;
+        let members = listed.keys.iter().filter_map(|one| {
+            let id = std::str::from_utf8(&one.key).ok()?.strip_prefix(PREFIX)?;
+            let said = serde_json::from_slice(&one.value);
+            let said =
+                said.inspect_err(|error| tracing::debug!(id, %error, "invalid key of a registry, skipped")).ok()?;
+            Some((id.to_owned(), said))
+        });
+        Ok(members.collect())
+    }
+
     /// Keeps the key, or takes it; the term for which this registry has it.
     async fn stay(&self, presence: &mut Option<Presence>) -> Result<Option<Term>, EtcdError> {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wanted = serde_json::to_string(&wanted).expect("maps of strings always become JSON");
-        let key = self.key();
-        if let Some(mine) = presence.clone() {
-            let written = match self.etcd.keep_alive(mine.lease).await {
-                Ok(_) if mine.written == wanted => Some(mine.written),
-                Ok(_) => match self.etcd.restate(&key, &wanted, mine.lease).await {
-                    Ok(lives) => lives.then(|| wanted.clone()),
-                    // An etcd that is full keeps leases alive and writes nothing. What is announced is old then, and this
-                    // registry still there.
-                    Err(error) => {
-                        tracing::debug!(error = %chain(&error), "cannot write what this registry checks");
-                        Some(mine.written)
-                    }
-                },
+        if let Some(mine) = presence.take() {
+            let kept = match self.etcd.keep_alive(mine.lease).await {
+                Ok(_) => self.say(&wanted, mine).await,
                 Err(EtcdError::LeaseNotFound { .. }) => None,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    *presence = Some(mine);
+                    return Err(error);
+                }
             };
-            *presence = written.map(|written| Presence { written, ..mine });
-            if let Some(Presence { lease, .. }) = presence {
-                return Ok(Some(*lease));
+            if let Some(mine) = kept {
+                return Ok(Some(presence.insert(mine).lease));
             }
             tracing::warn!("this registry was dead to the others that have a table; its checks begin again");
         }
-        let lease = self.etcd.campaign(&key, &wanted, TTL).await?;
-        *presence = lease.map(|lease| Presence { lease, written: wanted });
+        let lease = self.etcd.campaign(&self.key(), &text(&wanted), TTL).await?;
+        *presence = lease.map(|lease| Presence { lease, written: Some(wanted), at: Instant::now() });
         Ok(lease)
     }
+
+    /// Writes `wanted` if it is time for that; `None` when the key does not live any more.
+    async fn say(&self, wanted: &Announcement, mine: Presence) -> Option<Presence> {
+        if mine.written.as_ref().is_some_and(|written| !wanted.replaces(written, mine.at.elapsed())) {
+            return Some(mine);
+        }
+        let written = match self.etcd.restate(&self.key(), &text(wanted), mine.lease).await {
+            Ok(true) => Some(wanted.clone()),
+            Ok(false) => return None,
+            // An etcd that is full keeps leases alive and writes nothing. What is announced may be old then, and this
+            // registry is still there.
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "cannot write what this registry checks");
+                None
+            }
+        };
+        Some(Presence { written, at: Instant::now(), ..mine })
+    }
+}
+
+fn text(said: &Announcement) -> String {
+    serde_json::to_string(said).expect("maps of strings always become JSON")
 }
 
 // === impl View ===
