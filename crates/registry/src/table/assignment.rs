@@ -1,13 +1,13 @@
 //! Which checkers run here.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use discovery::{Incarnation, InstanceKey, LeaseId, Origin};
 use service_kit::chain;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
 
 use super::{
     checker::{Checker, Parts},
@@ -18,6 +18,10 @@ use super::{
 /// How many instances are deregistered in one turn.
 const DEREGISTERED_AT_ONCE_MAX: usize = 4;
 
+/// How long an instance that was dropped is looked after although it is not registered. Its registration may have been
+/// under way, and is written after the checker that began it has ended; each attempt at etcd ends long before.
+const DROPPED_KEPT: Duration = Duration::from_secs(60);
+
 /// What runs, and what is left to be done. Dropping it ends every checker.
 #[derive(Debug)]
 pub(super) struct Assignment {
@@ -25,8 +29,8 @@ pub(super) struct Assignment {
     in_force: Arc<Table>,
     running: BTreeMap<InstanceKey, Running>,
     tasks: JoinSet<()>,
-    /// What the table had and has no more, until it is deregistered or another registry sees to that.
-    dropped: BTreeSet<InstanceKey>,
+    /// What the table had and has no more, and since when, until it is deregistered or another registry sees to that.
+    dropped: BTreeMap<InstanceKey, Instant>,
     /// The one of them that was last tried.
     after: Option<InstanceKey>,
 }
@@ -46,7 +50,7 @@ impl Assignment {
         let in_force = Arc::default();
         let running = BTreeMap::new();
         let tasks = JoinSet::new();
-        let dropped = BTreeSet::new();
+        let dropped = BTreeMap::new();
         Self { parts, in_force, running, tasks, dropped, after: None }
     }
 
@@ -61,8 +65,10 @@ impl Assignment {
 
     fn take(&mut self, table: &Arc<Table>) {
         if !Arc::ptr_eq(&self.in_force, table) {
-            self.dropped.extend(self.in_force.entries.keys().cloned());
-            self.dropped.retain(|key| !table.entries.contains_key(key));
+            let now = Instant::now();
+            let gone = self.in_force.entries.keys().filter(|key| !table.entries.contains_key(*key));
+            self.dropped.extend(gone.map(|key| (key.clone(), now)));
+            self.dropped.retain(|key, _| !table.entries.contains_key(key));
             self.in_force = Arc::clone(table);
         }
     }
@@ -119,10 +125,7 @@ impl Assignment {
                 continue;
             }
             match self.parts.registrar.deregister(key.clone(), Some(Incarnation(lease))).await {
-                Ok(_) => {
-                    tracing::info!(%key, "an instance is no longer in the table and was deregistered");
-                    self.dropped.remove(&key);
-                }
+                Ok(_) => tracing::info!(%key, "an instance is no longer in the table and was deregistered"),
                 Err(error) => {
                     tracing::debug!(%key, error = %chain(&error), "cannot deregister an instance that left the table");
                 }
@@ -130,16 +133,16 @@ impl Assignment {
         }
     }
 
-    /// Those of one turn, with their leases; what is no longer registered is forgotten.
+    /// Those of one turn, with their leases; what has not been registered for long enough is forgotten.
     fn next_to_deregister(&mut self) -> Vec<(InstanceKey, LeaseId)> {
         let is_fresh = self.parts.mirror.is_fresh();
         let mut registered = Vec::new();
-        for key in std::mem::take(&mut self.dropped) {
+        for (key, since) in std::mem::take(&mut self.dropped) {
             let lease = self.lease_of(&key);
             let lease_here = lease.filter(|_| !self.parts.peers.has_other(&key));
             registered.extend(lease_here.map(|lease| (key.clone(), lease)));
-            if lease.is_some() || !is_fresh {
-                self.dropped.insert(key);
+            if lease.is_some() || !is_fresh || since.elapsed() < DROPPED_KEPT {
+                self.dropped.insert(key, since);
             }
         }
         next_of(registered, self.after.as_ref())

@@ -44,6 +44,7 @@ mod stream;
 mod support;
 mod table;
 mod table_handover;
+mod table_late;
 mod tables;
 mod tls;
 mod unread_log;
