@@ -1,7 +1,7 @@
 //! Heartbeats in, leased keys out.
 //!
-//! A service says every two seconds that it is present; the registry sees to it that etcd holds one key for it, under one
-//! lease, for as long as it does. In the order in which a heartbeat passes:
+//! A service says every two seconds that it is present; the registry sees to it that etcd holds one key for it, under
+//! one lease, for as long as it does. In the order in which a heartbeat passes:
 //!
 //! | room | what it settles |
 //! |---|---|
@@ -143,13 +143,13 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let holders = Holders::new(mirror.clone(), counted.contested.clone());
     let registrar = Registrar::new(etcd.clone(), mirror.clone(), concurrency.clone(), admission.clone(), counted);
     let registrar = registrar.noting(heard, holders.clone());
-    let table =
-        StaticServices::new(&config.table, listen, etcd.clone(), mirror.clone(), registrar.clone(), &mut metrics)?;
+    let names = Names::new(config.admission.name_servers.clone());
+    let of_table = (etcd.clone(), mirror.clone(), registrar.clone());
+    let table = StaticServices::new(&config.table, listen, of_table, &names, &mut metrics)?;
     let table_view = table.as_ref().map(StaticServices::view);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), concurrency, writes: etcd.writes().clone() }));
     let ending = overrides::run(etcd.clone(), mirror.clone());
     let counted = DnsMetrics::register(&mut metrics);
-    let names = Names::new(config.admission.name_servers.clone());
     let dns = Dns::new(config.dns_domain.clone(), catalog.clone(), names, config.dns_client_rate, counted);
     let connections = Connections::new(config.connections.bounds(CONNECTIONS_MAX));
     connections.register(&mut metrics, "http");

@@ -20,8 +20,8 @@
 //! | `board`, [mod@report], `metrics` | what can be read of it |
 //!
 //! A registration of the table is one like any other: the same registrar writes it, with one lease for its life, and
-//! `meta.registered-by=table` in its value distinguishes it. Any registry may keep that lease alive, so when another one takes
-//! the checks over, nothing is deregistered.
+//! `meta.registered-by=table` in its value distinguishes it. Any registry may keep that lease alive, so when another
+//! one takes the checks over, nothing is deregistered.
 //!
 //! *Taken out of the table.* An instance that the last registry has dropped from its table is deregistered, at once and
 //! once. As long as another one has it still, that one checks it: files do not change everywhere in the same moment.
@@ -47,7 +47,7 @@ use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use discovery_etcd::Etcd;
 use prometheus_client::registry::Registry;
-use service_kit::{health::Readiness, service::Failure};
+use service_kit::{health::Readiness, names::Names, service::Failure};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -85,17 +85,17 @@ pub struct StaticServices {
 // === impl StaticServices ===
 
 impl StaticServices {
-    /// By `options`, for a registry that listens on `listen`; `None` when there is no table.
+    /// By `options`, for a registry that listens on `listen` and has host names resolved by `names`; `None` when there
+    /// is no table.
     ///
     /// # Errors
     ///
-    /// The file cannot be read or has mistakes; the system's certificates cannot be used.
+    /// The file cannot be read or has mistakes.
     pub fn new(
         options: &TableOptions,
         listen: SocketAddr,
-        etcd: Etcd,
-        mirror: Mirror,
-        registrar: Registrar,
+        (etcd, mirror, registrar): (Etcd, Mirror, Registrar),
+        names: &Names,
         registry: &mut Registry,
     ) -> Result<Option<Self>, Failure> {
         let Some(path) = &options.services_file else { return Ok(None) };
@@ -111,7 +111,7 @@ impl StaticServices {
             board: board.clone(),
             mirror: mirror.clone(),
         };
-        let parts = Parts { registrar, mirror, peers, prober: Prober::new()?, board, metrics };
+        let parts = Parts { registrar, mirror, peers, prober: Prober::new(names.clone()), board, metrics };
         Ok(Some(Self { file, view, parts }))
     }
 

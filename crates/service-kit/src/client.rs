@@ -30,6 +30,7 @@ pub use self::{
     connector::{AddressCheck, CONNECT_MAX, Connector},
     tls::{ClientTls, ClientTlsError, Renewing},
 };
+use crate::names::Names;
 
 /// How long a connection waits for its next request: shorter than the 30 s of our servers, so that we close it.
 pub const IDLE_MAX: Duration = Duration::from_secs(20);
@@ -80,6 +81,12 @@ impl HttpClient {
         Self::with(Connector::new(None, None), 0)
     }
 
+    /// The same, with host names resolved by `names`.
+    #[must_use]
+    pub fn probe_by(names: &Names) -> Self {
+        Self::with(Connector::new(None, None).resolved_by(names), 0)
+    }
+
     /// For plain HTTP, and for https with `tls`.
     ///
     /// # Errors
@@ -94,6 +101,15 @@ impl HttpClient {
     /// A file cannot be used.
     pub fn checked(tls: &ClientTls, check: AddressCheck) -> Result<Self, ClientTlsError> {
         Self::over_tls(tls, Some(check))
+    }
+
+    /// As [`new`](Self::new), with host names resolved by `names`, and a connection of its own for every request.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn resolved_by(tls: &ClientTls, names: &Names) -> Result<Self, ClientTlsError> {
+        let tls = Arc::new(Renewing::new(tls)?);
+        Ok(Self::with(Connector::new(Some(tls), None).resolved_by(names), 0))
     }
 
     fn over_tls(tls: &ClientTls, check: Option<AddressCheck>) -> Result<Self, ClientTlsError> {
@@ -211,6 +227,22 @@ mod tests {
         let asking =
             tokio::spawn(async move { client.send(get(format!("http://localhost:{port}/")), DEADLINE, 0).await });
         assert!(listener.accept().await.is_ok(), "one that passes is connected to");
+        asking.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_by_whom_is_told_to() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Nobody answers there; the names of /etc/hosts need no name server.
+        let names = Names::new(vec!["127.0.0.1:1".parse().unwrap()]);
+        let client = HttpClient::resolved_by(&ClientTls::default(), &names).unwrap();
+        let unknown = client.send(get(format!("http://a.name.test:{port}/")), DEADLINE, 0).await.unwrap_err();
+        let chain = crate::chain(&unknown).to_string();
+        assert!(unknown.is_connect() && chain.contains("cannot be resolved for now"), "{chain}");
+        let asking =
+            tokio::spawn(async move { client.send(get(format!("http://localhost:{port}/")), DEADLINE, 0).await });
+        assert!(listener.accept().await.is_ok());
         asking.abort();
     }
 

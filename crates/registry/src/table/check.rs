@@ -3,17 +3,18 @@
 //! | `type` | passes when | fields of its own |
 //! |---|---|---|
 //! | `tcp` | a connection is made | `address` |
-//! | `http` | GET is answered with a status of `status` | `path`, `status`, `headers`, `address` |
-//! | `grpc` | `grpc.health.v1.Health/Check` says SERVING | `service`, `address` |
+//! | `http` | GET is answered with a status of `status` | `path`, `status`, `headers`, `address`, `ca` |
+//! | `grpc` | `grpc.health.v1.Health/Check` says SERVING | `service`, `address`, `ca` |
 //! | `command` | the program ends with 0 | `command` |
 //!
-//! Each has `interval` (2s), `timeout` (1s), `rise` (2) and `fall` (3); the defaults are HAProxy's. `address` is where to
-//! connect to, if not where the instance listens.
+//! Each has `interval` (2s), `timeout` (1s), `rise` (2) and `fall` (3); the defaults are HAProxy's. `address` is where
+//! to connect to, if not where the instance listens. An https instance is asked over TLS; `ca` is a file with the
+//! authorities to trust, if those of the system are not meant.
 
-use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use discovery::{Address, HealthPath, Instance, Scheme};
+use discovery::{Address, HealthPath, Host, Instance, Scheme};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
@@ -34,8 +35,8 @@ const STREAK_MAX: u32 = 100;
 /// Arguments of a command, with its path.
 const ARGUMENTS_MAX: usize = 64;
 
-const FIELDS: &str = "type, interval, timeout, rise, fall, address (tcp, http, grpc), path, status, headers (http), \
-                      service (grpc) and command (command)";
+const FIELDS: &str = "type, interval, timeout, rise, fall, address (tcp, http, grpc), ca (http, grpc), path, status, \
+                      headers (http), service (grpc) and command (command)";
 
 /// One check of an instance.
 #[derive(Debug, Clone)]
@@ -60,16 +61,29 @@ pub(super) enum Probe {
 /// A GET.
 #[derive(Debug, Clone)]
 pub(super) struct HttpProbe {
+    pub(super) address: Address,
     pub(super) uri: Uri,
+    pub(super) tls: Option<Authorities>,
     /// Values are marked as sensitive: they may be passwords.
     pub(super) headers: HeaderMap,
     pub(super) statuses: Statuses,
 }
 
-/// A call of `grpc.health.v1.Health/Check` over HTTP/2 in clear.
+/// Whom to trust, over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Authorities {
+    /// Those of the system.
+    System,
+    /// Those of this file, which is read again when it changes.
+    File(PathBuf),
+}
+
+/// A call of `grpc.health.v1.Health/Check`.
 #[derive(Debug, Clone)]
 pub(super) struct GrpcProbe {
     pub(super) address: Address,
+    /// `None`: HTTP/2 in clear.
+    pub(super) tls: Option<Authorities>,
     /// Which service is asked for; empty: the server as a whole.
     pub(super) service: String,
 }
@@ -112,17 +126,28 @@ impl Probe {
             "tcp" => Some(Self::Tcp(address(fields))),
             "http" => HttpProbe::read(fields, instance.scheme, &address).map(Self::Http),
             "grpc" => {
-                if instance.scheme == Scheme::Https {
-                    fields.blame("type", "grpc is asked in clear; check an https instance by http, tcp or a command");
-                }
                 let service = fields.take("service").unwrap_or_default();
-                Some(Self::Grpc(GrpcProbe { address: address(fields), service }))
+                let tls = Authorities::read(fields, instance.scheme);
+                Some(Self::Grpc(GrpcProbe { address: address(fields), tls, service }))
             }
             "command" => command(fields).map(Self::Command),
             _ => {
                 fields.blame("type", "is no type of check; give tcp, http, grpc or command");
                 None
             }
+        }
+    }
+
+    /// The name of the host that is connected to, if it has one.
+    pub(super) fn host_name(&self) -> Option<&str> {
+        let address = match self {
+            Self::Tcp(address) => address,
+            Self::Http(HttpProbe { address, .. }) | Self::Grpc(GrpcProbe { address, .. }) => address,
+            Self::Command(_) => return None,
+        };
+        match &address.host {
+            Host::Name(name) => Some(name.as_str()),
+            Host::V4(_) | Host::V6(_) => None,
         }
     }
 
@@ -178,6 +203,25 @@ fn command(fields: &mut Fields<'_>) -> Option<Vec<String>> {
     Some(command)
 }
 
+// === impl Authorities ===
+
+impl Authorities {
+    /// For an instance of this scheme; `None`: it is asked in clear.
+    fn read(fields: &mut Fields<'_>, scheme: Scheme) -> Option<Self> {
+        let file = fields.take::<PathBuf>("ca");
+        if file.as_ref().is_some_and(|file| !file.is_absolute()) {
+            fields.blame("ca", "needs an absolute path");
+        }
+        if scheme == Scheme::Https {
+            return Some(file.map_or(Self::System, Self::File));
+        }
+        if file.is_some() {
+            fields.blame("ca", "is for an instance whose scheme is https");
+        }
+        None
+    }
+}
+
 // === impl HttpProbe ===
 
 impl HttpProbe {
@@ -189,6 +233,7 @@ impl HttpProbe {
         let statuses =
             statuses.unwrap_or(Ok(Statuses(vec![200..=299]))).map_err(|reason| fields.blame("status", reason));
         let headers = headers(fields);
+        let tls = Authorities::read(fields, scheme);
         let scheme = match scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -202,7 +247,7 @@ impl HttpProbe {
         };
         let uri =
             format!("{scheme}://{address}{path}").parse().map_err(|error| fields.blame("path", format!("{error}")));
-        Some(Self { uri: uri.ok()?, headers, statuses: statuses.ok()? })
+        Some(Self { address, uri: uri.ok()?, tls, headers, statuses: statuses.ok()? })
     }
 }
 

@@ -167,6 +167,7 @@ impl Checker {
                 checked.reason = Some(reason);
                 checked.results.note(false);
             }
+            Outcome::Unresolved(reason) => checked.reason = Some(reason),
             Outcome::Void => {}
         }
     }
@@ -317,6 +318,7 @@ impl Checker {
 async fn repeat(place: usize, check: Check, entry: Arc<Entry>, parts: Parts, results: mpsc::Sender<(usize, Outcome)>) {
     let mut ticks = interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let _followed = parts.prober.follow(&check);
     loop {
         ticks.tick().await;
         let outcome = parts.prober.ask(&check, &entry).await;

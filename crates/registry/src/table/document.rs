@@ -209,7 +209,7 @@ mod tests {
             {"service": "web", "address": "a:1", "checks": [{"type": "http", "status": "2xx", "headers": {"b c": "d"}}]},
             7,
             {"service": "web", "address": "a:2", "checks": [{"type": "command", "command": ["true"]}]},
-            {"service": "web", "address": "A:2", "scheme": "https", "checks": [{"type": "grpc"}]}
+            {"service": "web", "address": "A:2", "scheme": "h2c", "checks": [{"type": "grpc", "ca": "ca.pem"}]}
         ]}"#;
         let found = mistakes(text);
         for expected in [
@@ -225,12 +225,13 @@ mod tests {
             "line 4: instances[2].checks[0].headers.b c: is no name",
             "line 5: instances[3]: is not an object",
             "line 6: instances[4].checks[0].command: needs the absolute path",
-            "line 7: instances[5].checks[0].type: grpc is asked in clear",
+            "line 7: instances[5].checks[0].ca: needs an absolute path",
+            "line 7: instances[5].checks[0].ca: is for an instance whose scheme is https",
             "line 7: instances[5]: service/web/a:2 is the instance of line 6, too",
         ] {
             assert!(found.iter().any(|one| one.starts_with(expected)), "{expected} in\n{}", found.join("\n"));
         }
-        assert_eq!(found.len(), 14, "{}", found.join("\n"));
+        assert_eq!(found.len(), 15, "{}", found.join("\n"));
     }
 
     #[test]

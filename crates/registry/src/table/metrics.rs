@@ -58,7 +58,7 @@ impl TableMetrics {
         let result = match outcome {
             Outcome::Good => CheckResult::Good,
             Outcome::Bad(_) => CheckResult::Bad,
-            Outcome::Void => CheckResult::Void,
+            Outcome::Void | Outcome::Unresolved(_) => CheckResult::Void,
         };
         self.checks.get_or_create(&CheckLabel { kind, result }).inc();
     }

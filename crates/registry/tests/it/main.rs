@@ -45,6 +45,7 @@ mod support;
 mod table;
 mod table_handover;
 mod table_late;
+mod table_tls;
 mod tables;
 mod tls;
 mod unread_log;

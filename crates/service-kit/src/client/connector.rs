@@ -25,7 +25,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tower::Service;
 
 use super::tls::{ClientTls, ClientTlsError, Renewing};
-use crate::tls::HTTP2;
+use crate::{names::Names, tls::HTTP2};
 
 /// How long a TCP connection may take, for all addresses of a name together.
 ///
@@ -57,18 +57,27 @@ enum Protocol {
 }
 
 /// The addresses of a name that pass the check; at least one.
-#[derive(Debug, Clone, Copy)]
-struct CheckedResolver(Option<AddressCheck>);
+#[derive(Debug, Clone)]
+struct CheckedResolver {
+    check: Option<AddressCheck>,
+    /// Who resolves; `None`: the operating system.
+    names: Option<Names>,
+}
 
 // === impl Connector ===
 
 impl Connector {
     pub(super) fn new(tls: Option<Arc<Renewing>>, check: Option<AddressCheck>) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(CheckedResolver(check));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_MAX));
+        let tcp = connector(CheckedResolver { check, names: None });
         Self { tcp, tls, check, protocol: Protocol::Http1 }
+    }
+
+    /// The same, with host names resolved by `names` beside what connects: no thread is blocked for each, and the last
+    /// good answer counts while name servers fail.
+    #[must_use]
+    pub fn resolved_by(self, names: &Names) -> Self {
+        let resolver = CheckedResolver { check: self.check, names: Some(names.clone()) };
+        Self { tcp: connector(resolver), ..self }
     }
 
     /// For clients that speak HTTP/2 alone, and leave TLS to this: with `tls` over TLS, otherwise plainly.
@@ -99,6 +108,14 @@ impl Connector {
             }
         }
     }
+}
+
+fn connector(resolver: CheckedResolver) -> HttpConnector<CheckedResolver> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_MAX));
+    tcp
 }
 
 impl Service<Uri> for Connector {
@@ -143,15 +160,27 @@ impl Service<Name> for CheckedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let check = self.0.unwrap_or(|_| Ok(()));
-        Box::pin(async move { allowed(name.as_str(), check).await.map(Vec::into_iter) })
+        let check = self.check.unwrap_or(|_| Ok(()));
+        let names = self.names.clone();
+        Box::pin(async move {
+            let found = match &names {
+                Some(names) => followed(names, name.as_str()).await?,
+                None => lookup_host((name.as_str(), 0)).await?.collect(),
+            };
+            allowed(found, check).map(Vec::into_iter)
+        })
     }
 }
 
-async fn allowed(host: &str, check: AddressCheck) -> io::Result<Vec<SocketAddr>> {
+async fn followed(names: &Names, host: &str) -> io::Result<Vec<SocketAddr>> {
+    let found = names.follow(host).addresses().await.map_err(io::Error::other)?;
+    Ok(found.iter().map(|ip| SocketAddr::new(*ip, 0)).collect())
+}
+
+fn allowed(found: Vec<SocketAddr>, check: AddressCheck) -> io::Result<Vec<SocketAddr>> {
     let mut allowed = Vec::new();
     let mut reason = None;
-    for address in lookup_host((host, 0)).await? {
+    for address in found {
         match check(address.ip()) {
             Ok(()) => allowed.push(address),
             Err(why) => reason = Some(why),

@@ -30,7 +30,7 @@ const MAY_IMPORT: [(&str, &[&str]); 36] = [
     ("reload", &["error_chain"]),
     ("signature", &["secret"]),
     ("tls", &["reload"]),
-    ("client", &["tls"]),
+    ("client", &["names", "tls"]),
     ("health", &["client", "tls"]),
     ("telemetry", &["log_line", "log_queue"]),
     ("config", &["browser", "telemetry"]),

@@ -1,7 +1,7 @@
 //! A GET whose status decides. No redirect is followed, no proxy asked, and the body is left unread.
 //!
-//! Each has a connection of its own: a kept one may be closed by the instance in the very moment in which it is used, and
-//! says less about whether the instance takes new ones.
+//! Each has a connection of its own: a kept one may be closed by the instance in the very moment in which it is used,
+//! and says less about whether the instance takes new ones.
 
 use std::time::Duration;
 
@@ -9,15 +9,13 @@ use axum::{
     body::Bytes,
     http::{HeaderValue, Request, Uri, header},
 };
-use service_kit::{
-    chain,
-    client::{ClientError, HttpClient},
-    duration,
-};
+use service_kit::{chain, client::ClientError, duration};
 
+use super::clients::Clients;
 use crate::table::check::HttpProbe;
 
-pub(super) async fn ask(client: &HttpClient, probe: &HttpProbe, limit: Duration) -> Result<(), String> {
+pub(super) async fn ask(clients: &Clients, probe: &HttpProbe, limit: Duration) -> Result<(), String> {
+    let client = clients.http(probe.tls.as_ref()).map_err(|error| error.to_string())?;
     let mut request = Request::get(&probe.uri).body(Bytes::new()).map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     headers.insert(header::USER_AGENT, HeaderValue::from_static("muster-registry"));
