@@ -1,6 +1,7 @@
 //! `muster explain`: why the gateway sends the requests of a service where it sends them.
 //!
-//! The gateway's admin side says it at `/explain`; this finds the admin side and makes it readable.
+//! The gateway's admin side says it at `/explain`; this finds the admin side and makes it readable. A registry adds, if
+//! one answers, whence each instance comes and what of the service the table has and is not registered.
 
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use crate::{
         access::TrustOptions,
         gateways::{GatewayOptions, OLD},
         places::{DataOption, Given, shown},
+        registries::RegistryOptions,
     },
-    listing::spoken,
+    listing::{Checked, spoken},
+    ls::{self, Listed},
     terminal::{
         printable::printable,
         screen::{self, Look, Screen},
@@ -28,6 +31,8 @@ use crate::{
 pub(crate) struct ExplainOptions {
     #[command(flatten)]
     gateways: GatewayOptions,
+    #[command(flatten)]
+    registries: RegistryOptions,
     #[command(flatten)]
     trust: TrustOptions,
     #[command(flatten)]
@@ -51,6 +56,9 @@ struct Explanation {
     instances: Vec<Instance>,
     #[serde(default)]
     gone: Vec<Gone>,
+    /// What the table has of the service and is not registered, if a registry says so.
+    #[serde(default)]
+    unregistered: Vec<Checked>,
     table: Table,
 }
 
@@ -89,7 +97,14 @@ struct Table {
 pub(crate) async fn run(options: &ExplainOptions, given: &Given) -> anyhow::Result<()> {
     let gateways = options.gateways.client(given, &options.data, &options.trust)?;
     let query = format!("service={}", options.service);
-    let (mut answer, by) = gateways.first(&["explain"], Some(&query)).await?;
+    let registries = options.registries.client(given, &options.data, &options.trust)?;
+    let listing = ls::list(&registries, Some(&options.service));
+    let (told, listed) = tokio::join!(gateways.first(&["explain"], Some(&query)), listing);
+    let (mut answer, by) = told?;
+    // What the gateway does does not depend on it.
+    if let Ok(listed) = &listed {
+        add_sources(&mut answer, listed);
+    }
     if options.json {
         answer["gateway"] = shown(&by).into();
         return Ok(screen::print(&format!("{answer:#}\n"))?);
@@ -98,6 +113,22 @@ pub(crate) async fn run(options: &ExplainOptions, given: &Given) -> anyhow::Resu
     let screen = Screen::of_stdout();
     let by = screen.paint(Look::Dim, &gateways.named(&by));
     Ok(screen::print(&format!("{}{by}\n", text(&explanation, screen)))?)
+}
+
+/// Adds what a registry knows: `origin` and `check` of each instance, and `unregistered`.
+fn add_sources(answer: &mut Value, listed: &Listed) {
+    let service = answer["service"].as_str().unwrap_or_default().to_owned();
+    let known = listed.services.get(&service).and_then(|list| list["instances"].as_array());
+    for one in answer["instances"].as_array_mut().into_iter().flatten() {
+        let id = one["key"].as_str().and_then(|key| key.splitn(3, '/').nth(2)).map(str::to_owned);
+        let found = known.into_iter().flatten().find(|known| known["id"].as_str() == id.as_deref());
+        for name in ["origin", "check"] {
+            if let Some(value) = found.and_then(|found| found.get(name)) {
+                one[name] = value.clone();
+            }
+        }
+    }
+    answer["unregistered"] = listed.unregistered_json.clone().into();
 }
 
 /// What a person reads, top to bottom: who would be picked, by which rules, why each is in or out, who left.
@@ -131,6 +162,11 @@ fn text(explanation: &Explanation, screen: Screen) -> String {
             .iter()
             .map(|gone| format!("  {} {}\n", instance(&gone.key), gone.why))
             .collect::<String>();
+    }
+    if !explanation.unregistered.is_empty() {
+        text += "\nnot registered:\n";
+        let line = |one: &Checked| format!("  {} is {}: {}\n", one.name(), one.state, one.why());
+        text += &explanation.unregistered.iter().map(line).collect::<String>();
     }
     text
 }
@@ -210,6 +246,25 @@ mod tests {
                         b         10.0.0.6:7070  withheld     -          -        it is draining by an operator's word\n\n\
                         gone:\n  c lost its heartbeat 12 s ago\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_a_registry_knows_of_the_instances_is_added() {
+        let mut answer = json!({ "service": "db", "policy": { "source": "default" },
+            "table": { "source": "etcd", "age_ms": 1 },
+            "instances": [{ "key": "service/db/a", "address": "10.0.0.5:3306", "verdict": "in_rotation" },
+                          { "key": "service/db/b", "address": "10.0.0.6:3306", "verdict": "in_rotation" }] });
+        let check = json!({ "state": "passing", "checked_by": "10.0.0.2:8500" });
+        let instances = json!([{ "id": "a", "origin": "table", "check": check }, { "id": null, "origin": "hand" }]);
+        let known = json!({ "instances": instances });
+        let failing = json!({ "service": "db", "id": "c", "address": "10.0.0.7:3306", "state": "failing",
+            "reason": "it is down" });
+        let unregistered_json = vec![failing];
+        let services = [("db".to_owned(), known)].into();
+        add_sources(&mut answer, &Listed { services, unregistered_json, ..Listed::default() });
+        assert_eq!((&answer["instances"][0]["origin"], &answer["instances"][0]["check"]), (&json!("table"), &check));
+        assert_eq!(answer["instances"][1].get("origin"), None, "the registry does not know it yet");
+        assert!(explained(answer).ends_with("not registered:\n  c is failing: it is down\n"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 
 use discovery::Origin;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::terminal::{printable::printable, screen::Look};
 
@@ -82,10 +83,10 @@ struct OtherHolder {
     address: Option<String>,
 }
 
-/// `GET /v1/table`, of which only the instances matter here.
+/// `GET /v1/table`, of which only the instances matter here, each a [`Checked`].
 #[derive(Debug, Deserialize)]
 pub(crate) struct Table {
-    pub(crate) instances: Vec<Checked>,
+    pub(crate) instances: Vec<Value>,
 }
 
 /// An instance of the table of services.
@@ -274,7 +275,7 @@ fn name(id: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

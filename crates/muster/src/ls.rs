@@ -50,8 +50,10 @@ pub(crate) struct Listed {
     pub(crate) now: SystemTime,
     /// The answers, by service.
     pub(crate) services: BTreeMap<String, Value>,
-    /// What a table of services has and is not registered.
+    /// What the table of services has and is not registered.
     pub(crate) unregistered: Vec<Checked>,
+    /// The same in the registry's words.
+    pub(crate) unregistered_json: Vec<Value>,
 }
 
 const HEAD: [&str; 5] = ["SERVICE", "INSTANCE", "ADDRESS", "STATE", "AGE"];
@@ -61,8 +63,7 @@ pub(crate) async fn run(options: &LsOptions, given: &Given) -> anyhow::Result<()
     let registries = options.registries.client(given, &options.data, &options.trust)?;
     let listed = list(&registries, options.service.as_ref()).await?;
     if options.json {
-        let by = listed.by.as_ref().map(shown);
-        return Ok(screen::print(&format!("{:#}\n", json!({ "registry": by, "services": listed.services })))?);
+        return Ok(screen::print(&format!("{:#}\n", listed.json()))?);
     }
     let screen = Screen::of_stdout();
     let mut text = text(&listed, screen)?;
@@ -75,7 +76,7 @@ pub(crate) async fn run(options: &LsOptions, given: &Given) -> anyhow::Result<()
 
 /// Asks for every instance of `service`, or of all.
 pub(crate) async fn list(registries: &Registries, service: Option<&ServiceName>) -> anyhow::Result<Listed> {
-    let mut listed = Listed { by: None, now: SystemTime::now(), services: BTreeMap::new(), unregistered: Vec::new() };
+    let mut listed = Listed::default();
     let names = match service {
         Some(service) => vec![service.to_string()],
         None => {
@@ -92,20 +93,68 @@ pub(crate) async fn list(registries: &Registries, service: Option<&ServiceName>)
         (listed.by, listed.now) = (Some(told.by), told.now);
         listed.services.insert(name, told.json);
     }
-    listed.unregistered = unregistered(registries, service).await?;
+    for one in table(registries, service).await? {
+        listed.take(one)?;
+    }
     Ok(listed)
 }
 
-/// What the table of services has of `service`, or of all, and is not registered. An older registry has no table, and one's token may not
-/// be good for it.
-async fn unregistered(registries: &Registries, service: Option<&ServiceName>) -> anyhow::Result<Vec<Checked>> {
+/// What the table of services has of `service`, or of all. An older registry has no table, and one's token may not be
+/// good for it.
+async fn table(registries: &Registries, service: Option<&ServiceName>) -> anyhow::Result<Vec<Value>> {
     let told = match registries.ask(&Method::GET, &["v1", "table"], None, None).await {
         Err(Untold::Refused { .. }) => return Ok(Vec::new()),
         told => told?,
     };
     let table = Table::deserialize(&told.json).context("the registry's table of services cannot be read")?;
-    let is_meant = |one: &Checked| service.is_none_or(|service| one.service == service.as_str());
-    Ok(table.instances.into_iter().filter(|one| !one.is_registered() && is_meant(one)).collect())
+    let is_meant = |one: &Value| service.is_none_or(|service| one["service"] == service.as_str());
+    Ok(table.instances.into_iter().filter(is_meant).collect())
+}
+
+// === impl Listed ===
+
+impl Default for Listed {
+    fn default() -> Self {
+        let (services, unregistered, unregistered_json) = Default::default();
+        Self { by: None, now: SystemTime::now(), services, unregistered, unregistered_json }
+    }
+}
+
+impl Listed {
+    /// For `--json`.
+    fn json(&self) -> Value {
+        let by = self.by.as_ref().map(shown);
+        json!({ "registry": by, "services": self.services, "unregistered": self.unregistered_json })
+    }
+
+    /// Takes an instance of the table: as the `check` of the instance that is registered by it, or as one that is not
+    /// registered.
+    fn take(&mut self, one: Value) -> anyhow::Result<()> {
+        let checked = Checked::deserialize(&one).context("the registry's table of services cannot be read")?;
+        if let Some(registered) = self.registered(&checked.service, &one["id"]) {
+            registered["check"] = about(&one);
+        }
+        if !checked.is_registered() {
+            self.unregistered.push(checked);
+            self.unregistered_json.push(one);
+        }
+        Ok(())
+    }
+
+    /// The instance that the table has registered under this id.
+    fn registered(&mut self, service: &str, id: &Value) -> Option<&mut Value> {
+        let instances = self.services.get_mut(service)?.get_mut("instances")?.as_array_mut()?;
+        instances.iter_mut().find(|one| one.get("id") == Some(id) && one["origin"] == "table")
+    }
+}
+
+/// How the checks of an instance of the table go; what it is stands where it is registered.
+fn about(one: &Value) -> Value {
+    let mut about = one.clone();
+    if let Some(members) = about.as_object_mut() {
+        members.retain(|name, _| !["service", "id", "address"].contains(&name.as_str()));
+    }
+    about
 }
 
 /// Every service, those of which all instances are gone as well. An older registry lists only the others.
@@ -197,7 +246,7 @@ mod tests {
 
     fn listed(service: &str, answer: Value) -> Listed {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
-        Listed { by: None, now, services: [(service.to_owned(), answer)].into(), unregistered: Vec::new() }
+        Listed { now, services: [(service.to_owned(), answer)].into(), ..Listed::default() }
     }
 
     fn mail() -> Listed {
@@ -243,13 +292,25 @@ mail     mail-2      10.0.0.7:7070        gone      30 s ago  its heartbeats sto
 
     #[test]
     fn what_the_table_has_and_is_not_registered_is_listed_with_its_reason() {
-        let table = json!({"file":null,"registries":[],"instances":[
-            {"service":"mysql","id":"db-1","address":"10.0.0.5:3306","state":"failing","since_ms":970_000,
-             "reason":"10.0.0.5:3306 cannot be connected to","checked_by":"10.0.0.2:8500","differs":false},
-            {"service":"mysql","id":"db-2","address":"10.0.0.6:3306","state":"passing","checked_by":null,"differs":false}]});
-        let Table { instances } = serde_json::from_value(table).unwrap();
-        let unregistered = instances.into_iter().filter(|one| !one.is_registered()).collect();
-        let listed = Listed { unregistered, ..listed("mysql", json!({"age_ms":10,"instances":[]})) };
+        let table = [
+            json!({"service":"mysql","id":"db-1","address":"10.0.0.5:3306","state":"failing","since_ms":970_000,
+             "reason":"10.0.0.5:3306 cannot be connected to","checked_by":"10.0.0.2:8500","differs":false}),
+            json!({"service":"mysql","id":"db-2","address":"10.0.0.6:3306","state":"passing","checked_by":null,
+             "differs":false}),
+        ];
+        let instances = json!([
+            {"id":"db-2","address":"10.0.0.6:3306","origin":"table"},
+            {"id":"db-1","address":"10.0.0.9:3306","origin":"heartbeat"}]);
+        let mut listed = listed("mysql", json!({"age_ms":10,"instances":instances}));
+        for one in table {
+            listed.take(one).unwrap();
+        }
+        let json = listed.json();
+        let shown = &json["services"]["mysql"]["instances"];
+        assert_eq!(shown[0]["check"], json!({"state":"passing","checked_by":null,"differs":false}));
+        assert_eq!(shown[1].get("check"), None, "another one, with heartbeats");
+        assert_eq!(json["unregistered"][0]["state"], "failing");
+        listed.services.clear();
         let text = text(&listed, Screen::sample(140, false)).unwrap();
         let row = "mysql    db-1      10.0.0.5:3306  failing  30 s  10.0.0.5:3306 cannot be connected to; in the table, checked by 10.0.0.2:8500";
         assert_eq!(text.lines().nth(1), Some(row), "{text}");

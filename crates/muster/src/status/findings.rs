@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::{
     explain::instance,
-    listing::{Instance, Instances, OLD, spoken},
+    listing::{Checked, Instance, Instances, OLD, spoken},
     ls::Listed,
-    terminal::printable::printable,
+    terminal::{printable::printable, screen::Look},
 };
 
 /// How bad something is, the worst first.
@@ -143,6 +143,12 @@ pub(crate) fn of_gateway(facts: &GatewayFacts) -> Vec<Finding> {
     findings
 }
 
+/// Why an instance of the table is not registered.
+fn of_table(one: &Checked) -> Finding {
+    let severity = if one.look() == Look::Bad { Severity::Wrong } else { Severity::Note };
+    Finding::new(severity, format!("{}/{} is {}: {}", one.service, one.name(), one.state, one.why()))
+}
+
 /// How the services are that a registry lists, and whether the gateways know their instances.
 pub(crate) fn of_services(listed: &Listed, gateways: &[GatewayFacts]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -164,6 +170,7 @@ pub(crate) fn of_services(listed: &Listed, gateways: &[GatewayFacts]) -> Vec<Fin
         }
         findings.extend(own);
     }
+    findings.extend(listed.unregistered.iter().map(of_table));
     match well.len() {
         0 => {}
         1 => findings.push(Finding::new(Severity::Well, format!("1 service with its instances: {}", well[0]))),

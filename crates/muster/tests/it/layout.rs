@@ -10,7 +10,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("ls", &["client", "listing", "terminal"]),
     ("drain", &["client", "terminal"]),
     ("key", &["client", "terminal"]),
-    ("explain", &["client", "listing", "terminal"]),
+    ("explain", &["client", "listing", "ls", "terminal"]),
     ("watch", &["client", "listing", "terminal"]),
     ("status", &["client", "explain", "listing", "ls", "terminal"]),
     ("up", &["environment", "state", "terminal"]),

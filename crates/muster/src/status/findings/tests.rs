@@ -9,7 +9,7 @@ use super::*;
 fn listed(service: &str, instances: &Value, tombstones: &Value) -> Listed {
     let answer = json!({ "age_ms": 10, "instances": instances, "tombstones": tombstones });
     let now = UNIX_EPOCH + Duration::from_secs(1000);
-    Listed { by: None, now, services: [(service.to_owned(), answer)].into(), unregistered: Vec::new() }
+    Listed { now, services: [(service.to_owned(), answer)].into(), ..Listed::default() }
 }
 
 fn gateway(decisions: &[(&str, &str)], source: &str, age_ms: u64) -> GatewayFacts {
