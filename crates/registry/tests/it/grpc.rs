@@ -3,6 +3,7 @@
 mod documented;
 mod embedded;
 mod errors;
+mod faults;
 mod grpcio;
 mod late;
 mod load;
