@@ -62,9 +62,10 @@ const UNIT_BYTES: usize = 1024;
 /// The units of a piece, which are reserved before a part is made.
 const PIECE_UNITS: usize = PIECE_MAX_BYTES / UNIT_BYTES;
 
-/// An extension of a response whose parts are some hundred bytes each, and are made one for each message of the client:
-/// they are made whatever else of the connection is not sent. So a client's heartbeats are answered beside streams that
-/// it does not read.
+/// An extension of a response whose parts are some hundred bytes each, one for each message of its client.
+///
+/// They are made whatever else of the connection is not sent: a client's heartbeats are answered beside streams that it
+/// does not read.
 #[derive(Debug, Clone, Copy)]
 pub struct SmallParts;
 
