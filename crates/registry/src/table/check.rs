@@ -141,8 +141,9 @@ impl Probe {
     /// The name of the host that is connected to, if it has one.
     pub(super) fn host_name(&self) -> Option<&str> {
         let address = match self {
-            Self::Tcp(address) => address,
-            Self::Http(HttpProbe { address, .. }) | Self::Grpc(GrpcProbe { address, .. }) => address,
+            Self::Tcp(address) | Self::Http(HttpProbe { address, .. }) | Self::Grpc(GrpcProbe { address, .. }) => {
+                address
+            }
             Self::Command(_) => return None,
         };
         match &address.host {
