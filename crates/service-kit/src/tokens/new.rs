@@ -1,5 +1,7 @@
 //! Making tokens.
 
+use std::fmt;
+
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 const PREFIX: &str = "muster_";
 
 /// A token that was just made: one half for the client, the other one for the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewToken {
     /// For the client: a bearer token, or `NAME:KEY` to sign with. Shown once and kept nowhere.
     pub secret: String,
@@ -20,7 +22,7 @@ pub struct NewToken {
 }
 
 /// 256 random bits that were just made, and what to keep of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewSecret {
     /// For the client. Shown once and kept nowhere.
     pub secret: String,
@@ -39,6 +41,13 @@ impl NewSecret {
         let secret = format!("{PREFIX}{}", random_key()?);
         let sha256 = hex::encode(sha256(secret.as_bytes()));
         Ok(Self { secret, sha256 })
+    }
+}
+
+impl fmt::Debug for NewSecret {
+    /// What is kept of it alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewSecret").field("sha256", &self.sha256).finish_non_exhaustive()
     }
 }
 
@@ -73,6 +82,13 @@ impl NewToken {
     }
 }
 
+impl fmt::Debug for NewToken {
+    /// Nothing: the line of a token that signs has its key, too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewToken").finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +105,16 @@ mod tests {
         assert!(file.bearer(&one.secret).unwrap().allows("mail", Action::Register));
         let signing = NewToken::random("shop", &scopes, true).unwrap();
         assert!(TokenFile::parse(signing.line.as_bytes()).unwrap().signing("shop").is_some());
+    }
+
+    #[test]
+    fn no_secret_is_in_what_is_logged() {
+        let secret = NewSecret::random().unwrap();
+        assert!(!format!("{secret:?}").contains(&secret.secret));
+        for is_signing in [true, false] {
+            let token = NewToken::random("ci", &["*:*".parse().unwrap()], is_signing).unwrap();
+            assert_eq!(format!("{token:?}"), "NewToken { .. }");
+        }
     }
 
     #[test]
