@@ -4,7 +4,7 @@
 //! ([`crate::access::verdicts`]). A name that is not known costs the same hash, so that answers do not tell
 //! which names are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use service_kit::connections::ClientNetwork;
@@ -22,7 +22,6 @@ const PASSWORD_MAX_BYTES: usize = 72;
 const ENCODED_MAX_BYTES: usize = 1024;
 
 /// The names of one policy.
-#[derive(Debug)]
 pub(crate) struct Users {
     by_name: BTreeMap<String, User>,
     /// What an unknown name is compared with: as slow as the slowest of the others.
@@ -30,7 +29,6 @@ pub(crate) struct Users {
     verdicts: Arc<Verdicts>,
 }
 
-#[derive(Debug)]
 struct User {
     hash: Arc<str>,
     identity: Arc<Identity>,
@@ -90,6 +88,7 @@ impl Users {
         }
         let job = Job {
             digest,
+            name: verdicts::digest(name),
             hash: Arc::clone(user.map_or(&self.decoy, |user| &user.hash)),
             password: password.into(),
             counts: user.is_some(),
@@ -102,6 +101,13 @@ impl Users {
     }
 }
 
+impl fmt::Debug for Users {
+    /// The names alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
 // === impl Pending ===
 
 impl Pending {
@@ -109,5 +115,16 @@ impl Pending {
     pub(crate) async fn settle(self) -> Option<Arc<Identity>> {
         let is_right = self.answer.await.unwrap_or(false);
         self.identity.filter(|_| is_right)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_hash_is_in_what_is_logged() {
+        let users = Users::new(&[("ann".to_owned(), "$2y$04$hash".to_owned())].into());
+        assert_eq!(format!("{users:?}"), "{\"ann\"}");
     }
 }
