@@ -19,10 +19,21 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
 
+/// A moment on both clocks: what was measured, and what others mean who were told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// Never goes back: for durations within this run.
+    pub(crate) instant: Instant,
+    /// May be set: for what has to mean the same to other hosts and after a restart.
+    pub(crate) wall: SystemTime,
+}
+
 /// The time of one core: set by its ticker, so at most a [`TICK`] behind.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     now: Cell<Millis>,
+    /// The time of day, since 1970.
+    since_epoch: Cell<Duration>,
     /// The time as a `Date` field has it (RFC 9110, section 5.6.7).
     date: RefCell<String>,
 }
@@ -73,13 +84,24 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+// === impl Moment ===
+
+impl Moment {
+    /// The moment of the call.
+    pub(crate) fn now() -> Self {
+        Self { instant: Instant::now(), wall: SystemTime::now() }
+    }
+}
+
 // === impl Clock ===
 
 impl Clock {
     /// Reads the time for all that runs on this core.
     pub(crate) fn tick(&self) {
         self.now.set(Millis::now());
-        *self.date.borrow_mut() = httpdate::fmt_http_date(SystemTime::now());
+        let wall = SystemTime::now();
+        self.since_epoch.set(wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        *self.date.borrow_mut() = httpdate::fmt_http_date(wall);
     }
 
     #[cfg(test)]
@@ -96,6 +118,11 @@ impl Clock {
     /// The time of the last tick.
     pub(crate) fn now(&self) -> Millis {
         self.now.get()
+    }
+
+    /// The time of day at the last tick.
+    pub(crate) fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.since_epoch.get()
     }
 
     /// Hands out the value of a `Date` field.

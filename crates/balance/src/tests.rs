@@ -8,6 +8,7 @@
 pub(crate) mod frames;
 mod harness;
 
+mod access;
 mod bodies;
 mod clients;
 mod failures;

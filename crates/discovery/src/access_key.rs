@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,10 @@ pub struct AccessKey {
     pub sha256: String,
     /// The services that it opens; `*` is all. At least one, at most [`AccessKey::SERVICES_MAX`].
     pub services: Vec<String>,
+    /// From when on it opens nothing, as in RFC 3339 and in UTC, `2027-02-28T12:00:00Z`. Absent, the default: never. A
+    /// gateway of a version that does not know this field lets such a key open nothing at all.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    pub expires: Option<SystemTime>,
 }
 
 // === impl AccessKeyId ===
@@ -122,6 +126,11 @@ impl AccessKey {
         Some(bytes)
     }
 
+    /// Whether its time is not over at `now`.
+    pub fn is_in_force(&self, now: SystemTime) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+
     /// Whether it opens `service`.
     pub fn opens(&self, service: &str) -> bool {
         self.services.iter().any(|opened| opened == service || opened == Self::ALL)
@@ -131,6 +140,26 @@ impl AccessKey {
 impl fmt::Display for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// A moment as text (RFC 3339, in UTC).
+mod moment {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(moment: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+        match moment {
+            Some(moment) => serializer.collect_str(&humantime::format_rfc3339_seconds(*moment)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |_| D::Error::custom("expires is no moment; give it as 2027-02-28T12:00:00Z");
+        humantime::parse_rfc3339(&text).map(Some).map_err(wrong)
     }
 }
 
@@ -145,6 +174,18 @@ mod tests {
         assert_eq!((key.to_string(), key.hash()), (text.clone(), Some([0xab; 32])));
         assert!(key.opens("mail") && !key.opens("web"));
         assert!(AccessKey::parse(&text.replace("mail", "*")).unwrap().opens("web"));
+    }
+
+    #[test]
+    fn a_key_is_in_force_until_the_moment_that_it_names() {
+        let text = format!(r#"{{"sha256":"{}","services":["*"],"expires":"1970-01-02T00:00:00Z"}}"#, "ab".repeat(32));
+        let key = AccessKey::parse(&text).unwrap();
+        assert_eq!(key.to_string(), text);
+        let at = |secs| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(secs);
+        assert!(key.is_in_force(at(86_399)) && !key.is_in_force(at(86_400)));
+        for wrong in ["1970-01-02", "tomorrow", "", "1970-01-02T00:00:00+01:00"] {
+            assert!(AccessKey::parse(&text.replace("1970-01-02T00:00:00Z", wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

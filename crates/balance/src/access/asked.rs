@@ -1,6 +1,10 @@
 //! What a request shows of its client: where it is, and its credentials.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::SystemTime,
+};
 
 use http1::{Fields, Name, Request};
 use ipnet::IpNet;
@@ -9,7 +13,6 @@ use service_kit::{connections::ClientNetwork, networks};
 use crate::{access::keys::KeyRing, message::headers::Client};
 
 /// A request, as far as it matters for who may pass.
-#[derive(Debug)]
 pub(crate) struct Asked<'a> {
     fields: &'a Fields<'a>,
     /// What the instance is asked for, without the query; as it came.
@@ -18,10 +21,12 @@ pub(crate) struct Asked<'a> {
     /// Where proxies are that may speak for others.
     trusted: &'a [IpNet],
     pub(crate) keys: &'a KeyRing,
+    /// The time of day.
+    pub(crate) now: SystemTime,
 }
 
 /// What is in `Authorization`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Authorization<'a> {
     Absent,
     Bearer(&'a [u8]),
@@ -42,9 +47,10 @@ impl<'a> Asked<'a> {
         client: &'a Client,
         trusted: &'a [IpNet],
         keys: &'a KeyRing,
+        now: SystemTime,
     ) -> Self {
         let path = rest.split('?').next().unwrap_or_default();
-        Self { fields: &request.fields, path: if path.is_empty() { "/" } else { path }, client, trusted, keys }
+        Self { fields: &request.fields, path: if path.is_empty() { "/" } else { path }, client, trusted, keys, now }
     }
 
     /// Where the client is: who is connected, or whom a trusted proxy has named last that is no trusted proxy itself.
@@ -94,5 +100,27 @@ impl<'a> Asked<'a> {
             scheme if scheme.eq_ignore_ascii_case(b"basic") => Authorization::Basic(rest.trim_ascii()),
             _ => Authorization::Other,
         }
+    }
+}
+
+impl fmt::Debug for Asked<'_> {
+    /// Without the fields, which have credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("path", &self.path).field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+// === impl Authorization ===
+
+impl fmt::Debug for Authorization<'_> {
+    /// The scheme alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "Absent",
+            Self::Bearer(_) => "Bearer",
+            Self::Basic(_) => "Basic",
+            Self::Other => "Other",
+            Self::Several => "Several",
+        })
     }
 }

@@ -172,11 +172,12 @@ impl AuthRules {
             }
             key
         };
-        match asked.keys.find(key, &self.service) {
+        match asked.keys.find(key, &self.service, asked.now) {
             Found::Opens(identity) => Finding::Good(Arc::clone(identity)),
             Found::OutOfScope => {
                 Finding::Bad(self.refusals.out_of_scope("the key is for other services", &self.service))
             }
+            Found::Expired => Finding::Bad(self.refusals.expired()),
             Found::Unknown => Finding::Bad(self.refusals.invalid("the key is not known; it may have been revoked")),
         }
     }
@@ -193,7 +194,7 @@ impl AuthRules {
                 return Finding::Absent;
             }
         };
-        match issued.check(token) {
+        match issued.check(token, asked.now) {
             issued::Checked::UnknownKey | issued::Checked::NoKeys => {
                 Finding::Open(Question::Token(token.into(), Arc::clone(issued), Arc::clone(&self.refusals)))
             }
@@ -227,6 +228,15 @@ impl AuthRules {
             None if self.rules.require == Require::All => Finding::Bad(Refusals::elsewhere()),
             None => Finding::Absent,
         }
+    }
+
+    /// Whether these are the rules that `other` was judged by.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+
+    pub(super) fn service(&self) -> &str {
+        &self.service
     }
 
     fn several(&self) -> Finding {

@@ -27,15 +27,17 @@ pub(crate) struct Identity {
     pub(crate) subject: Arc<str>,
     /// What else is sent to the instance, as it may stand in a field.
     pub(crate) fields: Vec<(Arc<str>, String)>,
-    /// Claims that are wanted later.
+    /// Claims that are wanted later, as JSON.
     pub(crate) claims: Vec<(Arc<str>, String)>,
+    /// The hash of the API key that it has shown, by which can be seen later whether that is in force.
+    pub(crate) key: Option<[u8; 32]>,
 }
 
 // === impl Identity ===
 
 impl Identity {
     pub(crate) fn new(method: &'static str, subject: &str) -> Self {
-        Self { method, subject: subject.into(), fields: Vec::new(), claims: Vec::new() }
+        Self { method, subject: subject.into(), fields: Vec::new(), claims: Vec::new(), key: None }
     }
 
     /// Writes what is sent to the instance.

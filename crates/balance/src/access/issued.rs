@@ -13,12 +13,13 @@ use crate::{
         identity::Identity,
         jwt::{
             claims::{self, Judged},
-            key_set::{KeySet, Source},
+            key_set::{KeySet, SavedKeySet, Source},
             token::{self, Outcome},
             verified::Verified,
         },
         refusals::Refusals,
     },
+    clock::{Clock, Moment},
     message::denial::Denial,
 };
 
@@ -39,7 +40,7 @@ pub(crate) struct Issued {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KnownKeys<'a> {
     /// What an earlier run had read, by the URL.
-    pub(crate) saved: &'a BTreeMap<String, String>,
+    pub(crate) saved: &'a BTreeMap<String, SavedKeySet>,
     /// Grows when something has changed that is worth saving.
     pub(crate) changes: &'a Arc<AtomicU64>,
 }
@@ -67,15 +68,14 @@ impl Issued {
             (None, file) => Source::File(file.clone().unwrap_or_default()),
         };
         let same = before.map(|before| &before.key_set).filter(|set| set.source == source).cloned();
-        let saved = known.saved.get(&source.to_string()).map(String::as_str);
+        let saved = known.saved.get(&source.to_string());
         let made = || Arc::new(KeySet::new(source.clone(), saved, Arc::clone(known.changes)));
         Self { rules: rules.clone(), kept, key_set: same.unwrap_or_else(made), verified: Verified::default() }
     }
 
-    /// Judges a token by the keys that are there.
-    pub(crate) fn check(&self, token: &[u8]) -> Checked {
-        let Some(keys) = self.key_set.keys() else { return Checked::NoKeys };
-        let now = SystemTime::now();
+    /// Judges a token by the keys that are there at `now`.
+    pub(crate) fn check(&self, token: &[u8], now: SystemTime) -> Checked {
+        let Some(keys) = self.key_set.keys(now) else { return Checked::NoKeys };
         if token.len() <= token::TOKEN_MAX_BYTES
             && let Some(identity) = self.verified.get(token, &keys, now)
         {
@@ -107,15 +107,16 @@ impl Issued {
             }
             Checked::Invalid(why) => Err(refusals.invalid(why)),
             Checked::UnknownKey => Err(refusals.invalid("the token's key is none of its issuer's")),
-            Checked::NoKeys => {
-                Err(Box::new(Denial::unavailable("the keys of the token's issuer are not known yet; come again")))
-            }
+            Checked::NoKeys => Err(Box::new(Denial::unavailable(
+                "the keys of the token's issuer are not known, or too old; come again",
+            ))),
         }
     }
 
     /// The same with newer keys, if there may be any.
-    pub(crate) async fn check_again(&self, token: &[u8]) -> Checked {
-        self.key_set.renewed(KEYS_WAIT_MAX).await;
-        self.check(token)
+    pub(crate) async fn check_again(&self, token: &[u8], clock: &Clock) -> Checked {
+        let now = Moment { instant: clock.read(), wall: clock.wall() };
+        self.key_set.renewed(KEYS_WAIT_MAX, now).await;
+        self.check(token, clock.wall())
     }
 }

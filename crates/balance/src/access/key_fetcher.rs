@@ -1,11 +1,6 @@
 //! Reads the key sets of all policies: one task for the whole gateway, beside the requests.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{Request, StatusCode, header};
 use service_kit::{
@@ -16,15 +11,18 @@ use service_kit::{
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::jwt::key_set::{KeySet, SET_MAX_BYTES, Source};
+use crate::{
+    access::jwt::key_set::{KeySet, SET_MAX_BYTES, Source},
+    clock::Moment,
+};
 
 /// How often it looks for a set that is due.
 const ROUND: Duration = Duration::from_millis(100);
 /// How long an issuer may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// See the [module](self). `all` are the sets of the policies that are in force.
-pub(crate) async fn run(all: impl Fn() -> Vec<Arc<KeySet>>, shutdown: CancellationToken) {
+/// See the [module](self). `all` are the sets of the policies that are in force, `now` is the clock.
+pub(crate) async fn run(all: impl Fn() -> Vec<Arc<KeySet>>, now: fn() -> Moment, shutdown: CancellationToken) {
     let client = match HttpClient::checked(&ClientTls::default(), check) {
         Ok(client) => client,
         Err(error) => {
@@ -39,12 +37,13 @@ pub(crate) async fn run(all: impl Fn() -> Vec<Arc<KeySet>>, shutdown: Cancellati
         while tasks.try_join_next().is_some() {}
         under_way.retain(|(_, task)| !task.is_finished());
         let is_idle = |set: &Arc<KeySet>| !under_way.iter().any(|(other, _)| Arc::ptr_eq(set, other));
-        let due: Vec<_> = all().into_iter().filter(|set| is_idle(set) && set.is_due(Instant::now())).collect();
+        let instant = now().instant;
+        let due: Vec<_> = all().into_iter().filter(|set| is_idle(set) && set.is_due(instant)).collect();
         for set in due {
             let client = client.clone();
             let task = tasks.spawn({
                 let set = Arc::clone(&set);
-                async move { set.take(read(&client, &set.source).await, Instant::now()) }
+                async move { set.take(read(&client, &set.source).await, now()) }
             });
             under_way.push((set, task));
         }

@@ -3,7 +3,12 @@
 //! The ring is part of the routing table, so a key that is made or revoked counts at every gateway as soon as etcd's
 //! watch tells of it, and a gateway that starts without etcd has it from its snapshot.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    array,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use discovery::{AccessKey, AccessKeyId, FieldError};
 use ring::digest;
@@ -12,19 +17,25 @@ use crate::access::identity::Identity;
 
 /// More than this is no key; nothing longer is hashed.
 const KEY_MAX_BYTES: usize = 256;
+/// Into so many parts a ring is divided. A table holds the ring as it was, so that a change copies the part that it is in:
+/// of ten thousand keys, forty.
+const PARTS: usize = 256;
 
 /// The keys in force.
 ///
 /// A key is found by the hash of what came. What the time of that tells of a hash is of no use, because no client can
 /// choose a key by its hash.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct KeyRing {
-    by_hash: HashMap<[u8; 32], Known>,
+    parts: [Arc<Part>; PARTS],
 }
 
-#[derive(Debug)]
+/// Keys by their hash, whose first byte says in which part they are. The same key may have several ids.
+type Part = HashMap<[u8; 32], BTreeMap<AccessKeyId, Known>>;
+
+#[derive(Debug, Clone)]
 struct Known {
-    key: AccessKey,
+    key: Arc<AccessKey>,
     identity: Arc<Identity>,
 }
 
@@ -35,10 +46,18 @@ pub(crate) enum Found<'a> {
     Opens(&'a Arc<Identity>),
     /// It is in force, for other services.
     OutOfScope,
+    /// Its time is over.
+    Expired,
     Unknown,
 }
 
 // === impl KeyRing ===
+
+impl Default for KeyRing {
+    fn default() -> Self {
+        Self { parts: array::from_fn(|_| Arc::default()) }
+    }
+}
 
 impl KeyRing {
     /// Puts a key on the ring as etcd has it.
@@ -48,23 +67,48 @@ impl KeyRing {
     /// What is wrong with it; it opens nothing then, whatever it was before.
     pub(crate) fn add(&mut self, id: &AccessKeyId, text: &str) -> Result<(), FieldError> {
         let key = AccessKey::parse(text)?;
-        let identity = Arc::new(Identity::new("key", id.as_str()));
-        // The same key under two ids: the services of the first.
-        self.by_hash.entry(key.hash().unwrap_or_default()).or_insert(Known { key, identity });
+        let hash = key.hash().unwrap_or_default();
+        let identity = Identity { key: Some(hash), ..Identity::new("key", id.as_str()) };
+        let known = Known { key: Arc::new(key), identity: Arc::new(identity) };
+        self.part_mut(hash).entry(hash).or_default().insert(id.clone(), known);
         Ok(())
     }
 
-    /// What the key that came opens.
-    pub(crate) fn find(&self, came: &[u8], service: &str) -> Found<'_> {
+    /// Takes the key off the ring that etcd had as `text`.
+    pub(crate) fn remove(&mut self, id: &AccessKeyId, text: &str) {
+        let Some(hash) = AccessKey::parse(text).ok().and_then(|key| key.hash()) else { return };
+        let part = self.part_mut(hash);
+        if let Some(ids) = part.get_mut(&hash) {
+            ids.remove(id);
+            if ids.is_empty() {
+                part.remove(&hash);
+            }
+        }
+    }
+
+    /// What the key that came opens at `now`.
+    pub(crate) fn find(&self, came: &[u8], service: &str, now: SystemTime) -> Found<'_> {
         if came.len() > KEY_MAX_BYTES {
             return Found::Unknown;
         }
-        let hash = digest::digest(&digest::SHA256, came);
-        match self.by_hash.get(hash.as_ref()) {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, came).as_ref());
+        self.find_hash(hash, service, now)
+    }
+
+    /// The same for a key of which the hash was kept. Of the same key under several ids the first counts whose time is not
+    /// over.
+    pub(crate) fn find_hash(&self, hash: [u8; 32], service: &str, now: SystemTime) -> Found<'_> {
+        let Some(ids) = self.parts[usize::from(hash[0])].get(&hash) else { return Found::Unknown };
+        match ids.values().find(|known| known.key.is_in_force(now)) {
             Some(known) if known.key.opens(service) => Found::Opens(&known.identity),
             Some(_) => Found::OutOfScope,
-            None => Found::Unknown,
+            None => Found::Expired,
         }
+    }
+
+    fn part_mut(&mut self, hash: [u8; 32]) -> &mut Part {
+        Arc::make_mut(&mut self.parts[usize::from(hash[0])])
     }
 }
 
@@ -79,10 +123,39 @@ mod tests {
     fn a_key_opens_what_it_is_for_and_nothing_else() {
         let mut ring = KeyRing::default();
         ring.add(&"ci".parse().unwrap(), &format!(r#"{{"sha256":"{ABC}","services":["mail"]}}"#)).unwrap();
-        assert!(matches!(ring.find(b"abc", "mail"), Found::Opens(identity) if &*identity.subject == "ci"));
-        assert_eq!(ring.find(b"abc", "web"), Found::OutOfScope);
-        assert_eq!(ring.find(b"abd", "mail"), Found::Unknown);
-        assert_eq!(ring.find(ABC.as_bytes(), "mail"), Found::Unknown, "the hash is not the key");
+        let now = SystemTime::UNIX_EPOCH;
+        assert!(matches!(ring.find(b"abc", "mail", now), Found::Opens(identity) if &*identity.subject == "ci"));
+        assert_eq!(ring.find(b"abc", "web", now), Found::OutOfScope);
+        assert_eq!(ring.find(b"abd", "mail", now), Found::Unknown);
+        assert_eq!(ring.find(ABC.as_bytes(), "mail", now), Found::Unknown, "the hash is not the key");
         assert!(ring.add(&"x".parse().unwrap(), "{}").is_err());
+    }
+
+    #[test]
+    fn a_key_opens_nothing_after_its_time() {
+        let mut ring = KeyRing::default();
+        let at = |secs| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(secs);
+        let text = |rest: &str| format!(r#"{{"sha256":"{ABC}","services":["mail"]{rest}}}"#);
+        ring.add(&"ci".parse().unwrap(), &text(r#","expires":"1970-01-01T00:01:00Z""#)).unwrap();
+        assert!(matches!(ring.find(b"abc", "mail", at(59)), Found::Opens(_)));
+        assert_eq!(ring.find(b"abc", "mail", at(60)), Found::Expired);
+        ring.add(&"later".parse().unwrap(), &text("")).unwrap();
+        assert!(matches!(ring.find(b"abc", "mail", at(60)), Found::Opens(identity) if &*identity.subject == "later"));
+    }
+
+    #[test]
+    fn a_change_copies_one_part_and_leaves_the_ring_as_it_was_to_those_who_hold_it() {
+        let mut ring = KeyRing::default();
+        let text = |n: u8| format!(r#"{{"sha256":"{}","services":["mail"]}}"#, format!("{n:02x}").repeat(32));
+        (0..=255).for_each(|n| ring.add(&format!("key-{n}").parse().unwrap(), &text(n)).unwrap());
+        let held = ring.clone();
+        ring.remove(&"key-7".parse().unwrap(), &text(7));
+        let opens = |ring: &KeyRing| {
+            let found = |n: &u8| matches!(ring.find_hash([*n; 32], "mail", SystemTime::UNIX_EPOCH), Found::Opens(_));
+            (0..=255).filter(found).count()
+        };
+        assert_eq!((opens(&held), opens(&ring)), (256, 255));
+        let is_shared = |n: &usize| Arc::ptr_eq(&held.parts[*n], &ring.parts[*n]);
+        assert_eq!((0..PARTS).filter(is_shared).count(), PARTS - 1);
     }
 }

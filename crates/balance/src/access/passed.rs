@@ -1,6 +1,7 @@
 //! A request that is let through, or will be when a question is answered.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use crate::{
         limits::Limits,
         refusals::Refusals,
     },
+    clock::Clock,
     message::{denial::Denial, request::UpstreamRequest},
 };
 
@@ -24,7 +26,7 @@ use crate::{
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// A request that is let through, once all questions are answered.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Passed {
     pub(super) identity: Option<Arc<Identity>>,
     /// The fields that no client may send.
@@ -45,7 +47,6 @@ pub(crate) struct Passed {
 }
 
 /// What cannot be judged at once.
-#[derive(Debug)]
 pub(super) enum Question {
     /// A password whose slow hash is being worked out.
     Password(basic::Pending, Arc<Refusals>),
@@ -64,6 +65,11 @@ impl Passed {
     /// The same for a client that may have so much.
     pub(super) fn limited(self, limits: Option<(Arc<Limits>, ClientNetwork)>) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The hash of the API key that the client has shown.
+    pub(crate) fn key(&self) -> Option<[u8; 32]> {
+        self.identity.as_ref()?.key
     }
 
     /// Takes along what a service is to be asked, if one is, while the request is there to be read.
@@ -96,10 +102,10 @@ impl Passed {
     /// # Errors
     ///
     /// Why the request does not pass.
-    pub(crate) async fn settle(&mut self) -> Result<(), Box<Denial>> {
+    pub(crate) async fn settle(&mut self, clock: &Clock) -> Result<(), Box<Denial>> {
         let is_any = self.is_any;
         for question in std::mem::take(&mut self.questions) {
-            let answer = tokio::time::timeout(ANSWER_MAX, question.answer()).await;
+            let answer = tokio::time::timeout(ANSWER_MAX, question.answer(clock)).await;
             let late = "your credentials could not be checked in time; come again";
             match answer.unwrap_or_else(|_| Err(Box::new(Denial::unavailable(late)))) {
                 Ok(identity) => {
@@ -148,13 +154,31 @@ impl Passed {
 // === impl Question ===
 
 impl Question {
-    async fn answer(self) -> Result<Arc<Identity>, Box<Denial>> {
+    async fn answer(self, clock: &Clock) -> Result<Arc<Identity>, Box<Denial>> {
         match self {
             Self::Password(pending, refusals) => pending.settle().await.ok_or_else(|| refusals.wrong_password()),
             Self::Token(token, issued, refusals) => {
-                let checked = issued.check_again(&token).await;
+                let checked = issued.check_again(&token, clock).await;
                 issued.judged(checked, &refusals)
             }
         }
+    }
+}
+
+impl fmt::Debug for Passed {
+    /// Without the question to a service, which has the request's credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Passed");
+        shown.field("identity", &self.identity).field("questions", &self.questions).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Question {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(..) => "Password",
+            Self::Token(..) => "Token",
+        })
     }
 }

@@ -6,6 +6,7 @@
 //! | the same field twice | 401 | `credentials_invalid` | `invalid_request` |
 //! | a name or a password that is wrong | 401 | `credentials_invalid` | (a challenge of RFC 7617) |
 //! | another credential that does not count | 401 | `credentials_invalid` | `invalid_token` |
+//! | a key whose time is over | 401 | `expired` | `invalid_token` |
 //! | one that counts, for something else | 403 | `out_of_scope` | `insufficient_scope` |
 //! | a client that is somewhere else | 403 | `client_not_allowed` | |
 //! | more passwords than are checked at the same time | 429 | `too_many_passwords` | |
@@ -50,6 +51,13 @@ impl Refusals {
         self.refused("invalid_token", why)
     }
 
+    /// The key counted once.
+    pub(crate) fn expired(&self) -> Box<Denial> {
+        let challenge = self.challenge("invalid_token", "the key has expired");
+        let detail = "the key has expired; ask whoever gave it to you for a new one";
+        Box::new(Denial::new(StatusCode::UNAUTHORIZED, "expired", detail).with(CHALLENGE, challenge))
+    }
+
     /// The name or the password is wrong; which of them is not said.
     pub(crate) fn wrong_password(&self) -> Box<Denial> {
         let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm);
@@ -70,8 +78,12 @@ impl Refusals {
     }
 
     fn refused(&self, error: &str, why: &'static str) -> Box<Denial> {
-        let challenge = format!("Bearer realm=\"{}\", error=\"{error}\", error_description=\"{why}\"", self.realm);
+        let challenge = self.challenge(error, why);
         Box::new(Denial::new(StatusCode::UNAUTHORIZED, "credentials_invalid", why).with(CHALLENGE, challenge))
+    }
+
+    fn challenge(&self, error: &str, why: &str) -> String {
+        format!("Bearer realm=\"{}\", error=\"{error}\", error_description=\"{why}\"", self.realm)
     }
 
     /// The client is known, and may not do this; `scope` is what it lacks.

@@ -1,12 +1,21 @@
 //! What a service asks for, made ready for requests: its policy, read once when it changes.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use discovery::{ServiceName, policy::Policy};
 
 use crate::{
     access::{
-        asked::Asked, auth_rules::AuthRules, issued::KnownKeys, jwt::key_set::KeySet, limits::Limits, passed::Passed,
+        asked::Asked,
+        auth_rules::AuthRules,
+        issued::KnownKeys,
+        jwt::key_set::KeySet,
+        keys::{Found, KeyRing},
+        limits::Limits,
+        passed::Passed,
     },
     message::denial::Denial,
 };
@@ -67,6 +76,21 @@ impl Access {
         }
         let passed = self.auth.as_ref().map(|auth| auth.check(asked)).transpose()?.unwrap_or_default();
         Ok(passed.limited(client))
+    }
+
+    /// Whether a client that these rules have let pass may go on, where the service's are `newest` and the keys are `keys`
+    /// now. Rules that have changed are judged with the next request, which such a client is made to send.
+    pub(crate) fn still_holds(
+        &self,
+        key: Option<[u8; 32]>,
+        newest: Option<&Self>,
+        keys: &KeyRing,
+        now: SystemTime,
+    ) -> bool {
+        let (Some(auth), Some(newest)) = (&self.auth, newest) else { return true };
+        let is_same = newest.auth.as_ref().is_none_or(|newest| newest.are(auth));
+        let opens = |hash| matches!(keys.find_hash(hash, auth.service(), now), Found::Opens(_));
+        !newest.is_closed && is_same && key.is_none_or(opens)
     }
 
     /// The keys of the tokens that it takes.

@@ -107,7 +107,7 @@ async fn show_service(
         let problem = unavailable::unknown(&name, &table).problem();
         return Err(Problem::new(StatusCode::NOT_FOUND, "no_such_service", problem.detail));
     };
-    let mut explanation = explain::service(service, admin.zone.as_deref(), now);
+    let mut explanation = explain::service(service, admin.zone.as_deref(), now, SystemTime::now());
     explanation["table"] = admin.origin(&table);
     Ok(Json(explanation))
 }

@@ -1,6 +1,8 @@
 //! `/explain?service=mail`: every instance of a service with the verdict and the reasons, the policy that is in force and
 //! where it comes from, and who would be picked now. For a person who asks why a request went where it went.
 
+use std::time::SystemTime;
+
 use discovery::{Status, policy::Details};
 use serde_json::{Value, json};
 
@@ -16,8 +18,8 @@ use crate::{
     table::routing_table::{ExcludedInstance, Service},
 };
 
-/// The explanation, at `now`.
-pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Value {
+/// The explanation, at `now`, which is `wall` for other hosts.
+pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis, wall: SystemTime) -> Value {
     let assessment = service.balancer.assess(now);
     let uses_last_resort = std::ptr::eq(service.balancer.candidate_set(), &service.balancer.last_resort);
     let one = |candidate: &Candidate, is_suspect: bool| {
@@ -36,6 +38,7 @@ pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis) -> Val
         "zone": zone,
         "own_zone_permille": service.balancer.candidate_set().zones().map(|_| assessment.near_permille),
         "policy": policy(&service.balancer.effective_policy),
+        "token_keys": service.access.as_ref().and_then(|access| access.key_set()).map(|set| set.explain(wall)),
         "instances": instances,
         "gone": service.tombstones.iter().map(|tombstone| json!({
             "key": tombstone.key,

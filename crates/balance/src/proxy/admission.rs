@@ -91,7 +91,10 @@ pub(crate) fn admit<'t>(
     let policy = service.policy();
     facts.cors = Cors::of(&policy.cors, &request);
     let trusted = &gateway.options.trust_forwarded_from;
-    let asks = |access: &Arc<Access>| access.check(&Asked::new(&request, asked, client, trusted, table.keys()), now);
+    let asks = |access: &Arc<Access>| {
+        let wall = gateway.clock.wall();
+        access.check(&Asked::new(&request, asked, client, trusted, table.keys(), wall), now)
+    };
     let passed = match service.access.as_ref().map(asks).transpose() {
         Ok(passed) => passed.map(|passed| {
             let question = |rule: &_| auth_service::question(rule, &request, path_and_query, client, &facts);

@@ -1,18 +1,22 @@
 //! What a judgement about who may pass comes to on the way of a request.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use crate::{
-    access::passed::Passed,
+    access::{passed::Passed, rules::Access},
     downstream::exchange::{DownstreamExchange, Ended},
     message::{denial::Denial, gateway_error::GatewayError},
     proxy::{
         auth_service::{self, Judgement},
         context::{Gateway, RequestContext},
-        forward::Forward,
+        forward::{Forward, Served},
+        question::Question,
     },
     table::routing_table::Service,
 };
+
+/// How often it is looked whether the client of a tunnel may still use the service.
+const REVIEW: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// Forwards a request of a service that asks for something, once that is settled.
@@ -24,7 +28,14 @@ impl Gateway {
     ) -> Ended {
         let context = forward.context;
         let settled = match passed.enter() {
-            Ok(()) => passed.settle().await,
+            Ok(()) => {
+                tokio::select! {
+                    biased;
+                    settled = passed.settle(&self.clock) => settled,
+                    // What is being worked out for nobody is left undone.
+                    () = left(client) => return Ended::Broken,
+                }
+            }
             Err(denial) => Err(denial),
         };
         let judged = match settled {
@@ -49,9 +60,34 @@ impl Gateway {
         }
         forward.resume(now);
         // What it holds is the client's until the last byte.
-        let ended = self.forward(client, forward).await;
+        let ended = match self.serve(client, &mut forward).await {
+            Ok(Served::Tunnel { attempt }) => {
+                let tunnel = self.deliver(client, forward, Ok(Served::Tunnel { attempt }));
+                tokio::select! {
+                    ended = tunnel => ended,
+                    () = self.lose_access(&context, &passed) => Ended::Broken,
+                }
+            }
+            served => self.deliver(client, forward, served).await,
+        };
         drop(passed);
         ended
+    }
+
+    /// Waits until the client may not use the service any more: its key is revoked or has expired, or the service asks for
+    /// something else. A response has an end that can be waited for; a tunnel has none.
+    async fn lose_access(&self, context: &RequestContext<'_>, passed: &Passed) {
+        loop {
+            tokio::time::sleep(REVIEW).await;
+            let (table, name) = (self.table.load(), &context.service.name);
+            let newest = table.service(name.as_str()).and_then(|service| service.access.as_deref());
+            let holds =
+                |judged_by: &Access| judged_by.still_holds(passed.key(), newest, table.keys(), self.clock.wall());
+            if !context.service.access.as_deref().is_none_or(holds) {
+                tracing::debug!(target: "balance::access", { service.name = %name }, "a tunnel ends whose client lost access");
+                return;
+            }
+        }
     }
 
     /// Asks the service that is to be asked, if one is.
@@ -68,6 +104,11 @@ impl Gateway {
         passed.identified(identity);
         Ok(())
     }
+}
+
+/// Waits until the client has left.
+async fn left<D: DownstreamExchange>(client: &mut D) {
+    poll_fn(|cx| Question::of(&mut *client).poll_left(cx)).await;
 }
 
 /// A request of `service` is refused for want of something: counted with the service's answers, and the reason, which

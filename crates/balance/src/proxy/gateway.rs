@@ -72,8 +72,18 @@ impl Gateway {
 
     /// Forwards a request, and its response back.
     pub(super) async fn forward<D: DownstreamExchange>(&self, client: &mut D, mut forward: Box<Forward<'_>>) -> Ended {
-        let context = forward.context;
         let served = self.serve(client, &mut forward).await;
+        self.deliver(client, forward, served).await
+    }
+
+    /// Gives the client what serving has come to.
+    pub(super) async fn deliver<D: DownstreamExchange>(
+        &self,
+        client: &mut D,
+        mut forward: Box<Forward<'_>>,
+        served: Result<Served, GatewayError>,
+    ) -> Ended {
+        let context = forward.context;
         match served {
             Ok(Served::Response { begun, mut attempt }) => {
                 let end = self.relay(client, &mut forward, begun, &mut attempt).await;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{jwt::key_set::KeySet, key_fetcher, keys::KeyRing, rules::Access},
     addresses::Forbidden,
+    clock::Moment,
     instance::candidate::Candidate,
     load_balancing::balancer::Balancer,
     table::tombstones::Tombstone,
@@ -205,7 +206,7 @@ impl TableHandle {
 
     /// Reads the keys of token issuers, for the services of whichever table is in force, until `shutdown`.
     pub async fn keep_issuers_keys(self, shutdown: CancellationToken) {
-        key_fetcher::run(|| self.load().key_sets(), shutdown).await;
+        key_fetcher::run(|| self.load().key_sets(), Moment::now, shutdown).await;
     }
 
     /// Puts `table` in force, at once and for every core.

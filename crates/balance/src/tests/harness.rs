@@ -32,6 +32,9 @@ use crate::{
 /// Where the instances of `mail` listen.
 pub(super) const ADDRESSES: [&str; 3] = ["10.0.0.1:7070", "10.0.0.2:7070", "10.0.0.3:7070"];
 
+/// SHA-256 of `abc` (FIPS 180-4).
+const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
 /// See the [module](self).
 pub(super) struct Harness {
     pub(super) gateway: Rc<Gateway>,
@@ -66,20 +69,41 @@ impl Harness {
         let network = Network::default();
         let addresses = &ADDRESSES[..instances];
         addresses.iter().for_each(|address| network.listen(address));
-        Self::start(addresses, policy, options, Some(network))
+        Self::start(addresses, policy, options, Some(network), |_| {})
+    }
+
+    /// With one instance of `mail`, whose policy in etcd is `text`, one of `auth` at the next address, and the API key `abc`
+    /// for `mail`.
+    pub(super) fn asking(text: &str) -> Self {
+        let network = Network::default();
+        ADDRESSES[..2].iter().for_each(|address| network.listen(address));
+        Self::start(&ADDRESSES[..1], Policy::default(), GatewayOptions::default(), Some(network), |known| {
+            let key = "service/auth/0".parse().unwrap();
+            known.apply(Update::Add(Registered { key, ..registered(0, ADDRESSES[1]) }), Millis::now());
+            known.set_policy(&"mail".parse().unwrap(), Some(text.to_owned())).unwrap();
+            let key = format!(r#"{{"sha256":"{ABC}","services":["mail"]}}"#);
+            assert_eq!(known.set_access_key(&"ci".parse().unwrap(), Some(key)), None);
+        })
     }
 
     /// With an instance at a real address, which speaks HTTP/1.1.
     pub(super) fn before(address: &str) -> Self {
-        Self::start(&[address], Policy::default(), GatewayOptions::default(), None)
+        Self::start(&[address], Policy::default(), GatewayOptions::default(), None, |_| {})
     }
 
-    fn start(instances: &[&str], policy: Policy, options: GatewayOptions, network: Option<Network>) -> Self {
+    fn start(
+        instances: &[&str],
+        policy: Policy,
+        options: GatewayOptions,
+        network: Option<Network>,
+        tell: impl FnOnce(&mut Instances),
+    ) -> Self {
         let addresses = AddressPolicy::default();
         let mut known = Instances::new(1, addresses.clone(), Duration::from_secs(600)).with_policy(policy);
         for (n, address) in instances.iter().enumerate() {
             known.apply(Update::Add(registered(n, address)), Millis::now());
         }
+        tell(&mut known);
         known.at(Source::Etcd, Revision(1));
         let table = TableHandle::new();
         table.publish(known.table().unwrap());

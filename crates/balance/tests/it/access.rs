@@ -153,6 +153,49 @@ async fn a_websocket_needs_what_any_other_request_needs() {
 }
 
 #[tokio::test]
+async fn a_key_whose_time_is_over_is_refused_as_that() {
+    let (mail, mut gateway) = asking(r#"{"keys":{}}"#).await;
+    let until = |moment: &str| key("mail").replace('}', &format!(r#","expires":"{moment}"}}"#));
+    gateway.set_access_key("ci", Some(&until("2020-01-01T00:00:00Z")));
+    let refused = get(&gateway, "/mail", "Authorization: Bearer abc\r\n").await;
+    assert_eq!(refused.code(), (401, "expired".to_owned()));
+    assert!(refused.header("www-authenticate").unwrap().contains("error=\"invalid_token\""));
+    gateway.set_access_key("ci", Some(&until("2120-01-01T00:00:00Z")));
+    assert_eq!(get(&gateway, "/mail", "Authorization: Bearer abc\r\n").await.status, 200);
+    assert_eq!(mail.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_its_key_does_or_the_service_asks_for_something_else_and_else_stays() {
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mail = Upstream::start(move |_| Reply::raw(switching)).await;
+    let mut gateway = Gateway::before(&[mail.address()], &[]);
+    let policy = |rest: &str| format!(r#"{{"auth":{{"keys":{{}}{rest}}}}}"#);
+    gateway.set_policy("mail", &policy(""));
+    gateway.set_access_key("ci", Some(&key("mail")));
+    // SHA-256 of `a`.
+    let other = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+    gateway.set_access_key("stays", Some(&key("mail").replace(ABC, other)));
+    let open = async |gateway: &Gateway, key: &str| {
+        let mut client = gateway.connect().await;
+        let upgrade = "GET /mail HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+        client.send(format!("{upgrade}Authorization: Bearer {key}\r\n\r\n")).await;
+        assert_eq!(client.head_only().await.status, 101);
+        client
+    };
+    let (mut revoked, mut stays) = (open(&gateway, "abc").await, open(&gateway, "a").await);
+    // What does not concern it is no reason.
+    gateway.set_policy("mail", &policy("").replace("{\"auth\"", r#"{"limits":{"body_max_bytes":7},"auth""#));
+    gateway.set_access_key("ci", None);
+    assert!(revoked.is_closed().await);
+    wait_until("the end of one tunnel only", SOON, async || mail.connections_open() == 1).await;
+    assert!(stays.try_send("still here").await);
+    gateway.set_policy("mail", &policy(r#","networks":{"deny":["127.0.0.0/8"]}"#));
+    assert!(stays.is_closed().await);
+    wait_until("the end of the other", SOON, async || mail.connections_open() == 0).await;
+}
+
+#[tokio::test]
 async fn a_refused_body_leaves_the_connection_usable() {
     let (_mail, mut gateway) = asking(r#"{"keys":{}}"#).await;
     gateway.set_access_key("ci", Some(&key("mail")));

@@ -78,6 +78,7 @@ GOOD = {f"PyJWT {name}": pyjwt(name) for name in [*SIGNERS, *SECRETS]}
 GOOD |= {f"joserfc {name}": joserfc(name) for name in [*SIGNERS, *SECRETS]}
 GOOD |= {"a list of audiences": pyjwt("RS256", changed(aud=["web", "mail"])),
          "scp": pyjwt("RS256", changed(scope=None, scp=["mail.read"])),
+         "an access token by its type": pyjwt("RS256", typ="at+jwt"),
          "within the leeway": pyjwt("RS256", changed(exp=NOW - 5, nbf=NOW + 5))}
 
 PAYLOAD = json.dumps(CLAIMS)
@@ -115,6 +116,9 @@ BAD = {
     "five parts": GOOD["PyJWT RS256"] + "..",
     "padding": GOOD["PyJWT RS256"] + "==",
     "a payload that is a list": signed(HEADER, "[]", hs(SECRET)),
+    "a report of a logout": pyjwt("RS256", typ="logout+jwt"),
+    "a proof of possession": pyjwt("RS256", typ="dpop+jwt"),
+    "a security event": pyjwt("RS256", changed(events={"http://schemas.openid.net/event/backchannel-logout": {}})),
     "an unknown key": pyjwt("RS256", kid="unknown"),
     "no key id": jwt.encode(CLAIMS, RSA, algorithm="RS256"),
     "a key id that is a number": signed('{"alg":"HS256","kid":1}', PAYLOAD, hs(SECRET)),

@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("hash", &[]),
     ("io", &[]),
     ("message", &["config"]),
-    ("access", &["message"]),
+    ("access", &["clock", "message"]),
     ("downstream", &["clock", "config", "io", "message"]),
     ("instance", &["addresses", "clock", "hash"]),
     ("upstream", &["addresses", "clock", "counters", "hash", "instance", "io", "message"]),

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header, request::Builder};
 use serde_json::Value;
 use service_kit::{
     Secret,
@@ -112,8 +112,21 @@ impl Asker {
     /// # Errors
     /// Why there is no answer, for a person.
     pub(crate) async fn ask(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Answer, String> {
+        self.send(Request::builder().method(method), url, body).await
+    }
+
+    /// Writes what is not there yet; the answer is 412 when something is.
+    ///
+    /// # Errors
+    /// Why there is no answer, for a person.
+    pub(crate) async fn create(&self, url: &Url, body: &Value) -> Result<Answer, String> {
+        let request = Request::builder().method(Method::PUT).header(header::IF_NONE_MATCH, "*");
+        self.send(request, url, Some(body)).await
+    }
+
+    async fn send(&self, request: Builder, url: &Url, body: Option<&Value>) -> Result<Answer, String> {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let mut request = Request::builder().method(method).uri(url.as_str());
+        let mut request = request.uri(url.as_str());
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::client::{
-    access::{Asker, TokenOptions, TrustOptions},
+    access::{Answer, Asker, TokenOptions, TrustOptions},
     places::{DataOption, Given, Origin, REGISTRY, shown, url},
 };
 
@@ -97,9 +97,23 @@ impl Registries {
         query: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Told, Untold> {
+        let ask = async |url: &Url| self.asker.ask(method, &below(url, path, query), body).await;
+        self.first_answer(ask).await
+    }
+
+    /// Writes what is not there yet; refused with 412 when something is, maybe from an attempt of this call whose answer was
+    /// lost.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(crate) async fn create(&self, path: &[&str], body: &Value) -> Result<Told, Untold> {
+        self.first_answer(async |url: &Url| self.asker.create(&below(url, path, None), body).await).await
+    }
+
+    async fn first_answer(&self, ask: impl AsyncFn(&Url) -> Result<Answer, String>) -> Result<Told, Untold> {
         let mut failures = Vec::new();
         for url in &self.urls {
-            let answer = match self.asker.ask(method, &below(url, path, query), body).await {
+            let answer = match ask(url).await {
                 Ok(answer) => answer,
                 Err(why) => {
                     failures.push(format!("{}: {why}", shown(url)));

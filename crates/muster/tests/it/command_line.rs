@@ -1,6 +1,9 @@
 //! `muster ls`, `watch`, `explain` and `drain`.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+};
 
 use discovery::{Instance, InstanceKey, Status, Ttl};
 use discovery_etcd::{Etcd, EtcdOptions};
@@ -73,9 +76,11 @@ async fn a_key_is_shown_once_and_only_its_hash_is_sent() {
         ("GET", "/v1/config") => {
             Reply::ok(r#"{"settings":[{"key":"mail","revision":1},{"key":"key/old","revision":2}]}"#)
         }
-        ("GET", "/v1/config/key/old") => {
-            Reply::ok(format!(r#"{{"sha256":"{}","services":["mail","web"]}}"#, "ab".repeat(32)))
-        }
+        ("GET", "/v1/config/key/old") => Reply::ok(format!(
+            r#"{{"sha256":"{}","services":["mail","web"],"expires":"2020-01-01T00:00:00Z"}}"#,
+            "ab".repeat(32)
+        )),
+        ("PUT", "/v1/config/key/old") => Reply::status(412, &[], r#"{"code":"precondition_failed","detail":"exists"}"#),
         ("PUT", "/v1/config/key/ci") => Reply::ok(r#"{"revision":8}"#),
         ("DELETE", "/v1/config/key/old") => Reply::ok(r#"{"existed":true}"#),
         _ => Reply::status(404, &[], r#"{"code":"no_such_setting","detail":"there is no setting"}"#),
@@ -89,15 +94,41 @@ async fn a_key_is_shown_once_and_only_its_hash_is_sent() {
     let sent: serde_json::Value = serde_json::from_slice(&put.body).unwrap();
     assert_eq!((&sent["services"], sent["sha256"].as_str().unwrap().len()), (&serde_json::json!(["mail"]), 64));
     assert!(!sent.to_string().contains(secret.trim_start_matches("muster_")));
+    assert_eq!(put.header("if-none-match"), Some("*"), "of two that make the same key at once one makes it");
     let again = muster(&["key", "--registry", &url, "new", "old", "--all"]).await;
     assert!(
         !again.status.success() && String::from_utf8_lossy(&again.stderr).contains("a key old already"),
         "{again:?}"
     );
     let listed = printed(&muster(&["key", "--registry", &url, "ls"]).await);
-    assert!(listed.contains("old  mail, web") && !listed.contains("abab"), "{listed}");
+    assert!(listed.contains("old  mail, web  2020-01-01T00:00:00Z, expired") && !listed.contains("abab"), "{listed}");
     let revoked = printed(&muster(&["key", "--registry", &url, "revoke", "old"]).await);
     assert!(revoked.starts_with("old is revoked\n"), "{revoked}");
+}
+
+#[tokio::test]
+async fn a_key_whose_first_answer_was_lost_is_the_one_that_was_made() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let first = Upstream::start({
+        let written = Arc::clone(&written);
+        move |request| {
+            if request.method == "PUT" {
+                written.lock().unwrap().clone_from(&request.body);
+            }
+            Reply::status(503, &[], r#"{"code":"etcd_unavailable","detail":"no answer in time"}"#)
+        }
+    })
+    .await;
+    let second = Upstream::start(move |request| match request.method.as_str() {
+        "PUT" => Reply::status(412, &[], r#"{"code":"precondition_failed","detail":"exists"}"#),
+        _ => Reply::ok(String::from_utf8(written.lock().unwrap().clone()).unwrap()),
+    })
+    .await;
+    let urls = format!("{},{}", url(&first), url(&second));
+    let made = printed(&muster(&["key", "--registry", &urls, "new", "ci", "--all", "--expires", "90d"]).await);
+    assert!(made.starts_with("muster_") && made.contains("ci is in force until 20"), "{made}");
+    let long = muster(&["key", "--registry", &urls, "new", "ci", "--all", "--expires", "200years"]).await;
+    assert!(!long.status.success() && String::from_utf8_lossy(&long.stderr).contains("out of range"), "{long:?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub(crate) fn judge(claims: &Map<String, Value>, rules: &Jwt, kept: &[Arc<str>],
     let fields =
         rules.claims.iter().filter_map(|(field, claim)| Some((field.as_str().into(), field_text(claims.get(claim)?)?)));
     identity.fields = fields.collect();
-    identity.claims = kept.iter().filter_map(|claim| Some((Arc::clone(claim), text(claims.get(&**claim)?)?))).collect();
+    identity.claims = kept.iter().filter_map(|claim| Some((Arc::clone(claim), key(claims.get(&**claim)?)?))).collect();
     Judged::Good(identity, until)
 }
 
@@ -54,6 +54,9 @@ fn check(claims: &Map<String, Value>, rules: &Jwt, now: SystemTime) -> Result<f6
     }
     if claims.get("iss").and_then(Value::as_str) != Some(&rules.issuer) {
         return Err("the token is not from the issuer of this service");
+    }
+    if is_event(claims) {
+        return Err("the token reports an event and lets nobody in");
     }
     let is_ours = |audience: &Value| {
         audience.as_str().is_some_and(|audience| rules.audiences.iter().any(|ours| ours == audience))
@@ -86,6 +89,17 @@ fn field_text(claim: &Value) -> Option<String> {
         Value::Array(items) => items.iter().map(item).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
         one => Some(visible(&text(one)?).into_owned()),
     }
+}
+
+/// Whether it is a security event, as a logout (RFC 8417, section 2.2: `events` has a member for each, named by a URI).
+fn is_event(claims: &Map<String, Value>) -> bool {
+    let events = claims.get("events").and_then(Value::as_object);
+    events.is_some_and(|events| events.keys().any(|name| name.contains(':')))
+}
+
+/// A claim that is counted by: as JSON, so that no two read alike. `None` for what has no order or says nothing.
+fn key(claim: &Value) -> Option<String> {
+    text(claim).map(|_| claim.to_string())
 }
 
 /// A claim as a text: a text, a number, yes or no; a list of these with commas.
@@ -133,7 +147,7 @@ mod tests {
         let Judged::Good(identity, until) = judged(|_| {}, &["read", "write"]) else { panic!("it is good") };
         assert_eq!((&*identity.subject, until), ("ann", 1030.0));
         assert_eq!(identity.fields, [("x-auth-email".into(), "a@b".to_owned())]);
-        assert_eq!(identity.claims, [("email".into(), "a@b".to_owned())]);
+        assert_eq!(identity.claims, [("email".into(), "\"a@b\"".to_owned())]);
         assert_eq!(judged(|_| {}, &["admin"]), Judged::OutOfScope);
     }
 
@@ -143,6 +157,42 @@ mod tests {
         let judged = judged(|claims| drop(claims.insert("email".to_owned(), groups.clone())), &[]);
         let Judged::Good(identity, _) = judged else { panic!("it is good") };
         assert_eq!(identity.fields, [("x-auth-email".into(), "staff,a%2Cadmin,50%25,b%2Cc,7".to_owned())]);
+    }
+
+    #[test]
+    fn claims_that_differ_are_never_counted_together() {
+        use serde_json::json;
+        let counted_by = |claim: Value| {
+            let judged = judged(|claims| drop(claims.insert("email".to_owned(), claim.clone())), &[]);
+            let Judged::Good(identity, _) = judged else { panic!("it is good") };
+            identity.claims.first().map(|(_, key)| key.clone())
+        };
+        let claims = [
+            json!("a,b"),
+            json!(["a,b"]),
+            json!(["a", "b"]),
+            json!(["a", ["b"]]),
+            json!("[\"a\",\"b\"]"),
+            json!(1),
+            json!("1"),
+            json!(true),
+            json!("true"),
+            json!([]),
+            json!(""),
+        ];
+        let keys: std::collections::BTreeSet<_> =
+            claims.iter().map(|claim| counted_by(claim.clone()).unwrap()).collect();
+        assert_eq!(keys.len(), claims.len(), "{keys:?}");
+        assert_eq!((counted_by(json!(null)), counted_by(json!({"a": 1}))), (None, None));
+    }
+
+    #[test]
+    fn a_report_of_a_logout_lets_nobody_in() {
+        let event = serde_json::json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+        let judged_with =
+            |events: Value| judged(|claims| drop(claims.insert("events".to_owned(), events.clone())), &[]);
+        assert!(matches!(judged_with(event), Judged::Invalid(_)));
+        assert!(matches!(judged_with(serde_json::json!(["party"])), Judged::Good(..)), "a claim of their own");
     }
 
     #[test]

@@ -3,26 +3,38 @@
 //! Requests only read what is there. One task ([`fetch`](crate::access::key_fetcher)) reads files and asks URLs: at
 //! first, every five minutes, and when a token names a key that is not in the set, for that at most once a minute, so
 //! that a client with invented key ids causes no request of its own. A set that was good stays in force while no newer
-//! one can be had; it is in the gateway's snapshot, so that a restart needs no identity provider.
+//! one can be had, for a week at most: an issuer that takes a stolen key out of its set must be heard some day. It is in
+//! the gateway's snapshot, so that a restart needs no identity provider.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::access::jwt::{json, key::Key};
+use crate::{
+    access::jwt::{json, key::Key},
+    clock::Moment,
+};
 
 /// The largest set, in bytes.
 pub(crate) const SET_MAX_BYTES: usize = 256 * 1024;
 /// Most keys of a set.
 const KEYS_MAX: usize = 256;
+
+/// Keys of a set with the same id: one too many is what a rotation may leave, more are tried in vain.
+const SAME_ID_MAX: usize = 8;
+
+/// How long a set stays in force that cannot be read again.
+const AGE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// By how much the age of a set in the snapshot may be behind.
+const SAVED_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How often a URL is asked, and a file is read.
 const URL_INTERVAL: Duration = Duration::from_secs(300);
@@ -37,6 +49,14 @@ const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) enum Source {
     File(String),
     Url(String),
+}
+
+/// What an issuer has said its keys are, and when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SavedKeySet {
+    pub(crate) text: String,
+    /// In seconds since 1970.
+    pub(crate) read_s: Option<u64>,
 }
 
 /// The keys that are in force.
@@ -56,14 +76,16 @@ pub(crate) struct KeySet {
     changes: Arc<AtomicU64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     keys: Option<Arc<Keys>>,
     /// What the keys were read from.
     text: Arc<str>,
     attempted: Option<Instant>,
-    /// When it was last read well.
-    read: Option<Instant>,
+    /// When it was last read well. Unknown of one that an earlier version has saved: from the first attempt on.
+    read: Option<SystemTime>,
+    /// The newest of these times that was worth saving.
+    worth_saving: Option<SystemTime>,
     /// Why it could not be read last.
     failure: Option<String>,
 }
@@ -86,13 +108,15 @@ impl Keys {
         Ok(Self { all })
     }
 
-    /// The key that a token names. One that names none means the only key of a set of one.
-    pub(crate) fn find(&self, id: Option<&str>) -> Option<&Key> {
-        match (id, self.all.as_slice()) {
-            (Some(id), all) => all.iter().find(|key| key.id.as_deref() == Some(id)),
-            (None, [only]) => Some(only),
-            (None, _) => None,
-        }
+    /// The keys that a token names, which nobody keeps from having the same id (RFC 7517, section 4.5). A token that names none
+    /// means the only key of a set of one.
+    pub(crate) fn named(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
+        let is_only = self.all.len() == 1;
+        let is_named = move |key: &&Key| match id {
+            Some(id) => key.id.as_deref() == Some(id),
+            None => is_only,
+        };
+        self.all.iter().filter(is_named).take(SAME_ID_MAX)
     }
 }
 
@@ -100,38 +124,53 @@ impl Keys {
 
 impl KeySet {
     /// That of `source`, which starts with what an earlier run had read there.
-    pub(crate) fn new(source: Source, before: Option<&str>, changes: Arc<AtomicU64>) -> Self {
-        let keys = before.and_then(|text| Keys::read(text.as_bytes()).ok()).map(Arc::new);
-        let text = before.filter(|_| keys.is_some()).unwrap_or_default().into();
-        let state = ArcSwap::from_pointee(State { keys, text, ..State::default() });
+    pub(crate) fn new(source: Source, before: Option<&SavedKeySet>, changes: Arc<AtomicU64>) -> Self {
+        let keys = before.and_then(|before| Keys::read(before.text.as_bytes()).ok()).map(Arc::new);
+        let before = before.filter(|_| keys.is_some());
+        let text = before.map(|before| before.text.as_str()).unwrap_or_default().into();
+        let read = before.and_then(|before| before.read_at());
+        let state = ArcSwap::from_pointee(State { keys, text, read, worth_saving: read, ..State::default() });
         Self { source, state, is_wanted: AtomicBool::new(false), changed: Notify::new(), changes }
     }
 
-    /// The keys in force; `None` when there never were any.
-    pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
-        self.state.load().keys.clone()
+    /// The keys in force at `now`; `None` when there never were any, or they are too old.
+    pub(crate) fn keys(&self, now: SystemTime) -> Option<Arc<Keys>> {
+        let state = self.state.load();
+        state.keys.clone().filter(|_| state.age(now).is_none_or(|age| age < AGE_MAX))
+    }
+
+    /// What a person asks about it: how many keys, since when they are known, and why there are no newer ones.
+    pub(crate) fn explain(&self, now: SystemTime) -> Value {
+        let state = self.state.load();
+        serde_json::json!({
+            "source": self.source.to_string(),
+            "keys": state.keys.as_ref().map_or(0, |keys| keys.all.len()),
+            "read_ago_s": state.age(now).map(|age| age.as_secs()),
+            "is_in_force": self.keys(now).is_some(),
+            "failure": state.failure,
+        })
     }
 
     /// What to save of it: what a URL has said last.
-    pub(crate) fn saved(&self) -> Option<(String, String)> {
-        match &self.source {
-            Source::Url(url) => {
-                Some((url.clone(), self.state.load().text.to_string())).filter(|(_, text)| !text.is_empty())
-            }
-            Source::File(_) => None,
-        }
+    pub(crate) fn saved(&self) -> Option<(String, SavedKeySet)> {
+        let Source::Url(url) = &self.source else { return None };
+        let state = self.state.load();
+        let read_s = state.read.and_then(|read| read.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let saved = SavedKeySet { text: state.text.to_string(), read_s: read_s.map(|since| since.as_secs()) };
+        Some((url.clone(), saved)).filter(|(_, saved)| !saved.text.is_empty())
     }
 
     /// Waits, for `limit` at most, until the set has been read again for a key that is not in it; at once when that was
-    /// tried a moment ago.
-    pub(crate) async fn renewed(&self, limit: Duration) {
+    /// tried a moment ago, as seen from `now`.
+    pub(crate) async fn renewed(&self, limit: Duration, now: Moment) {
         let changed = self.changed.notified();
         let mut changed = std::pin::pin!(changed);
         // From now on a change is not missed.
         changed.as_mut().enable();
         let state = self.state.load_full();
-        let was_just_tried = state.attempted.is_some_and(|at| at.elapsed() < UNKNOWN_KEY_INTERVAL);
-        if was_just_tried && state.keys.is_some() {
+        let since = |at: Instant| now.instant.saturating_duration_since(at);
+        let was_just_tried = state.attempted.is_some_and(|at| since(at) < UNKNOWN_KEY_INTERVAL);
+        if was_just_tried && self.keys(now.wall).is_some() {
             return;
         }
         self.is_wanted.store(true, Ordering::Relaxed);
@@ -153,7 +192,7 @@ impl KeySet {
     }
 
     /// Takes in what the source has said.
-    pub(crate) fn take(&self, answer: Result<Vec<u8>, String>, now: Instant) {
+    pub(crate) fn take(&self, answer: Result<Vec<u8>, String>, now: Moment) {
         self.is_wanted.store(false, Ordering::Relaxed);
         let before = self.state.load_full();
         let read = answer.and_then(|bytes| {
@@ -163,14 +202,13 @@ impl KeySet {
             let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
             Keys::read(text.as_bytes()).map(|keys| Some((Arc::new(keys), text)))
         });
-        let same = || (before.keys.clone(), Arc::clone(&before.text));
-        let (attempted, state) = (Some(now), |(keys, text), read, failure| (keys, text, read, failure));
-        let (keys, text, read, failure) = match read {
-            Ok(None) => state(same(), Some(now), None),
+        let mut state = State { attempted: Some(now.instant), failure: None, ..before.same() };
+        match read {
+            Ok(None) => state.read = Some(now.wall),
             Ok(Some((keys, text))) => {
                 tracing::info!(target: LOG_TARGET, source = %self.source, keys = keys.all.len(), "read the keys of token issuers");
-                self.changes.fetch_add(1, Ordering::Relaxed);
-                state((Some(keys), text.into()), Some(now), None)
+                state =
+                    State { keys: Some(keys), text: text.into(), read: Some(now.wall), worth_saving: None, ..state };
             }
             Err(why) => {
                 if before.failure.as_ref() != Some(&why) {
@@ -179,11 +217,62 @@ impl KeySet {
                         "cannot read the keys of token issuers",
                     );
                 }
-                state(same(), before.read, Some(why))
+                state.read = before.read.or(before.keys.as_ref().map(|_| now.wall));
+                state.failure = Some(why);
             }
-        };
-        self.state.store(Arc::new(State { keys, text, attempted, read, failure }));
+        }
+        if state.is_worth_saving() {
+            state.worth_saving = state.read;
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.state.store(Arc::new(state));
         self.changed.notify_waiters();
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn same(&self) -> Self {
+        Self {
+            keys: self.keys.clone(),
+            text: Arc::clone(&self.text),
+            attempted: self.attempted,
+            read: self.read,
+            worth_saving: self.worth_saving,
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// How old the set is; `None` when that is not known.
+    fn age(&self, now: SystemTime) -> Option<Duration> {
+        self.read.map(|read| now.duration_since(read).unwrap_or_default())
+    }
+
+    /// Whether it says something that the snapshot does not, or is much younger than it is there.
+    fn is_worth_saving(&self) -> bool {
+        let is_newer = |before: SystemTime| {
+            self.read.and_then(|read| read.duration_since(before).ok()).is_some_and(|newer| newer >= SAVED_INTERVAL)
+        };
+        self.read.is_some() && self.worth_saving.is_none_or(is_newer)
+    }
+}
+
+impl std::fmt::Debug for State {
+    /// Without the text: a file may hold secrets (`oct`).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { keys, attempted, read, failure, .. } = self;
+        let mut shown = f.debug_struct("State");
+        shown.field("keys", keys).field("attempted", attempted).field("read", read).field("failure", failure);
+        shown.finish_non_exhaustive()
+    }
+}
+
+// === impl SavedKeySet ===
+
+impl SavedKeySet {
+    fn read_at(&self) -> Option<SystemTime> {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.read_s?))
     }
 }
 
@@ -199,35 +288,88 @@ impl std::fmt::Display for Source {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     const SET: &str =
         r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-    fn set(before: Option<&str>) -> KeySet {
+    fn set(before: Option<&SavedKeySet>) -> KeySet {
         KeySet::new(Source::Url("https://id.example/keys".to_owned()), before, Arc::default())
+    }
+
+    /// So many seconds after the first of them.
+    fn at(secs: u64) -> Moment {
+        static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        let after = Duration::from_secs(secs);
+        Moment { instant: *START + after, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + after }
+    }
+
+    fn has(keys: &KeySet, id: Option<&str>, now: Moment) -> bool {
+        keys.keys(now.wall).is_some_and(|keys| keys.named(id).next().is_some())
     }
 
     #[test]
     fn a_good_set_stays_in_force_until_there_is_a_newer_one_and_is_saved() {
-        let (keys, now) = (set(None), Instant::now());
-        assert!(keys.is_due(now) && keys.keys().is_none() && keys.saved().is_none());
+        let (keys, now) = (set(None), at(0));
+        assert!(keys.is_due(now.instant) && keys.keys(now.wall).is_none() && keys.saved().is_none());
         keys.take(Ok(SET.into()), now);
         for broken in [Err("away".to_owned()), Ok(b"{}".to_vec()), Ok(b"{\"keys\":[]}".to_vec()), Ok(vec![255])] {
             keys.take(broken, now);
-            assert!(keys.keys().unwrap().find(Some("a")).is_some());
+            assert!(has(&keys, Some("a"), now));
         }
-        let (_, text) = keys.saved().unwrap();
-        let restored = set(Some(&text));
-        assert!(restored.keys().unwrap().find(None).is_some(), "the only key needs no name");
-        assert!(restored.is_due(now), "and is asked for anew");
+        let (_, saved) = keys.saved().unwrap();
+        let restored = set(Some(&saved));
+        assert!(has(&restored, None, now), "the only key needs no name");
+        assert!(restored.is_due(now.instant), "and is asked for anew");
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_read_again_ends_after_a_week_also_over_a_restart() {
+        const WEEK: u64 = 7 * 86_400;
+        let keys = set(None);
+        keys.take(Ok(SET.into()), at(0));
+        keys.take(Err("away".to_owned()), at(WEEK - 1));
+        assert!(has(&keys, None, at(WEEK - 1)) && !has(&keys, None, at(WEEK)));
+        let explained = keys.explain(at(WEEK).wall);
+        assert_eq!((&explained["read_ago_s"], &explained["is_in_force"]), (&WEEK.into(), &false.into()));
+        let restored = set(Some(&keys.saved().unwrap().1));
+        assert!(has(&restored, None, at(WEEK - 1)) && !has(&restored, None, at(WEEK)));
+        // The same words again are as good as new ones.
+        restored.take(Ok(SET.into()), at(WEEK));
+        assert!(has(&restored, None, at(2 * WEEK - 1)));
+        // One that an earlier version has saved has a week from the first attempt on.
+        let old = set(Some(&SavedKeySet { text: SET.to_owned(), read_s: None }));
+        assert!(has(&old, None, at(0)));
+        old.take(Err("away".to_owned()), at(5));
+        assert!(has(&old, None, at(WEEK + 4)) && !has(&old, None, at(WEEK + 5)));
+    }
+
+    #[test]
+    fn the_age_in_the_snapshot_is_never_much_behind() {
+        let changes = Arc::new(AtomicU64::new(0));
+        let keys = KeySet::new(Source::Url("https://id.example/keys".to_owned()), None, Arc::clone(&changes));
+        for minute in 0..=180 {
+            keys.take(Ok(SET.into()), at(60 * minute));
+        }
+        assert_eq!(changes.load(Ordering::Relaxed), 4, "at first and every hour");
+    }
+
+    #[test]
+    fn no_secret_of_a_file_is_in_what_is_logged() {
+        let secret = URL_SAFE_NO_PAD.encode([7; 32]);
+        let set = KeySet::new(Source::File("/jwks".to_owned()), None, Arc::default());
+        set.take(Ok(format!(r#"{{"keys":[{{"kty":"oct","alg":"HS256","k":"{secret}"}}]}}"#).into()), at(0));
+        let shown = format!("{set:?} {:?}", set.keys(at(0).wall));
+        assert!(shown.contains("HS256") && !shown.contains(&secret) && !shown.contains("7, 7"), "{shown}");
     }
 
     #[test]
     fn a_key_that_is_not_in_the_set_has_it_read_again_once_a_minute() {
-        let (keys, start) = (set(None), Instant::now());
-        keys.take(Ok(SET.into()), start);
-        let is_due = |secs| keys.is_due(start + Duration::from_secs(secs));
+        let keys = set(None);
+        keys.take(Ok(SET.into()), at(0));
+        let is_due = |secs| keys.is_due(at(secs).instant);
         assert!(!is_due(59) && !is_due(299) && is_due(300));
         keys.is_wanted.store(true, Ordering::Relaxed);
         assert!(!is_due(59) && is_due(60));
@@ -238,11 +380,11 @@ mod tests {
         let keys = Arc::new(set(None));
         let waiting = tokio::spawn({
             let keys = Arc::clone(&keys);
-            async move { keys.renewed(Duration::from_secs(3600)).await }
+            async move { keys.renewed(Duration::from_secs(3600), at(0)).await }
         });
         tokio::task::yield_now().await;
-        keys.take(Ok(SET.into()), Instant::now());
+        keys.take(Ok(SET.into()), at(1));
         waiting.await.unwrap();
-        keys.renewed(Duration::from_secs(3600)).await;
+        keys.renewed(Duration::from_secs(3600), at(2)).await;
     }
 }

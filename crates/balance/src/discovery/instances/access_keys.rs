@@ -25,14 +25,19 @@ impl AccessKeys {
         self.given.clone()
     }
 
-    /// Makes the ring anew; what is wrong with some keys. Unlike a policy, a key that became invalid opens nothing: it
-    /// may have been meant to be narrower.
-    fn forge(&mut self) -> Vec<(AccessKeyId, FieldError)> {
-        let mut ring = KeyRing::default();
-        let add = |(id, text): (&AccessKeyId, &String)| ring.add(id, text).err().map(|error| (id.clone(), error));
-        let mistakes = self.given.iter().filter_map(add).collect();
-        self.ring = Arc::new(ring);
-        mistakes
+    /// Takes in what etcd says of one key, `None` for nothing any more; what is wrong with it. Unlike a policy, a key that
+    /// became invalid opens nothing: it may have been meant to be narrower.
+    ///
+    /// It costs the change, whatever the number of keys.
+    fn set(&mut self, id: &AccessKeyId, text: Option<String>) -> Option<FieldError> {
+        let ring = Arc::make_mut(&mut self.ring);
+        if let Some(before) = self.given.remove(id) {
+            ring.remove(id, &before);
+        }
+        let text = text?;
+        let mistake = ring.add(id, &text).err();
+        self.given.insert(id.clone(), text);
+        mistake
     }
 }
 
@@ -44,22 +49,58 @@ impl Instances {
         if all == self.access_keys.given {
             return Vec::new();
         }
-        self.access_keys.given = all;
-        self.forge()
+        self.note();
+        let given = &self.access_keys.given;
+        let gone = given.keys().filter(|id| !all.contains_key(*id)).map(|id| (id.clone(), None));
+        let mut changes: Vec<_> = gone.collect();
+        let differs = |(id, text): &(AccessKeyId, String)| given.get(id) != Some(text);
+        changes.extend(all.into_iter().filter(differs).map(|(id, text)| (id, Some(text))));
+        let set = |(id, text)| self.access_keys.set(&id, text).map(|mistake| (id, mistake));
+        changes.into_iter().filter_map(set).collect()
     }
 
     /// Takes over what `config/key/<id>` says, or that it is revoked; returns what is wrong with that key.
     pub fn set_access_key(&mut self, id: &AccessKeyId, text: Option<String>) -> Option<FieldError> {
-        match text {
-            Some(text) => drop(self.access_keys.given.insert(id.clone(), text)),
-            None => drop(self.access_keys.given.remove(id)),
-        }
-        self.forge().into_iter().find(|(other, _)| other == id).map(|(_, mistake)| mistake)
+        self.note();
+        self.access_keys.set(id, text)
     }
 
-    fn forge(&mut self) -> Vec<(AccessKeyId, FieldError)> {
+    fn note(&mut self) {
         self.is_changed = true;
         self.version += 1;
-        self.access_keys.forge()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::access::keys::Found;
+
+    fn text(byte: u8) -> String {
+        format!(r#"{{"sha256":"{}","services":["mail"]}}"#, format!("{byte:02x}").repeat(32))
+    }
+
+    fn opens(keys: &AccessKeys, byte: u8) -> bool {
+        matches!(keys.ring.find_hash([byte; 32], "mail", SystemTime::UNIX_EPOCH), Found::Opens(_))
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_revoked_or_became_invalid_opens_nothing_more() {
+        let id = "ci".parse().unwrap();
+        let mut keys = AccessKeys::default();
+        assert_eq!(keys.set(&id, Some(text(1))), None);
+        assert_eq!(keys.set(&id, Some(text(2))), None);
+        assert_eq!((opens(&keys, 1), opens(&keys, 2)), (false, true));
+        assert!(keys.set(&id, Some("{}".to_owned())).is_some());
+        assert!(!opens(&keys, 2));
+        keys.set(&id, Some(text(3)));
+        let twin = "twin".parse().unwrap();
+        keys.set(&twin, Some(text(3)));
+        keys.set(&id, None);
+        assert!(opens(&keys, 3), "the same key under another id");
+        keys.set(&twin, None);
+        assert!(!opens(&keys, 3) && keys.given.is_empty());
     }
 }

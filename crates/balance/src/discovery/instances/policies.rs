@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use discovery::{
 
 use super::Instances;
 use crate::{
-    access::{issued::KnownKeys, rules::Access},
+    access::{issued::KnownKeys, jwt::key_set::SavedKeySet, rules::Access},
     load_balancing::effective_policy::{EffectivePolicy, PolicySource},
 };
 
@@ -25,20 +26,29 @@ pub(super) struct Policies {
     default: Arc<Policy>,
     given: BTreeMap<ServiceName, StoredPolicy>,
     /// The issuers' keys that an earlier run had, by their URL.
-    saved_key_sets: BTreeMap<String, String>,
+    saved_key_sets: BTreeMap<String, SavedKeySet>,
     /// Grows when issuers' keys have changed.
     key_set_changes: Arc<AtomicU64>,
 }
 
-#[derive(Debug)]
 struct StoredPolicy {
     /// The newest words, good or not.
     text: String,
     /// The last good ones, for the snapshot.
     good: Option<String>,
+    /// Where none were good: those for which nothing passes, until there are good ones.
+    closed_by: Option<String>,
     effective_policy: EffectivePolicy,
     /// What it asks of clients.
     access: Option<Arc<Access>>,
+}
+
+impl fmt::Debug for StoredPolicy {
+    /// Without its words, which may have hashes of passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("StoredPolicy");
+        shown.field("policy", &self.effective_policy).field("access", &self.access).finish_non_exhaustive()
+    }
 }
 
 // === impl Policies ===
@@ -86,8 +96,8 @@ impl Policies {
         let before = self.given.remove(service);
         if let Some(before) = before.as_ref().filter(|before| before.text == text) {
             let (good, effective_policy) = (before.good.clone(), before.effective_policy.clone());
-            let access = before.access.clone();
-            self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy, access });
+            let (closed_by, access) = (before.closed_by.clone(), before.access.clone());
+            self.given.insert(service.clone(), StoredPolicy { text, good, closed_by, effective_policy, access });
             return Ok(false);
         }
         match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
@@ -98,31 +108,36 @@ impl Policies {
                 let effective_policy =
                     EffectivePolicy { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
                 let good = Some(text.clone());
-                self.given.insert(service.clone(), StoredPolicy { good, text, effective_policy, access });
+                let closed_by = None;
+                self.given.insert(service.clone(), StoredPolicy { good, closed_by, text, effective_policy, access });
                 Ok(true)
             }
             Err(mistake) => {
                 let good = before.as_ref().and_then(|before| before.good.clone());
-                let access = match &good {
-                    Some(_) => before.as_ref().and_then(|before| before.access.clone()),
-                    None => Access::of_mistaken(&text),
+                let before_closed = before.as_ref().and_then(|before| before.closed_by.clone());
+                // What is closed stays so: the newer text says no more of who may pass than the one before.
+                let access = match (&good, &before_closed) {
+                    (Some(_), _) | (None, Some(_)) => before.as_ref().and_then(|before| before.access.clone()),
+                    (None, None) => Access::of_mistaken(&text),
                 };
+                let closes = || (good.is_none() && access.is_some()).then(|| text.clone());
+                let closed_by = before_closed.or_else(closes);
                 let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
                 let effective_policy = before.map_or_else(default, |before| before.effective_policy);
                 let effective_policy = EffectivePolicy { mistake: Some(mistake.clone()), ..effective_policy };
-                self.given.insert(service.clone(), StoredPolicy { text, good, effective_policy, access });
+                self.given.insert(service.clone(), StoredPolicy { text, good, closed_by, effective_policy, access });
                 Err(mistake)
             }
         }
     }
 
     /// What an earlier run had read of the keys of issuers.
-    pub(super) fn restore_key_sets(&mut self, saved: BTreeMap<String, String>) {
+    pub(super) fn restore_key_sets(&mut self, saved: BTreeMap<String, SavedKeySet>) {
         self.saved_key_sets = saved;
     }
 
     /// What issuers have said their keys are, by their URL.
-    pub(super) fn key_sets(&self) -> BTreeMap<String, String> {
+    pub(super) fn key_sets(&self) -> BTreeMap<String, SavedKeySet> {
         let sets = self.given.values().filter_map(|given| given.access.as_ref()?.key_set());
         sets.filter_map(|set| set.saved()).collect()
     }
@@ -134,8 +149,7 @@ impl Policies {
 
     /// The last good words of each service; where none were good and nothing passes for that, those.
     pub(super) fn save(&self) -> BTreeMap<ServiceName, String> {
-        let words =
-            |given: &StoredPolicy| given.good.clone().or_else(|| given.access.as_ref().map(|_| given.text.clone()));
+        let words = |given: &StoredPolicy| given.good.clone().or_else(|| given.closed_by.clone());
         self.given.iter().filter_map(|(service, given)| Some((service.clone(), words(given)?))).collect()
     }
 }
@@ -230,6 +244,12 @@ mod tests {
         let mut restarted = Policies::default();
         assert!(restarted.set(&mail(), policies.save().remove(&mail())).is_err());
         assert!(is_closed(&restarted));
+        for unreadable in ["nonsense", r#"{"timeouts":7}"#] {
+            assert!(policies.set(&mail(), Some(unreadable.into())).is_err());
+            let mut restarted = Policies::default();
+            assert!(restarted.set(&mail(), policies.save().remove(&mail())).is_err());
+            assert!(is_closed(&policies) && is_closed(&restarted), "until one comes that can be read: {unreadable}");
+        }
         policies.set(&mail(), Some(r#"{"auth":{"keys":{}}}"#.into())).unwrap();
         assert!(policies.access(&mail()).is_some() && !is_closed(&policies));
         assert!(policies.set(&mail(), Some(of_newer.into())).is_err());

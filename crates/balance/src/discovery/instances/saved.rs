@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Instances, vanishing::Vanishing};
 use crate::{
+    access::jwt::key_set::SavedKeySet,
     clock::Millis,
     table::tombstones::{Cause, Tombstone},
 };
@@ -37,6 +38,9 @@ pub struct Saved {
     /// The keys of token issuers, as their URLs have given them.
     #[serde(default)]
     pub key_sets: BTreeMap<String, String>,
+    /// When those were read last, in seconds since 1970.
+    #[serde(default)]
+    pub key_sets_read_s: BTreeMap<String, u64>,
     /// Instances whose lease expired and that may be alive nevertheless, like `instances`.
     #[serde(default)]
     pub suspects: BTreeMap<InstanceKey, String>,
@@ -76,14 +80,17 @@ impl Instances {
         let incarnation = |(key, lease): (&InstanceKey, Option<LeaseId>)| {
             lease.filter(|lease| lease.0 > 0).map(|lease| (key.clone(), Incarnation(lease)))
         };
+        let key_sets = self.policies.key_sets();
+        let read_s = |(url, set): (&String, &SavedKeySet)| Some((url.clone(), set.read_s?));
         Saved {
+            key_sets_read_s: key_sets.iter().filter_map(read_s).collect(),
+            key_sets: key_sets.into_iter().map(|(url, set)| (url, set.text)).collect(),
             incarnations: leases.filter_map(incarnation).collect(),
             revision: self.revision,
             instances: self.registered.iter().map(value).collect(),
             overrides: self.overrides.clone(),
             policies: self.policies.save(),
             access_keys: self.access_keys.save(),
-            key_sets: self.policies.key_sets(),
             suspects: self.suspects.iter().map(suspect).collect(),
             tombstones: self.tombstones.all().map(tombstone).collect(),
         }
@@ -119,7 +126,12 @@ impl Instances {
             self.touched.insert(key.service);
         }
         self.replace_overrides(saved.overrides);
-        self.policies.restore_key_sets(saved.key_sets);
+        let read_s = saved.key_sets_read_s;
+        let key_set = |(url, text): (String, String)| {
+            let set = SavedKeySet { text, read_s: read_s.get(&url).copied() };
+            (url, set)
+        };
+        self.policies.restore_key_sets(saved.key_sets.into_iter().map(key_set).collect());
         // What was saved was valid for the program that saved it; if it no longer is, the default is in force.
         self.replace_policies(saved.policies);
         self.replace_access_keys(saved.access_keys);
