@@ -133,7 +133,9 @@ impl Limits {
             match &rate.rule.key {
                 LimitKey::Client | LimitKey::Header(_) => {}
                 LimitKey::Identity => {
-                    let key = identity.map(|identity| Key::Identity(identity.method, &identity.subject));
+                    // Those who have no name are not one.
+                    let named = identity.filter(|identity| !identity.subject.is_empty());
+                    let key = named.map(|identity| Key::Identity(identity.method, &identity.subject));
                     rate.take(&key.unwrap_or(Key::Client(client)), now)?;
                 }
                 LimitKey::Claim(name) => {

@@ -199,6 +199,16 @@ async fn its_own_deadline_holds_and_a_dead_instance_is_passed_over() {
     gateway.set_policy("auth", r#"{"timeouts":{"response":"300ms"}}"#);
     let began = Instant::now();
     assert_eq!(get(&gateway, "").await.code(), (503, "auth_unavailable".to_owned()));
+    // Neither does half a head let anybody in, nor one that is too large.
+    let half = Upstream::start(|request| match request.header("x-want") {
+        None => Reply::raw("HTTP/1.1 200 OK\r\nX-Auth-User: ro"),
+        Some(_) => Reply::raw(format!("HTTP/1.1 200 OK\r\nX-Auth-User: {}\r\n\r\n", "a".repeat(1 << 20))),
+    })
+    .await;
+    gateway.register("service/auth/1", &half.address().to_string());
+    for fields in ["", "X-Want: much\r\n"] {
+        assert_eq!(get(&gateway, fields).await.code(), (503, "auth_unavailable".to_owned()), "{fields}");
+    }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
@@ -222,6 +232,19 @@ async fn a_question_ends_when_its_client_leaves_and_not_when_it_has_only_ended_i
     client.half_close().await;
     assert_eq!(client.answer().await.status, 200);
     assert_eq!(mail.requests().pop().unwrap().body, b"whole");
+}
+
+#[tokio::test]
+async fn a_service_that_is_asked_about_itself_is_asked_once() {
+    let mail = Upstream::start(|request| match request.header("x-forwarded-uri") {
+        Some(_) => Reply::ok(""),
+        None => Reply::ok("mail"),
+    })
+    .await;
+    let mut gateway = start(&mail, &[]).await;
+    gateway.set_policy("mail", r#"{"auth":{"forward":{"service":"mail"}}}"#);
+    assert_eq!(get(&gateway, "").await.text(), "mail");
+    assert_eq!(mail.requests().len(), 2);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! How much of a service one client may have.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
 use testkit::{
     upstream::{Reply, Upstream},
     wait::{SOON, wait_until},
@@ -82,6 +84,70 @@ async fn a_header_is_counted_by_its_value_and_its_absence_by_the_client() {
     {
         assert_eq!(get(&gateway, field).await.status, status, "{field}");
     }
+}
+
+/// A token of an issuer whose secret is 32 times `s`.
+fn token(claims: &str) -> String {
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let message = format!("{}.{}", part(br#"{"alg":"HS256"}"#), part(claims.as_bytes()));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[b's'; 32]), message.as_bytes());
+    format!("{message}.{}", part(signature.as_ref()))
+}
+
+#[tokio::test]
+async fn a_claim_is_counted_by_its_value_whoever_shows_it_and_no_two_values_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let secret = URL_SAFE_NO_PAD.encode([b's'; 32]);
+    std::fs::write(&file, format!(r#"{{"keys":[{{"kty":"oct","alg":"HS256","k":"{secret}"}}]}}"#)).unwrap();
+    let jwt = format!(r#""jwt":{{"issuer":"i","audiences":[],"jwks_file":"{}"}}"#, file.display());
+    let rate = r#"[{"key":{"claim":"org"},"requests":1,"window":"1h"}]"#;
+    let (mail, gateway) = limited(&format!(r#"{{"auth":{{{jwt}}},"rate_limit":{rate}}}"#), &[]).await;
+    for (sub, org, status) in [
+        ("ann", r#""a,b""#, 200),
+        ("bob", r#""a,b""#, 429),
+        ("ann", r#"["a","b"]"#, 200),
+        ("ann", r#"["a,b"]"#, 200),
+        ("ann", r#"["a","b"]"#, 429),
+        ("ann", "1", 200),
+        ("ann", r#""1""#, 200),
+        // Without the claim, by the client.
+        ("ann", "null", 200),
+        ("bob", "{}", 429),
+    ] {
+        let token = token(&format!(r#"{{"iss":"i","exp":4102444800,"sub":"{sub}","org":{org}}}"#));
+        let answer = get(&gateway, &format!("Authorization: Bearer {token}\r\n")).await;
+        assert_eq!(answer.status, status, "{sub} {org}: {}", answer.text());
+        if status == 429 {
+            assert_eq!(answer.header("ratelimit-policy"), Some("\"claim\";q=1;w=3600"));
+            let wait = answer.header("retry-after").unwrap().to_owned();
+            assert_eq!(answer.header("ratelimit").unwrap(), format!("\"claim\";r=0;t={wait}"));
+        }
+    }
+    assert_eq!(mail.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn who_is_let_in_without_a_name_is_counted_by_its_client() {
+    let rate = r#"[{"key":"identity","requests":1,"window":"1h"}]"#;
+    let policy = format!(r#"{{"auth":{{"forward":{{"service":"auth"}}}},"rate_limit":{rate}}}"#);
+    let (_mail, mut gateway) = limited(&policy, &["--trust-forwarded-from=127.0.0.0/8"]).await;
+    let auth = Upstream::named("auth").await;
+    gateway.register("service/auth/0", &auth.address().to_string());
+    for (address, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)] {
+        assert_eq!(get(&gateway, &format!("X-Forwarded-For: {address}\r\n")).await.status, status, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_guess_that_another_way_in_makes_up_for_is_counted_by_its_client_all_the_same() {
+    let auth = r#""auth":{"keys":{"header":"x-api-key"},"networks":{"allow":["127.0.0.0/8"]}}"#;
+    let rate = r#"[{"requests":2,"window":"1h"}]"#;
+    let (mail, gateway) = limited(&format!(r#"{{{auth},"rate_limit":{rate}}}"#), &[]).await;
+    for status in [200, 200, 429] {
+        assert_eq!(get(&gateway, "X-Api-Key: guess\r\n").await.status, status);
+    }
+    assert_eq!(mail.requests().len(), 2);
 }
 
 #[tokio::test]

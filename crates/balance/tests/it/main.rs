@@ -8,6 +8,7 @@ mod support;
 mod access;
 mod access_forward;
 mod access_limits;
+mod access_oidc;
 mod access_passwords;
 mod access_tokens;
 mod active_checks;

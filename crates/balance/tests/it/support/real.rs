@@ -30,7 +30,15 @@ impl RealServer {
         Self::start(command, "instance.js", script).await
     }
 
-    async fn start(mut command: Command, file: &str, text: &str) -> Self {
+    /// A provider of OpenID Connect, where everybody may log in as anybody.
+    pub(crate) async fn oidc_provider() -> Self {
+        let mut command = python("python");
+        command.args(["-m", "gunicorn", "--bind=127.0.0.1:0", "--workers=1", "instance:app"]);
+        Self::start(command, "instance.py", "import oidc_provider_mock\napp = oidc_provider_mock.app()\n").await
+    }
+
+    /// The same for any program that prints `Listening at: http://127.0.0.1:PORT`; it finds `text` in `file`.
+    pub(crate) async fn start(mut command: Command, file: &str, text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(file), text).unwrap();
         let process = Process::start(command.current_dir(folder.path()), &folder.path().join("output")).unwrap();
