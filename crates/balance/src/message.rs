@@ -21,3 +21,5 @@ pub(crate) mod repeatable;
 pub(crate) mod request;
 pub(crate) mod request_id;
 pub(crate) mod response;
+#[cfg(test)]
+mod tests;
