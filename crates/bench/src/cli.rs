@@ -13,7 +13,7 @@ use crate::{
     calibrate,
     gateway::{Gateway, Kind, Population},
     harness::Harness,
-    machine,
+    instructions, machine,
     pin::Cores,
     report,
     rows::{self, Extent},
@@ -41,6 +41,9 @@ pub struct Options {
     /// others.
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
+    /// Counts the instructions of a request, and nothing else; needs valgrind. Other work on the machine does no harm.
+    #[arg(long)]
+    instructions: bool,
 }
 
 // === impl Options ===
@@ -54,6 +57,9 @@ impl Options {
     pub fn run(&self) -> anyhow::Result<()> {
         if self.install {
             return install();
+        }
+        if self.instructions {
+            return self.count();
         }
         let peers: &[&str] = if self.beside.is_some() { &[] } else { &["nginx", "haproxy"] };
         let missing: Vec<&str> = peers.iter().copied().filter(|name| machine::find(name).is_none()).collect();
@@ -74,6 +80,14 @@ impl Options {
         report::idle(&rows::idle(&mut harness, extent)?, extent);
         report::populations(&rows::populations(&mut harness, extent)?);
         Ok(())
+    }
+
+    fn count(&self) -> anyhow::Result<()> {
+        let cores = Cores::choose().context("two cores are needed, one for the gateway and one for the load")?;
+        let balance = self.balance()?;
+        let programs: Vec<&Path> =
+            [Some(&balance), self.beside.as_ref()].into_iter().flatten().map(|one| &**one).collect();
+        instructions::print(&mut Harness::new(cores, balance.clone())?, &programs)
     }
 
     fn extent(&self) -> Extent {

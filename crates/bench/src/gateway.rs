@@ -21,6 +21,8 @@ use crate::{cost::Cost, machine, pin::Cores};
 
 /// How long a program may take until it listens.
 const START_MAX: Duration = Duration::from_secs(10);
+/// The same where its instructions are counted.
+const COUNTED_START_MAX: Duration = Duration::from_secs(120);
 /// Connections that nginx may have, either side counted.
 const NGINX_CONNECTIONS: usize = 16_384;
 /// Connections of users that HAProxy may have; it wants two descriptors for each.
@@ -98,16 +100,42 @@ impl Gateway {
     /// It is not installed, or did not start; with what it said.
     pub fn start(kind: Kind, setting: &Setting<'_>) -> anyhow::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)[0]));
-        let mut command = match kind {
+        let command = match kind {
             Kind::Balance => balance(address, setting)?,
             Kind::Nginx => nginx(address, setting)?,
             Kind::HaProxy => haproxy(address, setting)?,
         };
+        Self::run(kind, address, command, setting, START_MAX)
+    }
+
+    /// Starts `balance` under valgrind, which counts its instructions into the file `counts` when it has
+    /// [ended](Self::end), and waits until it accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn start_counted(setting: &Setting<'_>, counts: &Path) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)[0]));
+        let counted = balance(address, setting)?;
+        let mut command = Command::new(machine::find("valgrind").context("valgrind is not installed")?);
+        command.env_clear().args(["--tool=callgrind", "--quiet"]);
+        command.arg(format!("--callgrind-out-file={}", counts.display()));
+        command.arg(counted.get_program()).args(counted.get_args());
+        Self::run(Kind::Balance, address, command, setting, COUNTED_START_MAX)
+    }
+
+    fn run(
+        kind: Kind,
+        address: SocketAddr,
+        mut command: Command,
+        setting: &Setting<'_>,
+        start_max: Duration,
+    ) -> anyhow::Result<Self> {
         let output = setting.folder.join(format!("{}-{}.out", kind.name(), address.port()));
         let process = setting.cores.start_gateway(|| Process::start(&mut command, &output))?;
         let process = process.with_context(|| format!("cannot start {}", kind.name()))?;
         let mut gateway = Self { kind, address, process };
-        gateway.wait_until_it_listens()?;
+        gateway.wait_until_it_listens(start_max)?;
         Ok(gateway)
     }
 
@@ -121,8 +149,21 @@ impl Gateway {
             .with_context(|| format!("{} has ended:\n{}", self.kind.name(), self.process.output()))
     }
 
-    fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_MAX;
+    /// Ends it as an operator would, and waits for that.
+    ///
+    /// # Errors
+    ///
+    /// It has not ended within `limit`.
+    pub fn end(mut self, limit: Duration) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGTERM);
+        match self.process.wait(limit) {
+            Some(_) => Ok(()),
+            None => bail!("{} does not end:\n{}", self.kind.name(), self.process.output()),
+        }
+    }
+
+    fn wait_until_it_listens(&mut self, start_max: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + start_max;
         while TcpStream::connect(self.address).is_err() {
             if Instant::now() > deadline || !self.process.is_running() {
                 bail!("{} does not listen:\n{}", self.kind.name(), self.process.output());

@@ -93,6 +93,16 @@ impl Harness {
         Gateway::start(Kind::Balance, &self.setting(program, Population::default()))
     }
 
+    /// The same under valgrind, which counts its instructions into the file `counts` when it has [ended](Gateway::end).
+    ///
+    /// # Errors
+    ///
+    /// `program` is not there, or as [`Gateway::start`].
+    pub fn counted(&self, program: &Path, counts: &Path) -> anyhow::Result<Gateway> {
+        ensure!(program.is_file(), "{} is not there", program.display());
+        Gateway::start_counted(&self.setting(program, Population::default()), counts)
+    }
+
     fn setting<'a>(&'a self, balance: &'a Path, population: Population) -> Setting<'a> {
         Setting { upstreams: self.upstreams, folder: self.folder.path(), cores: self.cores, balance, population }
     }

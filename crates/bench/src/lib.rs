@@ -13,6 +13,7 @@
 //! | [`gateway`] | the three programs, with configurations that do the same |
 //! | [`cost`] | processor time and memory of a process and its children, from `/proc` |
 //! | [`pin`], [`machine`] | cores; what the numbers were measured on |
+//! | [`instructions`] | instructions for a request, counted by callgrind |
 //! | [`report`] | the table as text |
 //! | [`calibrate`] | what the measuring side costs by itself, beside `wrk` |
 //! | [`engine`] | the load and the upstreams; also the open-loop load of the fault tests |
@@ -24,6 +25,7 @@ pub mod cost;
 pub mod engine;
 pub mod gateway;
 pub mod harness;
+pub mod instructions;
 pub mod machine;
 pub mod pin;
 pub mod report;
