@@ -1,9 +1,8 @@
 //! Measures what a head costs to parse, beside httparse: `cargo run --release -p http1 --example parse_cost`.
 //!
 //! Each row is one head as clients and servers send it. Both parsers take turns for many short rounds; the fastest
-//! tenth counts, because a busy machine only ever adds. httparse finds the end of the head while it parses, so our row
-//! has that too ("find"); it decides nothing about framing, `Host` or `Connection`, ours does. Ends by itself after
-//! some seconds.
+//! tenth counts, because a busy machine only ever adds. What httparse does is our "read"; it decides nothing about
+//! framing, `Host` or `Connection`, ours does ("judge"). Ends by itself after some seconds.
 
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
@@ -13,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http1::{Limits, Method, Scratch, find_head_end, parse_request, parse_response};
+use http1::{Head, Limits, Method, Scan};
 use httparse::ParserConfig;
 
 const ROUNDS: usize = 1001;
@@ -39,14 +38,14 @@ const OK: &str = "HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 13:00:00 GMT\r\nServ
 
 /// The cost of one head in nanoseconds, as each parser has it.
 struct Cost {
-    find: f64,
-    parse: f64,
+    read: f64,
+    judge: f64,
     httparse: f64,
 }
 
 fn main() {
     println!("ns for one head, the fastest tenth of {ROUNDS} rounds of {HEADS_A_ROUND} heads\n");
-    println!("| head | bytes | fields | find | parse | find + parse | httparse | ratio |");
+    println!("| head | bytes | fields | read | judge | both | httparse | ratio |");
     println!("|---|---|---|---|---|---|---|---|");
     for (name, head) in [("curl GET", CURL), ("JSON POST", POST), ("browser GET", BROWSER)] {
         row(name, head, &cost(head, our_request, their_request));
@@ -55,25 +54,29 @@ fn main() {
 }
 
 fn row(name: &str, head: &str, cost: &Cost) {
-    let Cost { find, parse, httparse } = cost;
+    let Cost { read, judge, httparse } = cost;
     let bytes = head.len();
     let fields = head.matches("\r\n").count() - 2;
-    let both = find + parse;
+    let both = read + judge;
     let ratio = both / httparse;
-    println!("| {name} | {bytes} | {fields} | {find:.0} | {parse:.0} | {both:.0} | {httparse:.0} | {ratio:.2} |");
+    println!("| {name} | {bytes} | {fields} | {read:.0} | {judge:.0} | {both:.0} | {httparse:.0} | {ratio:.2} |");
 }
 
 /// Lets all three take turns, so that a busy moment of the machine hits none of them alone.
-fn cost(head: &str, ours: fn(&[u8], &mut Scratch), theirs: fn(&[u8])) -> Cost {
-    let mut scratch = Scratch::default();
+fn cost(head: &str, ours: fn(Head<'_>), theirs: fn(&[u8])) -> Cost {
+    let mut scan = Scan::default();
     let mut rounds = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
-        rounds[0].push(time(|| find_head_end(black_box(head.as_bytes()), &mut 0)));
-        rounds[1].push(time(|| ours(black_box(head.as_bytes()), &mut scratch)));
+        rounds[0].push(time(|| {
+            scan.clear();
+            scan.read(black_box(head.as_bytes()), &Limits::default())
+        }));
+        let read = scan.head(head.as_bytes()).expect("it is complete");
+        rounds[1].push(time(|| ours(black_box(read))));
         rounds[2].push(time(|| theirs(black_box(head.as_bytes()))));
     }
-    let [find, parse, httparse] = rounds.map(fast);
-    Cost { find, parse, httparse }
+    let [read, judge, httparse] = rounds.map(fast);
+    Cost { read, judge, httparse }
 }
 
 /// A round.
@@ -91,14 +94,12 @@ fn fast(mut rounds: Vec<Duration>) -> f64 {
     rounds[rounds.len() / 10].as_secs_f64() * 1e9 / f64::from(HEADS_A_ROUND)
 }
 
-fn our_request(head: &[u8], scratch: &mut Scratch) {
-    let request = parse_request(head, scratch, &Limits::default());
-    assert!(black_box(request).is_ok());
+fn our_request(head: Head<'_>) {
+    assert!(black_box(head.request(&Limits::default())).is_ok());
 }
 
-fn our_response(head: &[u8], scratch: &mut Scratch) {
-    let response = parse_response(head, scratch, &Limits::default(), &Method::Get);
-    assert!(black_box(response).is_ok());
+fn our_response(head: Head<'_>) {
+    assert!(black_box(head.response(&Limits::default(), &Method::Get)).is_ok());
 }
 
 fn their_request(head: &[u8]) {

@@ -1,7 +1,7 @@
 //! What `Connection` says (RFC 9110, section 7.6.1).
 
 use crate::{
-    bytes::{is_ows, is_token},
+    bytes::{is_ows, is_same_token, is_token},
     name::Name,
     refusal::Refusal,
 };
@@ -42,14 +42,15 @@ impl Options {
     }
 
     fn add(&mut self, option: &[u8]) -> Result<(), Refusal> {
-        if option.eq_ignore_ascii_case(b"keep-alive") {
-            self.keep_alive = true;
-        } else if option.eq_ignore_ascii_case(b"close") {
-            self.close = true;
-        } else if option.eq_ignore_ascii_case(b"upgrade") {
-            self.upgrade = true;
-        } else if !is_token(option) {
+        if !is_token(option) {
             return Err(Refusal::Malformed("Connection: it must be a list of names with commas between them"));
+        }
+        if is_same_token(option, b"keep-alive") {
+            self.keep_alive = true;
+        } else if is_same_token(option, b"close") {
+            self.close = true;
+        } else if is_same_token(option, b"upgrade") {
+            self.upgrade = true;
         } else if Name::of(option).must_not_end_here() {
             return Err(Refusal::Malformed(
                 "Connection: it must not name a field that is meant for the other side, like Host or Content-Length",

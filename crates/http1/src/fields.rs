@@ -1,40 +1,13 @@
-//! The field lines of a head (RFC 9112, section 5), as ranges of its bytes.
+//! The field lines of a head (RFC 9112, section 5): asked for by name, and passed on.
 
-use std::{fmt, slice};
+use std::{fmt, ops::Range, slice};
 
-use crate::{
-    bytes::{is_ows, text_end, token_end},
-    connection::Options,
-    limits::Limits,
-    name::{self, Name},
-    refusal::Refusal,
-};
-
-/// Where the fields of a head are noted. Keep one for each connection or thread: once it has grown to the number of
-/// fields that usually come, parsing allocates nothing.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    slots: Vec<Slot>,
-}
-
-/// One field line: where its name and its trimmed value stand in the head.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    name_at: u32,
-    name_len: u32,
-    value_at: u32,
-    value_len: u32,
-    id: Name,
-}
+use crate::{connection::Options, line::Line, name::Name, names::Names, refusal::Refusal, scan::Head, write};
 
 /// The fields of one head, in the order in which they came.
 #[derive(Clone, Copy)]
 pub struct Fields<'a> {
-    head: &'a [u8],
-    slots: &'a [Slot],
-    /// The [`Name::bit`]s of the names that are there.
-    seen: u64,
-    connection: Options,
+    head: Head<'a>,
 }
 
 /// One field line.
@@ -46,8 +19,8 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// The value without the white space around it. May be empty.
     pub value: &'a [u8],
-    /// The whole line as [`write::field`](crate::write::field) would write it, if that is how it came.
-    canonical: Option<&'a [u8]>,
+    /// Whether `_` stands in the name.
+    has_underscore: bool,
 }
 
 /// What is there of a field that should be there once.
@@ -61,175 +34,120 @@ pub enum One<'a> {
     Several,
 }
 
-impl<'a> Fields<'a> {
-    /// Reads the lines of `head` from `at` on, up to and with the empty line that must end it.
+// === impl Head ===
+
+impl<'a> Head<'a> {
+    /// Its fields.
     ///
     /// # Errors
     ///
-    /// The first line that is not as it must be.
-    pub(crate) fn parse(head: &'a [u8], at: usize, scratch: &'a mut Scratch, limits: &Limits) -> Result<Self, Refusal> {
-        let seen = scratch.fill(head, at, limits)?;
-        let mut fields = Self { head, slots: &scratch.slots, seen, connection: Options::default() };
-        if fields.has(Name::Connection) {
-            fields.connection = Options::parse(fields.values(Name::Connection))?;
-        }
-        Ok(fields)
+    /// What is wrong with its lines.
+    #[inline]
+    pub(crate) fn fields(self) -> Result<Fields<'a>, Refusal> {
+        self.refusal().map_or(Ok(Fields { head: self }), Err)
+    }
+}
+
+// === impl Fields ===
+
+impl<'a> Fields<'a> {
+    /// Where they begin in their head.
+    #[inline]
+    pub(crate) fn at(&self) -> usize {
+        self.head.fields_at()
     }
 
     /// Each line, in order.
     pub fn iter(&self) -> Iter<'a> {
-        Iter { head: self.head, slots: self.slots.iter() }
+        Iter { head: self.head.bytes(), lines: self.lines().iter() }
     }
 
     /// How many lines there are.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.lines().len()
     }
 
     /// Whether there is no line at all.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.lines().is_empty()
     }
 
     /// The field `id`, if it is there exactly once. For [`Name::Other`], ask [`iter`](Self::iter) instead.
+    #[inline]
     pub fn get(&self, id: Name) -> One<'a> {
-        if !self.has(id) {
-            return One::Absent;
+        match self.head.scan().first(id) {
+            None => One::Absent,
+            Some(_) if self.head.scan().several.contains(id) => One::Several,
+            Some(line) => One::One(line.value(self.head.bytes())),
         }
-        let mut values = self.values(id);
-        match (values.next(), values.next()) {
-            (None, _) => One::Absent,
-            (Some(value), None) => One::One(value),
-            (Some(_), Some(_)) => One::Several,
-        }
+    }
+
+    /// Whether there is a line of that name.
+    #[inline]
+    pub fn has(&self, id: Name) -> bool {
+        self.head.scan().seen.contains(id)
+    }
+
+    /// Whether there is a line of one of these names.
+    #[inline]
+    pub fn has_any(&self, names: Names) -> bool {
+        self.head.scan().seen.meets(names)
     }
 
     /// Whether `Connection` names `name`, in any case: such a field is for this connection only and is not forwarded
     /// (RFC 9110, section 7.6.1). Costs next to nothing when `Connection` is absent or says what it usually says.
     pub fn is_named_by_connection(&self, name: &[u8]) -> bool {
-        if !self.connection.names_others {
-            return self.connection.names_usual(name);
+        let options = self.connection();
+        if !options.names_others {
+            return options.names_usual(name);
         }
-        self.values(Name::Connection).any(|value| Options::split(value).any(|option| option.eq_ignore_ascii_case(name)))
+        let lines = self.lines().iter().filter(|line| line.id() == Name::Connection);
+        let mut options = lines.flat_map(|line| Options::split(line.value(self.head.bytes())));
+        options.any(|option| option.eq_ignore_ascii_case(name))
     }
 
     /// What `Connection` says.
+    #[inline]
     pub(crate) fn connection(&self) -> Options {
-        self.connection
+        self.head.scan().connection
     }
 
-    /// Whether there is a line of that name.
-    pub fn has(&self, id: Name) -> bool {
-        self.seen & id.bit() != 0
+    /// Appends each line that `passes` and that `Connection` does not name, in the one form that
+    /// [`write::field`](crate::write::field) gives to all. Neighbours that came in this form, as nearly all do, are
+    /// copied together.
+    #[inline]
+    pub fn write(&self, out: &mut Vec<u8>, passes: impl FnMut(&Line) -> bool) {
+        self.write_behind(0..0, out, passes);
     }
 
-    fn values(&self, id: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let head = self.head;
-        self.slots.iter().filter(move |slot| slot.id == id).map(move |slot| slot.value(head))
-    }
-}
-
-impl Scratch {
-    /// Notes every line; the set of names that were seen.
-    fn fill(&mut self, head: &[u8], mut at: usize, limits: &Limits) -> Result<u64, Refusal> {
-        self.slots.clear();
-        let mut seen = 0;
-        loop {
-            if let Some([b'\r', b'\n']) = head.get(at..) {
-                return Ok(seen);
+    /// The same behind a part of the head that is copied as it came.
+    #[inline]
+    pub(crate) fn write_behind(&self, start: Range<usize>, out: &mut Vec<u8>, mut passes: impl FnMut(&Line) -> bool) {
+        let head = self.head.bytes();
+        let names_lines = self.connection() != Options::default();
+        // What is copied together next.
+        let mut span = start;
+        for line in self.lines() {
+            if !passes(line) || (names_lines && self.is_named_by_connection(line.name(head))) {
+                continue;
             }
-            let (slot, next) = Slot::parse(head, at)?;
-            if self.slots.len() == limits.fields_max {
-                return Err(Refusal::TooManyFields);
+            match line.canonical() {
+                Some(range) if range.start == span.end => span.end = range.end,
+                canonical => {
+                    out.extend_from_slice(&head[span]);
+                    span = canonical.unwrap_or_else(|| {
+                        write::field(out, line.name(head), line.value(head));
+                        0..0
+                    });
+                }
             }
-            seen |= slot.id.bit();
-            self.slots.push(slot);
-            at = next;
         }
-    }
-}
-
-impl Slot {
-    /// The line that begins at `at`, and where the next one begins.
-    fn parse(head: &[u8], at: usize) -> Result<(Self, usize), Refusal> {
-        let colon = token_end(head, at);
-        if colon == at || head.get(colon) != Some(&b':') {
-            return Err(Refusal::Malformed(why_no_name(head, at, colon)));
-        }
-        let name = &head[at..colon];
-        let id = Name::of(name);
-        if id == Name::Other && name::resembles_framing(name) {
-            return Err(Refusal::Malformed(
-                "Content-Length and Transfer-Encoding: they are spelled with one hyphen, and with no other sign",
-            ));
-        }
-        let mut from = colon + 1;
-        while head.get(from).copied().is_some_and(is_ows) {
-            from += 1;
-        }
-        let end = text_end(head, from);
-        if !ends_line(head, end) {
-            return Err(Refusal::Malformed(why_no_line_end(head, end)));
-        }
-        let value_len = head[from..end].iter().rposition(|byte| !is_ows(*byte)).map_or(0, |last| last + 1);
-        Ok((Self::new(id, at, name.len(), from, value_len), end + 2))
+        out.extend_from_slice(&head[span]);
     }
 
-    /// Every position fits, because [`Limits::allows_head_of`] was asked before.
-    fn new(id: Name, name_at: usize, name_len: usize, value_at: usize, value_len: usize) -> Self {
-        let [name_at, name_len, value_at, value_len] = [name_at, name_len, value_at, value_len].map(|n| n as u32);
-        Self { name_at, name_len, value_at, value_len, id }
-    }
-
-    fn field<'a>(&self, head: &'a [u8]) -> Field<'a> {
-        Field { id: self.id, name: self.name(head), value: self.value(head), canonical: self.canonical(head) }
-    }
-
-    /// Exactly one space before the value and nothing behind it. That the line ends with CR LF is known.
-    fn canonical<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
-        let from = self.name_at as usize;
-        let colon = (self.name_at + self.name_len) as usize;
-        let value_at = self.value_at as usize;
-        let end = (self.value_at + self.value_len) as usize;
-        let is_canonical = value_at == colon + 2 && head[colon + 1] == b' ' && ends_line(head, end);
-        is_canonical.then(|| &head[from..end + 2])
-    }
-
-    fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
-        &head[self.name_at as usize..][..self.name_len as usize]
-    }
-
-    fn value<'a>(&self, head: &'a [u8]) -> &'a [u8] {
-        &head[self.value_at as usize..][..self.value_len as usize]
-    }
-}
-
-/// Why no name with a colon begins at `at`; the token there ends at `end`.
-fn why_no_name(head: &[u8], at: usize, end: usize) -> &'static str {
-    match head.get(end) {
-        None => "the head: it must end with an empty line",
-        Some(b' ' | b'\t') if end == at => "a field: it must not be folded over several lines; write it on one",
-        Some(b' ' | b'\t') => "a field: no space may stand between its name and the colon",
-        Some(b':') => "a field: its name is missing",
-        Some(b'\n') => "a line: it must end with CR LF, not with LF alone",
-        Some(b'\r') if end == at => "the head: its empty line must be CR LF, and nothing may follow it",
-        Some(b'\r') => "a field: its colon is missing",
-        Some(_) => "a field: its name may only have letters, digits and !#$%&'*+-.^_`|~",
-    }
-}
-
-/// Whether CR LF stands at `end`.
-pub(crate) fn ends_line(head: &[u8], end: usize) -> bool {
-    matches!(head.get(end..), Some([b'\r', b'\n', ..]))
-}
-
-/// Why the line does not end at `end`, where its text does.
-pub(crate) fn why_no_line_end(head: &[u8], end: usize) -> &'static str {
-    match head.get(end) {
-        None => "the head: it must end with an empty line",
-        Some(b'\n') => "a line: it must end with CR LF, not with LF alone",
-        Some(b'\r') => "a line: CR may only stand before the LF that ends it",
-        Some(_) => "a line: no control character may stand in it, apart from tabs in a value",
+    #[inline]
+    fn lines(&self) -> &'a [Line] {
+        &self.head.scan().lines
     }
 }
 
@@ -237,19 +155,21 @@ pub(crate) fn why_no_line_end(head: &[u8], end: usize) -> &'static str {
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
     head: &'a [u8],
-    slots: slice::Iter<'a, Slot>,
+    lines: slice::Iter<'a, Line>,
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = Field<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
-        let slot = self.slots.next()?;
-        Some(slot.field(self.head))
+        let line = self.lines.next()?;
+        let (name, value) = (line.name(self.head), line.value(self.head));
+        Some(Field { id: line.id(), name, value, has_underscore: line.has_underscore() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.slots.size_hint()
+        self.lines.size_hint()
     }
 }
 
@@ -264,19 +184,12 @@ impl<'a> IntoIterator for &Fields<'a> {
     }
 }
 
+// === impl Field ===
+
 impl Field<'_> {
     /// Whether `_` stands in the name. CGI-like servers, WSGI among them, cannot tell it from `-`.
     pub fn has_underscore(&self) -> bool {
-        memchr::memchr(b'_', self.name).is_some()
-    }
-
-    /// Appends the line in the one form that [`write::field`](crate::write::field) gives to all. A line that came in
-    /// this form, as nearly all do, is copied as a whole.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        match self.canonical {
-            Some(line) => out.extend_from_slice(line),
-            None => crate::write::field(out, self.name, self.value),
-        }
+        self.has_underscore
     }
 }
 
@@ -296,6 +209,18 @@ impl fmt::Debug for Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{limits::Limits, scan::Scan};
+
+    /// What is written of `lines` when those whose name begins with `-` do not pass.
+    fn written(lines: &str) -> String {
+        let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+        let mut scan = Scan::default();
+        assert_eq!(scan.read(head.as_bytes(), &Limits::default()), Some(head.len()));
+        let fields = scan.head(head.as_bytes()).unwrap().fields().unwrap();
+        let mut out = Vec::new();
+        fields.write(&mut out, |line| !line.name(head.as_bytes()).starts_with(b"-"));
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn a_line_is_written_in_one_form_however_it_came() {
@@ -307,14 +232,39 @@ mod tests {
             ("A: b ", "b"),
             ("A: ", ""),
             ("A:", ""),
+            ("A:   ", ""),
             ("A: b c\td", "b c\td"),
         ] {
-            let head = format!("{line}\r\nB: c\r\n\r\n");
-            let mut scratch = Scratch::default();
-            let fields = Fields::parse(head.as_bytes(), 0, &mut scratch, &Limits::default()).unwrap();
-            let mut written = Vec::new();
-            fields.iter().for_each(|field| field.write(&mut written));
-            assert_eq!(String::from_utf8(written).unwrap(), format!("A: {value}\r\nB: c\r\n"), "{line:?}");
+            assert_eq!(written(&format!("{line}\r\nB: c\r\n")), format!("A: {value}\r\nB: c\r\n"), "{line:?}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_written_in_order_whatever_stands_between() {
+        for (lines, expected) in [
+            ("", ""),
+            ("-A: a\r\n", ""),
+            ("A: a\r\nB: b\r\nC: c\r\n", "A: a\r\nB: b\r\nC: c\r\n"),
+            ("-A: a\r\nB: b\r\n-C: c\r\nD: d\r\nE: e\r\n-F: f\r\n", "B: b\r\nD: d\r\nE: e\r\n"),
+            ("A: a\r\nB:b\r\nC: c\r\n-D:d\r\nE:e \r\nF: f\r\n", "A: a\r\nB: b\r\nC: c\r\nE: e\r\nF: f\r\n"),
+            (
+                "A: a\r\nConnection: b, c\r\nB: b\r\nD: d\r\nc:c\r\nE: e\r\n",
+                "A: a\r\nConnection: b, c\r\nD: d\r\nE: e\r\n",
+            ),
+            ("Close: a\r\nConnection: close\r\nB: b\r\n", "Connection: close\r\nB: b\r\n"),
+        ] {
+            assert_eq!(written(lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_asked_for_by_its_name() {
+        let head = b"GET / HTTP/1.1\r\nCookie: a\r\nhOST: h\r\nX: y\r\nCookie: b\r\n\r\n";
+        let mut scan = Scan::default();
+        scan.read(head, &Limits::default()).unwrap();
+        let fields = scan.head(head).unwrap().fields().unwrap();
+        assert_eq!((fields.get(Name::Host), fields.get(Name::Cookie)), (One::One(b"h"), One::Several));
+        assert_eq!(fields.get(Name::Date), One::Absent);
+        assert!(fields.has_any(Names::of(&[Name::Date, Name::Host])) && !fields.has_any(Names::of(&[Name::Date])));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv6Addr, str};
 
-use crate::bytes::is_host_byte;
+use crate::bytes::{host_end, is_host_byte};
 
 /// Whether `host` is a name or an address, and maybe a port up to 65535.
 ///
@@ -10,15 +10,24 @@ use crate::bytes::is_host_byte;
 /// to some, and an `@` a user.
 pub(crate) fn is_host(host: &[u8]) -> bool {
     match host {
-        [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
+        [b'[', rest @ ..] => match rest.iter().position(|byte| *byte == b']') {
             Some(end) => is_ipv6(&rest[..end]) && is_port_part(&rest[end + 1..]),
             None => false,
         },
         _ => {
-            let end = memchr::memchr(b':', host).unwrap_or(host.len());
-            is_name(&host[..end]) && is_port_part(&host[end..])
+            let end = host_end(host, 0);
+            match host.get(end) {
+                Some(b'%') => has_name_and_port(host),
+                _ => end > 0 && is_port_part(&host[end..]),
+            }
         }
     }
+}
+
+/// The same for a name in which bytes are written in percent signs.
+fn has_name_and_port(host: &[u8]) -> bool {
+    let end = host.iter().position(|byte| *byte == b':').unwrap_or(host.len());
+    is_name(&host[..end]) && is_port_part(&host[end..])
 }
 
 /// An IPv4 address has the form of a name.
@@ -45,8 +54,9 @@ fn is_port_part(part: &[u8]) -> bool {
     match part {
         [] => true,
         [b':', digits @ ..] => {
-            let port = |port: u32, byte: &u8| byte.is_ascii_digit().then(|| port * 10 + u32::from(byte - b'0'));
-            digits.len() <= 5 && digits.iter().try_fold(0, port).is_some_and(|port| port <= 65535)
+            // Five digits fit, whatever they are.
+            let port = |port: u32, byte: &u8| port * 10 + u32::from(byte.wrapping_sub(b'0'));
+            digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) && digits.iter().fold(0, port) <= 65535
         }
         _ => false,
     }

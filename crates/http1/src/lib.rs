@@ -9,20 +9,20 @@
 //!
 //! | step | with |
 //! |---|---|
-//! | bytes arrive until the head is complete | [`find_head_end`] |
-//! | the head is read, its framing decided | [`parse_request`], [`parse_response`] |
+//! | bytes arrive, and each is read once, until the head is complete or unacceptable | [`Scan::read`] |
+//! | the head is judged, its framing decided | [`Head::request`], [`Head::response`] |
+//! | its fields pass, as many at once as stand together | [`Fields::write`], [`Response::write`] |
 //! | the body is taken out of its framing | [`BodyDecoder`] |
 //! | a head and a body are written | [`mod@write`] |
 //!
 //! ```
-//! use http1::{BodyDecoder, Framing, Limits, Method, Name, One, Scratch, find_head_end, parse_request};
+//! use http1::{BodyDecoder, Framing, Limits, Method, Name, One, Scan};
 //!
 //! let bytes = b"POST /mail HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET ";
-//! let mut searched = 0;
-//! let end = find_head_end(bytes, &mut searched).expect("the head is complete");
+//! let (mut scan, limits) = (Scan::default(), Limits::default());
+//! let end = scan.read(bytes, &limits).expect("the head is complete");
 //!
-//! let mut scratch = Scratch::default();
-//! let request = parse_request(&bytes[..end], &mut scratch, &Limits::default())?;
+//! let request = scan.head(bytes).expect("it was read").request(&limits)?;
 //! assert_eq!(request.method, Method::Post);
 //! assert_eq!(request.fields.get(Name::Host), One::One(b"a"));
 //! assert_eq!(request.framing, Framing::Chunked);
@@ -35,7 +35,9 @@
 //! # Ok::<(), http1::Refusal>(())
 //! ```
 //!
-//! Nothing allocates once a [`Scratch`] has seen as many fields as its connection sends, nothing panics on any input,
+//! A head that is there as a whole, in a test or a tool, is one call: [`parse_request`], [`parse_response`].
+//!
+//! Nothing allocates once a [`Scan`] has seen as many fields as its connection sends, nothing panics on any input,
 //! and everything that is returned borrows from the bytes that came in.
 
 mod body;
@@ -44,29 +46,33 @@ mod chunked;
 mod connection;
 mod fields;
 mod framing;
-mod head_end;
 mod host;
 mod limits;
+mod line;
 mod method;
 mod name;
+mod names;
 mod piece;
 mod refusal;
 mod request;
 mod response;
+mod scan;
 mod target;
 mod version;
 pub mod write;
 
 pub use body::BodyDecoder;
-pub use fields::{Field, Fields, Iter, One, Scratch};
+pub use fields::{Field, Fields, Iter, One};
 pub use framing::Framing;
-pub use head_end::find_head_end;
 pub use limits::Limits;
+pub use line::Line;
 pub use method::Method;
 pub use name::Name;
+pub use names::Names;
 pub use piece::Piece;
 pub use refusal::Refusal;
 pub use request::{Request, parse_request};
 pub use response::{Response, parse_response};
+pub use scan::{Head, Scan};
 pub use target::Target;
 pub use version::Version;

@@ -1,5 +1,7 @@
 //! The field names that a gateway acts on.
 
+use crate::bytes::is_same_token;
+
 /// A field name that means something on the way; any other is [`Other`](Self::Other).
 ///
 /// Case does not matter. In `Forwarded`, `X-Real-IP` and the `X-Forwarded-*` names, `_` is read as `-`: behind a
@@ -51,7 +53,11 @@ pub enum Name {
 }
 
 impl Name {
-    /// The field that `name` names, in any case. Length and first letter leave at most one known name to compare with.
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::MaxForwards as usize + 1;
+
+    /// The field that `name`, a token, names, in any case. Length and first letter leave at most one known name to compare with.
+    #[inline]
     pub(crate) fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };
         let (known, id) = match (name.len(), first | 0x20) {
@@ -86,16 +92,16 @@ impl Name {
             (9 | 14..=16, b'c' | b'f' | b't') if of_proxies(name) => return Self::XForwardedOther,
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(known.as_bytes()) { id } else { Self::Other }
+        if is_same_token(name, known.as_bytes()) { id } else { Self::Other }
     }
 
     /// The same for the names that begin with `X`; most are forwarding ones.
     fn of_x(name: &[u8]) -> Self {
         let (known, id) = match name.len() {
             9 => ("x-real-ip", Self::XRealIp),
-            12 if name.eq_ignore_ascii_case(b"x-request-id") => return Self::XRequestId,
-            13 if name.eq_ignore_ascii_case(b"x-rewrite-url") => return Self::Instruction,
-            14 if name.eq_ignore_ascii_case(b"x-original-url") => return Self::Instruction,
+            12 if is_same_token(name, b"x-request-id") => return Self::XRequestId,
+            13 if is_same_token(name, b"x-rewrite-url") => return Self::Instruction,
+            14 if is_same_token(name, b"x-original-url") => return Self::Instruction,
             15 => ("x-forwarded-for", Self::XForwardedFor),
             16 => ("x-forwarded-host", Self::XForwardedHost),
             17 => ("x-forwarded-proto", Self::XForwardedProto),
@@ -125,16 +131,15 @@ impl Name {
             || matches!(self, Host | ContentLength | TransferEncoding | Expect | Via | MaxForwards | XRequestId)
             || matches!(self, Traceparent | Tracestate | IdempotencyKey | Cookie | SetCookie | Date)
     }
-
-    /// One bit of a set of names.
-    pub(crate) fn bit(self) -> u64 {
-        1 << self as u8
-    }
 }
 
 /// Whether a name that is no framing field could be one to a lenient server: its letters spell one, and only hyphens
 /// and other signs differ, as in `Content_Length` or `TransferEncoding`.
 pub(crate) fn resembles_framing(name: &[u8]) -> bool {
+    // As many letters as the shorter one has.
+    if name.len() < b"contentlength".len() {
+        return false;
+    }
     let spells = |letters: &[u8]| {
         let spelled = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
         spelled.map(u8::to_ascii_lowercase).eq(letters.iter().copied())

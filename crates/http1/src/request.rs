@@ -3,13 +3,15 @@
 use crate::{
     bytes::{target_end, token_end},
     connection::Options,
-    fields::{Fields, One, Scratch, ends_line},
+    fields::{Fields, One},
     framing::{Declared, Framing, malformed},
     host::is_host,
     limits::Limits,
+    line::ends_line,
     method::Method,
     name::Name,
     refusal::Refusal,
+    scan::{Head, Scan},
     target::Target,
     version::Version,
 };
@@ -42,32 +44,43 @@ pub struct Request<'a> {
     pub upgrade: Option<&'a [u8]>,
 }
 
-/// Reads the head of a request: exactly the bytes up to [`find_head_end`](crate::find_head_end).
+/// Reads the head of a request that is there as a whole, and nothing behind it. `scan` is cleared before.
 ///
 /// # Errors
 ///
 /// What is wrong with it; the module documentation of the crate says why nothing is mended.
-pub fn parse_request<'a>(head: &'a [u8], scratch: &'a mut Scratch, limits: &Limits) -> Result<Request<'a>, Refusal> {
-    if !limits.allows_head_of(head.len()) {
-        return Err(Refusal::HeadTooLarge);
+pub fn parse_request<'a>(head: &'a [u8], scan: &'a mut Scan, limits: &Limits) -> Result<Request<'a>, Refusal> {
+    Head::whole(head, scan, limits)?.request(limits)
+}
+
+impl<'a> Head<'a> {
+    /// Judges the head of a request.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; the module documentation of the crate says why nothing is mended.
+    pub fn request(&self, limits: &Limits) -> Result<Request<'a>, Refusal> {
+        if !limits.allows_head_of(self.bytes().len()) {
+            return Err(Refusal::HeadTooLarge);
+        }
+        let line = Line::parse(self.bytes(), limits)?;
+        let fields = self.fields()?;
+        let declared = Declared::parse(&fields, line.version)?;
+        let framing = declared.framing_or(Framing::Empty);
+        let options = fields.connection();
+        Ok(Request {
+            method: line.method,
+            target: line.target,
+            version: line.version,
+            fields,
+            framing,
+            declares_length: matches!(declared, Declared::Length(_)),
+            host: host(&fields, &line)?,
+            keep_alive: line.version.keeps_alive(options),
+            expects_continue: expects_continue(&fields)? && line.version == Version::Http11,
+            upgrade: upgrade(&fields).filter(|_| line.version == Version::Http11 && framing == Framing::Empty),
+        })
     }
-    let line = Line::parse(head, limits)?;
-    let fields = Fields::parse(head, line.end, scratch, limits)?;
-    let declared = Declared::parse(&fields, line.version)?;
-    let framing = declared.framing_or(Framing::Empty);
-    let options = fields.connection();
-    Ok(Request {
-        method: line.method,
-        target: line.target,
-        version: line.version,
-        fields,
-        framing,
-        declares_length: matches!(declared, Declared::Length(_)),
-        host: host(&fields, &line)?,
-        keep_alive: line.version.keeps_alive(options),
-        expects_continue: expects_continue(&fields)? && line.version == Version::Http11,
-        upgrade: upgrade(&fields).filter(|_| line.version == Version::Http11 && framing == Framing::Empty),
-    })
 }
 
 /// `method SP request-target SP HTTP-version CRLF`, with single spaces.
@@ -75,8 +88,6 @@ struct Line<'a> {
     method: Method<'a>,
     target: Target<'a>,
     version: Version,
-    /// Where the fields begin.
-    end: usize,
 }
 
 impl<'a> Line<'a> {
@@ -96,12 +107,11 @@ impl<'a> Line<'a> {
             return malformed(why_no_target_end(head.get(target_end)));
         }
         let version = Version::parse(&head[target_end + 1..])?;
-        let end = target_end + 1 + "HTTP/1.1\r\n".len();
-        if !ends_line(head, end - 2) {
+        if !ends_line(head, target_end + 1 + "HTTP/1.1".len()) {
             return malformed("the request line: CR LF must follow the version at once");
         }
         let method = Method::of(&head[from..method_end]);
-        Ok(Self { method, target: Target::parse(&head[target_from..target_end], method)?, version, end })
+        Ok(Self { method, target: Target::parse(&head[target_from..target_end], method)?, version })
     }
 }
 

@@ -2,13 +2,16 @@
 
 use crate::{
     bytes::text_end,
-    fields::{Fields, Scratch, ends_line, why_no_line_end},
+    fields::Fields,
     framing::{Declared, Framing, malformed},
     limits::Limits,
+    line::{self, ends_line, why_no_line_end},
     method::Method,
     refusal::Refusal,
     request::upgrade,
+    scan::{Head, Scan},
     version::Version,
+    write,
 };
 
 /// The head of a response that can be read in one way only.
@@ -33,35 +36,62 @@ pub struct Response<'a> {
     pub upgrade: Option<&'a [u8]>,
 }
 
-/// Reads the head of a response to a request with `request_method`: exactly the bytes up to
-/// [`find_head_end`](crate::find_head_end).
+/// Reads the head of a response to a request with `request_method` that is there as a whole, and nothing behind it.
+/// `scan` is cleared before.
 ///
 /// # Errors
 ///
 /// What is wrong with it. The connection to the instance is of no further use then.
 pub fn parse_response<'a>(
     head: &'a [u8],
-    scratch: &'a mut Scratch,
+    scan: &'a mut Scan,
     limits: &Limits,
     request_method: &Method<'_>,
 ) -> Result<Response<'a>, Refusal> {
-    if !limits.allows_head_of(head.len()) {
-        return Err(Refusal::HeadTooLarge);
+    Head::whole(head, scan, limits)?.response(limits, request_method)
+}
+
+impl<'a> Head<'a> {
+    /// Judges the head of a response to a request with `request_method`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. The connection to the instance is of no further use then.
+    pub fn response(&self, limits: &Limits, request_method: &Method<'_>) -> Result<Response<'a>, Refusal> {
+        if !limits.allows_head_of(self.bytes().len()) {
+            return Err(Refusal::HeadTooLarge);
+        }
+        let line = Line::parse(self.bytes())?;
+        let fields = self.fields()?;
+        let declared = Declared::parse(&fields, line.version)?;
+        let framing = framing(line.status, declared, request_method)?;
+        Ok(Response {
+            version: line.version,
+            status: line.status,
+            reason: line.reason,
+            fields,
+            framing,
+            keep_alive: line.version.keeps_alive(fields.connection()) && framing != Framing::UntilClose,
+            declared_length: if let Declared::Length(length) = declared { Some(length) } else { None },
+            upgrade: upgrade(&fields).filter(|_| line.status == 101),
+        })
     }
-    let line = Line::parse(head)?;
-    let fields = Fields::parse(head, line.end, scratch, limits)?;
-    let declared = Declared::parse(&fields, line.version)?;
-    let framing = framing(line.status, declared, request_method)?;
-    Ok(Response {
-        version: line.version,
-        status: line.status,
-        reason: line.reason,
-        fields,
-        framing,
-        keep_alive: line.version.keeps_alive(fields.connection()) && framing != Framing::UntilClose,
-        declared_length: if let Declared::Length(length) = declared { Some(length) } else { None },
-        upgrade: upgrade(&fields).filter(|_| line.status == 101),
-    })
+}
+
+// === impl Response ===
+
+impl Response<'_> {
+    /// Appends the status line, then each line that `passes`, as [`Fields::write`] does. A status line that came as
+    /// [`write::status_line`] would write it is copied together with the lines behind it.
+    #[inline]
+    pub fn write(&self, out: &mut Vec<u8>, passes: impl FnMut(&line::Line) -> bool) {
+        let line_bytes = "HTTP/1.1 200 ".len() + self.reason.len() + "\r\n".len();
+        let is_canonical = self.version == Version::Http11 && self.fields.at() == line_bytes;
+        if !is_canonical {
+            write::status_line(out, self.status, self.reason);
+        }
+        self.fields.write_behind(0..if is_canonical { line_bytes } else { 0 }, out, passes);
+    }
 }
 
 /// `HTTP-version SP status-code [ SP reason-phrase ] CRLF`. The RFC wants the second space even before no reason;
@@ -70,8 +100,6 @@ struct Line<'a> {
     version: Version,
     status: u16,
     reason: &'a [u8],
-    /// Where the fields begin.
-    end: usize,
 }
 
 impl<'a> Line<'a> {
@@ -94,7 +122,7 @@ impl<'a> Line<'a> {
         if !ends_line(head, end) {
             return malformed(why_no_line_end(head, end));
         }
-        Ok(Self { version, status, reason: &head[from..end], end: end + 2 })
+        Ok(Self { version, status, reason: &head[from..end] })
     }
 }
 

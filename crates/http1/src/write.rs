@@ -10,6 +10,7 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// `GET /path HTTP/1.1`. The target comes in parts that are written one behind the other, so that a prefix can be left
 /// out or a `/` put in front without a copy.
+#[inline]
 pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[&[u8]]) {
     debug_assert!(is_token(method), "a method is a token");
     debug_assert!(target.iter().all(|part| part.iter().all(u8::is_ascii_graphic)), "a target is visible ASCII");
@@ -22,6 +23,7 @@ pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[&[u8]]) {
 }
 
 /// `HTTP/1.1 200 OK`. `status` is from 100 to 999; `reason` may be empty.
+#[inline]
 pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     debug_assert!((100..1000).contains(&status), "a status has three digits");
     debug_assert!(reason.iter().all(|byte| is_text_byte(*byte)), "a reason is one line of text");
@@ -33,6 +35,7 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 }
 
 /// `Name: value`.
+#[inline]
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     debug_assert!(is_token(name), "a field name is a token");
     debug_assert!(value.iter().all(|byte| is_text_byte(*byte)), "a field value is one line of text");
@@ -43,6 +46,7 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// `Name: 42`.
+#[inline]
 pub fn field_number(out: &mut Vec<u8>, name: &[u8], n: u64) {
     debug_assert!(is_token(name), "a field name is a token");
     out.extend_from_slice(name);
@@ -52,11 +56,13 @@ pub fn field_number(out: &mut Vec<u8>, name: &[u8], n: u64) {
 }
 
 /// The empty line that ends a head.
+#[inline]
 pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
 /// A whole chunk; nothing for empty data, because a chunk of size 0 would end the body.
+#[inline]
 pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
         chunk_head(out, data.len());
@@ -66,17 +72,20 @@ pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// The line before a chunk's data, for who sends the data from where it is; CR LF must follow the data. `len` is not 0.
+#[inline]
 pub fn chunk_head(out: &mut Vec<u8>, len: usize) {
     debug_assert!(len > 0, "a chunk of size 0 ends the body");
     digits::<16>(out, len as u64);
     out.extend_from_slice(b"\r\n");
 }
 
+#[inline]
 fn number(out: &mut Vec<u8>, n: u64) {
     digits::<10>(out, n);
 }
 
 /// 20 digits are enough for every `u64` in decimal.
+#[inline]
 fn digits<const RADIX: u64>(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();

@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http1::Refusal;
+use http1::{Head, Refusal};
 
 use crate::{
     io::buffered_stream::{BufferedStream, Read, Stream},
@@ -57,10 +57,10 @@ pub(crate) trait DownstreamExchange {
 
     // --- the request
 
-    /// The request's head, from its first line to the empty line, until it is [read](Self::begin).
-    fn head(&self) -> &[u8];
+    /// The request's head, which has come whole, until it [was judged](Self::begin).
+    fn head(&self) -> Option<Head<'_>>;
 
-    /// The head was read, and says that; the body follows.
+    /// The head was judged, and says that; the body follows.
     fn begin(&mut self, request: &RequestMeta);
 
     /// Reads once, whatever there is of the body.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http1::{Framing, Refusal};
+use http1::{Framing, Head, Refusal};
 use response_writer::ResponseWriter;
 
 use crate::{
@@ -88,8 +88,8 @@ impl<S> Drop for Http1Exchange<'_, S> {
 impl<S: Stream> DownstreamExchange for Http1Exchange<'_, S> {
     type Stream = S;
 
-    fn head(&self) -> &[u8] {
-        &self.client.unread()[..self.head_bytes]
+    fn head(&self) -> Option<Head<'_>> {
+        self.client.head()
     }
 
     fn begin(&mut self, request: &RequestMeta) {

@@ -146,7 +146,7 @@ impl Upload {
 mod tests {
     use std::{rc::Rc, task::Waker};
 
-    use http1::{Limits, Scratch, find_head_end, parse_request};
+    use http1::{Limits, Scan, parse_request};
     use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
@@ -173,9 +173,9 @@ mod tests {
     impl Uploader {
         fn at(min_bytes_per_s: u64) -> Self {
             let head = b"POST /mail HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
-            let mut scratch = Scratch::default();
-            let end = find_head_end(head, &mut 0).unwrap();
-            let parsed = parse_request(&head[..end], &mut scratch, &Limits::default()).unwrap();
+            let mut scan = Scan::default();
+            let end = Scan::default().read(head, &Limits::default()).unwrap();
+            let parsed = parse_request(&head[..end], &mut scan, &Limits::default()).unwrap();
             let facts = RequestMeta::of(&parsed, RequestId::settle(&parsed.fields));
             let sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
             let from = Client::new("10.0.0.9".parse().unwrap(), false);

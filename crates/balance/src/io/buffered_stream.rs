@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use http1::{Head, Limits};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -80,7 +81,7 @@ impl Stream for tokio::io::DuplexStream {
 #[derive(Debug)]
 pub(crate) struct BufferedStream<S> {
     stream: S,
-    unread: Option<Buffer>,
+    unread: Option<Box<Buffer>>,
     buffers: Buffers,
     /// The other side will send nothing more.
     is_at_end: bool,
@@ -125,7 +126,17 @@ impl<S: Stream> BufferedStream<S> {
 
     /// What has arrived and is not used up.
     pub(crate) fn unread(&self) -> &[u8] {
-        self.unread.as_ref().map_or(&[], Buffer::filled)
+        self.unread.as_ref().map_or(&[], |buffer| buffer.filled())
+    }
+
+    /// Reads on in the head at the front of what is unread: its length, once it is complete or unacceptable.
+    pub(crate) fn find_head(&mut self, limits: &Limits) -> Option<usize> {
+        self.unread.as_mut()?.find_head(limits)
+    }
+
+    /// That head, once it was [found](Self::find_head), until it is used up.
+    pub(crate) fn head(&self) -> Option<Head<'_>> {
+        self.unread.as_ref()?.head()
     }
 
     /// Uses up `count` of the unread bytes.
@@ -143,11 +154,8 @@ impl<S: Stream> BufferedStream<S> {
         if self.is_at_end {
             return Poll::Ready(Ok(Read::End));
         }
-        let mut buffer = self.unread.take().unwrap_or_else(|| self.buffers.buffer());
-        let Some(room) = buffer.room(max_bytes) else {
-            self.unread = Some(buffer);
-            return Poll::Ready(Ok(Read::Full));
-        };
+        let buffer = self.unread.get_or_insert_with(|| self.buffers.buffer());
+        let Some(room) = buffer.room(max_bytes) else { return Poll::Ready(Ok(Read::Full)) };
         let at_once = if self.has_failed { would_not_block(self.stream.read_at_once(room)) } else { None };
         let read = match at_once {
             Some(read) => Poll::Ready(read),
@@ -160,8 +168,7 @@ impl<S: Stream> BufferedStream<S> {
         if let Poll::Ready(Ok(count)) = read {
             buffer.advance(count);
         }
-        self.unread = Some(buffer);
-        if self.unread().is_empty() {
+        if buffer.is_empty() {
             self.give_back();
         }
         let count = ready!(read)?;

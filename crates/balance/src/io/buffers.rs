@@ -6,18 +6,25 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use http1::{Head, Limits, Scan};
+
 /// How much is read at once: a head with a small body in one system call, a large body in few.
 pub(crate) const BUFFER_BYTES: usize = 32 * 1024;
 /// Unused buffers that a core keeps; more are given back to the allocator.
 const KEPT_MAX: usize = 64;
 
 /// Bytes in the order of their arrival, taken from the front.
+///
+/// What was read of a head lives beside its bytes, so that neither outlives the other, and a connection that waits has
+/// nothing of it.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     /// All of it is initialised; what counts is `start..end`.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Of the head at the front.
+    scan: Scan,
 }
 
 /// A core's stock.
@@ -25,8 +32,9 @@ pub(crate) struct Buffer {
 pub(crate) struct Buffers(Rc<Stock>);
 
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a connection has room for a pointer, and it changes hands as one")]
 struct Stock {
-    read: RefCell<Vec<Buffer>>,
+    read: RefCell<Vec<Box<Buffer>>>,
     written: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -42,9 +50,21 @@ impl Buffer {
         self.start == self.end
     }
 
+    /// Reads on in the head at the front: its length, once it is [complete or unacceptable](Scan::read).
+    pub(crate) fn find_head(&mut self, limits: &Limits) -> Option<usize> {
+        let Self { bytes, start, end, scan } = self;
+        scan.read(&bytes[*start..*end], limits)
+    }
+
+    /// The head at the front, once it was [found](Self::find_head).
+    pub(crate) fn head(&self) -> Option<Head<'_>> {
+        self.scan.head(self.filled())
+    }
+
     /// Takes `count` bytes from the front.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start += count;
+        self.scan.clear();
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
         }
@@ -78,13 +98,14 @@ impl Buffer {
 
 impl Buffers {
     /// An empty buffer for reading.
-    pub(crate) fn buffer(&self) -> Buffer {
+    pub(crate) fn buffer(&self) -> Box<Buffer> {
         self.0.read.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes a buffer back, with whatever is in it.
-    pub(crate) fn put_buffer(&self, mut buffer: Buffer) {
+    pub(crate) fn put_buffer(&self, mut buffer: Box<Buffer>) {
         (buffer.start, buffer.end) = (0, 0);
+        buffer.scan.clear();
         let mut kept = self.0.read.borrow_mut();
         // One that has grown for a large head is not kept.
         if buffer.bytes.len() == BUFFER_BYTES && kept.len() < KEPT_MAX {
@@ -131,6 +152,24 @@ mod tests {
             buffer.consume(some);
         }
         assert!(taken == sent && buffer.is_empty());
+    }
+
+    #[test]
+    fn a_head_is_found_where_it_has_come_and_the_next_one_behind_it() {
+        let (mut buffer, limits) = (Buffer::default(), Limits::default());
+        let host = |buffer: &Buffer| {
+            let head = buffer.head()?.request(&limits).unwrap();
+            head.host.map(<[u8]>::to_vec)
+        };
+        for part in ["GET / HTTP/1.1\r\nHo", "st: a\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n"] {
+            assert_eq!((buffer.find_head(&limits), host(&buffer)), (None, None));
+            read(&mut buffer, part.as_bytes(), BUFFER_BYTES);
+        }
+        assert_eq!((buffer.find_head(&limits), host(&buffer)), (Some(27), Some(b"a".to_vec())));
+        buffer.consume(27);
+        assert_eq!((buffer.find_head(&limits), host(&buffer)), (None, None));
+        read(&mut buffer, b"\r\n", BUFFER_BYTES);
+        assert_eq!((buffer.find_head(&limits), host(&buffer)), (Some(27), Some(b"b".to_vec())));
     }
 
     #[test]

@@ -62,7 +62,6 @@ enum Head {
 
 async fn next_head<S: Stream>(client: &mut BufferedStream<S>, gateway: &Gateway, timers: &ConnectionTimers) -> Head {
     let (limits, timeouts) = (&gateway.options.limits, &gateway.options.timeouts);
-    let mut searched = 0;
     let mut overdue = Overdue::default();
     timers.wait_for_request(timeouts.keep_alive);
     poll_fn(|cx| {
@@ -73,7 +72,7 @@ async fn next_head<S: Stream>(client: &mut BufferedStream<S>, gateway: &Gateway,
                 timers.stop(Waiting::Request);
                 timers.wait(Waiting::Head, timeouts.header_timeout);
             }
-            if let Some(length) = http1::find_head_end(client.unread(), &mut searched) {
+            if let Some(length) = client.find_head(&gateway.http) {
                 return Poll::Ready(Head::Complete(length));
             }
             match client.poll_read(cx, limits.header_max_bytes) {

@@ -42,7 +42,7 @@ fn cookie<'a>(fields: &Fields<'a>, name: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http1::{Limits, Scratch, parse_request};
+    use http1::{Limits, Scan, parse_request};
 
     use super::*;
 
@@ -50,8 +50,8 @@ mod tests {
         let document: discovery::policy::PolicyDocument = policy.parse().unwrap();
         let policy = document.over(&Policy::default()).unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut scratch = Scratch::default();
-        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
+        let request = parse_request(head.as_bytes(), &mut scan, &Limits::default()).unwrap();
         of(&policy, &request, &Client::new("10.0.0.9".parse().unwrap(), false))
     }
 

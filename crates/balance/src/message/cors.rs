@@ -61,11 +61,15 @@ impl Cors {
         }
     }
 
+    /// Whether it speaks for the service, in place of what the service says.
+    pub(crate) fn is_for_service(&self) -> bool {
+        matches!(self, Self::ForService(_))
+    }
+
     /// Whether what an instance says about it is replaced.
     pub(crate) fn replaces(&self, name: &[u8]) -> bool {
         const PREFIX: &[u8] = b"access-control-";
-        matches!(self, Self::ForService(_))
-            && name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+        self.is_for_service() && name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
     }
 
     /// Writes the fields of an answer of the gateway's own.

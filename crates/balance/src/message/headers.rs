@@ -17,16 +17,53 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use http1::{Field, Fields, Name, One, write};
+use http1::{Fields, Name, Names, write};
 
-/// How we sign in `Via`.
-const VIA: &[u8] = b"1.1 balance";
+/// What ends at this hop, `Connection` naming it or not.
+const ENDS_HERE: Names = Names::of(&[
+    Name::Connection,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::Te,
+    Name::Trailer,
+    Name::TransferEncoding,
+    Name::Upgrade,
+    Name::Http2Settings,
+]);
+
+/// What is written by us, or by nobody: the host was judged and is written first, the ids were settled, lengths are
+/// written with the framing, and of `X-Forwarded-For` one line is written for all.
+const OURS_TO_INSTANCE: Names = Names::of(&[
+    Name::Host,
+    Name::ContentLength,
+    Name::XRequestId,
+    Name::Traceparent,
+    Name::Tracestate,
+    Name::XForwardedFor,
+    Name::XForwardedPrefix,
+    Name::Instruction,
+    Name::Expect,
+    Name::ProxyAuthorization,
+]);
+
+/// What only a trusted proxy may say of its client.
+const OF_PROXIES: Names =
+    Names::of(&[Name::XForwardedProto, Name::XForwardedHost, Name::XForwardedOther, Name::XRealIp, Name::Forwarded]);
+
+/// What passes to an instance from a trusted proxy, and from any client.
+const TO_INSTANCE_OF_PROXY: Names = ENDS_HERE.and(OURS_TO_INSTANCE).others();
+const TO_INSTANCE: Names = ENDS_HERE.and(OURS_TO_INSTANCE).and(OF_PROXIES).others();
+
+/// What passes to a client, unless `Connection` names it; what frames the body is written by others.
+pub(crate) const TO_CLIENT: Names = ENDS_HERE.with(Name::ContentLength).with(Name::XRequestId).others();
+
+const FORWARDED_FOR: &[u8] = b"X-Forwarded-For: ";
 
 /// What header fields say of the client; the same for all requests of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    /// Its address, as text.
-    address: Box<[u8]>,
+    /// `X-Forwarded-For`, with its address, as it is written for each of its requests.
+    line: Box<[u8]>,
     /// Whether it may speak for others.
     is_trusted: bool,
 }
@@ -35,7 +72,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: IpAddr, is_trusted: bool) -> Self {
-        Self { address: address.to_canonical().to_string().into_bytes().into(), is_trusted }
+        let address = address.to_canonical().to_string();
+        Self { line: [FORWARDED_FOR, address.as_bytes(), b"\r\n"].concat().into(), is_trusted }
     }
 
     /// Whether it may speak for others.
@@ -45,62 +83,30 @@ impl Client {
 
     /// Its address, as text.
     pub(crate) fn address(&self) -> &[u8] {
-        &self.address
+        &self.line[FORWARDED_FOR.len()..self.line.len() - 2]
     }
 }
 
 /// Writes the fields that an instance gets, but for `Host` and what frames the body. `prefix` is what was cut off the path.
 pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&[u8]>, client: &Client, prefix: &[u8]) {
-    let mut passed = Passed::default();
-    for field in fields.iter() {
-        if passes_to_instance(&field, client, &mut passed) && !fields.is_named_by_connection(field.name) {
-            field.write(out);
-        }
-    }
+    let passing = if client.is_trusted { TO_INSTANCE_OF_PROXY } else { TO_INSTANCE };
+    // Those of a trusted client, so that ours are not written beside them.
+    let mut passed = Names::default();
+    fields.write(out, |line| {
+        let passes = passing.contains(line.id()) && !line.has_underscore();
+        passed = if passes { passed.with(line.id()) } else { passed };
+        passes
+    });
     forwarded_for(out, fields, client);
-    if !passed.proto {
-        write::field(out, b"X-Forwarded-Proto", b"http");
+    if !passed.contains(Name::XForwardedProto) {
+        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     }
-    if let (Some(host), false) = (host, passed.host) {
+    if let (Some(host), false) = (host, passed.contains(Name::XForwardedHost)) {
         write::field(out, b"X-Forwarded-Host", host);
     }
     write::field(out, b"X-Forwarded-Prefix", &full_prefix(fields, client, prefix));
-    write::field(out, b"Via", VIA);
-}
-
-/// Which fields of a trusted client have passed, so that ours are not written beside them.
-#[derive(Default)]
-struct Passed {
-    proto: bool,
-    host: bool,
-}
-
-fn passes_to_instance(field: &Field<'_>, client: &Client, passed: &mut Passed) -> bool {
-    match field.id {
-        Name::Other => !field.has_underscore(),
-        Name::Cookie | Name::Date | Name::Via | Name::IdempotencyKey => true,
-        // The host was judged and is written first, the ids were settled, lengths are written with the framing, and of
-        // `X-Forwarded-For` one line is written for all.
-        Name::Host
-        | Name::ContentLength
-        | Name::XRequestId
-        | Name::Traceparent
-        | Name::Tracestate
-        | Name::XForwardedFor
-        | Name::XForwardedPrefix
-        | Name::Instruction
-        | Name::Expect
-        | Name::ProxyAuthorization => false,
-        Name::XForwardedProto => !field.has_underscore() && note(&mut passed.proto, client),
-        Name::XForwardedHost => !field.has_underscore() && note(&mut passed.host, client),
-        Name::XForwardedOther | Name::XRealIp | Name::Forwarded => client.is_trusted && !field.has_underscore(),
-        name => !ends_here(name),
-    }
-}
-
-fn note(passed: &mut bool, client: &Client) -> bool {
-    *passed |= client.is_trusted;
-    client.is_trusted
+    // How we sign.
+    out.extend_from_slice(b"Via: 1.1 balance\r\n");
 }
 
 /// Everything that was cut off the path: by a trusted proxy, as its `X-Forwarded-Prefix` says, and then `prefix` by us.
@@ -108,7 +114,7 @@ fn note(passed: &mut bool, client: &Client) -> bool {
 /// Several lines, or a list, were cut off one after the other, as Spring's proxies write it. What is no path is left out:
 /// `//` in front would lead to another host.
 pub(crate) fn full_prefix<'a>(fields: &Fields<'_>, client: &Client, prefix: &'a [u8]) -> Cow<'a, [u8]> {
-    if !client.is_trusted || fields.get(Name::XForwardedPrefix) == One::Absent {
+    if !client.is_trusted || !fields.has(Name::XForwardedPrefix) {
         return Cow::Borrowed(prefix);
     }
     let lines = fields.iter().filter(|field| field.id == Name::XForwardedPrefix && !field.has_underscore());
@@ -128,7 +134,7 @@ pub(crate) fn full_prefix<'a>(fields: &Fields<'_>, client: &Client, prefix: &'a 
 /// `X-Forwarded-For: <what a trusted client said>, <its own address>`, on one line.
 fn forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_>, client: &Client) {
     if !client.is_trusted {
-        return write::field(out, b"X-Forwarded-For", &client.address);
+        return out.extend_from_slice(&client.line);
     }
     let mut chain = Vec::new();
     // Not the one with underscores, which no proxy writes.
@@ -136,44 +142,20 @@ fn forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_>, client: &Client) {
         chain.extend_from_slice(field.value);
         chain.extend_from_slice(b", ");
     }
-    chain.extend_from_slice(&client.address);
+    chain.extend_from_slice(client.address());
     write::field(out, b"X-Forwarded-For", &chain);
-}
-
-/// Whether a field of an instance's response passes to the client; what frames the body is written by others.
-pub(crate) fn passes_to_client(field: &Field<'_>, fields: &Fields<'_>) -> bool {
-    match field.id {
-        Name::ContentLength | Name::XRequestId => false,
-        Name::Other => !fields.is_named_by_connection(field.name),
-        name => !ends_here(name) && !fields.is_named_by_connection(field.name),
-    }
-}
-
-/// Whether a field ends at this hop, `Connection` naming it or not.
-fn ends_here(name: Name) -> bool {
-    matches!(
-        name,
-        Name::Connection
-            | Name::KeepAlive
-            | Name::ProxyConnection
-            | Name::Te
-            | Name::Trailer
-            | Name::TransferEncoding
-            | Name::Upgrade
-            | Name::Http2Settings
-    )
 }
 
 #[cfg(test)]
 mod tests {
-    use http1::{Limits, Scratch, parse_request};
+    use http1::{Limits, Scan, parse_request};
 
     use super::*;
 
     fn forwarded(lines: &str, is_trusted: bool) -> Vec<String> {
         let head = format!("GET / HTTP/1.1\r\nHost: a:1\r\n{lines}\r\n");
-        let mut scratch = Scratch::default();
-        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
+        let request = parse_request(head.as_bytes(), &mut scan, &Limits::default()).unwrap();
         let client = Client::new("10.0.0.9".parse().unwrap(), is_trusted);
         let mut out = Vec::new();
         to_instance(&mut out, &request.fields, request.host, &client, b"/mail");

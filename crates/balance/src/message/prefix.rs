@@ -14,12 +14,12 @@
 //! sent to the instance.
 
 use discovery::{Instance, policy::Restore};
-use http1::{Field, Fields, Name, write};
+use http1::{Field, Fields, Name, Names, write};
 
 use crate::message::{forwarded::Forwarded, request::UpstreamRequest};
 
 /// The fields of a response that may refer to a path.
-const CONCERNED: [Name; 4] = [Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie];
+const CONCERNED: Names = Names::of(&[Name::Location, Name::ContentLocation, Name::Refresh, Name::SetCookie]);
 
 /// The prefix, for the fields of one response.
 #[derive(Debug, Clone, Copy)]
@@ -39,14 +39,14 @@ pub(crate) struct Prefix<'a> {
 impl<'a> Prefix<'a> {
     /// Whether one of these fields refers to a path.
     pub(crate) fn concerns(fields: &Fields<'_>) -> bool {
-        CONCERNED.into_iter().any(|name| fields.has(name))
+        fields.has_any(CONCERNED)
     }
 
     /// Writes a field of the response, with the prefix where it belongs.
     pub(crate) fn write(&self, out: &mut Vec<u8>, field: &Field<'_>) {
-        match CONCERNED.contains(&field.id).then(|| self.restored(field)).flatten() {
+        match CONCERNED.contains(field.id).then(|| self.restored(field)).flatten() {
             Some(value) => write::field(out, field.name, &value),
-            None => field.write(out),
+            None => write::field(out, field.name, field.value),
         }
     }
 

@@ -8,7 +8,7 @@
 //! another attempt may start again; when they grow larger than [`Retries::replay_max_bytes`](crate::config::Retries), what
 //! every attempt has sent is [forgotten](UpstreamRequest::forget_sent), and with it the possibility of another attempt.
 
-use http1::{Framing, Method, Name, One, Refusal as Http, Request, Target, Version, write};
+use http1::{Framing, Method, Refusal as Http, Request, Version, write};
 
 use crate::message::{
     cors::Cors,
@@ -145,11 +145,8 @@ impl UpstreamRequest {
         let Sizes { body_max_bytes, replay_max_bytes } = sizes;
         let slash: &[u8] = if rest.first() == Some(&b'/') { b"" } else { b"/" };
         write::request_line(&mut bytes, request.method.as_bytes(), &[slash, rest]);
-        // Absolute-form: the target's authority goes before the Host field (RFC 9112, section 3.2.2).
-        let host = match request.target {
-            Target::Absolute { authority, .. } => Some(authority),
-            Target::Origin(_) | Target::Asterisk => request.host,
-        };
+        // In absolute-form it is the target's (RFC 9112, section 3.2.2).
+        let host = request.host;
         if let Some(host) = host {
             write::field(&mut bytes, b"Host", host);
         }
@@ -161,7 +158,7 @@ impl UpstreamRequest {
             write::field(&mut bytes, b"Transfer-Encoding", b"chunked");
         } else if let Framing::Length(length) = request.framing {
             write::field_number(&mut bytes, b"Content-Length", length);
-        } else if request.fields.get(Name::ContentLength) != One::Absent {
+        } else if request.declares_length {
             write::field_number(&mut bytes, b"Content-Length", 0);
         }
         if let Some(protocol) = upgrade(request) {
@@ -297,16 +294,16 @@ pub(crate) fn refusal(error: Http, limits: &crate::config::Limits) -> GatewayErr
 
 #[cfg(test)]
 mod tests {
-    use http1::{Limits, Scratch, find_head_end, parse_request};
+    use http1::{Limits, Scan, parse_request};
 
     use super::*;
 
     const SIZES: Sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
 
     fn outgoing(request: &[u8]) -> (UpstreamRequest, usize) {
-        let end = find_head_end(request, &mut 0).unwrap();
-        let mut scratch = Scratch::default();
-        let parsed = parse_request(&request[..end], &mut scratch, &Limits::default()).unwrap();
+        let end = Scan::default().read(request, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
+        let parsed = parse_request(&request[..end], &mut scan, &Limits::default()).unwrap();
         let client = Client::new("10.0.0.9".parse().unwrap(), false);
         let facts = RequestMeta::of(&parsed, RequestId::settle(&parsed.fields));
         let rewrite = Rewrite { rest: b"?q", prefix: b"/mail", client: &client };

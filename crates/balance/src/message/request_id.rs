@@ -76,7 +76,7 @@ pub(crate) fn write_trace(out: &mut Vec<u8>, fields: &Fields<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use http1::{Limits, Scratch, parse_request};
+    use http1::{Limits, Scan, parse_request};
 
     use super::*;
 
@@ -84,8 +84,8 @@ mod tests {
 
     fn settled(lines: &str) -> (String, String) {
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut scratch = Scratch::default();
-        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
+        let request = parse_request(head.as_bytes(), &mut scan, &Limits::default()).unwrap();
         let mut trace = Vec::new();
         write_trace(&mut trace, &request.fields);
         (RequestId::settle(&request.fields).as_str().to_owned(), String::from_utf8(trace).unwrap())

@@ -2,7 +2,7 @@
 //!
 //! No I/O, and no framing: the fields that say how the message is framed are the [framing's](FramingFields).
 
-use http1::{Field, Fields, Framing, Name, One, Response, write};
+use http1::{Field, Framing, Name, Response, write};
 
 use crate::message::{cors::Cors, headers, prefix::Prefix, request::RequestMeta};
 
@@ -66,8 +66,7 @@ pub(crate) fn head(
     own: GatewayHeaders<'_>,
     framing: FramingFields,
 ) {
-    write::status_line(out, response.status, response.reason);
-    fields(out, &response.fields, own.prefix, &facts.cors);
+    begin(out, response, own.prefix, &facts.cors);
     facts.cors.write_for_service(out);
     if framing.is_chunked {
         write::field(out, b"Transfer-Encoding", b"chunked");
@@ -75,7 +74,7 @@ pub(crate) fn head(
         write::field_number(out, b"Content-Length", length);
     }
     write::field(out, b"X-Request-Id", facts.id.as_bytes());
-    if let One::Absent = response.fields.get(Name::Date) {
+    if !response.fields.has(Name::Date) {
         write::field(out, b"Date", own.date);
     }
     if let Some(cookie) = own.cookie {
@@ -86,8 +85,7 @@ pub(crate) fn head(
 
 /// Writes an interim response (1xx) for the client (RFC 9110, section 15.2).
 pub(crate) fn interim(bytes: &mut Vec<u8>, response: &Response<'_>, prefix: Prefix<'_>) {
-    write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields, Some(prefix), &Cors::Unsaid);
+    begin(bytes, response, Some(prefix), &Cors::Unsaid);
     write::end(bytes);
 }
 
@@ -99,8 +97,7 @@ pub(crate) fn switching(
     facts: &RequestMeta,
     prefix: Prefix<'_>,
 ) {
-    write::status_line(bytes, response.status, response.reason);
-    fields(bytes, &response.fields, Some(prefix), &Cors::Unsaid);
+    begin(bytes, response, Some(prefix), &Cors::Unsaid);
     write::field(bytes, b"X-Request-Id", facts.id.as_bytes());
     write::field(bytes, b"Connection", b"upgrade");
     write::field(bytes, b"Upgrade", protocol);
@@ -117,13 +114,24 @@ pub(crate) fn is_event_stream(response: &Response<'_>) -> bool {
     types.next().is_some_and(|field| is(field.value))
 }
 
-fn fields(bytes: &mut Vec<u8>, fields: &Fields<'_>, prefix: Option<Prefix<'_>>, cors: &Cors) {
+/// Writes the status line, and the fields that pass. Most pass as they came, together; only where one of them may be
+/// changed, each is looked at.
+fn begin(out: &mut Vec<u8>, response: &Response<'_>, prefix: Option<Prefix<'_>>, cors: &Cors) {
+    let fields = &response.fields;
     let prefix = prefix.filter(|_| Prefix::concerns(fields));
-    let passes = |field: &Field<'_>| headers::passes_to_client(field, fields) && !cors.replaces(field.name);
+    if prefix.is_none() && !cors.is_for_service() {
+        return response.write(out, |line| headers::TO_CLIENT.contains(line.id()));
+    }
+    write::status_line(out, response.status, response.reason);
+    let passes = |field: &Field<'_>| {
+        headers::TO_CLIENT.contains(field.id)
+            && !fields.is_named_by_connection(field.name)
+            && !cors.replaces(field.name)
+    };
     for field in fields.iter().filter(passes) {
         match &prefix {
-            Some(prefix) => prefix.write(bytes, &field),
-            None => field.write(bytes),
+            Some(prefix) => prefix.write(out, &field),
+            None => write::field(out, field.name, field.value),
         }
     }
 }

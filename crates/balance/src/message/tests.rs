@@ -6,7 +6,7 @@ use discovery::{
     Instance,
     policy::{CorsScope, Restore},
 };
-use http1::{Limits, Method, Request, Response, Scratch, find_head_end, parse_request, parse_response};
+use http1::{Limits, Method, Request, Response, Scan, parse_request, parse_response};
 
 use crate::message::{
     cors::Cors,
@@ -53,8 +53,8 @@ fn to_instance(request: &Request<'_>, is_trusted: bool) -> UpstreamRequest {
 
 fn to_client(response: &Response<'_>, cors: Cors, restore: Option<Restore>, framing: FramingFields) -> Vec<u8> {
     let asked = b"GET /mail HTTP/1.1\r\nHost: shop.example\r\nX-Request-Id: id-1\r\n\r\n";
-    let mut scratch = Scratch::default();
-    let asked = parse_request(asked, &mut scratch, &Limits::default()).unwrap();
+    let mut scan = Scan::default();
+    let asked = parse_request(asked, &mut scan, &Limits::default()).unwrap();
     let (request, instance) = (to_instance(&asked, false), Instance::at("10.0.0.5:7070".parse().unwrap()));
     let prefix = restore.map(|restore| Prefix { request: &request, instance: &instance, own: b"/mail", restore });
     let own = GatewayHeaders { date: b"Sat, 21 Nov 2026 12:00:00 GMT", cookie: None, prefix };
@@ -70,9 +70,9 @@ fn show(text: &mut String, name: &str, bytes: &[u8]) {
 
 fn requests(text: &mut String) {
     for (name, bytes) in corpus("request") {
-        let Some(end) = find_head_end(&bytes, &mut 0) else { continue };
-        let mut scratch = Scratch::default();
-        match parse_request(&bytes[..end], &mut scratch, &Limits::default()) {
+        let Some(end) = Scan::default().read(&bytes, &Limits::default()) else { continue };
+        let mut scan = Scan::default();
+        match parse_request(&bytes[..end], &mut scan, &Limits::default()) {
             Ok(request) => {
                 for (who, is_trusted) in [("a client", false), ("a trusted proxy", true)] {
                     show(text, &format!("request {name} of {who}"), to_instance(&request, is_trusted).bytes());
@@ -91,15 +91,15 @@ fn responses(text: &mut String) {
             ..Default::default()
         };
         let head = b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n";
-        let mut scratch = Scratch::default();
-        Cors::of(&policy, &parse_request(head, &mut scratch, &Limits::default()).unwrap())
+        let mut scan = Scan::default();
+        Cors::of(&policy, &parse_request(head, &mut scan, &Limits::default()).unwrap())
     };
     let kept = FramingFields { is_chunked: false, connection: None };
     let chunked = FramingFields { is_chunked: true, connection: Some(b"close") };
     for (name, bytes) in corpus("response") {
-        let Some(end) = find_head_end(&bytes, &mut 0) else { continue };
-        let mut scratch = Scratch::default();
-        match parse_response(&bytes[..end], &mut scratch, &Limits::default(), &Method::Get) {
+        let Some(end) = Scan::default().read(&bytes, &Limits::default()) else { continue };
+        let mut scan = Scan::default();
+        match parse_response(&bytes[..end], &mut scan, &Limits::default(), &Method::Get) {
             Ok(response) => {
                 show(text, &format!("response {name}"), &to_client(&response, Cors::Unsaid, None, kept));
                 let changed = to_client(&response, for_service(), Some(Restore::Auto), chunked);

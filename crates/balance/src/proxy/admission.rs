@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http1::{Method, Name, Request, Target, parse_request};
+use http1::{Head, Method, Name, Refusal as Http, Request, Target};
 
 use crate::{
     access::{asked::Asked, passed::Passed, rules::Access},
@@ -52,14 +52,14 @@ pub(crate) struct Refused {
 /// What is wrong with it.
 pub(crate) fn admit<'t>(
     gateway: &Gateway,
-    head: &[u8],
+    head: Option<Head<'_>>,
     table: &'t RoutingTable,
     client: &Client,
     now: Instant,
 ) -> Result<Admitted<'t>, Box<Refused>> {
     let limits = &gateway.options.limits;
-    let mut scratch = gateway.scratch.borrow_mut();
-    let request = match parse_request(head, &mut scratch, &gateway.http) {
+    let head = head.ok_or(Http::Malformed("the head: it must end with an empty line"));
+    let request = match head.and_then(|head| head.request(&gateway.http)) {
         Ok(request) => request,
         Err(error) => {
             return Err(Box::new(Refused { refusal: refusal(error, limits), facts: RequestMeta::unknown() }));

@@ -1,10 +1,10 @@
 //! What one core has to serve requests with, and what one request has: the state under the page with a request's life
 //! (`gateway.rs`).
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
 use discovery::policy::Policy;
-use http1::{Limits, Scratch};
+use http1::Limits;
 
 use crate::{
     addresses::AddressPolicy,
@@ -35,7 +35,6 @@ pub(crate) struct Gateway {
     pub(crate) refusals: Refusals,
     pub(crate) budgets: Budgets,
     pub(crate) queues: Queues,
-    pub(crate) scratch: RefCell<Scratch>,
     pub(crate) http: Limits,
 }
 
@@ -93,7 +92,6 @@ impl Gateway {
             clock: Rc::clone(&clock),
             upstreams: Upstreams::new(pool, addresses, buffers.clone(), clock),
             buffers,
-            scratch: RefCell::default(),
             queues: Queues::default(),
             downstreams: CoreConnections::default(),
             lingering: Lingering::default(),

@@ -67,8 +67,8 @@ impl<'c, D> Question<'c, D> {
 impl<D: DownstreamExchange> DownstreamExchange for Question<'_, D> {
     type Stream = D::Stream;
 
-    fn head(&self) -> &[u8] {
-        b""
+    fn head(&self) -> Option<http1::Head<'_>> {
+        None
     }
 
     fn begin(&mut self, _: &RequestMeta) {}

@@ -51,14 +51,14 @@ pub(crate) fn is_allowed(situation: Situation) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http1::{Limits, Scratch, parse_request};
+    use http1::{Limits, Scan, parse_request};
 
     use super::*;
 
     fn repeatable(method: &str, lines: &str) -> Repeatable {
         let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut scratch = Scratch::default();
-        let request = parse_request(head.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
+        let request = parse_request(head.as_bytes(), &mut scan, &Limits::default()).unwrap();
         Repeatable::of(&request.method, &request.fields)
     }
 

@@ -17,7 +17,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::io::buffered_stream::Read;
+use http1::{Head, Scan};
+
+use crate::{io::buffered_stream::Read, upstream::http1::RESPONSE_LIMITS};
 
 /// So many bytes of data may wait in an inbox.
 pub(super) const WINDOW_BYTES: usize = 16 * 1024;
@@ -198,6 +200,7 @@ impl Frame {
 #[derive(Debug, Default)]
 struct Incoming {
     head: Option<Vec<u8>>,
+    scan: Scan,
     run: Vec<u8>,
     has_come: bool,
 }
@@ -205,6 +208,10 @@ struct Incoming {
 // === impl Incoming ===
 
 impl Incoming {
+    fn head(&self) -> Option<Head<'_>> {
+        self.scan.head(self.head.as_deref()?)
+    }
+
     /// Reads what there is: not a second head before the first was used, and no end that would hide what came before
     /// it.
     fn poll_read(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
@@ -222,7 +229,11 @@ impl Incoming {
                 break;
             }
             match stream.poll_frame(cx) {
-                Poll::Ready(Ok(Frame::Head(head))) => self.head = Some(head),
+                Poll::Ready(Ok(Frame::Head(head))) => {
+                    self.scan.clear();
+                    self.scan.read(&head, &RESPONSE_LIMITS);
+                    self.head = Some(head);
+                }
                 Poll::Ready(Ok(Frame::Data(data))) => self.run.extend(data),
                 Poll::Ready(Ok(Frame::End)) => self.has_come = true,
                 Poll::Ready(Ok(Frame::Reset) | Err(_)) if has_read => break,

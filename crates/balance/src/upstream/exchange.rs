@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http1::{Framing, Refusal};
+use http1::{Framing, Head, Refusal};
 
 #[cfg(test)]
 use crate::tests::frames::upstream::FrameExchange;
@@ -90,8 +90,8 @@ impl UpstreamExchange {
         each!(self, exchange => exchange.find_head())
     }
 
-    /// That head, from its status line to the empty line.
-    pub(crate) fn head(&self) -> &[u8] {
+    /// That head, until it is used up.
+    pub(crate) fn head(&self) -> Option<Head<'_>> {
         each!(self, exchange => exchange.head())
     }
 

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http1::{Framing, Refusal, write};
+use http1::{Framing, Head, Limits, Refusal, write};
 
 use crate::{
     io::{
@@ -21,8 +21,8 @@ use crate::{
     upstream::{connection::Connection, failure::Kind, stream::UpstreamStream},
 };
 
-/// Largest head of a response.
-const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// How much of a response's head is read.
+pub(crate) const RESPONSE_LIMITS: Limits = Limits { head_max_bytes: 64 * 1024, fields_max: 256, target_max_bytes: 0 };
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -34,8 +34,6 @@ pub(crate) struct Http1Exchange {
     /// Of a request of unknown length: what is framed and not sent.
     frames: Vec<u8>,
     has_framed_end: bool,
-    /// How much of what has come was searched for the end of the head.
-    searched: usize,
     /// The head's length, once it has come; 0 when it was used up.
     head_bytes: usize,
     body: BodyReader,
@@ -53,7 +51,6 @@ impl Http1Exchange {
             sent: 0,
             frames: Vec::new(),
             has_framed_end: false,
-            searched: 0,
             head_bytes: 0,
             body: BodyReader::new(Framing::Empty),
             keeps_connection: false,
@@ -121,13 +118,13 @@ impl Http1Exchange {
     }
 
     pub(crate) fn find_head(&mut self) -> bool {
-        let found = http1::find_head_end(self.connection.stream.unread(), &mut self.searched);
+        let found = self.connection.stream.find_head(&RESPONSE_LIMITS);
         self.head_bytes = found.unwrap_or(0);
         found.is_some()
     }
 
-    pub(crate) fn head(&self) -> &[u8] {
-        &self.connection.stream.unread()[..self.head_bytes]
+    pub(crate) fn head(&self) -> Option<Head<'_>> {
+        self.connection.stream.head()
     }
 
     /// What an end before the end of a head means.
@@ -139,8 +136,7 @@ impl Http1Exchange {
     }
 
     pub(crate) fn end_interim(&mut self) {
-        self.connection.stream.consume(self.head_bytes);
-        (self.head_bytes, self.searched) = (0, 0);
+        self.connection.stream.consume(std::mem::take(&mut self.head_bytes));
     }
 
     pub(crate) fn begin_body(&mut self, framing: Framing, keep_alive: bool) {
@@ -152,7 +148,11 @@ impl Http1Exchange {
     /// Reads once: a head to its largest size, a body a buffer at most.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
         let stream = &mut self.connection.stream;
-        if self.body.has_come() { stream.poll_read(cx, HEAD_MAX_BYTES) } else { stream.poll_read_some(cx) }
+        if self.body.has_come() {
+            stream.poll_read(cx, RESPONSE_LIMITS.head_max_bytes)
+        } else {
+            stream.poll_read_some(cx)
+        }
     }
 
     /// Finds the next run of the body in what has come.

@@ -1,8 +1,8 @@
 //! Heads: read in one way, by whoever reads them.
 
 use http1::{
-    Fields, Framing, Limits, Method, Refusal, Request, Response, Scratch, Target, Version, find_head_end,
-    parse_request, parse_response, write,
+    Fields, Framing, Limits, Method, Refusal, Request, Response, Scan, Target, Version, parse_request, parse_response,
+    write,
 };
 
 /// What a head says, as values that can be kept and compared.
@@ -70,12 +70,13 @@ fn target_parts<'a>(request: &Request<'a>) -> Vec<&'a [u8]> {
 ///
 /// If something does not hold that must.
 pub fn request(input: &[u8]) -> Option<Result<Head, Refusal>> {
-    let head = &input[..head_end(input)?];
-    let mut scratch = Scratch::default();
-    let request = match parse_request(head, &mut scratch, &Limits::default()) {
+    let scan = scan(input)?;
+    let head = scan.head(input).expect("it was read");
+    let request = match head.request(&Limits::default()) {
         Ok(request) => request,
         Err(refusal) => return Some(Err(refusal)),
     };
+    let head = head.bytes();
     fields_are_clean(&request.fields);
     assert_ne!(request.framing, Framing::UntilClose, "a request's body has an end of its own");
     assert!(request.host.is_some() || request.version == Version::Http10);
@@ -85,9 +86,9 @@ pub fn request(input: &[u8]) -> Option<Result<Head, Refusal>> {
         let mut written = Vec::new();
         write::request_line(&mut written, request.method.as_bytes(), &target_parts(&request));
         write_fields(&mut written, &request.fields);
-        let mut scratch = Scratch::default();
+        let mut scan = Scan::default();
         let limits = Limits { head_max_bytes: usize::MAX, target_max_bytes: usize::MAX, ..Limits::default() };
-        let again = parse_request(&written, &mut scratch, &limits).expect("what is written is read");
+        let again = parse_request(&written, &mut scan, &limits).expect("what is written is read");
         assert_eq!(Head::of_request(&again), seen);
     }
     Some(Ok(seen))
@@ -105,12 +106,13 @@ pub fn response(input: &[u8]) -> Option<Result<Head, Refusal>> {
         [b'H', rest @ ..] if !rest.starts_with(b"TTP") => (Method::Head, rest),
         _ => (Method::Get, input),
     };
-    let head = &input[..head_end(input)?];
-    let mut scratch = Scratch::default();
-    let response = match parse_response(head, &mut scratch, &Limits::default(), &method) {
+    let scan = scan(input)?;
+    let head = scan.head(input).expect("it was read");
+    let response = match head.response(&Limits::default(), &method) {
         Ok(response) => response,
         Err(refusal) => return Some(Err(refusal)),
     };
+    let head = head.bytes();
     fields_are_clean(&response.fields);
     assert!((100..1000).contains(&response.status));
     assert!(!response.keep_alive || response.framing != Framing::UntilClose);
@@ -118,9 +120,9 @@ pub fn response(input: &[u8]) -> Option<Result<Head, Refusal>> {
     let mut written = Vec::new();
     write::status_line(&mut written, response.status, response.reason);
     write_fields(&mut written, &response.fields);
-    let mut scratch = Scratch::default();
+    let mut scan = Scan::default();
     let limits = Limits { head_max_bytes: usize::MAX, ..Limits::default() };
-    let again = parse_response(&written, &mut scratch, &limits, &method).expect("what is written is read");
+    let again = parse_response(&written, &mut scan, &limits, &method).expect("what is written is read");
     let seen = Head::of_response(&response);
     // Only what HTTP/1.1 keeps open by default may differ from an HTTP/1.0 original.
     let keep_alive = if response.version == Version::Http11 { seen.keep_alive } else { again.keep_alive };
@@ -128,13 +130,18 @@ pub fn response(input: &[u8]) -> Option<Result<Head, Refusal>> {
     Some(Ok(seen))
 }
 
-/// The end is the same whether the bytes come at once or drip.
-fn head_end(input: &[u8]) -> Option<usize> {
-    let at_once = find_head_end(input, &mut 0);
-    let mut searched = 0;
-    let dripping = (0..=input.len()).find_map(|len| find_head_end(&input[..len], &mut searched));
-    assert_eq!(at_once, dripping);
-    at_once
+/// What is read is the same whether the bytes come at once or drip; `None` while the head is incomplete.
+fn scan(input: &[u8]) -> Option<Scan> {
+    let (mut at_once, mut dripping, limits) = (Scan::default(), Scan::default(), Limits::default());
+    let end = at_once.read(input, &limits);
+    assert_eq!(end, (0..=input.len()).find_map(|len| dripping.read(&input[..len], &limits)));
+    let read = |scan: &Scan| {
+        let head = scan.head(input).expect("it was read");
+        let fields = |fields: &Fields<'_>| own_fields(fields);
+        (head.request(&limits).map(|request| fields(&request.fields)), head.bytes().len())
+    };
+    end.map(|_| assert_eq!(read(&at_once), read(&dripping)))?;
+    Some(at_once)
 }
 
 fn fields_are_clean(fields: &Fields<'_>) {
@@ -147,7 +154,16 @@ fn fields_are_clean(fields: &Fields<'_>) {
     }
 }
 
+/// Copied together where they can be, they are what they are one by one.
 fn write_fields(out: &mut Vec<u8>, fields: &Fields<'_>) {
+    let begins_at = out.len();
+    fields.write(out, |_| true);
+    let mut one_by_one = Vec::new();
+    for field in fields.iter().filter(|field| !fields.is_named_by_connection(field.name)) {
+        write::field(&mut one_by_one, field.name, field.value);
+    }
+    assert_eq!(out[begins_at..], one_by_one);
+    out.truncate(begins_at);
     for field in fields {
         write::field(out, field.name, field.value);
     }

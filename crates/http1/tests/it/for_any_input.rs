@@ -1,6 +1,6 @@
 //! What holds for every message, and for what is nearly one.
 
-use http1::{BodyDecoder, Framing, find_head_end};
+use http1::{BodyDecoder, Framing, Limits, Scan};
 use proptest::prelude::*;
 
 use crate::{any, checks, read};
@@ -9,7 +9,7 @@ proptest! {
     #[test]
     fn every_valid_request_is_read_with_its_body_and_its_end(message in any::request(), next in "[A-Z ]{0,5}") {
         let bytes = [message.bytes(), next.clone().into_bytes()].concat();
-        prop_assert_eq!(find_head_end(&bytes, &mut 0), Some(message.head.len()));
+        prop_assert_eq!(Scan::default().read(&bytes, &Limits::default()), Some(message.head.len()));
         let seen = checks::request(&bytes).unwrap();
         prop_assert!(seen.is_ok(), "{:?}", seen);
         let mut decoder = BodyDecoder::new(seen.unwrap().framing);

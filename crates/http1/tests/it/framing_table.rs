@@ -1,15 +1,15 @@
 //! The rows of a framing table that real proxies were run through, as raw bytes, and what becomes of each.
 
-use http1::{BodyDecoder, Limits, Refusal, Scratch, find_head_end, parse_request};
+use http1::{BodyDecoder, Limits, Refusal, Scan};
 
 use crate::read::content;
 
 /// What a gateway would answer: 200 where the request is read, body and all; 0 where more bytes are waited for.
 fn answer(bytes: &[u8]) -> u16 {
-    let Some(end) = find_head_end(bytes, &mut 0) else { return 0 };
-    let mut scratch = Scratch::default();
-    let body = parse_request(&bytes[..end], &mut scratch, &Limits::default())
-        .and_then(|request| content(&mut BodyDecoder::new(request.framing), &bytes[end..]));
+    let (mut scan, limits) = (Scan::default(), Limits::default());
+    let Some(end) = scan.read(bytes, &limits) else { return 0 };
+    let head = scan.head(bytes).expect("it was read");
+    let body = head.request(&limits).and_then(|request| content(&mut BodyDecoder::new(request.framing), &bytes[end..]));
     match body {
         Ok(Some(_)) => 200,
         Ok(None) => 0,

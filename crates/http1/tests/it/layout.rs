@@ -1,19 +1,21 @@
 //! The rooms of the crate only look down.
 
 /// The rooms from the ground up, and what each may import.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("bytes", &[]),
-    ("head_end", &[]),
     ("limits", &[]),
     ("method", &[]),
-    ("name", &[]),
     ("piece", &[]),
     ("refusal", &[]),
     ("host", &["bytes"]),
+    ("name", &["bytes"]),
+    ("names", &["name"]),
     ("write", &["bytes"]),
     ("connection", &["bytes", "name", "refusal"]),
     ("version", &["connection", "refusal"]),
-    ("fields", &["bytes", "connection", "limits", "name", "refusal", "write"]),
+    ("line", &["bytes", "name", "refusal"]),
+    ("scan", &["bytes", "connection", "limits", "line", "name", "names", "refusal"]),
+    ("fields", &["connection", "line", "name", "names", "refusal", "scan", "write"]),
     ("framing", &["fields", "name", "refusal", "version"]),
     ("target", &["framing", "host", "method", "refusal"]),
     ("chunked", &["bytes", "framing", "piece", "refusal"]),
@@ -27,14 +29,19 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "framing",
             "host",
             "limits",
+            "line",
             "method",
             "name",
             "refusal",
+            "scan",
             "target",
             "version",
         ],
     ),
-    ("response", &["bytes", "fields", "framing", "limits", "method", "refusal", "request", "version"]),
+    (
+        "response",
+        &["bytes", "fields", "framing", "limits", "line", "method", "refusal", "request", "scan", "version", "write"],
+    ),
 ];
 
 #[test]

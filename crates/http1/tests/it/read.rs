@@ -1,8 +1,6 @@
 //! Short ways to read a message in a test.
 
-use http1::{
-    BodyDecoder, Limits, Method, Refusal, Request, Response, Scratch, find_head_end, parse_request, parse_response,
-};
+use http1::{BodyDecoder, Limits, Method, Refusal, Request, Response, Scan};
 
 /// Hands the request at the front of `bytes` to `look`.
 pub(crate) fn request<T>(bytes: &[u8], look: impl FnOnce(Request<'_>) -> T) -> Result<T, Refusal> {
@@ -15,8 +13,9 @@ pub(crate) fn request_within<T>(
     limits: &Limits,
     look: impl FnOnce(Request<'_>) -> T,
 ) -> Result<T, Refusal> {
-    let end = find_head_end(bytes, &mut 0).expect("the head is complete");
-    parse_request(&bytes[..end], &mut Scratch::default(), limits).map(look)
+    let mut scan = Scan::default();
+    scan.read(bytes, limits).expect("the head is complete");
+    scan.head(bytes).expect("it was read").request(limits).map(look)
 }
 
 /// Hands the response to `method` at the front of `bytes` to `look`.
@@ -25,8 +24,9 @@ pub(crate) fn response_to<T>(
     bytes: &[u8],
     look: impl FnOnce(Response<'_>) -> T,
 ) -> Result<T, Refusal> {
-    let end = find_head_end(bytes, &mut 0).expect("the head is complete");
-    parse_response(&bytes[..end], &mut Scratch::default(), &Limits::default(), &method).map(look)
+    let (mut scan, limits) = (Scan::default(), Limits::default());
+    scan.read(bytes, &limits).expect("the head is complete");
+    scan.head(bytes).expect("it was read").response(&limits, &method).map(look)
 }
 
 /// Hands the response to a GET at the front of `bytes` to `look`.

@@ -162,7 +162,7 @@ impl ResponseWriter {
 
 #[cfg(test)]
 mod tests {
-    use http1::{BodyDecoder, Limits, Method, Scratch, find_head_end, parse_request, parse_response};
+    use http1::{BodyDecoder, Limits, Method, Scan, parse_request, parse_response};
     use proptest::prelude::*;
 
     use super::*;
@@ -172,8 +172,8 @@ mod tests {
     };
 
     fn facts(request: &str) -> RequestMeta {
-        let mut scratch = Scratch::default();
-        let request = parse_request(request.as_bytes(), &mut scratch, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
+        let request = parse_request(request.as_bytes(), &mut scan, &Limits::default()).unwrap();
         RequestMeta::of(&request, RequestId::settle(&request.fields))
     }
 
@@ -187,10 +187,10 @@ mod tests {
     /// Everything that leaves when the instance sends `pieces`, and whether that was the end.
     fn answered(facts: &RequestMeta, pieces: &[&[u8]], closes: bool) -> (Vec<u8>, bool) {
         let all: Vec<u8> = pieces.concat();
-        let end = find_head_end(&all, &mut 0).unwrap();
-        let mut scratch = Scratch::default();
+        let end = Scan::default().read(&all, &Limits::default()).unwrap();
+        let mut scan = Scan::default();
         let method = if facts.is_head { Method::Head } else { Method::Get };
-        let response = parse_response(&all[..end], &mut scratch, &Limits::default(), &method).unwrap();
+        let response = parse_response(&all[..end], &mut scan, &Limits::default(), &method).unwrap();
         let mut answer = ResponseWriter::new(Vec::new());
         answer.answer(facts);
         let length = BodyLength::of(response.framing);
@@ -320,7 +320,7 @@ mod tests {
             let sent: Vec<&[u8]> = sent.iter().map(Vec::as_slice).collect();
             let (out, is_complete) = answered(&get(), &sent, false);
             prop_assert!(is_complete);
-            let head = find_head_end(&out, &mut 0).unwrap();
+            let head = Scan::default().read(&out, &Limits::default()).unwrap();
             let length = http1::Framing::Length(body.len() as u64);
             let mut decoder = BodyDecoder::new(if chunked { http1::Framing::Chunked } else { length });
             let (mut left, mut unframed) = (&out[head..], Vec::new());

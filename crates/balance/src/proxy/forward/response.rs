@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use http1::{Framing, Limits, Method, parse_response};
+use http1::{Framing, Method};
 
 use super::{Forward, Served};
 use crate::{
@@ -20,13 +20,12 @@ use crate::{
         attempt::Attempt,
         breakage::Breakage,
         failure::{Failure, Kind},
+        http1::RESPONSE_LIMITS,
     },
 };
 
 /// Interim responses that one request may have; more are an instance gone wild.
 const INTERIM_MAX: usize = 16;
-
-const RESPONSE_LIMITS: Limits = Limits { head_max_bytes: 64 * 1024, fields_max: 256, target_max_bytes: 0 };
 
 /// What becomes of an attempt that has a response.
 pub(super) enum Settled {
@@ -128,9 +127,9 @@ impl Forward<'_> {
             restore: self.context.policy.prefix.restore,
         };
         let cookie = self.cookie(candidate, &prefix);
-        let mut scratch = gateway.scratch.borrow_mut();
         let method = if facts.is_head { Method::Head } else { Method::Get };
-        let response = parse_response(exchange.head(), &mut scratch, &RESPONSE_LIMITS, &method).map_err(sentence)?;
+        let head = exchange.head().ok_or(Kind::Malformed("it has no head"))?;
+        let response = head.response(&RESPONSE_LIMITS, &method).map_err(sentence)?;
         match response.status {
             101 => {
                 let Some(protocol) = response.upgrade.filter(|_| facts.wants_upgrade) else {

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http1::Refusal;
+use http1::{Head, Refusal};
 use tokio::{io::DuplexStream, task::spawn_local};
 
 use super::{Connection, Frame, Incoming, Stream};
@@ -85,8 +85,8 @@ async fn serve_stream(stream: Stream, gateway: Rc<Gateway>) {
 impl DownstreamExchange for FrameExchange {
     type Stream = DuplexStream;
 
-    fn head(&self) -> &[u8] {
-        self.incoming.head.as_deref().unwrap_or_default()
+    fn head(&self) -> Option<Head<'_>> {
+        self.incoming.head()
     }
 
     fn begin(&mut self, _: &RequestMeta) {

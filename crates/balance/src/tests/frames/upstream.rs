@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http1::{Framing, Refusal};
+use http1::{Framing, Head, Refusal};
 
 use super::{Connection, Frame, Incoming, Stream};
 use crate::{
@@ -166,8 +166,8 @@ impl FrameExchange {
         self.incoming.head.is_some()
     }
 
-    pub(crate) fn head(&self) -> &[u8] {
-        self.incoming.head.as_deref().unwrap_or_default()
+    pub(crate) fn head(&self) -> Option<Head<'_>> {
+        self.incoming.head()
     }
 
     pub(crate) fn ended_before_head(&self) -> Kind {
