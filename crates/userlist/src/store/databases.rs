@@ -1,5 +1,6 @@
 //! The kinds of databases: connections, limits, migrations.
 
+mod migrations;
 mod mysql;
 mod sqlite;
 mod upgrade;

@@ -22,7 +22,7 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 
-use super::upgrade;
+use super::{migrations, upgrade};
 use crate::store::{
     driver::{
         self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
@@ -175,9 +175,8 @@ async fn migrate(connection: &mut MySqlConnection) -> Result<(), DriverError> {
 }
 
 fn migrations() -> Migrator {
-    let mut migrations = sqlx::migrate!("migrations/mysql");
-    // Missing ones are those of a newer release, whose instances may run beside this one: migrations only ever add.
-    migrations.set_locking(false).set_ignore_missing(true);
+    let mut migrations = migrations::mysql();
+    migrations.set_locking(false);
     migrations
 }
 

@@ -27,7 +27,6 @@ use service_kit::private_files::withdraw_sqlite;
 use service_kit::time::UnixMillis;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, Row as _, Sqlite as Driver, SqliteConnection,
-    migrate::Migrator,
     pool::PoolConnection,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -37,7 +36,7 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use self::writer::Writer;
-use super::upgrade;
+use super::{migrations, upgrade};
 use crate::store::{
     driver::{
         self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
@@ -181,12 +180,9 @@ async fn identify(file: &Path) -> Result<Identity, DriverError> {
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), DriverError> {
-    let mut migrations: Migrator = sqlx::migrate!("migrations/sqlite");
-    // Missing ones are those of a newer release, whose instances may run beside this one: migrations only ever add.
-    migrations.set_ignore_missing(true);
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|error| failed(&error))?;
     // `run` is the same through a trait whose lifetimes the compiler cannot follow into a boxed future.
-    let migrated = migrations.run_direct(None, &mut *transaction, false).await;
+    let migrated = migrations::sqlite().run_direct(None, &mut *transaction, false).await;
     migrated.map_err(|error| driver::of_migration(&error, by_number))?;
     transaction.commit().await.map_err(|error| failed(&error))
 }
