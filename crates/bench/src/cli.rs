@@ -2,36 +2,38 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 
 use crate::{
     calibrate,
-    gateway::{Gateway, Kind, Population},
+    gateway::{Gateway, Kind},
     harness::Harness,
-    instructions, machine,
+    install, instructions, machine,
     pin::Cores,
     report,
     rows::{self, Extent},
+    snapshot::Known,
 };
 
-/// What a request costs: balance beside nginx and HAProxy, on two cores of this machine.
+/// What a request costs: balance beside nginx, HAProxy, Envoy and Caddy, on two cores of this machine.
 ///
-/// Prints Markdown tables; doc/performance.md tells how to read them. Takes about eight minutes, with --quick one.
+/// Prints Markdown tables; doc/performance.md tells how to read them. Takes about ten minutes, with --quick two. nginx
+/// is needed, the others are left out where they are not installed.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench", version)]
 pub struct Options {
-    /// One minute: three rounds of one second instead of five of three. For a look, not for a comparison.
+    /// Two minutes: three rounds of one second instead of five of three. For a look, not for a comparison.
     #[arg(long)]
     quick: bool,
     /// Rounds for each row.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
-    /// Installs nginx and HAProxy with apt, which needs root, and ends.
+    /// Installs nginx, HAProxy and Caddy with apt, which needs root, and Envoy with pip into a folder beside that of
+    /// this program; then ends.
     #[arg(long)]
     install: bool,
     /// The balance program. Default: the one beside this program.
@@ -44,6 +46,9 @@ pub struct Options {
     /// Counts the instructions of a request, and nothing else; needs valgrind. Other work on the machine does no harm.
     #[arg(long)]
     instructions: bool,
+    /// Measures only what it costs to ask something of clients: keys, tokens, limits.
+    #[arg(long, conflicts_with = "beside")]
+    access: bool,
 }
 
 // === impl Options ===
@@ -56,14 +61,17 @@ impl Options {
     /// Something is not installed, a program did not start, a request failed.
     pub fn run(&self) -> anyhow::Result<()> {
         if self.install {
-            return install();
+            return install::install();
         }
         if self.instructions {
             return self.count();
         }
-        let peers: &[&str] = if self.beside.is_some() { &[] } else { &["nginx", "haproxy"] };
-        let missing: Vec<&str> = peers.iter().copied().filter(|name| machine::find(name).is_none()).collect();
-        ensure!(missing.is_empty(), "missing: {}; run: bench --install (needs apt and root)", missing.join(", "));
+        let is_alone = self.beside.is_some() || self.access;
+        let has_reference = is_alone || machine::find(Kind::Nginx.name()).is_some();
+        ensure!(
+            has_reference,
+            "nginx is missing, which all are compared with; run: bench --install (needs apt and root)"
+        );
         let cores = Cores::choose().context("two cores are needed, one for the gateway and one for the load")?;
         let extent = self.extent();
         let mut harness = Harness::new(cores, self.balance()?)?;
@@ -71,15 +79,21 @@ impl Options {
         if let Some(other) = &self.beside {
             return compare(&mut harness, other, extent);
         }
+        if self.access {
+            return access(&mut harness, extent);
+        }
         report::calibration(calibrate::calibrate(&mut harness, extent.duration)?);
 
-        let start = |kind| harness.gateway(kind, Population::default());
-        let gateways = Kind::ALL.into_iter().map(start).collect::<anyhow::Result<Vec<Gateway>>>()?;
-        requests(&mut harness, &gateways, extent, &Kind::ALL.map(Kind::name))?;
+        let kinds = Kind::present();
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let start = |kind: &Kind| harness.gateway(*kind, Known::default());
+        let gateways = kinds.iter().map(start).collect::<anyhow::Result<Vec<Gateway>>>()?;
+        requests(&mut harness, &gateways, extent, &names)?;
         drop(gateways);
-        report::idle(&rows::idle(&mut harness, extent)?, extent);
+        report::idle(&rows::idle(&mut harness, &kinds, extent)?, extent, &names);
         report::populations(&rows::populations(&mut harness, extent)?);
-        Ok(())
+        // Ten rows of one program: a third of the time for each keeps it at a minute.
+        access(&mut harness, Extent { duration: extent.duration / 3, ..extent })
     }
 
     fn count(&self) -> anyhow::Result<()> {
@@ -108,8 +122,15 @@ impl Options {
 
 /// What a request costs, of this build and of the `other` one.
 fn compare(harness: &mut Harness, other: &Path, extent: Extent) -> anyhow::Result<()> {
-    let gateways = [harness.gateway(Kind::Balance, Population::default())?, harness.gateway_of(other)?];
+    let gateways = [harness.gateway(Kind::Balance, Known::default())?, harness.gateway_of(other)?];
     requests(harness, &gateways, extent, &["balance", "the other build"])
+}
+
+/// What it costs to ask something of clients.
+fn access(harness: &mut Harness, extent: Extent) -> anyhow::Result<()> {
+    let (features, rounds) = rows::access(harness, extent)?;
+    report::access(&features, &rounds);
+    Ok(())
 }
 
 fn requests(harness: &mut Harness, gateways: &[Gateway], extent: Extent, columns: &[&str]) -> anyhow::Result<()> {
@@ -118,22 +139,6 @@ fn requests(harness: &mut Harness, gateways: &[Gateway], extent: Extent, columns
     let per_second = rows::half_of(&shapes[0].2, report::REFERENCE);
     report::fixed_rate(&rows::fixed_rate(harness, gateways, extent, per_second)?, per_second, columns);
     Ok(())
-}
-
-/// Debian's packages, and neither of them started as a service.
-fn install() -> anyhow::Result<()> {
-    let apt = ["apt-get", "install", "--yes", "--no-install-recommends", "nginx", "haproxy", "wrk"];
-    let status = Command::new(apt[0]).args(&apt[1..]).env("DEBIAN_FRONTEND", "noninteractive").status();
-    let status = status.context("cannot run apt-get; install nginx and haproxy in another way")?;
-    ensure!(status.success(), "apt-get failed: {status}");
-    for service in ["nginx", "haproxy"] {
-        // Where there is no systemd, nothing was started either.
-        let _ = Command::new("systemctl").args(["disable", "--now", service]).output();
-    }
-    match machine::find("nginx").and(machine::find("haproxy")) {
-        Some(_) => Ok(()),
-        None => bail!("apt-get succeeded, but nginx or haproxy is not there"),
-    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     engine::{Clients, Connections, EventLoop, Load, Origin, Pace},
-    gateway::{Gateway, Kind, Population, Setting},
+    gateway::{Gateway, Kind, Setting},
     pin::Cores,
     shape::{SHAPES, Shape},
+    snapshot::Known,
     uniform::Uniform,
 };
 
@@ -60,7 +61,7 @@ impl Harness {
     ///
     /// No free port, no folder for temporary files, no `balance`.
     pub fn new(cores: Cores, balance: PathBuf) -> anyhow::Result<Self> {
-        ensure!(balance.is_file(), "{} is not there; build it: cargo build --release -p balance", balance.display());
+        ensure!(balance.is_file(), "{} is not there; build it: cargo build --workspace --release --bin balance", balance.display());
         crate::gateway::open_files_max()?;
         cores.start_gateway(|| ())?;
         let origin = Origin::listen(2, 12)?;
@@ -79,8 +80,8 @@ impl Harness {
     /// # Errors
     ///
     /// As [`Gateway::start`].
-    pub fn gateway(&self, kind: Kind, population: Population) -> anyhow::Result<Gateway> {
-        Gateway::start(kind, &self.setting(&self.balance, population))
+    pub fn gateway(&self, kind: Kind, known: Known<'_>) -> anyhow::Result<Gateway> {
+        Gateway::start(kind, &self.setting(&self.balance, known))
     }
 
     /// The same with another build of `balance`.
@@ -90,7 +91,7 @@ impl Harness {
     /// `program` is not there, or as [`Gateway::start`].
     pub fn gateway_of(&self, program: &Path) -> anyhow::Result<Gateway> {
         ensure!(program.is_file(), "{} is not there", program.display());
-        Gateway::start(Kind::Balance, &self.setting(program, Population::default()))
+        Gateway::start(Kind::Balance, &self.setting(program, Known::default()))
     }
 
     /// The same under valgrind, which counts its instructions into the file `counts` when it has [ended](Gateway::end).
@@ -100,11 +101,17 @@ impl Harness {
     /// `program` is not there, or as [`Gateway::start`].
     pub fn counted(&self, program: &Path, counts: &Path) -> anyhow::Result<Gateway> {
         ensure!(program.is_file(), "{} is not there", program.display());
-        Gateway::start_counted(&self.setting(program, Population::default()), counts)
+        Gateway::start_counted(&self.setting(program, Known::default()), counts)
     }
 
-    fn setting<'a>(&'a self, balance: &'a Path, population: Population) -> Setting<'a> {
-        Setting { upstreams: self.upstreams, folder: self.folder.path(), cores: self.cores, balance, population }
+    fn setting<'a>(&'a self, balance: &'a Path, known: Known<'a>) -> Setting<'a> {
+        Setting { upstreams: self.upstreams, folder: self.folder.path(), cores: self.cores, balance, known }
+    }
+
+    /// Where files of the gateways go.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Processor time for each request under as much load as the gateway takes.
@@ -113,8 +120,34 @@ impl Harness {
     ///
     /// The gateway has ended, or a request failed.
     pub fn cpu(&mut self, gateway: &Gateway, shape: Shape, duration: Duration) -> anyhow::Result<Figure> {
+        self.answer_with(shape);
         let load = load(gateway, Pace::UnderWay(CONNECTIONS), shape.connections);
-        self.measure(gateway, shape, load, duration).map(|(figure, _)| figure)
+        self.measure(gateway, &shape.request(), load, duration).map(|(figure, _)| figure)
+    }
+
+    /// The same of any `request` that gets the answer of a small GET, on kept connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`Harness::cpu`].
+    pub fn cpu_of(&mut self, gateway: &Gateway, request: &[u8], duration: Duration) -> anyhow::Result<Figure> {
+        self.answer_with(SHAPES[0]);
+        let load = load(gateway, Pace::UnderWay(CONNECTIONS), Connections::Kept);
+        self.measure(gateway, request, load, duration).map(|(figure, _)| figure)
+    }
+
+    /// One `request`, and its answer: where the first one does more than the others, as a password that is hashed.
+    ///
+    /// # Errors
+    ///
+    /// It failed.
+    pub fn once(&mut self, gateway: &Gateway, request: Vec<u8>) -> anyhow::Result<()> {
+        let patience = Duration::from_secs(20);
+        let load = Load { patience, ..load(gateway, Pace::InAll(1, 1), Connections::Kept) };
+        let mut uniform = Uniform::new(request);
+        let clients = self.event_loop.run_to_end(load, &mut uniform)?;
+        self.event_loop.close(clients);
+        uniform.all_succeeded(gateway)
     }
 
     /// Latencies of small requests at `per_second`, each from when it was due.
@@ -129,7 +162,8 @@ impl Harness {
         duration: Duration,
     ) -> anyhow::Result<(Figure, Latencies)> {
         let load = Load { spin: true, ..load(gateway, Pace::PerSecond(per_second), Connections::Kept) };
-        let (figure, uniform) = self.measure(gateway, SHAPES[0], load, duration)?;
+        self.answer_with(SHAPES[0]);
+        let (figure, uniform) = self.measure(gateway, &SHAPES[0].request(), load, duration)?;
         #[expect(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
         let at = |quantile| uniform.latencies_us.value_at_quantile(quantile) as f64;
         Ok((figure, Latencies { p50: at(0.5), p99: at(0.99), p999: at(0.999) }))
@@ -142,7 +176,7 @@ impl Harness {
     ///
     /// As [`Harness::cpu`].
     pub fn idle_bytes(&mut self, kind: Kind, connections: u64, at_once: u64) -> anyhow::Result<f64> {
-        let gateway = self.gateway(kind, Population::default())?;
+        let gateway = self.gateway(kind, Known::default())?;
         self.cpu(&gateway, SHAPES[0], WARM_UP)?;
         let before = gateway.cost()?.resident_bytes;
         // Connections beyond the queue of a listener are tried again by the kernel after a second.
@@ -151,7 +185,7 @@ impl Harness {
             connections_max: usize::try_from(connections)?,
             ..load(&gateway, Pace::InAll(connections, at_once), Connections::Hoarded)
         };
-        let mut uniform = Uniform::new(SHAPES[0]);
+        let mut uniform = Uniform::new(SHAPES[0].request());
         let clients = self.event_loop.run_to_end(load, &mut uniform)?;
         uniform.all_succeeded(&gateway)?;
         let after = gateway.cost()?.resident_bytes;
@@ -160,18 +194,21 @@ impl Harness {
         Ok(after.saturating_sub(before) as f64 / connections as f64)
     }
 
-    fn measure(
-        &mut self,
-        gateway: &Gateway,
-        shape: Shape,
-        load: Load,
-        duration: Duration,
-    ) -> anyhow::Result<(Figure, Uniform)> {
+    fn answer_with(&mut self, shape: Shape) {
         if let Some(origin) = self.event_loop.origin() {
             origin.set_body(shape.response_bytes);
         }
+    }
+
+    fn measure(
+        &mut self,
+        gateway: &Gateway,
+        request: &[u8],
+        load: Load,
+        duration: Duration,
+    ) -> anyhow::Result<(Figure, Uniform)> {
         let mut clients = Clients::new(load);
-        let mut uniform = Uniform::new(shape);
+        let mut uniform = Uniform::new(request.to_vec());
         self.run_for(WARM_UP, &mut clients, &mut uniform)?;
         uniform.forget();
         let before = gateway.cost()?.cpu;
@@ -183,7 +220,7 @@ impl Harness {
         #[expect(clippy::cast_precision_loss, reason = "requests far below 2^52")]
         let completed = uniform.completed as f64;
         clients.stop();
-        self.event_loop.run(&mut clients, &mut Uniform::new(shape), |clients, _| !clients.is_done())?;
+        self.event_loop.run(&mut clients, &mut Uniform::new(Vec::new()), |clients, _| !clients.is_done())?;
         self.event_loop.close(clients);
         ensure!(completed > 0.0, "{} completed no request", gateway.kind.name());
         let figure = Figure { cpu_us: cpu.as_secs_f64() * 1e6 / completed, per_second: completed / took.as_secs_f64() };

@@ -1,4 +1,4 @@
-//! What a request costs: `balance` beside nginx and HAProxy, on any machine with two cores.
+//! What a request costs: `balance` beside nginx, HAProxy, Envoy and Caddy, on any machine with two cores.
 //!
 //! The gateway under test is pinned to one core. On another one, a single thread is both the clients and the two
 //! upstreams ([`engine`]): one `epoll_wait` serves either side, so it takes less time than the gateway, and the gateway
@@ -10,21 +10,24 @@
 //! | [`rows`] | **what is measured**, a function for each row of the table |
 //! | [`harness`], [`shape`], `uniform` | one measurement: of which request, how, and what came of it |
 //! | [`rounds`] | interleaved rounds, medians, ratios |
-//! | [`gateway`] | the three programs, with configurations that do the same |
+//! | [`gateway`] | the programs, with configurations that do the same |
+//! | [`snapshot`], [`access`] | what `balance` knows; what it asks of clients |
 //! | [`cost`] | processor time and memory of a process and its children, from `/proc` |
-//! | [`pin`], [`machine`] | cores; what the numbers were measured on |
+//! | [`pin`], [`machine`], `install` | cores; what the numbers were measured on; how the others get there |
 //! | [`instructions`] | instructions for a request, counted by callgrind |
 //! | [`report`] | the table as text |
 //! | [`calibrate`] | what the measuring side costs by itself, beside `wrk` |
 //! | [`engine`] | the load and the upstreams; also the open-loop load of the fault tests |
 #![expect(clippy::print_stdout, reason = "a table on standard output is what it is for")]
 
+pub mod access;
 pub mod calibrate;
 pub mod cli;
 pub mod cost;
 pub mod engine;
 pub mod gateway;
 pub mod harness;
+mod install;
 pub mod instructions;
 pub mod machine;
 pub mod pin;
@@ -32,4 +35,5 @@ pub mod report;
 pub mod rounds;
 pub mod rows;
 pub mod shape;
+pub mod snapshot;
 mod uniform;

@@ -1,8 +1,8 @@
 //! The table as text: Markdown, so that it can be pasted into doc/performance.md.
 
 use crate::{
+    access::Feature,
     calibrate::Calibration,
-    gateway::Kind,
     harness::CONNECTIONS,
     machine,
     rounds::Rounds,
@@ -63,13 +63,13 @@ pub fn fixed_rate(all: &FixedRate, per_second: f64, columns: &[&str]) {
     }
 }
 
-/// Memory of an idle connection.
-pub fn idle(rows: &[Vec<f64>; 2], extent: Extent) {
+/// Memory of an idle connection; `columns` are the gateways' names.
+pub fn idle(rows: &[Vec<f64>; 2], extent: Extent, columns: &[&str]) {
     println!(
         "\n## Memory of an idle connection\n\nGrowth of resident memory over {} connections that served one request each.\n",
         extent.idle_connections
     );
-    heading("what", &Kind::ALL.map(Kind::name));
+    heading("what", columns);
     let names = [format!("KiB, {CONNECTIONS} used at a time"), format!("KiB, {BURST} used at a time")];
     for (name, row) in names.iter().zip(rows) {
         print!("| {name} |");
@@ -87,6 +87,21 @@ pub fn populations(rounds: &Rounds) {
             let (low, high) = verdict.range;
             println!("| {name} | {:.2} ({low:.2}–{high:.2}); {:.1} µs |", verdict.ratio, verdict.median);
         }
+    }
+}
+
+/// Processor time of `balance` by what it asks of clients.
+pub fn access(features: &[Feature], rounds: &Rounds) {
+    println!(
+        "\n## What is asked of clients\n\nSmall GET; what it costs more than with everything off, in the same rounds.\n"
+    );
+    println!("| policy | more, median (smallest–largest) | aim | processor time |\n|---|---|---|---|");
+    for (index, feature) in features.iter().enumerate() {
+        let (Some(difference), Some(verdict)) = (rounds.difference(index, 0), rounds.verdict(index, 0)) else { return };
+        let (low, high) = difference.range;
+        let aim = feature.aim_us.map_or_else(|| "–".to_owned(), |aim| format!("{aim:.0} µs"));
+        let more = format!("{:.1} ({low:.1}–{high:.1}) µs", difference.median);
+        println!("| {} | {more} | {aim} | {:.1} µs |", feature.name, verdict.median);
     }
 }
 

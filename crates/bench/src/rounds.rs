@@ -45,6 +45,25 @@ impl Rounds {
         let largest = ratios.iter().copied().fold(0.0, f64::max);
         Some(Verdict { median: median(&self.figures[gateway])?, ratio: median(&ratios)?, range: (smallest, largest) })
     }
+
+    /// How much more `gateway` needed than `reference`; `None` before the first round.
+    #[must_use]
+    pub fn difference(&self, gateway: usize, reference: usize) -> Option<Difference> {
+        let pairs = self.figures[gateway].iter().zip(&self.figures[reference]);
+        let differences: Vec<f64> = pairs.map(|(own, other)| own - other).collect();
+        let smallest = differences.iter().copied().fold(f64::INFINITY, f64::min);
+        let largest = differences.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Some(Difference { median: median(&differences)?, range: (smallest, largest) })
+    }
+}
+
+/// What the rounds say about how much more one needed than another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// The median of the differences in the same rounds.
+    pub median: f64,
+    /// The smallest and the largest of them.
+    pub range: (f64, f64),
 }
 
 /// The middle one; between the two in the middle when their number is even.
@@ -78,5 +97,7 @@ mod tests {
         let verdict = rounds.verdict(0, 1).unwrap();
         assert_eq!(verdict, Verdict { median: 10.0, ratio: 0.5, range: (0.5, 0.8) });
         assert_eq!(rounds.verdict(1, 1).unwrap().ratio, 1.0);
+        let difference = rounds.difference(0, 1).unwrap();
+        assert_eq!(difference, Difference { median: -10.0, range: (-10.0, -5.0) });
     }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    gateway::{Gateway, Kind, Population},
+    access::{self, Feature},
+    gateway::{Gateway, Kind},
     harness::{CONNECTIONS, Harness},
     rounds::Rounds,
     shape::{SHAPES, Shape},
+    snapshot::{Known, Population},
 };
 
 /// How much is measured.
@@ -20,7 +22,7 @@ pub struct Extent {
     pub idle_connections: u64,
 }
 
-/// Processor time of all three gateways for every shape.
+/// Processor time of all gateways for every shape.
 ///
 /// # Errors
 ///
@@ -47,7 +49,7 @@ pub fn shapes(
 /// What the rounds at a fixed rate said: processor time, p50, p99, p99.9.
 pub type FixedRate = [Rounds; 4];
 
-/// Latencies of all three at a fixed rate.
+/// Latencies of all at a fixed rate.
 ///
 /// # Errors
 ///
@@ -72,7 +74,7 @@ pub fn fixed_rate(
 /// As many requests as listeners' queues hold without refusing any.
 pub const BURST: u64 = 2_000;
 
-/// Memory of an idle connection, for each of the three.
+/// Memory of an idle connection, for each of `kinds`.
 ///
 /// First when few of their requests were under way at the same time, then when [`BURST`] were. What a program needs for
 /// a request, and does not give back, is in the second only.
@@ -80,10 +82,10 @@ pub const BURST: u64 = 2_000;
 /// # Errors
 ///
 /// As [`Harness::idle_bytes`].
-pub fn idle(harness: &mut Harness, extent: Extent) -> anyhow::Result<[Vec<f64>; 2]> {
+pub fn idle(harness: &mut Harness, kinds: &[Kind], extent: Extent) -> anyhow::Result<[Vec<f64>; 2]> {
     let connections = extent.idle_connections;
     let mut row = |at_once| -> anyhow::Result<Vec<f64>> {
-        Kind::ALL.into_iter().map(|kind| harness.idle_bytes(kind, connections, at_once)).collect()
+        kinds.iter().map(|kind| harness.idle_bytes(*kind, connections, at_once)).collect()
     };
     Ok([row(CONNECTIONS as u64)?, row(BURST)?])
 }
@@ -101,7 +103,7 @@ pub const POPULATIONS: [(&str, Population); 3] = [
 ///
 /// As [`Harness::cpu`].
 pub fn populations(harness: &mut Harness, extent: Extent) -> anyhow::Result<Rounds> {
-    let start = |(_, population)| harness.gateway(Kind::Balance, population);
+    let start = |(_, population)| harness.gateway(Kind::Balance, Known { population, features: &[] });
     let gateways = POPULATIONS.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
     // Ten thousand instances are ten thousand connections, opened before anything is counted.
     harness.cpu(&gateways[2], SHAPES[0], extent.duration)?;
@@ -112,6 +114,26 @@ pub fn populations(harness: &mut Harness, extent: Extent) -> anyhow::Result<Roun
         }
     }
     Ok(rounds)
+}
+
+/// Processor time of `balance` for a small GET, by what it asks of clients; the first is the reference.
+///
+/// # Errors
+///
+/// As [`Harness::cpu`].
+pub fn access(harness: &mut Harness, extent: Extent) -> anyhow::Result<(Vec<Feature>, Rounds)> {
+    let features = access::features(harness.folder())?;
+    let gateway = harness.gateway(Kind::Balance, Known { features: &features, ..Known::default() })?;
+    for feature in &features {
+        harness.once(&gateway, feature.request())?;
+    }
+    let mut rounds = Rounds::new(features.len());
+    for _ in 0..extent.rounds {
+        for (index, feature) in features.iter().enumerate() {
+            rounds.add(index, harness.cpu_of(&gateway, &feature.request(), extent.duration)?.cpu_us);
+        }
+    }
+    Ok((features, rounds))
 }
 
 /// Half of what nginx manages with small requests, rounded down to hundreds.

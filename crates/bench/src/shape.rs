@@ -29,15 +29,22 @@ impl Shape {
     /// The request as bytes.
     #[must_use]
     pub fn request(self) -> Vec<u8> {
+        self.request_to("bench", "")
+    }
+
+    /// The same to another service, with more `fields`, each with its end of line.
+    #[must_use]
+    pub fn request_to(self, service: &str, fields: &str) -> Vec<u8> {
         let method = if self.request_bytes == 0 { "GET" } else { "POST" };
         let mut head =
-            format!("{method} /bench/ HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n");
+            format!("{method} /{service}/ HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n");
         if self.request_bytes > 0 {
             head += &format!("Content-Type: text/plain\r\nContent-Length: {}\r\n", self.request_bytes);
         }
         if self.connections == Connections::Fresh {
             head += "Connection: close\r\n";
         }
+        head += fields;
         head += "\r\n";
         let mut bytes = head.into_bytes();
         bytes.resize(bytes.len() + self.request_bytes, b'x');

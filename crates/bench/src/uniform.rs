@@ -6,7 +6,6 @@ use hdrhistogram::Histogram;
 use crate::{
     engine::{Done, Outcome, Traffic},
     gateway::Gateway,
-    shape::Shape,
 };
 
 /// The same request again and again.
@@ -23,11 +22,11 @@ pub(crate) struct Uniform {
 // === impl Uniform ===
 
 impl Uniform {
-    pub(crate) fn new(shape: Shape) -> Self {
+    pub(crate) fn new(request: Vec<u8>) -> Self {
         // 1 µs to 60 s with three digits.
         let latencies_us =
             Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that the crate's documentation allows");
-        Self { request: shape.request(), completed: 0, failed: Vec::new(), latencies_us }
+        Self { request, completed: 0, failed: Vec::new(), latencies_us }
     }
 
     pub(crate) fn forget(&mut self) {
