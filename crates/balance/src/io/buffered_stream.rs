@@ -20,11 +20,15 @@ use std::{
 use http1::{Head, Limits};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
 use crate::io::buffers::{BUFFER_BYTES, Buffer, Buffers};
+
+/// A write up to this size, of heads mostly, is tried before the runtime is asked to wait for room: there nearly always
+/// is. Larger ones are pieces of bodies, which the runtime counts, so that a fast one gives way to other connections.
+const SMALL_BYTES: usize = 4 * 1024;
 
 /// A byte stream, as TCP gives one.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
@@ -37,8 +41,20 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Writes what the kernel takes at this moment, whatever the runtime was notified of; `WouldBlock`: nothing.
     fn write_at_once(&self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Writes, if the runtime was notified that the kernel takes something; `WouldBlock`: it was not, or the kernel takes
+    /// nothing.
+    fn write_if_writable(&self, bytes: &[u8]) -> io::Result<usize>;
+
     /// Whether the other side has reset it, as the kernel has it at this moment. Reported once.
     fn has_error(&self) -> bool;
+
+    /// Whether there may be something to be read, an end or an error included, as far as the runtime was notified. Costs
+    /// no system call.
+    fn may_be_readable(&self) -> bool;
+
+    /// Waits until there [may be](Self::may_be_readable) something to be read. Cheaper than a read, which needs a place to
+    /// read to.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl Stream for TcpStream {
@@ -55,8 +71,22 @@ impl Stream for TcpStream {
         (&*SockRef::from(self)).write(bytes)
     }
 
+    fn write_if_writable(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(bytes)
+    }
+
     fn has_error(&self) -> bool {
         !matches!(self.take_error(), Ok(None))
+    }
+
+    fn may_be_readable(&self) -> bool {
+        // Nothing is done, so that the runtime is only asked, and takes nothing back.
+        self.try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is for who reads.
+        self.poll_read_ready(cx).map(drop)
     }
 }
 
@@ -72,8 +102,20 @@ impl Stream for tokio::io::DuplexStream {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn write_if_writable(&self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     fn has_error(&self) -> bool {
         false
+    }
+
+    fn may_be_readable(&self) -> bool {
+        true
+    }
+
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 }
 
@@ -154,6 +196,9 @@ impl<S: Stream> BufferedStream<S> {
         if self.is_at_end {
             return Poll::Ready(Ok(Read::End));
         }
+        if self.unread.is_none() && !self.has_failed && !self.stream.may_be_readable() {
+            ready!(self.stream.poll_readable(cx));
+        }
         let buffer = self.unread.get_or_insert_with(|| self.buffers.buffer());
         let Some(room) = buffer.room(max_bytes) else { return Poll::Ready(Ok(Read::Full)) };
         let at_once = if self.has_failed { would_not_block(self.stream.read_at_once(room)) } else { None };
@@ -183,6 +228,11 @@ impl<S: Stream> BufferedStream<S> {
 
     /// Writes once.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.len() <= SMALL_BYTES
+            && let Some(written) = would_not_block(self.stream.write_if_writable(bytes))
+        {
+            return self.wrote(Poll::Ready(written));
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(written)
     }
@@ -210,6 +260,11 @@ impl<S: Stream> BufferedStream<S> {
     /// Says that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Whether nothing has come that is not used up, no end and no error either, as far as the runtime was notified.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.unread.is_none() && !self.is_at_end && !self.has_failed && !self.stream.may_be_readable()
     }
 
     /// Whether the other side has ended its direction.
@@ -251,9 +306,58 @@ fn would_not_block(done: io::Result<usize>) -> Option<io::Result<usize>> {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        net::TcpListener,
+    };
 
     use super::*;
+
+    /// A stream that waits for what the other end will send, and asks nothing of it but that.
+    async fn waiting(buffers: &Buffers) -> (BufferedStream<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let mut stream = BufferedStream::new(near.unwrap(), buffers.clone());
+        // The runtime may take a new socket for readable until it was read once.
+        while stream.stream().may_be_readable() {
+            assert!(is_pending(&mut stream).await);
+        }
+        (stream, far.unwrap().0)
+    }
+
+    async fn is_pending(stream: &mut BufferedStream<TcpStream>) -> bool {
+        poll_fn(|cx| Poll::Ready(stream.poll_read_some(cx).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn waiting_asks_for_no_buffer() {
+        let buffers = Buffers::default();
+        let (mut stream, mut far) = waiting(&buffers).await;
+        while buffers.unused() > 0 {
+            drop(buffers.buffer());
+        }
+        assert!(is_pending(&mut stream).await);
+        assert_eq!(buffers.unused(), 0, "one was taken and given back");
+        far.write_all(b"hello").await.unwrap();
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::More);
+        assert_eq!(stream.unread(), b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_quiet_until_something_comes_or_the_other_end_closes() {
+        let (mut stream, mut far) = waiting(&Buffers::default()).await;
+        assert!(stream.is_quiet());
+        far.write_all(b"hello").await.unwrap();
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::More);
+        assert!(!stream.is_quiet(), "it is unread");
+        stream.consume(5);
+        assert!(stream.is_quiet());
+        drop(far);
+        poll_fn(|cx| stream.stream().poll_readable(cx)).await;
+        assert!(!stream.is_quiet(), "the end is to be read");
+        assert_eq!(poll_fn(|cx| stream.poll_read_some(cx)).await.unwrap(), Read::End);
+        assert!(!stream.is_quiet(), "it has come");
+    }
 
     #[tokio::test]
     async fn a_stream_with_nothing_unread_owns_no_buffer() {

@@ -113,6 +113,12 @@ impl Buffers {
         }
     }
 
+    /// How many buffers for reading nobody has.
+    #[cfg(test)]
+    pub(crate) fn unused(&self) -> usize {
+        self.0.read.borrow().len()
+    }
+
     /// An empty vector for writing.
     pub(crate) fn vec(&self) -> Vec<u8> {
         self.0.written.borrow_mut().pop().unwrap_or_default()

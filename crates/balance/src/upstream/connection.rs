@@ -20,8 +20,8 @@ pub(crate) struct Connection {
 // === impl Connection ===
 
 impl Connection {
-    /// A connection that has just been opened.
-    pub(crate) fn new(stream: UpstreamStream, buffers: &Buffers) -> Self {
-        Self { stream: BufferedStream::new(stream, buffers.clone()), is_reused: false }
+    /// A connection that has just been opened. Boxed for its life: it changes hands several times a request.
+    pub(crate) fn new(stream: UpstreamStream, buffers: &Buffers) -> Box<Self> {
+        Box::new(Self { stream: BufferedStream::new(stream, buffers.clone()), is_reused: false })
     }
 }

@@ -51,7 +51,7 @@ macro_rules! each {
 
 impl UpstreamExchange {
     /// One that has this connection for itself.
-    pub(crate) fn on(connection: Connection) -> Self {
+    pub(crate) fn on(connection: Box<Connection>) -> Self {
         Self::Http1(Http1Exchange::new(connection))
     }
 
@@ -187,7 +187,7 @@ impl UpstreamExchange {
     }
 
     /// The connection, if another exchange may have it after this one.
-    pub(crate) fn into_reusable(self) -> Option<Connection> {
+    pub(crate) fn into_reusable(self) -> Option<Box<Connection>> {
         match self {
             Self::Http1(exchange) => exchange.into_reusable(),
             #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) const RESPONSE_LIMITS: Limits = Limits { head_max_bytes: 64 * 1024, f
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Http1Exchange {
-    connection: Connection,
+    connection: Box<Connection>,
     has_written: bool,
     /// How many of [`UpstreamRequest::bytes`] were sent, or stand in `frames`.
     sent: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Http1Exchange {
 // === impl Http1Exchange ===
 
 impl Http1Exchange {
-    pub(crate) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Box<Connection>) -> Self {
         Self {
             connection,
             has_written: false,
@@ -194,7 +194,7 @@ impl Http1Exchange {
     }
 
     /// The connection, if another exchange may use it.
-    pub(crate) fn into_reusable(self) -> Option<Connection> {
+    pub(crate) fn into_reusable(self) -> Option<Box<Connection>> {
         let Self { connection, body, keeps_connection, .. } = self;
         let is_over = body.has_come() && connection.stream.unread().is_empty();
         (keeps_connection && is_over).then_some(connection)

@@ -27,7 +27,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Unused {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Millis,
 }
 
@@ -50,12 +50,14 @@ impl Pool {
         must_be_sure: bool,
         now: Millis,
         cx: &mut Context<'_>,
-    ) -> Option<Connection> {
+    ) -> Option<Box<Connection>> {
         let mut all = self.unused.borrow_mut();
         let unused = all.get_mut(&serial)?;
         while let Some(Unused { mut connection, since }) = unused.pop() {
             // A connection that the instance has closed, or has written something to, has something to be read.
-            let stands = now.since(since) < self.keep_alive && connection.stream.poll_read_some(cx).is_pending();
+            let stream = &mut connection.stream;
+            let stands =
+                now.since(since) < self.keep_alive && (stream.is_quiet() || stream.poll_read_some(cx).is_pending());
             // One that was in use a moment ago is as sure as asking can make it.
             let is_fresh = now.since(since) < TICK;
             if stands && (is_fresh || !must_be_sure || connection.stream.stream().is_quiet()) {
@@ -67,7 +69,7 @@ impl Pool {
     }
 
     /// Takes a connection back after a response that was read to its end.
-    pub(crate) fn put(&self, serial: u64, connection: Connection, now: Millis) {
+    pub(crate) fn put(&self, serial: u64, connection: Box<Connection>, now: Millis) {
         if self.per_instance_max == 0 || self.keep_alive.is_zero() {
             return;
         }

@@ -89,8 +89,23 @@ impl Stream for UpstreamStream {
         stream.write_at_once(bytes)
     }
 
+    fn write_if_writable(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Self::Tcp(stream) = self;
+        stream.write_if_writable(bytes)
+    }
+
     fn has_error(&self) -> bool {
         let Self::Tcp(stream) = self;
         stream.has_error()
+    }
+
+    fn may_be_readable(&self) -> bool {
+        let Self::Tcp(stream) = self;
+        stream.may_be_readable()
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Tcp(stream) = self;
+        stream.poll_readable(cx)
     }
 }

@@ -52,8 +52,20 @@ impl Stream for Writes {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn write_if_writable(&self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     fn has_error(&self) -> bool {
         false
+    }
+
+    fn may_be_readable(&self) -> bool {
+        true
+    }
+
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 }
 
