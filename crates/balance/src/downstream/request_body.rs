@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A request on its way: what has come of it, and how the rest comes along.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    pub(crate) request: UpstreamRequest,
+    pub(crate) request: Box<UpstreamRequest>,
     limits: UploadLimits,
     is_continued: bool,
     /// For how long the client has been waited for, by the ticks that saw it.
@@ -52,7 +52,7 @@ struct UploadLimits {
 // === impl Upload ===
 
 impl Upload {
-    pub(crate) fn new(request: UpstreamRequest, options: &GatewayOptions) -> Self {
+    pub(crate) fn new(request: Box<UpstreamRequest>, options: &GatewayOptions) -> Self {
         let (timeouts, limits) = (&options.timeouts, &options.limits);
         Self {
             request,
@@ -180,7 +180,7 @@ mod tests {
             let sizes = Sizes { body_max_bytes: 1 << 20, replay_max_bytes: 64 };
             let from = Client::new("10.0.0.9".parse().unwrap(), false);
             let rewrite = Rewrite { rest: b"/", prefix: b"/mail", client: &from };
-            let request = UpstreamRequest::new(Vec::new(), &parsed, rewrite, facts, sizes);
+            let request = Box::new(UpstreamRequest::new(Vec::new(), &parsed, rewrite, facts, sizes));
             let (client, near) = duplex(1 << 16);
             let mut options = GatewayOptions::default();
             options.limits.body_min_bytes_per_s = min_bytes_per_s;

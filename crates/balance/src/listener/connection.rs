@@ -27,7 +27,8 @@ pub(crate) async fn serve<S: Stream>(stream: S, gateway: Rc<Gateway>, timers: Rc
             Head::Complete(length) => {
                 let read_ahead_max_bytes = gateway.options.limits.header_max_bytes;
                 let mut exchange = Http1Exchange::new(&mut client, &timers, length, read_ahead_max_bytes);
-                let ended = gateway.handle(&mut exchange, &timers).await;
+                // Boxed: a connection that waits for its next request needs nothing of it.
+                let ended = Box::pin(gateway.handle(&mut exchange, &timers)).await;
                 exchange.next(ended)
             }
             Head::Never => Next::Close,
@@ -130,6 +131,6 @@ mod tests {
     #[test]
     fn a_waiting_connection_is_small() {
         let bytes = future_bytes(serve::<TcpStream>);
-        assert!(bytes <= 2 * 1024, "{bytes} bytes");
+        assert!(bytes <= 1024, "{bytes} bytes");
     }
 }

@@ -35,7 +35,7 @@ pub(crate) enum Admitted<'t> {
     /// A browser asks for leave, and the service's policy answers.
     Preflight(Preflight, RequestMeta),
     /// It goes to an instance of this service; at once, or when what the service asks for is settled.
-    Forward(&'t Service, UpstreamRequest, Affinity, Option<Box<Passed>>),
+    Forward(&'t Service, Box<UpstreamRequest>, Affinity, Option<Box<Passed>>),
 }
 
 /// A request that goes nowhere, with what is needed to say so.
@@ -80,11 +80,14 @@ pub(crate) fn admit<'t>(
     let target::Target::Service { service: name, rest: asked } = target::parse(path_and_query) else {
         return Ok(Admitted::Index(facts));
     };
-    let cors_policy = table.policy(name).map(|policy| &policy.cors);
+    let known = table.service(name);
+    // Of a service that never had an instance the policy is known alone.
+    let policy = known.map(|service| &**service.policy()).or_else(|| table.policy(name));
+    let cors_policy = policy.map(|policy| &policy.cors);
     if let Some(preflight) = cors_policy.and_then(|policy| Preflight::of(policy, &request)) {
         return Ok(Admitted::Preflight(preflight, facts));
     }
-    let Some(service) = table.service(name) else {
+    let Some(service) = known else {
         let cors = cors_policy.map(|policy| Cors::of(policy, &request)).unwrap_or_default();
         return Err(refuse(unavailable::unknown(name, table), RequestMeta { cors, ..facts }));
     };
@@ -118,7 +121,8 @@ pub(crate) fn admit<'t>(
         return Err(refuse(GatewayError::BodyTooLarge { max_bytes: sizes.body_max_bytes }, facts));
     }
     let rewrite = Rewrite { rest: asked.as_bytes(), prefix, client };
-    let outgoing = UpstreamRequest::new(bytes, &request, rewrite, facts, sizes);
+    // Boxed, because it changes hands on its way to its attempts.
+    let outgoing = Box::new(UpstreamRequest::new(bytes, &request, rewrite, facts, sizes));
     let choice = affinity::of(policy, &request, client);
     Ok(Admitted::Forward(service, outgoing, choice, passed))
 }

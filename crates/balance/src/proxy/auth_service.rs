@@ -98,7 +98,7 @@ impl Gateway {
         let table = self.table.load();
         let Some(service) = table.service(&rule.service) else { return Err(away()) };
         let context = RequestContext::new(self, service, timers);
-        let mut asking = Box::new(Forward::new(context, question, Affinity::default(), self.clock.read()));
+        let mut asking = Box::new(Forward::new(context, Box::new(question), Affinity::default(), self.clock.read()));
         let mut question = Question::of(client);
         match self.serve(&mut question, &mut asking).await {
             Ok(Served::Response { begun, mut attempt }) if (200..300).contains(&begun.status) => {

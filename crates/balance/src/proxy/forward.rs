@@ -82,7 +82,7 @@ impl<'a> Forward<'a> {
     /// A request whose head had come at that moment.
     pub(crate) fn new(
         context: RequestContext<'a>,
-        request: UpstreamRequest,
+        request: Box<UpstreamRequest>,
         affinity: Affinity,
         started: Instant,
     ) -> Self {
@@ -320,7 +320,7 @@ impl<'a> Forward<'a> {
             Judgement::UnlessAlive(outcome) | Judgement::Against(outcome) => outcome,
         };
         let reason = || chain(&failure.kind).to_string();
-        self.record(candidate, outcome, (started, now), reason);
+        self.record(candidate, outcome, now - started, Millis::of(now), reason);
     }
 
     /// Whether a sign of life of the instance is younger than its limit.
@@ -330,15 +330,16 @@ impl<'a> Forward<'a> {
         vitals.is_fresh(vitals.limit(stall, self.context.policy.timeouts.response, now), now)
     }
 
-    /// Takes in how an attempt ended that lasted from the one moment to the other.
+    /// Takes in how an attempt ended, `latency` after its beginning.
     fn record(
         &self,
         candidate: &Candidate,
         outcome: Outcome,
-        (started, now): (Instant, Instant),
+        latency: Duration,
+        now: Millis,
         reason: impl FnOnce() -> String,
     ) {
-        let change = self.context.service.balancer.record(candidate, outcome, now - started, Millis::of(now));
+        let change = self.context.service.balancer.record(candidate, outcome, latency, now);
         record::report(&self.context, candidate, change, reason);
     }
 

@@ -94,15 +94,16 @@ impl Forward<'_> {
 
     /// An instance has answered; those that were asked before it have not.
     fn answered(&mut self, attempt: &mut Attempt, begun: Begun, now: Instant) {
-        attempt.answered(Millis::of(now));
+        let now_ms = Millis::of(now);
+        attempt.answered(now_ms);
         let status = begun.status;
         let outcome = if begun.is_judged { Outcome::Answered { status } } else { Outcome::Begun };
-        self.record(&attempt.candidate, outcome, (attempt.started, now), || format!("answered {status} again"));
+        self.record(&attempt.candidate, outcome, now - attempt.started, now_ms, || format!("answered {status} again"));
         for loser in self.attempts.all().filter(|loser| loser.is_stalled && loser.is_at_a_silent_instance()) {
             let waited = now - loser.started;
             self.context.counters().failed(FailureKind::Timeout);
             let reason = || format!("has answered nothing for {waited:?}");
-            self.record(&loser.candidate, Outcome::TimedOut, (loser.started, now), reason);
+            self.record(&loser.candidate, Outcome::TimedOut, waited, now_ms, reason);
         }
     }
 
