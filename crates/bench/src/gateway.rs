@@ -9,11 +9,13 @@ mod command;
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
 use testkit::{ports::free_ports, process::Process};
 
 use crate::{cost::Cost, machine, pin::Cores, snapshot::Known};

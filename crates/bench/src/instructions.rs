@@ -94,7 +94,7 @@ fn counts(harness: &mut Harness, program: &Path, shape: Shape, requests: u64) ->
         patience: PATIENCE,
         spin: false,
     };
-    let mut uniform = Uniform::new(shape);
+    let mut uniform = Uniform::new(shape.request());
     let (event_loop, ..) = harness.parts();
     if let Some(origin) = event_loop.origin() {
         origin.set_body(shape.response_bytes);

@@ -101,7 +101,7 @@ pub(crate) fn line_feed(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..).unwrap_or_default();
     let (words, tail) = rest.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word) ^ (ONES * b'\n' as u64);
+        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'\n'));
         let hits = word.wrapping_sub(ONES) & !word & TOPS;
         if hits != 0 {
             return Some(from + index * 8 + hits.trailing_zeros() as usize / 8);

@@ -150,6 +150,7 @@ impl Gateway {
     }
 
     /// Keeps what can be used again.
+    #[expect(clippy::boxed_local, reason = "an attempt stays where it was made: it is too large to be moved")]
     pub(super) fn finish(&self, end: &End, attempt: Box<Attempt>, forward: &mut Forward<'_>) -> Ended {
         let request = &mut forward.upload.request;
         let is_request_sent = request.is_complete() && attempt.has_sent_all(request);

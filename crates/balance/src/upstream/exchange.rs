@@ -33,7 +33,7 @@ pub(crate) enum UpstreamExchange {
     Http1(Http1Exchange),
     /// Holds the seam: the whole way of a request is tested with it, too.
     #[cfg(test)]
-    Frames(FrameExchange),
+    Frames(Box<FrameExchange>),
 }
 
 /// The same call for each framing: another one is another line.

@@ -93,7 +93,7 @@ impl Network {
     pub(crate) fn reuse(&self, candidate: &Candidate) -> Option<UpstreamExchange> {
         let hosts = self.0.borrow();
         let stream = hosts.get(&candidate.address().to_string())?.current.as_ref()?.open()?;
-        Some(UpstreamExchange::Frames(FrameExchange::new(stream)))
+        Some(UpstreamExchange::Frames(Box::new(FrameExchange::new(stream))))
     }
 
     /// An exchange on a new connection, within `limit`.
@@ -117,7 +117,7 @@ impl Network {
                 Box::pin(async move {
                     let stream = connection.open();
                     let stream = stream.ok_or_else(|| ConnectError::Connect(io::ErrorKind::ConnectionReset.into()))?;
-                    Ok(UpstreamExchange::Frames(FrameExchange::new(stream)))
+                    Ok(UpstreamExchange::Frames(Box::new(FrameExchange::new(stream))))
                 })
             }
         }
