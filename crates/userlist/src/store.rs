@@ -9,6 +9,7 @@
 //! | `databases` | MySQL and SQLite: connections, limits, migrations |
 //! | `monitor` | the task that keeps the database open |
 //! | `attempts` | one query: as many attempts as are safe, within one deadline |
+//! | `uncancelled` | a query that goes on when its client has gone |
 //! | `writes` | what changes users: one under a condition, many of a file (or a dry run of them), all of a filter |
 //!
 //! A call takes no longer than the deadline, whatever the database does, and answers at once while it is known to be
@@ -25,8 +26,8 @@
 //! A search that no index helps reads the whole table. Few of them do so at the same time, and each is ended in the
 //! database as well when its deadline has passed, so that it does not slow other requests down.
 //!
-//! Queries run as tasks of their own. A client that goes away in the middle does not cost a connection, and what is
-//! logged about a query has the request's id but not the request's path, which can hold a name.
+//! A client that goes away in the middle does not cost a connection: what is left of its query becomes a task of its own.
+//! What is logged about a query has the request's id but not the request's path, which can hold a name.
 
 mod attempts;
 mod databases;
@@ -37,6 +38,7 @@ mod monitor;
 mod options;
 mod selection;
 mod sql;
+mod uncancelled;
 mod writes;
 
 pub use error::StoreError;
@@ -48,30 +50,36 @@ pub use writes::{BATCH_MAX, BulkChange, BulkStep, Condition, Imported, Put, Scra
 use std::{
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::FutureExt as _;
 use prometheus_client::registry::Registry;
 use service_kit::request;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
-use tracing::Instrument as _;
 
 use self::{
     attempts::{Answered, Attempts, Work},
     databases::{Mysql, Sqlite},
-    driver::{Access, Database, DriverError},
+    driver::{Access, AtOnce, Database, DriverError},
     metrics::{Query, StoreMetrics},
     monitor::State,
     sql::{Dialect, Emails},
+    uncancelled::Uncancelled,
 };
 use crate::user::User;
 
 /// One connection of so many may read the whole table at the same time; the others are for what takes microseconds.
 const SCANS_SHARE: usize = 4;
+
+/// How often one user is asked for at once while other threads read. Each time the thread does something else first, so
+/// that a few are enough unless the disk hangs.
+const AT_ONCE_ATTEMPTS: usize = 10;
 
 /// The users. Cheap to clone.
 #[derive(Clone)]
@@ -125,12 +133,39 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchUser`]; or the database does not answer.
     pub async fn get(&self, key: &Key) -> Result<User, StoreError> {
+        let getting = async {
+            match self.found_at_once(key).await {
+                Some(found) => Ok(found),
+                None => self.found_over_a_connection(key).await,
+            }
+        };
+        self.observed(Query::get, async { getting.await?.ok_or(StoreError::NoSuchUser) }).await
+    }
+
+    /// None when it has to be asked over a connection.
+    async fn found_at_once(&self, key: &Key) -> Option<Option<User>> {
+        let session = match &*self.state.borrow() {
+            State::Open(opened) => Arc::clone(&opened.session),
+            State::Closed(_) => return None,
+        };
+        let statement = sql::find(key);
+        for _ in 0..AT_ONCE_ATTEMPTS {
+            match session.at_once(&statement) {
+                AtOnce::Read(row) => return row.map(sql::user).transpose().ok(),
+                AtOnce::Taken => tokio::task::yield_now().await,
+                AtOnce::No => return None,
+            }
+        }
+        None
+    }
+
+    async fn found_over_a_connection(&self, key: &Key) -> Result<Option<User>, StoreError> {
         let key = key.clone();
         let getting = self.perform(Access::Read, move |connection| {
             let key = key.clone();
             Box::pin(async move { writes::find(connection, &key).await })
         });
-        self.observed(Query::get, async { getting.await?.value.ok_or(StoreError::NoSuchUser) }).await
+        Ok(getting.await?.value)
     }
 
     /// A part of a list. One that has to search waits until few others do, and is given up at the deadline.
@@ -193,9 +228,10 @@ impl Store {
             State::Open(opened) => opened.clone(),
             State::Closed(outage) => return Err(DriverError::NotReached(outage.reason.clone()).into()),
         };
-        let attempts = Attempts { opened, access, suspicion: Arc::clone(&self.suspicion), deadline };
-        let span = tracing::info_span!(parent: None, "query", request_id = request::current_id());
-        tokio::spawn(attempts.run(work).instrument(span)).await.unwrap_or_else(|_| {
+        let suspicion = Arc::clone(&self.suspicion);
+        let attempts = Attempts { opened, access, suspicion, deadline, request_id: request::current_id() };
+        let attempting = AssertUnwindSafe(attempts.run(work)).catch_unwind();
+        Uncancelled::new(attempting).await.unwrap_or_else(|_| {
             let reason = "it panicked".to_owned();
             Err(StoreError::Failed { reason })
         })

@@ -10,10 +10,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use service_kit::backoff::Backoff;
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Notify, time::sleep};
 
 use super::{
     StoreError,
@@ -46,6 +43,8 @@ pub(super) struct Attempts {
     pub(super) access: Access,
     pub(super) suspicion: Arc<Notify>,
     pub(super) deadline: Duration,
+    /// Of the request that asks.
+    pub(super) request_id: Option<String>,
 }
 
 /// An answer, and whether an earlier attempt may have had an effect as well.
@@ -71,11 +70,9 @@ impl Attempts {
         let uncertain = UncertainOutcome::default();
         let result = tokio::select! {
             biased;
-            result = timeout(self.deadline, self.attempt(&work, &uncertain)) => {
-                result.unwrap_or_else(|_| Err(DriverError::Lost("no answer within the deadline".to_owned())))
-            }
+            result = self.attempt(&work, &uncertain) => result,
             () = self.opened.ended.cancelled() => Err(DriverError::Lost("it went away".to_owned())),
-            never = self.suspect_when_slow() => never,
+            () = self.deadline_passed() => Err(DriverError::Lost("no answer within the deadline".to_owned())),
         };
         let was_lost = uncertain.was_lost.load(Relaxed);
         match result {
@@ -84,7 +81,9 @@ impl Attempts {
                 if error.is_suspicious() {
                     self.suspicion.notify_one();
                 }
-                log(&error);
+                // Only for what is logged: it costs as much as a part of the query.
+                let span = tracing::info_span!(parent: None, "query", request_id = self.request_id);
+                span.in_scope(|| log(&error));
                 let may_have_changed = self.access == Access::Write && (was_lost || uncertain.is_sent.load(Relaxed));
                 Err(match error.into() {
                     StoreError::Unavailable { reason, .. } => {
@@ -96,10 +95,12 @@ impl Attempts {
         }
     }
 
-    async fn suspect_when_slow<T>(&self) -> T {
-        sleep(SLOW_QUERY).await;
+    /// Suspects the database on the way. One timer at a time: most queries end before they need any.
+    async fn deadline_passed(&self) {
+        let slow = self.deadline.min(SLOW_QUERY);
+        sleep(slow).await;
         self.suspicion.notify_one();
-        std::future::pending().await
+        sleep(self.deadline.saturating_sub(slow)).await;
     }
 
     async fn attempt<T>(&self, work: &impl Work<T>, uncertain: &UncertainOutcome) -> Result<T, DriverError> {

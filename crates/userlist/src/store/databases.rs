@@ -1,5 +1,6 @@
 //! The kinds of databases: connections, limits, migrations.
 
+mod kept;
 mod migrations;
 mod mysql;
 mod sqlite;

@@ -29,11 +29,28 @@ pub(crate) trait Session: Send + Sync + fmt::Debug {
     /// A connection that seems to be alive. An error means that nothing was sent.
     fn connection(&self, access: Access) -> Answer<'_, Box<dyn Connection>>;
 
+    /// The first row that a statement finds which reads one row by its key, where that can be told on this thread in
+    /// microseconds.
+    fn at_once(&self, _: &Statement) -> AtOnce {
+        AtOnce::No
+    }
+
     /// Whether the table can be read now, over a connection that requests do not use: a full pool is no outage.
     fn check(&self) -> Answer<'_, ()>;
 
     /// Closes what is idle, and refuses new connections.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What [`Session::at_once`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AtOnce {
+    /// The row, if there is one.
+    Read(Option<Row>),
+    /// Other threads are reading at this moment: it may be asked again.
+    Taken,
+    /// Not this way. What is wrong, if anything is, a [`Connection`] tells.
+    No,
 }
 
 /// What a connection is wanted for: SQLite has one writer and many readers.

@@ -17,6 +17,7 @@ mod refused_bodies;
 mod rest;
 mod searches;
 mod service;
+mod sqlite;
 mod start;
 mod tokens;
 mod transfer;

@@ -2,8 +2,8 @@
 //!
 //! What is particular about them:
 //!
-//! - **Connections die** while they are in the pool: a restart, `wait_timeout`, a firewall. One that was idle for more
-//!   than a second is asked first; one that breaks during a statement is thrown away.
+//! - **Connections die** while they are idle: a restart, `wait_timeout`, a firewall. One that was idle for more than a
+//!   second is asked first (`kept`, and here for the pool); one that breaks during a statement is thrown away.
 //! - **A frozen server** keeps connections open and says nothing. Everything here has a deadline, and a connection on
 //!   which one passed is closed at once, not given back: the pool would wait for it to become clean.
 //! - **A statement whose client has gone** goes on to its end all the same. So the server is set to end those that take
@@ -18,11 +18,13 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, MySql, MySqlConnection, Row as _,
     migrate::Migrator,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlRow},
-    pool::PoolConnection,
 };
 use tokio::sync::Mutex;
 
-use super::{migrations, upgrade};
+use super::{
+    kept::{Kept, Lease},
+    migrations, upgrade,
+};
 use crate::store::{
     driver::{
         self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
@@ -58,15 +60,16 @@ pub(crate) struct Mysql {
 /// Connections to a server that was there.
 struct MysqlSession {
     server: Mysql,
-    pool: MySqlPool,
+    kept: Kept<MySql>,
     /// For [`Session::check`] alone; none after it failed.
     checks: Mutex<Option<MySqlConnection>>,
 }
 
 type Prepared = sqlx::query::Query<'static, MySql, MySqlArguments>;
 
-/// Closes its connection when it is dropped, unless it was settled.
-struct Leased(Option<PoolConnection<MySql>>);
+/// Closes its connection when it is dropped, unless it was settled: handing it back would first read an answer that is not
+/// needed any more.
+struct Leased(Lease<MySql>);
 
 // === impl Mysql ===
 
@@ -101,6 +104,10 @@ impl Mysql {
             )),
             None => driver::of_connect(error, by_number),
         }
+    }
+
+    fn kept(&self) -> Kept<MySql> {
+        Kept::new(self.pool(), self.limits.attempt())
     }
 
     fn pool(&self) -> MySqlPool {
@@ -148,7 +155,7 @@ impl Database for Mysql {
             // Dropping the connection on a error releases the lock.
             within(self.limits.attempt(), lock_migrations(&mut connection)).await?;
             within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
-            let session = MysqlSession { server: self.clone(), pool: self.pool(), checks: Mutex::new(None) };
+            let session = MysqlSession { server: self.clone(), kept: self.kept(), checks: Mutex::new(None) };
             let mut leased = session.connection(Access::Write).await?;
             within(MIGRATION_DEADLINE, upgrade::fill_in(&mut *leased, UnixMillis::now())).await?;
             leased.settle().await?;
@@ -212,8 +219,8 @@ async fn check(connection: &mut MySqlConnection) -> Result<(), DriverError> {
 impl Session for MysqlSession {
     fn connection(&self, _: Access) -> Answer<'_, Box<dyn Connection>> {
         Box::pin(async move {
-            let connection = self.pool.acquire().await.map_err(|error| self.server.not_connected(&error))?;
-            Ok(Box::new(Leased(Some(connection))) as Box<dyn Connection>)
+            let lease = self.kept.lease().await.map_err(|error| self.server.not_connected(&error))?;
+            Ok(Box::new(Leased(lease)) as Box<dyn Connection>)
         })
     }
 
@@ -239,14 +246,14 @@ impl Session for MysqlSession {
     fn close(&self) -> futures::future::BoxFuture<'_, ()> {
         Box::pin(async move {
             self.checks.lock().await.take();
-            self.pool.close().await;
+            self.kept.close().await;
         })
     }
 }
 
 impl std::fmt::Debug for MysqlSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MysqlSession").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("MysqlSession").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
@@ -254,19 +261,12 @@ impl std::fmt::Debug for MysqlSession {
 
 impl Leased {
     fn get(&mut self) -> &mut MySqlConnection {
-        self.0.as_mut().expect("it is taken out only by what consumes or drops it")
+        self.0.get()
     }
 
     /// Carries out what MySQL does not prepare.
     async fn command(&mut self, sql: &'static str) -> Result<(), DriverError> {
         sqlx::raw_sql(sql).execute(self.get()).await.map(|_| ()).map_err(|error| failed(&error))
-    }
-}
-
-impl Drop for Leased {
-    fn drop(&mut self) {
-        // Closes the socket; handing it back to the pool would first read an answer that is not needed any more.
-        drop(self.0.take().map(PoolConnection::detach));
     }
 }
 
@@ -311,8 +311,8 @@ impl Connection for Leased {
     }
 
     /// Everything is committed already: see [`SESSION`].
-    fn settle(mut self: Box<Self>) -> Answer<'static, ()> {
-        drop(self.0.take());
+    fn settle(self: Box<Self>) -> Answer<'static, ()> {
+        self.0.keep();
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What is particular about it:
 //!
+//! - **Reads of one user** are made on the thread that asks (`readers`); all others go to a thread of their connection.
 //! - **One writer at a time**, over all processes that have the file open. Within this one, writers queue for a single
 //!   connection, in order, and share flushes (`writer`); SQLite's own waiting polls, and is left for the other
 //!   processes.
@@ -13,6 +14,7 @@
 //!   compares what the path leads to with what was opened.
 //! - **No server ends a statement**, so one that may read the whole table checks the clock itself.
 
+mod readers;
 mod writer;
 
 use std::{
@@ -27,20 +29,21 @@ use service_kit::private_files::withdraw_sqlite;
 use service_kit::time::UnixMillis;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow as _, Row as _, Sqlite as Driver, SqliteConnection,
-    pool::PoolConnection,
     sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-        SqliteSynchronous,
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
 use tokio::sync::Mutex;
 
-use self::writer::Writer;
-use super::{migrations, upgrade};
+use self::{readers::Readers, writer::Writer};
+use super::{
+    kept::{Kept, Lease},
+    migrations, upgrade,
+};
 use crate::store::{
     driver::{
-        self, Access, Answer, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique, Value,
-        within,
+        self, Access, Answer, AtOnce, Connection, Database, DriverError, Executed, Row, Session, Statement, Unique,
+        Value, within,
     },
     options::Limits,
     sql::CHECK,
@@ -66,9 +69,11 @@ struct SqliteSession {
     file: PathBuf,
     identity: Identity,
     limits: Limits,
-    readers: SqlitePool,
+    /// For reads of one user.
+    at_once: Readers,
+    readers: Kept<Driver>,
     /// One connection.
-    writers: SqlitePool,
+    writers: Arc<Kept<Driver>>,
     writer: Writer,
     /// For [`Session::check`] alone.
     checks: Mutex<Option<SqliteConnection>>,
@@ -80,7 +85,7 @@ type Identity = (u64, u64);
 type Prepared = sqlx::query::Query<'static, Driver, SqliteArguments>;
 
 struct Leased {
-    connection: Option<PoolConnection<Driver>>,
+    connection: Option<Lease<Driver>>,
     is_in_transaction: bool,
     /// How long a scan may take.
     deadline: Duration,
@@ -113,15 +118,17 @@ impl Sqlite {
             .await
     }
 
-    fn pool(&self, connections: u32) -> SqlitePool {
-        SqlitePoolOptions::new()
-            .max_connections(connections)
-            // Opening a file does not hang; who waits, waits for other writers, and may do so to the end.
-            .acquire_timeout(self.limits.deadline)
+    fn connections(&self, count: u32) -> Kept<Driver> {
+        // Opening a file does not hang; who waits, waits for other writers, and may do so to the end.
+        let limit = self.limits.deadline;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(count)
+            .acquire_timeout(limit)
             // Waiting is seen in the metrics; a line per request would bury the log.
             .acquire_slow_threshold(Duration::MAX)
             .test_before_acquire(false)
-            .connect_lazy_with(self.options())
+            .connect_lazy_with(self.options());
+        Kept::new(pool, limit)
     }
 }
 
@@ -132,16 +139,17 @@ impl Database for Sqlite {
             let identity = identify(&self.file).await?;
             within(MIGRATION_DEADLINE, migrate(&mut connection)).await?;
             check(&mut connection).await?;
-            let writers = self.pool(1);
+            let writers = Arc::new(self.connections(1));
             let mut leased = Leased::from(&writers, self.limits).await?;
             within(MIGRATION_DEADLINE, upgrade::fill_in(&mut leased, UnixMillis::now())).await?;
-            drop(leased);
+            leased.keep();
             Ok(Arc::new(SqliteSession {
                 file: self.file.clone(),
                 identity,
                 limits: self.limits,
-                readers: self.pool(self.limits.connections),
-                writer: Writer::start(writers.clone(), self.limits),
+                at_once: Readers::open(&self.file).await,
+                readers: self.connections(self.limits.connections),
+                writer: Writer::start(Arc::clone(&writers), self.limits),
                 writers,
                 checks: Mutex::new(Some(connection)),
             }) as Arc<dyn Session>)
@@ -159,12 +167,12 @@ pub(crate) async fn temporary() -> Result<Box<dyn Connection>, DriverError> {
         .synchronous(SqliteSynchronous::Off)
         .disable_statement_logging();
     let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options);
-    let mut connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
-    migrate(&mut connection).await?;
+    let mut lease = Kept::new(pool, MIGRATION_DEADLINE).lease().await.map_err(|error| not_connected(&error))?;
+    migrate(lease.get()).await?;
     // Ids of users who are only here are none of the database's that is tried out.
     let far = sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ('users', ?)").bind(1_i64 << 62);
-    far.execute(&mut *connection).await.map_err(|error| failed(&error))?;
-    let connection = Some(connection);
+    far.execute(lease.get()).await.map_err(|error| failed(&error))?;
+    let connection = Some(lease);
     Ok(Box::new(Leased { connection, is_in_transaction: false, deadline: MIGRATION_DEADLINE, is_timed: false }))
 }
 
@@ -203,6 +211,10 @@ impl Session for SqliteSession {
         })
     }
 
+    fn at_once(&self, statement: &Statement) -> AtOnce {
+        self.at_once.row(statement)
+    }
+
     fn check(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             within(2 * self.limits.attempt(), async {
@@ -220,6 +232,7 @@ impl Session for SqliteSession {
 
     fn close(&self) -> futures::future::BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.at_once.close().await;
             self.readers.close().await;
             self.writers.close().await;
             // The last connection folds the write-ahead log into the file; it fails only where nothing is lost.
@@ -277,22 +290,28 @@ impl Connection for Leased {
         Box::pin(self.end("ROLLBACK"))
     }
 
-    /// Dropping does it: a connection to a file cannot be lost, and one on which a statement is still running is waited
-    /// for by the pool, as long as `busy_timeout` at most.
     fn settle(self: Box<Self>) -> Answer<'static, ()> {
+        self.keep();
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
 impl Leased {
-    async fn from(pool: &SqlitePool, limits: Limits) -> Result<Self, DriverError> {
-        let connection = pool.acquire().await.map_err(|error| not_connected(&error))?;
+    async fn from(kept: &Kept<Driver>, limits: Limits) -> Result<Self, DriverError> {
+        let connection = kept.lease().await.map_err(|error| not_connected(&error))?;
         let deadline = limits.deadline;
         Ok(Self { connection: Some(connection), is_in_transaction: false, deadline, is_timed: false })
     }
 
     fn get(&mut self) -> &mut SqliteConnection {
-        self.connection.as_mut().expect("it is taken out only when it is dropped")
+        self.connection.as_mut().expect("it is taken out only at the end").get()
+    }
+
+    /// Keeps it for the next request, if it is as it was.
+    fn keep(mut self) {
+        if !self.is_in_transaction && !self.is_timed {
+            self.connection.take().into_iter().for_each(Lease::keep);
+        }
     }
 
     async fn command(&mut self, sql: &'static str) -> Result<(), DriverError> {
@@ -330,8 +349,11 @@ impl Drop for Leased {
     fn drop(&mut self) {
         // Closing it rolls back; in the pool, the transaction would stay open, and the clock would end what comes next.
         if self.is_in_transaction || self.is_timed {
-            drop(self.connection.take().map(PoolConnection::detach));
+            return;
         }
+        // A connection to a file cannot be lost, and one on which a statement is still running is waited for by the
+        // pool, as long as `busy_timeout` at most.
+        self.connection.take().into_iter().for_each(Lease::doubt);
     }
 }
 

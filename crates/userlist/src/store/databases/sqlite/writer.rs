@@ -17,9 +17,9 @@
 //! - One whose request was given up in the middle is undone alone when it has a transaction of its own (an import), and
 //!   is committed with the others when it is a single statement.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::Sqlite;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -27,6 +27,7 @@ use tokio::{
 
 use super::Leased;
 use crate::store::{
+    databases::kept::Kept,
     driver::{Answer, Connection, DriverError, Executed, Row, Statement},
     options::Limits,
 };
@@ -73,7 +74,7 @@ struct Group {
 
 impl Writer {
     /// Takes its connection from `pool`, which must have one only. Ends with the last clone.
-    pub(super) fn start(pool: SqlitePool, limits: Limits) -> Self {
+    pub(super) fn start(pool: Arc<Kept<Sqlite>>, limits: Limits) -> Self {
         let (queue, requests) = mpsc::unbounded_channel();
         tokio::spawn(serve(pool, limits, requests));
         Self { queue }
@@ -88,7 +89,7 @@ impl Writer {
     }
 }
 
-async fn serve(pool: SqlitePool, limits: Limits, mut requests: mpsc::UnboundedReceiver<WriteRequest>) {
+async fn serve(pool: Arc<Kept<Sqlite>>, limits: Limits, mut requests: mpsc::UnboundedReceiver<WriteRequest>) {
     while let Some(first) = requests.recv().await {
         if first.is_closed() {
             continue;
@@ -104,7 +105,7 @@ async fn serve(pool: SqlitePool, limits: Limits, mut requests: mpsc::UnboundedRe
 // === impl Group ===
 
 impl Group {
-    async fn begin(pool: &SqlitePool, limits: Limits) -> Result<Self, DriverError> {
+    async fn begin(pool: &Kept<Sqlite>, limits: Limits) -> Result<Self, DriverError> {
         let mut connection = Leased::from(pool, limits).await?;
         match connection.begin().await {
             // Whatever broke, no change was sent yet.
@@ -159,6 +160,7 @@ impl Group {
     async fn commit(mut self) {
         let committed = self.connection.commit().await;
         send_result(self.members, &committed);
+        self.connection.keep();
     }
 }
 
@@ -251,7 +253,7 @@ impl Drop for WriteSlot {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, sync::Arc};
+    use std::path::Path;
 
     use super::*;
     use crate::store::{
