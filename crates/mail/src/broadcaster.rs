@@ -187,9 +187,12 @@ impl Broadcaster {
     }
 
     async fn note_failure(&self, claimed: &Claimed, error: &UserlistError) {
+        // It took the same question for the first page, so it is not the question that is wrong: another instance
+        // answers, of another release, or one that is not what it should be.
+        let was_understood = !claimed.position.is_empty();
         let until = match error {
             UserlistError::Unavailable(_) | UserlistError::Changed => Some(UnixMillis::now() + PAUSE),
-            UserlistError::Unknown | UserlistError::Refused(_) => None,
+            UserlistError::Unknown | UserlistError::Refused(_) => was_understood.then(|| UnixMillis::now() + PAUSE),
         };
         tracing::warn!(broadcast = claimed.id, %error, is_given_up = until.is_none(), "broadcast stopped");
         let _next_time = self.outbox.note_failure(claimed, error.to_string(), until).await;

@@ -24,6 +24,8 @@ use crate::{process::Program, service::Mail};
 pub(crate) struct Gateway {
     pub(crate) url: String,
     down: Arc<AtomicBool>,
+    /// Refuses to go on behind the first page.
+    refuses_cursors: Arc<AtomicBool>,
 }
 
 const USERS: usize = 250;
@@ -34,12 +36,15 @@ fn user(index: usize) -> Value {
             "tags": [], "attributes": { "city": format!("<Town {index}>") } })
 }
 
-type Shown = State<(Arc<AtomicBool>, usize)>;
+type Shown = State<(Arc<AtomicBool>, Arc<AtomicBool>, usize)>;
 type Parameters = Query<std::collections::HashMap<String, String>>;
 
-async fn page(State((down, users)): Shown, Query(query): Parameters) -> axum::response::Response {
+async fn page(State((down, refuses_cursors, users)): Shown, Query(query): Parameters) -> axum::response::Response {
     if down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if refuses_cursors.load(Ordering::SeqCst) && query.contains_key("cursor") {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
     assert_eq!(query["status"], "active");
     let (start, limit): (usize, usize) =
@@ -58,6 +63,7 @@ impl Gateway {
     /// In front of so many users.
     pub(crate) async fn of(users: usize) -> Self {
         let down = Arc::new(AtomicBool::new(false));
+        let refuses_cursors = Arc::new(AtomicBool::new(false));
         let one = async |Path(name): Path<String>| match name.as_str() {
             "dong" => Json(json!({ "id": 1, "name": "dong", "email": "dong@b.c", "status": "active" })).into_response(),
             "gone" => Json(json!({ "id": 2, "name": "gone", "email": "g@b.c", "status": "bounced" })).into_response(),
@@ -66,11 +72,11 @@ impl Gateway {
         let router = Router::new()
             .route("/userlist/v1/users", get(page))
             .route("/userlist/v1/users/{name}", get(one))
-            .with_state((Arc::clone(&down), users));
+            .with_state((Arc::clone(&down), Arc::clone(&refuses_cursors), users));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, down }
+        Self { url, down, refuses_cursors }
     }
 }
 
@@ -227,6 +233,29 @@ async fn a_broadcast_reaches_everybody_once_except_those_who_left() {
     let list = mail.get("/v1/suppressions").await.body;
     assert!(list["suppressions"].as_array().unwrap().iter().any(|entry| entry["reason"] == "unsubscribe"), "{list}");
     mail.call("POST", "/v1/unsubscribe/none", &Value::Null).await.assert(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_broadcast_whose_later_page_is_refused_waits_and_goes_on() {
+    let sink = SmtpSink::start().await;
+    let gateway = Gateway::start().await;
+    let mail = Mail::working(&sink, &["--gateway-url", &gateway.url]);
+    upload(&mail).await;
+    gateway.refuses_cursors.store(true, Ordering::SeqCst);
+    let request = json!({ "template": "news", "data": { "greeting": "Hello" } });
+    let answer = mail.call("POST", "/v1/broadcasts", &request).await;
+    let path = format!("/v1/broadcasts/{}", answer.body["id"].as_str().unwrap());
+    let waiting = wait_for("the reason why it waits", SOON, || async {
+        let broadcast = mail.get(&path).await.body;
+        broadcast["error"].as_str().is_some_and(|error| error.contains("422")).then_some(broadcast)
+    })
+    .await;
+    assert_eq!(waiting["state"], "running", "{waiting}");
+    gateway.refuses_cursors.store(false, Ordering::SeqCst);
+    wait_until("all messages", SOON, || async { mail.get(&path).await.body["deliveries"]["delivered"] == USERS - 1 })
+        .await;
+    let done = mail.get(&path).await.body;
+    assert_eq!((&done["state"], done.get("error")), (&json!("done"), None), "{done}");
 }
 
 #[tokio::test]
