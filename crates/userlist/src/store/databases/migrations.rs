@@ -1,7 +1,7 @@
 //! The tables as SQL, a file for each change of them, embedded.
 //!
-//! sqlx's macro for this compiles sqlx, both drivers and SQLite a second time, for the compiler itself: a tenth of what
-//! the whole suite takes to build. What a database keeps of a migration is the same either way.
+//! sqlx's macro for this compiles sqlx, both drivers and SQLite a second time, for the compiler itself. What a database
+//! keeps of a migration is the same either way.
 
 use sqlx::{
     SqlSafeStr as _,
