@@ -13,7 +13,7 @@
 //! | `writes` | what changes users: one under a condition, many of a file (or a dry run of them), all of a filter |
 //!
 //! A call takes no longer than the deadline, whatever the database does, and answers at once while it is known to be
-//! gone. In between it retries where that is safe:
+//! gone. One exception: a read of one user from SQLite, on a disk that hangs (`databases`). In between it retries where that is safe:
 //!
 //! | what happened | what is done |
 //! |---|---|

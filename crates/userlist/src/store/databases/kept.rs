@@ -18,7 +18,8 @@ use tokio::{
 
 /// A connection that was idle for longer is asked whether it is alive before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-/// After so long a connection goes to the pool once, which closes those that are half an hour old.
+/// After so long in use a connection goes to the pool once, which closes those that are half an hour old. One that was
+/// idle for so long is closed without being asked: a firewall may have forgotten it, and would not say so.
 const POOLED_AFTER: Duration = Duration::from_secs(60);
 
 /// As many connections as the pool may have.
@@ -65,20 +66,24 @@ impl<D: Database> Kept<D> {
 
     async fn free(&self) -> Result<Lease<D>, sqlx::Error> {
         let permit = Arc::clone(&self.shelf.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        let lease = |connection, pooled| {
-            let shelf = Arc::clone(&self.shelf);
-            Lease { connection: Some(connection), pooled, shelf, _permit: permit }
-        };
-        while let Some(Idle { mut connection, pooled, since }) = self.shelf.top() {
-            if since.elapsed() <= TRUSTED_IDLE || self.is_alive(&mut connection).await {
-                return Ok(lease(connection, pooled));
+        let shelf = Arc::clone(&self.shelf);
+        // Whatever is asked, is asked on a lease: one that is given up on the way is closed, and its place is free.
+        let mut lease = Lease { connection: None, pooled: Instant::now(), shelf, _permit: permit };
+        while let Some(Idle { connection, pooled, since }) = self.shelf.top() {
+            lease.connection = Some(connection);
+            lease.pooled = pooled;
+            let idle = since.elapsed();
+            if idle <= TRUSTED_IDLE || (idle <= POOLED_AFTER && self.is_alive(lease.get()).await) {
+                return Ok(lease);
             }
-            drop(connection.detach());
+            drop(lease.connection.take().map(PoolConnection::detach));
         }
-        Ok(lease(self.pool.acquire().await?, Instant::now()))
+        lease.connection = Some(self.pool.acquire().await?);
+        lease.pooled = Instant::now();
+        Ok(lease)
     }
 
-    async fn is_alive(&self, connection: &mut PoolConnection<D>) -> bool {
+    async fn is_alive(&self, connection: &mut D::Connection) -> bool {
         matches!(timeout(self.limit / 2, connection.ping()).await, Ok(Ok(())))
     }
 

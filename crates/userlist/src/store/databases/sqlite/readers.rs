@@ -10,6 +10,7 @@
 //!   for as long as a disk hangs. So there is one connection less than the runtime has worker threads: the last one
 //!   goes on, and finds that reads have to go over the pool, where they have a deadline. A runtime with a single worker
 //!   reads everything over the pool.
+//!   A read on such a disk has no deadline: it ends when the disk answers.
 //! - **Nothing is waited for.** Where SQLite would wait for a lock (another process recovers the log of one that was
 //!   killed), the pool does. Whatever else goes wrong is asked there again as well, so that there is one place where an
 //!   error gets its meaning.
@@ -17,7 +18,7 @@
 use std::{
     path::Path,
     sync::{
-        Mutex, MutexGuard, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -34,7 +35,7 @@ use crate::store::driver::{AtOnce, Row, Statement, Value};
 #[derive(Debug)]
 pub(super) struct Readers {
     /// None when it is closed.
-    connections: Vec<Mutex<Option<Connection>>>,
+    connections: Arc<[Mutex<Option<Connection>>]>,
 }
 
 // === impl Readers ===
@@ -66,14 +67,17 @@ impl Readers {
         }
     }
 
-    /// Closes them; a read that is under way comes to its end first.
+    /// Closes them; a read that is under way comes to its end first, which a thread of its own waits for: a disk that
+    /// hangs holds no worker thread here.
     pub(super) async fn close(&self) {
-        for connection in &self.connections {
-            let closing =
-                connection.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut kept| kept.take());
-            // It may write the log back into the file.
-            let _joined = tokio::task::spawn_blocking(move || drop(closing)).await;
-        }
+        let connections = Arc::clone(&self.connections);
+        let close_all = move || {
+            for connection in connections.iter() {
+                // The last one may write the log back into the file.
+                drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+        };
+        let _joined = tokio::task::spawn_blocking(close_all).await;
     }
 
     /// One that no other thread uses, first of all the one that this thread has used before.
@@ -173,6 +177,29 @@ mod tests {
             drop(held);
             assert_eq!(name(&readers.row(&find(&user))), Some(&*user));
         }
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_a_read_under_way_without_holding_the_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("users.db");
+        let _session = open(&file).await;
+        let readers = Arc::new(Readers::open_some(&file, 1).await);
+        let (held, is_held) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let reading = Arc::clone(&readers);
+        let reader = std::thread::spawn(move || {
+            let guard = reading.free().unwrap();
+            held.send(()).unwrap();
+            let _released = released.recv_timeout(Duration::from_secs(10));
+            drop(guard);
+        });
+        is_held.await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(20), readers.close()).await.is_err());
+        release.send(()).unwrap();
+        reader.join().unwrap();
+        readers.close().await;
+        assert_eq!(readers.row(&find("a")), AtOnce::No);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
