@@ -17,7 +17,7 @@
 //! `/healthz`, `/readyz` and `/metrics` need no token, nor does `grpc.health.v1`.
 //!
 //! A message of a stream is a request of its own: it is asked the same by [`Requester`]. An answer that lasts, to one
-//! who watches or waits, ends when the token is withdrawn or loses the scope: [`Right`].
+//! who watches or waits, ends when the token is withdrawn or loses the scope: `Right`.
 
 use std::{
     future::pending,
