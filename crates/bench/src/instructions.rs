@@ -65,7 +65,7 @@ pub fn print(harness: &mut Harness, programs: &[&Path]) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub fn cost(harness: &mut Harness, program: &Path, shape: Shape) -> anyhow::Result<Cost> {
     let few = counts(harness, program, shape, REQUESTS[0])?;
     let many = counts(harness, program, shape, REQUESTS[1])?;

@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Appends each line that `passes` and that `Connection` does not name, in the one form that
-    /// [`write::field`](crate::write::field) gives to all. Neighbours that came in this form, as nearly all do, are
+    /// [`write::field`] gives to all. Neighbours that came in this form, as nearly all do, are
     /// copied together.
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>, passes: impl FnMut(&Line) -> bool) {
