@@ -69,10 +69,8 @@ impl AuthRules {
         let networks = rules.networks.clone().unwrap_or_default();
         let issued_before = before.and_then(|before| before.issued.as_deref());
         let issued = |jwt| Arc::new(Issued::new(jwt, kept.to_vec(), issued_before, known));
-        // What was worked out stays while the names and hashes do: else every change of a policy costs it again.
-        let same_users =
-            before.filter(|before| before.rules.basic == rules.basic).and_then(|before| before.users.clone());
-        let users = same_users.or_else(|| rules.basic.as_ref().map(|basic| Arc::new(Users::new(&basic.users))));
+        let users_before = before.and_then(|before| before.users.as_deref());
+        let users = rules.basic.as_ref().map(|basic| Arc::new(Users::new(&basic.users, users_before)));
         let passed_on = rules.forward.iter().flat_map(|rule| &rule.pass).map(|field| field.as_str().into());
         let claimed = rules.jwt.iter().flat_map(|jwt| jwt.claims.keys()).map(|field| field.as_str().into());
         Self {

@@ -55,7 +55,8 @@ pub(crate) struct Pending {
 // === impl Users ===
 
 impl Users {
-    pub(crate) fn new(hashes: &BTreeMap<String, String>) -> Self {
+    /// Those of a policy, which take over what was worked out for the policy `before` it.
+    pub(crate) fn new(hashes: &BTreeMap<String, String>, before: Option<&Self>) -> Self {
         let user = |(name, hash): (&String, &String)| {
             (name.clone(), User { hash: hash.as_str().into(), identity: Arc::new(Identity::new("basic", name)) })
         };
@@ -64,7 +65,7 @@ impl Users {
         Self {
             by_name: hashes.iter().map(user).collect(),
             decoy: slowest.map(String::as_str).unwrap_or_default().into(),
-            verdicts: Arc::default(),
+            verdicts: before.map(|before| Arc::clone(&before.verdicts)).unwrap_or_default(),
         }
     }
 
@@ -80,7 +81,8 @@ impl Users {
             return Checked::Wrong;
         }
         let user = std::str::from_utf8(name).ok().and_then(|name| self.by_name.get(name));
-        let digest = verdicts::digest(&credentials);
+        // What is found of a name that is not known says nothing about it once it is.
+        let digest = verdicts::digest(user.map_or("", |user| &user.hash), &credentials);
         match (self.verdicts.get(&digest), user) {
             (Some(true), Some(user)) => return Checked::Right(Arc::clone(&user.identity)),
             (Some(_), _) => return Checked::Wrong,
@@ -88,7 +90,7 @@ impl Users {
         }
         let job = Job {
             digest,
-            name: verdicts::digest(name),
+            name: verdicts::digest("", name),
             hash: Arc::clone(user.map_or(&self.decoy, |user| &user.hash)),
             password: password.into(),
             counts: user.is_some(),
@@ -122,9 +124,56 @@ impl Pending {
 mod tests {
     use super::*;
 
+    fn users(hashes: &[(&str, &str)], before: Option<&Users>) -> Users {
+        let hashes = hashes.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned())).collect();
+        Users::new(&hashes, before)
+    }
+
+    /// Whether the password is right; `None`: that has to be worked out.
+    fn known(users: &Users, name: &str, password: &str) -> Option<bool> {
+        let client = ClientNetwork::of([10, 9, 9, 9].into());
+        match users.check(STANDARD.encode(format!("{name}:{password}")).as_bytes(), client) {
+            Checked::Right(_) => Some(true),
+            Checked::Wrong => Some(false),
+            Checked::TooMany | Checked::Open(_) => None,
+        }
+    }
+
+    async fn work_out(users: &Users, name: &str, password: &str) -> bool {
+        let client = ClientNetwork::of([10, 9, 9, 8].into());
+        match users.check(STANDARD.encode(format!("{name}:{password}")).as_bytes(), client) {
+            Checked::Open(pending) => pending.settle().await.is_some(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_changes_costs_the_hashes_that_have_changed() {
+        let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
+        let (ann, bob, newer) = (hash("a"), hash("b"), hash("c"));
+        let before = users(&[("ann", &ann), ("bob", &bob)], None);
+        assert!(work_out(&before, "ann", "a").await && work_out(&before, "bob", "b").await);
+        // Of a name that is not known, with the hash that it will have.
+        assert!(!work_out(&before, "eve", "a").await);
+        let after = users(&[("ann", &ann), ("bob", &newer), ("eve", &ann)], Some(&before));
+        assert_eq!(known(&after, "ann", "a"), Some(true));
+        assert_eq!((known(&after, "bob", "b"), known(&after, "eve", "a")), (None, None));
+        assert!(!work_out(&after, "bob", "b").await && work_out(&after, "eve", "a").await);
+        let without = users(&[("bob", &newer)], Some(&after));
+        assert_ne!(known(&without, "ann", "a"), Some(true), "it is taken out");
+    }
+
+    #[tokio::test]
+    async fn a_password_may_have_as_many_bytes_as_bcrypt_reads() {
+        let longest = "x".repeat(PASSWORD_MAX_BYTES);
+        let users = users(&[("ann", &bcrypt::hash(&longest, 4).unwrap())], None);
+        assert!(work_out(&users, "ann", &longest).await);
+        assert_eq!(known(&users, "ann", &format!("{longest}x")), Some(false));
+    }
+
     #[test]
     fn no_hash_is_in_what_is_logged() {
-        let users = Users::new(&[("ann".to_owned(), "$2y$04$hash".to_owned())].into());
+        let users = users(&[("ann", "$2y$04$hash")], None);
         assert_eq!(format!("{users:?}"), "{\"ann\"}");
     }
 }

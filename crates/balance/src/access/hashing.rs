@@ -33,6 +33,7 @@ static POOL: LazyLock<Pool> = LazyLock::new(Pool::default);
 
 /// One password to be checked.
 pub(crate) struct Job {
+    /// Of what the client shows and of the hash that is asked for; jobs of which it is the same come to the same.
     pub(crate) digest: Digest,
     /// That of the name.
     pub(crate) name: Digest,
@@ -63,12 +64,10 @@ struct Waiting {
 }
 
 /// Jobs with the same key come to the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct JobKey {
     client: ClientNetwork,
     digest: Digest,
-    hash: Arc<str>,
-    counts: bool,
 }
 
 /// Whether the password is right; the answer comes when it has been worked out, and never when the process ends before.
@@ -81,7 +80,7 @@ pub(crate) fn submit(client: ClientNetwork, job: Job) -> Result<oneshot::Receive
     let key = job.key(client);
     let mut waiting = POOL.lock();
     if let Some(replies) = waiting.replies.get_mut(&key) {
-        replies.push(reply);
+        join(replies, reply);
         return Ok(answer);
     }
     let is_stranger = !waiting.known.contains(&(client, job.name));
@@ -96,6 +95,15 @@ pub(crate) fn submit(client: ClientNetwork, job: Job) -> Result<oneshot::Receive
     drop(waiting);
     POOL.work.notify_one();
     Ok(answer)
+}
+
+/// Adds one that waits. Those whose client has left are dropped before the list grows, so that it is no longer than twice
+/// as many as wait.
+fn join(replies: &mut Vec<oneshot::Sender<bool>>, reply: oneshot::Sender<bool>) {
+    if replies.len() == replies.capacity() {
+        replies.retain(|reply| !reply.is_closed());
+    }
+    replies.push(reply);
 }
 
 fn threads_max() -> usize {
@@ -143,6 +151,9 @@ impl Pool {
 impl Waiting {
     /// From now on the client is no stranger under this name.
     fn remember(&mut self, client: ClientNetwork, name: Digest) {
+        if self.known.contains(&(client, name)) {
+            return;
+        }
         if self.known.len() >= REMEMBERED_MAX
             && let Some(any) = self.known.iter().next().copied()
         {
@@ -163,14 +174,15 @@ impl fmt::Debug for Job {
 
 impl Job {
     fn key(&self, client: ClientNetwork) -> JobKey {
-        JobKey { client, digest: self.digest, hash: Arc::clone(&self.hash), counts: self.counts }
+        JobKey { client, digest: self.digest }
     }
 
     fn run(&self) -> bool {
         if let Some(known) = self.verdicts.get(&self.digest) {
             return known;
         }
-        let matches = bcrypt::non_truncating_verify(&self.password, &self.hash).unwrap_or(false);
+        // It compares the first 72 bytes, and no password here has more.
+        let matches = bcrypt::verify(&self.password, &self.hash).unwrap_or(false);
         let is_right = matches && self.counts;
         self.verdicts.put(self.digest, is_right);
         is_right
@@ -191,7 +203,7 @@ mod tests {
         let hash: Arc<str> = bcrypt::hash("right", 10).unwrap().into();
         let verdicts = Arc::new(Verdicts::default());
         let job = |password: &str| Job {
-            digest: crate::access::verdicts::digest(password.as_bytes()),
+            digest: crate::access::verdicts::digest(&hash, password.as_bytes()),
             name: [9; 32],
             hash: Arc::clone(&hash),
             password: password.as_bytes().into(),
@@ -210,9 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_leave_and_come_back_leave_nothing_behind() {
+        let mut replies = Vec::new();
+        let (reply, stays) = oneshot::channel();
+        join(&mut replies, reply);
+        (0..100_000).for_each(|_| join(&mut replies, oneshot::channel().0));
+        assert!(replies.len() < 10, "{}", replies.len());
+        for reply in replies {
+            let _left = reply.send(true);
+        }
+        assert_eq!(stays.blocking_recv(), Ok(true));
+    }
+
+    #[test]
     fn who_is_known_is_remembered_in_bounds() {
         let mut waiting = Waiting::default();
         (0..10_000).for_each(|n| waiting.remember(client(n), [1; 32]));
         assert_eq!(waiting.known.len(), REMEMBERED_MAX);
+        let all = waiting.known.clone();
+        all.iter().for_each(|(client, name)| waiting.remember(*client, *name));
+        assert_eq!(waiting.known, all, "one that is known pushes no other out");
     }
 }

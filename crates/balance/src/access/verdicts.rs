@@ -2,7 +2,8 @@
 //!
 //! A password is remembered as a digest with a key that this process has drawn and that nothing else knows: what is in
 //! memory is of no use elsewhere, and a request costs a microsecond instead of a quarter of a second. Right and wrong
-//! ones are bounded apart, so that guesses do not push the right ones out. All are forgotten when the policy changes.
+//! ones are bounded apart, so that guesses do not push the right ones out. What was worked out counts for one hash, so a
+//! policy that changes takes over what was found of the names that keep theirs.
 
 use std::{
     collections::HashSet,
@@ -18,7 +19,7 @@ const WRONG_MAX: usize = 1024;
 
 static KEY: LazyLock<hmac::Key> = LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>()));
 
-/// The digest of a name and a password.
+/// The digest of a name, a password, and the hash that it is to have.
 pub(crate) type Digest = [u8; 32];
 
 /// See the [module](self).
@@ -31,10 +32,13 @@ struct Known {
     wrong: HashSet<Digest>,
 }
 
-/// The digest of what a client shows, `name:password`, whose name has no colon.
-pub(crate) fn digest(credentials: &[u8]) -> Digest {
+/// The digest of what a client shows, `name:password`, whose name has no colon; `hash`, which has no NUL, is what the
+/// password is compared with.
+pub(crate) fn digest(hash: &str, credentials: &[u8]) -> Digest {
+    let mut signed = hmac::Context::with_key(&KEY);
+    [hash.as_bytes(), b"\0", credentials].iter().for_each(|part| signed.update(part));
     let mut digest = [0; 32];
-    digest.copy_from_slice(hmac::sign(&KEY, credentials).as_ref());
+    digest.copy_from_slice(signed.sign().as_ref());
     digest
 }
 
@@ -71,10 +75,16 @@ mod tests {
     #[test]
     fn guesses_do_not_push_right_passwords_out() {
         let verdicts = Verdicts::default();
-        verdicts.put(digest(b"ann:right"), true);
-        (0..10 * WRONG_MAX).for_each(|n| verdicts.put(digest(format!("ann:{n}").as_bytes()), false));
-        assert_eq!(verdicts.get(&digest(b"ann:right")), Some(true));
-        assert_eq!(verdicts.get(&digest(b"ann:unknown")), None);
+        verdicts.put(digest("hash", b"ann:right"), true);
+        (0..10 * WRONG_MAX).for_each(|n| verdicts.put(digest("hash", format!("ann:{n}").as_bytes()), false));
+        assert_eq!(verdicts.get(&digest("hash", b"ann:right")), Some(true));
+        assert_eq!(verdicts.get(&digest("hash", b"ann:unknown")), None);
         assert!(verdicts.lock().wrong.len() <= WRONG_MAX);
+    }
+
+    #[test]
+    fn what_was_found_counts_for_the_hash_that_it_was_found_for() {
+        assert_ne!(digest("hash", b"ann:right"), digest("hash2", b"ann:right"));
+        assert_ne!(digest("hash", b"ann:right"), digest("", b"hashann:right"));
     }
 }

@@ -13,6 +13,8 @@ const NAME_MAX: usize = 64;
 /// All of strangers that wait, and all of others.
 const STRANGERS_MAX: usize = 1024;
 const KNOWN_MAX: usize = 256;
+/// Of these, for one name: an account that is used from many networks leaves room for others.
+const KNOWN_NAME_MAX: usize = 32;
 
 /// As much waits as may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +77,10 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
+    /// Where there is no more room for a client that is known, it waits as a stranger.
     pub(super) fn put(&mut self, asks: Asks, job: T) -> Result<(), Full> {
-        let waiting = |group: &Group| self.groups.get(group).map_or(0, |waits| waits.count);
-        if asks.groups().iter().any(|group| waiting(group) >= group.max()) {
-            return Err(Full);
-        }
+        let as_stranger = Asks { is_stranger: true, ..asks };
+        let asks = [asks, as_stranger].into_iter().find(|asks| self.has_room(asks)).ok_or(Full)?;
         for group in asks.groups() {
             // Who comes has its turn after all who wait.
             self.turn += 1;
@@ -88,6 +89,11 @@ impl<T> Queue<T> {
         }
         self.waiting.push(Entry { asks, job });
         Ok(())
+    }
+
+    fn has_room(&self, asks: &Asks) -> bool {
+        let waiting = |group: &Group| self.groups.get(group).map_or(0, |waits| waits.count);
+        asks.groups().iter().all(|group| waiting(group) < group.max())
     }
 
     /// The next job: of those who are no strangers and of strangers in turn, of the name whose turn it is and of that the
@@ -136,7 +142,8 @@ impl Group {
             Self::Client(_) => CLIENT_MAX,
             Self::Name { is_stranger: true, .. } => NAME_MAX,
             Self::Lane { is_stranger: true } => STRANGERS_MAX,
-            Self::Name { is_stranger: false, .. } | Self::Lane { is_stranger: false } => KNOWN_MAX,
+            Self::Name { is_stranger: false, .. } => KNOWN_NAME_MAX,
+            Self::Lane { is_stranger: false } => KNOWN_MAX,
         }
     }
 }
@@ -208,6 +215,16 @@ mod tests {
             known_at == [0, 2, 4] || known_at == [1, 3, 5],
             "every other turn, and strangers have theirs: {first:?}"
         );
+    }
+
+    #[test]
+    fn one_account_that_is_known_in_many_networks_leaves_the_others_their_room() {
+        let mut queue = Queue::default();
+        let asks = |n: u16, name: u8| Asks { is_stranger: false, ..stranger(n, name) };
+        let mallory = (0..16).flat_map(|n| std::iter::repeat_n(n, CLIENT_MAX));
+        assert_eq!(mallory.filter(|n| queue.put(asks(*n, 1), 1).is_ok()).count(), KNOWN_NAME_MAX + NAME_MAX);
+        let others = (100..100 + 256).filter(|n| queue.put(asks(*n, 2 + (*n % 32) as u8), 2).is_ok()).count();
+        assert_eq!(others, 256, "as strangers, where the room of the known is used up");
     }
 
     #[test]
