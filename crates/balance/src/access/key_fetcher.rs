@@ -37,8 +37,8 @@ pub(crate) async fn run(all: impl Fn() -> Vec<Arc<KeySet>>, now: fn() -> Moment,
         while tasks.try_join_next().is_some() {}
         under_way.retain(|(_, task)| !task.is_finished());
         let is_idle = |set: &Arc<KeySet>| !under_way.iter().any(|(other, _)| Arc::ptr_eq(set, other));
-        let instant = now().instant;
-        let due: Vec<_> = all().into_iter().filter(|set| is_idle(set) && set.is_due(instant)).collect();
+        let moment = now();
+        let due: Vec<_> = all().into_iter().filter(|set| is_idle(set) && set.is_due(moment)).collect();
         for set in due {
             let client = client.clone();
             let task = tasks.spawn({

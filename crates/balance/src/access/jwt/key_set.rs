@@ -179,16 +179,18 @@ impl KeySet {
     }
 
     /// Whether it is time to read it.
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Moment) -> bool {
         let state = self.state.load();
         let Some(attempted) = state.attempted else { return true };
         let interval = match (&self.source, &state.failure) {
             (Source::File(_), None) => FILE_INTERVAL,
+            // The clock was set forward by more than a set may be old.
+            (Source::Url(_), None) if self.keys(now.wall).is_none() => RETRY_INTERVAL,
             (Source::Url(_), None) if self.is_wanted.load(Ordering::Relaxed) => UNKNOWN_KEY_INTERVAL,
             (Source::Url(_), None) => URL_INTERVAL,
             (_, Some(_)) => RETRY_INTERVAL,
         };
-        now.saturating_duration_since(attempted) >= interval
+        now.instant.saturating_duration_since(attempted) >= interval
     }
 
     /// Takes in what the source has said.
@@ -217,7 +219,8 @@ impl KeySet {
                         "cannot read the keys of token issuers",
                     );
                 }
-                state.read = before.read.or(before.keys.as_ref().map(|_| now.wall));
+                // Not later than now, where the clock was ahead when it was read: it would not grow older until then.
+                state.read = before.keys.as_ref().map(|_| before.read.map_or(now.wall, |read| read.min(now.wall)));
                 state.failure = Some(why);
             }
         }
@@ -249,12 +252,12 @@ impl State {
         self.read.map(|read| now.duration_since(read).unwrap_or_default())
     }
 
-    /// Whether it says something that the snapshot does not, or is much younger than it is there.
+    /// Whether it says something that the snapshot does not, or is much younger than it is there, or older.
     fn is_worth_saving(&self) -> bool {
-        let is_newer = |before: SystemTime| {
-            self.read.and_then(|read| read.duration_since(before).ok()).is_some_and(|newer| newer >= SAVED_INTERVAL)
-        };
-        self.read.is_some() && self.worth_saving.is_none_or(is_newer)
+        // One that is older than the snapshot says is news, too: the clock was set back.
+        let differs =
+            |read: SystemTime, saved| read.duration_since(saved).map_or(true, |newer| newer >= SAVED_INTERVAL);
+        self.read.is_some_and(|read| self.worth_saving.is_none_or(|saved| differs(read, saved)))
     }
 }
 
@@ -313,7 +316,7 @@ mod tests {
     #[test]
     fn a_good_set_stays_in_force_until_there_is_a_newer_one_and_is_saved() {
         let (keys, now) = (set(None), at(0));
-        assert!(keys.is_due(now.instant) && keys.keys(now.wall).is_none() && keys.saved().is_none());
+        assert!(keys.is_due(now) && keys.keys(now.wall).is_none() && keys.saved().is_none());
         keys.take(Ok(SET.into()), now);
         for broken in [Err("away".to_owned()), Ok(b"{}".to_vec()), Ok(b"{\"keys\":[]}".to_vec()), Ok(vec![255])] {
             keys.take(broken, now);
@@ -322,7 +325,7 @@ mod tests {
         let (_, saved) = keys.saved().unwrap();
         let restored = set(Some(&saved));
         assert!(has(&restored, None, now), "the only key needs no name");
-        assert!(restored.is_due(now.instant), "and is asked for anew");
+        assert!(restored.is_due(now), "and is asked for anew");
     }
 
     #[test]
@@ -357,6 +360,27 @@ mod tests {
     }
 
     #[test]
+    fn a_set_that_was_read_under_a_clock_that_was_ahead_grows_old_from_now_on_also_over_a_restart() {
+        const WEEK: u64 = 7 * 86_400;
+        let changes = Arc::new(AtomicU64::new(0));
+        let keys = KeySet::new(Source::Url("https://id.example/keys".to_owned()), None, Arc::clone(&changes));
+        keys.take(Ok(SET.into()), at(100 * WEEK));
+        let restored = set(Some(&keys.saved().unwrap().1));
+        restored.take(Err("away".to_owned()), at(5));
+        assert!(has(&restored, None, at(WEEK + 4)) && !has(&restored, None, at(WEEK + 5)));
+        keys.take(Ok(SET.into()), at(5));
+        assert_eq!(changes.load(Ordering::Relaxed), 2, "that it is older is worth saving");
+    }
+
+    #[test]
+    fn a_set_that_is_too_old_all_at_once_is_read_again_at_once() {
+        let keys = set(None);
+        keys.take(Ok(SET.into()), at(0));
+        let set_forward = Moment { wall: at(8 * 86_400).wall, ..at(10) };
+        assert!(!has(&keys, None, set_forward) && keys.is_due(set_forward) && !keys.is_due(at(10)));
+    }
+
+    #[test]
     fn no_secret_of_a_file_is_in_what_is_logged() {
         let secret = URL_SAFE_NO_PAD.encode([7; 32]);
         let set = KeySet::new(Source::File("/jwks".to_owned()), None, Arc::default());
@@ -369,7 +393,7 @@ mod tests {
     fn a_key_that_is_not_in_the_set_has_it_read_again_once_a_minute() {
         let keys = set(None);
         keys.take(Ok(SET.into()), at(0));
-        let is_due = |secs| keys.is_due(at(secs).instant);
+        let is_due = |secs| keys.is_due(at(secs));
         assert!(!is_due(59) && !is_due(299) && is_due(300));
         keys.is_wanted.store(true, Ordering::Relaxed);
         assert!(!is_due(59) && is_due(60));
