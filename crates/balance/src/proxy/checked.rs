@@ -27,25 +27,29 @@ impl Gateway {
         mut passed: Box<Passed>,
     ) -> Ended {
         let context = forward.context;
+        let began = self.clock.read();
         let settled = match passed.enter() {
             Ok(()) => {
                 tokio::select! {
                     biased;
-                    settled = passed.settle(&self.clock) => settled,
-                    // What is being worked out for nobody is left undone.
-                    () = left(client) => return Ended::Broken,
+                    settled = passed.settle(&self.clock) => settled.map_err(Judgement::Refused),
+                    // What nobody waits for is not worked out.
+                    () = left(client) => Err(Judgement::ClientClosed),
                 }
             }
-            Err(denial) => Err(denial),
+            Err(denial) => Err(Judgement::Refused(denial)),
         };
         let judged = match settled {
             Ok(()) => self.ask_of(client, &context, &mut passed).await,
-            Err(denial) => Err(Judgement::Refused(denial)),
+            refused => refused,
         };
         let now = self.clock.read();
         match judged.and_then(|()| passed.count(now).map_err(Judgement::Refused)) {
             Ok(()) => {}
-            Err(Judgement::ClientClosed) => return Ended::Broken,
+            Err(Judgement::ClientClosed) => {
+                context.counters().responded(Served::status(&Ok(Served::ClientClosed)), now - began);
+                return Ended::Broken;
+            }
             Err(Judgement::Answered(answer)) => {
                 let facts = &forward.upload.request.facts;
                 return self.pass_judgement_on(client, context.timers, facts, answer).await;
@@ -79,8 +83,10 @@ impl Gateway {
     async fn lose_access(&self, context: &RequestContext<'_>, passed: &Passed) {
         loop {
             tokio::time::sleep(REVIEW).await;
-            let (table, name) = (self.table.load(), &context.service.name);
-            let newest = table.service(name.as_str()).and_then(|service| service.access.as_deref());
+            let table = self.table.load();
+            let name = &context.service.name;
+            // Of a service that is not there any more only the keys may have changed.
+            let newest = table.service(name.as_str()).unwrap_or(context.service).access.as_deref();
             let holds =
                 |judged_by: &Access| judged_by.still_holds(passed.key(), newest, table.keys(), self.clock.wall());
             if !context.service.access.as_deref().is_none_or(holds) {

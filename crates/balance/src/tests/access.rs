@@ -118,5 +118,6 @@ fn a_client_that_leaves_while_its_credential_is_judged_gives_its_place_back_at_o
         next.send(Frame::End);
         assert_eq!(code(&next.message().await.unwrap()), (503, "auth_unavailable".to_owned()));
         assert!(began.elapsed() < Duration::from_secs(5), "it waited for its own three seconds only");
+        assert_eq!(harness.totals().responses[3], 2, "429 for the second, and 499 for the one that left");
     });
 }
