@@ -160,7 +160,8 @@ impl Streams {
     pub(super) fn new(exchange: Exchange) -> Self {
         let idle_since_ms = AtomicU64::new(now_ms());
         let room = Arc::new(Semaphore::new(UNSENT_PARTS_MAX_BYTES / UNIT_BYTES));
-        let (open, worked_on) = Default::default();
+        let open = AtomicUsize::new(0);
+        let worked_on = AtomicUsize::new(0);
         Self(Arc::new(State { exchange, open, worked_on, room, idle_since_ms }))
     }
 
@@ -329,19 +330,17 @@ impl Part {
     }
 }
 
-/// What is needed of `reserved` for so many bytes, and more of the same if there is more.
+/// What is needed of `reserved` for so many bytes; of what is needed beyond that, as much as is left.
 fn fitted(mut reserved: OwnedSemaphorePermit, bytes: usize) -> Option<OwnedSemaphorePermit> {
     let needed = bytes.div_ceil(UNIT_BYTES);
-    match needed.checked_sub(PIECE_UNITS) {
-        None => reserved.split(needed),
-        Some(more) => {
-            let more = u32::try_from(more)
-                .ok()
-                .and_then(|more| Arc::clone(reserved.semaphore()).try_acquire_many_owned(more).ok());
-            more.into_iter().for_each(|more| reserved.merge(more));
-            Some(reserved)
-        }
-    }
+    let Some(more) = needed.checked_sub(PIECE_UNITS) else { return reserved.split(needed) };
+    let room = Arc::clone(reserved.semaphore());
+    let most = u32::try_from(more.min(room.available_permits())).unwrap_or(u32::MAX);
+    // Another stream may take of it meanwhile: then half of it, and so on.
+    let mut tries = std::iter::successors(Some(most), |most| Some(most / 2)).take_while(|most| *most > 0);
+    let taken = tries.find_map(|most| Arc::clone(&room).try_acquire_many_owned(most).ok());
+    taken.into_iter().for_each(|more| reserved.merge(more));
+    Some(reserved)
 }
 
 impl HttpBody for Part {

@@ -83,7 +83,8 @@ impl TokenFile {
 
     fn add(&mut self, grant: Grant, proof: Proof) {
         let grant = Arc::new(grant);
-        self.grants.insert(grant.proof, Arc::clone(&grant));
+        // Of a token that stands in two lines the first counts, as where it is looked up.
+        self.grants.entry(grant.proof).or_insert_with(|| Arc::clone(&grant));
         match proof {
             Proof::Sha256(hash) => {
                 let start = hash[..8].try_into().expect("a hash has more than eight bytes");
@@ -112,8 +113,13 @@ fn parse_line(line: &str) -> Result<(Grant, Proof), String> {
         .map(str::parse)
         .collect::<Result<_, _>>()
         .map_err(|error: super::ScopeError| error.to_string())?;
-    let (proof, sum) = parse_proof(proof)?;
-    Ok((Grant { name: name.to_owned(), scopes, proof: sum }, proof))
+    let parsed = parse_proof(proof)?;
+    let sum = match &parsed {
+        Proof::Sha256(hash) => *hash,
+        // Who signs says a name, too, so two may have one key.
+        Proof::Hmac(_) => sha256(format!("{name} {proof}").as_bytes()),
+    };
+    Ok((Grant { name: name.to_owned(), scopes, proof: sum }, parsed))
 }
 
 /// Whether a token may be called so: it stands in logs and in headers.
@@ -122,16 +128,13 @@ pub(super) fn is_token_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// What proves the name, and a hash that tells it from all others.
-fn parse_proof(text: &str) -> Result<(Proof, [u8; 32]), String> {
+fn parse_proof(text: &str) -> Result<Proof, String> {
     let bytes = |hex: &str| -> Option<[u8; 32]> { hex::decode(hex).ok()?.try_into().ok() };
     let digits = "it has 64 hexadecimal digits";
     match text.split_once(':') {
-        Some(("sha256", hash)) => {
-            bytes(hash).map(|hash| (Proof::Sha256(hash), hash)).ok_or_else(|| format!("the hash is wrong: {digits}"))
-        }
+        Some(("sha256", hash)) => bytes(hash).map(Proof::Sha256).ok_or_else(|| format!("the hash is wrong: {digits}")),
         Some(("hmac-sha256", key)) => bytes(key)
-            .map(|key| (Proof::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &key)), sha256(&key)))
+            .map(|key| Proof::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &key)))
             .ok_or_else(|| format!("the key is wrong: {digits}")),
         _ => Err("the second word starts with sha256: or hmac-sha256:".to_owned()),
     }
@@ -163,6 +166,8 @@ mod tests {
             let grant = before.grants.values().next().unwrap();
             assert!(file(line(kind, &one, "web:read")).again(grant).unwrap().allows("web", Action::Read), "{kind}");
             assert!(file(line(kind, &other, "mail:read")).again(grant).is_none(), "{kind}: another one of that name");
+            let twice = file(line(kind, &one, "mail:read") + &line(kind, &one, "*:*").replace("ci", "boss"));
+            assert_eq!(twice.again(grant).unwrap().name, "ci", "{kind}: in two lines, the first");
         }
     }
 

@@ -277,6 +277,25 @@ async fn what_all_streams_of_a_connection_leave_unread_is_bounded_in_bytes_and_s
 }
 
 #[tokio::test]
+async fn parts_that_are_larger_than_a_piece_take_all_the_room_that_is_left() {
+    const PART: usize = 600 * 1024;
+    let server = plain(ServeOptions::default()).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        unread.push(server.ask(&mut client, &format!("/endless/{PART}")).await);
+    }
+    let made = async || server.made.load(Ordering::Relaxed);
+    wait_until("there is room for one and for a part of another", SOON, async || made().await == 2 * PART).await;
+    assert_eq!(text(server.ask(&mut client, "/small").await).await, "hello", "beside them");
+    assert_eq!(made().await, 2 * PART, "no third one, of 40 streams");
+}
+
+#[tokio::test]
 async fn requests_beyond_the_bound_of_a_connection_wait_for_their_turn() {
     let http2 = Some(Http2Options { streams_max: 4 });
     let server = plain(ServeOptions { http2, ..ServeOptions::default() }).await;
