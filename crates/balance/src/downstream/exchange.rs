@@ -23,7 +23,10 @@ use std::{
 use http1::{Head, Refusal};
 
 use crate::{
-    io::buffered_stream::{BufferedStream, Read, Stream},
+    io::{
+        buffered_stream::{BufferedStream, Read},
+        stream::Stream,
+    },
     message::{
         request::RequestMeta,
         response::{BodyLength, FramingFields},

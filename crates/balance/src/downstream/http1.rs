@@ -18,7 +18,8 @@ use crate::{
     },
     io::{
         body_reader::BodyReader,
-        buffered_stream::{BufferedStream, Read, Stream},
+        buffered_stream::{BufferedStream, Read},
+        stream::Stream,
     },
     message::{
         request::RequestMeta,

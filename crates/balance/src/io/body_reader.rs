@@ -3,7 +3,7 @@
 
 use http1::{BodyDecoder, Framing, Refusal};
 
-use crate::io::buffered_stream::{BufferedStream, Stream};
+use crate::io::{buffered_stream::BufferedStream, stream::Stream};
 
 /// See the [module](self).
 #[derive(Debug)]

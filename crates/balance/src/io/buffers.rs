@@ -113,7 +113,7 @@ impl Buffers {
         }
     }
 
-    /// How many buffers for reading nobody has.
+    /// How many buffers for reading are in stock.
     #[cfg(test)]
     pub(crate) fn unused(&self) -> usize {
         self.0.read.borrow().len()

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::io::buffered_stream::Stream;
+use crate::io::stream::Stream;
 
 /// Without a byte from the client.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(5);

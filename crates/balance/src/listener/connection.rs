@@ -12,8 +12,9 @@ use crate::{
         http1::{Http1Exchange, Next},
     },
     io::{
-        buffered_stream::{BufferedStream, Read, Stream},
+        buffered_stream::{BufferedStream, Read},
         linger::{IDLE_MAX, Lingering},
+        stream::Stream,
     },
     message::{gateway_error::GatewayError, problem_response},
     proxy::context::Gateway,

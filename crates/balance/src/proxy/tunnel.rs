@@ -14,7 +14,10 @@ use std::{
 use crate::{
     downstream::deadlines::{ConnectionTimers, Waiting},
     instance::vitals::Vitals,
-    io::buffered_stream::{BufferedStream, Read, Stream},
+    io::{
+        buffered_stream::{BufferedStream, Read},
+        stream::Stream,
+    },
 };
 
 /// How long nothing may move.

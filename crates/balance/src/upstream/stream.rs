@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::io::buffered_stream::Stream;
+use crate::io::stream::Stream;
 
 /// See the [module](self).
 #[derive(Debug)]
