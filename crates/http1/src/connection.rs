@@ -6,6 +6,10 @@ use crate::{
     refusal::Refusal,
 };
 
+/// Most bytes of all `Connection` lines together. Every line of a head is compared with the options, and a head may
+/// have many of both; real ones have some dozen bytes.
+const MAX_BYTES: usize = 1024;
+
 /// The options of all `Connection` lines together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -20,8 +24,11 @@ impl Options {
     /// # Errors
     ///
     /// [`Refusal::Malformed`] if an option is no token, or the name of a field that must reach the other side: a parser
-    /// behind us would miss it.
-    pub(crate) fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+    /// behind us would miss it; or if there are more than 1,024 bytes.
+    pub(crate) fn parse<'a>(values: impl Iterator<Item = &'a [u8]> + Clone) -> Result<Self, Refusal> {
+        if values.clone().map(<[u8]>::len).sum::<usize>() > MAX_BYTES {
+            return Err(Refusal::Malformed("Connection: it must not have more than 1024 bytes"));
+        }
         let mut options = Self::default();
         for option in values.flat_map(Self::split) {
             options.add(option)?;
@@ -99,6 +106,13 @@ mod tests {
         for name in ["TE", "Trailer", "HTTP2-Settings", "X-A", "Keep-Alive", "Proxy-Connection"] {
             assert!(parse(&["close", name]).is_ok(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_every_line_is_compared_with_is_bounded() {
+        let half = format!("x{}", ",".repeat(MAX_BYTES / 2 - 1));
+        assert!(parse(&[&half, &half]).unwrap().names_others);
+        assert!(parse(&[&half, &half, "y"]).is_err());
     }
 
     #[test]

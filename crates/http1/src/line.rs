@@ -31,8 +31,8 @@ pub struct Line {
 impl Line {
     /// The line that begins at `at`, and where the next one begins.
     ///
-    /// Every position fits, because [`Limits::allows_head_of`](crate::limits::Limits) was asked up to `at`, and is asked
-    /// for the next one before this line is used.
+    /// Every position fits, because [`Limits::allows_head_of`](crate::limits::Limits) was asked up to `at`, and is
+    /// asked for the next one before this line is used.
     #[inline]
     pub(crate) fn parse(head: &[u8], at: usize) -> Result<(Self, usize), Refusal> {
         let (colon, has_underscore) = name_end(head, at);

@@ -56,7 +56,8 @@ impl Name {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::MaxForwards as usize + 1;
 
-    /// The field that `name`, a token, names, in any case. Length and first letter leave at most one known name to compare with.
+    /// The field that `name`, a token, names, in any case. Length and first letter leave at most one known name to
+    /// compare with.
     #[inline]
     pub(crate) fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };

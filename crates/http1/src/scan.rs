@@ -5,8 +5,8 @@
 //! searched for its end is kept, so a peer that drips one byte at a time costs no more than twice the bytes that it
 //! sends.
 //!
-//! A line is judged when it is whole. What is wrong with it then stays wrong whatever follows, so nothing more is waited
-//! for: a client that speaks something else learns it now, instead of after a deadline.
+//! A line is judged when it is whole. What is wrong with it then stays wrong whatever follows, so nothing more is
+//! waited for: a client that speaks something else learns it now, instead of after a deadline.
 
 use crate::{
     bytes::line_feed, connection::Options, limits::Limits, line::Line, name::Name, names::Names, refusal::Refusal,
@@ -79,13 +79,19 @@ impl Scan {
     /// Forgets the head: the next one is read from its start.
     #[inline]
     pub fn clear(&mut self) {
-        if self.at | self.searched != 0 {
-            self.lines.clear();
-            (self.at, self.searched, self.fields_at) = (0, 0, 0);
-            (self.is_over, self.refusal) = (false, None);
-            (self.seen, self.several) = (Names::default(), Names::default());
-            self.connection = Options::default();
+        if self.at | self.searched == 0 {
+            return;
         }
+        self.lines.clear();
+        self.at = 0;
+        self.searched = 0;
+        self.fields_at = 0;
+        self.is_over = false;
+        self.refusal = None;
+        self.seen = Names::default();
+        self.several = Names::default();
+        self.connection = Options::default();
+        // `first` counts for what is seen alone.
     }
 
     /// Reads on, in `bytes` that have the old ones still in front: the length of the head once it is complete, or of
@@ -193,7 +199,9 @@ impl Scan {
     /// Nothing that follows `at` makes the head acceptable.
     #[cold]
     fn refuse(&mut self, at: usize, refusal: Refusal) {
-        (self.at, self.is_over, self.refusal) = (at, true, Some(refusal));
+        self.at = at;
+        self.is_over = true;
+        self.refusal = Some(refusal);
     }
 
     /// The first line of that name.
