@@ -89,7 +89,7 @@ use self::{
     registrar::Registrar,
     restore::Restorer,
     settings::Settings,
-    table::StaticServices,
+    table::{Backing, StaticServices},
 };
 
 /// Connections at the same time, by default.
@@ -144,8 +144,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let registrar = Registrar::new(etcd.clone(), mirror.clone(), concurrency.clone(), admission.clone(), counted);
     let registrar = registrar.noting(heard, holders.clone());
     let names = Names::new(config.admission.name_servers.clone());
-    let of_table = (etcd.clone(), mirror.clone(), registrar.clone());
-    let table = StaticServices::new(&config.table, listen, of_table, &names, &mut metrics)?;
+    let backing =
+        Backing { etcd: etcd.clone(), mirror: mirror.clone(), registrar: registrar.clone(), names: names.clone() };
+    let table = StaticServices::new(&config.table, listen, backing, &mut metrics)?;
     let table_view = table.as_ref().map(StaticServices::view);
     metrics.register_collector(Box::new(Gauges { mirror: mirror.clone(), concurrency, writes: etcd.writes().clone() }));
     let ending = overrides::run(etcd.clone(), mirror.clone());

@@ -82,11 +82,23 @@ pub struct StaticServices {
     parts: Parts,
 }
 
+/// What a registry has that its table is registered and checked with.
+#[derive(Debug)]
+pub struct Backing {
+    /// Where registries tell each other what they check.
+    pub etcd: Etcd,
+    /// What is registered.
+    pub mirror: Mirror,
+    /// Who registers.
+    pub registrar: Registrar,
+    /// Who resolves the host names that are checked.
+    pub names: Names,
+}
+
 // === impl StaticServices ===
 
 impl StaticServices {
-    /// By `options`, for a registry that listens on `listen` and has host names resolved by `names`; `None` when there
-    /// is no table.
+    /// By `options`, for a registry that listens on `listen`; `None` when there is no table.
     ///
     /// # Errors
     ///
@@ -94,11 +106,11 @@ impl StaticServices {
     pub fn new(
         options: &TableOptions,
         listen: SocketAddr,
-        (etcd, mirror, registrar): (Etcd, Mirror, Registrar),
-        names: &Names,
+        backing: Backing,
         registry: &mut Registry,
     ) -> Result<Option<Self>, Failure> {
         let Some(path) = &options.services_file else { return Ok(None) };
+        let Backing { etcd, mirror, registrar, names } = backing;
         let file = TableFile::open(path)?;
         let loaded = file.subscribe();
         let board = Board::default();
@@ -111,7 +123,7 @@ impl StaticServices {
             board: board.clone(),
             mirror: mirror.clone(),
         };
-        let parts = Parts { registrar, mirror, peers, prober: Prober::new(names.clone()), board, metrics };
+        let parts = Parts { registrar, mirror, peers, prober: Prober::new(names), board, metrics };
         Ok(Some(Self { file, view, parts }))
     }
 

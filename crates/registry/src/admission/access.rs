@@ -200,7 +200,7 @@ impl Right {
         let Some(right) = right else { return pending().await };
         loop {
             if right.changes.changed().await.is_err() {
-                // Nobody reads the file any more: the registry ends.
+                // The file is not read any more: the registry ends.
                 pending::<()>().await;
             }
             let caller = right.tokens.again(&right.caller);

@@ -57,7 +57,7 @@ struct Inner {
 struct Presence {
     lease: LeaseId,
     /// What the key says; `None`: an answer was lost, so that is not known.
-    written: Option<Announcement>,
+    written: Option<Arc<Announcement>>,
     /// When it was written.
     at: Instant,
 }
@@ -176,7 +176,7 @@ impl Peers {
         };
         if let Some(said) = presence.as_ref().and_then(|mine| mine.written.clone()) {
             // It may have been written after the others were listed.
-            members.insert(inner.id.clone(), said);
+            members.insert(inner.id.clone(), Arc::unwrap_or_clone(said));
         }
         inner.view.send_replace(Arc::new(View { members, confirmed: term.map(|term| (term, asked)) }));
         Ok(())
@@ -206,22 +206,24 @@ impl Inner {
     /// Keeps the key, or takes it; the term for which this registry has it.
     async fn stay(&self, presence: &mut Option<Presence>) -> Result<Option<Term>, EtcdError> {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(mine) = presence.take() {
-            let kept = match self.etcd.keep_alive(mine.lease).await {
-                Ok(_) => self.say(&wanted, mine).await,
-                Err(EtcdError::LeaseNotFound { .. }) => None,
-                Err(error) => {
-                    *presence = Some(mine);
-                    return Err(error);
-                }
-            };
-            if let Some(mine) = kept {
-                return Ok(Some(presence.insert(mine).lease));
+        // A copy: this future may be dropped on the way, and the key lives on.
+        if let Some(mine) = presence.clone() {
+            // At the same time, for the reason of `look`.
+            let (alive, said) = tokio::join!(self.etcd.keep_alive(mine.lease), self.say(&wanted, mine));
+            *presence = said;
+            match alive {
+                Ok(_) => {}
+                Err(EtcdError::LeaseNotFound { .. }) => *presence = None,
+                Err(error) => return Err(error),
+            }
+            if let Some(mine) = presence {
+                return Ok(Some(mine.lease));
             }
             tracing::warn!("this registry was dead to the others that have a table; its checks begin again");
         }
         let lease = self.etcd.campaign(&self.key(), &text(&wanted), TTL).await?;
-        *presence = lease.map(|lease| Presence { lease, written: Some(wanted), at: Instant::now() });
+        let written = Some(Arc::new(wanted));
+        *presence = lease.map(|lease| Presence { lease, written, at: Instant::now() });
         Ok(lease)
     }
 
@@ -231,7 +233,7 @@ impl Inner {
             return Some(mine);
         }
         let written = match self.etcd.restate(&self.key(), &text(wanted), mine.lease).await {
-            Ok(true) => Some(wanted.clone()),
+            Ok(true) => Some(Arc::new(wanted.clone())),
             Ok(false) => return None,
             // An etcd that is full keeps leases alive and writes nothing. What is announced may be old then, and this
             // registry is still there.

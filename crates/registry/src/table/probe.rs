@@ -64,7 +64,7 @@ pub(super) enum Outcome {
     Bad(Reason),
     /// It says nothing.
     Void,
-    /// Nobody was asked, because the name of the host cannot be resolved for now; with that reason.
+    /// The instance was not asked, because the name of the host cannot be resolved for now; with that reason.
     Unresolved(Reason),
 }
 
@@ -182,7 +182,7 @@ mod tests {
         let text = r#"{"instances":[{"service":"a","address":"db.name.test:3306","checks":[{"type":"tcp"}]}]}"#;
         let table = crate::table::document::Table::parse(std::path::Path::new("t.json"), text).unwrap();
         let entry = Arc::clone(table.entries.values().next().unwrap());
-        // Nobody answers there.
+        // Nothing listens there.
         let prober = Prober::new(Names::new(vec!["127.0.0.1:1".parse().unwrap()]));
         let Outcome::Unresolved(reason) = prober.ask(&entry.checks[0], &entry).await else { panic!("it says nothing") };
         assert!(reason.as_str().starts_with("db.name.test has a name that cannot be resolved for now"), "{reason:?}");

@@ -21,7 +21,7 @@ pub(super) async fn ask(clients: &Clients, probe: &GrpcProbe, limit: Duration) -
 
 async fn exchange(clients: &Clients, probe: &GrpcProbe) -> Result<(), String> {
     let GrpcProbe { address, tls, service } = probe;
-    let connector = clients.grpc(tls.as_ref()).map_err(|error| error.to_string())?;
+    let connector = clients.grpc(tls.as_ref()).await.map_err(|error| error.to_string())?;
     // The connector speaks TLS; what it gives is plain for the channel.
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
     let channel = endpoint.connect_with_connector(connector).await;

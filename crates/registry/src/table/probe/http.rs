@@ -10,18 +10,21 @@ use axum::{
     http::{HeaderValue, Request, Uri, header},
 };
 use service_kit::{chain, client::ClientError, duration};
+use tokio::time::timeout;
 
 use super::clients::Clients;
 use crate::table::check::HttpProbe;
 
 pub(super) async fn ask(clients: &Clients, probe: &HttpProbe, limit: Duration) -> Result<(), String> {
-    let client = clients.http(probe.tls.as_ref()).map_err(|error| error.to_string())?;
+    let uri = shown(&probe.uri);
+    let client = timeout(limit, clients.http(probe.tls.as_ref())).await;
+    let client = client.map_err(|_| format!("{uri} was not asked: its certificates cannot be read in time"))?;
+    let client = client.map_err(|error| error.to_string())?;
     let mut request = Request::get(&probe.uri).body(Bytes::new()).map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     headers.insert(header::USER_AGENT, HeaderValue::from_static("muster-registry"));
     headers.extend(probe.headers.clone());
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let uri = shown(&probe.uri);
     match client.send(request, limit, 0).await {
         Ok(answer) if probe.statuses.contain(answer.status) => Ok(()),
         Ok(answer) => Err(format!("{uri} answered {}, not {}", answer.status.as_u16(), probe.statuses)),
