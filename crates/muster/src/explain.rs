@@ -1,7 +1,7 @@
 //! `muster explain`: why the gateway sends the requests of a service where it sends them.
 //!
 //! The gateway's admin side says it at `/explain`; this finds the admin side and makes it readable. A registry adds, if
-//! one answers, whence each instance comes and what of the service the table has and is not registered.
+//! one answers, where each instance comes from and what of the service the table has and is not registered.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use discovery::ServiceName;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
     client::{
@@ -25,6 +26,9 @@ use crate::{
         table::{self, Row},
     },
 };
+
+/// How long registries are listened to. One that is well answers within milliseconds, and the gateway says most.
+const LISTING_MAX: Duration = Duration::from_secs(2);
 
 /// Options of `muster explain`.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,12 +101,13 @@ struct Table {
 pub(crate) async fn run(options: &ExplainOptions, given: &Given) -> anyhow::Result<()> {
     let gateways = options.gateways.client(given, &options.data, &options.trust)?;
     let query = format!("service={}", options.service);
-    let registries = options.registries.client(given, &options.data, &options.trust)?;
-    let listing = ls::list(&registries, Some(&options.service));
-    let (told, listed) = tokio::join!(gateways.first(&["explain"], Some(&query)), listing);
+    let registries = options.registries.client(given, &options.data, &options.trust);
+    let listing = async { ls::list(&registries?, Some(&options.service)).await };
+    let asked = gateways.first(&["explain"], Some(&query));
+    let (told, listed) = tokio::join!(asked, timeout(LISTING_MAX, listing));
     let (mut answer, by) = told?;
-    // What the gateway does does not depend on it.
-    if let Ok(listed) = &listed {
+    // Without a registry there is less to say.
+    if let Ok(Ok(listed)) = &listed {
         add_sources(&mut answer, listed);
     }
     if options.json {
@@ -128,7 +133,7 @@ fn add_sources(answer: &mut Value, listed: &Listed) {
             }
         }
     }
-    answer["unregistered"] = listed.unregistered_json.clone().into();
+    answer["unregistered"] = listed.unregistered_json().into();
 }
 
 /// What a person reads, top to bottom: who would be picked, by which rules, why each is in or out, who left.
@@ -259,9 +264,9 @@ mod tests {
         let known = json!({ "instances": instances });
         let failing = json!({ "service": "db", "id": "c", "address": "10.0.0.7:3306", "state": "failing",
             "reason": "it is down" });
-        let unregistered_json = vec![failing];
-        let services = [("db".to_owned(), known)].into();
-        add_sources(&mut answer, &Listed { services, unregistered_json, ..Listed::default() });
+        let mut listed = Listed { services: [("db".to_owned(), known)].into(), ..Listed::default() };
+        listed.take(failing).unwrap();
+        add_sources(&mut answer, &listed);
         assert_eq!((&answer["instances"][0]["origin"], &answer["instances"][0]["check"]), (&json!("table"), &check));
         assert_eq!(answer["instances"][1].get("origin"), None, "the registry does not know it yet");
         assert!(explained(answer).ends_with("not registered:\n  c is failing: it is down\n"));

@@ -114,9 +114,12 @@ async fn list(registries: &Registries) -> anyhow::Result<String> {
     let ids = settings.iter().filter_map(|setting| AccessKeyId::of_setting(setting["key"].as_str()?));
     let mut rows = Vec::new();
     for id in ids {
-        // One that is revoked meanwhile is none.
-        if let Some(key) = read(registries, &id).await? {
-            rows.push(row(&id, &key, told.now));
+        match read(registries, &id).await {
+            Ok(Some(key)) => rows.push(row(&id, &key, told.now)),
+            // It was revoked meanwhile.
+            Ok(None) => {}
+            Err(Untold::NotJson(_)) => rows.push(row(&id, &Value::Null, told.now)),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(format!("{}{}\n", table::layout(["KEY", "SERVICES", "EXPIRES"], &rows), registries.named(&told.by)))
@@ -142,11 +145,11 @@ async fn revoke(registries: &Registries, id: &AccessKeyId) -> anyhow::Result<Str
 }
 
 /// What etcd holds of a key; `None` when there is none.
-async fn read(registries: &Registries, id: &AccessKeyId) -> anyhow::Result<Option<Value>> {
+async fn read(registries: &Registries, id: &AccessKeyId) -> Result<Option<Value>, Untold> {
     match registries.ask(&Method::GET, &path(id), None, None).await {
         Ok(told) => Ok(Some(told.json)),
         Err(Untold::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

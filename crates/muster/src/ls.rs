@@ -51,9 +51,15 @@ pub(crate) struct Listed {
     /// The answers, by service.
     pub(crate) services: BTreeMap<String, Value>,
     /// What the table of services has and is not registered.
-    pub(crate) unregistered: Vec<Checked>,
+    pub(crate) unregistered: Vec<Unregistered>,
+}
+
+/// An instance of the table of services.
+#[derive(Debug)]
+pub(crate) struct Unregistered {
+    pub(crate) checked: Checked,
     /// The same in the registry's words.
-    pub(crate) unregistered_json: Vec<Value>,
+    pub(crate) json: Value,
 }
 
 const HEAD: [&str; 5] = ["SERVICE", "INSTANCE", "ADDRESS", "STATE", "AGE"];
@@ -115,8 +121,7 @@ async fn table(registries: &Registries, service: Option<&ServiceName>) -> anyhow
 
 impl Default for Listed {
     fn default() -> Self {
-        let (services, unregistered, unregistered_json) = Default::default();
-        Self { by: None, now: SystemTime::now(), services, unregistered, unregistered_json }
+        Self { by: None, now: SystemTime::now(), services: BTreeMap::new(), unregistered: Vec::new() }
     }
 }
 
@@ -124,19 +129,23 @@ impl Listed {
     /// For `--json`.
     fn json(&self) -> Value {
         let by = self.by.as_ref().map(shown);
-        json!({ "registry": by, "services": self.services, "unregistered": self.unregistered_json })
+        json!({ "registry": by, "services": self.services, "unregistered": self.unregistered_json() })
+    }
+
+    /// What the table has and is not registered, in the registry's words.
+    pub(crate) fn unregistered_json(&self) -> Vec<Value> {
+        self.unregistered.iter().map(|one| one.json.clone()).collect()
     }
 
     /// Takes an instance of the table: as the `check` of the instance that is registered by it, or as one that is not
     /// registered.
-    fn take(&mut self, one: Value) -> anyhow::Result<()> {
+    pub(crate) fn take(&mut self, one: Value) -> anyhow::Result<()> {
         let checked = Checked::deserialize(&one).context("the registry's table of services cannot be read")?;
         if let Some(registered) = self.registered(&checked.service, &one["id"]) {
             registered["check"] = about(&one);
         }
         if !checked.is_registered() {
-            self.unregistered.push(checked);
-            self.unregistered_json.push(one);
+            self.unregistered.push(Unregistered { checked, json: one });
         }
         Ok(())
     }
@@ -179,7 +188,7 @@ fn text(listed: &Listed, screen: Screen) -> anyhow::Result<String> {
         rows.extend(list.instances.iter().map(|instance| row(service, instance, listed.now)));
         rows.extend(list.tombstones.iter().rev().map(|gone| gone_row(service, gone, listed.now)));
     }
-    rows.extend(listed.unregistered.iter().map(|one| unregistered_row(one, listed.now)));
+    rows.extend(listed.unregistered.iter().map(|one| unregistered_row(&one.checked, listed.now)));
     let mut text = match rows.is_empty() {
         true => "no instance is registered, and none has gone in the last ten minutes\n".to_owned(),
         false => fit(rows, screen),

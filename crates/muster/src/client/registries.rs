@@ -56,6 +56,9 @@ pub(crate) enum Untold {
         /// Which registry, and its words.
         text: String,
     },
+    /// What is there is no JSON.
+    #[error("{0}")]
+    NotJson(String),
     /// None answers.
     #[error("no registry answers; say with --registry where one is ({origin} was asked)\n  {}", .failures.join("\n  "))]
     Silent {
@@ -89,7 +92,7 @@ impl Registries {
     /// `path` are the segments of the path; what needs escaping in them is escaped.
     ///
     /// # Errors
-    /// None answers, each with its reason; or one refuses, with what it says.
+    /// None answers, each with its reason; one refuses, with what it says; or those that answer have no JSON.
     pub(crate) async fn ask(
         &self,
         method: &Method,
@@ -101,8 +104,8 @@ impl Registries {
         self.first_answer(ask).await
     }
 
-    /// Writes what is not there yet; refused with 412 when something is, maybe from an attempt of this call whose answer was
-    /// lost.
+    /// Writes what is not there yet; refused with 412 when something is, maybe from an attempt of this call whose
+    /// answer was lost.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
@@ -112,6 +115,7 @@ impl Registries {
 
     async fn first_answer(&self, ask: impl AsyncFn(&Url) -> Result<Answer, String>) -> Result<Told, Untold> {
         let mut failures = Vec::new();
+        let mut not_json = None;
         for url in &self.urls {
             let answer = match ask(url).await {
                 Ok(answer) => answer,
@@ -130,10 +134,11 @@ impl Registries {
             let now = answer.date.unwrap_or_else(SystemTime::now);
             match answer.json {
                 Ok(json) => return Ok(Told { by: url.clone(), json, now }),
-                Err(why) => failures.push(format!("{} answered something that is not JSON: {why}", shown(url))),
+                Err(why) => not_json = Some(format!("{} answered something that is not JSON: {why}", shown(url))),
             }
         }
-        Err(Untold::Silent { origin: self.origin.clone(), failures })
+        let silent = || Untold::Silent { origin: self.origin.clone(), failures };
+        Err(not_json.map_or_else(silent, Untold::NotJson))
     }
 
     /// Who was asked, and why: `registry http://127.0.0.1:8500 (REGISTRY_URLS)`.

@@ -170,7 +170,7 @@ pub(crate) fn of_services(listed: &Listed, gateways: &[GatewayFacts]) -> Vec<Fin
         }
         findings.extend(own);
     }
-    findings.extend(listed.unregistered.iter().map(of_table));
+    findings.extend(listed.unregistered.iter().map(|one| of_table(&one.checked)));
     match well.len() {
         0 => {}
         1 => findings.push(Finding::new(Severity::Well, format!("1 service with its instances: {}", well[0]))),
