@@ -3,9 +3,10 @@
 //! Processor time drifts with the machine and with what else runs on it; a count of instructions does not. What it does
 //! not see: the kernel's part, which is three quarters of the time, and how long an instruction takes.
 //!
-//! The gateway runs twice for each kind of request, with few requests and with many; the difference, divided by how many
-//! more they were, is free of what starting and ending cost. Only functions of a program that has its symbols have names:
-//! `CARGO_PROFILE_RELEASE_STRIP=none cargo build --release --workspace --bin balance --target-dir target/symbols`.
+//! The gateway runs twice for each kind of request, with few requests and with many; the difference, divided by how
+//! many more they were, is free of what starting and ending cost. Only functions of a program that has its symbols have
+//! names: `CARGO_PROFILE_RELEASE_STRIP=none cargo build --release --workspace --bin balance --target-dir
+//! target/symbols`.
 
 use std::{collections::HashMap, fs, path::Path, time::Duration};
 
@@ -109,8 +110,8 @@ fn counts(harness: &mut Harness, program: &Path, shape: Shape, requests: u64) ->
 
 /// Reads callgrind's file (valgrind's manual, "Callgrind Format Specification"): what each function cost by itself.
 ///
-/// Names are numbered, and spelled out where they come first, which may be as a callee (`cfn=`). The line behind `calls=`
-/// is what the call cost in all, which is counted where the callee spends it.
+/// Names are numbered, and spelled out where they come first, which may be as a callee (`cfn=`). The line behind
+/// `calls=` is what the call cost in all, which is counted where the callee spends it.
 fn by_function(text: &str) -> Counts {
     let (mut names, mut counts, mut function) = (HashMap::new(), Counts::new(), "");
     let mut is_call = false;

@@ -231,10 +231,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_resolved_by_whom_is_told_to() {
+    async fn a_name_is_resolved_by_the_resolver_that_is_given() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        // Nobody answers there; the names of /etc/hosts need no name server.
+        // Nothing listens there; the names of /etc/hosts need no name server.
         let names = Names::new(vec!["127.0.0.1:1".parse().unwrap()]);
         let client = HttpClient::resolved_by(&ClientTls::default(), &names).unwrap();
         let unknown = client.send(get(format!("http://a.name.test:{port}/")), DEADLINE, 0).await.unwrap_err();

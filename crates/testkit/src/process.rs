@@ -157,7 +157,7 @@ mod tests {
     /// Starts a process and a child of it, tells both ids, and waits to be killed.
     #[test]
     #[ignore = "a part of the test below"]
-    fn somebody_who_is_killed() {
+    fn a_parent_that_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         let process = Process::start(command.args(["-c", "sleep 600 & echo $! $$; wait"]), &dir.path().join("output"));
@@ -170,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outlives_whoever_started_it_and_is_killed() {
+    fn nothing_outlives_the_process_that_started_it_and_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "process::tests::somebody_who_is_killed", "--ignored", "--nocapture"]);
+        command.args(["--exact", "process::tests::a_parent_that_is_killed", "--ignored", "--nocapture"]);
         let mut parent = Process::start(&mut command, &dir.path().join("output")).unwrap();
         let started = until(|| Some(parent.output().split_once("started ")?.1.lines().next()?.to_owned()));
         let started: Vec<String> = started.split(' ').map(str::to_owned).collect();
@@ -195,7 +195,7 @@ mod tests {
         until(|| (!runs(&child)).then_some(()));
     }
 
-    /// Whether a process has this id and is more than a zombie that nobody has waited for.
+    /// Whether a process has this id and is more than a zombie that was not waited for.
     fn runs(id: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

@@ -13,7 +13,8 @@
 //! | `writes` | what changes users: one under a condition, many of a file (or a dry run of them), all of a filter |
 //!
 //! A call takes no longer than the deadline, whatever the database does, and answers at once while it is known to be
-//! gone. One exception: a read of one user from SQLite, on a disk that hangs (`databases`). In between it retries where that is safe:
+//! gone. One exception: a read of one user from SQLite, on a disk that hangs (`databases`). In between it retries where
+//! that is safe:
 //!
 //! | what happened | what is done |
 //! |---|---|
@@ -26,8 +27,8 @@
 //! A search that no index helps reads the whole table. Few of them do so at the same time, and each is ended in the
 //! database as well when its deadline has passed, so that it does not slow other requests down.
 //!
-//! A client that goes away in the middle does not cost a connection: what is left of its query becomes a task of its own.
-//! What is logged about a query has the request's id but not the request's path, which can hold a name.
+//! A client that goes away in the middle does not cost a connection: what is left of its query becomes a task of its
+//! own. What is logged about a query has the request's id but not the request's path, which can hold a name.
 
 mod attempts;
 mod databases;

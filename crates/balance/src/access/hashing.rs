@@ -1,13 +1,13 @@
 //! Slow hashes of passwords, off the threads that serve.
 //!
 //! bcrypt costs a core for a quarter of a second, on purpose. So hashes are worked on by threads of their own, half as
-//! many as there are cores, one name after the other and of each name one client (an IPv4 address or an IPv6 /64) after the
-//! other, one at a time of each client: who tries wrong passwords waits for its own. What waits is bounded, of each client,
-//! of each name and in all; requests of a client that show the same password wait for one hash, as all do that come in the
-//! moment after a start.
+//! many as there are cores, one name after the other and of each name one client (an IPv4 address or an IPv6 /64) after
+//! the other, one at a time of each client: who tries wrong passwords waits for its own. What waits is bounded, of each
+//! client, of each name and in all; requests of a client that show the same password wait for one hash, as all do that
+//! come in the moment after a start.
 //!
-//! Guesses that come from very many networks fill all that there is for strangers. A client whose password was right before
-//! under the same name is none: it has a queue of its own, whose turn is every other one.
+//! Guesses that come from very many networks fill all that there is for strangers. A client whose password was right
+//! before under the same name is none: it has a queue of its own, whose turn is every other one.
 
 mod queue;
 
@@ -97,8 +97,8 @@ pub(crate) fn submit(client: ClientNetwork, job: Job) -> Result<oneshot::Receive
     Ok(answer)
 }
 
-/// Adds one that waits. Those whose client has left are dropped before the list grows, so that it is no longer than twice
-/// as many as wait.
+/// Adds one that waits. Those whose client has left are dropped before the list grows, so that it is no longer than
+/// twice as many as wait.
 fn join(replies: &mut Vec<oneshot::Sender<bool>>, reply: oneshot::Sender<bool>) {
     if replies.len() == replies.capacity() {
         replies.retain(|reply| !reply.is_closed());

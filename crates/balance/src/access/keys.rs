@@ -17,8 +17,8 @@ use crate::access::identity::Identity;
 
 /// More than this is no key; nothing longer is hashed.
 const KEY_MAX_BYTES: usize = 256;
-/// Into so many parts a ring is divided. A table holds the ring as it was, so that a change copies the part that it is in:
-/// of ten thousand keys, forty.
+/// Into so many parts a ring is divided. A table holds the ring as it was, so that a change copies the part that it is
+/// in: of ten thousand keys, forty.
 const PARTS: usize = 256;
 
 /// The keys in force.
@@ -96,8 +96,8 @@ impl KeyRing {
         self.find_hash(hash, service, now)
     }
 
-    /// The same for a key of which the hash was kept. Of the same key under several ids the first counts whose time is not
-    /// over.
+    /// The same for a key of which the hash was kept. Of the same key under several ids the first counts whose time is
+    /// not over.
     pub(crate) fn find_hash(&self, hash: [u8; 32], service: &str, now: SystemTime) -> Found<'_> {
         let Some(ids) = self.parts[usize::from(hash[0])].get(&hash) else { return Found::Unknown };
         match ids.values().find(|known| known.key.is_in_force(now)) {

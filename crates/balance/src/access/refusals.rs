@@ -54,7 +54,7 @@ impl Refusals {
     /// The key counted once.
     pub(crate) fn expired(&self) -> Box<Denial> {
         let challenge = self.challenge("invalid_token", "the key has expired");
-        let detail = "the key has expired; ask whoever gave it to you for a new one";
+        let detail = "the key has expired; ask for a new one where you got it";
         Box::new(Denial::new(StatusCode::UNAUTHORIZED, "expired", detail).with(CHALLENGE, challenge))
     }
 

@@ -78,8 +78,8 @@ impl Access {
         Ok(passed.limited(client))
     }
 
-    /// Whether a client that these rules have let pass may go on, where the service's are `newest` and the keys are `keys`
-    /// now. Rules that have changed are judged with the next request, which such a client is made to send.
+    /// Whether a client that these rules have let pass may go on, where the service's are `newest` and the keys are
+    /// `keys` now. Rules that have changed are judged with the next request, which such a client is made to send.
     pub(crate) fn still_holds(
         &self,
         key: Option<[u8; 32]>,

@@ -2,8 +2,8 @@
 //!
 //! A password is remembered as a digest with a key that this process has drawn and that nothing else knows: what is in
 //! memory is of no use elsewhere, and a request costs a microsecond instead of a quarter of a second. Right and wrong
-//! ones are bounded apart, so that guesses do not push the right ones out. What was worked out counts for one hash, so a
-//! policy that changes takes over what was found of the names that keep theirs.
+//! ones are bounded apart, so that guesses do not push the right ones out. What was worked out counts for one hash, so
+//! a policy that changes takes over what was found of the names that keep theirs.
 
 use std::{
     collections::HashSet,

@@ -4,10 +4,10 @@
 //! names, and the ones below. `Upgrade` passes only when the request asks for a tunnel; `Expect` is answered by us,
 //! trailers are dropped.
 //!
-//! What a client says about where it comes from is not believed: `X-Forwarded-*`, `Forwarded` and `X-Real-IP` of a client
-//! are replaced, also when they hide behind underscores, which CGI-like servers read as dashes. Only a client in one of the
-//! trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued, and a prefix that it has cut off
-//! the path stays in front of ours.
+//! What a client says about where it comes from is not believed: `X-Forwarded-*`, `Forwarded` and `X-Real-IP` of a
+//! client are replaced, also when they hide behind underscores, which CGI-like servers read as dashes. Only a client in
+//! one of the trusted networks (another proxy) may speak for others; its `X-Forwarded-For` is continued, and a prefix
+//! that it has cut off the path stays in front of ours.
 //!
 //! Never passed on, also from a trusted proxy: `Proxy`, `X-Original-URL` and `X-Rewrite-URL`, with which a client would
 //! name an instance another proxy or another path than the gateway has judged, and every name with `_`, which CGI-like
@@ -31,8 +31,8 @@ const ENDS_HERE: Names = Names::of(&[
     Name::Http2Settings,
 ]);
 
-/// What is written by us, or by nobody: the host was judged and is written first, the ids were settled, lengths are
-/// written with the framing, and of `X-Forwarded-For` one line is written for all.
+/// What is written by the gateway, or not at all: the host was judged and is written first, the ids were settled,
+/// lengths are written with the framing, and of `X-Forwarded-For` one line is written for all.
 const OURS_TO_INSTANCE: Names = Names::of(&[
     Name::Host,
     Name::ContentLength,
@@ -87,7 +87,8 @@ impl Client {
     }
 }
 
-/// Writes the fields that an instance gets, but for `Host` and what frames the body. `prefix` is what was cut off the path.
+/// Writes the fields that an instance gets, but for `Host` and what frames the body. `prefix` is what was cut off the
+/// path.
 pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&[u8]>, client: &Client, prefix: &[u8]) {
     let passing = if client.is_trusted { TO_INSTANCE_OF_PROXY } else { TO_INSTANCE };
     // Those of a trusted client, so that ours are not written beside them.
@@ -111,8 +112,8 @@ pub(crate) fn to_instance(out: &mut Vec<u8>, fields: &Fields<'_>, host: Option<&
 
 /// Everything that was cut off the path: by a trusted proxy, as its `X-Forwarded-Prefix` says, and then `prefix` by us.
 ///
-/// Several lines, or a list, were cut off one after the other, as Spring's proxies write it. What is no path is left out:
-/// `//` in front would lead to another host.
+/// Several lines, or a list, were cut off one after the other, as Spring's proxies write it. What is no path is left
+/// out: `//` in front would lead to another host.
 pub(crate) fn full_prefix<'a>(fields: &Fields<'_>, client: &Client, prefix: &'a [u8]) -> Cow<'a, [u8]> {
     if !client.is_trusted || !fields.has(Name::XForwardedPrefix) {
         return Cow::Borrowed(prefix);

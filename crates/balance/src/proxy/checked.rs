@@ -33,7 +33,7 @@ impl Gateway {
                 tokio::select! {
                     biased;
                     settled = passed.settle(&self.clock) => settled.map_err(Judgement::Refused),
-                    // What nobody waits for is not worked out.
+                    // What no client waits for is not worked out.
                     () = left(client) => Err(Judgement::ClientClosed),
                 }
             }
@@ -78,8 +78,8 @@ impl Gateway {
         ended
     }
 
-    /// Waits until the client may not use the service any more: its key is revoked or has expired, or the service asks for
-    /// something else. A response has an end that can be waited for; a tunnel has none.
+    /// Waits until the client may not use the service any more: its key is revoked or has expired, or the service asks
+    /// for something else. A response has an end that can be waited for; a tunnel has none.
     async fn lose_access(&self, context: &RequestContext<'_>, passed: &Passed) {
         loop {
             tokio::time::sleep(REVIEW).await;

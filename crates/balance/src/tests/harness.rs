@@ -72,8 +72,8 @@ impl Harness {
         Self::start(addresses, policy, options, Some(network), |_| {})
     }
 
-    /// With one instance of `mail`, whose policy in etcd is `text`, one of `auth` at the next address, and the API key `abc`
-    /// for `mail`.
+    /// With one instance of `mail`, whose policy in etcd is `text`, one of `auth` at the next address, and the API key
+    /// `abc` for `mail`.
     pub(super) fn asking(text: &str) -> Self {
         let network = Network::default();
         ADDRESSES[..2].iter().for_each(|address| network.listen(address));

@@ -95,7 +95,7 @@ fn token(claims: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_claim_is_counted_by_its_value_whoever_shows_it_and_no_two_values_together() {
+async fn a_claim_is_counted_by_its_value_over_all_clients_and_no_two_values_together() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jwks.json");
     let secret = URL_SAFE_NO_PAD.encode([b's'; 32]);

@@ -126,7 +126,7 @@ async fn who_logs_in_at_the_provider_reaches_the_service_until_the_logout() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_provider_ends_no_session_and_one_of_the_service_that_is_asked_lets_nobody_pass() {
+async fn an_outage_of_the_provider_ends_no_session_and_one_of_the_service_that_is_asked_lets_no_request_pass() {
     let all = start().await;
     let mut browser = Browser::default();
     let redirect = browser.get(&all.gateway, "/mail/").await;

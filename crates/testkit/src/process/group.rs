@@ -11,7 +11,8 @@ use nix::{
     unistd::Pid,
 };
 
-/// Waits for the end of its input, which is the end of whoever holds the other end, and then kills its process group.
+/// Waits for the end of its input, which is the end of the process that holds the other end, and then kills its process
+/// group.
 const GUARD: &str = "read -r _; kill -s KILL 0";
 
 /// A process group with a guard in it.
@@ -22,7 +23,7 @@ const GUARD: &str = "read -r _; kill -s KILL 0";
 /// that started the program. What leaves the group, as services under `muster up` do, has to see to its own end.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Leads the group, whose id is not given to anybody else before this is waited for.
+    /// Leads the group, whose id is not given to another process before this is waited for.
     guard: Child,
 }
 
@@ -48,7 +49,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It fails only when nobody is left in it.
+        // It fails only when no process is left in it.
         let _ = killpg(self.id(), Signal::SIGKILL);
         let _ = self.guard.wait();
     }

@@ -1,4 +1,4 @@
-//! Work that goes to its end, also when nobody waits for it any more.
+//! Work that goes to its end, also when no request waits for it any more.
 //!
 //! It runs in the task that waits for it, because a task of its own costs two switches between tasks for each query.
 //! Only what is left of it when the wait is given up becomes one.

@@ -96,8 +96,8 @@ impl<T> Queue<T> {
         asks.groups().iter().all(|group| waiting(group) < group.max())
     }
 
-    /// The next job: of those who are no strangers and of strangers in turn, of the name whose turn it is and of that the
-    /// client; none of a client of which one is being worked on.
+    /// The next job: of those who are no strangers and of strangers in turn, of the name whose turn it is and of that
+    /// the client; none of a client of which one is being worked on.
     pub(super) fn take(&mut self) -> Option<(Asks, T)> {
         let order = |entry: &Entry<T>| {
             let [client, name, _] = entry.asks.groups().map(|group| self.groups.get(&group).map(|waits| waits.turn));

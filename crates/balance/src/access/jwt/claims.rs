@@ -56,7 +56,7 @@ fn check(claims: &Map<String, Value>, rules: &Jwt, now: SystemTime) -> Result<f6
         return Err("the token is not from the issuer of this service");
     }
     if is_event(claims) {
-        return Err("the token reports an event and lets nobody in");
+        return Err("the token reports an event and is not for access");
     }
     let is_ours = |audience: &Value| {
         audience.as_str().is_some_and(|audience| rules.audiences.iter().any(|ours| ours == audience))
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_of_a_logout_lets_nobody_in() {
+    fn a_report_of_a_logout_is_no_token_for_access() {
         let event = serde_json::json!({"http://schemas.openid.net/event/backchannel-logout": {}});
         let judged_with =
             |events: Value| judged(|claims| drop(claims.insert("events".to_owned(), events.clone())), &[]);

@@ -3,8 +3,8 @@
 //! Requests only read what is there. One task ([`fetch`](crate::access::key_fetcher)) reads files and asks URLs: at
 //! first, every five minutes, and when a token names a key that is not in the set, for that at most once a minute, so
 //! that a client with invented key ids causes no request of its own. A set that was good stays in force while no newer
-//! one can be had, for a week at most: an issuer that takes a stolen key out of its set must be heard some day. It is in
-//! the gateway's snapshot, so that a restart needs no identity provider.
+//! one can be had, for a week at most: an issuer that takes a stolen key out of its set must be heard some day. It is
+//! in the gateway's snapshot, so that a restart needs no identity provider.
 
 use std::{
     sync::{
@@ -108,8 +108,8 @@ impl Keys {
         Ok(Self { all })
     }
 
-    /// The keys that a token names, which nobody keeps from having the same id (RFC 7517, section 4.5). A token that names none
-    /// means the only key of a set of one.
+    /// The keys that a token names; several may have the same id (RFC 7517, section 4.5). A token that names none means
+    /// the only key of a set of one.
     pub(crate) fn named(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
         let is_only = self.all.len() == 1;
         let is_named = move |key: &&Key| match id {

@@ -11,7 +11,7 @@ pub(crate) const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Members of a header that bring or name a key of the token's own, or ask for what is not known here.
 const REFUSED: [&str; 6] = ["crit", "jku", "jwk", "x5c", "x5u", "b64"];
 
-/// What the name of a kind of token ends with (RFC 8725, section 3.11), and the one kind that lets somebody in (RFC 9068).
+/// What the name of a kind of token ends with (RFC 8725, section 3.11), and the one kind that is for access (RFC 9068).
 const KIND_SUFFIX: &str = "+jwt";
 const ACCESS_TOKEN: &str = "at+jwt";
 
@@ -53,7 +53,7 @@ fn verified(token: &[u8], keys: &Keys) -> Result<Map<String, Value>, Outcome> {
     if let Some(kind) = head.get("typ")
         && !kind.as_str().is_some_and(may_let_in)
     {
-        return Err(invalid("the token is of another kind than those that let somebody in"));
+        return Err(invalid("the token is of a kind that is not for access"));
     }
     let Some(algorithm) = head.get("alg").and_then(Value::as_str) else {
         return Err(invalid("the token names no algorithm"));
@@ -77,8 +77,9 @@ fn verified(token: &[u8], keys: &Keys) -> Result<Map<String, Value>, Outcome> {
     json::object(&decode(payload)?).ok_or_else(not_unique)
 }
 
-/// Whether a token with this `typ` may be one that lets somebody in. Many issuers write `JWT` or nothing, and some a word of their own;
-/// what ends in `+jwt` names a kind that is defined, as `logout+jwt`, `dpop+jwt` or `secevent+jwt`, and is used for nothing else.
+/// Whether a token with this `typ` may be for access. Many issuers write `JWT` or nothing, and some a word of their
+/// own; what ends in `+jwt` names a kind that is defined, as `logout+jwt`, `dpop+jwt` or `secevent+jwt`, and is used
+/// for nothing else.
 fn may_let_in(kind: &str) -> bool {
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("application/").unwrap_or(&kind);
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_of_a_kind_that_is_for_something_else_lets_nobody_in() {
+    fn a_token_of_a_kind_that_is_for_something_else_is_refused() {
         for kind in ["JWT", "jwt", "application/jwt", "at+jwt", "application/at+JWT", "JOSE", "acme-access", ""] {
             assert!(may_let_in(kind), "{kind}");
         }

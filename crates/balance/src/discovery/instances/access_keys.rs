@@ -25,8 +25,8 @@ impl AccessKeys {
         self.given.clone()
     }
 
-    /// Takes in what etcd says of one key, `None` for nothing any more; what is wrong with it. Unlike a policy, a key that
-    /// became invalid opens nothing: it may have been meant to be narrower.
+    /// Takes in what etcd says of one key, `None` for nothing any more; what is wrong with it. Unlike a policy, a key
+    /// that became invalid opens nothing: it may have been meant to be narrower.
     ///
     /// It costs the change, whatever the number of keys.
     fn set(&mut self, id: &AccessKeyId, text: Option<String>) -> Option<FieldError> {

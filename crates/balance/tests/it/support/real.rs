@@ -30,7 +30,7 @@ impl RealServer {
         Self::start(command, "instance.js", script).await
     }
 
-    /// A provider of `OpenID` Connect, where everybody may log in as anybody.
+    /// A provider of `OpenID` Connect, where every client may log in under any name.
     pub(crate) async fn oidc_provider() -> Self {
         let mut command = python("python");
         command.args(["-m", "gunicorn", "--bind=127.0.0.1:0", "--workers=1", "instance:app"]);

@@ -1,8 +1,8 @@
 //! Connections that stay at hand between requests.
 //!
 //! sqlx's pool asks every connection that it gets back whether it is alive, in a task of its own. That is a second
-//! round trip for each request, and until it is over the connection is nobody's. So those that were used a moment ago
-//! are kept here, and go back to the pool, which closes what is old or idle for long, only now and then.
+//! round trip for each request, and until it is over no request can have the connection. So those that were used a
+//! moment ago are kept here, and go back to the pool, which closes what is old or idle for long, only now and then.
 
 use std::{
     fmt,

@@ -67,8 +67,8 @@ struct MysqlSession {
 
 type Prepared = sqlx::query::Query<'static, MySql, MySqlArguments>;
 
-/// Closes its connection when it is dropped, unless it was settled: handing it back would first read an answer that is not
-/// needed any more.
+/// Closes its connection when it is dropped, unless it was settled: handing it back would first read an answer that is
+/// not needed any more.
 struct Leased(Lease<MySql>);
 
 // === impl Mysql ===
