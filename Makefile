@@ -23,9 +23,13 @@ help:
 run: build
 	$(BIN_DIR)/muster up $(ARGS)
 
+# One selection for every build: cargo unites the features of what is built together, and with another selection it would
+# compile the same crates once more. (`bench` asks for no feature that the others do not.)
+PROGRAMS = --workspace --exclude bench --bins --locked
+
 build:
 	@sh crates/muster/prerequisites.sh run
-	$(CARGO) build --workspace --exclude bench --bins --locked --profile $(PROFILE)
+	$(CARGO) build $(PROGRAMS) --profile $(PROFILE)
 
 test: prerequisites check unit demo mysql
 
@@ -61,13 +65,13 @@ mysql:
 
 # Says what is missing (`bench --install` gets it). More arguments: make bench ARGS=--quick
 bench:
-	$(CARGO) build --release --locked -p balance -p bench
+	$(CARGO) build --workspace --bins --locked --release
 	$(BIN_DIR)/bench $(ARGS)
 
 # The table is shown also when a row falls short, and kept in FAULTS_TABLE.
 FAULTS_TABLE = $(abspath $(dir $(BIN_DIR)))/faults.md
 faults: prerequisites
-	$(CARGO) build --locked --release -p registry -p balance -p mail -p userlist
+	$(CARGO) build $(PROGRAMS) --release
 	@echo '| fault | requests | failed | replayed | p50, p99, max | seen | |' > $(FAULTS_TABLE)
 	@echo '|---|---|---|---|---|---|---|' >> $(FAULTS_TABLE)
 	@FAULTS=full FAULTS_TABLE=$(FAULTS_TABLE) $(CARGO) nextest run --locked --release -p e2e --profile faults \
@@ -76,7 +80,7 @@ faults: prerequisites
 # ETCD_BIN is the etcd to be tried, FREEZES how often.
 FREEZES = 30
 freezes: prerequisites
-	$(CARGO) build --locked --release -p registry -p balance
+	$(CARGO) build $(PROGRAMS) --release
 	$(CARGO) build --locked --release -p e2e --examples
 	ETCD_BIN=$(ETCD_BIN) FREEZES=$(FREEZES) $(dir $(BIN_DIR))release/examples/freezes $(ARGS)
 

@@ -22,6 +22,7 @@ mod operator;
 mod private_files;
 mod readme;
 mod second_copy;
+mod selection;
 mod service_down;
 mod sidecar_rpc;
 mod start_order;
