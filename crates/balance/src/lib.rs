@@ -52,7 +52,7 @@ pub mod telemetry;
 mod tests;
 mod upstream;
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use discovery_etcd::{Etcd, WatchOptions};
 use prometheus_client::registry::Registry;
@@ -62,7 +62,7 @@ use service_kit::{
     names::Names,
     open_files,
     serve::{ServeOptions, bind, serve},
-    service::Failure,
+    service::{self, Failure},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,15 @@ use crate::{
 /// refused goes elsewhere, and comes back; one whose service is not known does not.
 const FIRST_TABLE_MAX: Duration = Duration::from_secs(1);
 const FIRST_TABLE_LOOK: Duration = Duration::from_millis(5);
+
+/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]).
+///
+/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
+/// future compiles it: the binary would compile all of them again.
+#[must_use]
+pub fn main() -> ExitCode {
+    service::main("balance", run)
+}
 
 /// The gateway, from its configuration to its orderly end.
 ///

@@ -32,7 +32,7 @@ pub mod transport;
 pub mod userlist;
 pub mod webhook;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use axum::{Router, middleware::from_fn_with_state};
 use discovery::{HonouredKeys, OpenAccess, ServiceName};
@@ -44,7 +44,7 @@ use service_kit::{
     connections::Connections,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
-    service::Failure,
+    service::{self, Failure},
     tokens::{self, Tokens, warn_if_open},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -146,6 +146,19 @@ impl Service {
         };
         Ok(Self { transport, health, router, plain, dispatcher, broadcaster, userlist_sync, webhook, outbox, queue })
     }
+}
+
+/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]); or
+/// the worker that renders templates.
+///
+/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
+/// future compiles it: the binary would compile all of them again.
+#[must_use]
+pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == templates::worker::COMMAND) {
+        return templates::worker::main();
+    }
+    service::main("mail", run)
 }
 
 /// Serves until `shutdown`, then leaves in order: deregisters while it still serves, finishes what is under way, ends.

@@ -53,7 +53,7 @@ pub mod table;
 pub mod token_command;
 pub mod write_watch;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, process::ExitCode, time::Duration};
 
 use axum::middleware::from_fn_with_state;
 use discovery::{deadlines, dialect::Dialects};
@@ -66,7 +66,7 @@ use service_kit::{
     health::Readiness,
     names::Names,
     serve::{self, Http2Options, ServeOptions},
-    service::Failure,
+    service::{self, Failure},
     tokens::{self, Tokens},
 };
 use tokio::net::TcpListener;
@@ -94,6 +94,19 @@ use self::{
 
 /// Connections at the same time, by default.
 const CONNECTIONS_MAX: usize = 4096;
+
+/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]); or
+/// `registry token`.
+///
+/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
+/// future compiles it: the binary would compile all of them again.
+#[must_use]
+pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == "token") {
+        return token_command::run(std::env::args_os().skip(1));
+    }
+    service::main("registry", run)
+}
 
 /// Serves until `shutdown` is cancelled and what is under way is finished. Does not wait for etcd: until it answers,
 /// `/readyz` says so and heartbeats are answered with 503.

@@ -17,6 +17,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
     client::legacy,
@@ -130,13 +131,15 @@ impl HttpClient {
     ///
     /// # Errors
     /// There is none; see [`ClientError::is_connect`] for whether the request may have been taken.
-    pub async fn send(
+    ///
+    /// Boxed, so that the client is compiled here and not once more in every crate that waits for an answer.
+    pub fn send(
         &self,
         request: Request<Bytes>,
         deadline: Duration,
         max_bytes: usize,
-    ) -> Result<Answer, ClientError> {
-        let exchange = async {
+    ) -> BoxFuture<'_, Result<Answer, ClientError>> {
+        let exchange = async move {
             let response =
                 self.inner.request(request.map(Full::new)).await.map_err(|error| match error.is_connect() {
                     true => ClientError::Connect(error.into()),
@@ -153,7 +156,9 @@ impl HttpClient {
             }
             Ok(Answer { status: head.status, headers: head.headers, body: body.into() })
         };
-        tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(ClientError::TimedOut(deadline)))
+        Box::pin(async move {
+            tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(ClientError::TimedOut(deadline)))
+        })
     }
 }
 

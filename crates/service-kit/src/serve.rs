@@ -31,6 +31,7 @@ mod streams;
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use axum::Router;
+use futures::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
@@ -132,7 +133,19 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
 }
 
 /// [`serve`] over TLS, if there is any. A handshake has 30 s, or [`ServeOptions::header_deadline`] if that is less.
-pub async fn serve_with(
+///
+/// Boxed, so that the server is compiled here and not once more in every crate that waits for it.
+pub fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    options: ServeOptions,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(accept_until(listener, router, options, tls, shutdown))
+}
+
+async fn accept_until(
     listener: TcpListener,
     router: Router,
     options: ServeOptions,

@@ -26,6 +26,8 @@ pub mod store;
 pub mod transfer;
 pub mod user;
 
+use std::process::ExitCode;
+
 use discovery::{HealthPath, OpenAccess, ServiceName, Status};
 use heartbeat::{AddressProof, Condition, Details, Heartbeat, HeartbeatMetrics};
 use prometheus_client::registry::Registry;
@@ -35,7 +37,7 @@ use service_kit::{
     connections::Connections,
     health::Readiness,
     serve::{ServeOptions, bind, serve},
-    service::Failure,
+    service::{self, Failure},
     tokens::{self, Tokens},
 };
 use tokio::net::TcpListener;
@@ -45,6 +47,15 @@ use self::{config::Config, store::Store};
 
 /// Connections at the same time, by default.
 const CONNECTIONS_MAX: usize = 4096;
+
+/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]).
+///
+/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
+/// future compiles it: the binary would compile all of them again.
+#[must_use]
+pub fn main() -> ExitCode {
+    service::main("userlist", run)
+}
 
 /// Runs the service until `shutdown`, on the address of the configuration; or the command that the configuration names.
 ///

@@ -1,9 +1,5 @@
-//! The binary: see the library.
+//! The `userlist` binary; everything is in the library.
 
-use std::process::ExitCode;
-
-use service_kit::service;
-
-fn main() -> ExitCode {
-    service::main("userlist", userlist::run)
+fn main() -> std::process::ExitCode {
+    userlist::main()
 }
