@@ -21,10 +21,9 @@ mod mail_request;
 use std::{sync::Arc, time::Duration};
 
 use lettre::address::Envelope;
-use service_kit::time::UnixMillis;
+use service_kit::{request, time::UnixMillis};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 use crate::{
     message::{Message, MessageId},
@@ -138,7 +137,7 @@ impl Plain {
         until: Instant,
         attempt: impl Future<Output = Result<SendResult, OutboxError>> + Send + 'static,
     ) -> Result<SendResult, OutboxError> {
-        let attempt = self.tasks.spawn(attempt.in_current_span());
+        let attempt = self.tasks.spawn(request::continuing(attempt));
         // A moment more than the attempt has.
         match tokio::time::timeout_at(until + RECORD_WAIT, attempt).await {
             Ok(Ok(ended)) => ended,

@@ -183,7 +183,7 @@ impl Userlist {
     /// The body of the answer, when it is a good one.
     async fn send(&self, mut request: request::Builder, body: Bytes) -> Result<Bytes, UserlistError> {
         if let Some(context) = service_kit::request::current() {
-            request = request.header("x-request-id", context.id).header("traceparent", context.traceparent);
+            request = request.header("x-request-id", context.id_header()).header("traceparent", context.traceparent());
         }
         if let Some(file) = &self.token_file {
             let token = Secret::from_file(file).map_err(|error| {

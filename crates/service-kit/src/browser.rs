@@ -34,13 +34,11 @@ use std::{
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{
         HeaderMap, HeaderName, Method, StatusCode,
         header::{HOST, ORIGIN, VIA},
     },
-    middleware::Next,
-    response::{IntoResponse as _, Response},
 };
 
 pub use self::host_name::HostName;
@@ -101,6 +99,18 @@ impl Guard {
         Self(Arc::new(Inner { names: names.clone(), open: routes.to_vec() }))
     }
 
+    /// Lets `request` pass unless another site's page makes a browser send it.
+    ///
+    /// # Errors
+    ///
+    /// 403 `cross_site`, `host_not_allowed`.
+    pub fn judge(&self, request: &Request) -> Result<(), Problem> {
+        self.check(request).map_err(|refusal| {
+            tracing::debug!(?refusal, "refused a cross-site request");
+            refusal.into()
+        })
+    }
+
     fn check(&self, request: &Request) -> Result<(), Refusal> {
         let headers = request.headers();
         let host = request.uri().authority().map(|authority| authority.as_str()).or_else(|| text(headers, &HOST));
@@ -159,17 +169,6 @@ fn is_client_local(headers: &HeaderMap) -> bool {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// Middleware (`from_fn_with_state(guard, judge)`): refuses what another site's page makes a browser send.
-pub async fn judge(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            tracing::debug!(?refusal, "refused a cross-site request");
-            Problem::from(refusal).into_response()
-        }
-    }
 }
 
 impl From<Refusal> for Problem {

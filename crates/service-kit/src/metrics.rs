@@ -6,9 +6,8 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::Method,
-    middleware::Next,
     response::Response,
 };
 use prometheus_client::{
@@ -19,6 +18,15 @@ use prometheus_client::{
 
 /// Upper bounds of request durations in seconds: from a cache hit to a client that has long given up.
 const DURATION_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub struct Measured<'a> {
+    families: &'a Families,
+    route: String,
+    method: &'static str,
+    began: Instant,
+}
 
 /// Counters and durations of the HTTP requests that a service answered.
 #[derive(Debug, Clone)]
@@ -42,6 +50,8 @@ struct RouteLabels {
     route: String,
 }
 
+// === impl HttpMetrics ===
+
 impl HttpMetrics {
     /// Registers `http_requests_total{route,method,status}` and `http_request_duration_seconds{route}`.
     #[must_use]
@@ -58,17 +68,24 @@ impl HttpMetrics {
         );
         Self(Arc::new(families))
     }
+
+    /// Counts and times `request` until it is [answered](Measured::end); one that is dropped before is not counted.
+    #[must_use]
+    pub fn begin(&self, request: &Request) -> Measured<'_> {
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+        Measured { families: &self.0, route, method: bounded_method(request.method()), began: Instant::now() }
+    }
 }
 
-/// Middleware (`axum::middleware::from_fn_with_state(metrics, metrics::measure)`): counts and times every request.
-pub async fn measure(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let method = bounded_method(request.method());
-    let started = Instant::now();
-    let response = next.run(request).await;
-    metrics.0.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(started.elapsed().as_secs_f64());
-    metrics.0.requests.get_or_create(&RequestLabels { route, method, status: response.status().as_u16() }).inc();
-    response
+// === impl Measured ===
+
+impl Measured<'_> {
+    /// It is answered with `response`.
+    pub fn end(self, response: &Response) {
+        let Self { families, route, method, began } = self;
+        families.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(began.elapsed().as_secs_f64());
+        families.requests.get_or_create(&RequestLabels { route, method, status: response.status().as_u16() }).inc();
+    }
 }
 
 fn bounded_method(method: &Method) -> &'static str {

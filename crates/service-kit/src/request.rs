@@ -2,19 +2,23 @@
 //!
 //! A request that arrives with `x-request-id` keeps it, so that one id follows it through the gateway and the service;
 //! otherwise it gets one. The same holds for `traceparent` (W3C Trace Context, section 3.2), whose trace id is kept and
-//! whose parent id becomes ours. Both are in the request's log span, and the id is in the response and in every error
-//! body. An id that could not be written into a log or a header safely is replaced.
+//! whose parent id becomes ours. Both are in what is logged for the request, and the id is in the response and in every
+//! error body. An id that could not be written into a log or a header safely is replaced.
+//!
+//! There is no span: a log line asks for the request of its task when it is written ([`RequestContext`] is `Display`).
+//! A span would be opened, filled and closed for every request, and most of them have nothing to say.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue},
-    middleware::Next,
-    response::Response,
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
 };
-use tracing::Instrument as _;
-use uuid::Builder;
+use serde_json::json;
+use uuid::{Builder, fmt::Simple};
 
 /// The header that carries the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,19 +31,25 @@ tokio::task_local! {
     static CURRENT: RequestContext;
 }
 
-/// What identifies the request that is being served.
+/// What identifies the request that is being served. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// The request id: 1 to 128 of `[A-Za-z0-9._:-]`.
-    pub id: String,
-    /// `00-<trace id>-<our span id>-<flags>`, to be sent with calls made on behalf of this request.
-    pub traceparent: String,
+    /// 1 to 128 of `[A-Za-z0-9._:-]`.
+    id: HeaderValue,
+    /// That of the client's trace, or of a new one; not 0.
+    trace_id: u128,
+    /// Ours; not 0.
+    span_id: u64,
+    flags: u8,
+    method: Method,
+    /// The pattern that matched; `None`: no route did.
+    route: Option<MatchedPath>,
 }
 
 /// The id of the request that this task is serving, when there is one.
 #[must_use]
 pub fn current_id() -> Option<String> {
-    CURRENT.try_with(|context| context.id.clone()).ok()
+    CURRENT.try_with(|context| context.id().to_owned()).ok()
 }
 
 /// The context of the request that this task is serving, to be sent on with calls to others.
@@ -48,63 +58,103 @@ pub fn current() -> Option<RequestContext> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// Middleware (`axum::middleware::from_fn(request::identify)`): settles the ids, opens the log span, answers with the
-/// id.
-pub async fn identify(mut request: Request, next: Next) -> Response {
-    let context = RequestContext::of(request.headers());
-    // The pattern, not the path: /v1/users/{name} names no user.
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-    let span = tracing::info_span!(
-        "request",
-        request_id = %context.id,
-        trace_id = context.trace_id(),
-        method = %request.method(),
-        route,
-    );
-    if let Ok(value) = HeaderValue::from_str(&context.id) {
-        request.headers_mut().insert(REQUEST_ID, value);
+/// Does `work`, in a task of its own, for the request that this task is serving; for none if it serves none.
+pub fn continuing<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let context = current();
+    async move {
+        match context {
+            Some(context) => context.during(work).await,
+            None => work.await,
+        }
     }
-    let header = HeaderValue::from_str(&context.id).ok();
-    let mut response = CURRENT.scope(context, next.run(request).instrument(span)).await;
-    if let Some(value) = header {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
 }
 
 impl RequestContext {
-    /// Does `work` for this request, which goes on when its handler has returned.
-    pub fn during<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, work)
+    /// Takes over what the headers of `request` carry, and makes what they lack.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let headers = request.headers();
+        let given = headers.get(REQUEST_ID).filter(|id| is_acceptable(id.as_bytes())).cloned();
+        let (trace_id, flags) = trace(headers).unwrap_or_else(|| (rand::random_range(1..=u128::MAX), 0));
+        Self {
+            id: given.unwrap_or_else(new_id),
+            trace_id,
+            // Not all zeros, which would not be an id. The thread's generator, because asking the kernel for each of
+            // them costs more than a small request does otherwise.
+            span_id: rand::random_range(1..=u64::MAX),
+            flags,
+            method: request.method().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+        }
     }
 
-    /// Takes over what the headers carry, and makes what they lack.
+    /// The request id: 1 to 128 of `[A-Za-z0-9._:-]`.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let id = text(REQUEST_ID).filter(|id| is_acceptable(id.as_bytes())).map_or_else(new_id, str::to_owned);
-        // Neither is all zeros, which would not be an id. The thread's generator, because asking the kernel for each of
-        // them costs more than a small request does otherwise.
-        let span_id = rand::random_range(1..=u64::MAX);
-        let traceparent = match text(TRACEPARENT).and_then(parse_traceparent) {
-            Some((trace_id, flags)) => format!("00-{trace_id}-{span_id:016x}-{flags}"),
-            None => format!("00-{:032x}-{span_id:016x}-00", rand::random_range(1..=u128::MAX)),
-        };
-        Self { id, traceparent }
+    pub fn id(&self) -> &str {
+        self.id.to_str().expect("these characters can be in a header")
+    }
+
+    /// [`RequestContext::id`], for the response.
+    #[must_use]
+    pub fn id_header(&self) -> HeaderValue {
+        self.id.clone()
+    }
+
+    /// `00-<trace id>-<our span id>-<flags>`, to be sent with calls made on behalf of this request.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        format!("00-{}-{:016x}-{:02x}", self.trace_id(), self.span_id, self.flags)
     }
 
     /// The 32 hexadecimal digits that all spans of one trace share.
     #[must_use]
-    pub fn trace_id(&self) -> &str {
-        self.traceparent.split('-').nth(1).unwrap_or_default()
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// Does `work` for this request, also when its handler has returned.
+    pub fn during<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, work)
+    }
+
+    /// The pattern, not the path: `/v1/users/{name}` names no user.
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("unmatched", MatchedPath::as_str)
+    }
+
+    /// As a log line in JSON has it below `span`.
+    pub(crate) fn to_json(&self) -> String {
+        json!({
+            "name": "request",
+            "request_id": self.id(),
+            "trace_id": self.trace_id(),
+            "method": self.method.as_str(),
+            "route": self.route(),
+        })
+        .to_string()
     }
 }
 
+/// As a log line for persons has it.
+impl fmt::Display for RequestContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trace_id, method, .. } = self;
+        write!(f, "request_id={} trace_id={trace_id:032x} method={method} route={}", self.id(), self.route())
+    }
+}
+
+/// Trace id and flags that the headers carry.
+fn trace(headers: &HeaderMap) -> Option<(u128, u8)> {
+    let (trace_id, flags) = parse_traceparent(headers.get(TRACEPARENT)?.to_str().ok()?)?;
+    Some((u128::from_str_radix(trace_id, 16).ok()?, u8::from_str_radix(flags, 16).ok()?))
+}
+
 /// A request id of our own, a UUID of version 7: later ones sort behind earlier ones.
-fn new_id() -> String {
+fn new_id() -> HeaderValue {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since_epoch.as_millis()).unwrap_or_default();
-    Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid().simple().to_string()
+    let id = Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid().simple();
+    HeaderValue::from_str(id.encode_lower(&mut [0; Simple::LENGTH])).expect("hexadecimal digits can be in a header")
 }
 
 /// Whether a request id that a client sent may be kept: 1 to 128 of `[A-Za-z0-9._:-]`.
@@ -138,36 +188,42 @@ pub fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
-    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+    fn with(name: &'static str, value: &'static str) -> RequestContext {
+        RequestContext::of(&Request::builder().header(name, value).body(Body::empty()).unwrap())
+    }
+
+    fn plain() -> RequestContext {
+        RequestContext::of(&Request::new(Body::empty()))
     }
 
     #[test]
     fn an_acceptable_id_is_kept_and_any_other_is_replaced() {
-        assert_eq!(RequestContext::of(&headers("x-request-id", "abc-1")).id, "abc-1");
+        assert_eq!(with("x-request-id", "abc-1").id(), "abc-1");
         for bad in ["", "a b", "a\"b", "<script>"] {
-            assert_ne!(RequestContext::of(&headers("x-request-id", bad)).id, bad);
+            assert_ne!(with("x-request-id", bad).id(), bad);
         }
     }
 
     #[test]
     fn a_trace_goes_on_with_a_span_of_our_own() {
         let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let context = RequestContext::of(&headers("traceparent", given));
+        let context = with("traceparent", given);
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert!(context.traceparent.ends_with("-01") && context.traceparent != given);
+        assert!(context.traceparent().ends_with("-01") && context.traceparent() != given);
     }
 
     #[test]
     fn ids_of_our_own_differ_and_sort_by_time_and_begin_a_trace_that_others_understand() {
-        let contexts: Vec<_> = (0..100).map(|_| RequestContext::of(&HeaderMap::new())).collect();
-        let ids: std::collections::BTreeSet<_> = contexts.iter().map(|context| &context.id).collect();
+        let contexts: Vec<_> = (0..100).map(|_| plain()).collect();
+        let ids: std::collections::BTreeSet<_> = contexts.iter().map(RequestContext::id).collect();
         assert_eq!(ids.len(), 100);
         assert!(ids.iter().all(|id| id.len() == 32 && is_acceptable(id.as_bytes()) && &id[12..13] == "7"));
-        assert!(contexts[0].id[..12] <= contexts[99].id[..12]);
-        assert!(contexts.iter().all(|context| parse_traceparent(&context.traceparent).is_some()));
+        assert!(contexts[0].id()[..12] <= contexts[99].id()[..12]);
+        assert!(contexts.iter().all(|context| parse_traceparent(&context.traceparent()).is_some()));
     }
 
     #[test]

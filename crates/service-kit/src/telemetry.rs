@@ -18,7 +18,10 @@ use std::{
 use prometheus_client::registry::Registry;
 use tracing_subscriber::{EnvFilter, reload};
 
-use crate::{log_line::JsonLine, log_queue::LogQueue};
+use crate::{
+    log_line::{JsonLine, TextLine},
+    log_queue::LogQueue,
+};
 
 /// How long the end of the process waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -76,7 +79,9 @@ pub fn init(filter: &str, format: LogFormat) -> Result<LogEnd, String> {
     match format {
         LogFormat::Json => install!(builder.json().event_format(JsonLine::default())),
         LogFormat::Auto if !terminal => install!(builder.json().event_format(JsonLine::default())),
-        LogFormat::Auto | LogFormat::Text => install!(builder.with_ansi(terminal)),
+        LogFormat::Auto | LogFormat::Text => {
+            install!(builder.with_ansi(terminal).event_format(TextLine::new(terminal)))
+        }
     }
     Ok(LogEnd(()))
 }

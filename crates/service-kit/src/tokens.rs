@@ -26,7 +26,8 @@
 //!
 //! How a service uses it: `.layer(from_fn_with_state(tokens, tokens::authenticate))` around its routes, and in a
 //! handler, which finds the [`Caller`] in the request's extensions or as [`Caller::current`]: `caller.require("mail",
-//! Action::Write)?`.
+//! Action::Write)?`. One that has a layer of its own around all routes asks [`Tokens::identify`] there instead, and does
+//! what the caller wants within [`Caller::asking`]: every layer costs every request a copy of what is within it.
 
 mod authenticate;
 mod caller;
@@ -45,7 +46,7 @@ use tokio::sync::watch;
 
 use self::file::TokenFile;
 pub use self::{
-    authenticate::authenticate,
+    authenticate::{authenticate, challenged},
     caller::Caller,
     new::{NewSecret, NewToken},
     scope::{Action, Grant, Scope, ScopeError},

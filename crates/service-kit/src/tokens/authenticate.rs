@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{Caller, Refusal, Tokens, caller::CURRENT};
+use super::{Caller, Refusal, Tokens};
 use crate::{
     Problem, json,
     signature::{self, legacy, message},
@@ -24,27 +24,41 @@ const SIGNED_BODY_MAX_BYTES: usize = 1024 * 1024;
 ///
 /// A caller that is authenticated may still have no rights: [`Caller::require`] checks them.
 pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    let caller = if tokens.is_open() { Ok(Caller::Anonymous) } else { identify(&tokens, &mut request).await };
-    match caller {
+    match tokens.identify(&mut request).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
-            challenged(CURRENT.scope(caller, next.run(request)).await)
+            challenged(caller.asking(next.run(request)).await)
         }
-        Err(Refused::Body(problem)) => problem.into_response(),
-        Err(Refused::Proof(refusal)) => {
-            tokens.count(refusal);
-            refuse(refusal, "")
-        }
-        Err(Refused::Signature(why)) => {
-            tokens.count(Refusal::Signature);
-            refuse(Refusal::Signature, why)
-        }
+        Err(refused) => refused,
     }
 }
 
 // === impl Tokens ===
 
 impl Tokens {
+    /// Who sends `request`; of a signed one, the body is read.
+    ///
+    /// # Errors
+    ///
+    /// What to answer to one that proves nothing: 401 with a challenge, or what is wrong with the body.
+    #[expect(clippy::result_large_err, reason = "it is the answer")]
+    pub async fn identify(&self, request: &mut Request) -> Result<Caller, Response> {
+        if self.is_open() {
+            return Ok(Caller::Anonymous);
+        }
+        identify(self, request).await.map_err(|refused| match refused {
+            Refused::Body(problem) => problem.into_response(),
+            Refused::Proof(refusal) => {
+                self.count(refusal);
+                refuse(refusal, "")
+            }
+            Refused::Signature(why) => {
+                self.count(Refusal::Signature);
+                refuse(Refusal::Signature, why)
+            }
+        })
+    }
+
     /// Who sends the next message of a stream that began with this `Authorization`: tokens may have changed since. A
     /// signature is for one request, and says nothing about a stream.
     ///
@@ -83,7 +97,8 @@ impl Tokens {
 
 /// A handler that finds its caller's token withdrawn answers 401, too, and that has a challenge (RFC 9110, section
 /// 11.6.1).
-fn challenged(mut response: Response) -> Response {
+#[must_use]
+pub fn challenged(mut response: Response) -> Response {
     if response.status() == StatusCode::UNAUTHORIZED {
         let (_, challenge) = problem(Refusal::Unknown, "");
         let challenge = HeaderValue::from_static(challenge);

@@ -8,7 +8,7 @@ use super::{Action, Grant};
 use crate::Problem;
 
 tokio::task_local! {
-    pub(super) static CURRENT: Caller;
+    static CURRENT: Caller;
 }
 
 /// Who sent a request, as far as a token or a signature proved it.
