@@ -1,10 +1,6 @@
 //! One call: one member at a time, each for one attempt, within one deadline.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, iter::once, sync::Arc, time::Duration};
 
 use discovery::dialect::Dialects;
 use etcd_client::Client;
@@ -15,7 +11,7 @@ use crate::client::{
     error::CallError,
     failure::{Failure, FailureClass},
     member::{Member, Members},
-    member_order::MemberOrder,
+    member_order::{MemberOrder, SharedOrder},
     options::{ConfigError, EtcdOptions},
     write_health::WriteHealth,
 };
@@ -34,7 +30,7 @@ const BETWEEN_ROUNDS_MAX: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct Etcd {
     pub(crate) members: Members,
-    member_order: Arc<Mutex<MemberOrder>>,
+    member_order: Arc<SharedOrder>,
     attempt: Duration,
     deadline: Duration,
     /// When calls through this handle end at the latest.
@@ -61,7 +57,7 @@ impl Etcd {
         // Many processes that start together should not all lean on the same member.
         let preferred = rand::random_range(0..members.len());
         Ok(Self {
-            member_order: Arc::new(Mutex::new(MemberOrder::new(members.len(), preferred))),
+            member_order: Arc::new(SharedOrder::new(MemberOrder::new(members.len(), preferred))),
             members,
             attempt: settings.attempt,
             deadline: settings.deadline,
@@ -102,7 +98,7 @@ impl Etcd {
 
     /// The members in the order in which to ask them now.
     pub(crate) fn order(&self) -> Vec<usize> {
-        self.member_order.lock().unwrap_or_else(PoisonError::into_inner).order(Instant::now())
+        self.member_order.order(Instant::now())
     }
 
     /// Remembers how `member` did. After a failure, certificates and passwords are looked at: they may have been
@@ -111,11 +107,10 @@ impl Etcd {
         if failure.is_some_and(|failure| failure.class() != FailureClass::Answer) {
             self.access.reload_if_changed(Instant::now());
         }
-        let mut member_order = self.member_order.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
-            Some(failure) if failure.is_transient() => member_order.failed(member, Instant::now()),
+            Some(failure) if failure.is_transient() => self.member_order.failed(member, Instant::now()),
             // A refusal is an answer.
-            Some(_) | None => member_order.succeeded(member),
+            Some(_) | None => self.member_order.succeeded(member),
         }
     }
 
@@ -124,31 +119,32 @@ impl Etcd {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        self.on_members(deadline, |member| member.attempt(&call)).await
+        self.on_members(deadline, |member, _until| member.attempt(&call)).await
     }
 
-    /// Runs `attempt` on one member after another until one answers, or the deadline passes.
+    /// Runs `attempt` on one member after another until one answers, or the deadline passes. An attempt is told when it
+    /// will be dropped at the latest.
     pub(crate) async fn on_members<'a, T, F>(
         &'a self,
         deadline: Instant,
-        attempt: impl Fn(&'a Member) -> F,
+        attempt: impl Fn(&'a Member, Instant) -> F,
     ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut failures: Vec<Option<Failure>> = vec![None; self.members.len()];
+        let mut failures: Vec<Option<Failure>> = Vec::new();
         let mut pause = BETWEEN_ROUNDS;
         loop {
             let mut is_worth_another_round = false;
-            for index in self.order() {
+            for index in self.in_order() {
                 let member = &self.members[index];
                 let now = Instant::now();
                 if now >= deadline {
                     return Err(self.unavailable(failures));
                 }
-                let limit = deadline.min(now + self.attempt);
+                let until = deadline.min(now + self.attempt);
                 let generation = self.access.generation();
-                let failure = match timeout_at(limit, attempt(member)).await {
+                let failure = match timeout_at(until, attempt(member, until)).await {
                     Ok(Ok(value)) => {
                         self.record_outcome(index, None);
                         return Ok(value);
@@ -164,6 +160,7 @@ impl Etcd {
                 }
                 // Where no member listens, waiting would only keep the caller from saying so.
                 is_worth_another_round |= is_renewed || !matches!(failure, Failure::Unreachable(_));
+                failures.resize(self.members.len(), None);
                 failures[index] = Some(failure);
             }
             let next_round = Instant::now() + pause;
@@ -173,6 +170,13 @@ impl Etcd {
             sleep_until(next_round).await;
             pause = (2 * pause).min(BETWEEN_ROUNDS_MAX);
         }
+    }
+
+    /// The members in the order in which to ask them; which ones after the first is settled when that has failed.
+    fn in_order(&self) -> impl Iterator<Item = usize> {
+        let first = self.member_order.first(Instant::now());
+        let rest = once(()).flat_map(|()| self.order());
+        once(first).chain(rest.filter(move |member| *member != first))
     }
 
     fn unavailable(&self, failures: Vec<Option<Failure>>) -> CallError {

@@ -1,24 +1,31 @@
 //! One long-lived keep-alive stream, shared by many leases.
 //!
-//! Requests go in, responses come out in the same order and name their lease. The first caller opens the stream with
-//! its own request; a task reads responses and hands each to the callers that wait for that lease. When the stream
-//! breaks, or one response is overdue, the stream is closed, every waiting call fails at once, and the next caller
-//! opens a new one.
+//! Requests go in, responses come out in the same order. So who waits stands in a queue: a caller puts its request into
+//! the stream and itself at the end, and a task that reads responses hands each to the first one. The first caller opens
+//! the stream with its own request. When the stream breaks, or one response is overdue, the stream is closed, every
+//! waiting call fails at once, and the next caller opens a new one.
+//!
+//! A caller may leave at any time: its response is read and forgotten, and nobody else notices. If it was the one whose
+//! response is overdue, the next one that comes closes the stream.
 //!
 //! etcd answers a keep-alive for a lease that has expired but is not yet deleted only after its deletion, and
 //! everything behind it on the stream waits as well. Therefore a member has several streams, and one that stalls is
 //! closed.
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     future::Future,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use discovery::LeaseId;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use futures::FutureExt as _;
+use tokio::{
+    sync::{Mutex as AsyncMutex, oneshot},
+    time::Instant,
+};
 
 use crate::client::failure::Failure;
 
@@ -40,9 +47,19 @@ pub(crate) struct KeepAliveStream {
 #[derive(Debug)]
 struct Open {
     keeper: LeaseKeeper,
-    waiting: HashMap<i64, Vec<oneshot::Sender<Answer>>>,
+    /// Whose requests are not answered yet, the oldest first.
+    waiting: VecDeque<Waiting>,
     /// Which opening this is: an old reader or an old waiter must not close a new stream.
     generation: u64,
+}
+
+/// Who waits for a response.
+#[derive(Debug)]
+struct Waiting {
+    lease: LeaseId,
+    /// When the response is overdue.
+    until: Instant,
+    answer: oneshot::Sender<Answer>,
 }
 
 type Answer = Result<Duration, Failure>;
@@ -50,16 +67,26 @@ type Answer = Result<Duration, Failure>;
 /// A stream that was opened with a lease's request, and the TTL that its first response told.
 pub(crate) type Opened = (Duration, LeaseKeeper, LeaseKeepAliveStream);
 
+/// What became of a request that was to be put into an open stream.
+enum Put {
+    Sent(Sent),
+    /// What was put in before is not sent yet.
+    NoRoom,
+    Closed,
+}
+
 /// A request that is on its way.
 struct Sent {
     answer: oneshot::Receiver<Answer>,
     generation: u64,
 }
 
-/// Closes the stream unless an answer came: the waiting call was cut off by its time limit.
-struct CloseUnlessAnswered<'a> {
+/// Closes the stream when the waiting call is cut off by its time limit, and not when it is dropped before.
+struct CloseIfLate<'a> {
     stream: &'a KeepAliveStream,
-    generation: Option<u64>,
+    generation: u64,
+    until: Instant,
+    is_answered: bool,
 }
 
 // === impl KeepAliveStreams ===
@@ -84,15 +111,20 @@ impl KeepAliveStream {
     /// Keeps `lease` alive over the member to which this stream belongs, on which `open_stream` opens a stream when
     /// there is none; returns its TTL.
     ///
-    /// Unbounded: the caller sets the limit and drops this when it is over, which closes the stream, because a response
-    /// that is late delays all others.
-    pub(crate) async fn keep_alive<F>(self: &Arc<Self>, lease: LeaseId, open_stream: impl FnOnce() -> F) -> Answer
+    /// The caller drops this at `until`, which closes the stream, because a response that is late delays all others; or
+    /// at any time before, which nobody notices.
+    pub(crate) async fn keep_alive<F>(
+        self: &Arc<Self>,
+        lease: LeaseId,
+        until: Instant,
+        open_stream: impl FnOnce() -> F,
+    ) -> Answer
     where
         F: Future<Output = Result<Opened, Failure>>,
     {
         loop {
-            if let Some(sent) = self.send(lease).await? {
-                return self.receive(sent).await;
+            if let Some(sent) = self.send(lease, until).await {
+                return self.receive(sent, until).await;
             }
             let opening = self.opening.lock().await;
             if !self.is_open() {
@@ -106,34 +138,35 @@ impl KeepAliveStream {
     /// Takes a stream into use, and has its responses read. A lease that is gone opens none.
     fn open(self: &Arc<Self>, (ttl, keeper, stream): Opened) -> Answer {
         let generation = rand::random();
-        *self.lock() = Some(Open { keeper, waiting: HashMap::new(), generation });
+        *self.lock() = Some(Open { keeper, waiting: VecDeque::new(), generation });
         tokio::spawn(read(Arc::downgrade(self), generation, stream));
         Ok(ttl)
     }
 
-    /// Sends a request, if the stream is open.
-    async fn send(&self, lease: LeaseId) -> Result<Option<Sent>, Failure> {
-        let (sender, answer) = oneshot::channel();
-        let (mut keeper, generation) = {
-            let mut open = self.lock();
-            let Some(open) = open.as_mut() else { return Ok(None) };
-            // Before the request leaves, so that its response finds us.
-            open.waiting.entry(lease.0).or_default().push(sender);
-            (LeaseKeeper { id: lease.0, sender: open.keeper.sender.clone() }, open.generation)
-        };
-        let mut close = CloseUnlessAnswered { stream: self, generation: Some(generation) };
-        let sent = keeper.keep_alive().await;
-        if sent.is_ok() {
-            close.generation = None;
+    /// Sends a request, if the stream is open and not overdue.
+    async fn send(&self, lease: LeaseId, until: Instant) -> Option<Sent> {
+        loop {
+            let requests = {
+                let mut slot = self.lock();
+                let open = slot.as_mut().filter(|open| !open.is_overdue(Instant::now()));
+                match open.map(|open| open.send(lease, until)) {
+                    Some(Put::Sent(sent)) => return Some(sent),
+                    Some(Put::NoRoom) => slot.as_ref()?.keeper.sender.clone(),
+                    Some(Put::Closed) | None => {
+                        *slot = None;
+                        return None;
+                    }
+                }
+            };
+            // The member takes nothing at the moment.
+            let _room_or_closed = requests.reserve().await;
         }
-        sent.map_err(Failure::from)?;
-        Ok(Some(Sent { answer, generation }))
     }
 
-    async fn receive(&self, sent: Sent) -> Answer {
-        let mut close = CloseUnlessAnswered { stream: self, generation: Some(sent.generation) };
-        let answer = sent.answer.await;
-        close.generation = None;
+    async fn receive(&self, Sent { answer, generation }: Sent, until: Instant) -> Answer {
+        let mut close = CloseIfLate { stream: self, generation, until, is_answered: false };
+        let answer = answer.await;
+        close.is_answered = true;
         answer.unwrap_or_else(|_| Err(Failure::Unreachable("the keep-alive stream was closed".into())))
     }
 
@@ -149,8 +182,38 @@ impl KeepAliveStream {
         self.lock().is_some()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// Puts a request into the stream, and who waits for its response into the queue, in one step: so both have the same
+    /// order.
+    fn send(&mut self, lease: LeaseId, until: Instant) -> Put {
+        self.keeper.id = lease.0;
+        match self.keeper.keep_alive().now_or_never() {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return Put::Closed,
+            None => return Put::NoRoom,
+        }
+        let (sender, answer) = oneshot::channel();
+        self.waiting.push_back(Waiting { lease, until, answer: sender });
+        Put::Sent(Sent { answer, generation: self.generation })
+    }
+
+    /// Whether the oldest request should have been answered by `now`.
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.waiting.front().is_some_and(|oldest| oldest.until <= now)
+    }
+
+    /// Takes the first one out of the queue that waits for `lease`: the very first, unless something between us and etcd
+    /// has mixed up the responses.
+    fn take(&mut self, lease: LeaseId) -> Option<Waiting> {
+        let place = self.waiting.iter().position(|waiting| waiting.lease == lease)?;
+        self.waiting.remove(place)
     }
 }
 
@@ -164,9 +227,9 @@ async fn read(this: Weak<KeepAliveStream>, generation: u64, mut stream: LeaseKee
             ttl if ttl > 0 => Ok(Duration::from_secs(ttl.unsigned_abs())),
             _ => Err(Failure::LeaseNotFound),
         };
-        for waiter in open.waiting.remove(&response.id()).unwrap_or_default() {
-            // A caller that no longer waits has had its answer: it was too late.
-            let _ = waiter.send(answer.clone());
+        if let Some(waiting) = open.take(LeaseId(response.id())) {
+            // One who has left needs no answer.
+            let _left = waiting.answer.send(answer);
         }
     }
     if let Some(this) = this.upgrade() {
@@ -174,12 +237,12 @@ async fn read(this: Weak<KeepAliveStream>, generation: u64, mut stream: LeaseKee
     }
 }
 
-// === impl CloseUnlessAnswered ===
+// === impl CloseIfLate ===
 
-impl Drop for CloseUnlessAnswered<'_> {
+impl Drop for CloseIfLate<'_> {
     fn drop(&mut self) {
-        if let Some(generation) = self.generation {
-            self.stream.close(generation);
+        if !self.is_answered && Instant::now() >= self.until {
+            self.stream.close(self.generation);
         }
     }
 }

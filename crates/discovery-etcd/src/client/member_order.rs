@@ -2,8 +2,16 @@
 //!
 //! Staying with one member keeps its connection and streams warm. A frozen member costs one attempt, after which it is
 //! last in line until [`FORGIVEN_AFTER`] has passed or every other member has failed more recently.
+//!
+//! While the member that answered last is well, which is nearly always, calls share no lock ([`SharedOrder`]).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -15,6 +23,60 @@ pub(crate) const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct MemberOrder {
     preferred: usize,
     failed_at: Vec<Option<Instant>>,
+}
+
+/// The same for many calls at once.
+#[derive(Debug)]
+pub(crate) struct SharedOrder {
+    /// The preferred member while nothing is held against it, else [`NONE`].
+    well: AtomicUsize,
+    order: Mutex<MemberOrder>,
+}
+
+/// No member.
+const NONE: usize = usize::MAX;
+
+// === impl SharedOrder ===
+
+impl SharedOrder {
+    pub(crate) fn new(order: MemberOrder) -> Self {
+        Self { well: AtomicUsize::new(order.well()), order: Mutex::new(order) }
+    }
+
+    /// The member to ask first at `now`.
+    pub(crate) fn first(&self, now: Instant) -> usize {
+        match self.well.load(Ordering::Relaxed) {
+            NONE => self.order(now)[0],
+            well => well,
+        }
+    }
+
+    /// All members, in the order in which to ask them now.
+    pub(crate) fn order(&self, now: Instant) -> Vec<usize> {
+        self.lock().order(now)
+    }
+
+    /// `member` answered.
+    pub(crate) fn succeeded(&self, member: usize) {
+        if self.well.load(Ordering::Relaxed) != member {
+            self.change(|order| order.succeeded(member));
+        }
+    }
+
+    /// `member` failed to answer.
+    pub(crate) fn failed(&self, member: usize, now: Instant) {
+        self.change(|order| order.failed(member, now));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut MemberOrder)) {
+        let mut order = self.lock();
+        change(&mut order);
+        self.well.store(order.well(), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MemberOrder> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 // === impl MemberOrder ===
@@ -43,6 +105,11 @@ impl MemberOrder {
     /// `member` failed to answer.
     pub(crate) fn failed(&mut self, member: usize, now: Instant) {
         self.failed_at[member] = Some(now);
+    }
+
+    /// The preferred member if nothing is held against it, else [`NONE`].
+    fn well(&self) -> usize {
+        if self.failed_at[self.preferred].is_none() { self.preferred } else { NONE }
     }
 
     /// `None`, which sorts first, when it has nothing against it; else when it failed.
@@ -82,6 +149,22 @@ mod tests {
             member_order.failed(member, now + Duration::from_millis(millis));
         }
         assert_eq!(member_order.order(now + Duration::from_millis(4)), [1, 0, 2]);
+    }
+
+    #[test]
+    fn calls_that_share_an_order_see_the_same_as_one_that_has_it_alone() {
+        let now = Instant::now();
+        let shared = SharedOrder::new(MemberOrder::new(3, 1));
+        assert_eq!(shared.first(now), 1);
+        shared.failed(1, now);
+        assert_eq!((shared.first(now), shared.order(now)), (2, vec![2, 0, 1]));
+        shared.failed(2, now);
+        assert_eq!(shared.first(now), 0);
+        shared.succeeded(0);
+        assert_eq!((shared.first(now), shared.order(now)), (0, vec![0, 1, 2]));
+        shared.succeeded(0);
+        shared.succeeded(2);
+        assert_eq!((shared.first(now), shared.order(now)), (2, vec![2, 0, 1]));
     }
 
     #[test]

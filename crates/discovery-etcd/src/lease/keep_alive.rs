@@ -7,6 +7,7 @@ use std::{
 
 use discovery::LeaseId;
 use etcd_client::Client;
+use tokio::time::Instant;
 
 use crate::client::{
     error::EtcdError,
@@ -28,16 +29,31 @@ impl Etcd {
     ///
     /// [`EtcdError::LeaseNotFound`]: register afresh. [`EtcdError::KeepAlive`]: not known; repeat it.
     pub async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, EtcdError> {
+        self.keep_alive_by(lease, self.deadline()).await
+    }
+
+    /// The same for a caller who waits no longer than `until`, as if by [`Etcd::until`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Etcd::keep_alive`].
+    pub async fn keep_alive_until(&self, lease: LeaseId, until: Instant) -> Result<Duration, EtcdError> {
+        self.keep_alive_by(lease, self.deadline().min(until)).await
+    }
+
+    async fn keep_alive_by(&self, lease: LeaseId, deadline: Instant) -> Result<Duration, EtcdError> {
         // Set by an attempt that does not come back: then this lease may be the one for which etcd stalls the stream,
         // and it must not stall the next member's, too.
         let stalled = AtomicBool::new(false);
-        let kept = self.on_members(self.deadline(), |member| {
+        let kept = self.on_members(deadline, |member, until| {
             let stalled = &stalled;
             async move {
+                // Opening a stream is boxed: it is rare, and thirty times as large as the rest.
                 if stalled.swap(true, Ordering::Relaxed) {
-                    return keep_alive_alone(member, lease).await;
+                    return Box::pin(keep_alive_alone(member, lease)).await;
                 }
-                let answer = member.keep_alive_streams.of(lease).keep_alive(lease, || open_stream(member, lease)).await;
+                let stream = member.keep_alive_streams.of(lease);
+                let answer = stream.keep_alive(lease, until, || Box::pin(open_stream(member, lease))).await;
                 stalled.store(false, Ordering::Relaxed);
                 answer
             }

@@ -69,6 +69,12 @@ impl WatchHealth {
         self.lock().last_response.map(|heard| now.saturating_duration_since(heard))
     }
 
+    /// When etcd last said anything, if all ranges are being watched. Cheaper than [`WatchHealth::state`].
+    pub fn heard(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.last_response.filter(|_| state.connected)
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut WatchState)) {
         change(&mut self.lock());
     }

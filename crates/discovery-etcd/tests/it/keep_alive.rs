@@ -2,12 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use discovery::{LeaseId, Ttl};
 use discovery_etcd::{Etcd, EtcdError, EtcdOptions};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use testkit::{
     etcd::EtcdCluster,
     wait::{SOON, wait_until},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::parts::{etcd, instance, key, leases, long_ttl, raw, short_ttl};
 
@@ -109,4 +109,33 @@ async fn keep_alives_of_many_callers_share_their_streams_without_mixing_up_their
         }
     });
     assert!(futures::future::join_all(asked).await.into_iter().all(|right| right));
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_no_other_down_with_it() {
+    let mut cluster = EtcdCluster::start(1).await;
+    let options = EtcdOptions {
+        etcd_timeout: Duration::from_secs(20),
+        etcd_deadline: Duration::from_secs(20),
+        ..EtcdOptions::at(cluster.endpoints())
+    };
+    let etcd = Etcd::new(&options).unwrap();
+    let lease = etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap().lease;
+    etcd.keep_alive(lease).await.unwrap();
+    cluster.freeze(0);
+    // The same lease is kept alive over the same stream.
+    let leaving = (0..10).map(|_| timeout(Duration::from_millis(100), etcd.keep_alive(lease)));
+    let others = async {
+        let staying = try_join_all((0..10).map(|_| etcd.keep_alive(lease)));
+        let (left, stayed) = tokio::join!(join_all(leaving), staying);
+        assert!(left.iter().all(Result::is_err), "a member that is frozen answers nobody: {left:?}");
+        stayed
+    };
+    let thaw = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.thaw(0);
+    };
+    let (stayed, ()) = tokio::join!(others, thaw);
+    stayed.unwrap();
+    assert_eq!(etcd.keep_alive(lease).await.unwrap(), long_ttl().get());
 }
