@@ -150,7 +150,12 @@ impl Admission {
     ///
     /// Which rule forbids it.
     pub async fn admit(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
-        let decided = self.decide(key, instance).await;
+        let decided = match self.is_admitted(key, instance) {
+            Ok(true) => Ok(()),
+            // Boxed: large, and rare.
+            Ok(false) => Box::pin(self.decide(key, instance)).await,
+            Err(denied) => Err(denied),
+        };
         decided.inspect_err(|denied| self.count(denied))
     }
 
@@ -173,8 +178,8 @@ impl Admission {
     ///
     /// [`Denied::Infrastructure`], [`Denied::Address`], [`Denied::Name`], [`Denied::Unresolved`].
     pub async fn admit_checked(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
-        let held = self.0.mirror.read().held(key).and_then(|held| held.instance);
-        if held.is_some_and(|held| held.address == instance.address) {
+        let is_same = |known: &Instance| known.address == instance.address;
+        if self.0.mirror.read().seen(key).and_then(|seen| seen.instance).is_some_and(is_same) {
             return Ok(());
         }
         let ips = self.addresses(&instance.address).await?;
@@ -225,18 +230,22 @@ impl Admission {
         self.0.writes.reserve(kind, key, bytes).inspect_err(|denied| self.count(denied))
     }
 
-    async fn decide(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
+    /// Whether the instance is registered already with the same address.
+    fn is_admitted(&self, key: &InstanceKey, instance: &Instance) -> Result<bool, Denied> {
         if let Some(caller) = Caller::current() {
             let required = caller.require(key.service.as_str(), Action::Register);
             required.map_err(|problem| Denied::Scope(Box::new(problem)))?;
         }
+        let state = self.0.mirror.read();
+        let known = state.seen(key).and_then(|seen| seen.instance);
+        Ok(known.is_some_and(|known| known.address == instance.address))
+    }
+
+    /// The same for one that is not.
+    async fn decide(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
         let inner = &*self.0;
         let address = &instance.address;
-        let held = inner.mirror.read().held(key);
-        let is_known = held.is_some();
-        if held.and_then(|held| held.instance).is_some_and(|instance| instance.address == *address) {
-            return Ok(());
-        }
+        let is_known = inner.mirror.read().seen(key).is_some();
         let ips = self.addresses(address).await?;
         inner.infrastructure.check(address, &ips).await?;
         inner.networks.check(address, &ips)?;

@@ -105,7 +105,7 @@ impl Catalog {
     pub fn overrides(&self) -> Vec<(InstanceKey, Override, bool)> {
         let view = self.mirror.read();
         let of = |(key, order): (&InstanceKey, &Override)| {
-            let in_force = view.held(key).is_some_and(|held| order.applies_to(held.lease));
+            let in_force = view.seen(key).is_some_and(|held| order.applies_to(held.lease));
             (in_force || order.incarnation.is_none()).then(|| (key.clone(), order.clone(), in_force))
         };
         view.overrides().filter_map(of).collect()

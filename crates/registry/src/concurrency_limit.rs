@@ -4,19 +4,21 @@
 //! each second. Without a bound the waiting ones would pile up until memory ends; with it the rest is refused quickly,
 //! and the instances, which try again anyway, see the same as they would have seen later.
 //!
-//! Work goes on in a task of its own when its client has left or its time is over: half a registration is not dropped
-//! between the grant and the put, where it would leave a lease behind.
+//! Work goes on in a task of its own when its client has left or its time is over ([`Finished`]): half a registration is
+//! not dropped between the grant and the put, where it would leave a lease behind.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use discovery::{Ttl, deadlines};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
-use tracing::Instrument as _;
 
-use crate::{admission::writes, error::RegistryError};
+use self::finished::Finished;
+use crate::error::RegistryError;
+
+mod finished;
 
 /// What is taken on at the same time, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -92,25 +94,28 @@ impl ConcurrencyLimit {
         T: Send + 'static,
         F: Future<Output = Result<T, RegistryError>> + Send + 'static,
     {
-        let turn_until = deadline.min(Instant::now() + self.limits.turn_wait);
-        let turn = timeout_at(turn_until, Arc::clone(&self.slots).acquire_owned()).await;
-        let Ok(Ok(slot)) = turn else { return Err(RegistryError::Overloaded) };
+        let slot = self.turn(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let work = work(deadline - (left / 4).min(deadlines::REGISTRY_MARGIN));
-        let work = writes::paid_by(writes::payer(), work);
-        let task = tokio::spawn(
-            async move {
-                let result = work.await;
-                drop(slot);
-                result
-            }
-            .in_current_span(),
-        );
-        match timeout_at(deadline, task).await {
+        let work = Finished::new(async move {
+            let result = work.await;
+            drop(slot);
+            result
+        });
+        match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
             Ok(Err(panicked)) => Err(RegistryError::Broken(panicked)),
             Err(_) => Err(RegistryError::Late),
         }
+    }
+
+    async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, RegistryError> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let turn_until = deadline.min(Instant::now() + self.limits.turn_wait);
+        let turn = timeout_at(turn_until, Arc::clone(&self.slots).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or(RegistryError::Overloaded)
     }
 
     /// The limits.
@@ -133,12 +138,18 @@ impl ConcurrencyLimit {
 mod tests {
     use std::{
         future::pending,
-        sync::atomic::{AtomicBool, Ordering},
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
     };
 
+    use axum::{body::Body, extract::Request};
+    use service_kit::request::{self, RequestContext};
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::admission::writes;
 
     fn concurrency(at_once_max: usize) -> ConcurrencyLimit {
         ConcurrencyLimit::new(Limits { at_once_max, ..Limits::default() })
@@ -194,6 +205,32 @@ mod tests {
         assert!(timeout(Duration::from_millis(500), client).await.is_err());
         sleep(Duration::from_secs(1)).await;
         assert!(finished.load(Ordering::Relaxed));
+        assert_eq!(concurrency.under_way(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_goes_on_is_the_same_request_s_and_its_payer_s() {
+        let concurrency = concurrency(1);
+        let seen = Arc::new(Mutex::new(None));
+        let noted = Arc::clone(&seen);
+        let client = concurrency.run(|_| async move {
+            sleep(Duration::from_millis(500)).await;
+            *noted.lock().unwrap() = Some((request::current_id(), writes::payer()));
+            Ok(())
+        });
+        let asked = Request::builder().header("x-request-id", "abc-1").body(Body::empty()).unwrap();
+        let payer = writes::Payer::Token("web".to_owned());
+        let client = RequestContext::of(&asked).during(writes::paid_by(Some(payer.clone()), client));
+        assert!(timeout(Duration::from_millis(100), client).await.is_err());
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(*seen.lock().unwrap(), Some((Some("abc-1".to_owned()), Some(payer))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_panics_is_an_error_and_gives_its_place_back() {
+        let concurrency = concurrency(1);
+        let result = concurrency.run(async |_| -> Result<(), _> { panic!("a bug of {}", "ours") }).await;
+        assert!(matches!(&result, Err(RegistryError::Broken(words)) if words == "a bug of ours"), "{result:?}");
         assert_eq!(concurrency.under_way(), 0);
     }
 }

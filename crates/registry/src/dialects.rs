@@ -78,7 +78,7 @@ impl Dialects {
             Ok(false) => {}
             Ok(true) => tracing::info!(%key, "dialect keys repaired"),
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "cannot check the dialect keys");
+                tracing::debug!(%key, error = %chain(&error), "cannot check the dialect keys");
                 self.checks().done.remove(key);
             }
         }

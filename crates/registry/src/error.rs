@@ -112,9 +112,9 @@ pub enum RegistryError {
         /// What was not done.
         source: Box<Self>,
     },
-    /// The work panicked.
-    #[error("the request was not finished")]
-    Broken(#[source] tokio::task::JoinError),
+    /// The work panicked, with these words.
+    #[error("the request was not finished: {0}")]
+    Broken(String),
 }
 
 // === impl RegistryError ===

@@ -24,6 +24,8 @@ mod register;
 mod statuses;
 mod watch;
 
+use std::sync::Arc;
+
 use axum::{Router, middleware::from_fn_with_state, routing::post_service};
 use discovery::{Incarnation, InstanceId, InstanceKey, ServiceName};
 use futures::stream::BoxStream;
@@ -37,7 +39,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use self::{calls::Calls, health::run as follow_readiness, statuses::convert};
 use crate::{
-    admission::{Admission, access::limit},
+    admission::{
+        Admission,
+        access::{HEARTBEAT_STREAM, limit},
+    },
     catalog::Catalog,
     error,
     registrar::Registrar,
@@ -50,7 +55,7 @@ const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Rpc {
     /// Decides about heartbeats and writes to etcd.
-    pub registrar: Registrar,
+    pub registrar: Arc<Registrar>,
     /// Answers every question about what is registered.
     pub catalog: Catalog,
     /// Streams end when it is cancelled: shutdown does not wait for them.
@@ -73,7 +78,7 @@ pub fn routes(rpc: Rpc, calls: Calls) -> Router {
         .expect("the compiler's own descriptors can be read")
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
     Router::new()
-        .route("/muster.v1.Registry/Register", post_service(registry.clone()))
+        .route(HEARTBEAT_STREAM, post_service(registry.clone()))
         .route("/muster.v1.Registry/Deregister", post_service(registry.clone()))
         .route("/muster.v1.Registry/List", post_service(registry.clone()))
         .route("/muster.v1.Registry/Watch", post_service(registry))

@@ -96,11 +96,16 @@ impl Holders {
         }
     }
 
-    /// Who claims the id of `me`, too.
-    pub fn other_than(&self, key: &InstanceKey, me: &Claimant) -> Option<OtherHolder> {
+    /// Who claims the id of the instance at `address`, too, which lives this `incarnation`.
+    pub fn other_than(
+        &self,
+        key: &InstanceKey,
+        address: &Address,
+        incarnation: Option<Incarnation>,
+    ) -> Option<OtherHolder> {
         let ids = self.ids();
         let contest = ids.contests.get(key).filter(|contest| contest.until > Instant::now())?;
-        contest.claimants.iter().find(|one| !one.is(me)).map(|one| contest.other(one))
+        contest.claimants.iter().find(|one| !one.is(address, incarnation)).map(|one| contest.other(one))
     }
 
     /// Ends contests without signs, for as long as it is polled.
@@ -194,10 +199,10 @@ impl Contest {
 
 impl Claimant {
     /// One that does not say of which life it is, is known by its address.
-    fn is(&self, me: &Self) -> bool {
+    fn is(&self, address: &Address, incarnation: Option<Incarnation>) -> bool {
         match self.incarnation {
-            Some(_) => self.incarnation == me.incarnation,
-            None => self.address == me.address,
+            Some(_) => self.incarnation == incarnation,
+            None => self.address == *address,
         }
     }
 }
@@ -272,7 +277,10 @@ mod tests {
         let mut ids = Ids::default();
         ids.contest(&key(), [of("a", 1), of("b", 2)], Ttl::default(), Instant::now());
         let contest = &ids.contests[&key()];
-        let other = |me: &Claimant| contest.claimants.iter().find(|one| !one.is(me)).map(|one| one.address.clone());
+        let other = |me: &Claimant| {
+            let other = contest.claimants.iter().find(|one| !one.is(&me.address, me.incarnation));
+            other.map(|one| one.address.clone())
+        };
         assert_eq!(other(&of("a", 1)), Some(at("b")));
         assert_eq!(other(&of("b", 2)), Some(at("a")));
         assert_eq!(other(&of("b", 3)), Some(at("a")), "with another TTL, it is another life of the same program");

@@ -38,6 +38,8 @@ mod settings;
 mod table;
 mod watch;
 
+use std::sync::Arc;
+
 use axum::Router;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -46,11 +48,11 @@ pub use self::long_polls::LongPolls;
 pub(crate) use self::{long_polls::PollPermit, query::Filter};
 use crate::{catalog::Catalog, registrar::Registrar, settings::Settings, table::TableView};
 
-/// What the handlers work with. Cheap to clone.
-#[derive(Debug, Clone)]
+/// What the handlers work with.
+#[derive(Debug)]
 pub struct Api {
     /// Decides about heartbeats and writes to etcd.
-    pub registrar: Registrar,
+    pub registrar: Arc<Registrar>,
     /// Answers every question about what is registered, and wakes those who wait for a change.
     pub catalog: Catalog,
     /// The config centre.
@@ -60,6 +62,9 @@ pub struct Api {
     /// What is checked instead of heard, if there is a table.
     pub table: Option<TableView>,
 }
+
+/// The same as the state of routes, which is cloned with every request, several times.
+type SharedApi = Arc<Api>;
 
 /// The registry's own routes, and their description. Each handler says in `#[utoipa::path]` which is its own.
 pub fn routes(api: Api) -> Router {
@@ -79,5 +84,5 @@ pub fn routes(api: Api) -> Router {
         .merge(consul::routes());
     service_kit::openapi::described(described, Some("registry"), [openapi::holds_ms()])
         .merge(path::with_an_empty_name())
-        .with_state(api)
+        .with_state(SharedApi::new(api))
 }

@@ -53,7 +53,7 @@ pub mod table;
 pub mod token_command;
 pub mod write_watch;
 
-use std::{convert::Infallible, process::ExitCode, time::Duration};
+use std::{convert::Infallible, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::middleware::from_fn_with_state;
 use discovery::{deadlines, dialect::Dialects};
@@ -155,7 +155,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Cancellatio
     let restorer = Restorer::new(vanished_keys, etcd.clone(), mirror.clone(), heard.clone(), restored);
     let holders = Holders::new(mirror.clone(), counted.contested.clone());
     let registrar = Registrar::new(etcd.clone(), mirror.clone(), concurrency.clone(), admission.clone(), counted);
-    let registrar = registrar.noting(heard, holders.clone());
+    let registrar = Arc::new(registrar.noting(heard, holders.clone()));
     let names = Names::new(config.admission.name_servers.clone());
     let backing =
         Backing { etcd: etcd.clone(), mirror: mirror.clone(), registrar: registrar.clone(), names: names.clone() };

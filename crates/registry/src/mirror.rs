@@ -92,8 +92,12 @@ impl Mirror {
 
     /// Whether what is known can be taken for what is.
     pub fn is_fresh(&self) -> bool {
-        let WatchState { connected, last_response, .. } = self.health.state();
-        connected && last_response.is_some_and(|heard| heard.elapsed() <= FRESH_MAX)
+        self.health.heard().is_some_and(|heard| heard.elapsed() <= FRESH_MAX)
+    }
+
+    /// What is known, if it can be taken for what is.
+    pub fn read_fresh(&self) -> Option<RwLockReadGuard<'_, MirrorState>> {
+        self.is_fresh().then(|| self.read())
     }
 
     /// Notifies subscribers of changes.

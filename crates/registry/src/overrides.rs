@@ -45,7 +45,7 @@ pub async fn run(etcd: Etcd, mirror: Mirror) -> Infallible {
 fn of_no_instance(mirror: &Mirror) -> Vec<(InstanceKey, Override)> {
     let view = mirror.read();
     let is_of_no_instance = |key: &InstanceKey, order: &Override| {
-        let lease = view.held(key).and_then(|held| held.lease);
+        let lease = view.seen(key).and_then(|held| held.lease);
         order.incarnation.is_some() && !order.applies_to(lease)
     };
     let found = view.overrides().filter(|(key, order)| is_of_no_instance(key, order));

@@ -11,6 +11,8 @@
 //!    └─ nothing changed ──────── is the key still there? (mirror)                              → kept alive
 //! ```
 //!
+//! Nearly every heartbeat comes to the last line, and has a short way there (see `unchanged`).
+//!
 //! That is for a heartbeat that does not say of which life it is, from the plainest client. One that does is taken for no
 //! other life (see `life`), and keeps the TTL with which that began: another lease would be another life.
 //!
@@ -35,8 +37,9 @@ mod life;
 mod orders;
 mod remarks;
 mod report;
+mod unchanged;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use discovery::{Instance, InstanceKey, LeaseId, Life, Revision, Status, Ttl, heartbeat::HeartbeatReply};
 use discovery_etcd::{CallError, Claim, Etcd, EtcdError, Held, Registration};
@@ -50,7 +53,7 @@ use crate::{
     dialects::Dialects,
     error::RegistryError,
     heard::Heard,
-    holders::{Claimant, Holders},
+    holders::Holders,
     metrics::{Metrics, Outcome},
     mirror::Mirror,
 };
@@ -72,7 +75,7 @@ pub struct Heartbeat {
     pub life: Option<Life>,
 }
 
-/// Takes heartbeats. Cheap to clone; clones share their bounds.
+/// Takes heartbeats. Clones share their bounds; it is shared as it is, because a clone has a dozen parts to count.
 #[derive(Debug, Clone)]
 pub struct Registrar {
     etcd: Etcd,
@@ -148,32 +151,39 @@ impl Registrar {
     ///
     /// All but [`RegistryError::NoSuchInstance`] and [`RegistryError::NotLoaded`]. It may have been committed
     /// nevertheless; the same heartbeat again is harmless.
-    pub async fn accept(&self, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
+    pub async fn accept(self: &Arc<Self>, heartbeat: Heartbeat) -> Result<HeartbeatReply, RegistryError> {
         let answer_at = self.concurrency.limits().heartbeat_deadline(heartbeat.ttl);
         self.admission.admit(&heartbeat.key, &heartbeat.instance).await?;
         Self::begin(&heartbeat).await;
         if !heartbeat.begins() {
             self.hear(&heartbeat);
         }
-        let key = heartbeat.key.clone();
-        let address = heartbeat.instance.address.clone();
-        let this = self.clone();
+        let this = Arc::clone(self);
         let work = move |deadline| async move {
-            let result = this.until(deadline).take(heartbeat, deadline).await;
+            let result = this.take(&heartbeat, deadline).await;
             this.metrics.count(result.as_ref().map(|(committed, _)| committed.outcome));
-            result
+            result.map(|(committed, status)| this.reply(&heartbeat, committed, status))
         };
         let result = self.concurrency.run_until(answer_at, work).await;
-        let (Committed { revision, lease, ttl, .. }, status) =
-            result.inspect_err(|error| self.metrics.count_not_begun(error))?;
-        Ok(HeartbeatReply {
+        result.inspect_err(|error| self.metrics.count_not_begun(error))
+    }
+
+    fn reply(
+        &self,
+        Heartbeat { key, instance, .. }: &Heartbeat,
+        committed: Committed,
+        status: Status,
+    ) -> HeartbeatReply {
+        let Committed { lease, revision, ttl, .. } = committed;
+        let incarnation = Some(lease.into());
+        HeartbeatReply {
             ttl_ms: ttl.as_millis(),
             next_heartbeat_ms: self.next_heartbeat_ms(ttl),
             status,
             revision: revision.0,
-            incarnation: Some(lease.into()),
-            other_holder: self.holders.other_than(&key, &Claimant { address, incarnation: Some(lease.into()) }),
-        })
+            incarnation,
+            other_holder: self.holders.other_than(key, &instance.address, incarnation),
+        }
     }
 
     /// The same, for work that is to end at `deadline`.
@@ -183,22 +193,50 @@ impl Registrar {
     }
 
     /// The work of [`Registrar::accept`]: what was committed, and the status that the instance has by it.
-    async fn take(&self, heartbeat: Heartbeat, deadline: Instant) -> Result<(Committed, Status), RegistryError> {
-        let committed = match self.commit(&heartbeat, deadline).await {
+    async fn take(&self, heartbeat: &Heartbeat, deadline: Instant) -> Result<(Committed, Status), RegistryError> {
+        match self.keep_unchanged(heartbeat, deadline).await? {
+            Some(kept) => Ok(kept),
+            // Boxed: large, and rare.
+            None => Box::pin(self.take_changed(heartbeat, deadline)).await,
+        }
+    }
+
+    /// Takes a heartbeat of any kind.
+    async fn take_changed(
+        &self,
+        heartbeat: &Heartbeat,
+        deadline: Instant,
+    ) -> Result<(Committed, Status), RegistryError> {
+        let committed = match self.until(deadline).commit(heartbeat, deadline).await {
             Ok(committed) => committed,
-            Err(error) => return Err(self.not_heard(&heartbeat, error)),
+            Err(error) => return Err(self.not_heard(heartbeat, error)),
         };
         if heartbeat.begins() {
             // Not before: until then the id, and what is heard of it, is another life's.
-            self.hear(&heartbeat);
+            self.hear(heartbeat);
         }
-        self.heard.keep(&heartbeat.key, committed.lease, Instant::now());
         let ordered = self.mirror.read().overridden(&heartbeat.key, Some(committed.lease));
-        let written = !matches!(committed.outcome, Outcome::KeptAlive);
-        let following = self.dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written);
-        // The instance is registered, whatever becomes of its views.
-        let _ = timeout_at(deadline, following).await;
-        Ok((committed, ordered.unwrap_or(heartbeat.instance.status)))
+        Ok((committed, self.settle(heartbeat, committed, ordered, deadline).await))
+    }
+
+    /// A heartbeat is committed, and an operator has `ordered` another status or none: sees to what follows from it; the
+    /// status that the instance has.
+    async fn settle(
+        &self,
+        heartbeat: &Heartbeat,
+        committed: Committed,
+        ordered: Option<Status>,
+        deadline: Instant,
+    ) -> Status {
+        self.heard.keep(&heartbeat.key, committed.lease, Instant::now());
+        if self.etcd.has_dialects() {
+            let written = !matches!(committed.outcome, Outcome::KeptAlive);
+            let dialects = self.dialects.until(deadline);
+            let following = dialects.follow(&heartbeat.key, committed.lease, ordered.is_some(), written);
+            // The instance is registered, whatever becomes of its views.
+            let _ = timeout_at(deadline, Box::pin(following)).await;
+        }
+        ordered.unwrap_or(heartbeat.instance.status)
     }
 
     /// The instance as it is registered; `None` if it is not, or if what is registered cannot be read.
@@ -206,8 +244,8 @@ impl Registrar {
     /// # Errors
     ///
     /// etcd has to be asked, and does not answer.
-    pub async fn registered(&self, key: &InstanceKey) -> Result<Option<Instance>, RegistryError> {
-        let this = self.clone();
+    pub async fn registered(self: &Arc<Self>, key: &InstanceKey) -> Result<Option<Instance>, RegistryError> {
+        let this = Arc::clone(self);
         let key = key.clone();
         let held = self.concurrency.run(move |_deadline| async move { this.known(&key).await });
         Ok(held.await?.and_then(|held| held.instance))

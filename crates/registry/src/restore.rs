@@ -134,7 +134,7 @@ impl Work {
 
     async fn write(&self, registered: &Registered, ttl: Ttl) -> Result<Restored, EtcdError> {
         let Registered { key, instance, .. } = registered;
-        if self.mirror.read().held(key).is_some() {
+        if self.mirror.read().seen(key).is_some() {
             return Ok(Restored::BackAlready);
         }
         let Claim::Registered(Registration { lease, revision }) = self.claim(registered, ttl).await? else {

@@ -43,7 +43,7 @@ pub mod report;
 mod source;
 mod verdict;
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use discovery_etcd::Etcd;
 use prometheus_client::registry::Registry;
@@ -90,7 +90,7 @@ pub struct Backing {
     /// What is registered.
     pub mirror: Mirror,
     /// Who registers.
-    pub registrar: Registrar,
+    pub registrar: Arc<Registrar>,
     /// Who resolves the host names that are checked.
     pub names: Names,
 }

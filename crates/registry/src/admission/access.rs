@@ -28,16 +28,19 @@ use axum::{
     RequestExt as _, Router,
     extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State},
     http::{HeaderValue, Method, header::AUTHORIZATION},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
 use service_kit::{
     Problem,
-    tokens::{Action, Caller, Tokens, authenticate},
+    tokens::{Action, Caller, Tokens, challenged},
 };
 use tokio::{sync::watch, time::Instant};
 
 use super::{Admission, CLIENT, Denied};
+
+/// A call whose messages are asked one by one.
+pub(crate) const HEARTBEAT_STREAM: &str = "/muster.v1.Registry/Register";
 
 /// What a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +51,8 @@ enum Needed {
     Somewhere(Action),
 }
 
-/// Who sends the messages of a stream. An extension of every request that came through [`guard`].
+/// Who sends the messages of a stream. An extension of every [stream of heartbeats](HEARTBEAT_STREAM) that came through
+/// [`guard`].
 #[derive(Debug, Clone)]
 pub struct Requester {
     admission: Admission,
@@ -72,48 +76,90 @@ tokio::task_local! {
     static RIGHT: Right;
 }
 
-/// Puts the layers around `routes`.
-pub fn guard(routes: Router, admission: Admission, tokens: Tokens) -> Router {
-    let asked = (admission.clone(), tokens.clone());
-    let routes = routes
-        .layer(from_fn(authorize))
-        .layer(from_fn_with_state(asked, introduce))
-        .layer(from_fn_with_state(tokens, authenticate));
-    limit(routes, admission)
+/// What every request passes.
+#[derive(Debug, Clone)]
+struct Gate {
+    admission: Admission,
+    tokens: Tokens,
 }
 
-/// The first of these layers alone, for what needs no token.
+/// Puts the layer around `routes`. One for all that it asks: axum copies what is within a layer for every request, once
+/// for each layer.
+pub fn guard(routes: Router, admission: Admission, tokens: Tokens) -> Router {
+    routes.layer(from_fn_with_state(Gate { admission, tokens }, admit))
+}
+
+/// The rate of clients alone, for what needs no token.
 pub fn limit(routes: Router, admission: Admission) -> Router {
     routes.layer(from_fn_with_state(admission, slow_down))
 }
 
 /// Refuses a client that asks too often, and remembers where the others are.
 async fn slow_down(State(admission): State<Admission>, request: Request, next: Next) -> Response {
-    let Some(ConnectInfo(client)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() else {
-        return next.run(request).await;
-    };
-    let client = client.ip().to_canonical();
-    match admission.take_turn(client) {
-        Ok(()) => CLIENT.scope(client, next.run(request)).await,
+    match admission.enter(&request) {
+        Ok(Some(client)) => CLIENT.scope(client, next.run(request)).await,
+        Ok(None) => next.run(request).await,
         Err(denied) => Problem::from(&denied).into_response(),
     }
 }
 
-async fn introduce(
-    State((admission, tokens)): State<(Admission, Tokens)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let authorization = request.headers().get(AUTHORIZATION).cloned();
-    let client = super::client();
-    let requester = Requester { admission, tokens, client, authorization, has_begun: false };
-    request.extensions_mut().insert(requester);
-    next.run(request).await
+/// The same, and who sends what; refuses who may not.
+async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    match gate.admission.enter(&request) {
+        Ok(Some(client)) => CLIENT.scope(client, gate.pass(request, next)).await,
+        Ok(None) => gate.pass(request, next).await,
+        Err(denied) => Problem::from(&denied).into_response(),
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    async fn pass(self, mut request: Request, next: Next) -> Response {
+        let caller = match self.tokens.identify(&mut request).await {
+            Ok(caller) => caller,
+            Err(refused) => return refused,
+        };
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let route = route.as_ref().map_or("", MatchedPath::as_str);
+        if route == HEARTBEAT_STREAM {
+            let requester = self.requester(&request);
+            request.extensions_mut().insert(requester);
+        }
+        if caller == Caller::Anonymous {
+            return caller.asking(next.run(request)).await;
+        }
+        let needed = needed_by(route, &mut request).await;
+        if let Err(problem) = needed.of(&caller) {
+            return problem.into_response();
+        }
+        let right = Right::new(self.tokens, caller.clone(), needed);
+        let asked = caller.asking(async {
+            match right {
+                Some(right) => RIGHT.scope(right, next.run(request)).await,
+                None => next.run(request).await,
+            }
+        });
+        challenged(asked.await)
+    }
+
+    fn requester(&self, request: &Request) -> Requester {
+        let Self { admission, tokens } = self.clone();
+        let authorization = request.headers().get(AUTHORIZATION).cloned();
+        Requester { admission, tokens, client: super::client(), authorization, has_begun: false }
+    }
 }
 
 // === impl Admission ===
 
 impl Admission {
+    /// Counts `request` against the rate of its client, which is returned as far as it is known.
+    fn enter(&self, request: &Request) -> Result<Option<IpAddr>, Denied> {
+        let client = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let client = client.map(|ConnectInfo(client)| client.ip().to_canonical());
+        client.map(|client| self.take_turn(client).map(|()| client)).transpose()
+    }
+
     fn take_turn(&self, client: IpAddr) -> Result<(), Denied> {
         let turn = self.0.rates.take(client, Instant::now());
         turn.map_err(|retry_after| Denied::Rate { client, retry_after }).inspect_err(|denied| self.count(denied))
@@ -143,25 +189,14 @@ impl Requester {
     }
 }
 
-async fn authorize(mut request: Request, next: Next) -> Response {
-    let Some(caller @ Caller::Holder(_)) = request.extensions().get::<Caller>().cloned() else {
-        return next.run(request).await;
-    };
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+/// What the request needs, which came by `route`.
+async fn needed_by(route: &str, request: &mut Request) -> Needed {
     let service = match request.extract_parts::<RawPathParams>().await {
-        Ok(parameters) => service_in_path(&parameters).or_else(|| watched(&route, request.uri().query())),
+        Ok(parameters) => service_in_path(&parameters).or_else(|| watched(route, request.uri().query())),
         // What is not text is refused by the handler.
         Err(_) => None,
     };
-    let needed = needed(request.method(), &route, service);
-    if let Err(problem) = needed.of(&caller) {
-        return problem.into_response();
-    }
-    let tokens = request.extensions().get::<Requester>().map(|requester| requester.tokens.clone());
-    match tokens.and_then(|tokens| Right::new(tokens, caller, needed)) {
-        Some(right) => RIGHT.scope(right, next.run(request)).await,
-        None => next.run(request).await,
-    }
+    needed(request.method(), route, service)
 }
 
 // === impl Needed ===
@@ -232,7 +267,7 @@ fn needed(method: &Method, route: &str, service: Option<String>) -> Needed {
     match route {
         "/v1/agent/self" | "/openapi.json" | "/v1/muster.proto" if is_reading => Needed::Somewhere(Action::Read),
         _ if is_reading => of(service, Action::Read),
-        "/" | "/muster.v1.Registry/Register" | "/muster.v1.Registry/Deregister" => Needed::Somewhere(Action::Register),
+        "/" | HEARTBEAT_STREAM | "/muster.v1.Registry/Deregister" => Needed::Somewhere(Action::Register),
         "/muster.v1.Registry/List" | "/muster.v1.Registry/Watch" => Needed::Somewhere(Action::Read),
         route if route.starts_with("/grpc.reflection.v1.ServerReflection/") => Needed::Somewhere(Action::Read),
         route if route.starts_with("/v1/agent/service/") || route.starts_with("/v1/agent/check/") => {

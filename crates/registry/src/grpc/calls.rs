@@ -66,9 +66,12 @@ const REFLECTION_MAX: Duration = Duration::from_secs(60);
 /// there.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Counts and bounds calls. Clones share everything.
+/// Counts and bounds calls. Clones share everything; every request has one.
 #[derive(Debug, Clone)]
-pub struct Calls {
+pub struct Calls(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     all: LongPolls,
     /// Those of health and reflection.
     open: LongPolls,
@@ -139,21 +142,21 @@ impl Calls {
         let open = LongPolls::bounded(admission.clone(), closing.clone(), OPEN_CALLS_MAX, OPEN_CALLS_PER_CLIENT_MAX);
         let all = LongPolls::bounded(admission, closing.clone(), CALLS_MAX, CALLS_PER_CLIENT_MAX);
         let followers = Followers { connections: Arc::default(), permits: long_polls.clone() };
-        Self { all, open, followers, closing, ended }
+        Self(Arc::new(Inner { all, open, followers, closing, ended }))
     }
 
     fn count(&self, method: String, code: Code) {
-        self.ended.get_or_create(&CallLabels { method, code: name(code) }).inc();
+        self.0.ended.get_or_create(&CallLabels { method, code: name(code) }).inc();
     }
 
     /// For a call of `client`.
     fn enter(&self, method: &str, client: Option<SocketAddr>) -> Result<(PollPermit, Option<Follower>), RegistryError> {
         if is_open(method) {
-            return Ok((self.open.acquire()?, None));
+            return Ok((self.0.open.acquire()?, None));
         }
         let follows = client.filter(|_| follows(method));
-        let permit = self.all.acquire()?;
-        let follower = follows.map(|client| self.followers.enter(client));
+        let permit = self.0.all.acquire()?;
+        let follower = follows.map(|client| self.0.followers.enter(client));
         Ok((permit, follower.transpose()?))
     }
 }
@@ -167,7 +170,7 @@ pub(super) async fn admit(State(calls): State<Calls>, request: Request, next: Ne
         Ok(entered) => entered,
         Err(error) => return Problem::from(error).into_response(),
     };
-    let limit = Limit::of(&method, calls.closing.clone());
+    let limit = Limit::of(&method, calls.0.closing.clone());
     let mut end = End { calls, method, code: None, is_counted: false };
     let Ok(response) = timeout(MESSAGE_DEADLINE, next.run(request)).await else {
         end.is_counted = true;

@@ -4,7 +4,7 @@
 //! refused ends the stream with its status: the sender looks what to do, and opens another one. Between two heartbeats nothing is
 //! worked on, and the connection may be closed for another client's: the instance does not notice, but for its next heartbeat.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use discovery::InstanceKey;
 use futures::{StreamExt as _, stream::unfold};
@@ -12,7 +12,6 @@ use muster_proto::v1;
 use service_kit::{Problem, request::RequestContext, serve::wait_for_client};
 use tokio::time::timeout;
 use tonic::{Request, Status, Streaming};
-use tracing::{Instrument as _, Span};
 
 use super::{Replies, Rpc, calls::too_slow, statuses::status};
 use crate::{admission::access::Requester, error, registrar::Heartbeat};
@@ -28,7 +27,6 @@ struct Stream {
     /// How long to wait for the next heartbeat: the registration does not outlive that.
     patience: Duration,
     context: Option<RequestContext>,
-    span: Span,
 }
 
 pub(super) fn replies(
@@ -43,7 +41,6 @@ pub(super) fn replies(
         heartbeats: request.into_inner(),
         patience: FIRST,
         context: service_kit::request::current(),
-        span: Span::current(),
     };
     let replies = unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
@@ -65,9 +62,8 @@ impl Stream {
             () = self.rpc.closing.cancelled() => return None,
             next = timeout(self.patience, wait_for_client(self.heartbeats.message())) => next,
         };
-        let span = self.span.clone();
         match heartbeat {
-            Ok(Ok(Some(heartbeat))) => Some(self.in_context(heartbeat).instrument(span).await),
+            Ok(Ok(Some(heartbeat))) => Some(self.in_context(heartbeat).await),
             Ok(Ok(None)) => None,
             Ok(Err(status)) => Some(Err(status)),
             Err(_) => Some(Err(status(&too_slow()))),
@@ -84,13 +80,13 @@ impl Stream {
     }
 
     async fn take(&mut self, heartbeat: v1::Heartbeat) -> Result<v1::HeartbeatReply, Problem> {
-        let rpc = self.rpc.clone();
+        let registrar = Arc::clone(&self.rpc.registrar);
         let taken = self.requester.ask(async move {
             let (service, id, heartbeat) = heartbeat.into_parts().map_err(error::field)?;
             let life = heartbeat.incarnation;
             let (instance, ttl) = heartbeat.into_parts().map_err(error::field)?;
             let key = InstanceKey::new(service, id);
-            let reply = rpc.registrar.accept(Heartbeat { key, instance, ttl, life }).await?;
+            let reply = registrar.accept(Heartbeat { key, instance, ttl, life }).await?;
             Ok((reply, ttl))
         });
         let (reply, ttl) = taken.await?;

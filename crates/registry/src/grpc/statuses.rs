@@ -33,11 +33,13 @@ use super::calls::{Calls, count_refused};
 
 /// Middleware around everything: answers a call with a status where a layer has answered with a problem, and counts it.
 pub async fn convert(State(calls): State<Calls>, request: Request, next: Next) -> Response {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+        return next.run(request).await;
+    }
     let path = request.extensions().get::<MatchedPath>().cloned();
-    let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
-    let is_call = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
     let response = next.run(request).await;
-    let Some(problem) = response.extensions().get::<Problem>().filter(|_| is_call) else { return response };
+    let Some(problem) = response.extensions().get::<Problem>() else { return response };
     let id = response.headers().get(request::REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let status = with_id(problem, id);
     count_refused(&calls, path.as_ref(), status.code());

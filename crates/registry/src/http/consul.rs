@@ -42,7 +42,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api,
+    Api, SharedApi,
     long_polls::loaded,
     query::{Filter, Pairs, Poll, passing_parameter, tag_parameter},
 };
@@ -74,7 +74,7 @@ impl IntoParams for ConsulFilter {
 type Answer = Result<(HeaderMap, Json<Value>), Problem>;
 
 /// Consul's paths.
-pub(super) fn routes() -> OpenApiRouter<Api> {
+pub(super) fn routes() -> OpenApiRouter<SharedApi> {
     OpenApiRouter::new()
         .routes(routes!(catalog::services))
         .routes(routes!(catalog::service))

@@ -17,7 +17,7 @@ use utoipa::{
 };
 
 use super::{
-    Api,
+    Api, SharedApi,
     condition::IfMatch,
     openapi::{AnotherLife, Usual},
     path::InstancePath,
@@ -52,7 +52,7 @@ pub(super) enum PlainReply {
         Usual, AnotherLife,
     ))]
 pub(super) async fn plain(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     JsonBody(body): JsonBody<PlainHeartbeat>,
 ) -> Result<Json<PlainReply>, Problem> {
     let leaving = body.leaving;
@@ -77,7 +77,7 @@ pub(super) async fn plain(
     params(InstancePath), request_body = FullHeartbeat,
     responses((status = 200, description = "The answer.", body = HeartbeatReply), Usual, AnotherLife))]
 pub(super) async fn full(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     InstancePath(key): InstancePath,
     JsonBody(body): JsonBody<FullHeartbeat>,
 ) -> Result<Json<HeartbeatReply>, Problem> {
@@ -94,7 +94,7 @@ pub(super) async fn full(
     params(InstancePath, IfMatch),
     responses((status = 200, description = "The answer.", body = Written), Usual, AnotherLife))]
 pub(super) async fn deregister(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     InstancePath(key): InstancePath,
     IfMatch(only): IfMatch,
 ) -> Result<Json<Written>, Problem> {

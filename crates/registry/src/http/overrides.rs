@@ -14,7 +14,7 @@ use service_kit::{Problem, json::JsonBody, openapi::one_of};
 use utoipa::{ToSchema, openapi::ObjectBuilder};
 
 use super::{
-    Api,
+    SharedApi,
     condition::IfMatch,
     heartbeats::Written,
     listing::{AsOf, OverrideEntry, unix_ms},
@@ -65,7 +65,7 @@ pub(super) struct Cleared {
 /// Every operator's order, also for instances that are not there.
 #[utoipa::path(get, path = "/v1/overrides", operation_id = "overrides", tag = "registry",
     responses((status = 200, description = "The answer.", body = OverrideList), UsualOfAList))]
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<OverrideList>, Problem> {
+pub(super) async fn list(State(api): State<SharedApi>) -> Result<Json<OverrideList>, Problem> {
     let as_of = AsOf::new(&api.catalog, api.catalog.revision())?;
     let overrides = api.catalog.overrides();
     let overrides = overrides.iter().map(|(key, order, in_force)| OverrideEntry::new(key, order, *in_force)).collect();
@@ -77,7 +77,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<OverrideList>, P
     params(InstancePath, IfMatch), request_body = OverrideBody,
     responses((status = 200, description = "The answer.", body = Written), Usual, NoSuch, AnotherLife))]
 pub(super) async fn set(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     InstancePath(key): InstancePath,
     IfMatch(only): IfMatch,
     JsonBody(body): JsonBody<OverrideBody>,
@@ -104,7 +104,7 @@ pub(super) async fn set(
     params(InstancePath, IfMatch),
     responses((status = 200, description = "The answer.", body = Cleared), Usual, AnotherLife))]
 pub(super) async fn clear(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     InstancePath(key): InstancePath,
     IfMatch(only): IfMatch,
 ) -> Result<Json<Cleared>, Problem> {

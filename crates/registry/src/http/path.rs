@@ -24,7 +24,7 @@ use utoipa::{
     openapi::path::{Parameter, ParameterIn},
 };
 
-use super::Api;
+use super::SharedApi;
 use crate::error;
 
 /// `{service}` and `{instance}` of a path, the id in [one spelling](InstanceId::in_one_spelling).
@@ -83,7 +83,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
 
 /// Paths in which a name is missing altogether. Without them the answer would be that nothing is served there, which
 /// does not tell a user whose variable was empty what to look for.
-pub(super) fn with_an_empty_name() -> Router<Api> {
+pub(super) fn with_an_empty_name() -> Router<SharedApi> {
     let missing = |field: &'static str| {
         any(async move || error::field(FieldError::new(field, "is empty in the path; put a name between the slashes")))
     };

@@ -19,7 +19,7 @@ use utoipa::{
 };
 
 use super::{
-    Api,
+    SharedApi,
     openapi::Usual,
     query::{Filter, Pairs, unknown},
 };
@@ -46,7 +46,10 @@ impl IntoParams for OnlyService {
 #[utoipa::path(get, path = "/v1/prometheus/targets", operation_id = "prometheus_targets", tag = "registry",
     params(OnlyService, Filter),
     responses((status = 200, description = "The answer.", body = Vec<TargetGroup>), Usual))]
-pub(super) async fn targets(State(api): State<Api>, Pairs(pairs): Pairs) -> Result<Json<Vec<TargetGroup>>, Problem> {
+pub(super) async fn targets(
+    State(api): State<SharedApi>,
+    Pairs(pairs): Pairs,
+) -> Result<Json<Vec<TargetGroup>>, Problem> {
     let mut filter = Filter::default();
     let mut only = None;
     for (name, value) in &pairs {

@@ -18,7 +18,7 @@ use utoipa::{
 };
 
 use super::{
-    Api,
+    SharedApi,
     listing::{AsOf, InstanceEntry, ServiceEntry, TombstoneEntry},
     long_polls::{index_header, loaded},
     openapi::Usual,
@@ -96,7 +96,7 @@ fn include(description: &str) -> Vec<Parameter> {
         Usual,
     ))]
 pub(super) async fn list(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     Pairs(pairs): Pairs,
 ) -> Result<(HeaderMap, Json<ServiceList>), Problem> {
     let mut poll = Poll::default();
@@ -128,7 +128,7 @@ pub(super) async fn list(
         Usual,
     ))]
 pub(super) async fn instances(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     ServicePath(service): ServicePath,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Problem> {

@@ -25,7 +25,7 @@ use utoipa::{
 };
 
 use super::{
-    Api,
+    SharedApi,
     heartbeats::Written,
     long_polls::index_header,
     openapi::{NoSuch, NotAsExpected, Usual},
@@ -123,7 +123,7 @@ fn if_match() -> Parameter {
 /// Every setting with its revision.
 #[utoipa::path(get, path = "/v1/config", operation_id = "settings", tag = "config",
     responses((status = 200, description = "The answer.", body = SettingList), Usual))]
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<SettingList>, Problem> {
+pub(super) async fn list(State(api): State<SharedApi>) -> Result<Json<SettingList>, Problem> {
     let (revision, settings) = api.settings.list()?;
     let settings = settings.into_iter().map(|(key, at)| SettingEntry { key, revision: at.0 }).collect();
     Ok(Json(SettingList { revision: revision.0, settings }))
@@ -146,7 +146,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<SettingList>, Pr
         Usual, NoSuch,
     ))]
 pub(super) async fn get(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     TextPath(key): TextPath,
     Pairs(pairs): Pairs,
     headers: HeaderMap,
@@ -188,7 +188,7 @@ pub(super) async fn get(
         Usual, NotAsExpected,
     ))]
 pub(super) async fn put(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     TextPath(key): TextPath,
     headers: HeaderMap,
     request: Request,
@@ -213,7 +213,7 @@ pub(super) async fn put(
 #[utoipa::path(delete, path = "/v1/config/{*key}", operation_id = "delete_setting", tag = "config", params(KeyPath, DeleterHas),
     responses((status = 200, description = "The answer.", body = Deleted), Usual, NotAsExpected))]
 pub(super) async fn delete(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     TextPath(key): TextPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -38,7 +38,7 @@ use utoipa::{
 };
 
 use super::{
-    Api,
+    SharedApi,
     listing::TombstoneEntry,
     long_polls::{PollPermit, loaded},
     openapi::Usual,
@@ -93,7 +93,7 @@ impl IntoParams for LastEventId {
     params(("service" = ServiceName, Query, description = "The service."), LastEventId),
     responses((status = 200, description = "The answer.", body = String, content_type = "text/event-stream"), Usual))]
 pub(super) async fn watch(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     Pairs(pairs): Pairs,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -111,7 +111,7 @@ pub(super) async fn watch(
     let subscription = api.catalog.subscribe(Topic::Service(service.clone()));
     let unsent: Unsent = Box::new([Bytes::from_static(BEGINNING)].into_iter());
     let right = Right::current();
-    let follower = Follower { catalog: api.catalog, service, subscription, permit, right, sent: seen, unsent };
+    let follower = Follower { catalog: api.catalog.clone(), service, subscription, permit, right, sent: seen, unsent };
     let body = Body::from_stream(unfold(follower, |mut follower| async move {
         let bytes = follower.next().await?;
         Some((Ok::<_, Infallible>(bytes), follower))

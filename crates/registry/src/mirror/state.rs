@@ -50,6 +50,17 @@ pub struct Touched {
     pub vanished: Vec<Arc<Entry>>,
 }
 
+/// [`Held`], without owning it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// What the key says; `None` when that cannot be parsed.
+    pub instance: Option<&'a Instance>,
+    /// The lease that it lives by; `None` for a key without a lease.
+    pub lease: Option<LeaseId>,
+    /// When it was last written.
+    pub modified: Revision,
+}
+
 // === impl MirrorState ===
 
 impl MirrorState {
@@ -151,9 +162,14 @@ impl MirrorState {
 
     /// How etcd holds the instance, by the later of the mirror's word and this replica's own last commit.
     pub fn held(&self, key: &InstanceKey) -> Option<Held> {
+        self.seen(key).map(Seen::to_held)
+    }
+
+    /// The same, to look at.
+    pub fn seen(&self, key: &InstanceKey) -> Option<Seen<'_>> {
         match self.commits.get(key) {
-            Some(committed) => committed.cloned(),
-            None => self.instances.get(key).map(|entry| held(&entry.registered)),
+            Some(committed) => committed.map(Seen::of_commit),
+            None => self.instances.get(key).map(|entry| Seen::of_mirror(&entry.registered)),
         }
     }
 
@@ -215,7 +231,7 @@ impl MirrorState {
         let is_wanted = |key: &&InstanceKey| key.instance.as_ref() == Some(id);
         let known: BTreeSet<&InstanceKey> =
             self.instances.keys().chain(self.commits.keys()).filter(is_wanted).collect();
-        known.into_iter().filter(|key| self.held(key).is_some()).cloned().collect()
+        known.into_iter().filter(|key| self.seen(key).is_some()).cloned().collect()
     }
 
     /// Every instance of any service with this entry of `meta`, our own commits included. Looks at all of them.
@@ -223,7 +239,7 @@ impl MirrorState {
         let has = |instance: &Instance| instance.meta.get(name).is_some_and(|own| own == value);
         let shown = self.instances.iter().filter(|(_, entry)| has(&entry.registered.instance)).map(|(key, _)| key);
         let all: BTreeSet<&InstanceKey> = shown.chain(self.commits.keys()).collect();
-        let is_held = |key: &InstanceKey| self.held(key).and_then(|held| held.instance).is_some_and(|one| has(&one));
+        let is_held = |key: &InstanceKey| self.seen(key).and_then(|seen| seen.instance).is_some_and(has);
         all.into_iter().filter(|key| is_held(key)).cloned().collect()
     }
 
@@ -384,9 +400,20 @@ fn bytes(registered: &Registered) -> u64 {
     bytes_in_etcd(&registered.key, &registered.instance)
 }
 
-fn held(registered: &Registered) -> Held {
-    let Registered { instance, lease, modified, .. } = registered;
-    Held { instance: Some(instance.clone()), lease: *lease, modified: *modified }
+// === impl Seen ===
+
+impl<'a> Seen<'a> {
+    fn of_commit(Held { instance, lease, modified }: &'a Held) -> Self {
+        Self { instance: instance.as_ref(), lease: *lease, modified: *modified }
+    }
+
+    fn of_mirror(Registered { instance, lease, modified, .. }: &'a Registered) -> Self {
+        Self { instance: Some(instance), lease: *lease, modified: *modified }
+    }
+
+    fn to_held(self) -> Held {
+        Held { instance: self.instance.cloned(), lease: self.lease, modified: self.modified }
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! sender that could be authorized or compared, and an operator's table may name any network. And the id is never
 //! taken from another holder: only a heartbeat does that.
 
+use std::sync::Arc;
+
 use discovery::{Incarnation, Life};
 use tokio::time::Instant;
 
@@ -18,9 +20,9 @@ impl Registrar {
     /// # Errors
     ///
     /// [`RegistryError::AnotherIncarnation`] when it is held after all; else as [`Registrar::accept`].
-    pub async fn register_checked(&self, heartbeat: Heartbeat) -> Result<(), RegistryError> {
+    pub async fn register_checked(self: &Arc<Self>, heartbeat: Heartbeat) -> Result<(), RegistryError> {
         self.admission.admit_checked(&heartbeat.key, &heartbeat.instance).await?;
-        let this = self.clone();
+        let this = Arc::clone(self);
         let work = move |deadline| async move {
             let this = this.until(deadline);
             match this.register(&heartbeat, None).await? {
@@ -42,12 +44,16 @@ impl Registrar {
     ///
     /// [`RegistryError::AnotherIncarnation`], [`RegistryError::IncarnationEnded`]: nothing was changed. Else as
     /// [`Registrar::accept`].
-    pub async fn keep_checked(&self, heartbeat: Heartbeat, incarnation: Incarnation) -> Result<(), RegistryError> {
+    pub async fn keep_checked(
+        self: &Arc<Self>,
+        heartbeat: Heartbeat,
+        incarnation: Incarnation,
+    ) -> Result<(), RegistryError> {
         self.admission.admit_checked(&heartbeat.key, &heartbeat.instance).await?;
         let heartbeat = Heartbeat { life: Some(Life::Of(incarnation)), ..heartbeat };
         self.hear(&heartbeat);
-        let this = self.clone();
-        let work = move |deadline| async move { this.until(deadline).take(heartbeat, deadline).await };
+        let this = Arc::clone(self);
+        let work = move |deadline| async move { this.take(&heartbeat, deadline).await };
         self.concurrency.run(work).await.map(drop)
     }
 }

@@ -1,5 +1,7 @@
 //! The end of a registration.
 
+use std::sync::Arc;
+
 use discovery::{Incarnation, InstanceKey, Revision};
 use discovery_etcd::Left;
 use service_kit::tokens::Action;
@@ -22,10 +24,14 @@ impl Registrar {
     /// # Errors
     ///
     /// [`RegistryError::AnotherIncarnation`]; else as [`Registrar::accept`].
-    pub async fn deregister(&self, key: InstanceKey, only: Option<Incarnation>) -> Result<Revision, RegistryError> {
+    pub async fn deregister(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        only: Option<Incarnation>,
+    ) -> Result<Revision, RegistryError> {
         self.admission.authorize(&key, Action::Register)?;
         self.heard.leave(&key, only);
-        let this = self.clone();
+        let this = Arc::clone(self);
         let work = move |deadline| async move {
             let left = this.until(deadline).leave(&key, only).await;
             this.metrics.count_deregistration(left.as_ref().copied());

@@ -1,5 +1,7 @@
 //! What an operator says about an instance.
 
+use std::sync::Arc;
+
 use discovery::{Incarnation, InstanceKey, Override, Revision, Status};
 use discovery_etcd::TakenBack;
 use service_kit::tokens::Action;
@@ -37,9 +39,9 @@ impl Registrar {
     ///
     /// [`RegistryError::NoSuchInstance`], so that a slip of the pen is noticed; [`RegistryError::AnotherIncarnation`];
     /// [`RegistryError::Invalid`] for author or reason; else as [`Registrar::accept`].
-    pub async fn set_override(&self, key: InstanceKey, order: Order) -> Result<Revision, RegistryError> {
+    pub async fn set_override(self: &Arc<Self>, key: InstanceKey, order: Order) -> Result<Revision, RegistryError> {
         self.admission.authorize(&key, Action::Operate)?;
-        let this = self.clone();
+        let this = Arc::clone(self);
         let work = move |deadline| async move {
             let this = this.until(deadline);
             let Some(held) = this.find(&key).await? else { return Err(RegistryError::NoSuchInstance(key)) };
@@ -70,9 +72,13 @@ impl Registrar {
     /// # Errors
     ///
     /// [`RegistryError::AnotherIncarnation`]; else as [`Registrar::accept`].
-    pub async fn clear_override(&self, key: InstanceKey, only: Option<Incarnation>) -> Result<bool, RegistryError> {
+    pub async fn clear_override(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        only: Option<Incarnation>,
+    ) -> Result<bool, RegistryError> {
         self.admission.authorize(&key, Action::Operate)?;
-        let this = self.clone();
+        let this = Arc::clone(self);
         let work = move |deadline| async move {
             let this = this.until(deadline);
             let taken = match only {
@@ -88,7 +94,7 @@ impl Registrar {
                 TakenBack::Another(order) => return Err(this.not_this(&key, &order)),
             }
             tracing::info!(parent: None, %key, "override removed by an operator");
-            let lease = this.mirror.read().held(&key).and_then(|held| held.lease);
+            let lease = this.mirror.read().seen(&key).and_then(|held| held.lease);
             if let Some(lease) = lease {
                 this.dialects.align(&key, lease).await;
             }

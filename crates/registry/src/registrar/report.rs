@@ -1,5 +1,7 @@
 //! A heartbeat that says no more than how the instance is, as Consul's checks do.
 
+use std::sync::Arc;
+
 use discovery::{Instance, InstanceKey, Reason, Status, Ttl};
 use discovery_etcd::{EtcdError, Held};
 use service_kit::tokens::Action;
@@ -18,13 +20,13 @@ impl Registrar {
     ///
     /// As [`Registrar::accept`].
     pub async fn report(
-        &self,
+        self: &Arc<Self>,
         key: InstanceKey,
         status: Status,
         reason: Option<Reason>,
     ) -> Result<bool, RegistryError> {
         self.admission.authorize(&key, Action::Register)?;
-        let this = self.clone();
+        let this = Arc::clone(self);
         let work = move |deadline| async move {
             let result = this.until(deadline).commit_report(key, status, reason).await;
             if let Some(counted) = result.as_ref().map(|outcome| *outcome).transpose() {

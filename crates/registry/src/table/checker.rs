@@ -57,7 +57,7 @@ const RESULTS_MAX: usize = 16;
 /// What every checker works with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
-    pub(super) registrar: Registrar,
+    pub(super) registrar: Arc<Registrar>,
     pub(super) mirror: Mirror,
     pub(super) peers: Peers,
     pub(super) prober: Prober,

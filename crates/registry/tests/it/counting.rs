@@ -10,7 +10,7 @@ use testkit::{
 };
 use tokio::time::timeout;
 
-use crate::support::{Registry, instance_path};
+use crate::support::{Registry, instance_path, leases, metric};
 
 const ADDRESS: &str = r#"{"address":"10.0.0.5:7070"}"#;
 /// Shorter than the work with an etcd that is stopped, 800 ms, and long enough for so many requests to arrive.
@@ -38,6 +38,33 @@ async fn heartbeats_whose_senders_have_gone_are_counted() {
     })
     .await;
     etcd.thaw(0);
+}
+
+#[tokio::test]
+async fn a_keep_alive_whose_sender_has_gone_is_finished_and_counted_and_leaves_nothing_under_way() {
+    let mut etcd = EtcdCluster::start(1).await;
+    let registry = Registry::start(&etcd).await;
+    let steady = r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#;
+    for n in 0..SENT {
+        registry.beat(&format!("mail/{n}"), steady).await;
+    }
+    registry.beat("mail/0", steady).await;
+    let granted = leases(&etcd);
+    let before = total(&registry, "registry_heartbeats_total").await;
+    etcd.freeze(0);
+    let sent = (0..SENT).map(async |n| timeout(IMPATIENT, registry.heartbeat(&format!("mail/{n}"), steady)).await);
+    let answered = join_all(sent).await.into_iter().flatten().count();
+    assert_eq!(answered, 0, "an etcd that is stopped answers none");
+    wait_for_eq("every heartbeat is counted", SOON, before + SENT as f64, async || {
+        total(&registry, "registry_heartbeats_total").await
+    })
+    .await;
+    assert_eq!(metric(&registry, "registry_requests_under_way").await, 0.0);
+    etcd.thaw(0);
+    for n in 0..SENT {
+        registry.beat(&format!("mail/{n}"), steady).await;
+    }
+    assert_eq!(leases(&etcd), granted);
 }
 
 #[tokio::test]

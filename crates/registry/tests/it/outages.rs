@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use discovery_etcd::EtcdOptions;
 use futures::future::join_all;
+use registry::config::Config;
 use testkit::{
     etcd::EtcdCluster,
     wait::{SOON, wait_until},
@@ -123,4 +125,24 @@ async fn heartbeats_do_not_pile_up_while_etcd_is_frozen() {
         registry.heartbeat("mail/0", ADDRESS).await.status == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_steady_heartbeat_is_answered_by_its_deadline_while_etcd_is_frozen() {
+    let mut etcd = EtcdCluster::start(1).await;
+    let limits = |config: &mut Config| config.etcd = EtcdOptions::at(config.etcd.etcd_endpoints.clone());
+    let registry = Registry::start_with(&etcd, limits).await;
+    let steady = r#"{"address":"10.0.0.5:7070","ttl_ms":60000}"#;
+    registry.beat("mail/a", steady).await;
+    registry.beat("mail/a", steady).await;
+    etcd.freeze(0);
+    let started = Instant::now();
+    let answer = registry.heartbeat("mail/a", steady).await;
+    assert_unavailable(&answer);
+    assert!(answer.body["detail"].as_str().unwrap().contains("etcd did not keep the lease alive"), "{:?}", answer.body);
+    // The promise is 900 ms; an attempt has 450 of them, and there is one member only.
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(450) && took < ANSWERED_WITHIN, "{took:?}");
+    etcd.thaw(0);
+    registry.beat("mail/a", steady).await;
 }

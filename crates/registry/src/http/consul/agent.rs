@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error,
     http::{
-        Api,
+        Api, SharedApi,
         openapi::{NoSuch, SeveralHaveIt, Usual},
         path::TextPath,
         query::Pairs,
@@ -86,7 +86,7 @@ pub(super) async fn myself() -> Json<Value> {
 #[utoipa::path(put, path = "/v1/agent/service/register", operation_id = "consul_register", tag = "consul", request_body = ConsulRegistration,
     responses((status = 200, description = "Done."), Usual))]
 pub(super) async fn register(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<(), Problem> {
@@ -106,7 +106,7 @@ pub(super) async fn register(
 /// Deregisters.
 #[utoipa::path(put, path = "/v1/agent/service/deregister/{id}", operation_id = "consul_deregister", tag = "consul", params(("id" = String, Path, description = "The instance's id.")),
     responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
-pub(super) async fn deregister(State(api): State<Api>, TextPath(id): TextPath) -> Result<(), Problem> {
+pub(super) async fn deregister(State(api): State<SharedApi>, TextPath(id): TextPath) -> Result<(), Problem> {
     let key = find(&api, &id)?;
     api.registrar.deregister(key, None).await?;
     Ok(())
@@ -115,7 +115,7 @@ pub(super) async fn deregister(State(api): State<Api>, TextPath(id): TextPath) -
 /// A heartbeat: well.
 #[utoipa::path(put, path = "/v1/agent/check/pass/{check}", operation_id = "consul_pass", tag = "consul", params(CheckPath),
     responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
-pub(super) async fn pass(State(api): State<Api>, TextPath(check): TextPath) -> Result<(), Problem> {
+pub(super) async fn pass(State(api): State<SharedApi>, TextPath(check): TextPath) -> Result<(), Problem> {
     report(&api, &check, Status::Passing, None).await
 }
 
@@ -124,14 +124,14 @@ pub(super) async fn pass(State(api): State<Api>, TextPath(check): TextPath) -> R
 /// It stays in rotation.
 #[utoipa::path(put, path = "/v1/agent/check/warn/{check}", operation_id = "consul_warn", tag = "consul", params(CheckPath, Note),
     responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
-pub(super) async fn warn(State(api): State<Api>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
+pub(super) async fn warn(State(api): State<SharedApi>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
     report(&api, &check, Status::Degraded, note(&pairs)).await
 }
 
 /// A heartbeat: not well.
 #[utoipa::path(put, path = "/v1/agent/check/fail/{check}", operation_id = "consul_fail", tag = "consul", params(CheckPath, Note),
     responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
-pub(super) async fn fail(State(api): State<Api>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
+pub(super) async fn fail(State(api): State<SharedApi>, TextPath(check): TextPath, pairs: Pairs) -> Result<(), Problem> {
     report(&api, &check, Status::Critical, note(&pairs)).await
 }
 
@@ -144,7 +144,7 @@ fn note(Pairs(pairs): &Pairs) -> Option<&str> {
 #[utoipa::path(put, path = "/v1/agent/check/update/{check}", operation_id = "consul_update", tag = "consul", params(CheckPath), request_body = inline(ConsulUpdate),
     responses((status = 200, description = "Done."), Usual, NoSuch, SeveralHaveIt))]
 pub(super) async fn update(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     TextPath(check): TextPath,
     JsonBody(body): JsonBody<Map<String, Value>>,
 ) -> Result<(), Problem> {

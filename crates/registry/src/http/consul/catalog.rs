@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     http::{
-        Api,
+        Api, SharedApi,
         openapi::Usual,
         path::ServicePath,
         pieces::{ListBody, separated, to_json},
@@ -36,7 +36,7 @@ use crate::{
             )),
         Usual,
     ))]
-pub(super) async fn services(State(api): State<Api>, pairs: Pairs) -> Answer {
+pub(super) async fn services(State(api): State<SharedApi>, pairs: Pairs) -> Answer {
     let (_, poll) = read(&pairs)?;
     wait(&api, Topic::Services, &poll).await?;
     let (index, services) = api.catalog.read_all();
@@ -62,7 +62,7 @@ pub(super) async fn services(State(api): State<Api>, pairs: Pairs) -> Answer {
         Usual,
     ))]
 pub(super) async fn service(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     ServicePath(name): ServicePath,
     pairs: Pairs,
 ) -> Result<Response, Problem> {
@@ -81,7 +81,7 @@ pub(super) async fn service(
         Usual,
     ))]
 pub(super) async fn health(
-    State(api): State<Api>,
+    State(api): State<SharedApi>,
     ServicePath(name): ServicePath,
     pairs: Pairs,
 ) -> Result<Response, Problem> {

@@ -40,7 +40,7 @@ fn our_own_commit_counts_until_the_mirror_has_reached_it() {
     let mut view = MirrorState::default();
     let key = "service/mail/a";
     take(&mut view, change(5, vec![Update::Reset(vec![registered(key, 1, 5)])]));
-    view.commit(key.parse().unwrap(), Revision(7), Some(held(&registered(key, 2, 7))));
+    view.commit(key.parse().unwrap(), Revision(7), Some(Seen::of_mirror(&registered(key, 2, 7)).to_held()));
     assert_eq!(lease(&view, key), Some(2));
     take(&mut view, change(6, vec![Update::Add(registered("service/other/b", 9, 6))]));
     assert_eq!(lease(&view, key), Some(2));
@@ -53,7 +53,7 @@ fn a_wiped_etcd_takes_our_commits_with_it() {
     let mut view = MirrorState::default();
     let key = "service/mail/a";
     take(&mut view, change(50, vec![Update::Reset(Vec::new())]));
-    view.commit(key.parse().unwrap(), Revision(51), Some(held(&registered(key, 2, 51))));
+    view.commit(key.parse().unwrap(), Revision(51), Some(Seen::of_mirror(&registered(key, 2, 51)).to_held()));
     view.advance(Revision(1));
     assert_eq!(lease(&view, key), None);
 }
@@ -64,7 +64,7 @@ fn a_commit_is_settled_when_the_mirror_gets_there_without_a_word_about_it() {
     let mut view = MirrorState::default();
     let key = "service/mail/a";
     take(&mut view, change(5, vec![Update::Reset(Vec::new())]));
-    view.commit(key.parse().unwrap(), Revision(6), Some(held(&registered(key, 2, 6))));
+    view.commit(key.parse().unwrap(), Revision(6), Some(Seen::of_mirror(&registered(key, 2, 6)).to_held()));
     view.advance(Revision(9));
     assert_eq!(lease(&view, key), None);
 }
