@@ -127,7 +127,7 @@ impl SmtpTransport {
     /// # Errors
     /// Always when `deadlines` says; see [`DeliveryError`].
     pub async fn check(&self, deadlines: StepDeadlines) -> Result<(), DeliveryError> {
-        if let Some(session) = self.waiting(deadlines).await {
+        if let Some(session) = self.answering(deadlines).await {
             self.parked.put_back(session);
             return Ok(());
         }
@@ -196,10 +196,22 @@ impl SmtpTransport {
         }
     }
 
-    /// A waiting session that still answers. The server may have closed it, so it is asked first,
-    /// while nothing of the message has been sent. Where one is dead the others are, too.
+    /// A waiting session for a message: one that was used a moment ago as it is, and else one that still answers. For a
+    /// client that waits it is always asked: a server that has fallen silent is found out sooner.
     async fn waiting(&self, deadlines: StepDeadlines) -> Option<Session> {
-        let mut session = self.parked.take()?;
+        let session = self.parked.take()?;
+        let is_trusted = !deadlines.is_awaited() && session.is_fresh();
+        if is_trusted { Some(session) } else { self.asked(session, deadlines).await }
+    }
+
+    /// A waiting session that answers now.
+    async fn answering(&self, deadlines: StepDeadlines) -> Option<Session> {
+        self.asked(self.parked.take()?, deadlines).await
+    }
+
+    /// The server may have closed it, so it is asked first, while nothing of the message has been sent. Where one is
+    /// dead the others are, too.
+    async fn asked(&self, mut session: Session, deadlines: StepDeadlines) -> Option<Session> {
         if session.is_alive(deadlines).await {
             return Some(session);
         }

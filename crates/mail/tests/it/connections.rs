@@ -21,6 +21,47 @@ async fn one_connection_serves_many_messages() {
 }
 
 #[tokio::test]
+async fn a_connection_of_the_outbox_is_asked_only_after_a_rest_or_a_refusal() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, &["--sends-max", "1", "--domain-sends-max", "1"]);
+    // All of them wait when the first one is over.
+    sink.once(Step::Sender, Behaviour::Hold);
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(mail.accepted("a@b.c").await);
+    }
+    sink.release();
+    for id in &ids {
+        mail.until(id, "delivered").await;
+    }
+    let resets = || sink.commands().iter().filter(|command| *command == "RSET").count();
+    assert!(resets() < 5, "one for each message but the first, as if they had rested: {:?}", sink.commands());
+    let before = resets();
+    sink.once(Step::Recipient, Behaviour::reply("550 5.1.1 no"));
+    let refused = mail.accepted("d@e.f").await;
+    mail.until(&refused, "failed").await;
+    let next = mail.accepted("a@b.c").await;
+    mail.until(&next, "delivered").await;
+    assert!(resets() > before, "what a refusal left behind is forgotten first");
+    assert_eq!(sink.connections_accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_a_moment_ago_costs_no_attempt() {
+    for last_line in ["250 2.0.0 taken\r\n421 4.3.2 closing", "250 2.0.0 taken\r\n250 what"] {
+        let sink = SmtpSink::start().await;
+        let mail = Mail::working(&sink, &["--sends-max", "1"]);
+        sink.once(Step::EndOfData, Behaviour::DoAndReply(last_line.to_owned()));
+        let ids = join_all([(); 4].map(|()| mail.accepted("a@b.c"))).await;
+        for id in &ids {
+            let message = mail.until(id, "delivered").await;
+            assert_eq!(message["recipients"][0]["attempts"], 1, "{last_line}: {message}");
+        }
+        assert_eq!((sink.messages().len(), sink.connections_accepted()), (4, 2), "{last_line}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_is_left_after_a_hundred_messages() {
     let sink = SmtpSink::start().await;
     let mail = Mail::over(&sink, &[]);

@@ -138,6 +138,14 @@ impl Channel {
         true
     }
 
+    /// Whether nothing has come that waits to be read, and the server has not closed the connection, as far as this host
+    /// knows.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut state = self.state();
+        let received = state.poll_receive(&mut Context::from_waker(Waker::noop()));
+        received.is_pending() && state.reader.is_empty()
+    }
+
     /// The stream below, for a TLS handshake; `None` when something waits in it that came in clear.
     pub(super) fn take_stream(&self) -> Option<(Box<dyn Stream>, SocketAddr)> {
         let mut state = self.state();

@@ -31,6 +31,9 @@ use crate::{
 
 /// How long a waiting connection may take to show that it lives. Longer, and a new one is quicker.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a connection that was used is not asked whether it lives: about as long as it may be silent within a
+/// conversation without being asked.
+const FRESH: Duration = Duration::from_millis(100);
 /// How long a server may take to answer QUIT. Nothing depends on it.
 const QUIT_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,8 @@ pub(super) struct Session {
     messages: u32,
     /// The two sides may not agree where they are, or the server has announced that it closes (421).
     is_over: bool,
+    /// The last conversation ended with a message that was taken, which leaves nothing behind at the server.
+    is_clean: bool,
     resting_since: Instant,
     place: ConnectionPermit,
 }
@@ -61,6 +66,7 @@ impl Session {
             extensions: greeted.extensions,
             messages: 0,
             is_over: false,
+            is_clean: false,
             resting_since: Instant::now(),
             place,
         })
@@ -74,6 +80,7 @@ impl Session {
         deadlines: StepDeadlines,
     ) -> Vec<Outcome> {
         self.messages += 1;
+        self.is_clean = false;
         match self.transaction(server, message, deadlines).await {
             Ok(outcomes) => outcomes,
             Err(error) => message.envelope().to().iter().map(|_| Err(error.clone())).collect(),
@@ -98,6 +105,7 @@ impl Session {
         }
         if outcomes.iter().any(Result::is_ok) {
             let final_reply = self.content(message, deadlines).await;
+            self.is_clean = final_reply.is_ok();
             outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = final_reply.clone());
         }
         Ok(outcomes)
@@ -147,6 +155,12 @@ impl Session {
             self.place.heard();
         }
         result
+    }
+
+    /// Whether it may be used without asking the server: it was in use a moment ago, left nothing behind there, and the
+    /// server has closed nothing and said nothing since.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.is_clean && self.resting_since.elapsed() < FRESH && self.channel.is_quiet()
     }
 
     /// Whether the server still answers; forgets whatever the conversation before left.
