@@ -2,7 +2,8 @@
 //!
 //! | module | what it settles |
 //! |---|---|
-//! | [`database`], `error` | connections, transactions, deadlines; how they fail |
+//! | `target`, [`database`], `sqlite`, `error` | which database; connections, transactions, deadlines; how they fail |
+//! | `sql` | statements, values, rows, the same for both kinds of database |
 //! | [`entry`] | messages, deliveries, their states |
 //! | [`accept`], `group_commit` | storing a message; many commits for the price of one |
 //! | [`keys`] | requests that are repeated |
@@ -34,7 +35,9 @@ pub mod query;
 pub mod retention;
 pub mod skips;
 mod sql;
+mod sqlite;
 pub mod suppression;
+mod target;
 pub mod templates;
 
 use std::{sync::Arc, time::Duration};
@@ -46,8 +49,8 @@ use crate::message::content::SpoolDir;
 
 pub use accept::AcceptResult;
 pub use attempt_record::REPEATS_MAX;
-pub use database::DatabaseTarget;
 pub use error::OutboxError;
+pub use target::DatabaseTarget;
 
 use database::Database;
 use entry::{AttemptRecord, NewMessage};

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::AnyConnection;
-
 use super::{
     OutboxError, chunks,
     entry::{Accepted, NewMessage, State},
     immediate::IMMEDIATE,
     keys, labels,
+    sql::{Connection, query},
     suppression::{self, Stream},
 };
 
@@ -33,7 +32,7 @@ impl AcceptResult {
 
 /// Takes `message` in, unless it has come before. `lock` is what [`DatabaseTarget::lock`](super::DatabaseTarget) says.
 pub(super) async fn insert(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message: &NewMessage,
     lock: &str,
 ) -> Result<AcceptResult, OutboxError> {
@@ -70,8 +69,8 @@ pub(super) async fn insert(
     Ok(AcceptResult { accepted, replayed: false, delivery })
 }
 
-async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) -> Result<(), OutboxError> {
-    sqlx::query(
+async fn insert_message(connection: &mut Connection, message: &NewMessage) -> Result<(), OutboxError> {
+    query(
         "INSERT INTO messages (id, message_id, sender, subject, content, created_ms, broadcast) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
@@ -88,7 +87,7 @@ async fn insert_message(connection: &mut AnyConnection, message: &NewMessage) ->
 }
 
 async fn insert_deliveries(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message: &NewMessage,
     suppressed: &HashMap<String, String>,
 ) -> Result<(), OutboxError> {
@@ -98,7 +97,7 @@ async fn insert_deliveries(
             Some(reason) => (State::Suppressed, message.created.0, reason.as_str()),
             None => (State::Queued, 0, ""),
         };
-        sqlx::query(
+        query(
             "INSERT INTO deliveries (message, recipient, domain, kind, bulk, state, due_ms, expires_ms, settled_ms, \
              reply, claim, claimed_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -121,9 +120,9 @@ async fn insert_deliveries(
 }
 
 /// The one delivery of a message that was accepted with a claim.
-async fn its_delivery(connection: &mut AnyConnection, message: &NewMessage) -> Result<i64, OutboxError> {
-    let query = sqlx::query_scalar("SELECT id FROM deliveries WHERE message = ?").bind(message.id());
-    Ok(query.fetch_one(connection).await?)
+async fn its_delivery(connection: &mut Connection, message: &NewMessage) -> Result<i64, OutboxError> {
+    let query = query("SELECT id FROM deliveries WHERE message = ?").bind(message.id());
+    query.fetch_one(connection).await
 }
 
 /// Which messages go first; see [`immediate`](super::immediate).

@@ -1,12 +1,12 @@
 //! Recording how an attempt ended.
 
 use service_kit::time::UnixMillis;
-use sqlx::AnyConnection;
 
 use super::{
     OutboxError,
     entry::{AttemptRecord, Next, State},
     events::Kinds,
+    sql::{Connection, query},
     suppression::{self, NewEntry, Reason, Scope},
 };
 
@@ -20,7 +20,7 @@ const REPLY_MAX_CHARS: usize = 600;
 /// delivered one becomes delivered in any case: it may have been given up or cancelled while this instance could not
 /// reach the outbox. Returns what becomes of the delivery; `None` when it did not change.
 pub(super) async fn record_attempt(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     record: &AttemptRecord,
     kinds: Kinds,
 ) -> Result<Option<Next>, OutboxError> {
@@ -37,7 +37,7 @@ pub(super) async fn record_attempt(
         Next::Postponed => (State::Queued, None, 0),
     };
     // COALESCE does the same for both databases; NULL keeps the old moment.
-    let done = sqlx::query(
+    let done = query(
         "UPDATE deliveries SET state = ?, attempts = attempts + 1, due_ms = COALESCE(?, due_ms), claim = '', \
          claimed_until_ms = 0, outcome = ?, reply = ?, settled_ms = ? \
          WHERE id = ? AND ((state = 'queued' AND claim = ?) OR (? = 'delivered' AND state <> 'delivered'))",
@@ -52,7 +52,7 @@ pub(super) async fn record_attempt(
     .bind(state.as_str())
     .execute(&mut *connection)
     .await?;
-    sqlx::query("INSERT INTO attempts (delivery, at_ms, took_ms, outcome, reply) VALUES (?, ?, ?, ?, ?)")
+    query("INSERT INTO attempts (delivery, at_ms, took_ms, outcome, reply) VALUES (?, ?, ?, ?, ?)")
         .bind(record.delivery)
         .bind(record.at.0)
         .bind(record.took_ms)
@@ -72,8 +72,8 @@ fn bounce(recipient: &str, detail: String) -> NewEntry {
 }
 
 /// How many earlier attempts ended like this one.
-async fn same_outcomes(connection: &mut AnyConnection, record: &AttemptRecord) -> Result<i64, OutboxError> {
-    let count = sqlx::query_scalar("SELECT COUNT(*) FROM attempts WHERE delivery = ? AND outcome = ?")
+async fn same_outcomes(connection: &mut Connection, record: &AttemptRecord) -> Result<i64, OutboxError> {
+    let count = query("SELECT COUNT(*) FROM attempts WHERE delivery = ? AND outcome = ?")
         .bind(record.delivery)
         .bind(record.outcome)
         .fetch_one(connection)

@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use service_kit::time::UnixMillis;
-use sqlx::AnyConnection;
 use utoipa::ToSchema;
 
 use super::{
@@ -19,6 +18,7 @@ use super::{
     keys,
     openapi::SkippedBy,
     skips,
+    sql::{Connection, query},
     suppression::{self, NewEntry, Reason, Scope},
 };
 
@@ -106,7 +106,7 @@ impl Outbox {
                 }
                 let sql =
                     "INSERT INTO broadcasts (id, body, state, created_ms, changed_ms) VALUES (?, ?, 'running', ?, ?)";
-                sqlx::query(sql).bind(&created.id).bind(body).bind(now.0).bind(now.0).execute(connection).await?;
+                query(sql).bind(&created.id).bind(body).bind(now.0).bind(now.0).execute(connection).await?;
                 Ok(created)
             })
         }));
@@ -126,10 +126,9 @@ impl Outbox {
         let getting = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!("SELECT {COLUMNS} FROM broadcasts WHERE id = ?");
-                let row: Option<Row> =
-                    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(&id).fetch_optional(&mut *connection).await?;
+                let row: Option<Row> = query(sql).bind(&id).fetch_optional(&mut *connection).await?;
                 let mut broadcast = view(row.ok_or(OutboxError::NotFound)?);
-                let counts: Vec<(String, i64)> = sqlx::query_as(
+                let counts: Vec<(String, i64)> = query(
                     "SELECT d.state, COUNT(*) FROM deliveries d JOIN messages m ON m.id = d.message \
                      WHERE m.broadcast = ? GROUP BY d.state",
                 )
@@ -152,7 +151,7 @@ impl Outbox {
         let listing = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let sql = format!("SELECT {COLUMNS} FROM broadcasts ORDER BY id DESC LIMIT 200");
-                let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
+                let rows: Vec<Row> = query(sql).fetch_all(connection).await?;
                 Ok(rows.into_iter().map(view).collect())
             })
         }));
@@ -168,19 +167,15 @@ impl Outbox {
         let now = UnixMillis::now();
         let cancelling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let found: Option<String> = sqlx::query_scalar("SELECT id FROM broadcasts WHERE id = ?")
-                    .bind(&id)
-                    .fetch_optional(&mut *connection)
-                    .await?;
+                let found: Option<String> =
+                    query("SELECT id FROM broadcasts WHERE id = ?").bind(&id).fetch_optional(&mut *connection).await?;
                 found.ok_or(OutboxError::NotFound)?;
-                sqlx::query(
-                    "UPDATE broadcasts SET state = 'cancelled', changed_ms = ? WHERE id = ? AND state <> 'failed'",
-                )
-                .bind(now.0)
-                .bind(&id)
-                .execute(&mut *connection)
-                .await?;
-                sqlx::query(
+                query("UPDATE broadcasts SET state = 'cancelled', changed_ms = ? WHERE id = ? AND state <> 'failed'")
+                    .bind(now.0)
+                    .bind(&id)
+                    .execute(&mut *connection)
+                    .await?;
+                query(
                     "UPDATE deliveries SET state = 'cancelled', settled_ms = ? WHERE state = 'queued' \
                      AND claimed_until_ms <= ? AND message IN (SELECT id FROM messages WHERE broadcast = ?)",
                 )
@@ -207,9 +202,9 @@ impl Outbox {
                      ORDER BY id LIMIT 1{lock}"
                 );
                 let row: Option<(String, String, String)> =
-                    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now.0).fetch_optional(&mut *connection).await?;
+                    query(sql).bind(now.0).fetch_optional(&mut *connection).await?;
                 let Some((id, body, position)) = row else { return Ok(None) };
-                sqlx::query("UPDATE broadcasts SET claim = ?, claimed_until_ms = ? WHERE id = ?")
+                query("UPDATE broadcasts SET claim = ?, claimed_until_ms = ? WHERE id = ?")
                     .bind(&claim)
                     .bind((now + CLAIM).0)
                     .bind(&id)
@@ -256,7 +251,7 @@ impl Outbox {
         let noting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let state = if until.is_some() { "running" } else { "failed" };
-                sqlx::query(
+                query(
                     "UPDATE broadcasts SET state = ?, error = ?, claimed_until_ms = ? \
                      WHERE id = ? AND claim = ? AND state = 'running'",
                 )
@@ -283,7 +278,7 @@ impl Outbox {
         let kinds = self.kinds;
         let leaving = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let select = sqlx::query_as("SELECT address, broadcast FROM unsubscribe_tokens WHERE token = ?");
+                let select = query("SELECT address, broadcast FROM unsubscribe_tokens WHERE token = ?");
                 let row: Option<(String, String)> = select.bind(token).fetch_optional(&mut *connection).await?;
                 let (address, broadcast) = row.ok_or(OutboxError::NotFound)?;
                 leave(connection, address, broadcast, now, kinds).await
@@ -294,7 +289,7 @@ impl Outbox {
 }
 
 async fn leave(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     address: String,
     broadcast: String,
     now: UnixMillis,

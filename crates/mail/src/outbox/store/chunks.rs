@@ -12,11 +12,11 @@
 use std::{io, io::Write as _, time::Duration};
 
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::{
     Outbox, OutboxError,
     entry::{NewMessage, Stored},
+    sql::{Connection, query},
 };
 use crate::message::content::{Content, waiting};
 
@@ -70,7 +70,7 @@ impl Outbox {
         let storing = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 for (position, bytes) in (first..).zip(chunks) {
-                    sqlx::query("INSERT INTO content_blocks (message, position, bytes) VALUES (?, ?, ?)")
+                    query("INSERT INTO content_blocks (message, position, bytes) VALUES (?, ?, ?)")
                         .bind(&message)
                         .bind(position)
                         .bind(bytes)
@@ -136,8 +136,8 @@ impl Outbox {
     async fn length(&self, message: String) -> Result<Option<i64>, OutboxError> {
         let reading = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let query = sqlx::query_scalar("SELECT length FROM large_contents WHERE message = ?").bind(message);
-                Ok(query.fetch_optional(connection).await?)
+                let query = query("SELECT length FROM large_contents WHERE message = ?").bind(message);
+                query.fetch_optional(connection).await
             })
         }));
         reading.await
@@ -146,9 +146,8 @@ impl Outbox {
     async fn chunk(&self, message: String, position: i64) -> Result<Option<Vec<u8>>, OutboxError> {
         let reading = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let query = sqlx::query("SELECT bytes FROM content_blocks WHERE message = ? AND position = ?");
-                let row = query.bind(message).bind(position).fetch_optional(connection).await?;
-                Ok(row.map(|row| row.try_get(0)).transpose()?)
+                let query = query("SELECT bytes FROM content_blocks WHERE message = ? AND position = ?");
+                query.bind(message).bind(position).fetch_optional(connection).await
             })
         }));
         reading.await
@@ -182,12 +181,12 @@ impl Outbox {
     async fn orphans(&self, after: String, before: String) -> Result<Vec<String>, OutboxError> {
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let query = sqlx::query_scalar(
+                let query = query(
                     "SELECT b.message FROM content_blocks b WHERE b.position = 0 AND b.message > ? AND b.message < ? \
                      AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = b.message) ORDER BY b.message LIMIT ?",
                 );
                 let limit = i64::try_from(SWEPT_TOGETHER).unwrap_or(i64::MAX);
-                Ok(query.bind(after).bind(before).bind(limit).fetch_all(connection).await?)
+                query.bind(after).bind(before).bind(limit).fetch_all(connection).await
             })
         }));
         looking.await
@@ -195,20 +194,15 @@ impl Outbox {
 }
 
 /// Looks whether all chunks of `message` are there and keeps them from being deleted; notes how long they are together.
-pub(super) async fn attach(
-    connection: &mut AnyConnection,
-    message: &NewMessage,
-    lock: &str,
-) -> Result<(), OutboxError> {
+pub(super) async fn attach(connection: &mut Connection, message: &NewMessage, lock: &str) -> Result<(), OutboxError> {
     let sql = format!("SELECT position FROM content_blocks WHERE message = ?{lock}");
-    let chunks: Vec<i64> =
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(message.id()).fetch_all(&mut *connection).await?;
+    let chunks: Vec<i64> = query(sql).bind(message.id()).fetch_all(&mut *connection).await?;
     let count = u64::try_from(chunks.len()).unwrap_or(u64::MAX);
     let length = message.content.len();
     if count != length.div_ceil(u64::try_from(STORED_BYTES).unwrap_or(u64::MAX)) {
         return Err(OutboxError::Contended);
     }
-    sqlx::query("INSERT INTO large_contents (message, length) VALUES (?, ?)")
+    query("INSERT INTO large_contents (message, length) VALUES (?, ?)")
         .bind(message.id())
         .bind(i64::try_from(length).unwrap_or(i64::MAX))
         .execute(connection)
@@ -217,17 +211,14 @@ pub(super) async fn attach(
 }
 
 /// Deletes the last chunks of a message that was not taken in. Whether there was something to delete.
-async fn delete_last(connection: &mut AnyConnection, message: String, lock: &str) -> Result<bool, OutboxError> {
+async fn delete_last(connection: &mut Connection, message: String, lock: &str) -> Result<bool, OutboxError> {
     // A concurrent request that accepts the message has locked it.
     let sql = format!("SELECT position FROM content_blocks WHERE message = ? ORDER BY position DESC LIMIT 1{lock}");
-    let last: Option<i64> =
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(&message).fetch_optional(&mut *connection).await?;
-    let taken_in: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM messages WHERE id = ?")
-        .bind(&message)
-        .fetch_one(&mut *connection)
-        .await?;
+    let last: Option<i64> = query(sql).bind(&message).fetch_optional(&mut *connection).await?;
+    let taken_in: i64 =
+        query("SELECT COUNT(*) FROM messages WHERE id = ?").bind(&message).fetch_one(&mut *connection).await?;
     let Some(last) = last.filter(|_| taken_in == 0) else { return Ok(false) };
-    sqlx::query("DELETE FROM content_blocks WHERE message = ? AND position > ?")
+    query("DELETE FROM content_blocks WHERE message = ? AND position > ?")
         .bind(&message)
         .bind(last - DELETED_TOGETHER)
         .execute(connection)

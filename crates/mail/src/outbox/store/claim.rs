@@ -10,28 +10,27 @@
 use std::{sync::Arc, time::Duration};
 
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
     entry::{CLAIM, Candidate, Claimed, State, Stored},
     events::Kinds,
-    sql::placeholders,
+    sql::{Connection, placeholders, query},
     suppression::{self, Stream},
 };
 
 /// How often claims are renewed.
 pub const RENEWAL: Duration = Duration::from_secs(6);
 
-/// How many rows are looked at for each that is wanted, because limits pass some over.
+/// How many rows are looked at, at most, for each that is wanted, because limits pass some over.
 const LOOKED_AT: usize = 4;
-/// The fewest rows that are looked at: as many recipients as every server takes in one transaction (RFC 5321, section
-/// 4.5.3.1.8).
+/// The fewest rows that are looked at where limits pass them over: as many recipients as every server takes in one
+/// transaction (RFC 5321, section 4.5.3.1.8).
 pub(in crate::outbox) const RECIPIENTS_MAX: usize = 100;
-/// How often it is looked again in one transaction because nothing may be sent to those that were found.
-const ROUNDS_MAX: usize = 25;
+/// How many are settled in one transaction because nothing may be sent to them.
+const WITHHELD_MAX: usize = 2500;
 
-type Row = (i64, String, String, String, i64, i64);
+type Row = (i64, String, String, String, i64, i64, i64);
 
 /// What becomes of a row that could be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +54,20 @@ pub(in crate::outbox) struct Wanted {
     pub(in crate::outbox) now: UnixMillis,
 }
 
+/// How far the due rows of one kind have been looked at, the oldest first.
+struct Look {
+    bulk: i64,
+    /// How many more may be looked at.
+    left: usize,
+    withheld: usize,
+    pages: u32,
+    /// The last row.
+    after: Option<(UnixMillis, i64)>,
+    is_at_the_end: bool,
+    /// What became of the last row.
+    last: Choice,
+}
+
 impl Outbox {
     /// Claims due deliveries, the oldest first, mail to single people before broadcasts; `choose` gets whether there is
     /// room, and returns what becomes of each. Those whose address is on the suppression list by now are settled, and
@@ -71,12 +84,16 @@ impl Outbox {
                 let mut chosen = Vec::new();
                 let mut room = wanted.count;
                 for bulk in [0, 1] {
-                    let rows = leaving(connection, &wanted, bulk, room, lock, kinds).await?;
-                    for row in rows {
-                        let choice = choose(&row, room > 0);
-                        room -= usize::from(choice == Choice::Begin);
-                        if choice != Choice::Pass {
-                            chosen.push(row);
+                    let mut look = Look::begin(bulk, room);
+                    while look.goes_on(room) {
+                        let rows = leaving(connection, &wanted, &mut look, room, lock, kinds).await?;
+                        for row in rows {
+                            let choice = choose(&row, room > 0);
+                            look.last = choice;
+                            room -= usize::from(choice == Choice::Begin);
+                            if choice != Choice::Pass {
+                                chosen.push(row);
+                            }
                         }
                     }
                     if room == 0 {
@@ -107,7 +124,7 @@ impl Outbox {
                     "UPDATE deliveries SET claimed_until_ms = ? WHERE id IN ({}) AND claim = ?",
                     placeholders(deliveries.len())
                 );
-                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
+                let mut query = query(sql).bind(until.0);
                 for delivery in &deliveries {
                     query = query.bind(*delivery);
                 }
@@ -119,30 +136,53 @@ impl Outbox {
     }
 }
 
-/// Due deliveries to addresses that are not on the suppression list.
+// === impl Look ===
+
+impl Look {
+    fn begin(bulk: i64, room: usize) -> Self {
+        let left = room.saturating_mul(LOOKED_AT).max(RECIPIENTS_MAX);
+        Self { bulk, left, withheld: 0, pages: 0, after: None, is_at_the_end: false, last: Choice::Begin }
+    }
+
+    /// Until there is no room and the recipients of the last message that is wanted have come to an end: they stand
+    /// behind each other.
+    fn goes_on(&self, room: usize) -> bool {
+        let is_enough = room == 0 && self.last == Choice::Pass;
+        !self.is_at_the_end && !is_enough && self.left > 0 && self.withheld < WITHHELD_MAX
+    }
+
+    /// One more than there is room for, to see where the last message ends; twice as many each time, where limits pass
+    /// rows over.
+    fn page(&self, room: usize) -> usize {
+        room.saturating_add(1).saturating_mul(1 << self.pages.min(10)).min(self.left)
+    }
+}
+
+/// The next due deliveries to addresses that are not on the suppression list.
 async fn leaving(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     wanted: &Wanted,
-    bulk: i64,
-    count: usize,
+    look: &mut Look,
+    room: usize,
     lock: &str,
     kinds: Kinds,
 ) -> Result<Vec<Candidate>, OutboxError> {
-    for _ in 0..ROUNDS_MAX {
-        let rows = due(connection, wanted, bulk, count, lock).await?;
-        let (rows, withheld) =
-            suppression::withhold(connection, rows, Stream::of(bulk != 0), wanted.now, kinds).await?;
-        if !rows.is_empty() || withheld == 0 {
-            return Ok(rows);
-        }
-    }
-    Ok(Vec::new())
+    let count = look.page(room);
+    let rows = due(connection, wanted, look, count, lock).await?;
+    look.pages += 1;
+    look.is_at_the_end = rows.len() < count;
+    look.after = rows.last().map(|row| (row.due, row.delivery));
+    let (rows, withheld) =
+        suppression::withhold(connection, rows, Stream::of(look.bulk != 0), wanted.now, kinds).await?;
+    look.withheld += withheld;
+    look.left = look.left.saturating_sub(rows.len());
+    Ok(rows)
 }
 
 async fn due(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     wanted: &Wanted,
-    bulk: i64,
+    look: &Look,
     count: usize,
     lock: &str,
 ) -> Result<Vec<Candidate>, OutboxError> {
@@ -150,31 +190,35 @@ async fn due(
         0 => String::new(),
         count => format!(" AND domain NOT IN ({})", placeholders(count)),
     };
+    let after = if look.after.is_some() { " AND due_ms >= ? AND (due_ms > ? OR id > ?)" } else { "" };
     let sql = format!(
-        "SELECT id, message, recipient, domain, attempts, expires_ms FROM deliveries \
-         WHERE state = 'queued' AND bulk = ? AND due_ms <= ? AND claimed_until_ms <= ?{without} \
+        "SELECT id, message, recipient, domain, attempts, expires_ms, due_ms FROM deliveries \
+         WHERE state = 'queued' AND bulk = ? AND due_ms <= ? AND claimed_until_ms <= ?{without}{after} \
          ORDER BY due_ms, id LIMIT ?{lock}"
     );
-    let mut query = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).bind(bulk).bind(wanted.now.0).bind(wanted.now.0);
+    let mut query = query(sql).bind(look.bulk).bind(wanted.now.0).bind(wanted.now.0);
     for domain in &wanted.without {
         query = query.bind(domain);
     }
-    let limit = i64::try_from(count.saturating_mul(LOOKED_AT).max(RECIPIENTS_MAX)).unwrap_or(i64::MAX);
-    let rows = query.bind(limit).fetch_all(connection).await?;
+    if let Some((UnixMillis(due), delivery)) = look.after {
+        query = query.bind(due).bind(due).bind(delivery);
+    }
+    let rows: Vec<Row> = query.bind(i64::try_from(count).unwrap_or(i64::MAX)).fetch_all(connection).await?;
     Ok(rows.into_iter().map(candidate).collect())
 }
 
-fn candidate((delivery, message, recipient, domain, attempts, expires): Row) -> Candidate {
-    Candidate { delivery, domain, message, recipient, attempts, expires: UnixMillis(expires) }
+fn candidate((delivery, message, recipient, domain, attempts, expires, due): Row) -> Candidate {
+    let (expires, due) = (UnixMillis(expires), UnixMillis(due));
+    Candidate { delivery, domain, message, recipient, attempts, expires, due }
 }
 
-async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wanted) -> Result<(), OutboxError> {
+async fn mark(connection: &mut Connection, chosen: &[Candidate], wanted: &Wanted) -> Result<(), OutboxError> {
     if chosen.is_empty() {
         return Ok(());
     }
     let sql =
         format!("UPDATE deliveries SET claim = ?, claimed_until_ms = ? WHERE id IN ({})", placeholders(chosen.len()));
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(&wanted.claim).bind((wanted.now + CLAIM).0);
+    let mut query = query(sql).bind(&wanted.claim).bind((wanted.now + CLAIM).0);
     for row in chosen {
         query = query.bind(row.delivery);
     }
@@ -183,13 +227,13 @@ async fn mark(connection: &mut AnyConnection, chosen: &[Candidate], wanted: &Wan
 }
 
 /// The recipients of one message share its content.
-async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> Result<Vec<Claimed>, OutboxError> {
+async fn with_contents(connection: &mut Connection, rows: Vec<Candidate>) -> Result<Vec<Claimed>, OutboxError> {
     let mut claimed: Vec<Claimed> = Vec::with_capacity(rows.len());
     let mut last: Option<(String, String, String, Arc<Stored>)> = None;
     for row in rows {
         if last.as_ref().is_none_or(|(id, ..)| *id != row.message) {
             let found: Option<(String, String, Vec<u8>)> =
-                sqlx::query_as("SELECT message_id, sender, content FROM messages WHERE id = ?")
+                query("SELECT message_id, sender, content FROM messages WHERE id = ?")
                     .bind(&row.message)
                     .fetch_optional(&mut *connection)
                     .await?;
@@ -216,4 +260,25 @@ async fn with_contents(connection: &mut AnyConnection, rows: Vec<Candidate>) -> 
 /// What a list of recipients shows for a delivery that is claimed.
 pub(in crate::outbox) fn shown(state: State, claimed_until: UnixMillis, now: UnixMillis) -> State {
     if state == State::Queued && claimed_until > now { State::Sending } else { state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_looks_at_little_more_than_it_wants_and_further_where_limits_pass_rows_over() {
+        let mut look = Look::begin(0, 5);
+        assert_eq!((look.left, look.page(5)), (RECIPIENTS_MAX, 6));
+        look.last = Choice::Pass;
+        assert!(!look.goes_on(0), "there is no room, and the last message has ended");
+        look.last = Choice::Join;
+        assert!(look.goes_on(0), "more of its recipients may follow");
+        let mut looked_at = 0;
+        while look.goes_on(5) {
+            let page = look.page(5);
+            (look.pages, look.left, looked_at) = (look.pages + 1, look.left - page, looked_at + page);
+        }
+        assert_eq!((looked_at, look.pages), (RECIPIENTS_MAX, 5));
+    }
 }

@@ -201,6 +201,7 @@ pub(in crate::outbox) struct Candidate {
     pub(in crate::outbox) recipient: String,
     pub(in crate::outbox) attempts: i64,
     pub(super) expires: UnixMillis,
+    pub(super) due: UnixMillis,
 }
 
 /// The content of a message that was accepted. The deliveries of one claim share it.

@@ -77,7 +77,7 @@ impl OutboxError {
 impl From<sqlx::Error> for OutboxError {
     fn from(error: sqlx::Error) -> Self {
         let reason = match error {
-            sqlx::Error::Database(error) => return of_database(&*error),
+            sqlx::Error::Database(error) => return of_mysql(&*error),
             sqlx::Error::Io(error) => error.kind().to_string(),
             sqlx::Error::PoolTimedOut => "no connection could be had in time".to_owned(),
             sqlx::Error::PoolClosed => "it is being closed".to_owned(),
@@ -90,23 +90,38 @@ impl From<sqlx::Error> for OutboxError {
     }
 }
 
-/// The numbers of SQLite ("Result and Error Codes") and of MySQL ("Server Error Message Reference").
-fn of_database(error: &dyn DatabaseError) -> OutboxError {
-    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        return match error.number() {
-            1021 | 1114 => OutboxError::Full,
-            // A key that is there already, a lock that was not let go, a deadlock.
-            1062 | 1205 | 1213 => OutboxError::Contended,
-            number => OutboxError::Unavailable { reason: format!("MySQL error {number}") },
+/// Without SQLite's texts, which can repeat values.
+impl From<rusqlite::Error> for OutboxError {
+    fn from(error: rusqlite::Error) -> Self {
+        let reason = match error {
+            rusqlite::Error::SqliteFailure(error, _) => return of_sqlite(error.extended_code),
+            rusqlite::Error::FromSqlConversionFailure(index, ..)
+            | rusqlite::Error::InvalidColumnType(index, ..)
+            | rusqlite::Error::Utf8Error(index, _) => format!("column {index} holds something else than expected"),
+            _ => "an error of the driver".to_owned(),
         };
+        Self::Unavailable { reason }
     }
-    match error.code().and_then(|code| code.parse::<i32>().ok()) {
-        Some(code) if code & 0xff == 13 => OutboxError::Full,
+}
+
+/// The numbers of MySQL ("Server Error Message Reference").
+fn of_mysql(error: &dyn DatabaseError) -> OutboxError {
+    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number()) {
+        Some(1021 | 1114) => OutboxError::Full,
+        // A key that is there already, a lock that was not let go, a deadlock.
+        Some(1062 | 1205 | 1213) => OutboxError::Contended,
+        number => OutboxError::Unavailable { reason: format!("MySQL error {}", number.unwrap_or_default()) },
+    }
+}
+
+/// The numbers of SQLite ("Result and Error Codes").
+fn of_sqlite(code: i32) -> OutboxError {
+    let reason = match code & 0xff {
+        13 => return OutboxError::Full,
         // A write-ahead log that cannot grow on a full disk is an input/output error to SQLite.
-        Some(code) if code & 0xff == 10 => OutboxError::Unavailable { reason: "its disk fails".to_owned() },
-        Some(code) if matches!(code & 0xff, 5 | 6) => {
-            OutboxError::Unavailable { reason: "another process holds its lock".to_owned() }
-        }
-        code => OutboxError::Unavailable { reason: format!("SQLite error {}", code.unwrap_or_default()) },
-    }
+        10 => "its disk fails".to_owned(),
+        5 | 6 => "another process holds its lock".to_owned(),
+        _ => format!("SQLite error {code}"),
+    };
+    OutboxError::Unavailable { reason }
 }

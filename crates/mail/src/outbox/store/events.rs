@@ -16,14 +16,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 use uuid::Uuid;
 
 use super::{
     Outbox, OutboxError,
     entry::Next,
     labels::{self, Labels},
-    sql::placeholders,
+    sql::{Connection, placeholders, query},
 };
 
 /// How long a claim on an event lasts: longer than sending it takes, with recording how that ended.
@@ -142,13 +141,13 @@ struct OfDelivery {
 type DeliveryRow = (String, String, String, String, String, i64, String, String);
 
 async fn keep(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     kind: EventKind,
     data: &impl Serialize,
     now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let body = json!({ "type": kind.type_name(), "timestamp": now, "data": data }).to_string();
-    sqlx::query("INSERT INTO webhook_events (id, body, due_ms, created_ms) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO webhook_events (id, body, due_ms, created_ms) VALUES (?, ?, ?, ?)")
         .bind(Uuid::now_v7().simple().to_string())
         .bind(body)
         .bind(now.0)
@@ -160,7 +159,7 @@ async fn keep(
 
 /// Stores the event of an attempt that settled its delivery; none while the delivery waits.
 pub(super) async fn of_attempt(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     delivery: i64,
     next: Next,
     kinds: Kinds,
@@ -175,7 +174,7 @@ pub(super) async fn of_attempt(
 
 /// Stores an event about a delivery as it is now.
 pub(super) async fn of_delivery(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     delivery: i64,
     kind: EventKind,
     now: UnixMillis,
@@ -184,7 +183,7 @@ pub(super) async fn of_delivery(
     if !kinds.has(kind) {
         return Ok(());
     }
-    let row: Option<DeliveryRow> = sqlx::query_as(
+    let row: Option<DeliveryRow> = query(
         "SELECT m.id, m.message_id, d.recipient, d.kind, m.broadcast, d.attempts, d.outcome, d.reply \
          FROM deliveries d JOIN messages m ON m.id = d.message WHERE d.id = ?",
     )
@@ -199,7 +198,7 @@ pub(super) async fn of_delivery(
 
 /// Stores an event about an address.
 pub(super) async fn of_address(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     kind: EventKind,
     address: &str,
     detail: &str,
@@ -253,7 +252,7 @@ impl Outbox {
                     "SELECT id, body, attempts, created_ms FROM webhook_events WHERE due_ms <= ? \
                      ORDER BY due_ms, id LIMIT ?{lock}"
                 );
-                let query = sqlx::query_as(AssertSqlSafe(sql)).bind(now.0);
+                let query = query(sql).bind(now.0);
                 let limit = i64::try_from(count).unwrap_or(i64::MAX);
                 let rows: Vec<(String, String, i64, i64)> = query.bind(limit).fetch_all(&mut *connection).await?;
                 let events: Vec<Event> = rows.into_iter().map(event).collect();
@@ -267,7 +266,7 @@ impl Outbox {
     async fn has_event_due(&self, now: UnixMillis) -> Result<bool, OutboxError> {
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE due_ms <= ? LIMIT 1");
+                let select = query("SELECT id FROM webhook_events WHERE due_ms <= ? LIMIT 1");
                 let found: Option<String> = select.bind(now.0).fetch_optional(connection).await?;
                 Ok(found.is_some())
             })
@@ -284,7 +283,7 @@ impl Outbox {
                         EventOutcome::Done => _ = forget(connection, std::slice::from_ref(id)).await?,
                         EventOutcome::Retry(due) => {
                             let sql = "UPDATE webhook_events SET attempts = attempts + 1, due_ms = ? WHERE id = ?";
-                            sqlx::query(sql).bind(due.0).bind(id).execute(&mut *connection).await?;
+                            query(sql).bind(due.0).bind(id).execute(&mut *connection).await?;
                         }
                     }
                 }
@@ -300,9 +299,7 @@ impl Outbox {
     /// The outbox cannot be used.
     pub async fn events_waiting(&self) -> Result<i64, OutboxError> {
         let counting = self.database.read(Box::new(move |connection| {
-            Box::pin(async move {
-                Ok(sqlx::query_scalar("SELECT COUNT(*) FROM webhook_events").fetch_one(connection).await?)
-            })
+            Box::pin(async move { query("SELECT COUNT(*) FROM webhook_events").fetch_one(connection).await })
         }));
         counting.await
     }
@@ -327,7 +324,7 @@ impl Outbox {
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let select = "SELECT id FROM webhook_events ORDER BY id DESC LIMIT 1 OFFSET ?";
-                Ok(sqlx::query_scalar(select).bind(max).fetch_optional(connection).await?)
+                query(select).bind(max).fetch_optional(connection).await
             })
         }));
         looking.await
@@ -338,7 +335,7 @@ impl Outbox {
         let dropping = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
                 let select = "SELECT id FROM webhook_events WHERE id <= ? ORDER BY id LIMIT ?";
-                let select = sqlx::query_scalar(select).bind(newest).bind(DROPPED_TOGETHER);
+                let select = query(select).bind(newest).bind(DROPPED_TOGETHER);
                 let ids: Vec<String> = select.fetch_all(&mut *connection).await?;
                 let dropped = forget(connection, &ids).await?;
                 // Another instance may have been faster, and drops the rest.
@@ -352,11 +349,11 @@ impl Outbox {
 /// Deletes at most `count` of those that happened before `before`: those that are left when the receiver is taken out
 /// of the configuration. Says how many.
 pub(super) async fn forget_some(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     before: UnixMillis,
     count: i64,
 ) -> Result<u64, OutboxError> {
-    let select = sqlx::query_scalar("SELECT id FROM webhook_events WHERE created_ms < ? LIMIT ?");
+    let select = query("SELECT id FROM webhook_events WHERE created_ms < ? LIMIT ?");
     let ids: Vec<String> = select.bind(before.0).bind(count).fetch_all(&mut *connection).await?;
     forget(connection, &ids).await
 }
@@ -365,12 +362,12 @@ fn event((id, body, attempts, created): (String, String, i64, i64)) -> Event {
     Event { id, body, attempts: u32::try_from(attempts).unwrap_or(u32::MAX), created: UnixMillis(created) }
 }
 
-async fn put_off(connection: &mut AnyConnection, events: &[Event], until: UnixMillis) -> Result<(), OutboxError> {
+async fn put_off(connection: &mut Connection, events: &[Event], until: UnixMillis) -> Result<(), OutboxError> {
     if events.is_empty() {
         return Ok(());
     }
     let sql = format!("UPDATE webhook_events SET due_ms = ? WHERE id IN ({})", placeholders(events.len()));
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(until.0);
+    let mut query = query(sql).bind(until.0);
     for event in events {
         query = query.bind(&event.id);
     }
@@ -379,12 +376,11 @@ async fn put_off(connection: &mut AnyConnection, events: &[Event], until: UnixMi
 }
 
 /// Says how many of them were still there.
-async fn forget(connection: &mut AnyConnection, ids: &[String]) -> Result<u64, OutboxError> {
+async fn forget(connection: &mut Connection, ids: &[String]) -> Result<u64, OutboxError> {
     if ids.is_empty() {
         return Ok(0);
     }
-    let mut query =
-        sqlx::query(AssertSqlSafe(format!("DELETE FROM webhook_events WHERE id IN ({})", placeholders(ids.len()))));
+    let mut query = query(format!("DELETE FROM webhook_events WHERE id IN ({})", placeholders(ids.len())));
     for id in ids {
         query = query.bind(id);
     }

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use sqlx::AnyConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     database::Database,
     entry::{AttemptRecord, NewMessage},
     events::{self, Kinds},
+    sql::Connection,
 };
 
 /// The most changes of one transaction.
@@ -140,12 +140,7 @@ async fn apply(database: &Database, changes: Vec<Change>, kinds: Kinds) -> Resul
         .await
 }
 
-async fn one(
-    connection: &mut AnyConnection,
-    change: &Change,
-    lock: &str,
-    kinds: Kinds,
-) -> Result<Changed, OutboxError> {
+async fn one(connection: &mut Connection, change: &Change, lock: &str, kinds: Kinds) -> Result<Changed, OutboxError> {
     match change {
         Change::Accept(message) => accept::insert(connection, message, lock).await.map(Changed::Accepted),
         Change::RecordAttempt(record) => {

@@ -19,12 +19,12 @@ use std::sync::Arc;
 
 use lettre::{Address, address::Envelope};
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{
     Outbox, OutboxError,
     entry::{AttemptRecord, Next, OwnClaim, State, Stored},
     events::{self, EventKind, Kinds},
+    sql::{Connection, query},
     suppression::{self, Stream},
 };
 use crate::{
@@ -97,8 +97,7 @@ impl Outbox {
                     "SELECT id, recipient, bulk, state, outcome, reply, claimed_until_ms FROM deliveries \
                      WHERE message = ? LIMIT 1{lock}"
                 );
-                let row: Option<Row> =
-                    sqlx::query_as(AssertSqlSafe(sql)).bind(&id).fetch_optional(&mut *connection).await?;
+                let row: Option<Row> = query(sql).bind(&id).fetch_optional(&mut *connection).await?;
                 let Some(row) = row else { return Ok(MessageStatus::Forgotten) };
                 let delivery = row.0;
                 let recipient = row.1.clone();
@@ -144,11 +143,11 @@ impl Outbox {
     async fn stored_row(&self, id: String) -> Result<Option<(String, String, String, Vec<u8>)>, OutboxError> {
         let reading = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let query = sqlx::query_as(
+                let query = query(
                     "SELECT m.message_id, m.sender, d.recipient, m.content FROM messages m \
                      JOIN deliveries d ON d.message = m.id WHERE m.id = ? LIMIT 1",
                 );
-                Ok(query.bind(id).fetch_optional(connection).await?)
+                query.bind(id).fetch_optional(connection).await
             })
         }));
         reading.await
@@ -203,7 +202,7 @@ impl Outbox {
         const SQL: &str = "SELECT COUNT(*) FROM deliveries WHERE state = 'queued' AND bulk = ? AND expires_ms <= ?";
         let looking = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let count: i64 = sqlx::query_scalar(SQL).bind(IMMEDIATE).bind(now.0).fetch_one(connection).await?;
+                let count: i64 = query(SQL).bind(IMMEDIATE).bind(now.0).fetch_one(connection).await?;
                 Ok(count > 0)
             })
         }));
@@ -212,7 +211,7 @@ impl Outbox {
 }
 
 async fn expire_some(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     now: UnixMillis,
     lock: &str,
     kinds: Kinds,
@@ -223,10 +222,10 @@ async fn expire_some(
         "SELECT id FROM deliveries WHERE state = 'queued' AND bulk = ? AND expires_ms <= ? AND claimed_until_ms <= ? \
          LIMIT {EXPIRED_TOGETHER}{lock}"
     );
-    let query = sqlx::query_scalar(AssertSqlSafe(select)).bind(IMMEDIATE).bind(now.0).bind(now.0);
-    let left: Vec<i64> = query.fetch_all(&mut *connection).await?;
+    let select = query(select).bind(IMMEDIATE).bind(now.0).bind(now.0);
+    let left: Vec<i64> = select.fetch_all(&mut *connection).await?;
     for delivery in &left {
-        let update = sqlx::query(UPDATE).bind(now.0).bind(UNKNOWN).bind(LEFT_BEHIND);
+        let update = query(UPDATE).bind(now.0).bind(UNKNOWN).bind(LEFT_BEHIND);
         update.bind(*delivery).execute(&mut *connection).await?;
         events::of_delivery(connection, *delivery, EventKind::Failed, UnixMillis::now(), kinds).await?;
     }
@@ -252,12 +251,8 @@ fn may_be_tried_again(outcome: &str) -> bool {
     DeliveryError::verdict_of(outcome) == Verdict::Temporary
 }
 
-async fn claim_one(
-    connection: &mut AnyConnection,
-    delivery: i64,
-    claim: &OwnClaim,
-) -> Result<MessageStatus, OutboxError> {
-    sqlx::query(
+async fn claim_one(connection: &mut Connection, delivery: i64, claim: &OwnClaim) -> Result<MessageStatus, OutboxError> {
+    query(
         "UPDATE deliveries SET state = 'queued', settled_ms = 0, claim = ?, claimed_until_ms = ?, expires_ms = ? WHERE id = ?",
     )
     .bind(&claim.claim)

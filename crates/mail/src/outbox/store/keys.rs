@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 use service_kit::time::UnixMillis;
-use sqlx::AnyConnection;
 
-use super::{Outbox, OutboxError, entry::IdempotencyKey};
+use super::{
+    Outbox, OutboxError,
+    entry::IdempotencyKey,
+    sql::{Connection, query},
+};
 
 /// How long an `Idempotency-Key` is remembered.
 pub const KEY_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -44,26 +47,26 @@ impl Outbox {
 
 /// The same within a transaction that is to [`remember`] the key if it is not known yet.
 pub(super) async fn known<T: DeserializeOwned>(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     key: &IdempotencyKey,
     now: UnixMillis,
 ) -> Result<Option<T>, OutboxError> {
     let known = look_up(connection, key, now).await?;
     if matches!(known, Known::Expired) {
-        sqlx::query("DELETE FROM idempotency_keys WHERE name = ?").bind(&key.name).execute(connection).await?;
+        query("DELETE FROM idempotency_keys WHERE name = ?").bind(&key.name).execute(connection).await?;
     }
     read(known)
 }
 
 /// Keeps the answer.
 pub(super) async fn remember<T: Serialize + Sync>(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     key: &IdempotencyKey,
     answer: &T,
     now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let answer = serde_json::to_string(answer).expect("a struct of strings and numbers becomes JSON");
-    sqlx::query("INSERT INTO idempotency_keys (name, fingerprint, answer, created_ms) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO idempotency_keys (name, fingerprint, answer, created_ms) VALUES (?, ?, ?, ?)")
         .bind(&key.name)
         .bind(&key.fingerprint)
         .bind(answer)
@@ -73,9 +76,9 @@ pub(super) async fn remember<T: Serialize + Sync>(
     Ok(())
 }
 
-async fn look_up(connection: &mut AnyConnection, key: &IdempotencyKey, now: UnixMillis) -> Result<Known, OutboxError> {
+async fn look_up(connection: &mut Connection, key: &IdempotencyKey, now: UnixMillis) -> Result<Known, OutboxError> {
     let found: Option<(String, String, i64)> =
-        sqlx::query_as("SELECT fingerprint, answer, created_ms FROM idempotency_keys WHERE name = ?")
+        query("SELECT fingerprint, answer, created_ms FROM idempotency_keys WHERE name = ?")
             .bind(&key.name)
             .fetch_optional(connection)
             .await?;

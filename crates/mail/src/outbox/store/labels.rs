@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use discovery::FieldError;
 use serde::Serialize;
-use sqlx::{AnyConnection, AssertSqlSafe};
 use utoipa::ToSchema;
 
 use super::{
     OutboxError,
     openapi::{Metadata, Tag},
+    sql::{Connection, query},
 };
 
 /// The longest tag, and the longest name of metadata, in characters.
@@ -103,14 +103,13 @@ pub(super) fn metadata_name(name: &str) -> String {
 }
 
 /// Keeps the labels of a message that is being accepted.
-pub(super) async fn insert(connection: &mut AnyConnection, message: &str, labels: &Labels) -> Result<(), OutboxError> {
+pub(super) async fn insert(connection: &mut Connection, message: &str, labels: &Labels) -> Result<(), OutboxError> {
     let rows = labels.rows();
     if rows.is_empty() {
         return Ok(());
     }
     let marks = vec!["(?, ?, ?)"; rows.len()].join(", ");
-    let mut query =
-        sqlx::query(AssertSqlSafe(format!("INSERT INTO message_labels (message, name, value) VALUES {marks}")));
+    let mut query = query(format!("INSERT INTO message_labels (message, name, value) VALUES {marks}"));
     for (name, value) in rows {
         query = query.bind(message).bind(name).bind(value);
     }
@@ -119,8 +118,8 @@ pub(super) async fn insert(connection: &mut AnyConnection, message: &str, labels
 }
 
 /// The labels of a message.
-pub(super) async fn of(connection: &mut AnyConnection, message: &str) -> Result<Labels, OutboxError> {
-    let select = sqlx::query_as("SELECT name, value FROM message_labels WHERE message = ?").bind(message);
+pub(super) async fn of(connection: &mut Connection, message: &str) -> Result<Labels, OutboxError> {
+    let select = query("SELECT name, value FROM message_labels WHERE message = ?").bind(message);
     let rows: Vec<(String, String)> = select.fetch_all(connection).await?;
     let mut labels = Labels::default();
     for (name, value) in rows {

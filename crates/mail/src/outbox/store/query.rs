@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 use utoipa::ToSchema;
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     claim::shown,
     entry::{State, Stored},
     labels::{self, Labels},
+    sql::{Connection, query},
     suppression,
 };
 use crate::message::content::Content;
@@ -132,12 +132,11 @@ impl Outbox {
         let now = UnixMillis::now();
         let getting = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let row: Option<MessageRow> = sqlx::query_as(
-                    "SELECT id, message_id, sender, subject, created_ms, broadcast FROM messages WHERE id = ?",
-                )
-                .bind(id)
-                .fetch_optional(&mut *connection)
-                .await?;
+                let row: Option<MessageRow> =
+                    query("SELECT id, message_id, sender, subject, created_ms, broadcast FROM messages WHERE id = ?")
+                        .bind(id)
+                        .fetch_optional(&mut *connection)
+                        .await?;
                 let mut message = with_recipients(connection, row.ok_or(OutboxError::NotFound)?, now).await?;
                 for recipient in &mut message.recipients {
                     recipient.log = log(connection, recipient.delivery).await?;
@@ -157,7 +156,7 @@ impl Outbox {
         let listing = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
                 let (sql, values) = select(&filter, now);
-                let mut query = sqlx::query_as::<_, MessageRow>(AssertSqlSafe(sql));
+                let mut query = query(sql);
                 for value in values {
                     query = match value {
                         Value::Text(text) => query.bind(text),
@@ -186,7 +185,7 @@ impl Outbox {
         let now = UnixMillis::now();
         let cancelling = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let done = sqlx::query(SQL).bind(now.0).bind(&id).bind(now.0).execute(&mut *connection).await?;
+                let done = query(SQL).bind(now.0).bind(&id).bind(now.0).execute(&mut *connection).await?;
                 if done.rows_affected() > 0 {
                     return Ok(());
                 }
@@ -210,7 +209,7 @@ impl Outbox {
         let now = UnixMillis::now();
         let requeueing = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let update = sqlx::query(SQL).bind(now.0).bind(expires.0).bind(&id).bind(now.0);
+                let update = query(SQL).bind(now.0).bind(expires.0).bind(&id).bind(now.0);
                 if update.execute(&mut *connection).await?.rows_affected() > 0 {
                     return Ok(());
                 }
@@ -233,7 +232,7 @@ impl Outbox {
         let id = id.to_owned();
         let reading = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let select = sqlx::query_as("SELECT id, content FROM messages WHERE id = ?").bind(id);
+                let select = query("SELECT id, content FROM messages WHERE id = ?").bind(id);
                 let row: Option<(String, Vec<u8>)> = select.fetch_optional(connection).await?;
                 row.map(|(id, content)| Stored::new(&id, content)).ok_or(OutboxError::NotFound)
             })
@@ -246,9 +245,9 @@ impl Outbox {
     }
 }
 
-async fn exists(connection: &mut AnyConnection, id: &str) -> Result<(), OutboxError> {
+async fn exists(connection: &mut Connection, id: &str) -> Result<(), OutboxError> {
     let found: Option<String> =
-        sqlx::query_scalar("SELECT id FROM messages WHERE id = ?").bind(id).fetch_optional(connection).await?;
+        query("SELECT id FROM messages WHERE id = ?").bind(id).fetch_optional(connection).await?;
     found.map(|_| ()).ok_or(OutboxError::NotFound)
 }
 
@@ -303,11 +302,11 @@ fn select(filter: &Filter, now: UnixMillis) -> (String, Vec<Value>) {
 }
 
 async fn with_recipients(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     (id, message_id, from, subject, created, broadcast): MessageRow,
     now: UnixMillis,
 ) -> Result<MessageView, OutboxError> {
-    let rows: Vec<DeliveryRow> = sqlx::query_as(
+    let rows: Vec<DeliveryRow> = query(
         "SELECT id, recipient, kind, state, attempts, due_ms, expires_ms, settled_ms, claimed_until_ms, reply \
          FROM deliveries WHERE message = ? ORDER BY id",
     )
@@ -357,13 +356,12 @@ fn summary(recipients: &[RecipientView]) -> &'static str {
     }
 }
 
-async fn log(connection: &mut AnyConnection, delivery: i64) -> Result<Vec<AttemptView>, OutboxError> {
-    let rows: Vec<(i64, i64, String, String)> = sqlx::query_as(
-        "SELECT at_ms, took_ms, outcome, reply FROM attempts WHERE delivery = ? ORDER BY id DESC LIMIT 200",
-    )
-    .bind(delivery)
-    .fetch_all(connection)
-    .await?;
+async fn log(connection: &mut Connection, delivery: i64) -> Result<Vec<AttemptView>, OutboxError> {
+    let rows: Vec<(i64, i64, String, String)> =
+        query("SELECT at_ms, took_ms, outcome, reply FROM attempts WHERE delivery = ? ORDER BY id DESC LIMIT 200")
+            .bind(delivery)
+            .fetch_all(connection)
+            .await?;
     let attempt = |(at, took_ms, outcome, reply)| AttemptView { at: UnixMillis(at), took_ms, outcome, reply };
     Ok(rows.into_iter().rev().map(attempt).collect())
 }

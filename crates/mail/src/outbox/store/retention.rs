@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::{Outbox, OutboxError, events, keys::KEY_KEPT_FOR, skips, sql::placeholders};
+use super::{
+    Outbox, OutboxError, events,
+    keys::KEY_KEPT_FOR,
+    skips,
+    sql::{Connection, placeholders, query},
+};
 
 /// Rows of a table that are deleted in one transaction, so that other writes need not wait long.
 const TOGETHER: i64 = 200;
@@ -19,12 +23,11 @@ impl Outbox {
         let now = UnixMillis::now();
         let counting = self.database.read(Box::new(move |connection| {
             Box::pin(async move {
-                let queued: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE state = 'queued'")
-                    .fetch_one(&mut *connection)
-                    .await?;
+                let queued: i64 =
+                    query("SELECT COUNT(*) FROM deliveries WHERE state = 'queued'").fetch_one(&mut *connection).await?;
                 let mut oldest: Option<i64> = None;
                 for bulk in [0_i64, 1] {
-                    let first: Option<i64> = sqlx::query_scalar(
+                    let first: Option<i64> = query(
                         "SELECT m.created_ms FROM deliveries d JOIN messages m ON m.id = d.message \
                          WHERE d.state = 'queued' AND d.bulk = ? AND d.due_ms <= ? ORDER BY d.due_ms, d.id LIMIT 1",
                     )
@@ -51,7 +54,7 @@ impl Outbox {
         loop {
             let batch = self.database.write(Box::new(move |connection| {
                 Box::pin(async move {
-                    sqlx::query("DELETE FROM idempotency_keys WHERE created_ms < ?")
+                    query("DELETE FROM idempotency_keys WHERE created_ms < ?")
                         .bind(oldest_key.0)
                         .execute(&mut *connection)
                         .await?;
@@ -69,8 +72,8 @@ impl Outbox {
     }
 }
 
-async fn forget_some(connection: &mut AnyConnection, before: UnixMillis) -> Result<u64, OutboxError> {
-    let ids: Vec<String> = sqlx::query_scalar(
+async fn forget_some(connection: &mut Connection, before: UnixMillis) -> Result<u64, OutboxError> {
+    let ids: Vec<String> = query(
         "SELECT m.id FROM messages m WHERE m.created_ms < ? AND NOT EXISTS \
          (SELECT 1 FROM deliveries d WHERE d.message = m.id AND (d.state = 'queued' OR d.settled_ms >= ?)) LIMIT ?",
     )
@@ -93,7 +96,7 @@ async fn forget_some(connection: &mut AnyConnection, before: UnixMillis) -> Resu
     ] {
         let closing = if statement.starts_with("DELETE FROM attempts") { "))" } else { ")" };
         let sql = format!("{statement} ({}{closing}", placeholders(ids.len()));
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = query(sql);
         for id in ids.iter() {
             query = query.bind(id);
         }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 use utoipa::ToSchema;
 
-use super::{Outbox, OutboxError, sql::placeholders};
+use super::{
+    Outbox, OutboxError,
+    sql::{Connection, placeholders, query},
+};
 
 /// The longest detail that is kept, in characters.
 const DETAIL_MAX_CHARS: usize = 500;
@@ -51,13 +53,13 @@ pub struct SkipPage {
 
 /// Keeps one.
 pub(super) async fn insert(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     broadcast: &str,
     skip: &Skip,
     now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let detail: String = skip.detail.chars().take(DETAIL_MAX_CHARS).collect();
-    sqlx::query(
+    query(
         "INSERT INTO broadcast_skips (broadcast, user_name, address, reason, detail, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
     )
     .bind(broadcast)
@@ -72,28 +74,24 @@ pub(super) async fn insert(
 }
 
 /// How many of a broadcast were left out for each reason.
-pub(super) async fn counts(
-    connection: &mut AnyConnection,
-    broadcast: &str,
-) -> Result<BTreeMap<String, i64>, OutboxError> {
+pub(super) async fn counts(connection: &mut Connection, broadcast: &str) -> Result<BTreeMap<String, i64>, OutboxError> {
     let select = "SELECT reason, COUNT(*) FROM broadcast_skips WHERE broadcast = ? GROUP BY reason";
-    let rows: Vec<(String, i64)> = sqlx::query_as(select).bind(broadcast).fetch_all(connection).await?;
+    let rows: Vec<(String, i64)> = query(select).bind(broadcast).fetch_all(connection).await?;
     Ok(rows.into_iter().collect())
 }
 
 /// Deletes at most `count` of those noted before `before`. Says how many.
 pub(super) async fn forget_some(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     before: UnixMillis,
     count: i64,
 ) -> Result<u64, OutboxError> {
-    let select = sqlx::query_scalar("SELECT id FROM broadcast_skips WHERE created_ms < ? LIMIT ?");
+    let select = query("SELECT id FROM broadcast_skips WHERE created_ms < ? LIMIT ?");
     let ids: Vec<i64> = select.bind(before.0).bind(count).fetch_all(&mut *connection).await?;
     if ids.is_empty() {
         return Ok(0);
     }
-    let mut query =
-        sqlx::query(AssertSqlSafe(format!("DELETE FROM broadcast_skips WHERE id IN ({})", placeholders(ids.len()))));
+    let mut query = query(format!("DELETE FROM broadcast_skips WHERE id IN ({})", placeholders(ids.len())));
     for id in ids {
         query = query.bind(id);
     }
@@ -111,12 +109,12 @@ impl Outbox {
             .database
             .read(Box::new(move |connection| {
                 Box::pin(async move {
-                    let found: Option<String> = sqlx::query_scalar("SELECT id FROM broadcasts WHERE id = ?")
+                    let found: Option<String> = query("SELECT id FROM broadcasts WHERE id = ?")
                         .bind(&broadcast)
                         .fetch_optional(&mut *connection)
                         .await?;
                     found.ok_or(OutboxError::NotFound)?;
-                    let rows: Vec<(i64, String, String, String, String)> = sqlx::query_as(
+                    let rows: Vec<(i64, String, String, String, String)> = query(
                         "SELECT id, user_name, address, reason, detail FROM broadcast_skips \
                          WHERE broadcast = ? AND id > ? ORDER BY id LIMIT ?",
                     )

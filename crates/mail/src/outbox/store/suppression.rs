@@ -29,14 +29,13 @@ use std::{
 
 use serde::Serialize;
 use service_kit::{email::EmailAddress, time::UnixMillis};
-use sqlx::{AnyConnection, AssertSqlSafe};
 use utoipa::ToSchema;
 
 use super::{
     Outbox, OutboxError,
     entry::Candidate,
     events::{self, EventKind, Kinds},
-    sql::placeholders,
+    sql::{Connection, placeholders, query},
 };
 
 pub(crate) use entry::NewEntry;
@@ -87,7 +86,7 @@ pub(crate) fn key(address: &str) -> String {
 
 /// Which of `addresses` get nothing of this stream: their keys, with the reason.
 pub(super) async fn among(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     addresses: &[&str],
     stream: Stream,
 ) -> Result<HashMap<String, String>, OutboxError> {
@@ -103,7 +102,7 @@ pub(super) async fn among(
         "SELECT address, reason FROM suppressions WHERE address IN ({these}){of_all} \
          UNION ALL SELECT address, reason FROM stream_suppressions WHERE address IN ({these}) AND stream = ?"
     );
-    let mut query = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql));
+    let mut query = query(sql);
     for address in addresses.iter().chain(addresses) {
         query = query.bind(key(address));
     }
@@ -113,7 +112,7 @@ pub(super) async fn among(
 /// Settles those of `rows` that are about to leave and whose address gets nothing any more; the others, and how many
 /// not.
 pub(super) async fn withhold(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     rows: Vec<Candidate>,
     stream: Stream,
     now: UnixMillis,
@@ -132,13 +131,13 @@ pub(super) async fn withhold(
 
 /// Settles a delivery that this transaction has locked and whose address gets nothing any more.
 pub(super) async fn mark_suppressed(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     delivery: i64,
     reason: &str,
     now: UnixMillis,
     kinds: Kinds,
 ) -> Result<(), OutboxError> {
-    sqlx::query(
+    query(
         "UPDATE deliveries SET state = 'suppressed', claim = '', claimed_until_ms = 0, outcome = 'suppressed', \
          reply = ?, settled_ms = ? WHERE id = ?",
     )
@@ -152,18 +151,18 @@ pub(super) async fn mark_suppressed(
 
 /// Notes that userlist has the unsubscription.
 pub(super) async fn note_unsubscription_sent(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     key: &str,
     now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let sql = "UPDATE stream_suppressions SET told_ms = ? WHERE address = ? AND reason = 'unsubscribe'";
-    sqlx::query(sql).bind(now.0).bind(key).execute(connection).await?;
+    query(sql).bind(now.0).bind(key).execute(connection).await?;
     Ok(())
 }
 
 /// Lifts unsubscriptions whose users are active again, as userlist said when it was asked at `asked`.
 pub(super) async fn lift(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     keys: &HashSet<String>,
     asked: UnixMillis,
 ) -> Result<(), OutboxError> {
@@ -175,7 +174,7 @@ pub(super) async fn lift(
          AND told_ms < ? AND address IN ({})",
         placeholders(keys.len())
     );
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind((asked - CLOCKS_APART).0);
+    let mut query = query(sql).bind((asked - CLOCKS_APART).0);
     for key in keys {
         query = query.bind(key);
     }
@@ -226,7 +225,7 @@ impl Outbox {
                 let mut removed = 0;
                 for table in ["suppressions", "stream_suppressions"] {
                     let delete = format!("DELETE FROM {table} WHERE address = ?");
-                    let done = sqlx::query(AssertSqlSafe(delete)).bind(&key).execute(&mut *connection).await?;
+                    let done = query(delete).bind(&key).execute(&mut *connection).await?;
                     removed += done.rows_affected();
                 }
                 if removed == 0 { Err(OutboxError::NotFound) } else { Ok(()) }
@@ -270,7 +269,7 @@ impl Outbox {
                     let mut rows = Vec::new();
                     for select in [FOR_ALL, FOR_STREAM] {
                         // Up to two of the address itself were shown before.
-                        let page = sqlx::query_as(select).bind(&address).bind(i64::from(limit) + 2);
+                        let page = query(select).bind(&address).bind(i64::from(limit) + 2);
                         rows.extend(page.fetch_all(&mut *connection).await?);
                     }
                     Ok(rows)
@@ -291,7 +290,7 @@ impl Outbox {
     }
 }
 
-async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: UnixMillis) -> Result<Verdicts, OutboxError> {
+async fn verdicts(connection: &mut Connection, keys: &[String], asked: UnixMillis) -> Result<Verdicts, OutboxError> {
     if keys.is_empty() {
         return Ok(Verdicts::default());
     }
@@ -300,7 +299,7 @@ async fn verdicts(connection: &mut AnyConnection, keys: &[String], asked: UnixMi
         "SELECT address, reason, 0 FROM suppressions WHERE address IN ({these}) UNION ALL \
          SELECT address, reason, told_ms FROM stream_suppressions WHERE address IN ({these}) AND stream = 'broadcast'"
     );
-    let mut query = sqlx::query_as::<_, (String, String, i64)>(AssertSqlSafe(sql));
+    let mut query = query(sql);
     for key in keys.iter().chain(keys) {
         query = query.bind(key);
     }

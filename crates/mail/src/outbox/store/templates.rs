@@ -4,7 +4,7 @@ use serde::Serialize;
 use service_kit::time::UnixMillis;
 use utoipa::ToSchema;
 
-use super::{Outbox, OutboxError};
+use super::{Outbox, OutboxError, sql::query};
 use crate::templates::Template;
 
 /// A template with its name.
@@ -33,8 +33,8 @@ impl Outbox {
         let now = UnixMillis::now();
         let putting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                sqlx::query("DELETE FROM templates WHERE name = ?").bind(&name).execute(&mut *connection).await?;
-                let insert = sqlx::query("INSERT INTO templates (name, body, changed_ms) VALUES (?, ?, ?)");
+                query("DELETE FROM templates WHERE name = ?").bind(&name).execute(&mut *connection).await?;
+                let insert = query("INSERT INTO templates (name, body, changed_ms) VALUES (?, ?, ?)");
                 insert.bind(&name).bind(body).bind(now.0).execute(connection).await?;
                 Ok(())
             })
@@ -52,8 +52,8 @@ impl Outbox {
             .database
             .read(Box::new(move |connection| {
                 Box::pin(async move {
-                    let select = sqlx::query_as("SELECT name, body, changed_ms FROM templates WHERE name = ?");
-                    Ok(select.bind(name).fetch_optional(connection).await?)
+                    let select = query("SELECT name, body, changed_ms FROM templates WHERE name = ?");
+                    select.bind(name).fetch_optional(connection).await
                 })
             }))
             .await?;
@@ -70,7 +70,7 @@ impl Outbox {
             .read(Box::new(move |connection| {
                 Box::pin(async move {
                     let select = "SELECT name, body, changed_ms FROM templates ORDER BY name LIMIT 1000";
-                    Ok(sqlx::query_as(select).fetch_all(connection).await?)
+                    query(select).fetch_all(connection).await
                 })
             }))
             .await?;
@@ -85,7 +85,7 @@ impl Outbox {
         let name = name.to_owned();
         let deleting = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
-                let delete = sqlx::query("DELETE FROM templates WHERE name = ?").bind(name);
+                let delete = query("DELETE FROM templates WHERE name = ?").bind(name);
                 match delete.execute(connection).await?.rows_affected() {
                     0 => Err(OutboxError::NotFound),
                     _ => Ok(()),

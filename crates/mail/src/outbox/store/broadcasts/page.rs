@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use service_kit::time::UnixMillis;
-use sqlx::AnyConnection;
 
 use super::Claimed;
 use crate::outbox::store::{
     OutboxError, accept,
     entry::{CLAIM, NewMessage},
     skips::{self, Skip},
+    sql::{Connection, query},
     suppression::{self, Stream},
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Step {
 
 /// Takes a page in; a conflict when the broadcast is not ours any more.
 pub(super) async fn advance(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     broadcast: &Claimed,
     step: &Step,
     now: UnixMillis,
@@ -58,7 +58,7 @@ pub(super) async fn advance(
         Some(position) => ("running", position.as_str()),
         None => ("done", ""),
     };
-    let done = sqlx::query(
+    let done = query(
         "UPDATE broadcasts SET state = ?, position = ?, total = ?, queued = queued + ?, skipped = skipped + ?, \
          error = '', changed_ms = ?, claimed_until_ms = ? WHERE id = ? AND claim = ? AND state = 'running' AND position = ?",
     )
@@ -83,7 +83,7 @@ pub(super) async fn advance(
 
 /// Takes the messages of a page in and notes who gets none; how many of each.
 async fn take_in(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     broadcast: &str,
     step: &Step,
     now: UnixMillis,
@@ -112,7 +112,7 @@ async fn take_in(
         accept::insert(connection, &outgoing.message, lock).await?;
         queued += 1;
         let insert = "INSERT INTO unsubscribe_tokens (token, address, broadcast, created_ms) VALUES (?, ?, ?, ?)";
-        let insert = sqlx::query(insert).bind(&outgoing.token).bind(address).bind(broadcast).bind(now.0);
+        let insert = query(insert).bind(&outgoing.token).bind(address).bind(broadcast).bind(now.0);
         insert.execute(&mut *connection).await?;
     }
     Ok((queued, skipped))

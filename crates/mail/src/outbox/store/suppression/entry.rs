@@ -1,12 +1,12 @@
 //! Putting an address on the list, in the transaction of what reported it.
 
 use service_kit::time::UnixMillis;
-use sqlx::AnyConnection;
 
 use super::{Reason, Scope, key, userlist_updates};
 use crate::outbox::store::{
     OutboxError,
     events::{self, Kinds},
+    sql::{Connection, query},
 };
 
 /// An entry to be added.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for NewEntry {
 /// Puts an address on the list; the first reason for a stream stays, except that an operator's replaces an
 /// unsubscription. What the address's owner or its server said becomes an update for userlist.
 pub(in crate::outbox) async fn add(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     entry: &NewEntry,
     now: UnixMillis,
     kinds: Kinds,
@@ -51,7 +51,7 @@ pub(in crate::outbox) async fn add(
 }
 
 async fn add_for_all(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     key: &str,
     entry: &NewEntry,
     now: UnixMillis,
@@ -62,7 +62,7 @@ async fn add_for_all(
     } else if present.is_some() {
         return Ok(false);
     }
-    sqlx::query("INSERT INTO suppressions (address, reason, detail, created_ms) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO suppressions (address, reason, detail, created_ms) VALUES (?, ?, ?, ?)")
         .bind(key)
         .bind(entry.reason.as_str())
         .bind(&entry.detail)
@@ -73,7 +73,7 @@ async fn add_for_all(
 }
 
 async fn add_for_stream(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     key: &str,
     entry: &NewEntry,
     now: UnixMillis,
@@ -82,7 +82,7 @@ async fn add_for_stream(
         move_unsubscription(connection, key).await?;
     }
     let present: Option<(String, i64)> =
-        sqlx::query_as("SELECT reason, told_ms FROM stream_suppressions WHERE address = ? AND stream = ?")
+        query("SELECT reason, told_ms FROM stream_suppressions WHERE address = ? AND stream = ?")
             .bind(key)
             .bind(entry.scope.as_str())
             .fetch_optional(&mut *connection)
@@ -98,7 +98,7 @@ async fn add_for_stream(
         return Ok(false);
     }
     // The user may have been active in between: userlist must have this unsubscription before an active user lifts it.
-    sqlx::query("UPDATE stream_suppressions SET told_ms = 0 WHERE address = ? AND stream = ?")
+    query("UPDATE stream_suppressions SET told_ms = 0 WHERE address = ? AND stream = ?")
         .bind(key)
         .bind(entry.scope.as_str())
         .execute(connection)
@@ -107,12 +107,12 @@ async fn add_for_stream(
 }
 
 async fn insert_for_stream(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     key: &str,
     entry: &NewEntry,
     now: UnixMillis,
 ) -> Result<(), OutboxError> {
-    sqlx::query("INSERT INTO stream_suppressions (address, stream, reason, detail, created_ms) VALUES (?, ?, ?, ?, ?)")
+    query("INSERT INTO stream_suppressions (address, stream, reason, detail, created_ms) VALUES (?, ?, ?, ?, ?)")
         .bind(key)
         .bind(entry.scope.as_str())
         .bind(entry.reason.as_str())
@@ -123,8 +123,8 @@ async fn insert_for_stream(
     Ok(())
 }
 
-async fn replace_for_stream(connection: &mut AnyConnection, key: &str, entry: &NewEntry) -> Result<(), OutboxError> {
-    sqlx::query("UPDATE stream_suppressions SET reason = ?, detail = ? WHERE address = ? AND stream = ?")
+async fn replace_for_stream(connection: &mut Connection, key: &str, entry: &NewEntry) -> Result<(), OutboxError> {
+    query("UPDATE stream_suppressions SET reason = ?, detail = ? WHERE address = ? AND stream = ?")
         .bind(entry.reason.as_str())
         .bind(&entry.detail)
         .bind(key)
@@ -134,14 +134,14 @@ async fn replace_for_stream(connection: &mut AnyConnection, key: &str, entry: &N
     Ok(())
 }
 
-async fn reason_for_all(connection: &mut AnyConnection, key: &str) -> Result<Option<String>, OutboxError> {
-    let select = sqlx::query_scalar("SELECT reason FROM suppressions WHERE address = ?").bind(key);
-    Ok(select.fetch_optional(connection).await?)
+async fn reason_for_all(connection: &mut Connection, key: &str) -> Result<Option<String>, OutboxError> {
+    let select = query("SELECT reason FROM suppressions WHERE address = ?").bind(key);
+    select.fetch_optional(connection).await
 }
 
 /// An unsubscription of before there were streams goes where those of today are.
-async fn move_unsubscription(connection: &mut AnyConnection, key: &str) -> Result<(), OutboxError> {
-    sqlx::query(
+async fn move_unsubscription(connection: &mut Connection, key: &str) -> Result<(), OutboxError> {
+    query(
         "INSERT INTO stream_suppressions (address, stream, reason, detail, created_ms) \
          SELECT s.address, 'broadcast', s.reason, s.detail, s.created_ms FROM suppressions s WHERE s.address = ? \
          AND NOT EXISTS (SELECT 1 FROM stream_suppressions o WHERE o.address = s.address AND o.stream = 'broadcast')",
@@ -149,6 +149,6 @@ async fn move_unsubscription(connection: &mut AnyConnection, key: &str) -> Resul
     .bind(key)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("DELETE FROM suppressions WHERE address = ?").bind(key).execute(connection).await?;
+    query("DELETE FROM suppressions WHERE address = ?").bind(key).execute(connection).await?;
     Ok(())
 }

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use service_kit::time::UnixMillis;
-use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::Reason;
-use crate::outbox::store::{Outbox, OutboxError, entry::CLAIM};
+use crate::outbox::store::{
+    Outbox, OutboxError,
+    entry::CLAIM,
+    sql::{Connection, query},
+};
 
 /// How long an update is retried before it is dropped: 30 days. An operator without userlist has none.
 const RETRIED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -78,16 +81,14 @@ type Row = (String, String, i64, i64);
 
 /// Stores the update for this reason, if there is one.
 pub(super) async fn keep(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     address: &str,
     reason: Reason,
     now: UnixMillis,
 ) -> Result<(), OutboxError> {
     let Some(status) = Status::of(reason) else { return Ok(()) };
-    let present: Option<String> = sqlx::query_scalar("SELECT status FROM farewells WHERE address = ?")
-        .bind(address)
-        .fetch_optional(&mut *connection)
-        .await?;
+    let present: Option<String> =
+        query("SELECT status FROM farewells WHERE address = ?").bind(address).fetch_optional(&mut *connection).await?;
     if present.as_deref() == Some(status.as_str()) {
         return renew(connection, address, now).await;
     }
@@ -96,22 +97,22 @@ pub(super) async fn keep(
     }
     drop_entry(connection, address).await?;
     let insert = "INSERT INTO farewells (address, status, due_ms, created_ms) VALUES (?, ?, ?, ?)";
-    sqlx::query(insert).bind(address).bind(status.as_str()).bind(now.0).bind(now.0).execute(connection).await?;
+    query(insert).bind(address).bind(status.as_str()).bind(now.0).bind(now.0).execute(connection).await?;
     Ok(())
 }
 
 /// The same status again: an instance that is sending the earlier one has not sent this one.
-async fn renew(connection: &mut AnyConnection, address: &str, now: UnixMillis) -> Result<(), OutboxError> {
+async fn renew(connection: &mut Connection, address: &str, now: UnixMillis) -> Result<(), OutboxError> {
     // Later than the one before also where both come in one millisecond.
     let sql =
         "UPDATE farewells SET created_ms = CASE WHEN created_ms < ? THEN ? ELSE created_ms + 1 END WHERE address = ?";
-    sqlx::query(sql).bind(now.0).bind(now.0).bind(address).execute(connection).await?;
+    query(sql).bind(now.0).bind(now.0).bind(address).execute(connection).await?;
     Ok(())
 }
 
 /// Deletes the update for an address.
-pub(super) async fn drop_entry(connection: &mut AnyConnection, address: &str) -> Result<(), OutboxError> {
-    sqlx::query("DELETE FROM farewells WHERE address = ?").bind(address).execute(connection).await?;
+pub(super) async fn drop_entry(connection: &mut Connection, address: &str) -> Result<(), OutboxError> {
+    query("DELETE FROM farewells WHERE address = ?").bind(address).execute(connection).await?;
     Ok(())
 }
 
@@ -126,10 +127,9 @@ impl Outbox {
                     "SELECT address, status, attempts, created_ms FROM farewells WHERE due_ms <= ? \
                      ORDER BY due_ms LIMIT 1{lock}"
                 );
-                let row: Option<Row> =
-                    sqlx::query_as(AssertSqlSafe(sql)).bind(now.0).fetch_optional(&mut *connection).await?;
+                let row: Option<Row> = query(sql).bind(now.0).fetch_optional(&mut *connection).await?;
                 let Some((address, status, attempts, created)) = row else { return Ok(None) };
-                let query = sqlx::query("UPDATE farewells SET due_ms = ? WHERE address = ?");
+                let query = query("UPDATE farewells SET due_ms = ? WHERE address = ?");
                 query.bind((now + CLAIM).0).bind(&address).execute(connection).await?;
                 let left = status == Status::Unsubscribed.as_str();
                 let status = if left { Status::Unsubscribed } else { Status::Bounced };
@@ -176,7 +176,7 @@ impl Outbox {
             Box::pin(async move {
                 let sql =
                     "UPDATE farewells SET attempts = attempts + 1, due_ms = ? WHERE address = ? AND created_ms = ?";
-                let query = sqlx::query(sql).bind((now + wait).0).bind(update.address).bind(update.created);
+                let query = query(sql).bind((now + wait).0).bind(update.address).bind(update.created);
                 query.execute(connection).await?;
                 Ok(true)
             })
@@ -190,17 +190,15 @@ impl Outbox {
     /// The outbox cannot be used.
     pub async fn userlist_updates_waiting(&self) -> Result<i64, OutboxError> {
         let counting = self.database.read(Box::new(move |connection| {
-            Box::pin(
-                async move { Ok(sqlx::query_scalar("SELECT COUNT(*) FROM farewells").fetch_one(connection).await?) },
-            )
+            Box::pin(async move { query("SELECT COUNT(*) FROM farewells").fetch_one(connection).await })
         }));
         counting.await
     }
 }
 
 /// Whether it was still the newest update of its address.
-async fn forget(connection: &mut AnyConnection, update: &UserlistUpdate) -> Result<bool, OutboxError> {
-    let delete = sqlx::query("DELETE FROM farewells WHERE address = ? AND status = ? AND created_ms = ?");
+async fn forget(connection: &mut Connection, update: &UserlistUpdate) -> Result<bool, OutboxError> {
+    let delete = query("DELETE FROM farewells WHERE address = ? AND status = ? AND created_ms = ?");
     let delete = delete.bind(&update.address).bind(update.status.as_str()).bind(update.created);
     Ok(delete.execute(connection).await?.rows_affected() > 0)
 }

@@ -1,0 +1,123 @@
+//! A SQLite file: connections, and the threads on which their statements are carried out.
+//!
+//! A call (a transaction, or some reads that belong together) is handed to a thread beside the runtime's as a whole,
+//! because a commit waits for the disk. All of its statements are carried out there, prepared once for each connection.
+//!
+//! There is one writer: SQLite has no more. Queueing for it here is fair, SQLite's own waiting is not, and is left for
+//! other processes.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use rusqlite::OpenFlags;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::{OutboxError, sql::Connection};
+
+/// How long another process may hold SQLite's lock, and how long a call waits for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Prepared statements that a connection keeps. One with a list of values is another statement for each length.
+const STATEMENTS_MAX: usize = 128;
+
+const SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
+
+/// What a call does with its connection.
+pub(super) type Call<T> = Box<dyn for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, OutboxError>> + Send>;
+
+/// So many connections to one file, opened when they are needed.
+#[derive(Debug)]
+pub(super) struct SqliteConnections {
+    shelf: Arc<Shelf>,
+    count: u32,
+    places: Arc<Semaphore>,
+}
+
+/// Those that are not in use.
+#[derive(Debug)]
+struct Shelf {
+    file: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+// === impl SqliteConnections ===
+
+impl SqliteConnections {
+    /// Opens nothing yet.
+    pub(super) fn new(file: &Path, count: u32) -> Self {
+        let shelf = Shelf { file: file.to_owned(), idle: Mutex::default() };
+        Self { shelf: Arc::new(shelf), count, places: Arc::new(Semaphore::new(count as usize)) }
+    }
+
+    /// Hands a connection to `call`, on a thread. The call comes to its end there when its caller leaves.
+    pub(super) async fn call<T: Send + 'static>(&self, call: Call<T>) -> Result<T, OutboxError> {
+        let place = self.place().await?;
+        let shelf = Arc::clone(&self.shelf);
+        let calling = spawn_blocking(move || {
+            let _until_its_end = place;
+            let mut connection = shelf.take()?;
+            // Its statements are carried out when they are asked for, so nothing is waited for but the disk.
+            let result = Handle::current().block_on(call(&mut connection));
+            let is_in_order = result.as_ref().err().is_none_or(OutboxError::leaves_the_connection_in_order);
+            if is_in_order && !connection.is_in_transaction() {
+                shelf.idle().push(connection);
+            }
+            result
+        });
+        match calling.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(closing()),
+        }
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, OutboxError> {
+        match timeout(BUSY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(place) => place.map_err(|_| closing()),
+            Err(_) => Err(OutboxError::Unavailable { reason: "no connection could be had in time".to_owned() }),
+        }
+    }
+
+    /// Closes the connections when the calls under way have come to their end.
+    pub(super) async fn close(&self) {
+        let _all = self.places.acquire_many(self.count).await;
+        self.places.close();
+        let shelf = Arc::clone(&self.shelf);
+        // The last one may write the log back into the file.
+        let _joined = spawn_blocking(move || shelf.idle().clear()).await;
+    }
+}
+
+// === impl Shelf ===
+
+impl Shelf {
+    fn take(&self) -> Result<Connection, OutboxError> {
+        let idle = self.idle().pop();
+        idle.map_or_else(|| connect(&self.file), Ok)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn connect(file: &Path) -> Result<Connection, OutboxError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.execute_batch(SESSION)?;
+    Ok(Connection::Sqlite(connection))
+}
+
+fn closing() -> OutboxError {
+    OutboxError::Unavailable { reason: "it is being closed".to_owned() }
+}
