@@ -1,7 +1,7 @@
 //! `/explain?service=mail`: every instance of a service with the verdict and the reasons, the policy that is in force and
 //! where it comes from, and who would be picked now. For a person who asks why a request went where it went.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use discovery::{Status, policy::Details};
 use serde_json::{Value, json};
@@ -22,8 +22,9 @@ use crate::{
 pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis, wall: SystemTime) -> Value {
     let assessment = service.balancer.assess(now);
     let uses_last_resort = std::ptr::eq(service.balancer.candidate_set(), &service.balancer.last_resort);
+    let subsets = subsets(service, now);
     let one = |candidate: &Candidate, is_suspect: bool| {
-        let place = Place { service, assessment, zone, is_suspect, uses_last_resort };
+        let place = Place { service, assessment, zone, is_suspect, uses_last_resort, subsets: &subsets };
         place.explain(candidate, now)
     };
     let registered = service.balancer.candidates.all().iter().map(|candidate| one(candidate, false));
@@ -37,6 +38,7 @@ pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis, wall: 
         "panic": assessment.is_panic,
         "zone": zone,
         "own_zone_permille": service.balancer.candidate_set().zones().map(|_| assessment.near_permille),
+        "subsets": subsets.iter().map(|(core, members)| json!({ "core": core, "instances": members.len() })).collect::<Vec<_>>(),
         "policy": policy(&service.balancer.effective_policy),
         "token_keys": service.access.as_ref().and_then(|access| access.key_set()).map(|set| set.explain(wall)),
         "instances": instances,
@@ -46,6 +48,12 @@ pub(crate) fn service(service: &Service, zone: Option<&str>, now: Millis, wall: 
             "why": format!("{} {} ago", tombstone.cause, HumanDuration(now.since(tombstone.at))),
         })).collect::<Vec<_>>(),
     })
+}
+
+/// The cores that pick from some of the instances for now, with the serial numbers of those.
+fn subsets(service: &Service, now: Millis) -> Vec<(usize, BTreeSet<u64>)> {
+    let cores = 0..service.balancer.cores.len();
+    cores.filter_map(|core| Some((core, pick::subset_of(&service.balancer, core, now)?))).collect()
 }
 
 fn policy(effective_policy: &EffectivePolicy) -> Value {
@@ -81,6 +89,7 @@ struct Place<'a> {
     zone: Option<&'a str>,
     is_suspect: bool,
     uses_last_resort: bool,
+    subsets: &'a [(usize, BTreeSet<u64>)],
 }
 
 impl Place<'_> {
@@ -159,8 +168,19 @@ impl Place<'_> {
         if self.service.balancer.candidate_set().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
             remarks.push("it is in another zone".to_owned());
         }
+        remarks.extend(self.outside(candidate));
         remarks.extend(candidate.trouble().map(|trouble| format!("it {trouble}")));
         remarks.extend(candidate.state.last_check().map(|check| format!("health check: {check}")));
         remarks
+    }
+
+    /// Which cores pick from others for now.
+    fn outside(&self, candidate: &Candidate) -> Option<String> {
+        let without = self.subsets.iter().filter(|(_, members)| !members.contains(&candidate.serial));
+        let cores: Vec<String> = without.map(|(core, _)| core.to_string()).collect();
+        match cores.split_last()? {
+            (core, []) => Some(format!("it is not in core {core}'s subset now")),
+            (last, others) => Some(format!("it is not in the subsets of cores {} and {last} now", others.join(", "))),
+        }
     }
 }

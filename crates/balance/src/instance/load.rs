@@ -66,6 +66,11 @@ impl Load {
         self.cores.iter().map(|slot| slot.in_flight.load(Ordering::Relaxed)).sum()
     }
 
+    /// Whether a request of that core waits for an answer.
+    pub(crate) fn is_busy_on(&self, core: usize) -> bool {
+        self.slot(core).in_flight.load(Ordering::Relaxed) > 0
+    }
+
     /// Tunnels and event streams, on all cores.
     pub(crate) fn streams(&self) -> u32 {
         self.cores.iter().map(|slot| slot.streams.load(Ordering::Relaxed)).sum()

@@ -32,6 +32,8 @@ pub(crate) struct HealthSummary {
     pub(crate) is_panic: bool,
     /// The part of the requests that the own zone gets, in thousandths.
     pub(crate) near_permille: u32,
+    /// Any instance is judged unhealthy.
+    pub(crate) has_unhealthy: bool,
 }
 
 /// The answers as they are kept.
@@ -52,7 +54,16 @@ impl HealthSummary {
         let unhealthy = all.iter().filter(|one| one.state.outlier.is_unhealthy()).count();
         let threshold = usize::try_from(panic_threshold_percent).unwrap_or(100);
         let is_panic = threshold > 0 && unhealthy * 100 > all.len() * threshold;
-        Self { is_panic, near_permille: candidate_set.zones().map_or(1000, |zones| near_permille(&zones.near)) }
+        let zones = candidate_set.zones();
+        let shelves =
+            [Some(candidate_set.weighted_set()), zones.map(|zones| &zones.near), zones.map(|zones| &zones.far)];
+        for weighted_set in shelves.into_iter().flatten() {
+            if let Some(ring) = weighted_set.ring() {
+                ring.note_unhealthy(weighted_set.all());
+            }
+        }
+        let near_permille = zones.map_or(1000, |zones| near_permille(&zones.near));
+        Self { is_panic, near_permille, has_unhealthy: unhealthy > 0 }
     }
 }
 
@@ -75,11 +86,16 @@ impl CachedSummary {
 
     pub(crate) fn load(&self) -> HealthSummary {
         let word = self.word.load(Ordering::Relaxed);
-        HealthSummary { is_panic: word & 1 == 1, near_permille: u32::try_from(word >> 1).unwrap_or(1000) }
+        HealthSummary {
+            is_panic: word & 1 == 1,
+            has_unhealthy: word >> 1 & 1 == 1,
+            near_permille: u32::try_from(word >> 2).unwrap_or(1000),
+        }
     }
 
     pub(crate) fn store(&self, assessment: HealthSummary, count: u64, now: Millis) {
-        self.word.store(u64::from(assessment.near_permille) << 1 | u64::from(assessment.is_panic), Ordering::Relaxed);
+        let flags = u64::from(assessment.has_unhealthy) << 1 | u64::from(assessment.is_panic);
+        self.word.store(u64::from(assessment.near_permille) << 2 | flags, Ordering::Relaxed);
         self.at.store(now.0, Ordering::Relaxed);
         self.after.store(count, Ordering::Release);
     }

@@ -16,6 +16,7 @@ use crate::{
         candidate_set::CandidateSet,
         effective_policy::EffectivePolicy,
         policy::{self, Observes},
+        subset::CoreSubsets,
     },
 };
 
@@ -27,6 +28,8 @@ pub(crate) struct Balancer {
     /// Whether instances are registered that get no requests.
     pub(crate) has_withheld: bool,
     pub(crate) cores: Arc<[PerCore]>,
+    /// Which instances each core picks from, when there are many.
+    pub(crate) subsets: Arc<[CoreSubsets]>,
     pub(crate) effective_policy: EffectivePolicy,
     /// What the judgements about its instances add up to.
     pub(crate) summary_cache: CachedSummary,
@@ -43,6 +46,8 @@ impl Balancer {
             last_resort: CandidateSet::default(),
             has_withheld: false,
             cores: (0..cores).map(|_| PerCore::default()).collect(),
+            // Gateways do not know of each other.
+            subsets: CoreSubsets::all(cores, rand::random()).collect(),
             effective_policy: EffectivePolicy::default(),
             summary_cache: CachedSummary::default(),
             health_epoch: HealthEpoch::default(),

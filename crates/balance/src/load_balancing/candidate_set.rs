@@ -37,15 +37,18 @@ impl CandidateSet {
         zone: Option<&str>,
         before: Option<&Self>,
     ) -> Self {
-        let zones =
-            zone.filter(|_| policy.load_balancing.zone_preference).and_then(|zone| Zones::split(&candidates, zone));
         let is_hashed = policy::hashes(policy.load_balancing.policy);
         let before = before.and_then(|before| before.maglev.as_ref());
         let maglev = is_hashed.then(|| Maglev::of(&candidates, before));
         let cookie = |(index, candidate): (usize, &Arc<Candidate>)| (*candidate.cookie(), index);
         let is_sticky = policy.load_balancing.sticky.is_some();
         let cookies = candidates.iter().enumerate().filter(|_| is_sticky).map(cookie).collect();
-        Self { all: WeightedSet::new(candidates), zones: zones.map(Box::new), maglev, cookies }
+        // A hash, or a cookie, leads to any of all.
+        let weighted_set = if is_hashed || is_sticky { WeightedSet::new } else { WeightedSet::on_ring };
+        let zone = zone.filter(|_| policy.load_balancing.zone_preference);
+        let zones = zone.and_then(|zone| Zones::split(&candidates, zone, weighted_set));
+        let all = if zones.is_some() { WeightedSet::new(candidates) } else { weighted_set(candidates) };
+        Self { all, zones: zones.map(Box::new), maglev, cookies }
     }
 
     pub(crate) fn all(&self) -> &[Arc<Candidate>] {
@@ -74,10 +77,14 @@ impl CandidateSet {
 // === impl Zones ===
 
 impl Zones {
-    fn split(candidates: &[Arc<Candidate>], zone: &str) -> Option<Self> {
+    fn split(
+        candidates: &[Arc<Candidate>],
+        zone: &str,
+        weighted_set: impl Fn(Vec<Arc<Candidate>>) -> WeightedSet,
+    ) -> Option<Self> {
         let is_near = |candidate: &&Arc<Candidate>| candidate.instance.zone.as_deref() == Some(zone);
         let (near, far): (Vec<_>, Vec<_>) = candidates.iter().partition(is_near);
-        let weighted_set = |some: Vec<&Arc<Candidate>>| WeightedSet::new(some.into_iter().cloned().collect());
+        let weighted_set = |some: Vec<&Arc<Candidate>>| weighted_set(some.into_iter().cloned().collect());
         (!near.is_empty() && !far.is_empty()).then(|| Self { near: weighted_set(near), far: weighted_set(far) })
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | candidates are the instances that are registered and want traffic; when none is registered any more, those that vanished without a word and may still answer (`last resort`) |
 //! | 2 | the instance that the client's sticky cookie names, if it is well |
-//! | 3 | otherwise one is drawn by the service's policy: in turn, of two the less loaded, by hash; from the own zone, as far as it has the capacity |
+//! | 3 | otherwise one is drawn by the service's policy: in turn, of two the less loaded, by hash; from the own zone, as far as it has the capacity; of many from the core's [subset](crate::load_balancing::subset) for now |
 //! | 4 | an instance that this request has tried, that is ejected or that fails its probes is put back, and another is drawn; an instance that has just joined is put back most of the time |
 //! | 5 | when that leaves none, an unhealthy one is better than none, so the last instance is never ejected; one that refused the last connection comes after it, and one whose name has no address last of all |
 //!
@@ -13,16 +13,23 @@
 //! the draws find none are all looked at.
 
 mod draw;
+mod members;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub(crate) use draw::share_permille;
+pub(crate) use members::subset_of;
 
 use crate::{
     clock::Millis,
     hash::mix,
     instance::{candidate::Candidate, outlier::Verdict},
-    load_balancing::{assess::HealthSummary, balancer::Balancer, weighted_set::WeightedSet},
+    load_balancing::{
+        assess::HealthSummary,
+        balancer::Balancer,
+        subset::{Side, Subset},
+        weighted_set::WeightedSet,
+    },
 };
 
 /// What a request brings to be picked by.
@@ -34,8 +41,17 @@ pub(crate) struct PickContext<'a> {
     pub(crate) hash: Option<u64>,
     /// The value of the sticky cookie.
     pub(crate) sticky: Option<&'a [u8]>,
+    /// For how long the core keeps a connection for the next request; zero: it keeps none.
+    pub(crate) keep_alive: Duration,
     /// The time.
     pub(crate) now: Millis,
+}
+
+impl PickContext<'_> {
+    /// That of no request, to look what would happen.
+    fn of(core: usize, now: Millis) -> Self {
+        Self { core, hash: None, sticky: None, keep_alive: Duration::ZERO, now }
+    }
 }
 
 /// The instance that gets the request.
@@ -83,11 +99,11 @@ pub(crate) fn has_untried(balancer: &Balancer, tried: &TriedInstances) -> bool {
     balancer.candidate_set().all().iter().any(|candidate| !tried.contains(candidate))
 }
 
-/// The instance that [`pick`] would take for the next request on the first core, if it brought nothing to be picked by. Changes nothing.
+/// The instance that [`pick`] would take for the next request on the first core, if it brought nothing to be picked by, and
+/// the core's subset did not change with it. Changes nothing.
 pub(crate) fn preview(balancer: &Balancer, now: Millis) -> Option<Picked> {
-    let ask = PickContext { core: 0, hash: None, sticky: None, now };
-    let (turn, assessment) = (balancer.cores.first()?.turns(), balancer.assess(now));
-    Picker { balancer, ask: &ask, tried: &TriedInstances::default(), turn, is_preview: true, assessment }.pick()
+    let turn = balancer.cores.first()?.turns();
+    Picker { turn, ..Picker::looking(balancer, &PickContext::of(0, now), &TriedInstances::default()) }.pick()
 }
 
 /// What one pick goes by.
@@ -101,25 +117,42 @@ struct Picker<'a> {
     assessment: HealthSummary,
 }
 
+/// What is drawn from.
+#[derive(Clone, Copy)]
+struct Shelf<'a> {
+    weighted_set: &'a WeightedSet,
+    side: Side,
+}
+
 impl<'a> Picker<'a> {
+    /// One that changes nothing.
+    fn looking(balancer: &'a Balancer, ask: &'a PickContext<'a>, tried: &'a TriedInstances) -> Self {
+        Self { balancer, ask, tried, turn: 0, is_preview: true, assessment: balancer.assess(ask.now) }
+    }
+
     fn pick(&self) -> Option<Picked> {
-        let (first, second) = self.weighted_sets();
-        self.draw(first)
-            .or_else(|| second.and_then(|weighted_set| self.draw(weighted_set)))
-            .or_else(|| self.any_untried())
+        let (first, second) = self.shelves();
+        self.draw(first).or_else(|| second.and_then(|shelf| self.draw(shelf))).or_else(|| self.any_untried())
     }
 
     /// Where to draw from, and where then.
-    fn weighted_sets(&self) -> (&'a WeightedSet, Option<&'a WeightedSet>) {
+    fn shelves(&self) -> (Shelf<'a>, Option<Shelf<'a>>) {
         let candidate_set = self.balancer.candidate_set();
         match candidate_set.zones() {
             Some(zones) if self.ask.hash.is_none() || candidate_set.maglev().is_none() => {
                 // The higher bits of the number decide; the lower ones draw.
                 let is_near = self.chance(0) >> 32 < u64::from(self.assessment.near_permille) * (1 << 32) / 1000;
-                if is_near { (&zones.near, Some(&zones.far)) } else { (&zones.far, Some(&zones.near)) }
+                let near = Shelf { weighted_set: &zones.near, side: Side::Near };
+                let far = Shelf { weighted_set: &zones.far, side: Side::Far };
+                if is_near { (near, Some(far)) } else { (far, Some(near)) }
             }
-            _ => (candidate_set.weighted_set(), None),
+            _ => (Shelf { weighted_set: candidate_set.weighted_set(), side: Side::Near }, None),
         }
+    }
+
+    /// Which part of that shelf the core picks from.
+    fn subset(&self, shelf: Shelf<'_>) -> &'a Subset {
+        self.balancer.subsets[self.ask.core].on(shelf.side)
     }
 
     /// The candidate, if a request may go to it now.

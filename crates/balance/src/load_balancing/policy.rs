@@ -1,7 +1,8 @@
 //! The balancing policies: one file each, with all that it needs.
 //!
 //! A policy says how one instance is drawn, and what it draws by: what requests must leave behind at an instance
-//! ([`BalancingPolicy::OBSERVES`]), and whether the set must be prepared for hashes ([`BalancingPolicy::HASHES`]). Nothing else
+//! ([`BalancingPolicy::OBSERVES`]), whether the set must be prepared for hashes ([`BalancingPolicy::HASHES`]), and how evenly
+//! it spreads ([`BalancingPolicy::QUARTERS`]). Nothing else
 //! knows a policy by its name: a new one is a file, a line in `with_policy!`, and a word in `discovery::policy::Strategy`.
 
 mod hash;
@@ -16,8 +17,11 @@ use discovery::policy::Strategy;
 use crate::{
     hash::mix,
     instance::candidate::Candidate,
-    load_balancing::{maglev::Maglev, weighted_set::WeightedSet},
+    load_balancing::{maglev::Maglev, subset::Window, weighted_set::WeightedSet},
 };
+
+/// So many draws stand in for one that came to nothing at the same place of the next windows; then it is left to chance.
+const STAND_INS: u64 = 3;
 
 /// What requests leave behind at an instance, for a policy to choose by, beside what is always there: how many are under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,9 @@ pub(crate) trait BalancingPolicy {
     const OBSERVES: Observes;
     /// Whether it asks who has which hash.
     const HASHES: bool;
+    /// For how many quarters of its life a connection of a [subset](crate::load_balancing::subset) waits for its next
+    /// request, on average: chance takes four times as long now and then.
+    const QUARTERS: u32;
 
     /// Draws one instance; `None` when there is none.
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>>;
@@ -73,6 +80,11 @@ pub(crate) fn hashes(strategy: Strategy) -> bool {
     with_policy!(strategy, Chosen => Chosen::HASHES)
 }
 
+/// How long a connection waits in a subset under the policy of this name, in quarters of its life.
+pub(crate) fn quarters(strategy: Strategy) -> u32 {
+    with_policy!(strategy, Chosen => Chosen::QUARTERS)
+}
+
 /// Draws one instance by the policy of this name; `None` when there is none.
 pub(crate) fn draw<'a>(strategy: Strategy, draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
     if draw.weighted_set.all().is_empty() {
@@ -86,6 +98,8 @@ pub(crate) fn draw<'a>(strategy: Strategy, draw: &Draw<'a>) -> Option<&'a Arc<Ca
 pub(crate) struct Draw<'a> {
     /// What is drawn from.
     pub(crate) weighted_set: &'a WeightedSet,
+    /// The part of it that the core picks from for now; `None`: all of it.
+    pub(crate) window: Option<Window>,
     /// All instances of the set, and who has which hash; over all zones.
     pub(crate) hashed: Option<(&'a Maglev, &'a [Arc<Candidate>])>,
     /// What the request is hashed by, if it has it.
@@ -104,16 +118,28 @@ impl<'a> Draw<'a> {
     /// One by chance, by weight; different ones for different `salt`.
     fn by_chance(&self, salt: u64) -> Option<&'a Arc<Candidate>> {
         let chance = mix(self.seed.wrapping_add(self.number + salt));
-        self.weighted_set.all().get(self.weighted_set.at_chance(chance))
+        let index = match self.window() {
+            // A draw that came to nothing has its part of the window: what stands in for it is at the same place.
+            Some((window, shift)) => self.weighted_set.at_chance_in(window, shift, mix(self.seed.wrapping_add(salt))),
+            None => self.weighted_set.at_chance(chance),
+        };
+        self.weighted_set.all().get(index)
     }
 
     /// The one whose turn it is, and one by chance when it was drawn already.
     fn in_turn(&self) -> Option<&'a Arc<Candidate>> {
-        if self.number == 0 {
-            self.weighted_set.all().get(self.weighted_set.at_turn(self.turn))
-        } else {
-            self.by_chance(1)
-        }
+        let index = match self.window() {
+            Some((window, shift)) => self.weighted_set.at_turn_in(window, shift, self.turn),
+            None if self.number == 0 => self.weighted_set.at_turn(self.turn),
+            None => return self.by_chance(1),
+        };
+        self.weighted_set.all().get(index)
+    }
+
+    /// The window, and how many windows further the draw is.
+    fn window(&self) -> Option<(Window, usize)> {
+        let shift = usize::try_from(self.number).ok().filter(|_| self.number <= STAND_INS)?;
+        self.window.map(|window| (window, shift))
     }
 
     /// Of two by chance the one with the lower cost (power of two choices); the first of equals, so that an idle service is

@@ -237,7 +237,9 @@ impl<'a> Forward<'a> {
     fn reserve(&self) -> Option<Reserved> {
         let core = self.context.gateway.core;
         let sticky = self.affinity.sticky.as_deref();
-        let ask = PickContext { core, hash: self.affinity.hash, sticky, now: self.context.gateway.clock.now() };
+        let gateway = self.context.gateway;
+        let (keep_alive, now) = (gateway.upstreams.pool.keep_alive(), gateway.clock.now());
+        let ask = PickContext { core, hash: self.affinity.hash, sticky, keep_alive, now };
         let first = pick(&self.context.service.balancer, &ask, &self.tried)?.candidate;
         if let Some(in_flight) = first.begin(core) {
             return Some(Reserved { candidate: first, in_flight });

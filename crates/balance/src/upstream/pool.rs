@@ -40,7 +40,13 @@ struct SerialHasher(u64);
 impl Pool {
     /// Keeps at most `per_instance_max` connections to each instance, each for `keep_alive`.
     pub(crate) fn new(per_instance_max: usize, keep_alive: Duration) -> Self {
+        let keep_alive = if per_instance_max == 0 { Duration::ZERO } else { keep_alive };
         Self { unused: RefCell::default(), per_instance_max, keep_alive }
+    }
+
+    /// For how long a connection is kept; zero: none is.
+    pub(crate) fn keep_alive(&self) -> Duration {
+        self.keep_alive
     }
 
     /// A connection that still stands, as far as the runtime knows; asking the kernel once more when `must_be_sure`.
@@ -70,7 +76,7 @@ impl Pool {
 
     /// Takes a connection back after a response that was read to its end.
     pub(crate) fn put(&self, serial: u64, connection: Box<Connection>, now: Millis) {
-        if self.per_instance_max == 0 || self.keep_alive.is_zero() {
+        if self.keep_alive.is_zero() {
             return;
         }
         let mut all = self.unused.borrow_mut();

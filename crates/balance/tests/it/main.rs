@@ -36,6 +36,7 @@ mod retries;
 mod routing;
 mod stalled;
 mod streaming;
+mod subsets;
 mod timeouts;
 mod twice;
 mod unavailable;

@@ -51,6 +51,7 @@ impl Instances {
         }
         let before = self.built.get(name.as_str());
         let cores = before.map(|before| Arc::clone(&before.balancer.cores));
+        let subsets = before.map(|before| Arc::clone(&before.balancer.subsets));
         let fresh = Service::empty(name.clone(), self.cores);
         let effective_policy = self.policies.of(name);
         let policy = &effective_policy.policy;
@@ -63,6 +64,7 @@ impl Instances {
             last_resort: candidate_set(last_resort, before.map(|before| &before.balancer.last_resort)),
             has_withheld: !withheld.is_empty(),
             cores: cores.unwrap_or_else(|| Arc::clone(&fresh.balancer.cores)),
+            subsets: subsets.unwrap_or_else(|| Arc::clone(&fresh.balancer.subsets)),
             health_epoch: self.health_epoch.clone(),
             effective_policy: effective_policy.clone(),
             ..Balancer::empty(0)

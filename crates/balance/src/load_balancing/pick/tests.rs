@@ -1,3 +1,6 @@
+mod evenness;
+mod subsets;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use discovery::policy::{HashOn, Policy, Sticky, Strategy};
@@ -44,7 +47,9 @@ fn by(strategy: Strategy) -> Policy {
     policy
 }
 
-const ASK: PickContext<'_> = PickContext { core: 0, hash: None, sticky: None, now: Millis(0) };
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+
+const ASK: PickContext<'_> = PickContext { core: 0, hash: None, sticky: None, keep_alive: KEEP_ALIVE, now: Millis(0) };
 
 fn address(picked: &Picked) -> String {
     picked.candidate.address().to_string()

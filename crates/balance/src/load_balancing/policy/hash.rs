@@ -11,6 +11,7 @@ pub(super) struct Hash;
 impl BalancingPolicy for Hash {
     const OBSERVES: Observes = Observes::Nothing;
     const HASHES: bool = true;
+    const QUARTERS: u32 = 2;
 
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
         let Some(hash) = draw.hash else { return draw.in_turn() };

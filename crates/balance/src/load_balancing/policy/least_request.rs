@@ -11,6 +11,7 @@ pub(super) struct LeastRequest;
 impl BalancingPolicy for LeastRequest {
     const OBSERVES: Observes = Observes::Nothing;
     const HASHES: bool = false;
+    const QUARTERS: u32 = 1;
 
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
         draw.better_of_two(|one| f64::from(one.state.load.in_flight()) / f64::from(one.instance.weight.get()))

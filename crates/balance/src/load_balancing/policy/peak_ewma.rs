@@ -12,6 +12,7 @@ pub(super) struct PeakEwma;
 impl BalancingPolicy for PeakEwma {
     const OBSERVES: Observes = Observes::Latency;
     const HASHES: bool = false;
+    const QUARTERS: u32 = 1;
 
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
         draw.better_of_two(|one| f64::from(one.state.load.cost_us(one.instance.weight.get())))

@@ -11,6 +11,7 @@ pub(super) struct RoundRobin;
 impl BalancingPolicy for RoundRobin {
     const OBSERVES: Observes = Observes::Nothing;
     const HASHES: bool = false;
+    const QUARTERS: u32 = 2;
 
     fn draw<'a>(draw: &Draw<'a>) -> Option<&'a Arc<Candidate>> {
         draw.in_turn()
