@@ -57,6 +57,9 @@ struct Explanation {
     #[serde(default)]
     panic: bool,
     policy: Policy,
+    /// The cores of the gateway that pick from some of the instances for now.
+    #[serde(default)]
+    subsets: Vec<Subset>,
     instances: Vec<Instance>,
     #[serde(default)]
     gone: Vec<Gone>,
@@ -70,6 +73,12 @@ struct Explanation {
 struct Policy {
     source: String,
     not_in_force: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Subset {
+    /// How many.
+    instances: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,6 +162,11 @@ fn text(explanation: &Explanation, screen: Screen) -> String {
     }
     if explanation.panic {
         text += "! most instances are judged unhealthy, which is not believed: all are used\n";
+    }
+    let sizes = explanation.subsets.iter().map(|subset| subset.instances);
+    if let (Some(least), Some(most)) = (sizes.clone().min(), sizes.max()) {
+        let sizes = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        text += &format!("subset: a core of the gateway picks from {sizes} instances for now\n");
     }
     text += &explanation.table.remark();
     if !explanation.instances.is_empty() {
@@ -251,6 +265,19 @@ mod tests {
                         b         10.0.0.6:7070  withheld     -          -        it is draining by an operator's word\n\n\
                         gone:\n  c lost its heartbeat 12 s ago\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn that_a_core_picks_from_some_is_said_once() {
+        let explained = |subsets: Value| {
+            explained(json!({ "service": "mail", "pick_now": "service/mail/a", "policy": { "source": "default" },
+                "instances": [], "subsets": subsets, "table": { "source": "etcd", "age_ms": 20 } }))
+        };
+        let ends = |subsets, line: &str| assert!(explained(subsets).ends_with(line), "{line}");
+        ends(json!([]), "policy: default\n");
+        ends(json!([{ "core": 1, "instances": 16 }]), "picks from 16 instances for now\n");
+        let both = json!([{ "core": 0, "instances": 20 }, { "core": 1, "instances": 16 }]);
+        ends(both, "picks from 16 to 20 instances for now\n");
     }
 
     #[test]
