@@ -2,8 +2,10 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `name_map` | services by name, so that a change costs the change |
 //! | [`routing_table`] | the snapshot, and how it is swapped |
 //! | [`tombstones`] | the instances that went, and why |
 
+pub(crate) mod name_map;
 pub mod routing_table;
 pub mod tombstones;

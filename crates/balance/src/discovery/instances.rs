@@ -11,7 +11,8 @@
 //! | kept in rotation | the same, together with many others (`vanishing`): for ten seconds; then last resort | the same |
 //! | gone | it said `draining` before, had no lease, or left the last resort | it registers again |
 //!
-//! Only tables that differ are made: of the services that an update touched, the others are shared with the old table.
+//! Only what differs is made: of the services that an update touched, of a large one only the instances that it touched. All
+//! else is shared with the old table, so that a change costs the change, however much is registered.
 
 mod access_keys;
 mod build_service;
@@ -19,10 +20,11 @@ mod by_address;
 mod overrides;
 mod policies;
 mod saved;
+mod touched;
 mod vanishing;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -32,10 +34,12 @@ use discovery::{InstanceKey, LeaseId, Override, Registered, Revision, ServiceNam
 use access_keys::AccessKeys;
 use by_address::AddressIndex;
 use policies::Policies;
-pub use saved::{Saved, SavedTombstone};
+pub use saved::{Known, Saved, SavedTombstone};
+use touched::Touched;
 use vanishing::Vanishing;
 
 use crate::{
+    access::jwt::key_set::KeySet,
     addresses::{AddressPolicy, Forbidden, Resolved},
     clock::Millis,
     instance::{
@@ -44,6 +48,7 @@ use crate::{
         outlier::{HealthEpoch, Verdict},
     },
     table::{
+        name_map::NameMap,
         routing_table::{RoutingTable, Service, Source},
         tombstones::{Cause, Tombstone, Tombstones},
     },
@@ -52,7 +57,7 @@ use crate::{
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Instances {
-    registered: BTreeMap<InstanceKey, Known>,
+    registered: BTreeMap<InstanceKey, Listed>,
     overrides: BTreeMap<InstanceKey, Override>,
     suspects: BTreeMap<InstanceKey, LastResort>,
     vanishing: Vanishing,
@@ -74,16 +79,17 @@ pub struct Instances {
     serials: u64,
     source: Source,
     revision: Revision,
-    /// The services as last built, and those that must be built again.
-    built: HashMap<Box<str>, Arc<Service>>,
-    touched: BTreeSet<ServiceName>,
+    /// The services as last built, and what of them must be built again.
+    built: NameMap<Arc<Service>>,
+    key_sets: Arc<BTreeMap<ServiceName, Arc<KeySet>>>,
+    touched: Touched,
     is_changed: bool,
     /// Grows with every change that is worth saving.
     version: u64,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Listed {
     registered: Registered,
     candidate: Arc<Candidate>,
 }
@@ -130,8 +136,9 @@ impl Instances {
             serials: 0,
             source: Source::Nothing,
             revision: Revision::default(),
-            built: HashMap::new(),
-            touched: BTreeSet::new(),
+            built: NameMap::default(),
+            key_sets: Arc::default(),
+            touched: Touched::default(),
             is_changed: false,
         }
     }
@@ -231,7 +238,8 @@ impl Instances {
         let resolved = self.addresses.resolved();
         if !Arc::ptr_eq(&resolved, &self.judged_by) {
             self.judged_by = resolved;
-            self.touched.extend(self.registered.keys().chain(self.suspects.keys()).map(|key| key.service.clone()));
+            let all = self.registered.keys().chain(self.suspects.keys());
+            all.for_each(|key| self.touched.whole(key.service.clone()));
         }
         let over: Vec<_> = self.suspects.iter().filter(|(_, suspect)| suspect.until <= now).collect();
         for key in over.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>() {
@@ -251,7 +259,7 @@ impl Instances {
                 && let Some(suspect) = self.suspects.get_mut(&key)
             {
                 suspect.kept_until = None;
-                self.touched.insert(key.service);
+                self.touched.key(&key);
             }
         }
     }
@@ -273,7 +281,7 @@ impl Instances {
             && suspect.candidate.state.outlier.verdict(now) == Verdict::Healthy
         {
             suspect.kept_until = Some(now + KEPT);
-            self.touched.insert(key.service.clone());
+            self.touched.key(key);
         }
     }
 
@@ -285,15 +293,32 @@ impl Instances {
         }
         self.is_changed = false;
         self.version += u64::from(!touched.is_empty());
-        for name in touched {
-            match self.service(&name) {
-                Some(service) => self.built.insert(name.as_str().into(), Arc::new(service)),
+        for (name, part) in touched {
+            let service = self.rebuilt(&name, &part);
+            self.note_key_set(&name, service.as_ref());
+            match service {
+                Some(service) => self.built.insert(name, Arc::new(service)),
                 None => self.built.remove(name.as_str()),
-            };
+            }
         }
         let table = RoutingTable::new(self.source, self.revision, self.built.clone());
         let table = table.with_policies(self.policies.all()).with_keys(self.access_keys.ring());
+        let table = table.with_key_sets(Arc::clone(&self.key_sets));
         Some(Arc::new(table.with_broken_policies(self.policies.broken())))
+    }
+
+    fn note_key_set(&mut self, name: &ServiceName, service: Option<&Service>) {
+        let now = service.and_then(|service| service.access.as_ref()?.key_set());
+        match (self.key_sets.get(name), now) {
+            (None, None) => {}
+            (Some(before), Some(now)) if Arc::ptr_eq(before, now) => {}
+            (_, Some(now)) => {
+                Arc::make_mut(&mut self.key_sets).insert(name.clone(), Arc::clone(now));
+            }
+            (Some(_), None) => {
+                Arc::make_mut(&mut self.key_sets).remove(name);
+            }
+        }
     }
 
     fn add(&mut self, registered: Registered, joined: Option<Millis>) {
@@ -305,7 +330,7 @@ impl Instances {
         if let Some(before) = &before {
             self.places.remove(&key, before.candidate.address());
         }
-        self.touched.insert(key.service.clone());
+        self.touched.key(&key);
         self.tombstones.forget(&key);
         // An instance at the address of a suspect is its successor, or itself under a new name, or another service that
         // was given the address and must not get the suspect's requests.
@@ -332,18 +357,18 @@ impl Instances {
         self.places.add(&key, &instance.address);
         let named = Named::of(&instance.address.host, &self.addresses);
         let candidate = Arc::new(Candidate { serial, key: key.clone(), instance, named, state });
-        self.registered.insert(key, Known { registered, candidate });
+        self.registered.insert(key, Listed { registered, candidate });
     }
 
-    fn take(&mut self, key: &InstanceKey) -> Option<Known> {
+    fn take(&mut self, key: &InstanceKey) -> Option<Listed> {
         let known = self.registered.remove(key)?;
-        self.touched.insert(key.service.clone());
+        self.touched.key(key);
         self.places.remove(key, known.candidate.address());
         Some(known)
     }
 
     /// What follows from the end of an instance, which was taken out before.
-    fn record_removal(&mut self, Known { registered, candidate }: Known, now: Millis) {
+    fn record_removal(&mut self, Listed { registered, candidate }: Listed, now: Millis) {
         let (key, address) = (registered.key, registered.instance.address);
         let successors = self.places.at(&address);
         if successors.iter().any(|successor| successor.service == key.service) {
@@ -368,14 +393,15 @@ impl Instances {
                 self.keep(&together, now);
             }
         }
-        let forgotten = self.tombstones.add(Tombstone { key, address, at: now, cause });
-        self.touched.extend(forgotten);
+        if let Some(forgotten) = self.tombstones.add(Tombstone { key, address, at: now, cause }) {
+            self.touched.service(&forgotten);
+        }
     }
 
     fn clear_suspicion(&mut self, key: &InstanceKey) {
         if let Some(suspect) = self.suspects.remove(key) {
             self.suspected_places.remove(key, suspect.candidate.address());
-            self.touched.insert(key.service.clone());
+            self.touched.key(key);
         }
     }
 

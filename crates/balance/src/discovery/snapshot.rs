@@ -6,7 +6,7 @@
 use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -85,19 +85,25 @@ impl SnapshotFile {
     ///
     /// [`SnapshotError::Write`]; the old file is then as it was.
     pub fn save(&self, saved: Saved) -> Result<(), SnapshotError> {
-        self.replace(saved).map_err(|source| SnapshotError::Write { path: self.0.clone(), source })
+        self.save_timed(saved, Instant::now()).map(drop)
     }
 
-    fn replace(&self, saved: Saved) -> io::Result<()> {
+    /// The same; how long it took since `started` until there was nothing left to do but to wait for the disk.
+    pub(crate) fn save_timed(&self, saved: Saved, started: Instant) -> Result<Duration, SnapshotError> {
+        self.replace(saved, started).map_err(|source| SnapshotError::Write { path: self.0.clone(), source })
+    }
+
+    fn replace(&self, saved: Saved, started: Instant) -> io::Result<Duration> {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let saved_at_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         let json = serde_json::to_vec_pretty(&Content { saved_at_unix_ms, saved })?;
+        let took = started.elapsed();
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut beside = tempfile::NamedTempFile::new_in(folder)?;
         beside.write_all(&json)?;
         beside.as_file().sync_all()?;
         beside.persist(&self.0).map_err(|error| error.error)?;
-        Ok(())
+        Ok(took)
     }
 }
 

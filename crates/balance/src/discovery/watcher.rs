@@ -12,7 +12,7 @@ use service_kit::{chain, health::Readiness};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,16 +20,23 @@ use crate::{
     clock::{HumanDuration, Millis},
     discovery::{
         exposure::Exposure,
-        instances::{Instances, Saved},
+        instances::{Instances, Known},
         snapshot::SnapshotFile,
     },
     health::last_resort::Prober,
     instance::candidate::Candidate,
-    table::routing_table::{Source, TableHandle},
+    table::routing_table::{RoutingTable, Source, TableHandle},
 };
 
 /// How often the last resort is asked, and how often the snapshot is written at most.
 const ROUND: Duration = Duration::from_secs(1);
+/// So many changes that wait are applied together at most: those that do not end must not keep the first from being seen.
+const TOGETHER_MAX: usize = 1024;
+/// Which part of the time goes into writing the snapshot at most: a hundredth. It is written whole, so with many instances it
+/// is written less often, and a gateway that is killed leaves one that is so much older.
+const SAVING_PART: u32 = 100;
+/// It is written so often nevertheless, when there is something new.
+const SAVING_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// So many instances that come or go at once are told by their keys; of more only the number, or a network that breaks would
 /// drown its own cause in the log.
 const NAMED_MAX: usize = 16;
@@ -47,7 +54,12 @@ pub struct Watcher {
     snapshot: Option<SnapshotFile>,
     /// The version of the instances that is on disk, as far as is known.
     saved: u64,
-    saving: Option<JoinHandle<()>>,
+    saving: Option<JoinHandle<Duration>>,
+    /// Not before this is the snapshot written again.
+    save_from: Instant,
+    /// Tables that were in force, which somebody else may hold still. The last one to hold a table frees it, and that shall
+    /// not be a core that serves requests: of ten thousand instances that went together, that is work.
+    retired: Vec<Arc<RoutingTable>>,
     exposure: Option<Exposure>,
 }
 
@@ -56,7 +68,18 @@ impl Watcher {
     #[must_use]
     pub fn new(instances: Instances, table: TableHandle, readiness: Readiness, health: WatchHealth) -> Self {
         readiness.report("table", Err("nothing is known yet: etcd has not been reached".to_owned()));
-        Self { instances, table, readiness, health, snapshot: None, saved: 0, saving: None, exposure: None }
+        Self {
+            instances,
+            table,
+            readiness,
+            health,
+            snapshot: None,
+            saved: 0,
+            saving: None,
+            save_from: Instant::now(),
+            retired: Vec::new(),
+            exposure: None,
+        }
     }
 
     /// Keeps the instances in the file at `path`, and starts from what an earlier run left there. A file that cannot be
@@ -109,7 +132,8 @@ impl Watcher {
                     let Some(change) = change else { break };
                     self.apply(change);
                     // Ten thousand leases that end together are many changes and few tables.
-                    while let Some(Some(change)) = changes.next().now_or_never() {
+                    for _ in 1..TOGETHER_MAX {
+                        let Some(Some(change)) = changes.next().now_or_never() else { break };
                         self.apply(change);
                     }
                 }
@@ -123,7 +147,7 @@ impl Watcher {
                         // A full channel: the round before is still going on.
                         let _next_time = suspects.try_send(all);
                     }
-                    self.save_in_background();
+                    self.save_in_background().await;
                 }
             }
             self.publish();
@@ -274,8 +298,9 @@ impl Watcher {
 
     fn publish(&mut self) {
         if let Some(table) = self.instances.table() {
-            self.table.publish(table);
+            self.retired.push(self.table.publish(table));
         }
+        self.retired.retain(|table| Arc::strong_count(table) > 1);
         let state = match self.table.load().source {
             Source::Etcd | Source::Disk(_) => Ok(()),
             Source::Nothing => {
@@ -287,22 +312,28 @@ impl Watcher {
     }
 
     /// What there is to be saved: nothing before etcd was reached.
-    fn unsaved(&mut self) -> Option<(SnapshotFile, Saved)> {
+    fn unsaved(&mut self) -> Option<(SnapshotFile, Known)> {
         let file = self.snapshot.clone()?;
         let version = self.instances.version();
         if version == self.saved || self.table.load().source != Source::Etcd {
             return None;
         }
         self.saved = version;
-        Some((file, self.instances.save(Millis::now())))
+        Some((file, self.instances.known(Millis::now())))
     }
 
-    fn save_in_background(&mut self) {
+    async fn save_in_background(&mut self) {
         if self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
             return;
         }
-        if let Some((file, saved)) = self.unsaved() {
-            self.saving = Some(tokio::task::spawn_blocking(move || save(&file, saved)));
+        if let Some(saving) = self.saving.take() {
+            let took = saving.await.unwrap_or_default();
+            self.save_from = Instant::now() + (took * SAVING_PART).min(SAVING_PAUSE_MAX);
+        }
+        if Instant::now() >= self.save_from
+            && let Some((file, known)) = self.unsaved()
+        {
+            self.saving = Some(tokio::task::spawn_blocking(move || save(&file, known)));
         }
     }
 
@@ -311,8 +342,8 @@ impl Watcher {
             // It reports its own failures.
             let _done = saving.await;
         }
-        if let Some((file, saved)) = self.unsaved() {
-            let _done = tokio::task::spawn_blocking(move || save(&file, saved)).await;
+        if let Some((file, known)) = self.unsaved() {
+            let _done = tokio::task::spawn_blocking(move || save(&file, known)).await;
         }
     }
 }
@@ -330,10 +361,14 @@ fn crowds(updates: &[Update]) -> BTreeMap<&ServiceName, (usize, usize)> {
     crowds
 }
 
-fn save(file: &SnapshotFile, saved: Saved) {
-    if let Err(error) = file.save(saved) {
+/// Writes what is known; how long that took without the disk.
+fn save(file: &SnapshotFile, known: Known) -> Duration {
+    let started = std::time::Instant::now();
+    let written = file.save_timed(known.into_saved(), started);
+    written.unwrap_or_else(|error| {
         tracing::warn!(target: TARGET, error = %chain(&error), "the snapshot is out of date");
-    }
+        Duration::ZERO
+    })
 }
 
 type Suspects = Vec<Arc<Candidate>>;

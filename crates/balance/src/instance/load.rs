@@ -61,6 +61,11 @@ impl Load {
         self.streams_max.store(streams_max, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn in_flight_max(&self) -> u32 {
+        self.in_flight_max.load(Ordering::Relaxed)
+    }
+
     /// Requests that wait for an answer, on all cores.
     pub(crate) fn in_flight(&self) -> u32 {
         self.cores.iter().map(|slot| slot.in_flight.load(Ordering::Relaxed)).sum()

@@ -84,6 +84,17 @@ impl CachedSummary {
         after == count || after > 0 && is_recent
     }
 
+    /// The answers for the set that comes in this one's place, when the smaller of the two has so many `instances`. Those
+    /// about a large set stand for [`PAUSE_MS`] as they are, or each change would cost its next request a look at all.
+    pub(crate) fn carried_over(&self, instances: usize) -> Self {
+        if instances <= SMALL || self.after.load(Ordering::Acquire) == 0 {
+            return Self::default();
+        }
+        let copy = |word: &AtomicU64| AtomicU64::new(word.load(Ordering::Relaxed));
+        // After no number of judgements that there will be: they count as old.
+        Self { after: AtomicU64::new(u64::MAX), at: copy(&self.at), word: copy(&self.word) }
+    }
+
     pub(crate) fn load(&self) -> HealthSummary {
         let word = self.word.load(Ordering::Relaxed);
         HealthSummary {

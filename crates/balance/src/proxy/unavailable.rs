@@ -148,7 +148,7 @@ mod tests {
             let (key, address) = (format!("service/mail/{port}"), format!("10.0.0.5:{port}"));
             ExcludedInstance { key: key.parse().unwrap(), address: address.parse().unwrap(), why, reason: None }
         };
-        let one = Service { withheld: vec![withheld(1, ExclusionReason::Operator(Status::Draining))], ..mail() };
+        let one = Service { withheld: [withheld(1, ExclusionReason::Operator(Status::Draining))].into(), ..mail() };
         let expected = "mail is down: its only instance 10.0.0.5:1 is draining by an operator's word";
         assert_eq!(sentence(&in_full(&one, Millis(0))), expected);
         let expected = "mail is down: its only instance is draining by an operator's word";
@@ -168,7 +168,7 @@ mod tests {
         let (key, address) = ("service/mail/a".parse().unwrap(), "10.0.0.5:1".parse().unwrap());
         let reason = discovery::Reason::shorten("no database at 10.0.0.9");
         let critical = ExcludedInstance { key, address, why: ExclusionReason::Status(Status::Critical), reason };
-        let service = Service { withheld: vec![critical], ..mail() };
+        let service = Service { withheld: [critical].into(), ..mail() };
         let expected = "mail is down: its only instance 10.0.0.5:1 is critical (no database at 10.0.0.9)";
         assert_eq!(sentence(&in_full(&service, Millis(0))), expected);
         assert_eq!(sentence(&of(&service, Millis(0))), "mail is down: its only instance is critical");
@@ -178,7 +178,7 @@ mod tests {
     fn unknown_is_not_the_same_as_down() {
         let nowhere = RoutingTable::default();
         assert!(matches!(unknown("mial", &nowhere), GatewayError::DiscoveryUnknown(_)));
-        let etcd = RoutingTable::new(Source::Etcd, discovery::Revision(1), std::collections::HashMap::new());
+        let etcd = RoutingTable::new(Source::Etcd, discovery::Revision(1), crate::table::name_map::NameMap::default());
         assert_eq!(sentence(&unknown("mial", &etcd)), "no instance of \"mial\" was ever registered");
     }
 

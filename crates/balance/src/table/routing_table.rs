@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     ops::Deref,
     rc::Rc,
     sync::Arc,
@@ -24,7 +24,7 @@ use crate::{
     clock::Moment,
     instance::candidate::Candidate,
     load_balancing::balancer::Balancer,
-    table::tombstones::Tombstone,
+    table::{name_map::NameMap, tombstones::Tombstone},
 };
 
 /// Everything a request needs to know, at one revision of etcd.
@@ -34,9 +34,11 @@ pub struct RoutingTable {
     pub source: Source,
     /// The revision of etcd that it mirrors.
     pub revision: Revision,
-    services: HashMap<Box<str>, Arc<Service>>,
+    services: NameMap<Arc<Service>>,
     /// The policies that are in etcd, also those of services that never had an instance.
-    policies: HashMap<Box<str>, Arc<Policy>>,
+    policies: Arc<NameMap<Arc<Policy>>>,
+    /// The keys of the issuers whose tokens services take, by service.
+    key_sets: Arc<BTreeMap<ServiceName, Arc<KeySet>>>,
     /// How many services have a policy in etcd that is invalid.
     pub(crate) policies_broken: usize,
     /// The API keys in force.
@@ -66,7 +68,7 @@ pub struct Service {
     pub(crate) balancer: Balancer,
     /// Those among the candidates, by serial number, whose keys vanished together with many others.
     pub(crate) unregistered: BTreeSet<u64>,
-    pub(crate) withheld: Vec<ExcludedInstance>,
+    pub(crate) withheld: Arc<[ExcludedInstance]>,
     /// The instances that went, the oldest first.
     pub(crate) tombstones: Vec<Tombstone>,
     /// What it asks of its clients; `None`: nothing.
@@ -99,8 +101,8 @@ pub(crate) enum ExclusionReason {
 // === impl RoutingTable ===
 
 impl RoutingTable {
-    pub(crate) fn new(source: Source, revision: Revision, services: HashMap<Box<str>, Arc<Service>>) -> Self {
-        Self { source, revision, services, policies: HashMap::new(), policies_broken: 0, keys: Arc::default() }
+    pub(crate) fn new(source: Source, revision: Revision, services: NameMap<Arc<Service>>) -> Self {
+        Self { source, revision, services, ..Self::default() }
     }
 
     pub(crate) fn with_broken_policies(mut self, policies_broken: usize) -> Self {
@@ -108,7 +110,7 @@ impl RoutingTable {
         self
     }
 
-    pub(crate) fn with_policies(mut self, policies: HashMap<Box<str>, Arc<Policy>>) -> Self {
+    pub(crate) fn with_policies(mut self, policies: Arc<NameMap<Arc<Policy>>>) -> Self {
         self.policies = policies;
         self
     }
@@ -118,10 +120,14 @@ impl RoutingTable {
         self
     }
 
+    pub(crate) fn with_key_sets(mut self, key_sets: Arc<BTreeMap<ServiceName, Arc<KeySet>>>) -> Self {
+        self.key_sets = key_sets;
+        self
+    }
+
     /// The keys of the issuers whose tokens services take.
     pub(crate) fn key_sets(&self) -> Vec<Arc<KeySet>> {
-        let all = self.services.values().filter_map(|service| service.access.as_ref()?.key_set());
-        all.cloned().collect()
+        self.key_sets.values().cloned().collect()
     }
 
     /// The API keys in force.
@@ -137,6 +143,11 @@ impl RoutingTable {
     /// The service of that name, if it has or had instances.
     pub(crate) fn service(&self, name: &str) -> Option<&Service> {
         self.services.get(name).map(AsRef::as_ref)
+    }
+
+    /// All services, for whoever wants to know which have changed.
+    pub(crate) fn by_name(&self) -> &NameMap<Arc<Service>> {
+        &self.services
     }
 
     /// All services, in the order of their names.
@@ -157,7 +168,7 @@ impl Service {
             prefix,
             balancer: Balancer::empty(cores),
             unregistered: BTreeSet::new(),
-            withheld: Vec::new(),
+            withheld: Arc::default(),
             tombstones: Vec::new(),
             access: None,
         }
@@ -166,6 +177,11 @@ impl Service {
     /// How its requests are treated: what `config/<service>` says, and the gateway's defaults for all else.
     pub(crate) fn policy(&self) -> &Arc<Policy> {
         self.balancer.policy()
+    }
+
+    /// Whether an instance of it is registered, in rotation or not.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.balancer.candidates.all().len() > self.unregistered.len() || !self.withheld.is_empty()
     }
 
     /// Whether a candidate is used although it is not registered at the moment.
@@ -209,9 +225,10 @@ impl TableHandle {
         key_fetcher::run(|| self.load().key_sets(), Moment::now, shutdown).await;
     }
 
-    /// Puts `table` in force, at once and for every core.
-    pub fn publish(&self, table: Arc<RoutingTable>) {
-        self.0.store(table);
+    /// Puts `table` in force, at once and for every core; returns the one before. A core may hold that one still, until its
+    /// next request and for as long as a request lasts.
+    pub fn publish(&self, table: Arc<RoutingTable>) -> Arc<RoutingTable> {
+        self.0.swap(table)
     }
 }
 

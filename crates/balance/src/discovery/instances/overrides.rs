@@ -1,6 +1,6 @@
 //! What operators say about instances.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use discovery::{InstanceKey, LeaseId, Override};
 
@@ -13,15 +13,13 @@ impl Instances {
     pub fn replace_overrides(&mut self, overrides: BTreeMap<InstanceKey, Override>) {
         let before = std::mem::take(&mut self.overrides);
         let differs = |key: &&InstanceKey| before.get(key) != overrides.get(key);
-        let touched: BTreeSet<_> =
-            before.keys().chain(overrides.keys()).filter(differs).map(|key| key.service.clone()).collect();
-        self.touched.extend(touched);
+        before.keys().chain(overrides.keys()).filter(differs).for_each(|key| self.touched.key(key));
         self.overrides = overrides;
     }
 
     /// Replaces the operator override of one instance; `None` removes it.
     pub fn set_override(&mut self, key: InstanceKey, order: Option<Override>) {
-        self.touched.insert(key.service.clone());
+        self.touched.key(&key);
         match order {
             Some(order) => self.overrides.insert(key, order),
             None => self.overrides.remove(&key),

@@ -1,7 +1,7 @@
 //! Which policy a service has, and where it comes from.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -18,6 +18,7 @@ use super::Instances;
 use crate::{
     access::{issued::KnownKeys, jwt::key_set::SavedKeySet, rules::Access},
     load_balancing::effective_policy::{EffectivePolicy, PolicySource},
+    table::name_map::NameMap,
 };
 
 /// The policies of all services.
@@ -25,6 +26,10 @@ use crate::{
 pub(super) struct Policies {
     default: Arc<Policy>,
     given: BTreeMap<ServiceName, StoredPolicy>,
+    /// Those in force, as the table has them.
+    shown: Arc<NameMap<Arc<Policy>>>,
+    /// How many of those given have a text that is invalid.
+    broken: usize,
     /// The issuers' keys that an earlier run had, by their URL.
     saved_key_sets: BTreeMap<String, SavedKeySet>,
     /// Grows when issuers' keys have changed.
@@ -69,11 +74,8 @@ impl Policies {
     }
 
     /// Those of the services of which something is said.
-    pub(super) fn all(&self) -> HashMap<Box<str>, Arc<Policy>> {
-        let one = |(service, given): (&ServiceName, &StoredPolicy)| {
-            (service.as_str().into(), Arc::clone(&given.effective_policy.policy))
-        };
-        self.given.iter().map(one).collect()
+    pub(super) fn all(&self) -> Arc<NameMap<Arc<Policy>>> {
+        Arc::clone(&self.shown)
     }
 
     /// The services of which something is said.
@@ -83,7 +85,7 @@ impl Policies {
 
     /// How many have a text in etcd that is invalid.
     pub(super) fn broken(&self) -> usize {
-        self.given.values().filter(|given| given.effective_policy.mistake.is_some()).count()
+        self.broken
     }
 
     /// Takes in what `config/<service>` says now, `None` for nothing any more; false when that is no news.
@@ -92,14 +94,21 @@ impl Policies {
     ///
     /// What is wrong with it. The last good words stay in force.
     pub(super) fn set(&mut self, service: &ServiceName, text: Option<String>) -> Result<bool, FieldError> {
-        let Some(text) = text else { return Ok(self.given.remove(service).is_some()) };
-        let before = self.given.remove(service);
-        if let Some(before) = before.as_ref().filter(|before| before.text == text) {
-            let (good, effective_policy) = (before.good.clone(), before.effective_policy.clone());
-            let (closed_by, access) = (before.closed_by.clone(), before.access.clone());
-            self.given.insert(service.clone(), StoredPolicy { text, good, closed_by, effective_policy, access });
-            return Ok(false);
-        }
+        let before = self.take(service);
+        let Some(text) = text else {
+            let is_news = before.is_some();
+            if is_news {
+                Arc::make_mut(&mut self.shown).remove(service.as_str());
+            }
+            return Ok(is_news);
+        };
+        let before = match before {
+            Some(same) if same.text == text => {
+                self.put(service, same);
+                return Ok(false);
+            }
+            before => before,
+        };
         match PolicyDocument::parse(text.as_bytes()).and_then(|document| document.over(&self.default)) {
             Ok(policy) => {
                 let before = before.as_ref().and_then(|before| before.access.as_deref());
@@ -109,7 +118,7 @@ impl Policies {
                     EffectivePolicy { policy: Arc::new(policy), source: PolicySource::Etcd, mistake: None };
                 let good = Some(text.clone());
                 let closed_by = None;
-                self.given.insert(service.clone(), StoredPolicy { good, closed_by, text, effective_policy, access });
+                self.put(service, StoredPolicy { good, closed_by, text, effective_policy, access });
                 Ok(true)
             }
             Err(mistake) => {
@@ -125,10 +134,25 @@ impl Policies {
                 let default = || EffectivePolicy { policy: Arc::clone(&self.default), ..EffectivePolicy::default() };
                 let effective_policy = before.map_or_else(default, |before| before.effective_policy);
                 let effective_policy = EffectivePolicy { mistake: Some(mistake.clone()), ..effective_policy };
-                self.given.insert(service.clone(), StoredPolicy { text, good, closed_by, effective_policy, access });
+                self.put(service, StoredPolicy { text, good, closed_by, effective_policy, access });
                 Err(mistake)
             }
         }
+    }
+
+    fn take(&mut self, service: &ServiceName) -> Option<StoredPolicy> {
+        let before = self.given.remove(service)?;
+        self.broken -= usize::from(before.effective_policy.mistake.is_some());
+        Some(before)
+    }
+
+    fn put(&mut self, service: &ServiceName, stored: StoredPolicy) {
+        let policy = &stored.effective_policy.policy;
+        if self.shown.get(service.as_str()).is_none_or(|shown| !Arc::ptr_eq(shown, policy)) {
+            Arc::make_mut(&mut self.shown).insert(service.clone(), Arc::clone(policy));
+        }
+        self.broken += usize::from(stored.effective_policy.mistake.is_some());
+        self.given.insert(service.clone(), stored);
     }
 
     /// What an earlier run had read of the keys of issuers.
@@ -176,7 +200,7 @@ impl Instances {
     pub fn set_policy(&mut self, service: &ServiceName, text: Option<String>) -> Result<(), FieldError> {
         let set = self.policies.set(service, text);
         if set != Ok(false) {
-            self.touched.insert(service.clone());
+            self.touched.whole(service.clone());
         }
         set.map(drop)
     }

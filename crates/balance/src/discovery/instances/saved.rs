@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use discovery::{
     AccessKeyId, Address, Incarnation, Instance, InstanceKey, LeaseId, Override, Registered, Revision, ServiceName,
@@ -10,6 +10,7 @@ use super::{Instances, vanishing::Vanishing};
 use crate::{
     access::jwt::key_set::SavedKeySet,
     clock::Millis,
+    instance::candidate::Candidate,
     table::tombstones::{Cause, Tombstone},
 };
 
@@ -59,40 +60,71 @@ pub struct SavedTombstone {
     ago_ms: u64,
 }
 
+/// What is known, to be [written down](Self::into_saved) elsewhere: taking it is short, because the instances are shared.
+#[derive(Debug)]
+pub struct Known {
+    /// All but the instances.
+    rest: Saved,
+    registered: Vec<(Arc<Candidate>, Option<LeaseId>)>,
+    suspects: Vec<(Arc<Candidate>, Option<LeaseId>)>,
+}
+
+// === impl Known ===
+
+impl Known {
+    /// As it is written to disk: the longer part of the work.
+    #[must_use]
+    pub fn into_saved(self) -> Saved {
+        let value = |(candidate, _): &(Arc<Candidate>, _)| (candidate.key.clone(), candidate.instance.to_string());
+        // One that an earlier run left without its lease is of a life that is not known.
+        let incarnation = |(candidate, lease): &(Arc<Candidate>, Option<LeaseId>)| {
+            lease.filter(|lease| lease.0 > 0).map(|lease| (candidate.key.clone(), Incarnation(lease)))
+        };
+        Saved {
+            instances: self.registered.iter().map(value).collect(),
+            suspects: self.suspects.iter().map(value).collect(),
+            incarnations: self.registered.iter().chain(&self.suspects).filter_map(incarnation).collect(),
+            ..self.rest
+        }
+    }
+}
+
 // === impl Instances ===
 
 impl Instances {
-    /// What is known at `now`.
+    /// What is known at `now`, as it is written to disk.
     #[must_use]
     pub fn save(&self, now: Millis) -> Saved {
-        let value = |(key, known): (&InstanceKey, &super::Known)| (key.clone(), known.registered.instance.to_string());
-        let suspect =
-            |(key, suspect): (&InstanceKey, &super::LastResort)| (key.clone(), suspect.candidate.instance.to_string());
+        self.known(now).into_saved()
+    }
+
+    /// What is known at `now`.
+    #[must_use]
+    pub fn known(&self, now: Millis) -> Known {
         let tombstone = |tombstone: &Tombstone| SavedTombstone {
             key: tombstone.key.clone(),
             address: tombstone.address.clone(),
             cause: tombstone.cause,
             ago_ms: u64::try_from(now.since(tombstone.at).as_millis()).unwrap_or(u64::MAX),
         };
-        let registered = self.registered.iter().map(|(key, known)| (key, known.registered.lease));
-        let leases = registered.chain(self.suspects.iter().map(|(key, suspect)| (key, suspect.lease)));
-        // One that an earlier run left without its lease is of a life that is not known.
-        let incarnation = |(key, lease): (&InstanceKey, Option<LeaseId>)| {
-            lease.filter(|lease| lease.0 > 0).map(|lease| (key.clone(), Incarnation(lease)))
-        };
         let key_sets = self.policies.key_sets();
         let read_s = |(url, set): (&String, &SavedKeySet)| Some((url.clone(), set.read_s?));
-        Saved {
+        let rest = Saved {
             key_sets_read_s: key_sets.iter().filter_map(read_s).collect(),
             key_sets: key_sets.into_iter().map(|(url, set)| (url, set.text)).collect(),
-            incarnations: leases.filter_map(incarnation).collect(),
             revision: self.revision,
-            instances: self.registered.iter().map(value).collect(),
             overrides: self.overrides.clone(),
             policies: self.policies.save(),
             access_keys: self.access_keys.save(),
-            suspects: self.suspects.iter().map(suspect).collect(),
             tombstones: self.tombstones.all().map(tombstone).collect(),
+            ..Saved::default()
+        };
+        let registered = self.registered.values();
+        let suspects = self.suspects.values();
+        Known {
+            rest,
+            registered: registered.map(|one| (Arc::clone(&one.candidate), one.registered.lease)).collect(),
+            suspects: suspects.map(|one| (Arc::clone(&one.candidate), one.lease)).collect(),
         }
     }
 
@@ -122,8 +154,10 @@ impl Instances {
         self.suspects.values_mut().for_each(|suspect| suspect.kept_until = None);
         for SavedTombstone { key, address, cause, ago_ms } in saved.tombstones {
             let at = now - Duration::from_millis(ago_ms).saturating_add(age);
-            self.touched.extend(self.tombstones.add(Tombstone { key: key.clone(), address, at, cause }));
-            self.touched.insert(key.service);
+            self.touched.service(&key.service);
+            if let Some(forgotten) = self.tombstones.add(Tombstone { key, address, at, cause }) {
+                self.touched.service(&forgotten);
+            }
         }
         self.replace_overrides(saved.overrides);
         let read_s = saved.key_sets_read_s;

@@ -1,3 +1,4 @@
+mod incremental;
 mod many_vanished;
 
 use discovery::{Instance, LeaseId, Status};

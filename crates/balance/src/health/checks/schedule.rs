@@ -10,7 +10,10 @@ use crate::{
         candidate::Candidate,
         outlier::{Change, Verdict},
     },
-    table::routing_table::RoutingTable,
+    table::{
+        name_map::NameMap,
+        routing_table::{RoutingTable, Service},
+    },
 };
 
 /// How often those are asked that are not well.
@@ -27,6 +30,10 @@ const AWAKE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     entries: HashMap<u64, Entry>,
+    /// The services as of the table that was followed last.
+    services: NameMap<Arc<Service>>,
+    /// Those in `entries`, by serial number, who have left the table and have requests under way.
+    leaving: Vec<u64>,
     /// How long an instance may be silent, at least; zero: for ever.
     stall: Duration,
 }
@@ -98,30 +105,36 @@ impl Schedule {
         Self { stall, ..Self::default() }
     }
 
-    /// Asks the instances of this table from now on, and no others.
+    /// Asks the instances of this table from now on, and no others. Looks only at services that are not as they were, and
+    /// there at no instance that is.
     pub(super) fn follow(&mut self, table: &RoutingTable, now: Millis) {
-        let mut before = std::mem::take(&mut self.entries);
-        for service in table.services() {
-            let all = service.balancer.candidates.all().iter();
-            let all =
-                all.map(|one| (one, true)).chain(service.balancer.last_resort.all().iter().map(|one| (one, false)));
-            for (candidate, is_listed) in all.filter(|_| service.policy().health.active.kind != ActiveKind::Off) {
-                let (candidate, policy) = (Arc::clone(candidate), Arc::clone(service.policy()));
-                let entry = match before.remove(&candidate.serial) {
-                    Some(known) => Entry { candidate, policy, is_listed, ..known },
-                    None => Entry { is_listed, ..Entry::new(candidate, policy, now) },
-                };
-                if !is_listed {
-                    entry.forget_checks();
-                }
-                self.entries.insert(entry.candidate.serial, entry);
-            }
+        let before = std::mem::replace(&mut self.services, table.by_name().clone());
+        let mut left: HashMap<u64, Entry> = std::mem::take(&mut self.leaving)
+            .into_iter()
+            .filter_map(|serial| Some((serial, self.entries.remove(&serial)?)))
+            .collect();
+        let mut come = Vec::new();
+        for (then, now) in self.services.differences(&before, Arc::ptr_eq) {
+            let (gone, new) = changes(then.map(AsRef::as_ref), now.map(AsRef::as_ref));
+            left.extend(gone.into_iter().filter_map(|serial| Some((serial, self.entries.remove(&serial)?))));
+            come.extend(new);
         }
-        for (serial, gone) in before {
+        for (candidate, policy, is_listed) in come {
+            let entry = match left.remove(&candidate.serial) {
+                Some(known) => Entry { candidate, policy, is_listed, ..known },
+                None => Entry { is_listed, ..Entry::new(candidate, policy, now) },
+            };
+            if !is_listed {
+                entry.forget_checks();
+            }
+            self.entries.insert(entry.candidate.serial, entry);
+        }
+        for (serial, gone) in left {
             gone.forget_checks();
             // Draining, or stopped for longer than its lease: what waits there still wants to know whether it lives.
             if gone.candidate.state.load.in_flight() > 0 && gone.policy.health.active.kind != ActiveKind::Off {
                 self.entries.insert(serial, Entry { is_listed: false, ..gone });
+                self.leaving.push(serial);
             }
         }
     }
@@ -164,6 +177,63 @@ impl Schedule {
             Occasion::Quiet => entry.judge_quiet(answer, now, stall),
         }
     }
+}
+
+/// Who is no longer asked, by serial number, and who is from now on: by which policy, and whether it is listed.
+type Followed = (Vec<u64>, Vec<(Arc<Candidate>, Arc<Policy>, bool)>);
+
+/// What is to be followed of a service that was `before` and is `after`.
+fn changes(before: Option<&Service>, after: Option<&Service>) -> Followed {
+    let is_asked = |service: &&Service| service.policy().health.active.kind != ActiveKind::Off;
+    let (before, after) = (before.filter(is_asked), after.filter(is_asked));
+    let is_same_policy = before.zip(after).is_some_and(|(before, after)| Arc::ptr_eq(before.policy(), after.policy()));
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    for is_listed in [true, false] {
+        let (then, now) = (instances(before, is_listed), instances(after, is_listed));
+        let (then, now) =
+            if is_same_policy { differing(then, now) } else { (then.iter().collect(), now.iter().collect()) };
+        gone.extend(then.into_iter().map(|candidate| candidate.serial));
+        if let Some(after) = after {
+            come.extend(now.into_iter().map(|one| (Arc::clone(one), Arc::clone(after.policy()), is_listed)));
+        }
+    }
+    (gone, come)
+}
+
+/// The candidates of a service, or its last resort.
+fn instances(service: Option<&Service>, is_listed: bool) -> &[Arc<Candidate>] {
+    match service.map(|service| &service.balancer) {
+        None => &[],
+        Some(balancer) if is_listed => balancer.candidates.all(),
+        Some(balancer) => balancer.last_resort.all(),
+    }
+}
+
+/// Who is only in one of two lists in the order of the keys: in the first, in the second.
+fn differing<'a>(
+    mut first: &'a [Arc<Candidate>],
+    mut second: &'a [Arc<Candidate>],
+) -> (Vec<&'a Arc<Candidate>>, Vec<&'a Arc<Candidate>>) {
+    let (mut only_first, mut only_second) = (Vec::new(), Vec::new());
+    while let ([one, ones @ ..], [other, others @ ..]) = (first, second) {
+        // Nothing is read of those that are the same.
+        if Arc::ptr_eq(one, other) {
+            (first, second) = (ones, others);
+            continue;
+        }
+        let order = one.key.cmp(&other.key);
+        if order.is_le() {
+            only_first.push(one);
+            first = ones;
+        }
+        if order.is_ge() {
+            only_second.push(other);
+            second = others;
+        }
+    }
+    only_first.extend(first);
+    only_second.extend(second);
+    (only_first, only_second)
 }
 
 // === impl Room ===

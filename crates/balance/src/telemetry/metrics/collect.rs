@@ -152,7 +152,7 @@ fn instances(encoder: &mut DescriptorEncoder<'_>, services: &Counted<'_>) -> fmt
         ] {
             set(&mut metric, &[("service", service.name.as_str()), ("state", state)], number)?;
         }
-        for withheld in &service.withheld {
+        for withheld in service.withheld.iter() {
             if let ExclusionReason::Address(forbidden) = withheld.why {
                 *refused.entry(forbidden.as_str()).or_default() += 1;
             }

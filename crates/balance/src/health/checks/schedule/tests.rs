@@ -1,6 +1,7 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use discovery::{Revision, policy::PolicyDocument};
+use proptest::prelude::*;
 
 use super::*;
 use crate::{
@@ -27,7 +28,7 @@ fn table(instances: usize, policy: Policy) -> (Vec<Arc<Candidate>>, RoutingTable
     let effective_policy = EffectivePolicy { policy: Arc::new(policy), ..EffectivePolicy::default() };
     let balancer = Balancer { candidates, effective_policy, ..Balancer::empty(1) };
     let service = Service { balancer, ..Service::empty("mail".parse().unwrap(), 1) };
-    let services = HashMap::from([("mail".into(), Arc::new(service))]);
+    let services = [("mail".parse().unwrap(), Arc::new(service))].into_iter().collect();
     (all, RoutingTable::new(Source::Etcd, Revision(1), services))
 }
 
@@ -278,4 +279,37 @@ fn who_is_asked_for_long_whether_it_is_awake_keeps_no_place_from_the_others() {
     assert_eq!(asked.map(|occasion| room.take(occasion)), [true, false, true, true, false]);
     let mut round = Room { quiet: 9, others: 9, all: 1 };
     assert_eq!([Occasion::Quiet, Occasion::Regular].map(|occasion| round.take(occasion)), [true, false]);
+}
+
+proptest! {
+    #[test]
+    fn what_is_followed_by_its_changes_is_what_is_in_the_table(
+        all in prop::collection::vec((prop::collection::vec(0..4_u8, 12), any::<bool>()), 1..20),
+    ) {
+        let pool: Vec<_> = (1..=12).map(|port| Arc::new(Candidate::sample(&format!("10.0.0.1:{port}"), 1))).collect();
+        let policies = ["{}", r#"{"health":{"active":{"kind":"off"}}}"#].map(|text| Arc::new(policy(text)));
+        let mut schedule = Schedule::new(STALL);
+        for (places, is_off) in all {
+            let policy = &policies[usize::from(is_off && places[0] == 0)];
+            let of = |place: u8| -> Vec<Arc<Candidate>> {
+                let here = pool.iter().zip(&places).filter(|(_, here)| **here == place);
+                here.map(|(one, _)| Arc::clone(one)).collect()
+            };
+            let candidates = CandidateSet::new(of(0), policy, None, None);
+            let last_resort = CandidateSet::new(of(1), policy, None, None);
+            let effective_policy = EffectivePolicy { policy: Arc::clone(policy), ..EffectivePolicy::default() };
+            let balancer = Balancer { candidates, last_resort, effective_policy, ..Balancer::empty(1) };
+            let service = Service { balancer, ..Service::empty("mail".parse().unwrap(), 1) };
+            let services = [("mail".parse().unwrap(), Arc::new(service))].into_iter().collect();
+            let table = RoutingTable::new(Source::Etcd, Revision(1), services);
+            schedule.follow(&table, Millis(0));
+            let mut fresh = Schedule::new(STALL);
+            fresh.follow(&table, Millis(0));
+            let seen = |schedule: &Schedule| -> BTreeSet<_> {
+                let entries = schedule.entries.iter();
+                entries.map(|(serial, entry)| (*serial, entry.is_listed, Arc::as_ptr(&entry.policy) as usize)).collect()
+            };
+            prop_assert_eq!(seen(&schedule), seen(&fresh));
+        }
+    }
 }
