@@ -42,6 +42,11 @@ const JWKS: &str = include_str!("../configs/access-jwks.json");
 /// What one kind may cost, in microseconds.
 const AIM_US: f64 = 5.0;
 
+/// The kind whose requests of one name are also measured at [`PASSWORDS_PER_SECOND`].
+pub const PASSWORD: &str = "name and password (bcrypt, cost 12), seen before";
+/// So many requests of one name may cost at most two hundredths more than without a password.
+pub const PASSWORDS_PER_SECOND: f64 = 2_000.0;
+
 /// The kinds; the first is none of them. Writes the key set that their policies name into `folder`.
 ///
 /// # Errors
@@ -74,7 +79,7 @@ fn credentials(jwks_file: &Path) -> [Feature; 4] {
         feature("API key", keys, format!("X-Api-Key: {KEY}\r\n")),
         feature("token (ES256), seen before", jwt.clone(), bearer(TOKEN_ES256)),
         feature("token (RS256), seen before", jwt, bearer(TOKEN_RS256)),
-        feature("name and password (bcrypt, cost 12), seen before", basic, password),
+        feature(PASSWORD, basic, password),
     ]
 }
 

@@ -80,7 +80,9 @@ impl Options {
             return compare(&mut harness, other, extent);
         }
         if self.access {
-            return access(&mut harness, extent);
+            access(&mut harness, extent)?;
+            report::passwords(&rows::passwords(&mut harness, extent)?);
+            return Ok(());
         }
         report::calibration(calibrate::calibrate(&mut harness, extent.duration)?);
 

@@ -140,6 +140,24 @@ impl Harness {
         self.measure(gateway, request, load, duration).map(|(figure, _)| figure)
     }
 
+    /// As [`cpu_of`](Self::cpu_of), at `per_second`, far below what the gateway can do: also what it costs to be woken for
+    /// every request by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Harness::cpu`].
+    pub fn cpu_at(
+        &mut self,
+        gateway: &Gateway,
+        request: &[u8],
+        per_second: f64,
+        duration: Duration,
+    ) -> anyhow::Result<Figure> {
+        self.answer_with(SHAPES[0]);
+        let load = load(gateway, Pace::PerSecond(per_second), Connections::Kept);
+        self.measure(gateway, request, load, duration).map(|(figure, _)| figure)
+    }
+
     /// One `request`, and its answer: where the first one does more than the others, as a password that is hashed.
     ///
     /// # Errors

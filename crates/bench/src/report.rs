@@ -1,7 +1,7 @@
 //! The table as text: Markdown, so that it can be pasted into doc/performance.md.
 
 use crate::{
-    access::Feature,
+    access::{Feature, PASSWORDS_PER_SECOND},
     calibrate::Calibration,
     harness::CONNECTIONS,
     machine,
@@ -103,6 +103,17 @@ pub fn access(features: &[Feature], rounds: &Rounds) {
         let more = format!("{:.1} ({low:.1}–{high:.1}) µs", difference.median);
         println!("| {} | {more} | {aim} | {:.1} µs |", feature.name, verdict.median);
     }
+}
+
+/// Processor time of requests with a name and a password, at a fixed rate.
+pub fn passwords(rounds: &Rounds) {
+    let Some(verdict) = rounds.verdict(1, 0) else { return };
+    let (low, high) = verdict.range;
+    println!(
+        "\n{PASSWORDS_PER_SECOND:.0} requests a second of one name, to as many with everything off in the same rounds: {:.2} \
+         ({low:.2}–{high:.2}); {:.1} µs a request.",
+        verdict.ratio, verdict.median
+    );
 }
 
 fn heading(first: &str, columns: &[&str]) {

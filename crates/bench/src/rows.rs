@@ -136,6 +136,34 @@ pub fn access(harness: &mut Harness, extent: Extent) -> anyhow::Result<(Vec<Feat
     Ok((features, rounds))
 }
 
+/// At a fixed rate a second of a gateway's time is a few hundredths: so many times as long is measured.
+const LONGER: u32 = 3;
+
+/// Processor time of `balance` at [`access::PASSWORDS_PER_SECOND`]: with everything off, and for requests with a name and a
+/// password.
+///
+/// # Errors
+///
+/// As [`Harness::cpu`].
+pub fn passwords(harness: &mut Harness, extent: Extent) -> anyhow::Result<Rounds> {
+    let features = access::features(harness.folder())?;
+    let gateway = harness.gateway(Kind::Balance, Known { features: &features, ..Known::default() })?;
+    let compared: Vec<&Feature> =
+        features.iter().filter(|feature| feature.policy.is_none() || feature.name == access::PASSWORD).collect();
+    for feature in &compared {
+        harness.once(&gateway, feature.request())?;
+    }
+    let mut rounds = Rounds::new(compared.len());
+    for _ in 0..extent.rounds {
+        for (index, feature) in compared.iter().enumerate() {
+            let duration = extent.duration * LONGER;
+            let figure = harness.cpu_at(&gateway, &feature.request(), access::PASSWORDS_PER_SECOND, duration)?;
+            rounds.add(index, figure.cpu_us);
+        }
+    }
+    Ok(rounds)
+}
+
 /// Half of what nginx manages with small requests, rounded down to hundreds.
 #[must_use]
 pub fn half_of(per_second: &Rounds, reference: usize) -> f64 {
