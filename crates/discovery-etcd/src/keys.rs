@@ -3,7 +3,7 @@
 //! | file | what it settles |
 //! |---|---|
 //! | [`compare_and_swap`] | writes that may be repeated without harm |
-//! | [`registration`] | an instance's life: register, update, deregister |
+//! | [`registration`], [`leave`] | an instance's life: register, update, deregister; its end with a farewell |
 //! | [`claim`], [`holder`] | register if the key is still as it was seen: how registries agree without a leader |
 //! | [`dialect_keys`] | the same instance in other systems' formats, under the same lease |
 //! | [`foreign_keys`] | registrations that other programs have written, and their copies |
@@ -18,6 +18,7 @@ pub(crate) mod dialect_keys;
 pub(crate) mod foreign_keys;
 pub(crate) mod holder;
 pub(crate) mod leader_election;
+pub(crate) mod leave;
 pub(crate) mod overrides;
 pub(crate) mod presence;
 pub(crate) mod registration;

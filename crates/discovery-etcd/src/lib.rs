@@ -55,8 +55,9 @@ pub use keys::{
     decode::Unreadable,
     foreign_keys::{ForeignKey, ForeignList},
     holder::Held,
+    leave::Left,
     overrides::TakenBack,
-    registration::{Left, Registration},
+    registration::Registration,
     settings::{Expected, Setting, Write},
     snapshot::Snapshot,
 };

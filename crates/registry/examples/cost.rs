@@ -20,15 +20,16 @@ use std::{
 };
 
 use clap::Parser;
+use cpu::cpu;
 use futures::future::join_all;
-use measure::cpu;
 use nix::sys::signal::Signal;
 use testkit::{etcd::EtcdCluster, ports::free_ports, process::Process};
 use tokio::{net::TcpStream, time::sleep};
 
 use sender::Sender;
 
-mod measure;
+#[path = "measure/cpu.rs"]
+mod cpu;
 #[path = "measure/sender.rs"]
 mod sender;
 

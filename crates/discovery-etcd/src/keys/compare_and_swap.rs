@@ -148,10 +148,18 @@ impl Etcd {
     ) -> Result<Outcome, CallError> {
         // An absent key compares as modified at revision 0.
         let modified = seen.unwrap_or_default().0;
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key, CompareOp::Equal, modified)])
-            .and_then(changes)
-            .or_else([TxnOp::get(key, None)]);
+        self.swap_if(key, vec![Compare::mod_revision(key, CompareOp::Equal, modified)], changes, deadline).await
+    }
+
+    /// Does all of `changes` if `comparisons` hold, else reads `key`.
+    pub(crate) async fn swap_if(
+        &self,
+        key: &str,
+        comparisons: Vec<Compare>,
+        changes: Vec<TxnOp>,
+        deadline: Instant,
+    ) -> Result<Outcome, CallError> {
+        let txn = Txn::new().when(comparisons).and_then(changes).or_else([TxnOp::get(key, None)]);
         let response = self
             .call(deadline, |client| {
                 let mut kv = client.kv();

@@ -1,18 +1,12 @@
 //! An instance's life in etcd: register, update, deregister.
 
-use discovery::{Instance, InstanceKey, LeaseId, Revision, Status, Ttl};
+use discovery::{Instance, InstanceKey, LeaseId, Revision, Ttl};
 
-use crate::{
-    client::{
-        error::{CallError, EtcdError},
-        etcd::Etcd,
-        failure::{Failure, FailureClass},
-    },
-    keys::{compare_and_swap::Current, holder::Held},
+use crate::client::{
+    error::{CallError, EtcdError},
+    etcd::Etcd,
+    failure::Failure,
 };
-
-/// How often [`Etcd::leave`] looks at the key: twice when nothing else writes it.
-const LEAVE_ROUNDS: usize = 8;
 
 /// A committed registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,15 +15,6 @@ pub struct Registration {
     pub lease: LeaseId,
     /// When it was written.
     pub revision: Revision,
-}
-
-/// What the end of a registration came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
-    /// It is gone from this revision on; 0 when nothing was there.
-    At(Revision),
-    /// The key lives by another lease than the caller said; nothing was touched.
-    Another(Held),
 }
 
 // === impl Etcd ===
@@ -78,62 +63,6 @@ impl Etcd {
         written.ok_or_else(|| EtcdError::NotRegistered { key: key.clone(), lease })
     }
 
-    /// Ends a registration as [`Etcd::deregister`] does, but says `draining` in the instance's name first, if it has
-    /// not: a watcher sees that before the deletion, in this order, and so can tell an instance that left from one
-    /// whose lease ended. Returns when it was gone; 0 when nothing was there.
-    ///
-    /// # Errors
-    ///
-    /// [`EtcdError::Deregister`], also when the key was written again and again meanwhile; [`EtcdError::Update`]. The
-    /// instance may have been marked then, and stays until its lease ends.
-    pub async fn leave(&self, key: &InstanceKey) -> Result<Revision, EtcdError> {
-        match self.leave_if(key, None).await? {
-            Left::At(revision) => Ok(revision),
-            Left::Another(held) => Ok(held.modified),
-        }
-    }
-
-    /// [`Etcd::leave`] for the life with this `lease` alone: what lives by another one is not touched.
-    ///
-    /// # Errors
-    ///
-    /// As [`Etcd::leave`].
-    pub async fn leave_as(&self, key: &InstanceKey, lease: LeaseId) -> Result<Left, EtcdError> {
-        self.leave_if(key, Some(lease)).await
-    }
-
-    async fn leave_if(&self, key: &InstanceKey, only: Option<LeaseId>) -> Result<Left, EtcdError> {
-        let failed = |source| EtcdError::Deregister { key: key.clone(), source };
-        let path = key.key();
-        let deadline = self.deadline();
-        for _ in 0..LEAVE_ROUNDS {
-            let Some(seen) = self.read(&path, deadline).await.map_err(failed)? else {
-                return Ok(Left::At(Revision::default()));
-            };
-            if only.is_some() && seen.lease != only {
-                return Ok(Left::Another(seen.into()));
-            }
-            if let Some((leaving, lease)) = farewell(&seen) {
-                match self.update(key, &leaving, lease).await {
-                    // The next round deletes it. Or the key has gone with its lease, or lives by another one.
-                    Ok(_) | Err(EtcdError::LeaseNotFound { .. } | EtcdError::NotRegistered { .. }) => continue,
-                    // An etcd that is full still deletes; what hears only the deletion takes it for an expiry.
-                    Err(error) if error.cause().is_some_and(|cause| cause.class() == FailureClass::Lasts) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if let Some(gone_at) =
-                self.delete(&path, &seen, self.dialect_keys().delete(key), deadline).await.map_err(failed)?
-            {
-                if let Some(lease) = seen.lease {
-                    self.revoke_if_unused(lease);
-                }
-                return Ok(Left::At(gone_at));
-            }
-        }
-        Err(failed(CallError::Contended))
-    }
-
     /// Ends a registration: revokes `lease`, and deletes the key if it is still there. Doing it again is harmless.
     ///
     /// Watchers see it within milliseconds, instead of after a TTL. Without a `lease`, the one that the key lives by is
@@ -166,13 +95,6 @@ impl Etcd {
         }
         Ok(gone_at)
     }
-}
-
-/// What is to be written before the key is deleted, and by which lease; `None` when it says so already. A key without a
-/// lease is no registration, and one that cannot be read is deleted as it is.
-fn farewell(seen: &Current) -> Option<(Instance, LeaseId)> {
-    let instance = Instance::parse(&seen.value).ok().filter(|instance| instance.status != Status::Draining)?;
-    Some((Instance { status: Status::Draining, reason: None, ..instance }, seen.lease?))
 }
 
 pub(crate) fn check(key: &InstanceKey, instance: &Instance) -> Result<(), EtcdError> {

@@ -8,6 +8,7 @@ mod follower;
 mod full;
 mod keep_alive;
 mod layout;
+mod leave;
 mod members;
 mod parts;
 mod presence;

@@ -1,15 +1,10 @@
 //! What the processes of a measurement have used, from /proc.
 
+mod cpu;
+
 use std::fs;
 
-/// The CPU seconds that a process has used, its threads together.
-pub(crate) fn cpu(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    // Hundredths of a second on every Linux.
-    (ticks(11) + ticks(12)) / 100.0
-}
+pub(crate) use cpu::cpu;
 
 /// The etcd whose command line has one of these URLs.
 pub(crate) fn etcd_pids(urls: &[String]) -> Vec<u32> {

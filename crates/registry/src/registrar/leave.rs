@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use discovery::{Incarnation, InstanceKey, Revision};
-use discovery_etcd::Left;
+use discovery_etcd::{Held, Left};
 use service_kit::tokens::Action;
 
 use super::{Registrar, failed};
@@ -16,7 +16,7 @@ impl Registrar {
     ///
     /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that
     /// it left; above all the registries that have heard it, which would [restore](crate::restore) it otherwise. Deletes
-    /// the key then, then revokes its lease unless that holds other keys, too: one that was granted elsewhere may. A
+    /// the key then, both at once if the mirror shows how it is, then revokes its lease unless that holds other keys, too: one that was granted elsewhere may. A
     /// heartbeat that comes later and does not say of which life it is registers the instance again.
     ///
     /// With `only`, what another life holds is not touched.
@@ -48,6 +48,14 @@ impl Registrar {
 
     /// The work of [`Registrar::deregister`]: the revision at which the key was deleted, 0 when there was none.
     async fn leave(&self, key: &InstanceKey, only: Option<Incarnation>) -> Result<Revision, RegistryError> {
+        let is_meant = |held: &Held| only.is_none_or(|only| held.lease == Some(only.0));
+        let seen = self.mirror.read_fresh().and_then(|state| state.held(key)).filter(is_meant);
+        if let Some(seen) = seen
+            && let Some(gone_at) =
+                self.etcd.leave_if_seen(key, &seen).await.map_err(failed("deregister the instance"))?
+        {
+            return Ok(gone_at);
+        }
         let left = match only {
             Some(incarnation) => self.etcd.leave_as(key, incarnation.0).await,
             None => self.etcd.leave(key).await.map(Left::At),

@@ -1,0 +1,98 @@
+//! The end of a registration that is as it was seen: what others get to see of it.
+
+use discovery::dialect::{Dialect, Dialects};
+use discovery_etcd::{Etcd, Held};
+use etcd_client::{EventType, WatchOptions};
+use testkit::{
+    etcd::EtcdCluster,
+    wait::{SOON, wait_until},
+};
+use tokio::time::timeout;
+
+use crate::parts::{etcd, instance, key, leases, long_ttl, raw};
+
+/// Registers an instance; how it is held then.
+async fn registered(etcd: &Etcd, path: &str, value: &str) -> Held {
+    etcd.register(&key(path), &instance(value), long_ttl()).await.unwrap();
+    etcd.find(&key(path)).await.unwrap().expect("it is registered")
+}
+
+/// The first `count` changes of a key after `held`: values, and `None` for its deletion.
+async fn changes(cluster: &EtcdCluster, path: &str, held: &Held, count: usize) -> Vec<Option<String>> {
+    let mut raw = raw(cluster, 0).await;
+    let after = WatchOptions::new().with_start_revision(held.modified.0 + 1);
+    let mut watch = raw.watch(key(path).key(), Some(after)).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let response = timeout(SOON, watch.message()).await.expect("the change comes").unwrap().unwrap();
+        seen.extend(response.events().iter().map(|event| {
+            let value = event.kv().map(|kv| String::from_utf8_lossy(kv.value()).into_owned());
+            value.filter(|_| event.event_type() == EventType::Put)
+        }));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn watchers_see_the_farewell_and_then_the_deletion_and_no_lease_stays() {
+    let cluster = EtcdCluster::start(3).await;
+    let etcd = etcd(&cluster);
+    for round in 0..20 {
+        let path = format!("mail/{round}");
+        let seen = registered(&etcd, &path, "http://a:1?degraded=x").await;
+        let gone_at = etcd.leave_if_seen(&key(&path), &seen).await.unwrap().expect("it is as it was seen");
+        assert!(gone_at > seen.modified);
+        let farewell = instance("http://a:1?status=draining").to_string();
+        assert_eq!(changes(&cluster, &path, &seen, 2).await, [Some(farewell), None]);
+    }
+    let raw = raw(&cluster, 0).await;
+    wait_until("no lease", SOON, || {
+        let mut raw = raw.clone();
+        async move { leases(&mut raw).await.is_empty() }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_says_draining_already_is_deleted_without_another_word() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = etcd(&cluster);
+    let seen = registered(&etcd, "mail/a", "http://a:1?status=draining").await;
+    etcd.leave_if_seen(&key("mail/a"), &seen).await.unwrap().expect("it is as it was seen");
+    assert_eq!(changes(&cluster, "mail/a", &seen, 1).await, [None]);
+}
+
+#[tokio::test]
+async fn what_has_been_written_since_it_was_seen_is_not_touched() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = etcd(&cluster);
+    let seen = registered(&etcd, "mail/a", "a:1").await;
+    etcd.update(&key("mail/a"), &instance("a:2"), seen.lease.unwrap()).await.unwrap();
+    assert_eq!(etcd.leave_if_seen(&key("mail/a"), &seen).await.unwrap(), None);
+    assert_eq!(etcd.find(&key("mail/a")).await.unwrap().unwrap().instance, Some(instance("a:2")));
+    let draining = Held { instance: Some(instance("http://a:1?status=draining")), ..seen };
+    assert_eq!(etcd.leave_if_seen(&key("mail/a"), &draining).await.unwrap(), None);
+    assert!(etcd.find(&key("mail/a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_life_that_is_over_already_is_for_the_caller_to_look_at() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = etcd(&cluster);
+    let seen = registered(&etcd, "mail/a", "a:1").await;
+    raw(&cluster, 0).await.lease_revoke(seen.lease.unwrap().0).await.unwrap();
+    assert_eq!(etcd.leave_if_seen(&key("mail/a"), &seen).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn its_views_in_other_dialects_go_with_it() {
+    let cluster = EtcdCluster::start(1).await;
+    let etcd = etcd(&cluster).with_dialects(Dialects::from([Dialect::Grpc]));
+    let seen = registered(&etcd, "mail/a", "a:1").await;
+    let mut raw = raw(&cluster, 0).await;
+    let mut count =
+        async || raw.get("", Some(etcd_client::GetOptions::new().with_all_keys())).await.unwrap().kvs().len();
+    assert_eq!(count().await, 2);
+    etcd.leave_if_seen(&key("mail/a"), &seen).await.unwrap().expect("it is as it was seen");
+    assert_eq!(count().await, 0);
+}
