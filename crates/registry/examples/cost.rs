@@ -141,8 +141,7 @@ fn start(options: &Options, program: &Path, port: u16, etcd: &EtcdCluster, profi
         command = Command::new("valgrind");
         command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", profile.display())).arg(program);
     }
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).env("REGISTRY_LISTEN", format!("127.0.0.1:{port}"));
+    command.env_clear().env("REGISTRY_LISTEN", format!("127.0.0.1:{port}"));
     command.env("ETCD_ENDPOINTS", etcd.endpoints().join(",")).env("RUST_LOG", &options.log);
     command.env("TOKIO_WORKER_THREADS", options.threads.to_string()).env("REGISTRY_DNS_LISTEN", "off");
     command.env("REGISTRY_CLIENT_RATE", "0").env("REGISTRY_INSTANCES_MAX", "1000000");

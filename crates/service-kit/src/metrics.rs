@@ -83,7 +83,9 @@ impl Measured<'_> {
     /// It is answered with `response`.
     pub fn end(self, response: &Response) {
         let Self { families, route, method, began } = self;
-        families.durations.get_or_create(&RouteLabels { route: route.clone() }).observe(began.elapsed().as_secs_f64());
+        let labels = RouteLabels { route };
+        families.durations.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+        let RouteLabels { route } = labels;
         families.requests.get_or_create(&RequestLabels { route, method, status: response.status().as_u16() }).inc();
     }
 }

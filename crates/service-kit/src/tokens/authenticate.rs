@@ -41,7 +41,6 @@ impl Tokens {
     /// # Errors
     ///
     /// What to answer to one that proves nothing: 401 with a challenge, or what is wrong with the body.
-    #[expect(clippy::result_large_err, reason = "it is the answer")]
     pub async fn identify(&self, request: &mut Request) -> Result<Caller, Response> {
         if self.is_open() {
             return Ok(Caller::Anonymous);
