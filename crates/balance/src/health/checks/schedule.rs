@@ -1,6 +1,12 @@
+mod entries;
+mod followed;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use discovery::policy::{Active, ActiveKind, Policy};
+
+use entries::Entries;
+use followed::changes;
 
 use crate::{
     clock::Millis,
@@ -29,7 +35,7 @@ const AWAKE_INTERVAL: Duration = Duration::from_secs(1);
 /// Which instance is to be asked when. A plain value: the time is passed in, and nothing is sent here.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    entries: HashMap<u64, Entry>,
+    entries: Entries,
     /// The services as of the table that was followed last.
     services: NameMap<Arc<Service>>,
     /// Those in `entries`, by serial number, who have left the table and have requests under way.
@@ -111,12 +117,12 @@ impl Schedule {
         let before = std::mem::replace(&mut self.services, table.by_name().clone());
         let mut left: HashMap<u64, Entry> = std::mem::take(&mut self.leaving)
             .into_iter()
-            .filter_map(|serial| Some((serial, self.entries.remove(&serial)?)))
+            .filter_map(|serial| Some((serial, self.entries.remove(serial)?)))
             .collect();
         let mut come = Vec::new();
         for (then, now) in self.services.differences(&before, Arc::ptr_eq) {
             let (gone, new) = changes(then.map(AsRef::as_ref), now.map(AsRef::as_ref));
-            left.extend(gone.into_iter().filter_map(|serial| Some((serial, self.entries.remove(&serial)?))));
+            left.extend(gone.into_iter().filter_map(|serial| Some((serial, self.entries.remove(serial)?))));
             come.extend(new);
         }
         for (candidate, policy, is_listed) in come {
@@ -142,9 +148,11 @@ impl Schedule {
     /// Who is to be asked now, as far as there is `room`; those who have waited longest first.
     pub(super) fn due(&mut self, now: Millis, mut room: Room) -> Vec<Due> {
         let stall = self.stall;
-        let mut all: Vec<_> =
-            self.entries.values_mut().filter_map(|entry| Some((entry.occasion(now, stall)?, entry))).collect();
-        all.sort_by_key(|(occasion, entry)| (*occasion == Occasion::Regular, entry.since(*occasion)));
+        let all = self.entries.in_turn().filter_map(|entry| Some((entry.occasion(now, stall)?, entry)));
+        let (quiet, others): (Vec<_>, Vec<_>) = all.partition(|(occasion, _)| *occasion == Occasion::Quiet);
+        let mut all = first(quiet, room.quiet.min(room.all));
+        all.extend(first(others, room.others.min(room.all)));
+        all.sort_by_key(urgency);
         let all = all.into_iter().filter(|(occasion, _)| room.take(*occasion));
         all.map(|(occasion, entry)| entry.begin(occasion, now, stall)).collect()
     }
@@ -152,7 +160,7 @@ impl Schedule {
     /// Takes in an answer.
     pub(super) fn answered(&mut self, due: &Due, answer: &ProbeResult, now: Millis) -> Option<Event> {
         let stall = self.stall;
-        let entry = self.entries.get_mut(&due.candidate.serial)?;
+        let entry = self.entries.get_mut(due.candidate.serial)?;
         match due.occasion {
             Occasion::Quiet => entry.is_asked_awake = false,
             Occasion::Regular | Occasion::Ejected => entry.is_asked = false,
@@ -179,61 +187,18 @@ impl Schedule {
     }
 }
 
-/// Who is no longer asked, by serial number, and who is from now on: by which policy, and whether it is listed.
-type Followed = (Vec<u64>, Vec<(Arc<Candidate>, Arc<Policy>, bool)>);
-
-/// What is to be followed of a service that was `before` and is `after`.
-fn changes(before: Option<&Service>, after: Option<&Service>) -> Followed {
-    let is_asked = |service: &&Service| service.policy().health.active.kind != ActiveKind::Off;
-    let (before, after) = (before.filter(is_asked), after.filter(is_asked));
-    let is_same_policy = before.zip(after).is_some_and(|(before, after)| Arc::ptr_eq(before.policy(), after.policy()));
-    let (mut gone, mut come) = (Vec::new(), Vec::new());
-    for is_listed in [true, false] {
-        let (then, now) = (instances(before, is_listed), instances(after, is_listed));
-        let (then, now) =
-            if is_same_policy { differing(then, now) } else { (then.iter().collect(), now.iter().collect()) };
-        gone.extend(then.into_iter().map(|candidate| candidate.serial));
-        if let Some(after) = after {
-            come.extend(now.into_iter().map(|one| (Arc::clone(one), Arc::clone(after.policy()), is_listed)));
-        }
-    }
-    (gone, come)
+/// Who goes first: those who are not well, then who waits longest.
+fn urgency((occasion, entry): &(Occasion, &mut Entry)) -> (bool, Millis) {
+    (*occasion == Occasion::Regular, entry.since(*occasion))
 }
 
-/// The candidates of a service, or its last resort.
-fn instances(service: Option<&Service>, is_listed: bool) -> &[Arc<Candidate>] {
-    match service.map(|service| &service.balancer) {
-        None => &[],
-        Some(balancer) if is_listed => balancer.candidates.all(),
-        Some(balancer) => balancer.last_resort.all(),
+/// The `count` most urgent. Thousands may wait, of which a few can be asked: they are not sorted.
+fn first(mut all: Vec<(Occasion, &mut Entry)>, count: usize) -> Vec<(Occasion, &mut Entry)> {
+    if count < all.len() {
+        all.select_nth_unstable_by_key(count, urgency);
+        all.truncate(count);
     }
-}
-
-/// Who is only in one of two lists in the order of the keys: in the first, in the second.
-fn differing<'a>(
-    mut first: &'a [Arc<Candidate>],
-    mut second: &'a [Arc<Candidate>],
-) -> (Vec<&'a Arc<Candidate>>, Vec<&'a Arc<Candidate>>) {
-    let (mut only_first, mut only_second) = (Vec::new(), Vec::new());
-    while let ([one, ones @ ..], [other, others @ ..]) = (first, second) {
-        // Nothing is read of those that are the same.
-        if Arc::ptr_eq(one, other) {
-            (first, second) = (ones, others);
-            continue;
-        }
-        let order = one.key.cmp(&other.key);
-        if order.is_le() {
-            only_first.push(one);
-            first = ones;
-        }
-        if order.is_ge() {
-            only_second.push(other);
-            second = others;
-        }
-    }
-    only_first.extend(first);
-    only_second.extend(second);
-    (only_first, only_second)
+    all
 }
 
 // === impl Room ===

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::table::routing_table::RoutingTable;
 
 const SERVICES: [&str; 2] = ["mail", "web"];
 /// Enough that a change of one is built from the change, and few enough that they meet.
