@@ -43,7 +43,7 @@ pub(super) async fn insert(
     }
     let addresses: Vec<&str> = message.recipients.iter().map(|(_, address)| address.as_str()).collect();
     let suppressed = suppression::among(connection, &addresses, Stream::of(message.broadcast.is_some())).await?;
-    let is_stopped = |(_, address): &(_, String)| suppressed.contains_key(&suppression::key(address));
+    let is_stopped = |(_, address): &(_, String)| suppression::reason(&suppressed, address).is_some();
     // A broadcast says whom it passed over, and one that is sent at once has its record.
     let is_reported = message.broadcast.is_none() && message.claim.is_none();
     if is_reported && message.recipients.iter().all(is_stopped) {
@@ -93,8 +93,8 @@ async fn insert_deliveries(
 ) -> Result<(), OutboxError> {
     let (claim, claimed_until) = message.claim.as_ref().map_or(("", 0), |own| (own.claim.as_str(), own.until.0));
     for (kind, address) in &message.recipients {
-        let (state, settled, reason) = match suppressed.get(&suppression::key(address)) {
-            Some(reason) => (State::Suppressed, message.created.0, reason.as_str()),
+        let (state, settled, reason) = match suppression::reason(suppressed, address) {
+            Some(reason) => (State::Suppressed, message.created.0, reason),
             None => (State::Queued, 0, ""),
         };
         query(

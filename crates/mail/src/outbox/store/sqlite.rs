@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rusqlite::OpenFlags;
+use rusqlite::{OpenFlags, config::DbConfig};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -114,6 +114,8 @@ fn connect(file: &Path) -> Result<Connection, OutboxError> {
     let connection = rusqlite::Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Else a statement whose values have changed is prepared once more, to see whether another plan suits them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(SESSION)?;
     Ok(Connection::Sqlite(connection))
 }

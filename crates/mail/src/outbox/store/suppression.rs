@@ -84,6 +84,12 @@ pub(crate) fn key(address: &str) -> String {
     address.parse::<EmailAddress>().map_or_else(|_| address.to_lowercase(), |email| email.key())
 }
 
+/// Why nothing goes to `address`, if it is one of those that were found [`among`] others. Finding out its key costs
+/// more than most look-ups, and hardly any address is on the list.
+pub(super) fn reason<'s>(stopped: &'s HashMap<String, String>, address: &str) -> Option<&'s str> {
+    if stopped.is_empty() { None } else { stopped.get(&key(address)).map(String::as_str) }
+}
+
 /// Which of `addresses` get nothing of this stream: their keys, with the reason.
 pub(super) async fn among(
     connection: &mut Connection,
@@ -103,8 +109,9 @@ pub(super) async fn among(
          UNION ALL SELECT address, reason FROM stream_suppressions WHERE address IN ({these}) AND stream = ?"
     );
     let mut query = query(sql);
-    for address in addresses.iter().chain(addresses) {
-        query = query.bind(key(address));
+    let keys: Vec<String> = addresses.iter().map(|address| key(address)).collect();
+    for key in keys.iter().chain(&keys) {
+        query = query.bind(key);
     }
     Ok(query.bind(stream.as_str()).fetch_all(connection).await?.into_iter().collect())
 }
@@ -121,9 +128,9 @@ pub(super) async fn withhold(
     let addresses: Vec<&str> = rows.iter().map(|row| row.recipient.as_str()).collect();
     let stopped = among(connection, &addresses, stream).await?;
     let (withheld, leaving): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| stopped.contains_key(&key(&row.recipient)));
+        rows.into_iter().partition(|row| reason(&stopped, &row.recipient).is_some());
     for row in &withheld {
-        let reason = stopped.get(&key(&row.recipient)).map(String::as_str).unwrap_or_default();
+        let reason = reason(&stopped, &row.recipient).unwrap_or_default();
         mark_suppressed(connection, row.delivery, reason, now, kinds).await?;
     }
     Ok((leaving, withheld.len()))

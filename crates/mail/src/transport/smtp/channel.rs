@@ -16,6 +16,7 @@
 
 use std::{
     fmt, io,
+    mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -190,8 +191,9 @@ impl State {
 
     /// How many bytes came; none at the end of the stream.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut chunk = [0; CHUNK_BYTES];
-        let mut received = ReadBuf::new(&mut chunk);
+        // Not zeroed: a reply is short.
+        let mut chunk = [MaybeUninit::uninit(); CHUNK_BYTES];
+        let mut received = ReadBuf::uninit(&mut chunk);
         if let Err(error) = ready!(self.stream()?.poll_read(cx, &mut received)) {
             return Poll::Ready(Err(self.fails(Trouble::Broken(error.to_string()))));
         }

@@ -100,10 +100,10 @@ async fn take_in(
     let stopped = suppression::among(connection, &addresses, Stream::Broadcast).await?;
     for outgoing in &step.messages {
         let address = outgoing.address();
-        if let Some(reason) = stopped.get(&suppression::key(address)) {
+        if let Some(reason) = suppression::reason(&stopped, address) {
             let user = outgoing.user.clone();
             let address = address.to_owned();
-            let reason = reason.clone();
+            let reason = reason.to_owned();
             let skip = Skip { user, address, reason, detail: String::new() };
             skips::insert(connection, broadcast, &skip, now).await?;
             skipped += 1;

@@ -39,7 +39,8 @@ struct Began {
 /// Hands over what was claimed of one message for one domain, and writes down how it ended for each recipient.
 pub(super) async fn attempt(dispatcher: Dispatcher, claim: String, together: Vec<Claimed>) -> Finished {
     let began = Began { at: UnixMillis::now(), started: Instant::now() };
-    let outcomes = hand_over(&dispatcher, &together).await;
+    // A conversation has a large state, which a task would be moved with.
+    let outcomes = Box::pin(hand_over(&dispatcher, &together)).await;
     // Another instance, or process, may hold the other connections: then nothing stands still but this message.
     let is_unreachable = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).any(is_unreachable);
     let some_were_taken = outcomes.iter().any(Result::is_ok);
