@@ -155,11 +155,12 @@ proptest! {
         // RFC 5890, 2.3.2.1: `xn--` begins a name in another script, and what follows it is that name or a mistake.
         let (_, domain) = text.split_once('@').unwrap();
         prop_assume!(!domain.split('.').any(|label| label.starts_with("xn--")));
-        prop_assert!(parse(&text).is_ok(), "{}", text);
+        prop_assert!(parse(&text).is_ok());
     }
 
     #[test]
     fn a_label_that_says_it_is_encoded_and_is_not_is_refused(label in "xn--[a-z]?") {
-        prop_assert!(parse(&format!("a@{}.example", label)).is_err(), "{}", label);
+        let text = format!("a@{label}.example");
+        prop_assert!(parse(&text).is_err());
     }
 }
