@@ -87,6 +87,8 @@ pub struct Instances {
     is_changed: bool,
     /// Grows with every change that is worth saving.
     version: u64,
+    /// Grows with every change of what clients must show.
+    rights_version: u64,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Instances {
             policies: Policies::default(),
             access_keys: AccessKeys::default(),
             version: 0,
+            rights_version: 0,
             zone: None,
             health_epoch: HealthEpoch::default(),
             judged_by: addresses.resolved(),
@@ -213,6 +216,13 @@ impl Instances {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version + self.policies.key_set_changes()
+    }
+
+    /// Another number when something has changed of what clients must show: policies, API keys, issuers' keys. A gateway
+    /// that starts from its snapshot must not open to a key that was revoked long before.
+    #[must_use]
+    pub fn rights_version(&self) -> u64 {
+        self.rights_version + self.policies.key_set_changes()
     }
 
     /// The instances to be asked whether they are still there; none at an address that has turned out to be forbidden.

@@ -37,6 +37,13 @@ const TOGETHER_MAX: usize = 1024;
 const SAVING_PART: u32 = 100;
 /// It is written so often nevertheless, when there is something new.
 const SAVING_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long after a snapshot that could not be written it is tried again.
+const SAVING_RETRY: Duration = Duration::from_secs(10);
+/// A number that no version of the instances has.
+const UNSAVED: u64 = u64::MAX;
+/// So many retired tables are looked through at least, or twice as many as were still held the last time: tunnels hold theirs
+/// for hours, and a change must not cost the tunnels.
+const RETIRED_MIN: usize = 16;
 /// So many instances that come or go at once are told by their keys; of more only the number, or a network that breaks would
 /// drown its own cause in the log.
 const NAMED_MAX: usize = 16;
@@ -54,12 +61,16 @@ pub struct Watcher {
     snapshot: Option<SnapshotFile>,
     /// The version of the instances that is on disk, as far as is known.
     saved: u64,
-    saving: Option<JoinHandle<Duration>>,
-    /// Not before this is the snapshot written again.
+    /// And of what clients must show.
+    saved_rights: u64,
+    saving: Option<JoinHandle<Option<Duration>>>,
+    /// Not before this is the snapshot written again, unless what clients must show has changed.
     save_from: Instant,
     /// Tables that were in force, which somebody else may hold still. The last one to hold a table frees it, and that shall
     /// not be a core that serves requests: of ten thousand instances that went together, that is work.
     retired: Vec<Arc<RoutingTable>>,
+    /// They are looked through when they are so many.
+    retired_max: usize,
     exposure: Option<Exposure>,
 }
 
@@ -75,9 +86,11 @@ impl Watcher {
             health,
             snapshot: None,
             saved: 0,
+            saved_rights: 0,
             saving: None,
             save_from: Instant::now(),
             retired: Vec::new(),
+            retired_max: RETIRED_MIN,
             exposure: None,
         }
     }
@@ -103,7 +116,7 @@ impl Watcher {
                 }
                 self.instances.at(Source::Disk(at), revision);
                 self.publish();
-                self.saved = self.instances.version();
+                (self.saved, self.saved_rights) = (self.instances.version(), self.instances.rights_version());
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(target: TARGET, error = %chain(&error), "starting without the snapshot"),
@@ -128,15 +141,7 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                change = changes.next() => {
-                    let Some(change) = change else { break };
-                    self.apply(change);
-                    // Ten thousand leases that end together are many changes and few tables.
-                    for _ in 1..TOGETHER_MAX {
-                        let Some(Some(change)) = changes.next().now_or_never() else { break };
-                        self.apply(change);
-                    }
-                }
+                // Before the changes, which may be without an end.
                 Some(dead) = found_dead.recv() => {
                     self.record_removal(&dead);
                 }
@@ -148,6 +153,16 @@ impl Watcher {
                         let _next_time = suspects.try_send(all);
                     }
                     self.save_in_background().await;
+                    self.free_retired();
+                }
+                change = changes.next() => {
+                    let Some(change) = change else { break };
+                    self.apply(change);
+                    // Ten thousand leases that end together are many changes and few tables.
+                    for _ in 1..TOGETHER_MAX {
+                        let Some(Some(change)) = changes.next().now_or_never() else { break };
+                        self.apply(change);
+                    }
                 }
             }
             self.publish();
@@ -300,7 +315,9 @@ impl Watcher {
         if let Some(table) = self.instances.table() {
             self.retired.push(self.table.publish(table));
         }
-        self.retired.retain(|table| Arc::strong_count(table) > 1);
+        if self.retired.len() >= self.retired_max {
+            self.free_retired();
+        }
         let state = match self.table.load().source {
             Source::Etcd | Source::Disk(_) => Ok(()),
             Source::Nothing => {
@@ -311,6 +328,11 @@ impl Watcher {
         self.readiness.report("table", state);
     }
 
+    fn free_retired(&mut self) {
+        self.retired.retain(|table| Arc::strong_count(table) > 1);
+        self.retired_max = (self.retired.len() * 2).max(RETIRED_MIN);
+    }
+
     /// What there is to be saved: nothing before etcd was reached.
     fn unsaved(&mut self) -> Option<(SnapshotFile, Known)> {
         let file = self.snapshot.clone()?;
@@ -318,7 +340,7 @@ impl Watcher {
         if version == self.saved || self.table.load().source != Source::Etcd {
             return None;
         }
-        self.saved = version;
+        (self.saved, self.saved_rights) = (version, self.instances.rights_version());
         Some((file, self.instances.known(Millis::now())))
     }
 
@@ -327,20 +349,31 @@ impl Watcher {
             return;
         }
         if let Some(saving) = self.saving.take() {
-            let took = saving.await.unwrap_or_default();
-            self.save_from = Instant::now() + (took * SAVING_PART).min(SAVING_PAUSE_MAX);
+            let pause = self.note_saved(saving.await.ok().flatten());
+            self.save_from = Instant::now() + pause;
         }
-        if Instant::now() >= self.save_from
+        let is_urgent = self.saved_rights != self.instances.rights_version();
+        if (is_urgent || Instant::now() >= self.save_from)
             && let Some((file, known)) = self.unsaved()
         {
             self.saving = Some(tokio::task::spawn_blocking(move || save(&file, known)));
         }
     }
 
+    /// How long the next snapshot waits after one that took so long, or that failed (`None`).
+    fn note_saved(&mut self, took: Option<Duration>) -> Duration {
+        match took {
+            Some(took) => (took * SAVING_PART).min(SAVING_PAUSE_MAX),
+            None => {
+                self.saved = UNSAVED;
+                SAVING_RETRY
+            }
+        }
+    }
+
     async fn save_at_the_end(mut self) {
         if let Some(saving) = self.saving.take() {
-            // It reports its own failures.
-            let _done = saving.await;
+            self.note_saved(saving.await.ok().flatten());
         }
         if let Some((file, known)) = self.unsaved() {
             let _done = tokio::task::spawn_blocking(move || save(&file, known)).await;
@@ -361,14 +394,13 @@ fn crowds(updates: &[Update]) -> BTreeMap<&ServiceName, (usize, usize)> {
     crowds
 }
 
-/// Writes what is known; how long that took without the disk.
-fn save(file: &SnapshotFile, known: Known) -> Duration {
+/// Writes what is known; how long that took without the disk, or `None` when it could not be written.
+fn save(file: &SnapshotFile, known: Known) -> Option<Duration> {
     let started = std::time::Instant::now();
     let written = file.save_timed(known.into_saved(), started);
-    written.unwrap_or_else(|error| {
-        tracing::warn!(target: TARGET, error = %chain(&error), "the snapshot is out of date");
-        Duration::ZERO
-    })
+    written
+        .inspect_err(|error| tracing::warn!(target: TARGET, error = %chain(error), "the snapshot is out of date"))
+        .ok()
 }
 
 type Suspects = Vec<Arc<Candidate>>;
@@ -391,7 +423,82 @@ fn spawn_prober(mut prober: Prober) -> (mpsc::Sender<Suspects>, mpsc::Receiver<D
 
 #[cfg(test)]
 mod tests {
+    use discovery::Instance;
+
     use super::*;
+    use crate::addresses::AddressPolicy;
+
+    fn watcher(snapshot: &Path) -> Watcher {
+        let instances = Instances::new(1, AddressPolicy::default(), Duration::ZERO);
+        let watcher = Watcher::new(instances, TableHandle::new(), Readiness::new(), WatchHealth::default());
+        let mut watcher = watcher.with_snapshot(snapshot);
+        watcher.instances.at(Source::Etcd, Revision(1));
+        watcher
+    }
+
+    /// Something changes, and is in force.
+    fn add(watcher: &mut Watcher, name: &str) {
+        let instance = Instance::parse(b"http://10.0.0.1:1").unwrap();
+        let (created, modified) = (Revision(1), Revision(1));
+        let registered = Registered { key: name.parse().unwrap(), instance, lease: None, created, modified };
+        watcher.instances.apply(Update::Add(registered), Millis(0));
+        watcher.publish();
+    }
+
+    #[tokio::test]
+    async fn a_revoked_key_does_not_wait_for_the_time_of_the_next_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot.json");
+        let mut watcher = watcher(&path);
+        watcher.save_from = Instant::now() + SAVING_PAUSE_MAX;
+        add(&mut watcher, "service/mail/a");
+        watcher.save_in_background().await;
+        assert!(watcher.saving.is_none(), "instances wait");
+        watcher.instances.set_access_key(&"ci".parse().unwrap(), None);
+        watcher.publish();
+        watcher.save_in_background().await;
+        assert!(watcher.saving.take().unwrap().await.unwrap().is_some() && path.exists());
+        let text = Some(r#"{"load_balancing":{"policy":"random"}}"#.to_owned());
+        let _any = watcher.instances.set_policy(&"mail".parse().unwrap(), text);
+        watcher.publish();
+        watcher.save_in_background().await;
+        assert!(watcher.saving.is_some(), "nor does a policy");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_could_not_be_written_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let later = folder.path().join("later");
+        let mut watcher = watcher(&later.join("snapshot.json"));
+        add(&mut watcher, "service/mail/a");
+        watcher.save_in_background().await;
+        while watcher.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
+            tokio::task::yield_now().await;
+        }
+        watcher.save_in_background().await;
+        assert!(watcher.saving.is_none() && watcher.save_from > Instant::now(), "not at once");
+        std::fs::create_dir(&later).unwrap();
+        watcher.save_from = Instant::now();
+        watcher.save_in_background().await;
+        assert!(watcher.saving.take().unwrap().await.unwrap().is_some());
+        assert!(later.join("snapshot.json").exists(), "although nothing has changed since");
+    }
+
+    #[tokio::test]
+    async fn tables_that_are_held_for_long_are_not_looked_through_at_each_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = watcher(&folder.path().join("snapshot.json"));
+        let held: Vec<_> = (0..100)
+            .map(|n| {
+                add(&mut watcher, &format!("service/mail/{n}"));
+                watcher.table.load()
+            })
+            .collect();
+        assert!(watcher.retired_max > 100, "{}", watcher.retired_max);
+        drop(held);
+        watcher.free_retired();
+        assert_eq!((watcher.retired.len(), watcher.retired_max), (0, RETIRED_MIN));
+    }
 
     #[test]
     fn who_comes_and_goes_with_many_others_is_counted_by_service() {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | all | every `health.active.interval`, each at a moment of its own | `fall` bad answers in a row take it out, `rise` good ones take it back |
 //! | who fails the checks, or is ejected | every half second, or every second whether it is awake | a good answer ends the ejection early, and a real request decides |
-//! | who has requests under way and has sent no byte for 300 ms | at once, and once a second | no byte within the limit (`vitals`), nor an answer to this, ejects it: a process that was stopped is noticed within about two seconds |
+//! | who has requests under way and has sent no byte for 300 ms | at the next look, and once a second | no byte within the limit (`vitals`), nor an answer to this, ejects it: a process that was stopped is noticed within about two seconds |
 //!
 //! The last line asks whether the instance is awake, so that one which is only slow stays. What is asked is in
 //! `probe`. This runs beside the data path, on the control runtime; it tells the verdict by the instance's one

@@ -68,6 +68,7 @@ impl Instances {
     fn note(&mut self) {
         self.is_changed = true;
         self.version += 1;
+        self.rights_version += 1;
     }
 }
 

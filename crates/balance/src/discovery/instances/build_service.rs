@@ -49,7 +49,9 @@ impl Instances {
         let (Some(before), Part::Instances(keys)) = (before, touched) else { return self.service(name) };
         let is_registered = self.is_registered(name);
         // Who is kept depends on that, touched or not; and of many, a walk over all is less than a search for each.
-        if before.is_registered() != is_registered || keys.len() > before.balancer.candidates.all().len() / 4 {
+        let (candidates, last_resort) = (before.balancer.candidates.all(), before.balancer.last_resort.all());
+        let all = candidates.len() + last_resort.len() + before.withheld.len();
+        if before.is_registered() != is_registered || keys.len() > all / 4 {
             return self.service(name);
         }
         let policy = before.policy();

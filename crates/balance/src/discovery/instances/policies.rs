@@ -201,6 +201,7 @@ impl Instances {
         let set = self.policies.set(service, text);
         if set != Ok(false) {
             self.touched.whole(service.clone());
+            self.rights_version += 1;
         }
         set.map(drop)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Entry;
+use crate::hash::mix;
 
 /// Parts.
 const PARTS: usize = 4;
@@ -47,5 +48,5 @@ impl Entries {
 }
 
 fn part(serial: u64) -> usize {
-    usize::try_from(serial % PARTS as u64).unwrap_or_default()
+    usize::try_from(mix(serial) % PARTS as u64).unwrap_or_default()
 }
