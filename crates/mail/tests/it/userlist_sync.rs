@@ -29,12 +29,15 @@ use crate::service::Mail;
 pub(crate) struct Users {
     by_id: Mutex<BTreeMap<i64, (String, String, i64)>>,
     pub(crate) is_down: AtomicBool,
+    /// Requests that were turned away because it is down.
+    turned_away: AtomicUsize,
     /// So many changes meet somebody else's.
     pub(crate) contended: AtomicUsize,
 }
 
 async fn find(State(users): State<Arc<Users>>, Query(query): Query<BTreeMap<String, String>>) -> Response {
     if users.is_down.load(Ordering::SeqCst) {
+        users.turned_away.fetch_add(1, Ordering::SeqCst);
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let known = users.by_id.lock().unwrap().clone();
@@ -162,6 +165,8 @@ async fn who_is_taken_off_the_list_before_userlist_knew_is_never_told_of() {
     let mail = Mail::working(&sink, &["--gateway-url", &gateway]);
     bounce(&mail, "a@b.c", "hard").await;
     updates_waiting(&mail, 1).await;
+    // The first attempt is over, the next one seconds away: what is on its way to userlist is known there.
+    wait_until("an attempt", SOON, || async { users.turned_away.load(Ordering::SeqCst) > 0 }).await;
     assert_eq!(mail.call("DELETE", "/v1/suppressions/a@b.c", &Value::Null).await.status, 204);
     users.is_down.store(false, Ordering::SeqCst);
     updates_waiting(&mail, 0).await;
