@@ -10,6 +10,7 @@ use clap::Parser;
 
 use crate::{
     calibrate,
+    changes::{self, CROWDS, Crowd},
     gateway::{Gateway, Kind},
     harness::Harness,
     install, instructions, machine,
@@ -19,9 +20,12 @@ use crate::{
     snapshot::Known,
 };
 
+/// So many of the [`CROWDS`], the first ones, are in the whole run.
+const CROWDS_IN_SHORT: usize = 2;
+
 /// What a request costs: balance beside nginx, HAProxy, Envoy and Caddy, on two cores of this machine.
 ///
-/// Prints Markdown tables; doc/performance.md tells how to read them. Takes about ten minutes, with --quick two. nginx
+/// Prints Markdown tables; doc/performance.md tells how to read them. Takes about eleven minutes, with --quick two and a half. nginx
 /// is needed, the others are left out where they are not installed.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench", version)]
@@ -49,6 +53,10 @@ pub struct Options {
     /// Measures only what it costs to ask something of clients: keys, tokens, limits.
     #[arg(long, conflicts_with = "beside")]
     access: bool,
+    /// Measures only what a change of one instance costs, with 10 to 50,000 instances; needs etcd. With --beside, of
+    /// both builds in the same rounds. Four minutes, with --beside eight.
+    #[arg(long, conflicts_with_all = ["access", "instructions"])]
+    changes: bool,
 }
 
 // === impl Options ===
@@ -66,7 +74,7 @@ impl Options {
         if self.instructions {
             return self.count();
         }
-        let is_alone = self.beside.is_some() || self.access;
+        let is_alone = self.beside.is_some() || self.access || self.changes;
         let has_reference = is_alone || machine::find(Kind::Nginx.name()).is_some();
         ensure!(
             has_reference,
@@ -76,6 +84,9 @@ impl Options {
         let extent = self.extent();
         let mut harness = Harness::new(cores, self.balance()?)?;
         report::facts(extent);
+        if self.changes {
+            return changes(&harness, &self.programs()?, &CROWDS, extent);
+        }
         if let Some(other) = &self.beside {
             return compare(&mut harness, other, extent);
         }
@@ -95,15 +106,20 @@ impl Options {
         report::idle(&rows::idle(&mut harness, &kinds, extent)?, extent, &names);
         report::populations(&rows::populations(&mut harness, extent)?);
         // Ten rows of one program: a third of the time for each keeps it at a minute.
-        access(&mut harness, Extent { duration: extent.duration / 3, ..extent })
+        let short = Extent { duration: extent.duration / 3, ..extent };
+        access(&mut harness, short)?;
+        match changes::etcd() {
+            Some(_) => changes(&harness, &self.programs()?, &CROWDS[..CROWDS_IN_SHORT], short),
+            None => {
+                println!("\nWhat a change costs is left out: etcd is not installed.");
+                Ok(())
+            }
+        }
     }
 
     fn count(&self) -> anyhow::Result<()> {
         let cores = Cores::choose().context("two cores are needed, one for the gateway and one for the load")?;
-        let balance = self.balance()?;
-        let programs: Vec<&Path> =
-            [Some(&balance), self.beside.as_ref()].into_iter().flatten().map(|one| &**one).collect();
-        instructions::print(&mut Harness::new(cores, balance.clone())?, &programs)
+        instructions::print(&mut Harness::new(cores, self.balance()?)?, &self.programs()?)
     }
 
     fn extent(&self) -> Extent {
@@ -112,6 +128,11 @@ impl Options {
             false => Extent { rounds: 5, duration: Duration::from_secs(3), idle_connections: 5_000 },
         };
         Extent { rounds: self.rounds.map_or(usual.rounds, usize::from), ..usual }
+    }
+
+    /// The builds of `balance` that are compared: this one, and the other if there is one.
+    fn programs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        Ok([Some(self.balance()?), self.beside.clone()].into_iter().flatten().collect())
     }
 
     fn balance(&self) -> anyhow::Result<PathBuf> {
@@ -135,6 +156,15 @@ fn access(harness: &mut Harness, extent: Extent) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a change of one instance costs, of each of these `programs`.
+fn changes(harness: &Harness, programs: &[PathBuf], crowds: &[Crowd], extent: Extent) -> anyhow::Result<()> {
+    report::changes(programs.len());
+    for crowd in crowds {
+        report::changes_of(&changes::measure(harness, programs, *crowd, extent)?, programs.len());
+    }
+    Ok(())
+}
+
 fn requests(harness: &mut Harness, gateways: &[Gateway], extent: Extent, columns: &[&str]) -> anyhow::Result<()> {
     let shapes = rows::shapes(harness, gateways, extent)?;
     report::shapes(&shapes, columns);
@@ -153,5 +183,14 @@ mod tests {
         assert!(extent(&["--quick"]).duration < extent(&[]).duration);
         assert_eq!(extent(&["--quick", "--rounds", "7"]).rounds, 7);
         assert!(Options::try_parse_from(["bench", "--rounds", "0"]).is_err());
+    }
+
+    #[test]
+    fn changes_are_measured_of_one_build_or_of_two_and_beside_nothing_else() {
+        let options = |args: &[&str]| Options::try_parse_from([&["bench", "--changes"], args].concat());
+        assert_eq!(options(&["--balance", "new"]).unwrap().programs().unwrap(), [Path::new("new")]);
+        let two = options(&["--balance", "new", "--beside", "old"]).unwrap().programs().unwrap();
+        assert_eq!(two, [Path::new("new"), Path::new("old")]);
+        assert!(options(&["--access"]).is_err() && options(&["--instructions"]).is_err());
     }
 }

@@ -18,7 +18,12 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use testkit::{ports::free_ports, process::Process};
 
-use crate::{cost::Cost, machine, pin::Cores, snapshot::Known};
+use crate::{
+    cost::{Cost, ThreadTimes},
+    machine,
+    pin::Cores,
+    snapshot::Known,
+};
 
 /// How long a program may take until it listens.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -131,6 +136,18 @@ impl Gateway {
         Self::run(Kind::Balance, address, command, setting, COUNTED_START_MAX)
     }
 
+    /// Starts `balance` with what etcd at `endpoint` has, whatever the setting says that it knows, and waits until it
+    /// accepts connections. `admin` is where its operator asks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn start_with_etcd(setting: &Setting<'_>, admin: SocketAddr, endpoint: &str) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)[0]));
+        let command = command::with_etcd(address, admin, endpoint, setting);
+        Self::run(Kind::Balance, address, command, setting, START_MAX)
+    }
+
     fn run(
         kind: Kind,
         address: SocketAddr,
@@ -153,6 +170,16 @@ impl Gateway {
     /// It has ended.
     pub fn cost(&self) -> anyhow::Result<Cost> {
         Cost::of(self.process.id())
+            .with_context(|| format!("{} has ended:\n{}", self.kind.name(), self.process.output()))
+    }
+
+    /// Processor time of its threads so far; not of its children, which `balance` has none of.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::cost`].
+    pub fn threads(&self) -> anyhow::Result<ThreadTimes> {
+        ThreadTimes::of(self.process.id())
             .with_context(|| format!("{} has ended:\n{}", self.kind.name(), self.process.output()))
     }
 

@@ -108,6 +108,16 @@ impl Harness {
         Gateway::start_counted(&self.setting(program, Known::default()), counts)
     }
 
+    /// `program`, a build of `balance`, with what etcd at `endpoint` has; `admin` is where its operator asks.
+    ///
+    /// # Errors
+    ///
+    /// `program` is not there, or as [`Gateway::start`].
+    pub fn mirror(&self, program: &Path, admin: std::net::SocketAddr, endpoint: &str) -> anyhow::Result<Gateway> {
+        ensure!(program.is_file(), "{} is not there", program.display());
+        Gateway::start_with_etcd(&self.setting(program, Known::default()), admin, endpoint)
+    }
+
     fn setting<'a>(&'a self, balance: &'a Path, known: Known<'a>) -> Setting<'a> {
         Setting { upstreams: self.upstreams, folder: self.folder.path(), cores: self.cores, balance, known }
     }

@@ -8,7 +8,12 @@
 //! names: `CARGO_PROFILE_RELEASE_STRIP=none cargo build --release --workspace --bin balance --target-dir
 //! target/symbols`.
 
-use std::{collections::HashMap, fs, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 
@@ -46,7 +51,7 @@ pub struct Cost {
 /// # Errors
 ///
 /// valgrind is not installed, a program did not start, a request failed.
-pub fn print(harness: &mut Harness, programs: &[&Path]) -> anyhow::Result<()> {
+pub fn print(harness: &mut Harness, programs: &[PathBuf]) -> anyhow::Result<()> {
     ensure!(machine::find("valgrind").is_some(), "missing: valgrind; install it: apt-get install valgrind");
     println!("\n## Instructions for a request\n\nOutside the kernel, by callgrind.\n");
     for program in programs {

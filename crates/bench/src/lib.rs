@@ -11,6 +11,7 @@
 //! | [`harness`], [`shape`], `uniform` | one measurement: of which request, how, and what came of it |
 //! | [`rounds`] | interleaved rounds, medians, ratios |
 //! | [`gateway`] | the programs, with configurations that do the same |
+//! | [`changes`] | what a change of one instance costs `balance`, with a real etcd |
 //! | [`snapshot`], [`access`] | what `balance` knows; what it asks of clients |
 //! | [`cost`] | processor time and memory of a process and its children, from `/proc` |
 //! | [`pin`], [`machine`], `install` | cores; what the numbers were measured on; how the others get there |
@@ -22,6 +23,7 @@
 
 pub mod access;
 pub mod calibrate;
+pub mod changes;
 pub mod cli;
 pub mod cost;
 pub mod engine;

@@ -3,6 +3,7 @@
 use crate::{
     access::{Feature, PASSWORDS_PER_SECOND},
     calibrate::Calibration,
+    changes::{PER_SECOND, Row},
     harness::CONNECTIONS,
     machine,
     rounds::Rounds,
@@ -114,6 +115,36 @@ pub fn passwords(rounds: &Rounds) {
          ({low:.2}–{high:.2}); {:.1} µs a request.",
         verdict.ratio, verdict.median
     );
+}
+
+/// Processor time of `balance` for a change of one instance, of one build or of two: what stands above the rows, each
+/// of which takes a while.
+pub fn changes(builds: usize) {
+    println!(
+        "\n## What a change costs\n\nProcessor time for each of {PER_SECOND} changes a second, above what is used while nothing \
+         changes, median (smallest–largest); what is used while nothing changes. Active checks are off.\n"
+    );
+    let columns = ["services", "changes/s", "balance", "the other build", "ratio to the other build"];
+    heading("instances", &columns[..if builds > 1 { 5 } else { 3 }]);
+}
+
+/// One row of them.
+pub fn changes_of(row: &Row, builds: usize) {
+    print!("| {} | {} | {:.0} |", row.crowd.instances, row.crowd.services, row.per_second);
+    (0..builds).for_each(|build| print!(" {} |", change(row, build)));
+    if let Some(verdict) = (builds > 1).then(|| row.change_ms.verdict(0, 1)).flatten() {
+        let (low, high) = verdict.range;
+        print!(" {:.2} ({low:.2}–{high:.2}) |", verdict.ratio);
+    }
+    println!();
+}
+
+fn change(row: &Row, build: usize) -> String {
+    let (Some(change), Some(idle)) = (row.change_ms.spread(build), row.idle_ms.spread(build)) else {
+        return "–".to_owned();
+    };
+    let (low, high) = change.range;
+    format!("{:.2} ({low:.2}–{high:.2}) ms; {:.0} ms/s", change.median, idle.median)
 }
 
 fn heading(first: &str, columns: &[&str]) {

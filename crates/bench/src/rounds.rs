@@ -46,24 +46,33 @@ impl Rounds {
         Some(Verdict { median: median(&self.figures[gateway])?, ratio: median(&ratios)?, range: (smallest, largest) })
     }
 
-    /// How much more `gateway` needed than `reference`; `None` before the first round.
+    /// How much more `gateway` needed than `reference` in the same rounds; `None` before the first round.
     #[must_use]
-    pub fn difference(&self, gateway: usize, reference: usize) -> Option<Difference> {
+    pub fn difference(&self, gateway: usize, reference: usize) -> Option<Spread> {
         let pairs = self.figures[gateway].iter().zip(&self.figures[reference]);
-        let differences: Vec<f64> = pairs.map(|(own, other)| own - other).collect();
-        let smallest = differences.iter().copied().fold(f64::INFINITY, f64::min);
-        let largest = differences.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        Some(Difference { median: median(&differences)?, range: (smallest, largest) })
+        spread(&pairs.map(|(own, other)| own - other).collect::<Vec<f64>>())
+    }
+
+    /// What `gateway` needed; `None` before the first round.
+    #[must_use]
+    pub fn spread(&self, gateway: usize) -> Option<Spread> {
+        spread(&self.figures[gateway])
     }
 }
 
-/// What the rounds say about how much more one needed than another.
+/// Figures of several rounds in short.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
-    /// The median of the differences in the same rounds.
+pub struct Spread {
+    /// Their median.
     pub median: f64,
     /// The smallest and the largest of them.
     pub range: (f64, f64),
+}
+
+fn spread(figures: &[f64]) -> Option<Spread> {
+    let smallest = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Some(Spread { median: median(figures)?, range: (smallest, largest) })
 }
 
 /// The middle one; between the two in the middle when their number is even.
@@ -98,6 +107,7 @@ mod tests {
         assert_eq!(verdict, Verdict { median: 10.0, ratio: 0.5, range: (0.5, 0.8) });
         assert_eq!(rounds.verdict(1, 1).unwrap().ratio, 1.0);
         let difference = rounds.difference(0, 1).unwrap();
-        assert_eq!(difference, Difference { median: -10.0, range: (-10.0, -5.0) });
+        assert_eq!(difference, Spread { median: -10.0, range: (-10.0, -5.0) });
+        assert_eq!(rounds.spread(0), Some(Spread { median: 10.0, range: (5.0, 40.0) }));
     }
 }

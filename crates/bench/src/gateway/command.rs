@@ -42,6 +42,15 @@ fn balance(address: SocketAddr, setting: &Setting<'_>) -> anyhow::Result<Command
     Ok(command)
 }
 
+/// `balance` as an operator starts it, with an etcd that is there. Two workers, so that the table reaches more than one.
+pub(super) fn with_etcd(address: SocketAddr, admin: SocketAddr, endpoint: &str, setting: &Setting<'_>) -> Command {
+    let snapshot = setting.folder.join(format!("table-{}.json", address.port()));
+    let mut command = Command::new(setting.balance);
+    command.env_clear().args(["--workers", "2", "--listen", &address.to_string()]);
+    command.args(["--admin-listen", &admin.to_string(), "--etcd-endpoints", endpoint, "--snapshot-file"]).arg(snapshot);
+    command
+}
+
 fn nginx(address: SocketAddr, setting: &Setting<'_>) -> anyhow::Result<Command> {
     let files = (2 * CONNECTIONS).min(super::open_files_max()?);
     let config = fill(include_str!("../../configs/nginx.conf"), address, setting, CONNECTIONS);
