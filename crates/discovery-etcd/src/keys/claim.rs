@@ -102,12 +102,12 @@ impl Etcd {
         let revision = match self.swap(&key.key(), seen.map(|seen| seen.modified), changes, deadline).await? {
             Outcome::Done(revision) => revision,
             // By an attempt whose answer got lost. One of another registry may have written something else.
-            Outcome::Changed(Some(current))
+            Outcome::Changed(Some(current), _)
                 if current.lease == Some(lease) && current.value == instance.to_string().as_bytes() =>
             {
                 current.modified
             }
-            Outcome::Changed(current) => return Ok(Claim::Taken(current.map(Held::from))),
+            Outcome::Changed(current, _) => return Ok(Claim::Taken(current.map(Held::from))),
         };
         if let Some(replaced) = seen.and_then(|seen| seen.lease).filter(|replaced| *replaced != lease) {
             self.revoke_if_unused(replaced);

@@ -38,8 +38,8 @@ pub(crate) struct Written {
 pub(crate) enum Outcome {
     /// The key was as expected, and is changed.
     Done(Revision),
-    /// It was like this.
-    Changed(Option<Current>),
+    /// It was like this at this revision.
+    Changed(Option<Current>, Revision),
 }
 
 // === impl Etcd ===
@@ -75,7 +75,7 @@ impl Etcd {
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0)));
             match self.swap(key, Some(current.modified), with(put, &views), deadline).await? {
                 Outcome::Done(revision) => return Ok(Some(revision)),
-                Outcome::Changed(current) => seen = current,
+                Outcome::Changed(current, _) => seen = current,
             }
         }
         Err(CallError::Contended)
@@ -106,7 +106,7 @@ impl Etcd {
             let put = TxnOp::put(key, value, Some(options));
             match self.swap(key, seen.as_ref().map(|current| current.modified), with(put, &views), deadline).await? {
                 Outcome::Done(revision) => return Ok(Written { revision, replaced: before }),
-                Outcome::Changed(current) => {
+                Outcome::Changed(current, _) => {
                     // What our own lost attempt wrote is not what was there before.
                     if current
                         .as_ref()
@@ -121,7 +121,7 @@ impl Etcd {
         Err(CallError::Contended)
     }
 
-    /// Deletes `key` if it is still what the caller has `seen`; says at which revision it is gone, or `None` when
+    /// Deletes `key` if it is still what the caller has `seen`; says from which revision on it is gone, or `None` when
     /// it has been written since.
     pub(crate) async fn delete(
         &self,
@@ -133,8 +133,8 @@ impl Etcd {
         match self.swap(key, Some(seen.modified), with(TxnOp::delete(key, None), &views), deadline).await? {
             Outcome::Done(revision) => Ok(Some(revision)),
             // Gone by a lost attempt of ours, or by itself: both are what was wanted.
-            Outcome::Changed(None) => Ok(Some(seen.modified)),
-            Outcome::Changed(Some(_)) => Ok(None),
+            Outcome::Changed(None, gone_at) => Ok(Some(gone_at)),
+            Outcome::Changed(Some(_), _) => Ok(None),
         }
     }
 
@@ -170,15 +170,15 @@ impl Etcd {
             .map_err(|error| error.about(self.written_with(key)));
         self.writes.wrote(prefix(key), response.as_ref().err());
         let response = response?;
+        let revision = Revision(response.header().map_or(0, |header| header.revision()));
         if response.succeeded() {
-            let revision = response.header().map_or(0, |header| header.revision());
-            return Ok(Outcome::Done(Revision(revision)));
+            return Ok(Outcome::Done(revision));
         }
         let found = response.op_responses().into_iter().find_map(|response| match response {
             TxnOpResponse::Get(get) => Some(current(&get)),
             TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
         });
-        Ok(Outcome::Changed(found.flatten()))
+        Ok(Outcome::Changed(found.flatten(), revision))
     }
 }
 

@@ -178,7 +178,7 @@ impl Etcd {
         let writes = self.dialect_keys().put(key, &instance, lease);
         match self.swap(&key.key(), Some(native.modified), writes, deadline).await {
             Ok(Outcome::Done(_)) => Ok(true),
-            Ok(Outcome::Changed(_)) => Ok(false),
+            Ok(Outcome::Changed(..)) => Ok(false),
             Err(error) if error.refusal() == Some(&Failure::LeaseNotFound) => Ok(false),
             Err(error) => Err(failed(error)),
         }

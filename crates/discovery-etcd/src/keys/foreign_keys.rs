@@ -77,7 +77,7 @@ impl Etcd {
         let put = TxnOp::put(key.key(), instance.to_string(), Some(options));
         match self.swap(&key.key(), seen, vec![put], self.deadline()).await {
             Ok(Outcome::Done(_)) => Ok(true),
-            Ok(Outcome::Changed(_)) => Ok(false),
+            Ok(Outcome::Changed(..)) => Ok(false),
             // The original has died meanwhile.
             Err(error) if error.refusal() == Some(&Failure::LeaseNotFound) => Ok(false),
             Err(source) => Err(EtcdError::Register { key: key.clone(), source }),

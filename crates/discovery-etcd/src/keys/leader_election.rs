@@ -33,8 +33,8 @@ impl Etcd {
         match self.swap(key, None, vec![put], deadline).await.map_err(failed)? {
             Outcome::Done(_) => Ok(Some(guard.keep())),
             // By an attempt of ours whose answer got lost.
-            Outcome::Changed(Some(current)) if current.lease == Some(lease) => Ok(Some(guard.keep())),
-            Outcome::Changed(_) => Ok(None),
+            Outcome::Changed(Some(current), _) if current.lease == Some(lease) => Ok(Some(guard.keep())),
+            Outcome::Changed(..) => Ok(None),
         }
     }
 

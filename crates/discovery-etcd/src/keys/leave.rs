@@ -59,8 +59,8 @@ impl Etcd {
         self.leave_if(key, Some(lease)).await
     }
 
-    /// [`Etcd::leave`] for a registration that is as it was `seen`; when it was gone. `None`: it is not like that, or etcd
-    /// refused a part of it. Then the other two settle it, whatever was done.
+    /// [`Etcd::leave`] for a registration that is as it was `seen`, or is gone; the revision from which on it is. `None`: it is
+    /// not like that, or etcd refused a part of it. Then the other two settle it, whatever was done.
     ///
     /// # Errors
     ///
@@ -101,9 +101,15 @@ impl Etcd {
         );
         match (said, deleted) {
             (_, Ok(Outcome::Done(gone_at))) => Ok(Some(gone_at)),
+            // It was registered again.
+            (Ok(Outcome::Changed(Some(_), found_at)), Ok(Outcome::Changed(None, gone_at))) if found_at > gone_at => {
+                Ok(None)
+            }
+            // Gone by an attempt of ours whose answer was lost, or by itself: both are what was wanted.
+            (_, Ok(Outcome::Changed(None, gone_at))) => Ok(Some(gone_at)),
             // The deletion has overtaken the farewell.
-            (Ok(Outcome::Done(said_at)), Ok(Outcome::Changed(_))) => self.delete_if_written_at(key, said_at).await,
-            (Ok(Outcome::Changed(_)), Ok(Outcome::Changed(_))) => Ok(None),
+            (Ok(Outcome::Done(said_at)), Ok(Outcome::Changed(..))) => self.delete_if_written_at(key, said_at).await,
+            (Ok(Outcome::Changed(..)), Ok(Outcome::Changed(..))) => Ok(None),
             (Err(error), _) if is_refused(&error) => Ok(None),
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         }
@@ -113,7 +119,9 @@ impl Etcd {
     async fn delete_if_written_at(&self, key: &InstanceKey, modified: Revision) -> Result<Option<Revision>, CallError> {
         match self.swap(&key.key(), Some(modified), self.deletion(key), self.deadline()).await? {
             Outcome::Done(gone_at) => Ok(Some(gone_at)),
-            Outcome::Changed(_) => Ok(None),
+            // As above.
+            Outcome::Changed(None, gone_at) => Ok(Some(gone_at)),
+            Outcome::Changed(Some(_), _) => Ok(None),
         }
     }
 

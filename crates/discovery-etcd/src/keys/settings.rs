@@ -134,8 +134,8 @@ impl Etcd {
             };
             match self.swap(&path, seen, vec![change(&path)], deadline).await.map_err(failed(key))? {
                 Outcome::Done(revision) => return Ok(Write::Done(Some(revision))),
-                Outcome::Changed(_) if matches!(expected, Expected::Anything | Expected::Something) => {}
-                Outcome::Changed(current) => return Ok(Write::Differs(current.map(|current| current.modified))),
+                Outcome::Changed(..) if matches!(expected, Expected::Anything | Expected::Something) => {}
+                Outcome::Changed(current, _) => return Ok(Write::Differs(current.map(|current| current.modified))),
             }
         }
         Err(failed(key)(CallError::Contended))

@@ -1,9 +1,15 @@
 //! The end of a registration that is as it was seen: what others get to see of it.
 
-use discovery::dialect::{Dialect, Dialects};
-use discovery_etcd::{Etcd, Held};
+use std::time::Duration;
+
+use discovery::{
+    Revision,
+    dialect::{Dialect, Dialects},
+};
+use discovery_etcd::{Etcd, EtcdOptions, Held};
 use etcd_client::{EventType, WatchOptions};
 use testkit::{
+    chaos_proxy::ChaosProxy,
     etcd::EtcdCluster,
     wait::{SOON, wait_until},
 };
@@ -75,13 +81,59 @@ async fn what_has_been_written_since_it_was_seen_is_not_touched() {
     assert!(etcd.find(&key("mail/a")).await.unwrap().is_some());
 }
 
+/// Lets the answers of a leave be lost, behind what etcd did, and another member asked: when it was gone, and how it was
+/// held before.
+async fn left_with_lost_answers(value: &str) -> (Option<Revision>, Held) {
+    let cluster = EtcdCluster::start(1).await;
+    let member = cluster.endpoint(0).strip_prefix("http://").unwrap().parse().unwrap();
+    let mut ways = [ChaosProxy::start(member).await, ChaosProxy::start(member).await];
+    let options = EtcdOptions {
+        etcd_timeout: SOON,
+        etcd_deadline: 2 * SOON,
+        ..EtcdOptions::at(ways.iter().map(|way| format!("http://{}", way.address())))
+    };
+    let etcd = Etcd::new(&options).unwrap();
+    let seen = registered(&etcd, "mail/a", value).await;
+    let used = ways.iter_mut().find(|way| way.connections_accepted() > 0).expect("one of the two is asked");
+    used.delay(Duration::from_secs(1));
+    let leaving = tokio::spawn({
+        let (etcd, seen) = (etcd.clone(), seen.clone());
+        async move { etcd.leave_if_seen(&key("mail/a"), &seen).await }
+    });
+    let raw = raw(&cluster, 0).await;
+    wait_until("it is gone", SOON, || {
+        let mut raw = raw.clone();
+        async move { raw.get(key("mail/a").key(), None).await.unwrap().kvs().is_empty() }
+    })
+    .await;
+    assert!(!leaving.is_finished(), "the answers are on their way");
+    used.reset().await;
+    let gone_at = leaving.await.unwrap().unwrap();
+    wait_until("no lease", SOON, || {
+        let mut raw = raw.clone();
+        async move { leases(&mut raw).await.is_empty() }
+    })
+    .await;
+    (gone_at, seen)
+}
+
 #[tokio::test]
-async fn a_life_that_is_over_already_is_for_the_caller_to_look_at() {
+async fn one_whose_answers_are_lost_has_left_nevertheless() {
+    for value in ["a:1", "http://a:1?status=draining"] {
+        let (gone_at, seen) = left_with_lost_answers(value).await;
+        let gone_at = gone_at.unwrap_or_else(|| panic!("{value} has left"));
+        assert!(gone_at > seen.modified, "{value}: {gone_at} is not behind its deletion");
+    }
+}
+
+#[tokio::test]
+async fn a_life_that_is_over_already_has_left() {
     let cluster = EtcdCluster::start(1).await;
     let etcd = etcd(&cluster);
     let seen = registered(&etcd, "mail/a", "a:1").await;
     raw(&cluster, 0).await.lease_revoke(seen.lease.unwrap().0).await.unwrap();
-    assert_eq!(etcd.leave_if_seen(&key("mail/a"), &seen).await.unwrap(), None);
+    let gone_at = etcd.leave_if_seen(&key("mail/a"), &seen).await.unwrap().expect("it is gone");
+    assert!(gone_at > seen.modified);
 }
 
 #[tokio::test]
