@@ -3,7 +3,10 @@
 //! Requests go in, responses come out in the same order. So who waits stands in a queue: a caller puts its request into
 //! the stream and itself at the end, and a task that reads responses hands each to the first one. The first caller opens
 //! the stream with its own request. When the stream breaks, or one response is overdue, the stream is closed, every
-//! waiting call fails at once, and the next caller opens a new one.
+//! call that waits for its response fails at once, and the next caller opens a new one.
+//!
+//! While the member takes no requests, callers wait for room in the stream, one at a time in front of it and the others
+//! behind that one. When the stream is closed meanwhile, their own time limits cut them off at the latest.
 //!
 //! A caller may leave at any time: its response is read and forgotten, and nobody else notices. If it was the one whose
 //! response is overdue, the next one that comes closes the stream.
@@ -49,6 +52,9 @@ struct Open {
     keeper: LeaseKeeper,
     /// Whose requests are not answered yet, the oldest first.
     waiting: VecDeque<Waiting>,
+    /// Held by the caller who waits for room until it has tried again. Room that is given back goes to whoever waits for it
+    /// next: several callers would pass it round, and none would find it when it tries.
+    room: Arc<AsyncMutex<()>>,
     /// Which opening this is: an old reader or an old waiter must not close a new stream.
     generation: u64,
 }
@@ -138,20 +144,24 @@ impl KeepAliveStream {
     /// Takes a stream into use, and has its responses read. A lease that is gone opens none.
     fn open(self: &Arc<Self>, (ttl, keeper, stream): Opened) -> Answer {
         let generation = rand::random();
-        *self.lock() = Some(Open { keeper, waiting: VecDeque::new(), generation });
+        *self.lock() = Some(Open::new(keeper, generation));
         tokio::spawn(read(Arc::downgrade(self), generation, stream));
         Ok(ttl)
     }
 
     /// Sends a request, if the stream is open and not overdue.
     async fn send(&self, lease: LeaseId, until: Instant) -> Option<Sent> {
+        let mut first_of = None;
         loop {
-            let requests = {
+            let (requests, room, generation) = {
                 let mut slot = self.lock();
                 let open = slot.as_mut().filter(|open| !open.is_overdue(Instant::now()));
                 match open.map(|open| open.send(lease, until)) {
                     Some(Put::Sent(sent)) => return Some(sent),
-                    Some(Put::NoRoom) => slot.as_ref()?.keeper.sender.clone(),
+                    Some(Put::NoRoom) => {
+                        let open = slot.as_ref()?;
+                        (open.keeper.sender.clone(), Arc::clone(&open.room), open.generation)
+                    }
                     Some(Put::Closed) | None => {
                         *slot = None;
                         return None;
@@ -159,6 +169,11 @@ impl KeepAliveStream {
                 }
             };
             // The member takes nothing at the moment.
+            if first_of.as_ref().is_none_or(|(of, _)| *of != generation) {
+                drop(requests);
+                first_of = Some((generation, room.lock_owned().await));
+                continue;
+            }
             let _room_or_closed = requests.reserve().await;
         }
     }
@@ -190,6 +205,10 @@ impl KeepAliveStream {
 // === impl Open ===
 
 impl Open {
+    fn new(keeper: LeaseKeeper, generation: u64) -> Self {
+        Self { keeper, waiting: VecDeque::new(), room: Arc::default(), generation }
+    }
+
     /// Puts a request into the stream, and who waits for its response into the queue, in one step: so both have the same
     /// order.
     fn send(&mut self, lease: LeaseId, until: Instant) -> Put {
@@ -244,5 +263,60 @@ impl Drop for CloseIfLate<'_> {
         if !self.is_answered && Instant::now() >= self.until {
             self.stream.close(self.generation);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        sync::mpsc,
+        task::JoinSet,
+        time::{advance, timeout},
+    };
+
+    use super::*;
+
+    const CALLERS: i64 = 10;
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn opened(keeper: LeaseKeeper) -> Arc<KeepAliveStream> {
+        let stream = KeepAliveStream::default();
+        stream.lock().replace(Open::new(keeper, 0));
+        Arc::new(stream)
+    }
+
+    #[tokio::test]
+    async fn callers_that_wait_for_room_get_it_one_after_the_other() {
+        let (sender, mut requests) = mpsc::channel(1);
+        let stream = opened(LeaseKeeper { id: 0, sender });
+        let mut callers = JoinSet::new();
+        for lease in 0..CALLERS {
+            let stream = Arc::clone(&stream);
+            callers.spawn(async move { stream.send(LeaseId(lease), in_a_minute()).await.is_some() });
+        }
+        // All but the first wait.
+        tokio::task::yield_now().await;
+        let mut taken = Vec::new();
+        for _ in 0..CALLERS {
+            let request = timeout(Duration::from_secs(10), requests.recv()).await.expect("the next one has room");
+            taken.push(request.expect("the stream is open").id);
+        }
+        assert_eq!(callers.join_all().await, vec![true; taken.len()]);
+        let waiting = stream.lock().as_ref().unwrap().waiting.iter().map(|waiting| waiting.lease.0).collect::<Vec<_>>();
+        assert_eq!(waiting, taken, "they stand in the order of their requests");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_overdue_closes_the_stream_for_the_next_one_although_its_caller_has_left() {
+        let (sender, _requests) = mpsc::channel(8);
+        let stream = opened(LeaseKeeper { id: 0, sender });
+        drop(stream.send(LeaseId(1), in_a_minute()).await.expect("it is open"));
+        advance(Duration::from_secs(30)).await;
+        assert!(stream.send(LeaseId(2), in_a_minute()).await.is_some(), "it is not overdue yet");
+        advance(Duration::from_secs(30)).await;
+        assert!(stream.send(LeaseId(3), in_a_minute()).await.is_none() && !stream.is_open());
     }
 }
