@@ -23,8 +23,8 @@ mod finished;
 /// What is taken on at the same time, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Calls on their way to etcd at the same time. Default 256: at a millisecond for a keep-alive that is more than
-    /// two cores can answer.
+    /// Requests that are worked on at the same time, each with one call on its way to etcd; a deregistration has two.
+    /// Default 256: at a millisecond for a keep-alive that is more than two cores can answer.
     pub at_once_max: usize,
     /// How long a request waits for its turn before it is refused as one too many. Default 250 ms.
     pub turn_wait: Duration,

@@ -3,6 +3,9 @@
 //! It is done in the task of the request that waits for it, which costs nothing. When that is dropped, because the client
 //! has left or the deadline has passed, what is left of the work goes on in a task of its own: at the cost of the same
 //! payer, and its log lines are the same request's.
+//!
+//! Who waits for it polls it whenever it is woken, or drops it: work that is kept and not polled holds its slot. So a
+//! response begins none before the parts that it has given are sent (`grpc::register`).
 
 use std::{
     any::Any,

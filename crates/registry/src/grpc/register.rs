@@ -1,6 +1,8 @@
 //! `Register`: a stream of heartbeats.
 //!
-//! Each is taken as over HTTP, one after the other, and answered; the next one is read when the answer is sent. The first one that is
+//! Each is taken as over HTTP, one after the other, and answered; the next one is read when the answer is sent. Nobody polls a
+//! response while a part of it is not sent: a heartbeat that was under way then would hold its turn, and not be late, for as
+//! long as its client reads nothing. The first one that is
 //! refused ends the stream with its status: the sender looks what to do, and opens another one. Between two heartbeats nothing is
 //! worked on, and the connection may be closed for another client's: the instance does not notice, but for its next heartbeat.
 
@@ -10,7 +12,7 @@ use discovery::InstanceKey;
 use futures::{StreamExt as _, stream::unfold};
 use muster_proto::v1;
 use service_kit::{Problem, request::RequestContext, serve::wait_for_client};
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 use tonic::{Request, Status, Streaming};
 
 use super::{Replies, Rpc, calls::too_slow, statuses::status};
@@ -44,6 +46,8 @@ pub(super) fn replies(
     };
     let replies = unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
+        // tonic asks for replies until there is none at the moment, and gives away only then what it has.
+        yield_now().await;
         match stream.next().await? {
             Ok(reply) => Some((Ok(reply), Some(stream))),
             Err(status) => Some((Err(status), None)),

@@ -18,7 +18,7 @@ const IMPATIENT: Duration = Duration::from_millis(500);
 const SENT: usize = 20;
 
 /// The sum of a counter over its labels.
-async fn total(registry: &Registry, name: &str) -> f64 {
+pub(crate) async fn total(registry: &Registry, name: &str) -> f64 {
     let text = registry.get("/metrics").await.body.as_str().expect("text").to_owned();
     let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()

@@ -9,6 +9,7 @@ mod late;
 mod load;
 mod published;
 mod streams;
+mod unread;
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 
