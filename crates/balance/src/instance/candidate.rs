@@ -9,7 +9,7 @@ use crate::{
     clock::Millis,
     hash::hash,
     instance::{
-        load::Load,
+        load::{Load, UnderWay},
         named::Named,
         outlier::{Change, HealthEpoch, Outcome, Outlier},
         vitals::Vitals,
@@ -48,6 +48,8 @@ pub(crate) struct InstanceState {
 pub(crate) struct InFlight {
     candidate: Arc<Candidate>,
     core: usize,
+    /// Where it is counted among the service's.
+    under_way: Option<Arc<UnderWay>>,
     is_stream: bool,
     /// Its number in the line for a response, while it stands there.
     in_line: Option<u32>,
@@ -79,7 +81,7 @@ impl Candidate {
             return None;
         }
         self.state.load.begin(core);
-        Some(InFlight { candidate: Arc::clone(self), core, is_stream: false, in_line: None })
+        Some(InFlight { candidate: Arc::clone(self), core, under_way: None, is_stream: false, in_line: None })
     }
 
     /// How a request to this instance ended; `latency` until the head of the response, or until it was given up, if the
@@ -153,6 +155,13 @@ impl InstanceState {
 // === impl InFlight ===
 
 impl InFlight {
+    /// Counts it among those of its core at the service, too.
+    pub(crate) fn counted(mut self, under_way: &Arc<UnderWay>) -> Self {
+        under_way.begin();
+        self.under_way = Some(Arc::clone(under_way));
+        self
+    }
+
     /// It has turned out to be a tunnel or an event stream, which waits for nothing and may last for ever: it is counted among
     /// those, and its place is free. False when there are as many as there may be.
     pub(crate) fn become_stream(&mut self) -> bool {
@@ -160,6 +169,9 @@ impl InFlight {
         if !self.is_stream && load.begin_stream(self.core) {
             load.end(self.core);
             self.is_stream = true;
+            if let Some(under_way) = &self.under_way {
+                under_way.become_stream();
+            }
         }
         self.is_stream
     }
@@ -189,6 +201,9 @@ impl Drop for InFlight {
         }
         if self.in_line.is_some() {
             load.leave_line(self.core);
+        }
+        if let Some(under_way) = &self.under_way {
+            under_way.end(self.is_stream);
         }
     }
 }

@@ -42,6 +42,42 @@ struct Slot {
     line: AtomicU64,
 }
 
+/// What one core has under way at all instances of a service. Written by that core only.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct UnderWay {
+    requests: AtomicU32,
+    streams: AtomicU32,
+}
+
+// === impl UnderWay ===
+
+impl UnderWay {
+    /// Requests that wait for an answer.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a tunnel or an event stream.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn become_stream(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self, is_stream: bool) {
+        let counter = if is_stream { &self.streams } else { &self.requests };
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 // === impl Load ===
 
 impl Load {

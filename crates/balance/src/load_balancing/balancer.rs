@@ -8,7 +8,7 @@ use crate::{
     clock::Millis,
     counters::PerCore,
     instance::{
-        candidate::Candidate,
+        candidate::{Candidate, InFlight},
         outlier::{Change, HealthEpoch, Outcome},
     },
     load_balancing::{
@@ -63,6 +63,11 @@ impl Balancer {
     pub(crate) fn candidate_set(&self) -> &CandidateSet {
         let is_last_resort = self.candidates.all().is_empty() && !self.has_withheld;
         if is_last_resort { &self.last_resort } else { &self.candidates }
+    }
+
+    /// A request of core `core` goes to `candidate`. `None`: it has as many under way as its policy allows.
+    pub(crate) fn begin(&self, candidate: &Arc<Candidate>, core: usize) -> Option<InFlight> {
+        Some(candidate.begin(core)?.counted(self.subsets[core].under_way()))
     }
 
     /// How a request to `candidate` ended; `latency` until the head of the response, or until it was given up.

@@ -41,6 +41,8 @@ pub(crate) struct PickContext<'a> {
     pub(crate) hash: Option<u64>,
     /// The value of the sticky cookie.
     pub(crate) sticky: Option<&'a [u8]>,
+    /// Whether it will probably become a tunnel.
+    pub(crate) wants_upgrade: bool,
     /// For how long the core keeps a connection for the next request; zero: it keeps none.
     pub(crate) keep_alive: Duration,
     /// The time.
@@ -50,7 +52,7 @@ pub(crate) struct PickContext<'a> {
 impl PickContext<'_> {
     /// That of no request, to look what would happen.
     fn of(core: usize, now: Millis) -> Self {
-        Self { core, hash: None, sticky: None, keep_alive: Duration::ZERO, now }
+        Self { core, hash: None, sticky: None, wants_upgrade: false, keep_alive: Duration::ZERO, now }
     }
 }
 
@@ -74,6 +76,10 @@ impl TriedInstances {
         if !self.contains(candidate) {
             self.0.push(candidate.serial);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn contains(&self, candidate: &Candidate) -> bool {

@@ -9,9 +9,10 @@
 //! | what | how much | why |
 //! |---|---|---|
 //! | size | as many instances as requests begin in half of the keep-alive (a quarter where [chance](crate::load_balancing::policy) decides), 16 to 128 | a connection is used again well before its end; a service with more requests than instances in that time is gone over as a whole |
-//! | grows | by one when the instance drawn has a request of this core under way, or is full; the new one gets the request | a burst spreads over as many instances as it has requests, as it would over all |
-//! | shrinks | by an eighth in each quarter of the keep-alive | |
+//! | grows | by one when the instance drawn has a request of this core under way, or is full; the new one gets the request (where weights differ: only if the one drawn is full, and no further than there are requests under way) | a burst spreads over as many instances as it has requests, as it would over all |
+//! | shrinks | by an eighth in each quarter of the keep-alive, but not below the requests that the core has under way at the service | long requests do not pile up |
 //! | moves | by one after 64 requests, where a quarter of the keep-alive counts as 32 | each step opens a connection: for one request in ten at a low rate, for one in 64 at a high one |
+//! | none | for a request that wants an upgrade, and while the core has a stream under way at the service | streams last and are limited for each instance: a window would fill a few |
 //! | none | when fewer than 16 requests begin in a keep-alive | no connection would live until its next request in a window either: all instances in turn cost the same, and are even |
 //!
 //! The ring is in the order of the hashes of the instances' keys, so that neighbours by name are none here, and an
@@ -19,17 +20,22 @@
 //! instance has room by its weight: it wanders over that room evenly, so that weights hold over a whole turn. The
 //! windows of a gateway's cores are as far from each other as can be; where the first one begins is left to chance.
 //!
+//! An instance that weighs more than a window has room for would be picked by every window: then there is no ring.
+//!
 //! Nothing is picked because it is in a window that would not be picked of all: an instance that is ejected, failing,
 //! tried or without an address is stood in for by the one at the same place of the next window, and after three of
 //! those by any. An instance whose ejection is over need not wait for a window, either
 //! ([`crate::load_balancing::pick`]).
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use crate::clock::Millis;
+use crate::{clock::Millis, instance::load::UnderWay};
 
 /// The smallest window; a service with no more instances has none.
 pub(crate) const SIZE_MIN: usize = 16;
@@ -49,6 +55,7 @@ const QUARTERS_MAX: u64 = 64;
 pub(crate) struct CoreSubsets {
     near: Subset,
     far: Subset,
+    under_way: Arc<UnderWay>,
 }
 
 /// Which of the rings of a service.
@@ -78,13 +85,15 @@ pub(crate) struct Subset {
     progress: AtomicU32,
 }
 
-/// How long connections wait for their next request.
+/// What the size of a window comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// At most; zero: none is kept.
+    /// How long connections wait for their next request, at most; zero: none is kept.
     pub(crate) keep_alive: Duration,
-    /// In a window, on average, in quarters of that.
+    /// How long they wait in a window, on average, in quarters of that.
     pub(crate) quarters: u32,
+    /// Requests of the core under way at the service.
+    pub(crate) under_way: u32,
 }
 
 /// The window of one pick.
@@ -105,7 +114,12 @@ impl CoreSubsets {
     pub(crate) fn all(cores: usize, seed: u64) -> impl Iterator<Item = Self> {
         let distance = u64::MAX / (cores as u64).max(1);
         let at = move |core: u64| Subset::at(seed.wrapping_add(core.wrapping_mul(distance)));
-        (0..cores as u64).map(move |core| Self { near: at(core), far: at(core) })
+        (0..cores as u64).map(move |core| Self { near: at(core), far: at(core), under_way: Arc::default() })
+    }
+
+    /// What the core has under way at the service.
+    pub(crate) fn under_way(&self) -> &Arc<UnderWay> {
+        &self.under_way
     }
 
     pub(crate) fn on(&self, side: Side) -> &Subset {
@@ -125,12 +139,12 @@ impl Subset {
 
     /// The window for a request that begins now, on a ring of `len` instances; `None`: all of them.
     pub(crate) fn advance(&self, len: usize, pace: Pace, now: Millis) -> Option<Window> {
-        let Pace { keep_alive, quarters } = pace;
+        let Pace { keep_alive, quarters, .. } = pace;
         let quarter = u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX) / 4;
         let since = now.0.saturating_sub(self.quarter_at.load(Ordering::Relaxed));
         match since.checked_div(quarter)? {
             0 => {}
-            passed => self.end_quarters(passed, quarter, quarters),
+            passed => self.end_quarters(passed, quarter, pace),
         }
         let (begun, size) = (add(&self.begun, 1), get(&self.size));
         if begun.saturating_mul(quarters) > size && size < SIZE_BY_RATE_MAX {
@@ -141,19 +155,21 @@ impl Subset {
             let start = self.start.load(Ordering::Relaxed).wrapping_add(u64::MAX / (len as u64).max(1) + 1);
             self.start.store(start, Ordering::Relaxed);
         }
-        let window = self.window(len)?;
+        let window = self.window(len, quarters)?;
         self.slot.store(window.slot as u32, Ordering::Relaxed);
         Some(window)
     }
 
     /// The window that the next request would have; changes nothing.
-    pub(crate) fn window(&self, len: usize) -> Option<Window> {
+    pub(crate) fn window(&self, len: usize, quarters: u32) -> Option<Window> {
         let size = get(&self.size) as usize;
         let keeps_connections = get(&self.recent).saturating_add(get(&self.begun)) as usize >= SIZE_MIN;
         let next = get(&self.slot) as usize + 1;
         let slot = if next < size { next } else { 0 };
         let start = self.start.load(Ordering::Relaxed);
-        (keeps_connections && size < len).then_some(Window { start, size, slot })
+        // Over all, a connection is used again as soon.
+        let is_warm_over_all = by_rate(get(&self.recent).into(), quarters) as usize >= len;
+        (keeps_connections && size < len && !is_warm_over_all).then_some(Window { start, size, slot })
     }
 
     /// Takes in one more.
@@ -163,7 +179,7 @@ impl Subset {
         Window { size, slot: window.size, ..window }
     }
 
-    fn end_quarters(&self, passed: u64, quarter: u64, quarters: u32) {
+    fn end_quarters(&self, passed: u64, quarter: u64, pace: Pace) {
         let at = self.quarter_at.load(Ordering::Relaxed).saturating_add(passed.saturating_mul(quarter));
         self.quarter_at.store(at, Ordering::Relaxed);
         let (mut recent, mut size) = (u64::from(get(&self.recent)) + u64::from(get(&self.begun)), get(&self.size));
@@ -171,12 +187,17 @@ impl Subset {
             recent = recent * 3 / 4;
             size -= size / 8;
         }
-        let by_rate = u32::try_from(recent * u64::from(quarters) / 3).unwrap_or(u32::MAX);
+        let by_rate = by_rate(recent, pace.quarters).clamp(SIZE_MIN as u32, SIZE_BY_RATE_MAX);
         set(&self.begun, 0);
         set(&self.recent, u32::try_from(recent).unwrap_or(u32::MAX));
-        set(&self.size, size.max(by_rate.clamp(SIZE_MIN as u32, SIZE_BY_RATE_MAX)));
+        set(&self.size, size.max(by_rate).max(pace.under_way));
         add(&self.progress, QUARTER);
     }
+}
+
+/// As many requests as begin in so many quarters.
+fn by_rate(recent: u64, quarters: u32) -> u32 {
+    u32::try_from(recent * u64::from(quarters) / 3).unwrap_or(u32::MAX)
 }
 
 fn get(counter: &AtomicU32) -> u32 {

@@ -32,6 +32,11 @@ impl WeightedRoundRobin {
         Self { len, sums: running.collect() }
     }
 
+    /// Whether all weights are equal.
+    pub(crate) fn is_even(&self) -> bool {
+        self.sums.is_empty()
+    }
+
     /// The index whose turn it is; 0 when there are none.
     pub(crate) fn at(&self, turn: usize) -> usize {
         let Some(total) = self.sums.last() else { return turn.checked_rem(self.len).unwrap_or(0) };
@@ -64,7 +69,7 @@ impl WeightedRoundRobin {
 
     /// The index of the last one of a window.
     pub(crate) fn last_in(&self, window: Window) -> usize {
-        self.places_in(window).last().unwrap_or(0)
+        self.places_in(window).next_back().unwrap_or(0)
     }
 
     /// The indices of those of a window.

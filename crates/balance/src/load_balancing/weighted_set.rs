@@ -38,9 +38,11 @@ impl WeightedSet {
         Self { candidates, turns, ring: None }
     }
 
-    /// The same on a ring, if they are many.
+    /// The same on a ring, if they are many, and none has more weight than the smallest window has room for.
     pub(crate) fn on_ring(candidates: Vec<Arc<Candidate>>) -> Self {
-        if candidates.len() <= SIZE_MIN {
+        let (total, most) = (candidates.iter().map(weight).sum::<u64>(), candidates.iter().map(weight).max());
+        let is_too_heavy = most.unwrap_or(0) * candidates.len() as u64 > total * SIZE_MIN as u64;
+        if candidates.len() <= SIZE_MIN || is_too_heavy {
             return Self::new(candidates);
         }
         let ring = Ring::of(&candidates);
@@ -54,6 +56,11 @@ impl WeightedSet {
 
     pub(crate) fn ring(&self) -> Option<&Ring> {
         self.ring.as_deref()
+    }
+
+    /// Whether all have the same weight.
+    pub(crate) fn is_even(&self) -> bool {
+        self.turns.is_even()
     }
 
     /// The index of the one whose turn it is.

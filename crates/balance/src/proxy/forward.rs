@@ -239,16 +239,18 @@ impl<'a> Forward<'a> {
         let sticky = self.affinity.sticky.as_deref();
         let gateway = self.context.gateway;
         let (keep_alive, now) = (gateway.upstreams.pool.keep_alive(), gateway.clock.now());
-        let ask = PickContext { core, hash: self.affinity.hash, sticky, keep_alive, now };
-        let first = pick(&self.context.service.balancer, &ask, &self.tried)?.candidate;
-        if let Some(in_flight) = first.begin(core) {
+        let wants_upgrade = self.upload.request.facts.wants_upgrade;
+        let ask = PickContext { core, hash: self.affinity.hash, sticky, wants_upgrade, keep_alive, now };
+        let balancer = &self.context.service.balancer;
+        let first = pick(balancer, &ask, &self.tried)?.candidate;
+        if let Some(in_flight) = balancer.begin(&first, core) {
             return Some(Reserved { candidate: first, in_flight });
         }
         let mut avoided = self.tried.clone();
         avoided.add(&first);
         loop {
-            let other = pick(&self.context.service.balancer, &ask, &avoided)?.candidate;
-            if let Some(in_flight) = other.begin(core) {
+            let other = pick(balancer, &ask, &avoided)?.candidate;
+            if let Some(in_flight) = balancer.begin(&other, core) {
                 return Some(Reserved { candidate: other, in_flight });
             }
             avoided.add(&other);

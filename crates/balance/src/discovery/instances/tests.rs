@@ -208,7 +208,14 @@ fn what_traffic_taught_survives_a_change_of_status_but_not_a_new_registration() 
     };
     let first = |instances: &Instances| {
         let service = instances.service(&"mail".parse().unwrap()).unwrap();
-        let ask = PickContext { core: 0, hash: None, sticky: None, keep_alive: Duration::ZERO, now: Millis(1) };
+        let ask = PickContext {
+            core: 0,
+            hash: None,
+            sticky: None,
+            wants_upgrade: false,
+            keep_alive: Duration::ZERO,
+            now: Millis(1),
+        };
         pick(&service.balancer, &ask, &TriedInstances::default()).unwrap().candidate.address().to_string()
     };
     eject(&instances);

@@ -58,14 +58,20 @@ impl<'a> Picker<'a> {
         let len = shelf.weighted_set.all().len();
         let subset = self.subset(shelf);
         let quarters = policy::quarters(self.balancer.policy().load_balancing.policy);
-        let pace = Pace { keep_alive: self.ask.keep_alive, quarters };
-        let window = if self.is_preview { subset.window(len) } else { subset.advance(len, pace, self.ask.now) };
+        let under_way = self.balancer.subsets[self.ask.core].under_way();
+        let pace = Pace { keep_alive: self.ask.keep_alive, quarters, under_way: under_way.requests() };
+        // A retry is no further request.
+        let is_look = self.is_preview || !self.tried.is_empty();
+        let window = if is_look { subset.window(len, quarters) } else { subset.advance(len, pace, self.ask.now) };
+        // Streams are limited for each instance, and last: a window would fill a few of them.
+        let has_streams = self.ask.wants_upgrade || under_way.has_streams();
         let is_last_resort = !std::ptr::eq(self.balancer.candidate_set(), &self.balancer.candidates);
-        window.filter(|_| !self.assessment.is_panic && !is_last_resort)
+        window.filter(|_| !self.assessment.is_panic && !is_last_resort && !has_streams)
     }
 
     /// Takes one more into the window when the one that was drawn has a request of this core already, or as many as it may
-    /// have: the new one gets the request, if it is well and has none.
+    /// have: the new one gets the request, if it is well and has none. Where weights differ, the heavy one is the busy one, so
+    /// the one drawn keeps the request unless it is full, and the window has a place for each request under way.
     fn widened(&self, shelf: Shelf<'a>, window: Window, drawn: &Arc<Candidate>) -> Option<&'a Arc<Candidate>> {
         let is_busy =
             |candidate: &Candidate| candidate.state.load.is_busy_on(self.ask.core) || candidate.state.load.is_full();
@@ -78,8 +84,14 @@ impl<'a> Picker<'a> {
         if self.is_preview || !is_busy(drawn) || !is_well(drawn) {
             return None;
         }
+        let is_even = shelf.weighted_set.is_even();
+        let under_way = self.balancer.subsets[self.ask.core].under_way().requests();
+        if !is_even && window.size > under_way as usize && !drawn.state.load.is_full() {
+            return None;
+        }
         let wider = self.subset(shelf).grow(window);
-        shelf.weighted_set.last_in(wider).filter(|new| !is_busy(new) && is_well(new))
+        let gets_it = is_even || drawn.state.load.is_full();
+        shelf.weighted_set.last_in(wider).filter(|new| gets_it && !is_busy(new) && is_well(new))
     }
 
     /// An instance whose ejection is over, wherever it is: seldom enough that a service with many of those does not send

@@ -22,7 +22,7 @@ type Given<'a> = (&'a str, u64, &'a str);
 fn candidate((address, weight, zone): Given<'_>, joined: Option<Millis>, health_epoch: &HealthEpoch) -> Arc<Candidate> {
     let mut candidate = Candidate::sample(address, weight);
     candidate.instance.zone = Some(zone.to_owned()).filter(|zone| !zone.is_empty());
-    candidate.state = Arc::new(InstanceState::new(&candidate.key, 1, health_epoch.clone(), joined));
+    candidate.state = Arc::new(InstanceState::new(&candidate.key, 4, health_epoch.clone(), joined));
     Arc::new(candidate)
 }
 
@@ -49,7 +49,8 @@ fn by(strategy: Strategy) -> Policy {
 
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
-const ASK: PickContext<'_> = PickContext { core: 0, hash: None, sticky: None, keep_alive: KEEP_ALIVE, now: Millis(0) };
+const ASK: PickContext<'_> =
+    PickContext { core: 0, hash: None, sticky: None, wants_upgrade: false, keep_alive: KEEP_ALIVE, now: Millis(0) };
 
 fn address(picked: &Picked) -> String {
     picked.candidate.address().to_string()

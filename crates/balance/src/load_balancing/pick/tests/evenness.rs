@@ -17,6 +17,9 @@ struct Fleet {
     /// Gateway, core and instance → when its connection was used.
     used: HashMap<(usize, usize, String), f64>,
     chance: u64,
+    /// How long a request takes, in milliseconds, and those under way: the earliest ends first.
+    takes_ms: f64,
+    under_way: std::collections::VecDeque<(f64, InFlight)>,
 }
 
 /// What came of requests.
@@ -38,7 +41,9 @@ impl Fleet {
     fn new(policy: &Policy, weights: &[u64], (gateways, cores): (usize, usize), rate: f64) -> Self {
         let gateway = |n: usize| many(policy.clone(), weights, cores, mix(n as u64));
         let next = (0..gateways).flat_map(|gateway| (0..cores).map(move |core| (gateway, core, 0.0))).collect();
-        Self { gateways: (0..gateways).map(gateway).collect(), rate, next, used: HashMap::new(), chance: 7 }
+        let gateways = (0..gateways).map(gateway).collect();
+        let (takes_ms, under_way) = (0.0, Default::default());
+        Self { gateways, rate, next, used: HashMap::new(), chance: 7, takes_ms, under_way }
     }
 
     fn run(&mut self, from: f64, until: f64) -> Seen {
@@ -58,7 +63,15 @@ impl Fleet {
             self.next[soonest].2 = at - (1.0 - uniform).ln() * 1000.0 / self.rate;
             let tick = TICK.as_millis() as u64;
             let ask = PickContext { core, now: Millis::START + Duration::from_millis(at as u64 / tick * tick), ..ASK };
-            let name = address(&pick(&self.gateways[gateway], &ask, &TriedInstances::default()).unwrap());
+            while self.under_way.front().is_some_and(|(end, _)| *end <= at) {
+                self.under_way.pop_front();
+            }
+            let picked = pick(&self.gateways[gateway], &ask, &TriedInstances::default()).unwrap();
+            if self.takes_ms > 0.0 {
+                let request = self.gateways[gateway].begin(&picked.candidate, core).unwrap();
+                self.under_way.push_back((at + self.takes_ms, request));
+            }
+            let name = address(&picked);
             let before = self.used.insert((gateway, core, name.clone()), at);
             if at >= from {
                 seen.requests += 1;
@@ -125,11 +138,26 @@ fn by_chance_connections_are_used_again_as_well() {
 
 #[test]
 fn a_core_with_more_requests_than_instances_goes_over_all() {
-    let weights = [1; 100];
-    let seen = Fleet::new(&Policy::default(), &weights, (1, 1), 200.0).run(MINUTE, 2.0 * MINUTE);
-    let (least, most) = seen.spread(&weights);
-    assert!(least > 0.95 && most < 1.05 && seen.opened == 0, "{least} to {most}, {} opened", seen.opened);
-    assert!(seen.longest_ms < 2000.0, "none for {} ms", seen.longest_ms);
+    for (instances, rate) in [(100, 200.0), (250, 400.0)] {
+        let weights = vec![1; instances];
+        let seen = Fleet::new(&Policy::default(), &weights, (1, 1), rate).run(MINUTE, 2.0 * MINUTE);
+        let (least, most) = seen.spread(&weights);
+        assert!(least > 0.95 && most < 1.05 && seen.opened == 0, "{least} to {most}, {} opened", seen.opened);
+        assert!(seen.longest_ms < 2000.0, "none for {} ms", seen.longest_ms);
+    }
+}
+
+#[test]
+fn weights_hold_while_requests_take_time() {
+    let mixed: Vec<u64> = (0..50).map(|n| if n % 10 == 0 { 8 } else { 1 }).collect();
+    let mut heavy = vec![1; 50];
+    heavy[7] = 30;
+    for weights in [mixed, heavy] {
+        let mut fleet = Fleet::new(&Policy::default(), &weights, (1, 2), 12.0);
+        fleet.takes_ms = 800.0;
+        let (least, most) = fleet.run(MINUTE, 31.0 * MINUTE).spread(&weights);
+        assert!(least > 0.75 && most < 1.3, "{least} to {most} of a share by weight");
+    }
 }
 
 #[test]

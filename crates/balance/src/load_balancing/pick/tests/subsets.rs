@@ -51,7 +51,7 @@ impl Quiet {
     /// The addresses of the subset now; `None`: all.
     fn subset(&self) -> Option<Vec<String>> {
         let set = self.service.candidates.weighted_set();
-        let window = self.service.subsets[0].on(Side::Near).window(set.all().len())?;
+        let window = self.service.subsets[0].on(Side::Near).window(set.all().len(), 2)?;
         Some(set.members(window).map(|candidate| candidate.address().to_string()).collect())
     }
 
@@ -219,6 +219,25 @@ fn full_instances_are_passed_over() {
     for _ in 0..40 {
         assert!(!quiet.pick().candidate.state.load.is_full());
     }
+}
+
+#[test]
+fn long_requests_do_not_pile_up() {
+    let mut quiet = Quiet { service: many(Policy::default(), &[1; 400], 1, 5), at: 0 };
+    let mut under_way = std::collections::VecDeque::new();
+    for _ in 0..2400 {
+        quiet.at += 50;
+        let ask = PickContext { now: Millis(quiet.at), ..ASK };
+        let candidate = pick(&quiet.service, &ask, &TriedInstances::default()).unwrap().candidate;
+        under_way.push_back(quiet.service.begin(&candidate, 0).unwrap());
+        if under_way.len() > 200 {
+            under_way.pop_front();
+        }
+        let most = candidate.state.load.in_flight();
+        assert!(most <= 2, "{most} at one, {} ms after the first", quiet.at);
+    }
+    drop(under_way);
+    assert_eq!(quiet.service.subsets[0].under_way().requests(), 0);
 }
 
 #[test]
