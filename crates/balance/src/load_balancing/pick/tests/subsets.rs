@@ -241,6 +241,26 @@ fn long_requests_do_not_pile_up() {
 }
 
 #[test]
+fn streams_go_where_there_is_room() {
+    for wants_upgrade in [true, false] {
+        let mut quiet = Quiet::new(Policy::default(), 50);
+        quiet.service.candidates.all().iter().for_each(|one| one.state.load.limit(u32::MAX, 10));
+        let mut streams = Vec::new();
+        for n in 0..440 {
+            quiet.at += 125;
+            let ask = PickContext { now: Millis(quiet.at), wants_upgrade, ..ASK };
+            let candidate = pick(&quiet.service, &ask, &TriedInstances::default()).unwrap().candidate;
+            let mut stream = quiet.service.begin(&candidate, 0).unwrap();
+            assert!(stream.become_stream(), "stream {n} is refused while others have room");
+            streams.push(stream);
+        }
+        drop(streams);
+        quiet.picks(100);
+        assert!(quiet.subset().is_some() && !quiet.service.subsets[0].under_way().has_streams());
+    }
+}
+
+#[test]
 fn zones_have_a_window_each() {
     let addresses: Vec<_> = (0..80).map(|n| format!("i{n}:1")).collect();
     let zone = |n: usize| if n < 40 { "east" } else { "west" };
