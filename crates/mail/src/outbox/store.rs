@@ -2,7 +2,7 @@
 //!
 //! | module | what it settles |
 //! |---|---|
-//! | `target`, [`database`], `sqlite`, `error` | which database; connections, transactions, deadlines; how they fail |
+//! | `target`, [`database`], `sqlite`, `caller`, `error` | which database; connections, transactions, deadlines; how they fail |
 //! | `sql` | statements, values, rows, the same for both kinds of database |
 //! | [`entry`] | messages, deliveries, their states |
 //! | [`accept`], `group_commit` | storing a message; many commits for the price of one |
@@ -20,6 +20,7 @@
 pub mod accept;
 mod attempt_record;
 pub mod broadcasts;
+mod caller;
 pub mod chunks;
 pub mod claim;
 pub mod database;

@@ -53,6 +53,16 @@ async fn recipients_of_two_domains_get_two_transactions() {
 }
 
 #[tokio::test]
+async fn recipients_of_one_domain_go_together_however_many_of_other_domains_are_between_them() {
+    let sink = SmtpSink::start().await;
+    let mail = Mail::working(&sink, &["--sends-max", "10"]);
+    let to: Vec<String> = (0..44).map(|index| format!("a{index}@d{}.example", index % 11)).collect();
+    submit(&mail, &json!(to), "delivered").await;
+    let sizes: Vec<usize> = sink.messages().iter().map(|message| message.recipients.len()).collect();
+    assert_eq!(sizes, [4; 11]);
+}
+
+#[tokio::test]
 async fn in_one_transaction_each_recipient_has_a_fate_of_its_own() {
     let sink = SmtpSink::start().await;
     sink.once(Step::Recipient, Behaviour::DoAndReply("250 2.1.5 ok".to_owned()));

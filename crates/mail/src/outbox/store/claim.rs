@@ -5,9 +5,14 @@
 //! cannot reach the database for that long, another one may send the same message: a duplicate with the same
 //! Message-ID.
 //!
-//! Deliveries of one message to one domain are claimed together and count as one: they go in one transaction.
+//! Deliveries of one message to one domain are claimed together and count as one: they go in one transaction. They need
+//! not stand behind each other: recipients of other domains are between them, and retries are due at different moments.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use service_kit::time::UnixMillis;
 
@@ -64,8 +69,6 @@ struct Look {
     /// The last row.
     after: Option<(UnixMillis, i64)>,
     is_at_the_end: bool,
-    /// What became of the last row.
-    last: Choice,
 }
 
 impl Outbox {
@@ -77,7 +80,7 @@ impl Outbox {
         wanted: Wanted,
         mut choose: impl FnMut(&Candidate, bool) -> Choice + Send + 'static,
     ) -> Result<Vec<Claimed>, OutboxError> {
-        let lock = self.database.target().for_update();
+        let (lock, by_message) = (self.database.target().for_update(), self.database.target().by_message());
         let kinds = self.kinds;
         let claiming = self.database.write(Box::new(move |connection| {
             Box::pin(async move {
@@ -85,16 +88,21 @@ impl Outbox {
                 let mut room = wanted.count;
                 for bulk in [0, 1] {
                     let mut look = Look::begin(bulk, room);
+                    let first = chosen.len();
                     while look.goes_on(room) {
                         let rows = leaving(connection, &wanted, &mut look, room, lock, kinds).await?;
                         for row in rows {
                             let choice = choose(&row, room > 0);
-                            look.last = choice;
                             room -= usize::from(choice == Choice::Begin);
                             if choice != Choice::Pass {
                                 chosen.push(row);
                             }
                         }
+                    }
+                    let begun = Companions::of(chosen.get(first..).unwrap_or_default(), by_message);
+                    if !look.is_at_the_end && begun.pairs > 0 {
+                        let rows = begun.leaving(connection, &wanted, &look, lock, kinds).await?;
+                        chosen.extend(rows.into_iter().filter(|row| choose(row, false) == Choice::Join));
                     }
                     if room == 0 {
                         break;
@@ -141,20 +149,56 @@ impl Outbox {
 impl Look {
     fn begin(bulk: i64, room: usize) -> Self {
         let left = room.saturating_mul(LOOKED_AT).max(RECIPIENTS_MAX);
-        Self { bulk, left, withheld: 0, pages: 0, after: None, is_at_the_end: false, last: Choice::Begin }
+        Self { bulk, left, withheld: 0, pages: 0, after: None, is_at_the_end: false }
     }
 
-    /// Until there is no room and the recipients of the last message that is wanted have come to an end: they stand
-    /// behind each other.
     fn goes_on(&self, room: usize) -> bool {
-        let is_enough = room == 0 && self.last == Choice::Pass;
-        !self.is_at_the_end && !is_enough && self.left > 0 && self.withheld < WITHHELD_MAX
+        !self.is_at_the_end && room > 0 && self.left > 0 && self.withheld < WITHHELD_MAX
     }
 
-    /// One more than there is room for, to see where the last message ends; twice as many each time, where limits pass
-    /// rows over.
+    /// One more than there is room for, to see whether that is all; twice as many each time, where limits pass rows
+    /// over.
     fn page(&self, room: usize) -> usize {
         room.saturating_add(1).saturating_mul(1 << self.pages.min(10)).min(self.left)
+    }
+}
+
+/// The other due deliveries of messages that were chosen, to domains that were: those after the last row of a look.
+struct Companions {
+    by_message: &'static str,
+    messages: BTreeSet<String>,
+    domains: BTreeSet<String>,
+    /// Transactions that were begun, about: how many may be joined.
+    pairs: usize,
+}
+
+// === impl Companions ===
+
+impl Companions {
+    fn of(chosen: &[Candidate], by_message: &'static str) -> Self {
+        let pairs: BTreeSet<_> = chosen.iter().map(|row| (&row.message, &row.domain)).collect();
+        Self {
+            by_message,
+            messages: chosen.iter().map(|row| row.message.clone()).collect(),
+            domains: chosen.iter().map(|row| row.domain.clone()).collect(),
+            pairs: pairs.len(),
+        }
+    }
+
+    /// Without those whose address is on the suppression list, which are settled.
+    async fn leaving(
+        &self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+        look: &Look,
+        lock: &str,
+        kinds: Kinds,
+    ) -> Result<Vec<Candidate>, OutboxError> {
+        let settled_max = WITHHELD_MAX.saturating_sub(look.withheld);
+        let count = self.pairs.saturating_mul(RECIPIENTS_MAX).min(settled_max);
+        let rows = due(connection, wanted, look, Some(self), count, lock).await?;
+        let stream = Stream::of(look.bulk != 0);
+        Ok(suppression::withhold(connection, rows, stream, wanted.now, kinds).await?.0)
     }
 }
 
@@ -168,7 +212,7 @@ async fn leaving(
     kinds: Kinds,
 ) -> Result<Vec<Candidate>, OutboxError> {
     let count = look.page(room);
-    let rows = due(connection, wanted, look, count, lock).await?;
+    let rows = due(connection, wanted, look, None, count, lock).await?;
     look.pages += 1;
     look.is_at_the_end = rows.len() < count;
     look.after = rows.last().map(|row| (row.due, row.delivery));
@@ -183,6 +227,7 @@ async fn due(
     connection: &mut Connection,
     wanted: &Wanted,
     look: &Look,
+    only: Option<&Companions>,
     count: usize,
     lock: &str,
 ) -> Result<Vec<Candidate>, OutboxError> {
@@ -191,9 +236,14 @@ async fn due(
         count => format!(" AND domain NOT IN ({})", placeholders(count)),
     };
     let after = if look.after.is_some() { " AND due_ms >= ? AND (due_ms > ? OR id > ?)" } else { "" };
+    let by = only.map_or("", |only| only.by_message);
+    let only_of = only.map_or_else(String::new, |Companions { messages, domains, .. }| {
+        let (messages, domains) = (placeholders(messages.len()), placeholders(domains.len()));
+        format!(" AND message IN ({messages}) AND domain IN ({domains})")
+    });
     let sql = format!(
-        "SELECT id, message, recipient, domain, attempts, expires_ms, due_ms FROM deliveries \
-         WHERE state = 'queued' AND bulk = ? AND due_ms <= ? AND claimed_until_ms <= ?{without}{after} \
+        "SELECT id, message, recipient, domain, attempts, expires_ms, due_ms FROM deliveries{by} \
+         WHERE state = 'queued' AND bulk = ? AND due_ms <= ? AND claimed_until_ms <= ?{without}{after}{only_of} \
          ORDER BY due_ms, id LIMIT ?{lock}"
     );
     let mut query = query(sql).bind(look.bulk).bind(wanted.now.0).bind(wanted.now.0);
@@ -202,6 +252,9 @@ async fn due(
     }
     if let Some((UnixMillis(due), delivery)) = look.after {
         query = query.bind(due).bind(due).bind(delivery);
+    }
+    for one in only.iter().flat_map(|only| only.messages.iter().chain(&only.domains)) {
+        query = query.bind(one);
     }
     let rows: Vec<Row> = query.bind(i64::try_from(count).unwrap_or(i64::MAX)).fetch_all(connection).await?;
     Ok(rows.into_iter().map(candidate).collect())
@@ -229,20 +282,19 @@ async fn mark(connection: &mut Connection, chosen: &[Candidate], wanted: &Wanted
 /// The recipients of one message share its content.
 async fn with_contents(connection: &mut Connection, rows: Vec<Candidate>) -> Result<Vec<Claimed>, OutboxError> {
     let mut claimed: Vec<Claimed> = Vec::with_capacity(rows.len());
-    let mut last: Option<(String, String, String, Arc<Stored>)> = None;
+    let mut messages: HashMap<String, (String, String, Arc<Stored>)> = HashMap::new();
     for row in rows {
-        if last.as_ref().is_none_or(|(id, ..)| *id != row.message) {
+        if !messages.contains_key(&row.message) {
             let found: Option<(String, String, Vec<u8>)> =
                 query("SELECT message_id, sender, content FROM messages WHERE id = ?")
                     .bind(&row.message)
                     .fetch_optional(&mut *connection)
                     .await?;
-            last = found.map(|(message_id, sender, content)| {
-                let content = Arc::new(Stored::new(&row.message, content));
-                (row.message, message_id, sender, content)
-            });
+            let Some((message_id, sender, content)) = found else { continue };
+            let content = Arc::new(Stored::new(&row.message, content));
+            messages.insert(row.message.clone(), (message_id, sender, content));
         }
-        let Some((_, message_id, sender, content)) = &last else { continue };
+        let Some((message_id, sender, content)) = messages.get(&row.message) else { continue };
         claimed.push(Claimed {
             delivery: row.delivery,
             recipient: row.recipient,
@@ -270,10 +322,7 @@ mod tests {
     fn a_claim_looks_at_little_more_than_it_wants_and_further_where_limits_pass_rows_over() {
         let mut look = Look::begin(0, 5);
         assert_eq!((look.left, look.page(5)), (RECIPIENTS_MAX, 6));
-        look.last = Choice::Pass;
-        assert!(!look.goes_on(0), "there is no room, and the last message has ended");
-        look.last = Choice::Join;
-        assert!(look.goes_on(0), "more of its recipients may follow");
+        assert!(!look.goes_on(0), "there is no room");
         let mut looked_at = 0;
         while look.goes_on(5) {
             let page = look.page(5);

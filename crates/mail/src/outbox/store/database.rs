@@ -10,7 +10,8 @@
 //!
 //! The database need not be there when the service starts: it is opened, and its tables brought up to date, by whatever
 //! uses it first. No call takes longer than five seconds; a connection on which one passed is closed, not used again.
-//! A change to a SQLite file that could not be committed within them is undone.
+//! A change to a SQLite file is undone when its caller has left, or the five seconds are over, unless its commit had
+//! begun. A statement is stopped when its caller has left.
 
 use std::{
     fmt,
@@ -30,6 +31,7 @@ use url::Url;
 
 use super::{
     OutboxError,
+    caller::Caller,
     sql::Connection,
     sqlite::{Call, SqliteConnections},
     target::DatabaseTarget,
@@ -99,27 +101,34 @@ impl Database {
 
     /// Reads; sees what was committed before.
     pub(super) async fn read<T: Send + 'static>(&self, work: Work<T>) -> Result<T, OutboxError> {
+        let (caller, _here) = Caller::new(Instant::now() + DEADLINE);
         let reading = async {
             self.open().await?;
-            self.call(&self.readers, work).await
+            self.call(&self.readers, work, Some(caller)).await
         };
         timeout(DEADLINE, reading).await.unwrap_or(Err(OutboxError::Silent))
     }
 
     /// Changes, in one transaction. `Ok` when it is committed.
     pub(super) async fn write<T: Send + 'static>(&self, work: Work<T>) -> Result<T, OutboxError> {
-        let until = Instant::now() + DEADLINE;
+        let (caller, _here) = Caller::new(Instant::now() + DEADLINE);
         let writing = async {
             self.open().await?;
-            let transaction: Work<T> = Box::new(move |connection| Box::pin(transact(connection, work, until)));
-            self.call(&self.writers, transaction).await
+            let waiting = caller.clone();
+            let transaction: Work<T> = Box::new(move |connection| Box::pin(transact(connection, work, waiting)));
+            self.call(&self.writers, transaction, Some(caller)).await
         };
         timeout(DEADLINE, writing).await.unwrap_or(Err(OutboxError::Silent))
     }
 
-    async fn call<T: Send + 'static>(&self, connections: &Connections, call: Call<T>) -> Result<T, OutboxError> {
+    async fn call<T: Send + 'static>(
+        &self,
+        connections: &Connections,
+        call: Call<T>,
+        caller: Option<Caller>,
+    ) -> Result<T, OutboxError> {
         match connections {
-            Connections::Sqlite(connections) => connections.call(call).await,
+            Connections::Sqlite(connections) => connections.call(call, caller).await,
             Connections::Mysql(pool) => {
                 let connection = pool.acquire().await.map_err(|error| self.not_connected(error))?;
                 let mut leased = Leased(Some(Connection::Mysql(connection)));
@@ -161,7 +170,9 @@ impl Database {
             withdraw_sqlite(file);
         }
         let schema = self.target.schema();
-        self.call(&self.writers, Box::new(move |connection| Box::pin(connection.batch(schema)))).await?;
+        let creating: Work<()> = Box::new(move |connection| Box::pin(connection.batch(schema)));
+        // It comes to its end whoever leaves: one that takes long must not be begun again and again.
+        self.call(&self.writers, creating, None).await?;
         tracing::info!(outbox = %self.target, "the outbox is open");
         Ok(())
     }
@@ -181,19 +192,25 @@ impl fmt::Debug for Database {
     }
 }
 
-/// A caller that was told after `until` that its change failed must not find it later.
-async fn transact<T>(connection: &mut Connection, work: Work<T>, until: Instant) -> Result<T, OutboxError> {
+/// Nothing is changed for a caller that does not wait any more when the commit could begin: it may have been told that
+/// its change failed. A commit that has begun may come to its end after that.
+async fn transact<T: Send>(connection: &mut Connection, work: Work<T>, caller: Caller) -> Result<T, OutboxError> {
     connection.begin().await?;
-    let result = match work(connection).await {
-        Ok(value) if Instant::now() < until => connection.commit().await.map(|()| value),
-        Ok(_) => Err(OutboxError::Silent),
-        Err(error) => Err(error),
-    };
+    let result = changed(connection, work, &caller).await;
     if result.is_err() {
         // A connection that cannot do that has an error already, or has it next time.
         let _first_error_counts = connection.roll_back().await;
     }
     result
+}
+
+async fn changed<T: Send>(connection: &mut Connection, work: Work<T>, caller: &Caller) -> Result<T, OutboxError> {
+    // Another process may have had SQLite's lock meanwhile.
+    drop(caller.waits()?);
+    let value = work(connection).await?;
+    let _until_it_is_committed = caller.waits()?;
+    connection.commit().await?;
+    Ok(value)
 }
 
 fn pool(url: &Url) -> Connections {
@@ -247,6 +264,9 @@ impl Drop for Leased {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::select;
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::outbox::store::sql::query;
 
@@ -273,11 +293,69 @@ mod tests {
         let database = Database::new(DatabaseTarget::Sqlite(dir.path().join("outbox.db")));
         database.write(Box::new(note)).await.unwrap();
         database.write(Box::new(forget)).await.unwrap();
-        let late: Work<()> = Box::new(|connection| Box::pin(transact(connection, Box::new(note), Instant::now())));
-        assert!(matches!(database.call(&database.writers, late).await, Err(OutboxError::Silent)));
+        let (caller, _here) = Caller::new(Instant::now() + Duration::from_millis(50));
+        let slow: Work<()> = Box::new(|connection| {
+            Box::pin(async {
+                note(connection).await?;
+                std::thread::sleep(Duration::from_millis(60));
+                Ok(())
+            })
+        });
+        let late: Work<()> = Box::new(move |connection| Box::pin(transact(connection, slow, caller)));
+        assert!(matches!(database.call(&database.writers, late, None).await, Err(OutboxError::Silent)));
         assert_eq!(noted(&database).await, 0);
         database.write(Box::new(note)).await.unwrap();
         assert_eq!(noted(&database).await, 1, "the next change is made");
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_time_is_over_when_it_has_the_lock_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::new(DatabaseTarget::Sqlite(dir.path().join("outbox.db")));
+        let (caller, _here) = Caller::new(Instant::now());
+        let work: Work<()> = Box::new(|_| panic!("it is begun"));
+        let late: Work<()> = Box::new(move |connection| Box::pin(transact(connection, work, caller)));
+        assert!(matches!(database.call(&database.writers, late, None).await, Err(OutboxError::Silent)));
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_caller_has_left_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::new(DatabaseTarget::Sqlite(dir.path().join("outbox.db")));
+        let (begun, has_begun) = oneshot::channel();
+        let (leave, left) = std::sync::mpsc::channel();
+        let work: Work<()> = Box::new(|connection| {
+            Box::pin(async move {
+                note(connection).await?;
+                begun.send(()).unwrap();
+                left.recv().unwrap();
+                Ok(())
+            })
+        });
+        let changing = Box::pin(database.write(work));
+        drop(select(changing, has_begun).await);
+        leave.send(()).unwrap();
+        assert_eq!(database.write(Box::new(count)).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn reads_whose_callers_have_left_end_and_others_get_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::new(DatabaseTarget::Sqlite(dir.path().join("outbox.db")));
+        for _ in 0..CONNECTIONS {
+            let (begun, has_begun) = oneshot::channel();
+            let work: Work<i64> = Box::new(|connection| {
+                Box::pin(async move {
+                    begun.send(()).unwrap();
+                    let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000000) \
+                                SELECT COUNT(*) FROM n";
+                    query(long).fetch_one(connection).await
+                })
+            });
+            let reading = Box::pin(database.read(work));
+            drop(select(reading, has_begun).await);
+        }
+        assert_eq!(noted(&database).await, 0);
     }
 
     #[tokio::test]

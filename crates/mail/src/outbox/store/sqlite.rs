@@ -21,12 +21,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{OutboxError, sql::Connection};
+use super::{OutboxError, caller::Caller, sql::Connection};
 
 /// How long another process may hold SQLite's lock, and how long a call waits for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Prepared statements that a connection keeps. One with a list of values is another statement for each length.
 const STATEMENTS_MAX: usize = 128;
+/// Steps of SQLite's machine, of some tens of nanoseconds each, after which it looks whether the caller has left.
+const STEPS: i32 = 10_000;
 
 const SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
 
@@ -57,17 +59,26 @@ impl SqliteConnections {
         Self { shelf: Arc::new(shelf), count, places: Arc::new(Semaphore::new(count as usize)) }
     }
 
-    /// Hands a connection to `call`, on a thread. The call comes to its end there when its caller leaves.
-    pub(super) async fn call<T: Send + 'static>(&self, call: Call<T>) -> Result<T, OutboxError> {
+    /// Hands a connection to `call`, on a thread. When `caller` leaves, the call is not begun, or its statement is
+    /// stopped; without one it comes to its end.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        call: Call<T>,
+        caller: Option<Caller>,
+    ) -> Result<T, OutboxError> {
         let place = self.place().await?;
         let shelf = Arc::clone(&self.shelf);
         let calling = spawn_blocking(move || {
             let _until_its_end = place;
+            if caller.as_ref().is_some_and(Caller::has_left) {
+                return Err(OutboxError::Silent);
+            }
             let mut connection = shelf.take()?;
+            serve(&connection, caller)?;
             // Its statements are carried out when they are asked for, so nothing is waited for but the disk.
             let result = Handle::current().block_on(call(&mut connection));
             let is_in_order = result.as_ref().err().is_none_or(OutboxError::leaves_the_connection_in_order);
-            if is_in_order && !connection.is_in_transaction() {
+            if is_in_order && !connection.is_in_transaction() && serve(&connection, None).is_ok() {
                 shelf.idle().push(connection);
             }
             result
@@ -118,6 +129,14 @@ fn connect(file: &Path) -> Result<Connection, OutboxError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(SESSION)?;
     Ok(Connection::Sqlite(connection))
+}
+
+/// Lets nothing take longer than `caller` waits: neither another process's lock nor a statement.
+fn serve(connection: &Connection, caller: Option<Caller>) -> Result<(), OutboxError> {
+    let Connection::Sqlite(connection) = connection else { return Ok(()) };
+    connection.busy_timeout(caller.as_ref().map_or(BUSY_TIMEOUT, |caller| caller.left().min(BUSY_TIMEOUT)))?;
+    connection.progress_handler(STEPS, caller.map(|caller| move || caller.has_left()))?;
+    Ok(())
 }
 
 fn closing() -> OutboxError {

@@ -45,6 +45,15 @@ impl DatabaseTarget {
         }
     }
 
+    /// After the name of the deliveries' table: those of some messages are wanted. Both databases might go through all
+    /// that are due instead, which costs more the more there are.
+    pub(super) fn by_message(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => " INDEXED BY deliveries_message",
+            Self::Mysql(_) => " FORCE INDEX (deliveries_message)",
+        }
+    }
+
     /// Where the file is, of a database that is one.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {

@@ -41,7 +41,7 @@ use crate::{
 };
 
 use attempt::{Finished, attempt};
-use transactions::{Chooser, transactions};
+use transactions::{Begun, Chooser, transactions};
 
 /// How often the outbox is polled without a notification of something new.
 const POLL: Duration = Duration::from_millis(500);
@@ -146,21 +146,16 @@ impl Dispatcher {
         work.claimed_at = now;
         let without = locked(&work.limiter).at_limit(now);
         let wanted = Wanted { claim: work.claim.clone(), count: room, without, now: UnixMillis::now() };
-        let begun: Arc<Mutex<Vec<String>>> = Arc::default();
-        let mut chooser = Chooser {
-            under_way: Arc::clone(&work.under_way),
-            limiter: Arc::clone(&work.limiter),
-            now,
-            begun: Arc::clone(&begun),
-            sizes: HashMap::new(),
-        };
+        let begun = Begun::new(Arc::clone(&work.limiter));
+        let mut chooser =
+            Chooser { under_way: Arc::clone(&work.under_way), now, begun: begun.clone(), sizes: HashMap::new() };
         match self.outbox.claim(wanted, move |candidate, has_room| chooser.choose(candidate, has_room)).await {
             Ok(claimed) => {
                 self.report(Ok(()));
                 self.start(work, claimed, room);
             }
             Err(error) => {
-                locked(&begun).iter().for_each(|domain| locked(&work.limiter).release(domain));
+                begun.give_back();
                 self.report(Err(service_kit::chain(&error).to_string()));
                 work.maybe_more = false;
             }

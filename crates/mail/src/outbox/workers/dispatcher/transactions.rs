@@ -29,13 +29,51 @@ const ALONE_AFTER: i64 = 3;
 pub(super) struct Chooser {
     /// What this instance is sending already.
     pub(super) under_way: Arc<Mutex<HashSet<i64>>>,
-    pub(super) limiter: Arc<Mutex<Limiter>>,
     pub(super) now: Instant,
-    /// The domain of each transaction that was begun, to be given back if the claim fails.
-    pub(super) begun: Arc<Mutex<Vec<String>>>,
+    pub(super) begun: Begun,
     /// Recipients of each message and domain.
     pub(super) sizes: HashMap<(String, String), usize>,
 }
+
+/// What one claim has acquired of the limiter: the domain of each transaction that it has begun.
+///
+/// The claim may still be choosing, on a thread, when its caller has been told that it failed. Nothing is acquired from
+/// then on, because nobody would release it.
+#[derive(Clone)]
+pub(super) struct Begun {
+    limiter: Arc<Mutex<Limiter>>,
+    /// `None` once the claim has failed. Locked before the limiter.
+    domains: Arc<Mutex<Option<Vec<String>>>>,
+}
+
+// === impl Begun ===
+
+impl Begun {
+    pub(super) fn new(limiter: Arc<Mutex<Limiter>>) -> Self {
+        Self { limiter, domains: Arc::new(Mutex::new(Some(Vec::new()))) }
+    }
+
+    /// Acquires what one message to `domain` needs; `false` when the domain is at a limit, or the claim has failed.
+    fn acquire(&self, domain: &str, now: Instant) -> bool {
+        let mut domains = locked(&self.domains);
+        let Some(domains) = domains.as_mut() else { return false };
+        let is_acquired = locked(&self.limiter).acquire(domain, now);
+        if is_acquired {
+            domains.push(domain.to_owned());
+        }
+        is_acquired
+    }
+
+    /// The claim has failed: releases what it has acquired.
+    pub(super) fn give_back(&self) {
+        let domains = locked(&self.domains).take();
+        for domain in domains.unwrap_or_default() {
+            locked(&self.limiter).release(&domain);
+        }
+    }
+}
+
+// === impl Chooser ===
 
 impl Chooser {
     pub(super) fn choose(&mut self, candidate: &Candidate, has_room: bool) -> Choice {
@@ -48,11 +86,10 @@ impl Chooser {
             *size += 1;
             return Choice::Join;
         }
-        if !has_room || !locked(&self.limiter).acquire(&candidate.domain, self.now) {
+        if !has_room || !self.begun.acquire(&candidate.domain, self.now) {
             return Choice::Pass;
         }
         *size += usize::from(!goes_alone);
-        locked(&self.begun).push(candidate.domain.clone());
         Choice::Begin
     }
 }
@@ -83,7 +120,7 @@ mod tests {
     use service_kit::time::UnixMillis;
 
     use super::*;
-    use crate::outbox::store::entry::Stored;
+    use crate::outbox::{store::entry::Stored, workers::limiter::DomainLimits};
 
     fn claimed(delivery: i64, message_id: &str, domain: &str) -> Claimed {
         Claimed {
@@ -114,6 +151,17 @@ mod tests {
         let tried = |delivery, attempts| Claimed { attempts, ..claimed(delivery, "m", "b.c") };
         let all = vec![tried(1, 0), tried(2, 3), tried(3, 2), tried(4, 4)];
         assert_eq!(deliveries(&transactions(all)), [vec![1, 3], vec![2], vec![4]]);
+    }
+
+    #[test]
+    fn a_claim_that_has_failed_and_goes_on_choosing_keeps_no_place_of_a_domain() {
+        let limiter = Arc::new(Mutex::new(Limiter::new(DomainLimits { concurrency: 2, per_second: None })));
+        let begun = Begun::new(Arc::clone(&limiter));
+        let now = Instant::now();
+        assert!(begun.acquire("b.c", now));
+        begun.give_back();
+        assert!(!begun.acquire("b.c", now));
+        assert!(locked(&limiter).acquire("b.c", now) && locked(&limiter).acquire("b.c", now), "both places are free");
     }
 
     #[test]
