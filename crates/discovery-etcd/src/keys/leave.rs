@@ -100,13 +100,12 @@ impl Etcd {
             self.swap_if(&path, is_said, self.deletion(key), deadline),
         );
         match (said, deleted) {
-            (_, Ok(Outcome::Done(gone_at))) => Ok(Some(gone_at)),
             // It was registered again.
             (Ok(Outcome::Changed(Some(_), found_at)), Ok(Outcome::Changed(None, gone_at))) if found_at > gone_at => {
                 Ok(None)
             }
-            // Gone by an attempt of ours whose answer was lost, or by itself: both are what was wanted.
-            (_, Ok(Outcome::Changed(None, gone_at))) => Ok(Some(gone_at)),
+            // Gone by this attempt, by one before whose answer was lost, or by itself: each is what was wanted.
+            (_, Ok(Outcome::Done(gone_at) | Outcome::Changed(None, gone_at))) => Ok(Some(gone_at)),
             // The deletion has overtaken the farewell.
             (Ok(Outcome::Done(said_at)), Ok(Outcome::Changed(..))) => self.delete_if_written_at(key, said_at).await,
             (Ok(Outcome::Changed(..)), Ok(Outcome::Changed(..))) => Ok(None),
@@ -118,9 +117,8 @@ impl Etcd {
     /// `None` when it has been written since.
     async fn delete_if_written_at(&self, key: &InstanceKey, modified: Revision) -> Result<Option<Revision>, CallError> {
         match self.swap(&key.key(), Some(modified), self.deletion(key), self.deadline()).await? {
-            Outcome::Done(gone_at) => Ok(Some(gone_at)),
             // As above.
-            Outcome::Changed(None, gone_at) => Ok(Some(gone_at)),
+            Outcome::Done(gone_at) | Outcome::Changed(None, gone_at) => Ok(Some(gone_at)),
             Outcome::Changed(Some(_), _) => Ok(None),
         }
     }
