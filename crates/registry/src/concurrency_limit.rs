@@ -4,7 +4,7 @@
 //! each second. Without a bound the waiting ones would pile up until memory ends; with it the rest is refused quickly,
 //! and the instances, which try again anyway, see the same as they would have seen later.
 //!
-//! Work goes on in a task of its own when its client has left or its time is over ([`Finished`]): half a registration is
+//! Work goes on in a task of its own when its client has left or its time is over (`finished.rs`): half a registration is
 //! not dropped between the grant and the put, where it would leave a lease behind.
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -51,7 +51,7 @@ enum Needed {
     Somewhere(Action),
 }
 
-/// Who sends the messages of a stream. An extension of every [stream of heartbeats](HEARTBEAT_STREAM) that came through
+/// Who sends the messages of a stream. An extension of every stream of heartbeats that came through
 /// [`guard`].
 #[derive(Debug, Clone)]
 pub struct Requester {

@@ -1,6 +1,6 @@
 //! The database under the outbox: a SQLite file, or MySQL (MariaDB) that several instances share.
 //!
-//! Both are spoken to with statements that mean the same to both ([`super::sql`]). What differs:
+//! Both are spoken to with statements that mean the same to both (`sql.rs`). What differs:
 //!
 //! | | SQLite | MySQL |
 //! |---|---|---|
