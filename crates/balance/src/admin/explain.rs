@@ -168,7 +168,9 @@ impl Place<'_> {
         if self.service.balancer.candidate_set().zones().is_some() && candidate.instance.zone.as_deref() != self.zone {
             remarks.push("it is in another zone".to_owned());
         }
-        remarks.extend(self.outside(candidate));
+        if !self.is_suspect {
+            remarks.extend(self.outside(candidate));
+        }
         remarks.extend(candidate.trouble().map(|trouble| format!("it {trouble}")));
         remarks.extend(candidate.state.last_check().map(|check| format!("health check: {check}")));
         remarks

@@ -54,15 +54,8 @@ impl HealthSummary {
         let unhealthy = all.iter().filter(|one| one.state.outlier.is_unhealthy()).count();
         let threshold = usize::try_from(panic_threshold_percent).unwrap_or(100);
         let is_panic = threshold > 0 && unhealthy * 100 > all.len() * threshold;
-        let zones = candidate_set.zones();
-        let shelves =
-            [Some(candidate_set.weighted_set()), zones.map(|zones| &zones.near), zones.map(|zones| &zones.far)];
-        for weighted_set in shelves.into_iter().flatten() {
-            if let Some(ring) = weighted_set.ring() {
-                ring.note_unhealthy(weighted_set.all());
-            }
-        }
-        let near_permille = zones.map_or(1000, |zones| near_permille(&zones.near));
+        candidate_set.note_unhealthy();
+        let near_permille = candidate_set.zones().map_or(1000, |zones| near_permille(&zones.near));
         Self { is_panic, near_permille, has_unhealthy: unhealthy > 0 }
     }
 }

@@ -67,6 +67,17 @@ impl CandidateSet {
         self.maglev.as_deref()
     }
 
+    /// Takes down on its rings which instances are judged unhealthy.
+    pub(crate) fn note_unhealthy(&self) {
+        let zones = self.zones();
+        let weighted_sets = [Some(&self.all), zones.map(|zones| &zones.near), zones.map(|zones| &zones.far)];
+        for weighted_set in weighted_sets.into_iter().flatten() {
+            if let Some(ring) = weighted_set.ring() {
+                ring.note_unhealthy(weighted_set.all());
+            }
+        }
+    }
+
     /// The instance whose cookie this is.
     pub(crate) fn with_cookie(&self, cookie: &[u8]) -> Option<&Arc<Candidate>> {
         let cookie: &[u8; 16] = cookie.try_into().ok()?;

@@ -96,6 +96,10 @@ impl Instances {
         let summary_cache = before.map_or_else(CachedSummary::default, |before| {
             before.summary_cache.carried_over(before.candidates.all().len().min(candidates.all().len()))
         });
+        if summary_cache.load().has_unhealthy {
+            // The next request finds them at once, as the summary does not look again before its time.
+            candidates.note_unhealthy();
+        }
         let balancer = Balancer {
             candidates,
             last_resort,
@@ -196,7 +200,9 @@ impl Places {
         place: impl Fn(&InstanceKey) -> Option<Place>,
         policy: &Policy,
     ) -> Self {
-        let (mut candidates, mut last_resort, mut withheld) = (Vec::new(), Vec::new(), Vec::new());
+        let mut candidates = Vec::new();
+        let mut last_resort = Vec::new();
+        let mut withheld = Vec::new();
         let mut kept = before.unregistered.clone();
         let (old_candidates, old_last_resort) = (before.balancer.candidates.all(), before.balancer.last_resort.all());
         for key in keys {
@@ -207,7 +213,9 @@ impl Places {
             if let Some(place) = &place {
                 place.limit(policy);
             }
-            let (mut candidate, mut suspect, mut excluded) = (None, None, None);
+            let mut candidate = None;
+            let mut suspect = None;
+            let mut excluded = None;
             match place {
                 None => {}
                 Some(Place::InRotation(one)) => candidate = Some(one),
@@ -248,7 +256,7 @@ impl Place {
     }
 }
 
-/// The list `before` with the `changes`; `None` when they change nothing, because nobody they are about is in either.
+/// The list `before` with the `changes`; `None` when they change nothing: no instance that they are about is in either.
 fn merged<T: Clone>(before: &[T], key_of: fn(&T) -> &InstanceKey, changes: Changes<'_, T>) -> Option<Vec<T>> {
     let mut merged = Vec::with_capacity(before.len() + changes.len());
     let (mut rest, mut is_changed) = (before, false);

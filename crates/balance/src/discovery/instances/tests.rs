@@ -271,6 +271,21 @@ fn the_table_shares_what_did_not_change() {
 }
 
 #[test]
+fn the_next_table_knows_at_once_which_of_many_are_unhealthy() {
+    let mut instances = instances();
+    (0..100).for_each(|n| add(&mut instances, &format!("service/mail/{n}"), &format!("10.0.0.{n}:1")));
+    let before = instances.table().unwrap();
+    let balancer = &before.service("mail").unwrap().balancer;
+    balancer.candidates.all()[0].state.outlier.checked(false);
+    assert!(balancer.assess(Millis(1)).has_unhealthy);
+    add(&mut instances, "service/mail/100", "10.0.1.1:1");
+    let after = instances.table().unwrap();
+    let balancer = &after.service("mail").unwrap().balancer;
+    assert!(balancer.assess(Millis(2)).has_unhealthy, "carried over");
+    assert_eq!(balancer.candidates.weighted_set().ring().unwrap().unhealthy(0, 8).count(), 1);
+}
+
+#[test]
 fn ten_thousand_that_expire_and_return_are_followed_one_by_one() {
     let mut instances = instances();
     let address = |n: u32| format!("10.{}.{}.{}:1", n >> 16, n >> 8 & 255, n & 255);
