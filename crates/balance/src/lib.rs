@@ -82,9 +82,6 @@ const FIRST_TABLE_MAX: Duration = Duration::from_secs(1);
 const FIRST_TABLE_LOOK: Duration = Duration::from_millis(5);
 
 /// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]).
-///
-/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
-/// future compiles it: the binary would compile all of them again.
 #[must_use]
 pub fn main() -> ExitCode {
     service::main("balance", run)

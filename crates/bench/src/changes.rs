@@ -13,7 +13,7 @@
 //! run at the same time: beside itself, the build that was started first came out a twentieth dearer (debug).
 //!
 //! Active checks are off by policy: they go by time, not by changes, and the instances are addresses of loopback where
-//! nobody listens.
+//! no program listens.
 
 mod crowd;
 mod etcd;
@@ -97,7 +97,8 @@ async fn row(harness: &Harness, programs: &[PathBuf], crowd: Crowd, extent: Exte
     let mut etcd = Etcd::start().await?;
     etcd.commit(&crowd.registrations().collect::<Vec<_>>()).await?;
     let (mut change_ms, mut idle_ms) = (Rounds::new(programs.len()), Rounds::new(programs.len()));
-    let (mut rates, mut numbers) = (Vec::new(), 0..);
+    let mut rates = Vec::new();
+    let mut numbers = 0..;
     for _ in 0..extent.rounds {
         for (build, program) in programs.iter().enumerate() {
             let mirror = Mirror::start(harness, program, &etcd)?;

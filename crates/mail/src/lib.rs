@@ -148,11 +148,8 @@ impl Service {
     }
 }
 
-/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]); or
-/// the worker that renders templates.
-///
-/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
-/// future compiles it: the binary would compile all of them again.
+/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]); or the worker that
+/// renders templates.
 #[must_use]
 pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == templates::worker::COMMAND) {

@@ -150,13 +150,12 @@ impl Admission {
     ///
     /// Which rule forbids it.
     pub async fn admit(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
-        let decided = match self.is_admitted(key, instance) {
-            Ok(true) => Ok(()),
-            // Boxed: large, and rare.
-            Ok(false) => Box::pin(self.decide(key, instance)).await,
-            Err(denied) => Err(denied),
-        };
-        decided.inspect_err(|denied| self.count(denied))
+        self.authorize(key, Action::Register)?;
+        if self.is_registered_at(key, &instance.address) {
+            return Ok(());
+        }
+        // Boxed: large, and rare.
+        Box::pin(self.decide(key, instance)).await.inspect_err(|denied| self.count(denied))
     }
 
     /// Whether an instance at `address` may be taken over from another framework's registration. Who wrote that into etcd
@@ -171,15 +170,14 @@ impl Admission {
         self.0.networks.check(address, &ips)
     }
 
-    /// Whether the table may name `instance`: the operator's word, so in any network, but never at an address that is nobody's
-    /// service. One that is registered already with this address passes without a look-up.
+    /// Whether the table may name `instance`: the operator's word, so in any network, but never at an address that is no
+    /// service's. One that is registered already with this address passes without a look-up.
     ///
     /// # Errors
     ///
     /// [`Denied::Infrastructure`], [`Denied::Address`], [`Denied::Name`], [`Denied::Unresolved`].
     pub async fn admit_checked(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
-        let is_same = |known: &Instance| known.address == instance.address;
-        if self.0.mirror.read().seen(key).and_then(|seen| seen.instance).is_some_and(is_same) {
+        if self.is_registered_at(key, &instance.address) {
             return Ok(());
         }
         let ips = self.addresses(&instance.address).await?;
@@ -230,18 +228,12 @@ impl Admission {
         self.0.writes.reserve(kind, key, bytes).inspect_err(|denied| self.count(denied))
     }
 
-    /// Whether the instance is registered already with the same address.
-    fn is_admitted(&self, key: &InstanceKey, instance: &Instance) -> Result<bool, Denied> {
-        if let Some(caller) = Caller::current() {
-            let required = caller.require(key.service.as_str(), Action::Register);
-            required.map_err(|problem| Denied::Scope(Box::new(problem)))?;
-        }
+    fn is_registered_at(&self, key: &InstanceKey, address: &Address) -> bool {
         let state = self.0.mirror.read();
-        let known = state.seen(key).and_then(|seen| seen.instance);
-        Ok(known.is_some_and(|known| known.address == instance.address))
+        state.seen(key).and_then(|seen| seen.instance).is_some_and(|known| known.address == *address)
     }
 
-    /// The same for one that is not.
+    /// Whether `instance` may be announced that is not registered with this address already.
     async fn decide(&self, key: &InstanceKey, instance: &Instance) -> Result<(), Denied> {
         let inner = &*self.0;
         let address = &instance.address;

@@ -95,11 +95,7 @@ use self::{
 /// Connections at the same time, by default.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]); or
-/// `registry token`.
-///
-/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
-/// future compiles it: the binary would compile all of them again.
+/// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]); or `registry token`.
 #[must_use]
 pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "token") {

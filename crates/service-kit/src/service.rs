@@ -25,6 +25,9 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// orderly end, 1 the service failed or was ended by a second signal, 64 the configuration is wrong, 69 the service
 /// cannot have the address that it is to listen on.
 ///
+/// A service calls this in its library, and its binary calls that: an asynchronous function is compiled in the crate that
+/// polls it, so the binary would compile all of the library's once more.
+///
 /// ```no_run
 /// # use service_kit::{config::{CommonOptions, ServiceConfig}, service};
 /// # #[derive(clap::Parser)] struct Config { #[command(flatten)] common: CommonOptions }

@@ -49,9 +49,6 @@ use self::{config::Config, store::Store};
 const CONNECTIONS_MAX: usize = 4096;
 
 /// The program: its configuration, its signals, its exit code ([`service_kit::service::main`]).
-///
-/// It stands in the library, so that the compiler makes machine code of the asynchronous functions once. Whoever polls a
-/// future compiles it: the binary would compile all of them again.
 #[must_use]
 pub fn main() -> ExitCode {
     service::main("userlist", run)

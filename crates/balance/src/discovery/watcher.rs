@@ -11,45 +11,30 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use service_kit::{chain, health::Readiness};
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{HumanDuration, Millis},
     discovery::{
-        exposure::Exposure,
-        instances::{Instances, Known},
-        snapshot::SnapshotFile,
+        TARGET, exposure::Exposure, instances::Instances, snapshot::SnapshotFile, snapshot_writer::SnapshotWriter,
     },
     health::last_resort::Prober,
     instance::candidate::Candidate,
-    table::routing_table::{RoutingTable, Source, TableHandle},
+    table::{
+        retired_tables::RetiredTables,
+        routing_table::{Source, TableHandle},
+    },
 };
 
 /// How often the last resort is asked, and how often the snapshot is written at most.
 const ROUND: Duration = Duration::from_secs(1);
 /// So many changes that wait are applied together at most: those that do not end must not keep the first from being seen.
 const TOGETHER_MAX: usize = 1024;
-/// Which part of the time goes into writing the snapshot at most: a hundredth. It is written whole, so with many instances it
-/// is written less often, and a gateway that is killed leaves one that is so much older.
-const SAVING_PART: u32 = 100;
-/// It is written so often nevertheless, when there is something new.
-const SAVING_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How long after a snapshot that could not be written it is tried again.
-const SAVING_RETRY: Duration = Duration::from_secs(10);
-/// A number that no version of the instances has.
-const UNSAVED: u64 = u64::MAX;
-/// So many retired tables are looked through at least, or twice as many as were still held the last time: tunnels hold theirs
-/// for hours, and a change must not cost the tunnels.
-const RETIRED_MIN: usize = 16;
 /// So many instances that come or go at once are told by their keys; of more only the number, or a network that breaks would
 /// drown its own cause in the log.
 const NAMED_MAX: usize = 16;
-
-/// What its log lines are filed under: the name that it had before it got a room, because operators filter by it.
-const TARGET: &str = "balance::watcher";
 
 /// What [`Watcher::run`] works with.
 #[derive(Debug)]
@@ -58,19 +43,8 @@ pub struct Watcher {
     table: TableHandle,
     readiness: Readiness,
     health: WatchHealth,
-    snapshot: Option<SnapshotFile>,
-    /// The version of the instances that is on disk, as far as is known.
-    saved: u64,
-    /// And of what clients must show.
-    saved_rights: u64,
-    saving: Option<JoinHandle<Option<Duration>>>,
-    /// Not before this is the snapshot written again, unless what clients must show has changed.
-    save_from: Instant,
-    /// Tables that were in force, which somebody else may hold still. The last one to hold a table frees it, and that shall
-    /// not be a core that serves requests: of ten thousand instances that went together, that is work.
-    retired: Vec<Arc<RoutingTable>>,
-    /// They are looked through when they are so many.
-    retired_max: usize,
+    snapshot: Option<SnapshotWriter>,
+    retired: RetiredTables,
     exposure: Option<Exposure>,
 }
 
@@ -79,20 +53,7 @@ impl Watcher {
     #[must_use]
     pub fn new(instances: Instances, table: TableHandle, readiness: Readiness, health: WatchHealth) -> Self {
         readiness.report("table", Err("nothing is known yet: etcd has not been reached".to_owned()));
-        Self {
-            instances,
-            table,
-            readiness,
-            health,
-            snapshot: None,
-            saved: 0,
-            saved_rights: 0,
-            saving: None,
-            save_from: Instant::now(),
-            retired: Vec::new(),
-            retired_max: RETIRED_MIN,
-            exposure: None,
-        }
+        Self { instances, table, readiness, health, snapshot: None, retired: RetiredTables::default(), exposure: None }
     }
 
     /// Keeps the instances in the file at `path`, and starts from what an earlier run left there. A file that cannot be
@@ -116,12 +77,11 @@ impl Watcher {
                 }
                 self.instances.at(Source::Disk(at), revision);
                 self.publish();
-                (self.saved, self.saved_rights) = (self.instances.version(), self.instances.rights_version());
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(target: TARGET, error = %chain(&error), "starting without the snapshot"),
         }
-        self.snapshot = Some(file);
+        self.snapshot = Some(SnapshotWriter::new(file, &self.instances));
         self
     }
 
@@ -152,8 +112,11 @@ impl Watcher {
                         // A full channel: the round before is still going on.
                         let _next_time = suspects.try_send(all);
                     }
-                    self.save_in_background().await;
-                    self.free_retired();
+                    // Nothing before etcd was reached: what is there is better than nothing.
+                    if let Some(snapshot) = self.snapshot.as_mut().filter(|_| self.table.load().source == Source::Etcd) {
+                        snapshot.save_in_background(&self.instances).await;
+                    }
+                    self.retired.free();
                 }
                 change = changes.next() => {
                     let Some(change) = change else { break };
@@ -167,7 +130,9 @@ impl Watcher {
             }
             self.publish();
         }
-        self.save_at_the_end().await;
+        if let Some(snapshot) = self.snapshot.filter(|_| self.table.load().source == Source::Etcd) {
+            snapshot.save_at_the_end(&self.instances).await;
+        }
     }
 
     fn apply(&mut self, change: Change) {
@@ -313,10 +278,7 @@ impl Watcher {
 
     fn publish(&mut self) {
         if let Some(table) = self.instances.table() {
-            self.retired.push(self.table.publish(table));
-        }
-        if self.retired.len() >= self.retired_max {
-            self.free_retired();
+            self.retired.add(self.table.publish(table));
         }
         let state = match self.table.load().source {
             Source::Etcd | Source::Disk(_) => Ok(()),
@@ -326,58 +288,6 @@ impl Watcher {
             }
         };
         self.readiness.report("table", state);
-    }
-
-    fn free_retired(&mut self) {
-        self.retired.retain(|table| Arc::strong_count(table) > 1);
-        self.retired_max = (self.retired.len() * 2).max(RETIRED_MIN);
-    }
-
-    /// What there is to be saved: nothing before etcd was reached.
-    fn unsaved(&mut self) -> Option<(SnapshotFile, Known)> {
-        let file = self.snapshot.clone()?;
-        let version = self.instances.version();
-        if version == self.saved || self.table.load().source != Source::Etcd {
-            return None;
-        }
-        (self.saved, self.saved_rights) = (version, self.instances.rights_version());
-        Some((file, self.instances.known(Millis::now())))
-    }
-
-    async fn save_in_background(&mut self) {
-        if self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
-            return;
-        }
-        if let Some(saving) = self.saving.take() {
-            let pause = self.note_saved(saving.await.ok().flatten());
-            self.save_from = Instant::now() + pause;
-        }
-        let is_urgent = self.saved_rights != self.instances.rights_version();
-        if (is_urgent || Instant::now() >= self.save_from)
-            && let Some((file, known)) = self.unsaved()
-        {
-            self.saving = Some(tokio::task::spawn_blocking(move || save(&file, known)));
-        }
-    }
-
-    /// How long the next snapshot waits after one that took so long, or that failed (`None`).
-    fn note_saved(&mut self, took: Option<Duration>) -> Duration {
-        match took {
-            Some(took) => (took * SAVING_PART).min(SAVING_PAUSE_MAX),
-            None => {
-                self.saved = UNSAVED;
-                SAVING_RETRY
-            }
-        }
-    }
-
-    async fn save_at_the_end(mut self) {
-        if let Some(saving) = self.saving.take() {
-            self.note_saved(saving.await.ok().flatten());
-        }
-        if let Some((file, known)) = self.unsaved() {
-            let _done = tokio::task::spawn_blocking(move || save(&file, known)).await;
-        }
     }
 }
 
@@ -392,15 +302,6 @@ fn crowds(updates: &[Update]) -> BTreeMap<&ServiceName, (usize, usize)> {
         }
     }
     crowds
-}
-
-/// Writes what is known; how long that took without the disk, or `None` when it could not be written.
-fn save(file: &SnapshotFile, known: Known) -> Option<Duration> {
-    let started = std::time::Instant::now();
-    let written = file.save_timed(known.into_saved(), started);
-    written
-        .inspect_err(|error| tracing::warn!(target: TARGET, error = %chain(error), "the snapshot is out of date"))
-        .ok()
 }
 
 type Suspects = Vec<Arc<Candidate>>;
@@ -423,82 +324,7 @@ fn spawn_prober(mut prober: Prober) -> (mpsc::Sender<Suspects>, mpsc::Receiver<D
 
 #[cfg(test)]
 mod tests {
-    use discovery::Instance;
-
     use super::*;
-    use crate::addresses::AddressPolicy;
-
-    fn watcher(snapshot: &Path) -> Watcher {
-        let instances = Instances::new(1, AddressPolicy::default(), Duration::ZERO);
-        let watcher = Watcher::new(instances, TableHandle::new(), Readiness::new(), WatchHealth::default());
-        let mut watcher = watcher.with_snapshot(snapshot);
-        watcher.instances.at(Source::Etcd, Revision(1));
-        watcher
-    }
-
-    /// Something changes, and is in force.
-    fn add(watcher: &mut Watcher, name: &str) {
-        let instance = Instance::parse(b"http://10.0.0.1:1").unwrap();
-        let (created, modified) = (Revision(1), Revision(1));
-        let registered = Registered { key: name.parse().unwrap(), instance, lease: None, created, modified };
-        watcher.instances.apply(Update::Add(registered), Millis(0));
-        watcher.publish();
-    }
-
-    #[tokio::test]
-    async fn a_revoked_key_does_not_wait_for_the_time_of_the_next_snapshot() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("snapshot.json");
-        let mut watcher = watcher(&path);
-        watcher.save_from = Instant::now() + SAVING_PAUSE_MAX;
-        add(&mut watcher, "service/mail/a");
-        watcher.save_in_background().await;
-        assert!(watcher.saving.is_none(), "instances wait");
-        watcher.instances.set_access_key(&"ci".parse().unwrap(), None);
-        watcher.publish();
-        watcher.save_in_background().await;
-        assert!(watcher.saving.take().unwrap().await.unwrap().is_some() && path.exists());
-        let text = Some(r#"{"load_balancing":{"policy":"random"}}"#.to_owned());
-        let _any = watcher.instances.set_policy(&"mail".parse().unwrap(), text);
-        watcher.publish();
-        watcher.save_in_background().await;
-        assert!(watcher.saving.is_some(), "nor does a policy");
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_that_could_not_be_written_is_tried_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let later = folder.path().join("later");
-        let mut watcher = watcher(&later.join("snapshot.json"));
-        add(&mut watcher, "service/mail/a");
-        watcher.save_in_background().await;
-        while watcher.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
-            tokio::task::yield_now().await;
-        }
-        watcher.save_in_background().await;
-        assert!(watcher.saving.is_none() && watcher.save_from > Instant::now(), "not at once");
-        std::fs::create_dir(&later).unwrap();
-        watcher.save_from = Instant::now();
-        watcher.save_in_background().await;
-        assert!(watcher.saving.take().unwrap().await.unwrap().is_some());
-        assert!(later.join("snapshot.json").exists(), "although nothing has changed since");
-    }
-
-    #[tokio::test]
-    async fn tables_that_are_held_for_long_are_not_looked_through_at_each_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut watcher = watcher(&folder.path().join("snapshot.json"));
-        let held: Vec<_> = (0..100)
-            .map(|n| {
-                add(&mut watcher, &format!("service/mail/{n}"));
-                watcher.table.load()
-            })
-            .collect();
-        assert!(watcher.retired_max > 100, "{}", watcher.retired_max);
-        drop(held);
-        watcher.free_retired();
-        assert_eq!((watcher.retired.len(), watcher.retired_max), (0, RETIRED_MIN));
-    }
 
     #[test]
     fn who_comes_and_goes_with_many_others_is_counted_by_service() {

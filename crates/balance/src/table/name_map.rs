@@ -1,7 +1,7 @@
 //! Name of a service → value, in parts that a table shares with the one after it.
 //!
 //! A change copies the part that its name is in: of two thousand services, eight. So a new table costs the change and
-//! two hundred and fifty-six counters, however many services there are, and whoever holds the old one still has it whole. The hash
+//! two hundred and fifty-six counters, however many services there are, and a request that holds the old one still has it whole. The hash
 //! of a name says in which part it is and where in the part, so finding it takes one hash, like a map in one piece.
 
 use std::{
@@ -16,7 +16,7 @@ use hashbrown::{HashTable, hash_table::Entry};
 /// Into so many parts a map is divided.
 const PARTS: usize = 256;
 
-/// One for all maps, so that the same name is in the same part of each. Keyed by chance: nobody can choose names that collide.
+/// One for all maps, so that the same name is in the same part of each. Keyed by chance: a client cannot choose names that collide.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// See the [module](self). Cheap to clone; the clones share what neither changes.

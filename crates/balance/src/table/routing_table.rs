@@ -145,7 +145,7 @@ impl RoutingTable {
         self.services.get(name).map(AsRef::as_ref)
     }
 
-    /// All services, for whoever wants to know which have changed.
+    /// All services by name, to be compared with those of another table.
     pub(crate) fn by_name(&self) -> &NameMap<Arc<Service>> {
         &self.services
     }

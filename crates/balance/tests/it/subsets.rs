@@ -27,7 +27,8 @@ fn connections(upstreams: &[Upstream]) -> usize {
 async fn opened(gateway: &Gateway, service: &str, upstreams: &[Upstream]) -> f64 {
     let (mut client, mut pace, began) = (gateway.connect().await, interval(PACE), Instant::now());
     let head = format!("GET /{service} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let (mut requests, mut before) = (0, 0);
+    let mut requests = 0;
+    let mut before = 0;
     while requests < 400 || upstreams.iter().any(|upstream| upstream.connections_accepted() == 0) {
         pace.tick().await;
         assert_eq!(client.ask(&head).await.status, 200);

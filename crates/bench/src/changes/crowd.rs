@@ -26,7 +26,7 @@ pub(super) enum Change {
     Delete(String),
 }
 
-/// Where no instance listens. Nobody asks: active checks are off.
+/// Where no instance listens, and no check asks: active checks are off.
 const PORT: u16 = 9;
 /// From one instance that changes to the next; no factor of any crowd's, so that all have their turn, in many services.
 const STEP: u32 = 37;

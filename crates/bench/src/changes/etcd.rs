@@ -13,7 +13,7 @@ use super::crowd::Change;
 
 /// Operations of one transaction; etcd's default is not to take more (`--max-txn-ops`).
 const OPERATIONS_MAX: usize = 128;
-/// Longer than any measurement, in seconds; nobody renews it.
+/// Longer than any measurement, in seconds; it is not renewed.
 const LEASE_S: u32 = 24 * 3600;
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 

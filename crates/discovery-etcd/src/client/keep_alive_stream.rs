@@ -8,7 +8,7 @@
 //! While the member takes no requests, callers wait for room in the stream, one at a time in front of it and the others
 //! behind that one. When the stream is closed meanwhile, their own time limits cut them off at the latest.
 //!
-//! A caller may leave at any time: its response is read and forgotten, and nobody else notices. If it was the one whose
+//! A caller may leave at any time: its response is read and forgotten, and no other caller notices. If it was the one whose
 //! response is overdue, the next one that comes closes the stream.
 //!
 //! etcd answers a keep-alive for a lease that has expired but is not yet deleted only after its deletion, and
@@ -52,8 +52,8 @@ struct Open {
     keeper: LeaseKeeper,
     /// Whose requests are not answered yet, the oldest first.
     waiting: VecDeque<Waiting>,
-    /// Held by the caller who waits for room until it has tried again. Room that is given back goes to whoever waits for it
-    /// next: several callers would pass it round, and none would find it when it tries.
+    /// Held by the caller that waits for room until it has tried again. Room that is given back goes to the caller that
+    /// has waited longest: several would pass it round, and none would find it when it tries.
     room: Arc<AsyncMutex<()>>,
     /// Which opening this is: an old reader or an old waiter must not close a new stream.
     generation: u64,
@@ -118,7 +118,7 @@ impl KeepAliveStream {
     /// there is none; returns its TTL.
     ///
     /// The caller drops this at `until`, which closes the stream, because a response that is late delays all others; or
-    /// at any time before, which nobody notices.
+    /// at any time before, which no other caller notices.
     pub(crate) async fn keep_alive<F>(
         self: &Arc<Self>,
         lease: LeaseId,

@@ -1,4 +1,4 @@
-//! The end of a registration, told to whoever watches: farewell, then deletion.
+//! The end of a registration, told to watchers: farewell, then deletion.
 //!
 //! Both are events of one key, and every watch shows them in this order; a transaction may touch a key only once, so
 //! there are two. They are on their way at the same time: the second one compares the key with what the first one writes.

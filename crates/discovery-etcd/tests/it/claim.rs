@@ -8,7 +8,7 @@ use testkit::{
     wait::{SOON, wait_until},
 };
 
-use crate::parts::{etcd, instance, key, leases, leases_in_use, long_ttl, raw};
+use crate::parts::{etcd, instance, key, leases, leases_in_use, long_ttl, no_lease_is_left, raw};
 
 #[tokio::test]
 async fn of_many_claims_at_once_one_wins_and_the_others_learn_whose_it_is() {
@@ -63,11 +63,7 @@ async fn a_claim_replaces_exactly_what_was_seen() {
     let gone = etcd.claim(&key, &instance("a:4"), long_ttl(), Some(&held)).await.unwrap();
     assert_eq!(gone, Claim::Taken(None));
     let raw = raw(&cluster, 0).await;
-    wait_until("no lease", SOON, || {
-        let mut raw = raw.clone();
-        async move { leases(&mut raw).await.is_empty() }
-    })
-    .await;
+    no_lease_is_left(&raw).await;
 }
 
 #[tokio::test]

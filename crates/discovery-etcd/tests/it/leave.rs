@@ -15,7 +15,7 @@ use testkit::{
 };
 use tokio::time::timeout;
 
-use crate::parts::{etcd, instance, key, leases, long_ttl, raw};
+use crate::parts::{etcd, instance, key, long_ttl, no_lease_is_left, raw};
 
 /// Registers an instance; how it is held then.
 async fn registered(etcd: &Etcd, path: &str, value: &str) -> Held {
@@ -52,11 +52,7 @@ async fn watchers_see_the_farewell_and_then_the_deletion_and_no_lease_stays() {
         assert_eq!(changes(&cluster, &path, &seen, 2).await, [Some(farewell), None]);
     }
     let raw = raw(&cluster, 0).await;
-    wait_until("no lease", SOON, || {
-        let mut raw = raw.clone();
-        async move { leases(&mut raw).await.is_empty() }
-    })
-    .await;
+    no_lease_is_left(&raw).await;
 }
 
 #[tokio::test]
@@ -109,11 +105,7 @@ async fn left_with_lost_answers(value: &str) -> (Option<Revision>, Held) {
     assert!(!leaving.is_finished(), "the answers are on their way");
     used.reset().await;
     let gone_at = leaving.await.unwrap().unwrap();
-    wait_until("no lease", SOON, || {
-        let mut raw = raw.clone();
-        async move { leases(&mut raw).await.is_empty() }
-    })
-    .await;
+    no_lease_is_left(&raw).await;
     (gone_at, seen)
 }
 

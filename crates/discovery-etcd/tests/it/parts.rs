@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use discovery::{Instance, InstanceKey, Ttl};
 use discovery_etcd::{Etcd, EtcdOptions};
 use etcd_client::Client;
-use testkit::etcd::EtcdCluster;
+use testkit::{
+    etcd::EtcdCluster,
+    wait::{SOON, wait_until},
+};
 
 /// Longer than any test: what goes away before it does not go by itself.
 pub(crate) fn long_ttl() -> Ttl {
@@ -46,6 +49,15 @@ pub(crate) async fn raw(cluster: &EtcdCluster, member: usize) -> Client {
 /// Every lease that etcd knows.
 pub(crate) async fn leases(raw: &mut Client) -> BTreeSet<i64> {
     raw.leases().await.unwrap().leases().iter().map(|lease| lease.id()).collect()
+}
+
+/// Waits until etcd knows no lease any more.
+pub(crate) async fn no_lease_is_left(raw: &Client) {
+    wait_until("no lease", SOON, || {
+        let mut raw = raw.clone();
+        async move { leases(&mut raw).await.is_empty() }
+    })
+    .await;
 }
 
 /// Every lease by which an instance lives.

@@ -8,7 +8,7 @@ use testkit::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::parts::{etcd, instance, key, leases, leases_in_use, long_ttl, raw};
+use crate::parts::{etcd, instance, key, leases, leases_in_use, long_ttl, no_lease_is_left, raw};
 
 #[tokio::test]
 async fn what_is_registered_is_listed_as_plain_text_under_its_lease() {
@@ -115,11 +115,7 @@ async fn deregistering_takes_effect_at_once_and_may_be_repeated() {
         etcd.deregister(&key("mail/a"), Some(lease)).await.unwrap();
         etcd.deregister(&key("mail/a"), None).await.unwrap();
     }
-    wait_until("no lease", SOON, || {
-        let mut raw = raw.clone();
-        async move { leases(&mut raw).await.is_empty() }
-    })
-    .await;
+    no_lease_is_left(&raw).await;
     raw.put("service/mail", "a:1", None).await.unwrap();
     etcd.deregister(&key("mail"), None).await.unwrap();
     assert!(etcd.snapshot().await.unwrap().instances.is_empty(), "a key without a lease goes as well");
@@ -134,11 +130,7 @@ async fn a_caller_that_does_not_know_the_newest_lease_deregisters_all_the_same()
     etcd.register(&key("mail/a"), &instance("a:1"), long_ttl()).await.unwrap();
     etcd.deregister(&key("mail/a"), Some(old)).await.unwrap();
     assert!(etcd.snapshot().await.unwrap().instances.is_empty());
-    wait_until("no lease", SOON, || {
-        let mut raw = raw.clone();
-        async move { leases(&mut raw).await.is_empty() }
-    })
-    .await;
+    no_lease_is_left(&raw).await;
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ impl<T: Send + 'static> Future for Finished<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let work = self.work.as_mut().expect("it is not polled again when it has ended");
-        // What panicked is not polled again, so nobody sees what it left half done.
+        // What panicked is not polled again, so no caller sees what it left half done.
         let polled = match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => Ok(result),

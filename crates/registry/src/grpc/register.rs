@@ -1,10 +1,12 @@
 //! `Register`: a stream of heartbeats.
 //!
-//! Each is taken as over HTTP, one after the other, and answered; the next one is read when the answer is sent. Nobody polls a
-//! response while a part of it is not sent: a heartbeat that was under way then would hold its turn, and not be late, for as
-//! long as its client reads nothing. The first one that is
-//! refused ends the stream with its status: the sender looks what to do, and opens another one. Between two heartbeats nothing is
-//! worked on, and the connection may be closed for another client's: the instance does not notice, but for its next heartbeat.
+//! Each is taken as over HTTP, one after the other, and answered; the next one is read when the answer is sent. A response
+//! is not polled while a part of it is not sent: a heartbeat that was under way then would hold its turn, and not be late,
+//! for as long as its client reads nothing.
+//!
+//! The first one that is refused ends the stream with its status: the sender looks what to do, and opens another one.
+//! Between two heartbeats nothing is worked on, and the connection may be closed for another client's: the instance does
+//! not notice, but for its next heartbeat.
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,8 +16,9 @@ impl Registrar {
     ///
     /// Says `draining` in its name first, if it has not: a deletion looks to others like an expiry, and so they know that
     /// it left; above all the registries that have heard it, which would [restore](crate::restore) it otherwise. Deletes
-    /// the key then, both at once if the mirror shows how it is, then revokes its lease unless that holds other keys, too: one that was granted elsewhere may. A
-    /// heartbeat that comes later and does not say of which life it is registers the instance again.
+    /// the key then, both at once if the mirror shows how it is. Revokes its lease last, unless that holds other keys,
+    /// too: one that was granted elsewhere may. A heartbeat that comes later and does not say of which life it is registers
+    /// the instance again.
     ///
     /// With `only`, what another life holds is not touched.
     ///

@@ -1,4 +1,4 @@
-//! Who is in a core's subset, for whoever asks why.
+//! Which instances are in a core's subset, for `/explain`.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ pub(crate) fn subset_of(balancer: &Balancer, core: usize, now: Millis) -> Option
         Some(zones) => vec![(&zones.near, Side::Near), (&zones.far, Side::Far)],
         None => vec![(candidate_set.weighted_set(), Side::Near)],
     };
-    let (mut members, mut is_subset) = (BTreeSet::new(), false);
+    let mut members = BTreeSet::new();
+    let mut is_subset = false;
     for (weighted_set, side) in shelves {
         match picker.window(Shelf { weighted_set, side }) {
             Some(window) => {

@@ -11,30 +11,30 @@ use super::OutboxError;
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     until: Instant,
-    here: Weak<()>,
+    waiting: Weak<()>,
 }
 
 /// The caller waits while it has this; a commit keeps it too, so that nothing stops one that has begun.
-pub(super) type Here = Arc<()>;
+pub(super) type WaitingGuard = Arc<()>;
 
 // === impl Caller ===
 
 impl Caller {
     /// The caller keeps what comes with it for as long as it waits.
-    pub(super) fn new(until: Instant) -> (Self, Here) {
-        let here = Here::default();
-        (Self { until, here: Arc::downgrade(&here) }, here)
+    pub(super) fn new(until: Instant) -> (Self, WaitingGuard) {
+        let waiting = WaitingGuard::default();
+        (Self { until, waiting: Arc::downgrade(&waiting) }, waiting)
     }
 
     /// # Errors
     /// It waits no longer.
-    pub(super) fn waits(&self) -> Result<Here, OutboxError> {
-        self.here.upgrade().filter(|_| Instant::now() < self.until).ok_or(OutboxError::Silent)
+    pub(super) fn waits(&self) -> Result<WaitingGuard, OutboxError> {
+        self.waiting.upgrade().filter(|_| Instant::now() < self.until).ok_or(OutboxError::Silent)
     }
 
     /// Whether it has left; its time may be over without that.
     pub(super) fn has_left(&self) -> bool {
-        self.here.strong_count() == 0
+        self.waiting.strong_count() == 0
     }
 
     /// How long it still waits, at most.

@@ -18,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::BoxFuture;
 use nix::sys::statvfs::statvfs;
 use service_kit::private_files::withdraw_sqlite;
 use sqlx::{
@@ -32,8 +31,8 @@ use url::Url;
 use super::{
     OutboxError,
     caller::Caller,
-    sql::Connection,
-    sqlite::{Call, SqliteConnections},
+    sql::{Connection, Work},
+    sqlite::SqliteConnections,
     target::DatabaseTarget,
 };
 
@@ -65,9 +64,6 @@ enum Connections {
     /// The URL has a parameter that cannot be read.
     None,
 }
-
-/// What a call does with its connection. All of it is committed, or nothing.
-pub(super) type Work<T> = Box<dyn for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, OutboxError>> + Send>;
 
 // === impl Database ===
 
@@ -101,7 +97,7 @@ impl Database {
 
     /// Reads; sees what was committed before.
     pub(super) async fn read<T: Send + 'static>(&self, work: Work<T>) -> Result<T, OutboxError> {
-        let (caller, _here) = Caller::new(Instant::now() + DEADLINE);
+        let (caller, _waiting) = Caller::new(Instant::now() + DEADLINE);
         let reading = async {
             self.open().await?;
             self.call(&self.readers, work, Some(caller)).await
@@ -111,7 +107,7 @@ impl Database {
 
     /// Changes, in one transaction. `Ok` when it is committed.
     pub(super) async fn write<T: Send + 'static>(&self, work: Work<T>) -> Result<T, OutboxError> {
-        let (caller, _here) = Caller::new(Instant::now() + DEADLINE);
+        let (caller, _waiting) = Caller::new(Instant::now() + DEADLINE);
         let writing = async {
             self.open().await?;
             let waiting = caller.clone();
@@ -124,7 +120,7 @@ impl Database {
     async fn call<T: Send + 'static>(
         &self,
         connections: &Connections,
-        call: Call<T>,
+        call: Work<T>,
         caller: Option<Caller>,
     ) -> Result<T, OutboxError> {
         match connections {
@@ -171,7 +167,7 @@ impl Database {
         }
         let schema = self.target.schema();
         let creating: Work<()> = Box::new(move |connection| Box::pin(connection.batch(schema)));
-        // It comes to its end whoever leaves: one that takes long must not be begun again and again.
+        // It comes to its end when its caller leaves, too: one that takes long must not be begun again and again.
         self.call(&self.writers, creating, None).await?;
         tracing::info!(outbox = %self.target, "the outbox is open");
         Ok(())
@@ -264,7 +260,7 @@ impl Drop for Leased {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::select;
+    use futures::future::{BoxFuture, select};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -293,7 +289,7 @@ mod tests {
         let database = Database::new(DatabaseTarget::Sqlite(dir.path().join("outbox.db")));
         database.write(Box::new(note)).await.unwrap();
         database.write(Box::new(forget)).await.unwrap();
-        let (caller, _here) = Caller::new(Instant::now() + Duration::from_millis(50));
+        let (caller, _waiting) = Caller::new(Instant::now() + Duration::from_millis(50));
         let slow: Work<()> = Box::new(|connection| {
             Box::pin(async {
                 note(connection).await?;
@@ -312,7 +308,7 @@ mod tests {
     async fn a_change_whose_time_is_over_when_it_has_the_lock_is_not_begun() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::new(DatabaseTarget::Sqlite(dir.path().join("outbox.db")));
-        let (caller, _here) = Caller::new(Instant::now());
+        let (caller, _waiting) = Caller::new(Instant::now());
         let work: Work<()> = Box::new(|_| panic!("it is begun"));
         let late: Work<()> = Box::new(move |connection| Box::pin(transact(connection, work, caller)));
         assert!(matches!(database.call(&database.writers, late, None).await, Err(OutboxError::Silent)));

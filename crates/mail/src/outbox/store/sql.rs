@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use futures::future::BoxFuture;
 use rusqlite::{
     params_from_iter,
     types::{Null, ToSql, ToSqlOutput, ValueRef},
@@ -24,6 +25,9 @@ pub(super) enum Connection {
     Sqlite(rusqlite::Connection),
     Mysql(PoolConnection<MySql>),
 }
+
+/// What a call does with its connection. Of a change all is committed, or nothing.
+pub(super) type Work<T> = Box<dyn for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, OutboxError>> + Send>;
 
 /// A value for a `?`.
 #[derive(Debug, Clone)]

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use rusqlite::{OpenFlags, config::DbConfig};
 use tokio::{
     runtime::Handle,
@@ -21,7 +20,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{OutboxError, caller::Caller, sql::Connection};
+use super::{
+    OutboxError,
+    caller::Caller,
+    sql::{Connection, Work},
+};
 
 /// How long another process may hold SQLite's lock, and how long a call waits for a connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -31,9 +34,6 @@ const STATEMENTS_MAX: usize = 128;
 const STEPS: i32 = 10_000;
 
 const SESSION: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
-
-/// What a call does with its connection.
-pub(super) type Call<T> = Box<dyn for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, OutboxError>> + Send>;
 
 /// So many connections to one file, opened when they are needed.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl SqliteConnections {
     /// stopped; without one it comes to its end.
     pub(super) async fn call<T: Send + 'static>(
         &self,
-        call: Call<T>,
+        call: Work<T>,
         caller: Option<Caller>,
     ) -> Result<T, OutboxError> {
         let place = self.place().await?;
@@ -74,11 +74,11 @@ impl SqliteConnections {
                 return Err(OutboxError::Silent);
             }
             let mut connection = shelf.take()?;
-            serve(&connection, caller)?;
+            bound(&connection, caller)?;
             // Its statements are carried out when they are asked for, so nothing is waited for but the disk.
             let result = Handle::current().block_on(call(&mut connection));
             let is_in_order = result.as_ref().err().is_none_or(OutboxError::leaves_the_connection_in_order);
-            if is_in_order && !connection.is_in_transaction() && serve(&connection, None).is_ok() {
+            if is_in_order && !connection.is_in_transaction() && bound(&connection, None).is_ok() {
                 shelf.idle().push(connection);
             }
             result
@@ -132,7 +132,7 @@ fn connect(file: &Path) -> Result<Connection, OutboxError> {
 }
 
 /// Lets nothing take longer than `caller` waits: neither another process's lock nor a statement.
-fn serve(connection: &Connection, caller: Option<Caller>) -> Result<(), OutboxError> {
+fn bound(connection: &Connection, caller: Option<Caller>) -> Result<(), OutboxError> {
     let Connection::Sqlite(connection) = connection else { return Ok(()) };
     connection.busy_timeout(caller.as_ref().map_or(BUSY_TIMEOUT, |caller| caller.left().min(BUSY_TIMEOUT)))?;
     connection.progress_handler(STEPS, caller.map(|caller| move || caller.has_left()))?;

@@ -1,4 +1,4 @@
-//! A client that reads no reply has no heartbeat taken behind it, and holds up nobody.
+//! A client that reads no reply has no heartbeat taken behind it, and holds up no other client.
 
 use futures::future::join_all;
 use testkit::{

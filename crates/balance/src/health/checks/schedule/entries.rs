@@ -7,7 +7,7 @@ use crate::hash::mix;
 
 /// Parts.
 const PARTS: usize = 4;
-/// Up to so many are looked at in every round; of more a quarter, so that what nobody asks for stays cheap: looking at ten
+/// Up to so many are looked at in every round; of more a quarter, so that instances that are not due stay cheap: looking at ten
 /// thousand is a millisecond, twenty times a second. Each is then looked at every fifth of a second.
 const FEW: usize = 2000;
 

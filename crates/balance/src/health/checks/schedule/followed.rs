@@ -14,7 +14,8 @@ pub(super) fn changes(before: Option<&Service>, after: Option<&Service>) -> Foll
     let is_asked = |service: &&Service| service.policy().health.active.kind != ActiveKind::Off;
     let (before, after) = (before.filter(is_asked), after.filter(is_asked));
     let is_same_policy = before.zip(after).is_some_and(|(before, after)| Arc::ptr_eq(before.policy(), after.policy()));
-    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let mut gone = Vec::new();
+    let mut come = Vec::new();
     for is_listed in [true, false] {
         let (then, now) = (instances(before, is_listed), instances(after, is_listed));
         let (then, now) =
@@ -41,7 +42,8 @@ fn differing<'a>(
     mut first: &'a [Arc<Candidate>],
     mut second: &'a [Arc<Candidate>],
 ) -> (Vec<&'a Arc<Candidate>>, Vec<&'a Arc<Candidate>>) {
-    let (mut only_first, mut only_second) = (Vec::new(), Vec::new());
+    let mut only_first = Vec::new();
+    let mut only_second = Vec::new();
     while let ([one, ones @ ..], [other, others @ ..]) = (first, second) {
         // Nothing is read of those that are the same.
         if Arc::ptr_eq(one, other) {

@@ -38,7 +38,7 @@ pub(super) struct Chooser {
 /// What one claim has acquired of the limiter: the domain of each transaction that it has begun.
 ///
 /// The claim may still be choosing, on a thread, when its caller has been told that it failed. Nothing is acquired from
-/// then on, because nobody would release it.
+/// then on, because nothing would release it.
 #[derive(Clone)]
 pub(super) struct Begun {
     limiter: Arc<Mutex<Limiter>>,
